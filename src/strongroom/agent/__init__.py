@@ -1,0 +1,1 @@
+"""On every database host: the job API, job directories, and the life of database servers."""

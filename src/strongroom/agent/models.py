@@ -1,0 +1,93 @@
+"""Bodies of the agent's HTTP API about servers and the host; jobs have theirs in ``worker.spec``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.datastores import Version
+from strongroom.worker.spec import Message
+
+
+class ServerDefinition(Message):
+    """Body of ``PUT /servers/{id}``: what the server should be. Idempotent; the agent picks the address of a process server."""
+
+    name: str = ""
+    datastore: str
+    series: str = Field(description="Series (10.11) or full version number; must be installed on this host.")
+    runtime: Literal["process", "adopted"] = "process"
+    ram_mb: int = 512
+    # adopted servers only
+    socket: Path | None = None
+    address: str | None = None
+    port: int | None = None
+    data_dir: Path | None = None
+    user: str | None = Field(None, description="OS user of the server. Default: the owner of data_dir.")
+    defaults_file: Path | None = None
+    credentials_file: Path | None = None
+    start_command: list[str] = Field(default_factory=list)
+    stop_command: list[str] = Field(default_factory=list)
+
+
+class OldData(Message):
+    """A data directory that a restore in place has put aside."""
+
+    name: str
+    bytes: int
+    since: AwareDatetime
+
+
+class ServerView(Message):
+    """What the agent knows of a server."""
+
+    id: str
+    name: str
+    datastore: str
+    series: str
+    version_number: str
+    runtime: Literal["process", "adopted"]
+    wanted: Literal["running", "stopped"]
+    state: Literal["new", "stopped", "starting", "running", "swapping", "failed"] = Field(
+        description="new: no data yet; failed: died more often than it is restarted, or a swap needs a person."
+    )
+    healthy: bool = Field(description="It answers SQL.")
+    detail: str = Field("", description="Why it is not healthy.")
+    address: str | None = None
+    port: int | None = None
+    socket: Path | None = None
+    data_dir: Path
+    data_bytes: int = 0
+    free_bytes: int = Field(0, description="Free bytes of the file system that holds the data directory.")
+    lineage: str | None = None
+    pid: int | None = None
+    restarts: int = 0
+    old_data: list[OldData] = Field(default_factory=list)
+    galera: dict[str, str] | None = None
+    job: str | None = Field(None, description="Id of the job that runs on it now.")
+
+
+class Swap(Message):
+    """Body of ``POST /servers/{id}/swap``: make the directory that restore job ``job`` prepared the data directory, and start.
+
+    Idempotent by ``job``: asked again it finishes or reports what was done. If the new data does not come up, the old is put
+    back and started, and ServerFailed says why.
+    """
+
+    job: str
+
+
+class HostView(Message):
+    """What the agent knows of its host."""
+
+    name: str
+    hostname: str
+    version: str = Field(description="Version of Strongroom.")
+    cores: int
+    memory_bytes: int
+    free_bytes: int
+    pool: str
+    versions: list[Version]
+    jobs_running: int
+    time: AwareDatetime

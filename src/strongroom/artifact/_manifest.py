@@ -1,0 +1,146 @@
+"""The manifest: JSON, written last; it holds all that a restore needs. Read as hostile input.
+
+``docs/artifact.md`` describes the format for people who have to read it without us.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from strongroom.artifact._location import Location
+from strongroom.errors import ManifestInvalid
+
+FORMAT: Literal[1] = 1
+MAX_BYTES = 256 * 1024**2
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Part(BaseModel):
+    """Unknown keys are kept out of the way, so that a later minor format can add some."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Positions(Part):
+    """Where in the history of the server the backup stands. Fields that do not apply are null."""
+
+    from_lsn: int | None = Field(None, ge=0, description="InnoDB: first LSN of the stream (0 for a full).")
+    to_lsn: int | None = Field(None, ge=0, description="InnoDB: checkpoint LSN; the next incremental starts here.")
+    last_lsn: int | None = Field(None, ge=0, description="InnoDB: last LSN copied.")
+    binlog_file: str | None = None
+    binlog_position: int | None = Field(None, ge=0)
+    gtid: str | None = None
+    galera: str | None = Field(None, description="uuid:seqno of the cluster.")
+    wal_start: str | None = Field(None, description="PostgreSQL: start WAL location.")
+    wal_stop: str | None = Field(None, description="PostgreSQL: stop WAL location.")
+    timeline: int | None = Field(None, ge=1)
+
+
+class Parent(Part):
+    """The backup that an incremental stands on."""
+
+    location: Location
+    manifest_sha256: str = Sha256
+
+
+class Index(Part):
+    """The index of the stream: a zstd-compressed JSON object of its own (age on top when the artifact is encrypted)."""
+
+    stored: int = Field(ge=0)
+    sha256: str = Sha256
+
+
+class Segment(Part):
+    """One segment: ``raw`` bytes of the stream, ``stored`` bytes in the store, SHA-256 of what is stored."""
+
+    raw: int = Field(ge=1)
+    stored: int = Field(ge=1)
+    sha256: str = Sha256
+
+
+class Codec(Part):
+    """How segments are compressed: each is one zstd frame or one gzip member."""
+
+    name: Literal["zstd", "gzip"]
+    level: int
+
+
+class Manifest(Part):
+    """One backup. ``parse`` reads a stored one, ``dump`` writes it."""
+
+    format: Literal[1] = FORMAT
+    id: str
+    container: str
+    kind: Literal["full", "incremental"]
+    name: str = ""
+    description: str | None = None
+    project: str = ""
+    instance_id: str | None = None
+    instance_name: str = ""
+    datastore: str
+    datastore_version: str = Field(description="The series: 10.11.")
+    server_version: str = Field(description="The full version: 10.11.19.")
+    tool: str
+    tool_version: str
+    parent: Parent | None = None
+    chain: str = Field(description="Id of the full that the chain stands on; its own id for a full.")
+    lineage: str = Field(description="Random id of the data directory that was read.")
+    host: str = ""
+    stream: Literal["mbstream", "tar"]
+    index: Index | None = None
+    positions: Positions
+    codec: Codec
+    recipients: list[str] | None = Field(None, description="age public keys; null when the artifact is not encrypted.")
+    segment_size: int = Field(ge=1)
+    segments: list[Segment]
+    raw_size: int = Field(ge=0, description="Bytes of the stream.")
+    stored_size: int = Field(ge=0, description="Bytes of all segments in the store.")
+    data_size: int = Field(ge=0, description="Bytes of the data directory that was backed up.")
+    started: AwareDatetime
+    finished: AwareDatetime
+
+    @property
+    def location(self) -> Location:
+        """Where the artifact says that it is."""
+        return Location(container=self.container, id=self.id)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if sum(s.raw for s in self.segments) != self.raw_size or sum(s.stored for s in self.segments) != self.stored_size:
+            raise ValueError("sizes of the segments do not add up to the totals")
+        if any(s.raw > self.segment_size for s in self.segments):
+            raise ValueError("a segment is larger than segment_size")
+        if (self.kind == "incremental") != (self.parent is not None):
+            raise ValueError("an incremental has a parent and a full has none")
+        if self.kind == "full" and self.chain != self.id:
+            raise ValueError("a full is the beginning of its own chain")
+        return self
+
+    def dump(self) -> bytes:
+        """The bytes that are stored."""
+        return self.model_dump_json(indent=1, exclude_none=True).encode()
+
+    @classmethod
+    def parse(cls, data: bytes, location: Location) -> Manifest:
+        """The manifest found at ``location``. Raises ManifestInvalid when it is not one or belongs elsewhere."""
+        try:
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"{len(data)} bytes are more than a manifest can have")
+            manifest = cls.model_validate_json(data)
+            if manifest.location != location:
+                raise ValueError(f"it describes {manifest.container}/{manifest.id}")
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise ManifestInvalid(
+                f"manifest {location.manifest} is not valid: {_brief(error)}",
+                remedy="The object was changed after it was written; restore from another backup.",
+            ) from error
+        return manifest
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}".lstrip(": ")
+    return str(error)

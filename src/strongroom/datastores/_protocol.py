@@ -1,0 +1,215 @@
+"""What a database is to the rest of Strongroom: one small Protocol, declared capabilities, and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from strongroom.artifact import Positions
+
+BackupKind = Literal["full", "incremental"]
+
+
+class Strict(BaseModel):
+    """Base of the models that cross a process boundary."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Version(Strict):
+    """An installed database: ``series`` (``10.11``) names it, ``number`` (``10.11.19``) is the full version."""
+
+    datastore: str
+    series: str
+    number: str
+    programs: dict[str, Path] = Field(description="Programs by role: server, backup, stream, initialize, …")
+
+
+class Server(Strict):
+    """One database server on this host, as the agent knows it. Paths are absolute."""
+
+    id: str = Field(description="Id of the instance.")
+    name: str = ""
+    datastore: str
+    runtime: Literal["process", "adopted"] = "process"
+    user: str = Field(description="OS user that the server and the tools run as.")
+    base_dir: Path = Field(description="The instance's own directory: configuration, socket, logs, secrets.")
+    data_dir: Path
+    socket: Path | None = None
+    address: str | None = None
+    port: int | None = None
+    ram_mb: int = 512
+    version: Version
+    defaults_file: Path | None = Field(None, description="adopted: the server's own option file.")
+    credentials_file: Path | None = Field(
+        None, description="Option file (0600) with [client] user and password; process runtime: written by configure()."
+    )
+    start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
+    stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
+
+
+class DatabaseSpec(Strict):
+    """A database (schema) of a server."""
+
+    name: str
+    character_set: str | None = None
+    collate: str | None = None
+
+
+class UserSpec(Strict):
+    """An account of a server. ``password`` is never returned."""
+
+    name: str
+    host: str = "%"
+    password: str | None = Field(None, repr=False)
+    databases: list[str] = Field(default_factory=list)
+
+
+class Facts(Strict):
+    """What a running server says of itself."""
+
+    version_number: str
+    data_bytes: int = Field(description="Bytes in the data directory.")
+    galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do."""
+
+    stream: Literal["mbstream", "tar"]
+    incremental: bool
+    log_apply: bool
+    """Incrementals are applied one after the other to a prepared parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """What to take. ``parent`` holds the parent's positions for an incremental."""
+
+    kind: BackupKind
+    parent: Positions | None
+    work_dir: Path
+    """Scratch directory of the job, on local disk, owned by the server's user."""
+    parallel: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What the tool said at the end. Only a complete success is returned; all else raises."""
+
+    tool: str
+    tool_version: str
+    server_version: str
+    positions: Positions
+    data_bytes: int
+
+
+class BackupSession(Protocol):
+    """A running backup tool. ``stdout`` is the file descriptor of the stream (the caller reads it to its end)."""
+
+    stdout: int
+
+    def finish(self) -> BackupResult:
+        """Wait for every process, check every exit status and the tool's success mark. Raises ToolFailed, ServerFailed."""
+
+    def abort(self) -> None:
+        """End every process at once (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
+
+
+class ChainLink(Protocol):
+    """One backup of a chain as a restore sees it."""
+
+    kind: BackupKind
+    positions: Positions
+    server_version: str
+
+    def copy_to(self, fd: int) -> None:
+        """Write the raw, verified stream into ``fd`` (a pipe). Raises ArtifactError, StorageError, BrokenPipeError."""
+
+
+Phase = Callable[[str], None]
+"""Tells which phase has begun: ``extract``, ``prepare``, ``extract incremental 1``, ``apply incremental 1``…"""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a prepared data directory holds."""
+
+    positions: Positions
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class Datastore(Protocol):
+    """One kind of database. Stateless; every call names the server."""
+
+    name: str
+    default_port: int
+    default_user: str
+    """OS user that servers run as when the service is root."""
+    capabilities: Capabilities
+
+    def discover(self, places: Sequence[Path]) -> list[Version]:
+        """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""
+
+    # --- life of a server (called by the agent, as root or as the server's own user)
+
+    def configure(self, server: Server) -> None:
+        """Write the server's own files below ``base_dir`` (process runtime). Idempotent; secrets are made once, 0600."""
+
+    def start_argv(self, server: Server) -> list[str]:
+        """The command of the server, to be run as ``server.user`` in its own session."""
+
+    def ready(self, server: Server) -> Facts:
+        """Ask the server whether it serves. Raises ServerFailed, with the end of its log, while it does not."""
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        """Gate before a start: refuse (ServerFailed) a directory that was extracted but not prepared."""
+
+    def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        """The random id in the data directory, made when it is missing; ``renew`` makes another."""
+
+    # --- jobs (called by the worker, as the server's user)
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        """Make an empty database in the empty ``data_dir``."""
+
+    def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        """Check versions and permissions, then start the tool. Raises VersionMismatch, ServerFailed, ConfigurationError."""
+
+    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.
+
+        Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. What is in ``target`` after an error is
+        worthless.
+        """
+
+    # --- SQL administration (called by the agent)
+
+    def databases(self, server: Server) -> list[DatabaseSpec]:
+        """Databases of users, without the system's own."""
+
+    def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
+        """Raises AlreadyExists, InvalidRequest."""
+
+    def drop_database(self, server: Server, name: str) -> None:
+        """Raises NotFound."""
+
+    def users(self, server: Server) -> list[UserSpec]:
+        """Accounts of users, without the system's and our own."""
+
+    def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
+        """Raises AlreadyExists, InvalidRequest."""
+
+    def drop_user(self, server: Server, name: str, host: str) -> None:
+        """Raises NotFound."""
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        """Full rights on the databases. Raises NotFound."""
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        """Raises NotFound when there is no such grant."""

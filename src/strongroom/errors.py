@@ -1,0 +1,219 @@
+"""Every error that Strongroom raises on purpose.
+
+    StrongroomError
+    ├── InvalidRequest            400  what was asked for makes no sense
+    ├── NotAuthenticated          401  no credentials, or wrong ones
+    ├── Forbidden                 403  known, but not allowed
+    │   └── TooLarge              403  the backup does not fit the volume
+    ├── NotFound                  404  no such thing
+    ├── Conflict                  409  the thing is in a state that does not allow it
+    │   ├── AlreadyExists         409  the name or key is taken
+    │   ├── HasChildren           409  a backup that others depend on
+    │   └── LineageChanged        409  the data directory was replaced since the parent was taken
+    ├── QuotaExceeded             413
+    ├── Busy                      422  something else is running there; try again later
+    ├── Unsupported               501  this datastore or store cannot do it
+    ├── Unavailable               503  a part of the service does not answer
+    └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
+        ├── ConfigurationError         settings, permissions or tools of this host are wrong
+        ├── ToolFailed                 a program that we ran failed; carries its last lines
+        ├── ServerFailed               the database server did not start, stop or answer
+        ├── StorageError               the store refused or failed
+        │   ├── StorageNotFound        no such key
+        │   ├── StorageExists          a conditional create met an existing key
+        │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   └── StorageFull            no space or quota
+        ├── ArtifactError              what is stored is not a good backup
+        │   ├── ArtifactMissing        no manifest, or a segment is not there
+        │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   ├── ManifestInvalid        the manifest is not one, or lies
+        │   └── CannotDecrypt          no identity opens it
+        ├── VersionMismatch            tool, server and backup versions do not fit each other
+        ├── NoSpace                    the target file system is too small
+        ├── Cancelled                  somebody cancelled the job
+        └── JobLost                    the worker died without a result
+
+Each has a ``code`` (a stable word for programs), a message that names the thing, and a ``remedy`` (what to do next, or empty).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StrongroomError(Exception):
+    """Base of the tree: ``str(error)`` is one sentence that names the thing; ``remedy`` says what to do."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    @property
+    def code(self) -> str:
+        """The stable name of the error for programs: its class name."""
+        return type(self).__name__
+
+    def to_dict(self) -> dict[str, str]:
+        """The form in which an error crosses a process boundary: ``code``, ``message``, ``remedy``."""
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidRequest(StrongroomError):
+    """What was asked for makes no sense, whatever the state of things."""
+
+    status = 400
+
+
+class NotAuthenticated(StrongroomError):
+    """No credentials, or wrong ones."""
+
+    status = 401
+
+
+class Forbidden(StrongroomError):
+    """The caller is known but may not do this."""
+
+    status = 403
+
+
+class TooLarge(Forbidden):
+    """The backup does not fit into the volume that was asked for."""
+
+
+class NotFound(StrongroomError):
+    """No such thing, or not visible to the caller: the two look the same on purpose."""
+
+    status = 404
+
+
+class Conflict(StrongroomError):
+    """The thing is in a state that does not allow it."""
+
+    status = 409
+
+
+class AlreadyExists(Conflict):
+    """The name is taken."""
+
+
+class HasChildren(Conflict):
+    """The backup is the parent of others."""
+
+
+class LineageChanged(Conflict):
+    """The data directory was replaced since the parent backup was taken; an incremental would lose rows."""
+
+
+class QuotaExceeded(StrongroomError):
+    """A limit of the project is reached."""
+
+    status = 413
+
+
+class Busy(StrongroomError):
+    """Something else is running on the instance or the backup; the same call may work later."""
+
+    status = 422
+
+
+class Unsupported(StrongroomError):
+    """The datastore, the store or the runtime cannot do this."""
+
+    status = 501
+
+
+class Unavailable(StrongroomError):
+    """A part of the service does not answer."""
+
+    status = 503
+
+
+class JobError(StrongroomError):
+    """What ends a job; the text becomes the fault of the backup or of the instance."""
+
+
+class ConfigurationError(JobError):
+    """Settings, permissions or tools of this host are wrong."""
+
+
+class ToolFailed(JobError):
+    """A program that we ran failed; the message carries its name, its exit status and its last lines."""
+
+
+class ServerFailed(JobError):
+    """The database server did not start, stop or answer."""
+
+
+class StorageError(JobError):
+    """The store refused or failed."""
+
+
+class StorageNotFound(StorageError):
+    """No object under this key."""
+
+
+class StorageExists(StorageError):
+    """A conditional create met an existing object."""
+
+
+class StorageDenied(StorageError):
+    """No permission, bad credentials, or a read-only store."""
+
+
+class StorageFull(StorageError):
+    """No space left, or a quota of the store is reached."""
+
+
+class ArtifactError(JobError):
+    """What is stored is not a good backup."""
+
+
+class ArtifactMissing(ArtifactError):
+    """There is no manifest, or a segment that it names is not there."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """A hash, a length or a frame is wrong."""
+
+
+class ManifestInvalid(ArtifactError):
+    """The manifest cannot be read, or contradicts itself or the store."""
+
+
+class CannotDecrypt(ArtifactError):
+    """None of the identities at hand opens the artifact."""
+
+
+class VersionMismatch(JobError):
+    """Tool, server and backup versions do not fit each other."""
+
+
+class NoSpace(JobError):
+    """The target file system is too small or full."""
+
+
+class Cancelled(JobError):
+    """Somebody cancelled the job."""
+
+
+class JobLost(JobError):
+    """The worker died without leaving a result."""
+
+
+def _tree(cls: type[StrongroomError]) -> dict[str, type[StrongroomError]]:
+    found = {cls.__name__: cls}
+    for child in cls.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_dict(data: dict[str, Any]) -> StrongroomError:
+    """The error that ``to_dict`` described; an unknown code becomes a plain ``JobError``."""
+    cls = _tree(StrongroomError).get(str(data.get("code")), JobError)
+    return cls(str(data.get("message", "unknown error")), remedy=str(data.get("remedy") or ""))

@@ -1,0 +1,204 @@
+"""Every option, declared once: the TOML file, the environment, the command line and the docs page come from here.
+
+Precedence, highest first: command-line flags, environment (``STRONGROOM_SERVICE__PORT=8779``), the TOML file, the defaults.
+Importing this module reads nothing; ``load`` does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from strongroom.errors import ConfigurationError
+
+DEFAULT_PORT = 8779
+CONTAINER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9@%_+=:,.-]{0,254}$"
+
+
+class Section(BaseModel):
+    """A table of the TOML file: unknown keys are mistakes, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Service(Section):
+    """Where the service listens and keeps its state."""
+
+    data_dir: Path = Field(Path("/var/lib/strongroom"), description="State, instances and, by default, the artifacts.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Without authentication only loopback is accepted.")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on (Trove's by default; 0 takes a free one).")
+    region: str = Field("RegionOne", description="Name of the region that instances show.")
+    database_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the catalog. Default: SQLite in data_dir.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+
+class Storage(Section):
+    """Where artifacts are kept."""
+
+    driver: Literal["directory", "s3", "gcs", "azure"] = Field("directory", description="Kind of the store.")
+    path: Path | None = Field(None, description="directory: the top of the store. Default: `store` in data_dir.")
+    bucket: str | None = Field(None, description="s3, gcs: the bucket; azure: the container. It must exist.")
+    prefix: str = Field("", description="s3, gcs, azure: a folder inside the bucket.")
+    endpoint: str | None = Field(None, description="s3, azure: URL of the service, when it is not the vendor's own.")
+    region: str | None = Field(None, description="s3: region of the bucket.")
+    access_key_id: str | None = Field(None, description="s3: access key; azure: account name.")
+    secret_access_key: SecretStr | None = Field(None, description="s3: secret key; azure: account key.")
+    credentials_file: Path | None = Field(None, description="gcs: service account key file.")
+    container: str = Field(
+        "database_backups",
+        pattern=CONTAINER_PATTERN,
+        description="Container used when neither request nor strategy names one.",
+    )
+    retries: int = Field(5, ge=0, le=20, description="How often a failed call to a remote store is tried again.")
+    timeout: float = Field(60.0, gt=0, description="Seconds that one call to a remote store may take.")
+
+
+class Artifact(Section):
+    """How the bytes of a backup are written."""
+
+    codec: Literal["zstd", "gzip"] = Field("zstd", description="zstd is fast and small; gzip is what real Trove can restore.")
+    level: int | None = Field(None, ge=1, le=19, description="Compression level. Default: 1 for zstd, 6 for gzip.")
+    segment_size: int = Field(32 * 1024**2, ge=64 * 1024, le=1024**3, description="Bytes of the raw stream in one segment.")
+    threads: int = Field(0, ge=0, le=256, description="Segments worked on side by side. 0: one a core, within `memory`.")
+    memory: int = Field(
+        256 * 1024**2,
+        ge=1024**2,
+        description="Bytes that the segment pipeline of one worker may hold; bounds the threads.",
+    )
+
+
+class Encryption(Section):
+    """age public keys for writing, identity files for reading."""
+
+    recipients: list[str] = Field(default_factory=list, description="age public keys; empty: artifacts are not encrypted.")
+    identity_files: list[Path] = Field(
+        default_factory=list, description="Files with age identities, needed only where restores and checks run."
+    )
+
+
+def _network(value: str) -> str:
+    ipaddress.IPv4Network(value)
+    return value
+
+
+class Agent(Section):
+    """How jobs and database servers are run on this host."""
+
+    name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of this host.")
+    pool: Annotated[str, AfterValidator(_network)] = Field(
+        "127.1.0.0/16", description="Addresses given to instances; each listens on its own at the standard port."
+    )
+    jobs: int = Field(2, ge=1, le=64, description="Jobs that may run at a time on this host.")
+    cancel_grace: float = Field(20.0, gt=0, description="Seconds between SIGINT and SIGKILL when a job is cancelled.")
+    start_timeout: float = Field(120.0, gt=0, description="Seconds a database server may take to answer after its start.")
+    stop_timeout: float = Field(300.0, gt=0, description="Seconds a database server may take to stop.")
+    restart_limit: int = Field(5, ge=0, description="Restarts of a died server within ten minutes before it is left alone.")
+    keep_jobs: int = Field(14, ge=1, description="Days that the directories of finished jobs are kept.")
+    servers_user: str | None = Field(
+        None, description="OS user of database servers. Default: the datastore's own (mysql) as root, else the caller."
+    )
+
+
+class Datastores(Section):
+    """Where database programs are looked for, beside the usual places."""
+
+    mariadb: list[Path] = Field(default_factory=list, description="Directories with mariadbd and mariadb-backup.")
+    default: str = Field("mariadb", description="Datastore of a new instance that names none.")
+
+
+class Flavor(Section):
+    """A size for instances."""
+
+    ram: int = Field(ge=64, description="Memory of the server in MB: buffer pool and friends are sized to it.")
+    vcpus: int = Field(1, ge=1, description="Cores, for information.")
+    disk: int = Field(0, ge=0, description="Root disk in GB, for information.")
+
+
+def _flavors() -> dict[str, Flavor]:
+    return {f"d{n}": Flavor(ram=512 * 2 ** (n - 1), vcpus=max(1, 2 ** (n - 2))) for n in range(1, 6)}
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(env_prefix="STRONGROOM_", env_nested_delimiter="__", extra="ignore", validate_default=True)
+
+    service: Service = Field(default_factory=Service)
+    storage: Storage = Field(default_factory=Storage)
+    artifact: Artifact = Field(default_factory=Artifact)
+    encryption: Encryption = Field(default_factory=Encryption)
+    agent: Agent = Field(default_factory=Agent)
+    datastores: Datastores = Field(default_factory=Datastores)
+    flavors: dict[str, Flavor] = Field(default_factory=_flavors)
+    default_flavor: str = Field("d1", description="Flavor of a new instance that names none.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @property
+    def store_path(self) -> Path:
+        """Top of the directory store."""
+        return self.storage.path or self.service.data_dir / "store"
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        mine = merged.get(key)
+        merged[key] = _merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Read the configuration: ``flags`` (by section) over the environment over ``config`` over the defaults.
+
+    Raises ConfigurationError that names the file and the option.
+    """
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    if config is not None and not config.is_file():
+        raise ConfigurationError(f"configuration file {config} does not exist", remedy="Check the path given with --config.")
+    try:
+        settings = FromFile(**flags)  # type: ignore[arg-type]
+        known = set(Settings.model_fields)
+        if config is not None:
+            import tomllib
+
+            unknown = set(tomllib.loads(config.read_text())) - known
+            if unknown:
+                raise ConfigurationError(
+                    f"{config}: unknown section {', '.join(sorted(unknown))}",
+                    remedy=f"Sections are {', '.join(sorted(known))}.",
+                )
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"configuration is not valid: {where}", remedy="See docs/configuration.md.") from error
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"cannot read configuration {config}: {error}") from error
+    return Settings.model_construct(**{name: getattr(settings, name) for name in Settings.model_fields})

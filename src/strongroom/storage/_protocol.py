@@ -1,0 +1,62 @@
+"""What a store is to the rest of Strongroom: immutable objects under keys, and nothing about backups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One stored object. ``size`` in bytes; ``md5`` (hex) only where the store computes it on its side; ``modified`` is UTC."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do beyond the least."""
+
+    server_checksum: bool
+    """``head`` returns a checksum that the store computed from what it holds."""
+    conditional_create: bool
+    """``put(create=True)`` is atomic on the side of the store."""
+
+
+class Store(Protocol):
+    """Objects by key. Keys are ``container/name/parts``; no part is empty, ``.`` or ``..``. Safe to use from many threads.
+
+    Every method raises StorageError or one of its children, with the key in the message.
+    """
+
+    capabilities: Capabilities
+
+    def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+        """Store the whole object durably, or not at all. With ``create``, StorageExists when the key is taken."""
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of the object, or of a range of it. StorageNotFound when there is none."""
+
+    def head(self, key: str) -> Stat:
+        """What the store says of the object now. StorageNotFound when there is none."""
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Every object whose key begins with the folder ``prefix`` (a whole number of parts), in order of key."""
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Names directly below ``prefix`` that have objects under them; with no prefix: the containers."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+
+    def url(self, key: str) -> str:
+        """A location to show to people: ``file:///…``, ``s3://bucket/…``."""
+
+    def close(self) -> None:
+        """Give connections back."""

@@ -1,0 +1,155 @@
+"""What crosses the line between control plane, agent and worker: job requests, events, results. All JSON.
+
+The control plane sends a ``JobRequest`` to the agent; the agent adds what it alone knows (the server, directories) and hands a
+``WorkerSpec`` to the worker on its stdin. Events are lines of ``events.jsonl``; the end is ``result.json``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
+
+from strongroom.artifact import Location
+from strongroom.datastores import BackupKind, Server
+from strongroom.settings import Artifact as ArtifactSettings
+from strongroom.settings import Storage
+
+
+class Message(BaseModel):
+    """Base of everything that crosses the line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StorageSpec(Storage):
+    """The store with its secrets in clear: exists on the wire to the agent and on a worker's stdin, nowhere else."""
+
+    @field_serializer("secret_access_key", when_used="json")
+    def _reveal(self, value: SecretStr | None) -> str | None:
+        return value.get_secret_value() if value else None
+
+
+class BackupJob(Message):
+    """Take a backup of a server into ``location``."""
+
+    kind: Literal["backup"] = "backup"
+    location: Location
+    backup_kind: BackupKind
+    name: str = ""
+    description: str | None = None
+    project: str
+    instance_name: str = ""
+    instance_id: str
+    datastore_version: str = Field(description="The series, as in the catalog.")
+    parent: Location | None = None
+    fall_back_to_full: bool = Field(
+        False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
+    )
+    storage: StorageSpec
+    artifact: ArtifactSettings
+    recipients: list[str] = Field(default_factory=list)
+
+
+class RestoreJob(Message):
+    """Extract and prepare the chain that ends in ``location`` into a new directory beside the server's data directory."""
+
+    kind: Literal["restore"] = "restore"
+    location: Location
+    datastore: str
+    storage: StorageSpec
+    artifact: ArtifactSettings
+    identities: list[SecretStr] = Field(default_factory=list)
+    volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
+
+    @field_serializer("identities", when_used="json")
+    def _reveal(self, value: list[SecretStr]) -> list[str]:
+        return [v.get_secret_value() for v in value]
+
+
+class VerifyJob(Message):
+    """Read every segment of the backup; with ``prepare`` restore its chain into a scratch directory and drop that."""
+
+    kind: Literal["verify"] = "verify"
+    location: Location
+    datastore: str
+    prepare: bool = False
+    storage: StorageSpec
+    artifact: ArtifactSettings
+    identities: list[SecretStr] = Field(default_factory=list)
+
+    @field_serializer("identities", when_used="json")
+    def _reveal(self, value: list[SecretStr]) -> list[str]:
+        return [v.get_secret_value() for v in value]
+
+
+class InitializeJob(Message):
+    """Make an empty database in the server's data directory."""
+
+    kind: Literal["initialize"] = "initialize"
+
+
+Job = Annotated[BackupJob | RestoreJob | VerifyJob | InitializeJob, Field(discriminator="kind")]
+
+
+class JobRequest(Message):
+    """Body of ``PUT /jobs/{id}`` at the agent. ``server`` is the id of the instance, none for a verify on any host."""
+
+    server: str | None = None
+    job: Job
+
+
+class WorkerSpec(Message):
+    """What the worker reads on stdin."""
+
+    id: str
+    job: Job
+    server: Server | None = None
+    user: str = Field(description="OS user to become before anything is done.")
+    programs_places: dict[str, list[Path]] = Field(default_factory=dict, description="Where to look for programs, by datastore.")
+    work_dir: Path = Field(description="Scratch directory, owned by the user; the agent removes it after the job.")
+    target_dir: Path | None = Field(None, description="restore: the new directory, made by the agent, empty, owned by the user.")
+    cancel_grace: float = 20.0
+    store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
+
+
+class Event(Message):
+    """A line of ``events.jsonl``: where the job is. Bytes are of the current phase."""
+
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    phase: str
+    done: int = Field(0, description="Raw bytes done in this phase.")
+    total: int | None = Field(None, description="Raw bytes expected in this phase, an estimate for a backup.")
+    stored: int = Field(0, description="Bytes written to or read from the store in this phase.")
+    message: str | None = None
+
+
+class Failure(Message):
+    """An error, as ``StrongroomError.to_dict`` gives it."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class Result(Message):
+    """Content of ``result.json``. ``output`` is by kind of job: see ``worker.jobs``."""
+
+    status: Literal["succeeded", "failed", "cancelled"]
+    started: AwareDatetime
+    finished: AwareDatetime
+    failure: Failure | None = None
+    output: dict[str, Any] = Field(default_factory=dict)
+    max_rss: int = Field(0, description="Peak resident bytes of the worker itself.")
+
+
+class JobView(Message):
+    """Answer of the agent about a job. ``lost``: no lock and no result, the worker died."""
+
+    id: str
+    status: Literal["running", "succeeded", "failed", "cancelled", "lost"]
+    event: Event | None = None
+    events: int = Field(0, description="How many events there are; pass it as ``after`` to wait for the next.")
+    result: Result | None = None

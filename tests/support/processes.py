@@ -1,0 +1,36 @@
+"""Find and end the processes that a test left below its own directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def below(place: Path) -> dict[int, str]:
+    """Live processes whose command line or working directory names ``place``: pid → command line."""
+    found: dict[int, str] = {}
+    needle = str(place)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            if state != "Z" and (needle in command or needle in str((entry / "cwd").readlink())):
+                found[int(entry.name)] = command
+    return found
+
+
+def end(place: Path, *, patience: float = 10) -> dict[int, str]:
+    """SIGKILL everything below ``place``; what was found is returned."""
+    first = below(place)
+    deadline = time.monotonic() + patience
+    while (live := below(place)) and time.monotonic() < deadline:
+        for pid in live:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    return first
