@@ -51,6 +51,7 @@ class BackupJob(Message):
     storage: StorageSpec
     artifact: ArtifactSettings
     recipients: list[str] = Field(default_factory=list)
+    owner: str = Field("", description="Id of the service: signs the intent record, so that only its owner sweeps an orphan.")
 
 
 class RestoreJob(Message):
@@ -86,7 +87,7 @@ class VerifyJob(Message):
 
 
 class InitializeJob(Message):
-    """Make an empty database in the server's data directory."""
+    """Make an empty database in ``target_dir``, a new directory beside the server's data directory, as a restore does."""
 
     kind: Literal["initialize"] = "initialize"
 
@@ -110,7 +111,7 @@ class WorkerSpec(Message):
     user: str = Field(description="OS user to become before anything is done.")
     programs_places: dict[str, list[Path]] = Field(default_factory=dict, description="Where to look for programs, by datastore.")
     work_dir: Path = Field(description="Scratch directory, owned by the user; the agent removes it after the job.")
-    target_dir: Path | None = Field(None, description="restore: the new directory, made by the agent, empty, owned by the user.")
+    target_dir: Path | None = Field(None, description="restore, initialize: the new directory, made by the agent, empty, owned by the user.")
     cancel_grace: float = 20.0
     store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
 

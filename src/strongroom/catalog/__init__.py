@@ -1,0 +1,9 @@
+"""The product's record: what exists and what happened. SQLAlchemy tables, queries, Alembic migrations.
+
+For backups the store is the truth and the rows are a cache of manifests; for everything else the rows are all there is.
+"""
+
+from strongroom.catalog._engine import Catalog, open_catalog
+from strongroom.catalog._tables import Backup, Host, Instance, Job, Strategy, now
+
+__all__ = ["Backup", "Catalog", "Host", "Instance", "Job", "Strategy", "now", "open_catalog"]

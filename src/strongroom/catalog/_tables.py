@@ -1,0 +1,200 @@
+"""The tables. Times are UTC and aware; ids are UUID strings; a row that is gone has ``deleted`` set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+def now() -> datetime:
+    """The present, UTC and aware."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """SQLite forgets time zones: store UTC without one, give it back with one."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value else None
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[dict[str, Any]]: JSON,
+        int: BigInteger,
+        str: String(255),
+    }
+
+
+class Instance(Table):
+    """A database server that people see. ``task`` is what is being done to it; ``state`` is what the agent last saw."""
+
+    __tablename__ = "instances"
+    __table_args__ = (Index("instances_project_name", "project", "name"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str]
+    name: Mapped[str]
+    host: Mapped[str]
+    runtime: Mapped[str] = mapped_column(default="process")
+    datastore: Mapped[str]
+    series: Mapped[str]
+    version_number: Mapped[str] = mapped_column(default="")
+    flavor: Mapped[str]
+    volume_size: Mapped[int]
+    """GB, as asked for."""
+    task: Mapped[str | None]
+    """BUILD, REBOOT, RESTORE, SHUTDOWN (being deleted), ERROR, or null: nothing is being done."""
+    state: Mapped[str] = mapped_column(default="new")
+    """The agent's word: new, stopped, starting, running, swapping, failed."""
+    healthy: Mapped[bool] = mapped_column(default=False)
+    detail: Mapped[str] = mapped_column(Text, default="")
+    address: Mapped[str | None]
+    port: Mapped[int | None]
+    socket: Mapped[str | None] = mapped_column(Text)
+    lineage: Mapped[str | None]
+    data_bytes: Mapped[int] = mapped_column(default=0)
+    old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    request: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Parts of the create request that are only echoed (nics, access, region)."""
+    fault: Mapped[dict[str, Any] | None]
+    """message, details, created (ISO)."""
+    created: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now)
+    seen: Mapped[datetime | None]
+    """When the agent last told of it."""
+    deleted: Mapped[datetime | None]
+
+
+class Backup(Table):
+    """A backup: a request first, then what its manifest says."""
+
+    __tablename__ = "backups"
+    __table_args__ = (
+        Index("backups_project_updated", "project", "updated"),
+        Index("backups_instance", "instance_id"),
+        Index("backups_parent", "parent_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    instance_id: Mapped[str | None] = mapped_column(String(36))
+    instance_name: Mapped[str] = mapped_column(default="")
+    container: Mapped[str]
+    kind: Mapped[str]
+    """full or incremental."""
+    parent_id: Mapped[str | None] = mapped_column(String(36))
+    chain_id: Mapped[str] = mapped_column(String(36))
+    """Id of the full at the bottom of the chain; its own for a full."""
+    status: Mapped[str] = mapped_column(default="NEW")
+    """NEW, BUILDING, COMPLETED, FAILED, DELETING, DELETE_FAILED."""
+    datastore: Mapped[str]
+    series: Mapped[str]
+    server_version: Mapped[str | None]
+    codec: Mapped[str] = mapped_column(default="zstd")
+    encrypted: Mapped[bool] = mapped_column(default=False)
+    location: Mapped[str | None] = mapped_column(Text)
+    lineage: Mapped[str | None]
+    positions: Mapped[dict[str, Any] | None]
+    data_size: Mapped[int | None]
+    raw_size: Mapped[int | None]
+    stored_size: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why a full was taken where an incremental was asked for."""
+    fault: Mapped[dict[str, Any] | None]
+    """code, message, remedy."""
+    verified: Mapped[dict[str, Any] | None]
+    """at (ISO), ok, prepared, message."""
+    created: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now)
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+    deleted: Mapped[datetime | None]
+
+    RUNNING = ("NEW", "BUILDING")
+
+
+class Job(Table):
+    """Something long that was asked for. The flow executes it; this row is what people see."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_instance", "instance_id"),
+        Index("jobs_backup", "backup_id"),
+        Index("jobs_unfinished", "status", sqlite_where=text("finished is null"), postgresql_where=text("finished is null")),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str]
+    kind: Mapped[str]
+    """create, restore, backup, verify, start, stop, restart, delete_instance, discard_old, delete_backup."""
+    status: Mapped[str] = mapped_column(default="queued")
+    """queued, running, succeeded, failed, cancelled."""
+    host: Mapped[str | None]
+    instance_id: Mapped[str | None] = mapped_column(String(36))
+    instance_name: Mapped[str] = mapped_column(default="")
+    backup_id: Mapped[str | None] = mapped_column(String(36))
+    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the flow needs beside the ids; never a secret."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    cancel: Mapped[bool] = mapped_column(default=False)
+    phase: Mapped[str] = mapped_column(default="")
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int | None]
+    stored: Mapped[int] = mapped_column(default=0)
+    message: Mapped[str | None] = mapped_column(Text)
+    events: Mapped[int] = mapped_column(default=0)
+    fault: Mapped[dict[str, Any] | None]
+    output: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created: Mapped[datetime] = mapped_column(default=now)
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+
+    UNFINISHED = ("queued", "running")
+
+
+class Strategy(Table):
+    """The container that backups of an instance, or of a whole project (``instance_id`` empty), go to."""
+
+    __tablename__ = "strategies"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    instance_id: Mapped[str] = mapped_column(String(36), primary_key=True, default="")
+    container: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Host(Table):
+    """A machine with an agent, as last seen."""
+
+    __tablename__ = "hosts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    view: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The agent's HostView."""
+    seen: Mapped[datetime | None]
+
+
+class Fact(Table):
+    """A fact about the service itself: its id."""
+
+    __tablename__ = "facts"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,99 @@
+"""Find rows as people name them: by id, or by a name that is the only one of its kind in the project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog._tables import Backup, Instance, Job, Strategy
+from strongroom.errors import Conflict, InvalidRequest, NotFound
+
+Named = TypeVar("Named", Instance, Backup)
+
+
+def _one(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
+    living = select(table).where(table.deleted.is_(None))
+    if project is not None:
+        living = living.where(table.project == project)
+    by_id = session.scalars(living.where(table.id == ref)).one_or_none()
+    if by_id is not None:
+        return by_id
+    named = session.scalars(living.where(table.name == ref).limit(10)).all()
+    if not named:
+        raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
+    if len(named) > 1:
+        ids = ", ".join(row.id for row in named)
+        raise Conflict(f"{len(named)} {noun}s are named {ref}: {ids}", remedy="Name one by its id.")
+    return named[0]
+
+
+def find_instance(session: Session, project: str | None, ref: str) -> Instance:
+    """The living instance with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _one(session, Instance, "instance", project, ref)
+
+
+def find_backup(session: Session, project: str | None, ref: str) -> Backup:
+    """The living backup with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _one(session, Backup, "backup", project, ref)
+
+
+def find_job(session: Session, project: str | None, job_id: str) -> Job:
+    """The job with this id. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None or (project is not None and job.project != project):
+        raise NotFound(f"job {job_id} cannot be found", remedy="See `strongroom job list`.")
+    return job
+
+
+def chain_of(session: Session, backup: Backup) -> list[Backup]:
+    """The backup and what it stands on, the full first. Raises InvalidRequest when a parent's row is gone or the chain turns."""
+    chain = [backup]
+    while chain[0].parent_id is not None:
+        parent = session.get(Backup, chain[0].parent_id)
+        if parent is None or parent.deleted is not None:
+            raise InvalidRequest(
+                f"backup {backup.name} ({backup.id}) stands on backup {chain[0].parent_id}, which is gone",
+                remedy="It cannot be restored. Choose another backup.",
+            )
+        if any(link.id == parent.id for link in chain):
+            raise InvalidRequest(f"the chain of backup {backup.id} turns in a circle at {parent.id}")
+        chain.insert(0, parent)
+    return chain
+
+
+def children_of(session: Session, backup_id: str) -> list[Backup]:
+    """Living backups directly on this one."""
+    return list(
+        session.scalars(select(Backup).where(Backup.parent_id == backup_id, Backup.deleted.is_(None)).order_by(Backup.created))
+    )
+
+
+def descendants_of(session: Session, backup_id: str) -> Iterator[Backup]:
+    """Living backups on this one, children before parents: the order in which they may be deleted."""
+    for child in children_of(session, backup_id):
+        yield from descendants_of(session, child.id)
+        yield child
+
+
+def unfinished_jobs(session: Session, *, instance_id: str | None = None, backup_ids: set[str] | None = None) -> list[Job]:
+    """Jobs that are queued or running on an instance or about any of some backups, oldest first."""
+    query = select(Job).where(Job.finished.is_(None)).order_by(Job.created)
+    if instance_id is not None:
+        query = query.where(Job.instance_id == instance_id)
+    if backup_ids is not None:
+        query = query.where(Job.backup_id.in_(backup_ids))
+    return list(session.scalars(query))
+
+
+def container_for(session: Session, project: str, instance_id: str, asked: str | None, default: str) -> str:
+    """Trove's precedence: the request, the instance's strategy, the project's strategy, the configuration."""
+    if asked:
+        return asked
+    for key in (instance_id, ""):
+        strategy = session.get(Strategy, (project, key))
+        if strategy is not None:
+            return strategy.container
+    return default

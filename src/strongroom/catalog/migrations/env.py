@@ -1,0 +1,10 @@
+"""Alembic's entry: runs on the connection that ``catalog.migrate`` hands over."""
+
+from alembic import context
+
+from strongroom.catalog._tables import Table
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

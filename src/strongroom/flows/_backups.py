@@ -1,0 +1,212 @@
+"""Requests about backups: take, verify, delete. Each checks everything in one transaction, then starts a job."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Instance, Job, now
+from strongroom.catalog.find import (
+    chain_of,
+    children_of,
+    container_for,
+    descendants_of,
+    find_backup,
+    find_instance,
+    unfinished_jobs,
+)
+from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged
+from strongroom.flows._control import Control
+from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.settings import CONTAINER_PATTERN
+
+
+def check_name(name: str, noun: str) -> None:
+    """Trove's rule: 1 to 255 characters, one of them a letter or digit. Raises InvalidRequest."""
+    if not 1 <= len(name) <= 255 or not any(c.isalnum() for c in name):
+        raise InvalidRequest(
+            f"the name of the {noun} has {len(name)} characters; it must have 1 to 255, with at least one letter or digit"
+        )
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InvalidRequest(f"the name of the {noun} has control characters in it")
+
+
+def check_container(name: str) -> None:
+    """Raise InvalidRequest when ``name`` cannot be a container."""
+    if not re.fullmatch(CONTAINER_PATTERN, name):
+        raise InvalidRequest(
+            f"The value is not allowed: {name!r} cannot be the name of a container",
+            remedy="Use 1 to 255 letters, digits and @%_+=:,.- and begin with a letter or digit.",
+        )
+
+
+def request_backup(
+    control: Control,
+    project: str,
+    *,
+    instance: str,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    parent: str | None = None,
+    incremental: bool = False,
+    codec: str | None = None,
+) -> tuple[Backup, Job]:
+    """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
+
+    Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy.
+    """
+    check_name(name, "backup")
+    if container is not None:
+        check_container(container)
+    with control.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        refuse_if_busy(session, row, "take a backup")
+        if row.task is not None:
+            raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+        if row.state != "running":
+            raise Busy(
+                f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
+                remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
+            )
+        reason = None
+        base: Backup | None = None
+        if parent is not None:
+            base = _named_parent(session, project, row, parent)
+        elif incremental:
+            base, reason = _newest_parent(session, row)
+        backup_id = str(uuid.uuid4())
+        backup = Backup(
+            id=backup_id,
+            project=project,
+            name=name,
+            description=description,
+            instance_id=row.id,
+            instance_name=row.name,
+            container=container_for(session, project, row.id, container, control.settings.storage.container),
+            kind="incremental" if base else "full",
+            parent_id=base.id if base else None,
+            chain_id=base.chain_id if base else backup_id,
+            datastore=row.datastore,
+            series=row.series,
+            codec=codec or control.settings.artifact.codec,
+            encrypted=bool(control.settings.encryption.recipients),
+            lineage=row.lineage,
+            reason=reason,
+        )
+        session.add(backup)
+        job = new_job(session, project, "backup", instance=row, backup=backup, fall_back_to_full=parent is None)
+    control.start(job)
+    return backup, job
+
+
+def _named_parent(session: Session, project: str, instance: Instance, ref: str) -> Backup:
+    base = find_backup(session, project, ref)
+    full = "Take a full backup instead, or name another parent."
+    if base.instance_id != instance.id:
+        raise InvalidRequest(
+            f"parent backup {base.name} ({base.id}) is of instance {base.instance_id}, not of {instance.name} ({instance.id})",
+            remedy=full,
+        )
+    if base.status != "COMPLETED":
+        raise Conflict(f"parent backup {base.name} ({base.id}) is {base.status}, not COMPLETED", remedy=full)
+    for link in chain_of(session, base):
+        if link.status != "COMPLETED":
+            raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)
+    if instance.lineage is not None and base.lineage is not None and base.lineage != instance.lineage:
+        raise LineageChanged(
+            f"the data of instance {instance.name} was replaced (a restore, or a state transfer) after backup {base.name} "
+            f"({base.id}) was taken; an incremental on it would lose rows",
+            remedy=full,
+        )
+    return base
+
+
+def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
+    """The newest usable backup of the instance, or none and the reason."""
+    completed = session.scalars(
+        select(Backup)
+        .where(Backup.instance_id == instance.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
+        .order_by(Backup.created.desc())
+    ).all()
+    if not completed:
+        return None, "a full was taken: the instance has no completed backup to stand on"
+    fitting = [b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)]
+    for backup in fitting:
+        try:
+            if all(link.status == "COMPLETED" for link in chain_of(session, backup)):
+                return backup, None
+        except InvalidRequest:
+            continue
+    if fitting:
+        return None, "a full was taken: every chain of the instance has lost a part"
+    return None, "a full was taken: the data of the instance was replaced since its last backup"
+
+
+def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:
+    """Read and check a backup; with ``prepare`` also restore its chain into a scratch directory. Raises NotFound, Conflict."""
+    with control.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        refuse_unless_restorable(session, row)
+        job = new_job(session, project, "verify", backup=row, prepare=prepare)
+        job.host = _host_for(session, control, row)
+    control.start(job)
+    return job
+
+
+def _host_for(session: Session, control: Control, backup: Backup) -> str:
+    """The host of the backup's instance while that lives, else any."""
+    instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
+    return instance.host if instance and instance.host in control.hosts else control.hosts[0]
+
+
+def refuse_unless_restorable(session: Session, backup: Backup) -> None:
+    """Raise Conflict unless the backup and all that it stands on are COMPLETED."""
+    for link in chain_of(session, backup):
+        if link.status != "COMPLETED":
+            which = "backup" if link.id == backup.id else f"backup {backup.name} stands on backup"
+            raise Conflict(
+                f"{which} {link.name} ({link.id}) is {link.status}, not COMPLETED",
+                remedy="Choose a completed backup (`strongroom backup list`).",
+            )
+
+
+def request_delete_backup(control: Control, project: str, backup: str, *, cascade: bool = False) -> list[Job]:
+    """Delete a backup, with ``cascade`` also all that stand on it (children first). Raises NotFound, HasChildren, Busy."""
+    with control.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        if not cascade and (children := children_of(session, row.id)):
+            names = ", ".join(f"{c.name} ({c.id})" for c in children)
+            raise HasChildren(
+                f"backup {row.name} ({row.id}) is the parent of {names}",
+                remedy="Delete those first, or all of them together with --cascade.",
+            )
+        doomed = [*descendants_of(session, row.id), row]
+        for victim in doomed:
+            _refuse_if_used(session, victim)
+        jobs = []
+        for victim in doomed:
+            victim.status = "DELETING"
+            victim.updated = now()
+            jobs.append(new_job(session, project, "delete_backup", backup=victim, partition=victim.chain_id))
+    for job in jobs:
+        control.start(job)
+    return jobs
+
+
+def _refuse_if_used(session: Session, backup: Backup) -> None:
+    if backup.status in Backup.RUNNING:
+        raise Busy(
+            f"Backup {backup.name} ({backup.id}) cannot be deleted because it is running.",
+            remedy="Wait until it is done, or cancel its job.",
+        )
+    readers = unfinished_jobs(session, backup_ids={backup.id, *(d.id for d in descendants_of(session, backup.id))})
+    for job in readers:
+        if job.kind != "delete_backup" or job.backup_id == backup.id:
+            raise Busy(
+                f"backup {backup.name} ({backup.id}) is in use by {job.kind} job {job.id}",
+                remedy="Wait for the job, or cancel it.",
+            )

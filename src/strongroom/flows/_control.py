@@ -1,0 +1,47 @@
+"""What every request and every step needs: settings, catalog, store, agents, and a way to start a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from strongroom.agent.client import AgentClient
+from strongroom.artifact import load_identities
+from strongroom.catalog import Catalog, Job
+from strongroom.errors import NotFound
+from strongroom.flows._secrets import Secrets
+from strongroom.settings import Settings
+from strongroom.storage import Store
+
+
+class Control:
+    """One a service. ``start`` is set by the engine: it makes a queued job run, at least once, whatever dies meanwhile."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, store: Store, agents: dict[str, Callable[[], AgentClient]]) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.store = store
+        self.secrets = Secrets(settings.service.data_dir / "secrets")
+        self.start: Callable[[Job], None] = _not_running
+        self._agents = agents
+
+    @property
+    def hosts(self) -> list[str]:
+        """Names of the hosts that have an agent."""
+        return list(self._agents)
+
+    def agent(self, host: str) -> AgentClient:
+        """A client of the agent on ``host``; cheap, to be made anew where it is used. Raises NotFound."""
+        try:
+            return self._agents[host]()
+        except KeyError:
+            raise NotFound(f"host {host} has no agent", remedy="See `strongroom host list`.") from None
+
+    def identities(self) -> list[str]:
+        """age identities that restores on behalf of this service may use. Raises ConfigurationError."""
+        paths: list[Path] = self.settings.encryption.identity_files
+        return load_identities(paths)
+
+
+def _not_running(job: Job) -> None:
+    raise RuntimeError(f"the engine does not run; job {job.id} stays queued")

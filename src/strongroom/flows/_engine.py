@@ -1,0 +1,252 @@
+"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, one queue a host, one job an instance."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from io import TextIOWrapper
+from typing import Any
+
+import structlog
+from dbos import DBOS, DBOSConfig, EnqueueOptions
+from dbos import _serialization as dbos_serialization
+from sqlalchemy import create_engine, event, select
+
+from strongroom.catalog import Job, now
+from strongroom.catalog.find import find_job
+from strongroom.errors import Cancelled, ConfigurationError, JobError, StrongroomError
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+from strongroom.flows._steps import CLEANERS, PLANS
+
+log = structlog.get_logger()
+
+APPLICATION = "strongroom"
+WORKFLOWS = f"{APPLICATION}-1"
+"""Version of the workflows. A job that was begun under another one stays untouched, so change it only with the plans."""
+POLL = 0.1
+"""Seconds between two looks at a queue: half of the time from a request to its start."""
+KEEP = timedelta(days=7)
+"""How long DBOS remembers a finished workflow; the catalog keeps the job."""
+CONTROL_QUEUE = "control"
+
+
+class _Running:
+    """Workflows are global functions; this is where they find what they work with."""
+
+    control: Control | None = None
+
+
+def _the_control() -> Control:
+    assert _Running.control is not None, "the engine does not run"
+    return _Running.control
+
+
+@DBOS.workflow(name="job")
+async def job(job_id: str) -> str:
+    """Every job: begin, the steps of its plan, settle. Returns how it ended."""
+    kind = await begin(job_id)
+    if kind is None:
+        return "nothing to do"
+    failure: dict[str, str] | None = None
+    for number in range(len(PLANS[kind])):
+        failure = await step(job_id, kind, number)
+        if failure is not None:
+            break
+    if failure is not None and kind in CLEANERS:
+        await clean(job_id, kind)
+    await settle(job_id, failure)
+    return failure["code"] if failure else "succeeded"
+
+
+@DBOS.step(name="begin")
+async def begin(job_id: str) -> str | None:
+    """Mark the job as running; none when it is over already (cancelled in the queue)."""
+
+    def write() -> str | None:
+        with _the_control().catalog.write() as session:
+            row = find_job(session, None, job_id)
+            if row.finished is not None:
+                return None
+            if row.status == "queued":
+                row.status, row.started = "running", now()
+                row.events += 1
+                _outcomes.begin(session, row)
+            return row.kind
+
+    return await asyncio.to_thread(write)
+
+
+@DBOS.step(name="step", preemptible=True)
+async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
+    """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
+    control = _the_control()
+    action = PLANS[kind][number]
+    try:
+        await asyncio.to_thread(_refuse_if_cancelled, control, job_id)
+        await action(control, job_id)
+    except StrongroomError as error:
+        log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
+        return error.to_dict()
+    except Exception:
+        log.exception("step broke", job=job_id, kind=kind, step=action.__name__)
+        return JobError(
+            f"{action.__name__} of {kind} job {job_id} met an unexpected error; the service's log has it",
+            remedy="This is a defect: report it with the log.",
+        ).to_dict()
+    return None
+
+
+def _refuse_if_cancelled(control: Control, job_id: str) -> None:
+    """A cancel counts until the last thing is done: a backup whose artifact is whole is kept all the same."""
+    with control.catalog.read() as session:
+        row = find_job(session, None, job_id)
+        if row.cancel and row.kind != "backup":
+            raise Cancelled(f"{row.kind} job {job_id} was cancelled")
+
+
+@DBOS.step(name="clean")
+async def clean(job_id: str, kind: str) -> None:
+    """Tidy up after a failure; what cannot be tidied now is swept later."""
+    try:
+        await CLEANERS[kind](_the_control(), job_id)
+    except StrongroomError as error:
+        log.warning("left for the sweep", job=job_id, error=error.code, reason=error.message)
+
+
+@DBOS.step(name="settle")
+async def settle(job_id: str, failure: dict[str, str] | None) -> None:
+    """Write the end into the catalog."""
+    control = _the_control()
+
+    def write() -> None:
+        with control.catalog.write() as session:
+            _outcomes.settle(session, find_job(session, None, job_id), failure)
+        control.secrets.drop(job_id)
+
+    await asyncio.to_thread(write)
+
+
+class _JSON(dbos_serialization.Serializer):
+    """Plain JSON for all that DBOS stores."""
+
+    def name(self) -> str:
+        return "strongroom_json"
+
+    def serialize(self, data: Any) -> str:
+        return json.dumps(data, default=str)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data)
+
+
+def _refuse_pickle(_self: object, _data: str) -> Any:
+    raise ValueError("a pickled value in the engine's tables: refused, it could run any code")
+
+
+class Engine:
+    """DBOS for one control. ``start`` recovers what was running when the process died; ``stop`` leaves running jobs alive."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._lock: TextIOWrapper | None = None
+
+    def lock(self) -> None:
+        """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
+        data_dir = self._control.settings.service.data_dir
+        self._lock = (data_dir / "engine.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise ConfigurationError(
+                f"another strongroom serve is running on {data_dir}", remedy="Stop it, or use another --data-dir."
+            ) from None
+
+    def start(self) -> None:
+        """Launch, and pick up every unfinished job. The lock must be held."""
+        data_dir = self._control.settings.service.data_dir
+        _Running.control = self._control
+        dbos_serialization.DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign, assignment]
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        path = data_dir / "engine.sqlite"
+        path.touch(mode=0o600)
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "executor_id": APPLICATION,
+            "application_version": WORKFLOWS,
+            "system_database_url": f"sqlite:///{path}",
+            "serializer": _JSON(),
+            "log_level": "ERROR",
+        }
+        _wal(str(path))
+        DBOS(config=config)
+        queues = {CONTROL_QUEUE: 4} | {f"host.{name}": self._control.settings.agent.jobs for name in self._control.hosts}
+        DBOS.listen_queues(list(queues))
+        DBOS.launch()
+        for name, limit in queues.items():
+            DBOS.register_queue(
+                name,
+                polling_interval_sec=POLL,
+                on_conflict="always_update",
+                worker_concurrency=limit,
+                partition_concurrency=1,
+            )
+        self._control.start = enqueue
+        self._pick_up()
+
+    def _pick_up(self) -> None:
+        """Start jobs whose request was written but whose workflow was not, and settle those whose workflow is gone."""
+        with self._control.catalog.read() as session:
+            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.created)))
+        for row in unfinished:
+            status = DBOS.get_workflow_status(row.id)
+            if status is None:
+                enqueue(row)
+            elif status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
+                log.error("workflow ended without an outcome", job=row.id, workflow=status.status)
+                with self._control.catalog.write() as session:
+                    _outcomes.settle(
+                        session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
+                    )
+
+    def purge(self) -> int:
+        """Forget workflows that ended long ago; how many."""
+        before = (datetime.now(UTC) - KEEP).isoformat()
+        old = DBOS.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, limit=1000, load_input=False, load_output=False
+        )
+        if old:
+            DBOS.delete_workflows([w.workflow_id for w in old])
+        return len(old)
+
+    def stop(self) -> None:
+        """Stop executing. Jobs on agents go on, and are found again at the next start."""
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+        _Running.control = None
+        if self._lock is not None:
+            self._lock.close()
+
+
+def enqueue(row: Job) -> None:
+    """Queue the workflow of the job: on its host's queue, one at a time an instance. Idempotent by the id of the job."""
+    options: EnqueueOptions = {
+        "workflow_name": "job",
+        "workflow_id": row.id,
+        "queue_name": f"host.{row.host}" if row.host else CONTROL_QUEUE,
+        "queue_partition_key": row.instance_id or row.params.get("partition") or row.id,
+        "app_version": WORKFLOWS,
+    }
+    DBOS.enqueue_workflow_with_options(options, row.id)
+
+
+def _wal(path: str) -> None:
+    """WAL, set once on the file, stays: several times the throughput of the default journal."""
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA journal_mode=WAL"))
+    with engine.connect():
+        pass
+    engine.dispose()

@@ -1,0 +1,82 @@
+"""Jobs as people see them: made in the transaction of a request, started after it, waited for, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog.find import find_job, unfinished_jobs
+from strongroom.errors import Busy, Cancelled
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+
+NOTICE = 0.1
+"""Seconds between two looks at a job that somebody waits for."""
+
+
+def new_job(
+    session: Session, project: str, kind: str, *, instance: Instance | None = None, backup: Backup | None = None, **params: Any
+) -> Job:
+    """Add a queued job; the caller starts it with ``control.start`` once the transaction is committed."""
+    job = Job(
+        id=str(uuid.uuid4()),
+        project=project,
+        kind=kind,
+        host=instance.host if instance else None,
+        instance_id=instance.id if instance else None,
+        instance_name=instance.name if instance else "",
+        backup_id=backup.id if backup else None,
+        params=params,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def refuse_if_busy(session: Session, instance: Instance, wish: str) -> None:
+    """Raise Busy when a job is queued or running on the instance: one at a time."""
+    for job in unfinished_jobs(session, instance_id=instance.id):
+        raise Busy(
+            f"instance {instance.name} ({instance.id}) is busy: {job.kind} job {job.id} is {job.status}; cannot {wish} now",
+            remedy=f"Wait for it (`strongroom job follow {job.id}`) or cancel it (`strongroom job cancel {job.id}`).",
+        )
+
+
+async def wait_job(control: Control, project: str | None, job_id: str, *, after: int, seconds: float) -> Job:
+    """The job, as soon as it has more than ``after`` events or is finished, at the latest after ``seconds``."""
+
+    def look() -> Job:
+        with control.catalog.read() as session:
+            return find_job(session, project, job_id)
+
+    deadline = time.monotonic() + seconds
+    while True:
+        job = await asyncio.to_thread(look)
+        if job.finished is not None or job.events > after or time.monotonic() >= deadline:
+            return job
+        await asyncio.sleep(NOTICE)
+
+
+def request_cancel(control: Control, project: str | None, job_id: str) -> Job:
+    """Cancel a job: a queued one ends now, a running one as soon as its tools are stopped. Raises NotFound, Busy."""
+    with control.catalog.write() as session:
+        job = find_job(session, project, job_id)
+        if job.finished is not None:
+            raise Busy(f"job {job.id} is over: it has {job.status}", remedy="There is nothing to cancel.")
+        cancel(session, job)
+    return job
+
+
+def cancel(session: Session, job: Job) -> None:
+    """Mark the job as cancelled; the flow that runs it notices within a second."""
+    job.cancel = True
+    if job.status == "queued":
+        _outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was cancelled before it began").to_dict())
+    else:
+        job.message = "cancelling"
+        job.events += 1

@@ -1,0 +1,114 @@
+"""Look after hosts and servers: mirror what agents say into the catalog, notice silence, sweep and purge once a day."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select
+
+from strongroom.agent.models import HostView, ServerView
+from strongroom.artifact import sweep_orphans
+from strongroom.catalog import Backup, Host, Instance, now
+from strongroom.errors import StrongroomError
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+from strongroom.flows._engine import Engine
+
+log = structlog.get_logger()
+
+PACE = 1.0
+"""Seconds between two looks at an agent."""
+HOST_PACE = 15.0
+"""Seconds between two looks at the facts of a host."""
+SILENT = timedelta(seconds=90)
+"""A host that was not heard of for this long is called silent (Trove's limit for a guest)."""
+DAILY = 24 * 3600.0
+
+
+class Monitor:
+    """Runs as a task of the service's event loop."""
+
+    def __init__(self, control: Control, engine: Engine) -> None:
+        self._control = control
+        self._engine = engine
+        self._task: asyncio.Task[None] | None = None
+        self._next_host: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Look once, so that the catalog knows its hosts, then go on in the background."""
+        for host in self._control.hosts:
+            await self._look(host)
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        next_daily = time.monotonic()
+        while True:
+            try:
+                for host in self._control.hosts:
+                    await self._look(host)
+                if time.monotonic() >= next_daily:
+                    next_daily = time.monotonic() + DAILY
+                    await asyncio.to_thread(self.tidy)
+            except Exception:
+                log.exception("monitor stumbled")
+            await asyncio.sleep(PACE)
+
+    async def _look(self, host: str) -> None:
+        agent = self._control.agent(host)
+        try:
+            servers = await agent.servers()
+            facts: HostView | None = None
+            if time.monotonic() >= self._next_host.get(host, 0):
+                facts = await agent.host()
+                self._next_host[host] = time.monotonic() + HOST_PACE
+        except StrongroomError as error:
+            log.warning("agent does not answer", host=host, reason=error.message)
+            return
+        await asyncio.to_thread(self._write, host, servers, facts)
+
+    def _write(self, host: str, servers: list[ServerView], facts: HostView | None) -> None:
+        views = {view.id: view.model_dump(mode="json") for view in servers}
+        with self._control.catalog.read() as session:
+            instances = list(session.scalars(select(Instance).where(Instance.host == host, Instance.deleted.is_(None))))
+            changed = [i.id for i in instances if i.id in views and _outcomes.mirror(i, views[i.id])]
+        stale = facts is not None
+        if not changed and not stale:
+            return
+        with self._control.catalog.write() as session:
+            for instance_id in changed:
+                instance = session.get(Instance, instance_id)
+                if instance is not None:
+                    _outcomes.mirror(instance, views[instance_id])
+                    instance.seen = now()
+            if facts is not None:
+                row = session.get(Host, host) or Host(name=host)
+                row.view = facts.model_dump(mode="json")
+                row.seen = now()
+                session.add(row)
+
+    def tidy(self) -> None:
+        """Once a day: remove what failed backups of this service left in the store, and DBOS's old history."""
+
+        def is_running(backup_id: str) -> bool:
+            with self._control.catalog.read() as session:
+                row = session.get(Backup, backup_id)
+                return row is not None and row.status in Backup.RUNNING
+
+        try:
+            swept = sweep_orphans(
+                self._control.store, owner=self._control.catalog.service_id, is_running=is_running, older_than=timedelta(hours=1)
+            )
+            log.info("tidied", orphans=swept, workflows=self._engine.purge())
+        except StrongroomError as error:
+            log.warning("could not sweep the store", error=error.code, reason=error.message)

@@ -1,0 +1,88 @@
+"""Turn a job of the catalog into the request that its agent gets. Secrets are added here, on the way out, and kept nowhere."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from strongroom.artifact import Location
+from strongroom.catalog import Backup, Instance, Job
+from strongroom.flows._control import Control
+from strongroom.flows._instances import GB
+from strongroom.worker.spec import BackupJob, InitializeJob, JobRequest, RestoreJob, StorageSpec, VerifyJob
+
+
+def order(control: Control, session: Session, job: Job) -> JobRequest:
+    """The request for the agent that ``job`` needs. Raises ConfigurationError when identities cannot be read."""
+    backup = session.get(Backup, job.backup_id) if job.backup_id else None
+    instance = session.get(Instance, job.instance_id) if job.instance_id else None
+    if job.kind == "backup":
+        assert backup is not None and instance is not None
+        return JobRequest(server=instance.id, job=_backup(control, session, job, backup))
+    if job.kind == "verify":
+        assert backup is not None
+        return JobRequest(server=None, job=_verify(control, job, backup))
+    assert instance is not None
+    if backup is None:
+        return JobRequest(server=instance.id, job=InitializeJob())
+    return JobRequest(server=instance.id, job=_restore(control, backup, instance))
+
+
+def location_of(backup: Backup) -> Location:
+    """Where the artifact of the backup is, or will be."""
+    return Location(container=backup.container, id=backup.id)
+
+
+def _storage(control: Control) -> StorageSpec:
+    storage = control.settings.storage
+    if storage.driver == "directory":
+        storage = storage.model_copy(update={"path": control.settings.store_path.resolve()})
+    return StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
+
+
+def _backup(control: Control, session: Session, job: Job, backup: Backup) -> BackupJob:
+    parent = session.get(Backup, backup.parent_id) if backup.parent_id else None
+    return BackupJob(
+        location=location_of(backup),
+        backup_kind="incremental" if parent else "full",
+        name=backup.name,
+        description=backup.description,
+        project=backup.project,
+        instance_id=backup.instance_id or "",
+        instance_name=backup.instance_name,
+        datastore_version=backup.series,
+        parent=location_of(parent) if parent else None,
+        fall_back_to_full=bool(job.params.get("fall_back_to_full")),
+        storage=_storage(control),
+        artifact=control.settings.artifact.model_copy(
+            update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})
+        ),
+        recipients=control.settings.encryption.recipients,
+        owner=control.catalog.service_id,
+    )
+
+
+def _identities(control: Control) -> list[SecretStr]:
+    return [SecretStr(identity) for identity in control.identities()]
+
+
+def _restore(control: Control, backup: Backup, instance: Instance) -> RestoreJob:
+    return RestoreJob(
+        location=location_of(backup),
+        datastore=backup.datastore,
+        storage=_storage(control),
+        artifact=control.settings.artifact,
+        identities=_identities(control),
+        volume_bytes=instance.volume_size * GB,
+    )
+
+
+def _verify(control: Control, job: Job, backup: Backup) -> VerifyJob:
+    return VerifyJob(
+        location=location_of(backup),
+        datastore=backup.datastore,
+        prepare=bool(job.params.get("prepare")),
+        storage=_storage(control),
+        artifact=control.settings.artifact,
+        identities=_identities(control),
+    )

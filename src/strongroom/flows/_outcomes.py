@@ -1,0 +1,152 @@
+"""What the end of a job means for the rows of the catalog. Plain functions of a session; nothing here is durable by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from strongroom.artifact import Manifest
+from strongroom.catalog import Backup, Instance, Job, now
+
+Failure = dict[str, str]
+"""code, message, remedy: ``StrongroomError.to_dict``."""
+
+ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart"}
+
+
+def begin(session: Session, job: Job) -> None:
+    """The job has left the queue."""
+    backup = session.get(Backup, job.backup_id) if job.kind == "backup" and job.backup_id else None
+    if backup is not None:
+        backup.status = "BUILDING"
+        backup.updated = now()
+
+
+def settle(session: Session, job: Job, failure: Failure | None) -> None:
+    """The job is over. Idempotent: the first call counts."""
+    if job.finished is not None:
+        return
+    job.finished = now()
+    job.fault = dict(failure) if failure else None
+    if failure is None:
+        job.status = "succeeded"
+    elif failure["code"] == "Cancelled":
+        job.status = "cancelled"
+    else:
+        job.status = "failed"
+    job.phase = "done" if failure is None else job.phase
+    job.message = failure["message"] if failure else None
+    job.events += 1
+    instance = session.get(Instance, job.instance_id) if job.instance_id else None
+    backup = session.get(Backup, job.backup_id) if job.backup_id else None
+    if instance is not None:
+        _settle_instance(job, instance, failure)
+    if backup is not None:
+        _settle_backup(session, job, backup, instance, failure)
+
+
+def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> None:
+    if job.kind == "delete_instance":
+        if failure is None:
+            instance.deleted = now()
+        else:
+            instance.task = "ERROR"
+    elif job.kind in ("create", "adopt"):
+        instance.task = None if failure is None else "ERROR"
+    elif job.kind in ENDS_INSTANCE_TASK:
+        instance.task = None
+    if failure is not None and job.kind != "verify":
+        blame(instance, f"Failed to {_deed(job)}, error: {failure['message']}", failure.get("remedy", ""))
+    elif failure is None and job.kind in ENDS_INSTANCE_TASK | {"backup"}:
+        instance.fault = None
+    instance.updated = now()
+
+
+def _deed(job: Job) -> str:
+    if job.kind == "backup":
+        return f"create backup {job.backup_id}"
+    if job.kind == "restore":
+        return f"restore backup {job.backup_id}"
+    return {"create": "create instance", "adopt": "adopt instance", "discard_old": "discard old data"}.get(
+        job.kind, f"{job.kind.removesuffix('_instance')} instance"
+    )
+
+
+def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instance | None, failure: Failure | None) -> None:
+    if job.kind == "backup" and failure is not None:
+        backup.status = "FAILED"
+        backup.fault = dict(failure)
+        backup.finished = now()
+    elif job.kind == "delete_backup":
+        if failure is None:
+            backup.deleted = now()
+            backup.status = "DELETED"
+        else:
+            backup.status = "DELETE_FAILED"
+            backup.fault = dict(failure)
+    elif job.kind == "verify":
+        ok = failure is None
+        if not ok and failure is not None and failure["code"] in ("Cancelled", "JobLost", "Unavailable"):
+            return
+        backup.verified = {
+            "at": now().isoformat(),
+            "ok": ok,
+            "prepared": bool(job.params.get("prepare")),
+            "message": failure["message"] if failure else None,
+        }
+    else:
+        return
+    backup.updated = now()
+
+
+def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: str | None) -> None:
+    """Copy into the row what the manifest in the store says: the store is the truth."""
+    backup.kind = manifest.kind
+    backup.parent_id = manifest.parent.location.id if manifest.parent else None
+    backup.chain_id = manifest.chain
+    backup.server_version = manifest.server_version
+    backup.codec = manifest.codec.name
+    backup.encrypted = manifest.recipients is not None
+    backup.location = location
+    backup.lineage = manifest.lineage
+    backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
+    backup.data_size = manifest.data_size
+    backup.raw_size = manifest.raw_size
+    backup.stored_size = manifest.stored_size
+    backup.reason = reason
+    backup.started = manifest.started
+    backup.finished = manifest.finished
+    backup.status = "COMPLETED"
+    backup.fault = None
+    backup.updated = now()
+
+
+def blame(instance: Instance, message: str, details: str) -> None:
+    """Record the fault that people see on the instance."""
+    instance.fault = {"message": message, "details": details, "created": now().isoformat()}
+
+
+def mirror(instance: Instance, view: dict[str, Any]) -> bool:
+    """Copy what the agent says of the server (a dumped ServerView) into the row. True when something changed."""
+    changed = False
+    for column, key in (
+        ("state", "state"),
+        ("healthy", "healthy"),
+        ("detail", "detail"),
+        ("address", "address"),
+        ("port", "port"),
+        ("socket", "socket"),
+        ("lineage", "lineage"),
+        ("data_bytes", "data_bytes"),
+        ("old_data", "old_data"),
+        ("version_number", "version_number"),
+        ("series", "series"),
+    ):
+        value = view.get(key)
+        if column in ("address", "port", "socket", "lineage") and value is None:
+            continue
+        if getattr(instance, column) != value:
+            setattr(instance, column, value)
+            changed = True
+    return changed

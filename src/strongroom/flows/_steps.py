@@ -1,0 +1,192 @@
+"""What the steps of the workflows do: plain functions, idempotent, each raising what ends the job. Tested without DBOS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from strongroom.agent.models import ServerDefinition, ServerView
+from strongroom.artifact import Manifest, delete_artifact
+from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog.find import children_of, find_job
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import AlreadyExists, HasChildren, NotFound
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+from strongroom.flows._follow import run_on_agent
+from strongroom.flows._orders import location_of
+
+Step = Callable[[Control, str], Awaitable[None]]
+
+
+def _load(control: Control, job_id: str) -> tuple[Job, Instance | None, Backup | None]:
+    with control.catalog.read() as session:
+        job = find_job(session, None, job_id)
+        instance = session.get(Instance, job.instance_id) if job.instance_id else None
+        backup = session.get(Backup, job.backup_id) if job.backup_id else None
+        return job, instance, backup
+
+
+async def _instance(control: Control, job_id: str) -> tuple[Job, Instance]:
+    job, instance, _ = await asyncio.to_thread(_load, control, job_id)
+    if instance is None:
+        raise NotFound(f"instance {job.instance_id} of job {job_id} is gone")
+    return job, instance
+
+
+async def _see(control: Control, view: ServerView) -> None:
+    def write() -> None:
+        with control.catalog.write() as session:
+            instance = session.get(Instance, view.id)
+            if instance is not None:
+                _outcomes.mirror(instance, view.model_dump(mode="json"))
+
+    await asyncio.to_thread(write)
+
+
+async def define(control: Control, job_id: str) -> None:
+    """Tell the agent of the server; it gives it a place and an address."""
+    job, instance = await _instance(control, job_id)
+    if job.params.get("adopt"):
+        definition = ServerDefinition.model_validate(job.params["adopt"])
+    else:
+        definition = ServerDefinition(
+            name=instance.name,
+            datastore=instance.datastore,
+            series=instance.series,
+            ram_mb=control.settings.flavors[instance.flavor].ram,
+        )
+    await _see(control, await control.agent(instance.host).put_server(instance.id, definition))
+
+
+async def work(control: Control, job_id: str) -> None:
+    """Run the job's work on the agent and keep what it reports."""
+    result = await run_on_agent(control, job_id)
+
+    def keep() -> None:
+        with control.catalog.write() as session:
+            job = find_job(session, None, job_id)
+            job.output = {**result.output, "max_rss": result.max_rss}
+
+    await asyncio.to_thread(keep)
+
+
+async def swap(control: Control, job_id: str) -> None:
+    """Make the prepared directory the data directory, and start the server on it."""
+    job, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).swap(instance.id, f"{job_id}-{job.attempts}"))
+
+
+async def populate(control: Control, job_id: str) -> None:
+    """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
+    _, instance = await _instance(control, job_id)
+    wanted = await asyncio.to_thread(control.secrets.get, job_id)
+    agent = control.agent(instance.host)
+    for data in wanted.get("databases", []):
+        try:
+            await agent.create_databases(instance.id, [DatabaseSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
+    for data in wanted.get("users", []):
+        try:
+            await agent.create_users(instance.id, [UserSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
+
+
+async def record(control: Control, job_id: str) -> None:
+    """Read the manifest back from the store and only then call the backup COMPLETED."""
+
+    def write() -> None:
+        job, _, backup = _load(control, job_id)
+        assert backup is not None
+        location = location_of(backup)
+        manifest = Manifest.parse(control.store.get(location.manifest), location)
+        url = control.store.url(location.prefix)
+        with control.catalog.write() as session:
+            row = session.get(Backup, backup.id)
+            assert row is not None
+            _outcomes.complete_backup(row, manifest, url, job.output.get("reason") or row.reason)
+
+    await asyncio.to_thread(write)
+
+
+async def start(control: Control, job_id: str) -> None:
+    """Start the server and wait until it serves."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).start_server(instance.id))
+
+
+async def stop(control: Control, job_id: str) -> None:
+    """Stop the server and wait until it is gone."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).stop_server(instance.id))
+
+
+async def restart(control: Control, job_id: str) -> None:
+    """Stop, start, wait."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).restart_server(instance.id))
+
+
+async def discard_old(control: Control, job_id: str) -> None:
+    """Remove the data that restores have put aside."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).discard_old(instance.id))
+
+
+async def delete_server(control: Control, job_id: str) -> None:
+    """Remove the server and its data; one that the agent does not know is gone already."""
+    _, instance = await _instance(control, job_id)
+    try:
+        await control.agent(instance.host).delete_server(instance.id)
+    except NotFound:
+        return
+
+
+async def delete_stored(control: Control, job_id: str) -> None:
+    """Remove every object of the backup. Refused while a backup stands on it."""
+
+    def remove() -> None:
+        _, _, backup = _load(control, job_id)
+        assert backup is not None
+        with control.catalog.read() as session:
+            children = children_of(session, backup.id)
+        if children:
+            raise HasChildren(
+                f"backup {backup.name} ({backup.id}) is still the parent of {children[0].name} ({children[0].id})",
+                remedy="Delete that one first.",
+            )
+        delete_artifact(control.store, location_of(backup))
+
+    await asyncio.to_thread(remove)
+
+
+async def clean(control: Control, job_id: str) -> None:
+    """After a failed backup: nothing of it stays in the store, even when its worker died."""
+
+    def remove() -> None:
+        _, _, backup = _load(control, job_id)
+        assert backup is not None
+        delete_artifact(control.store, location_of(backup))
+
+    await asyncio.to_thread(remove)
+
+
+PLANS: dict[str, tuple[Step, ...]] = {
+    "create": (define, work, swap, populate),
+    "adopt": (define, start),
+    "restore": (work, swap),
+    "backup": (work, record),
+    "verify": (work,),
+    "start": (start,),
+    "stop": (stop,),
+    "restart": (restart,),
+    "discard_old": (discard_old,),
+    "delete_instance": (delete_server,),
+    "delete_backup": (delete_stored,),
+}
+"""The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
+
+CLEANERS: dict[str, Step] = {"backup": clean}
+"""What runs after a failure."""
