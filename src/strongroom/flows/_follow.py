@@ -12,7 +12,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Cancelled, JobLost, Unavailable, from_dict
 from strongroom.flows._control import Control
 from strongroom.flows._orders import order
-from strongroom.worker.spec import JobView, Result
+from strongroom.worker.spec import JobRequest, JobView, Result
 
 log = structlog.get_logger()
 
@@ -61,7 +61,7 @@ def _outcome(view: JobView) -> Result:
 
 
 async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
-    def prepare() -> object:
+    def prepare() -> tuple[str, JobRequest] | None:
         with control.catalog.read() as session:
             job = find_job(session, None, job_id)
             if job.cancel:
@@ -72,7 +72,7 @@ async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
     if prepared is None:
         # Cancelled before this attempt: only an attempt that already runs has to be ended.
         return await _cancel_existing(control, job_id, agent_job)
-    host, request = prepared  # type: ignore[misc]
+    host, request = prepared
     agent = control.agent(host)
     view = await _put(control, job_id, agent_job, host, request)
     while view.status == "running":
@@ -87,12 +87,12 @@ async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
     return view
 
 
-async def _put(control: Control, job_id: str, agent_job: str, host: str, request: object) -> JobView:
+async def _put(control: Control, job_id: str, agent_job: str, host: str, request: JobRequest) -> JobView:
     """Start the job. The lock of the server may be held a moment longer by a job that has just ended."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return await control.agent(host).put_job(agent_job, request)  # type: ignore[arg-type]
+            return await control.agent(host).put_job(agent_job, request)
         except Busy:
             if time.monotonic() > deadline or await asyncio.to_thread(_cancelled, control, job_id):
                 raise

@@ -1,0 +1,153 @@
+"""The catalog on a real SQLite file."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from strongroom.catalog import Backup, Catalog, Instance, Strategy, open_catalog
+from strongroom.catalog._tables import Table
+from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance
+from strongroom.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
+from strongroom.settings import load
+
+
+def instance(id: str, name: str = "one", project: str = "p") -> Instance:
+    return Instance(
+        id=id, project=project, name=name, host="local", datastore="mariadb", series="10.11", flavor="d1", volume_size=1
+    )
+
+
+def backup(id: str, parent: str | None = None, chain: str | None = None) -> Backup:
+    return Backup(
+        id=id,
+        project="p",
+        name=f"b-{id}",
+        container="c",
+        kind="incremental" if parent else "full",
+        parent_id=parent,
+        chain_id=chain or id,
+        datastore="mariadb",
+        series="10.11",
+    )
+
+
+@pytest.fixture
+def catalog(place: Path) -> Catalog:
+    return open_catalog(load(service={"data_dir": place}))
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(catalog: Catalog) -> None:
+    with catalog.engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
+    assert [d for d in differences if "modify_type" not in str(d)] == []
+
+
+def test_the_file_is_private_and_the_service_keeps_its_id(place: Path, catalog: Catalog) -> None:
+    assert stat.S_IMODE((place / "catalog.sqlite").stat().st_mode) == 0o600
+    assert len(catalog.service_id) == 36
+    assert open_catalog(load(service={"data_dir": place})).service_id == catalog.service_id
+
+
+def test_times_come_back_aware_and_in_utc(catalog: Catalog) -> None:
+    when = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    with catalog.write() as session:
+        session.add(instance("i1"))
+        row = session.get(Instance, "i1")
+        assert row is not None
+        row.created = when
+    with catalog.read() as session:
+        again = session.get(Instance, "i1")
+        assert again is not None
+        assert again.created == when
+        assert again.created.tzinfo is UTC
+
+
+def test_an_exception_rolls_everything_back(catalog: Catalog) -> None:
+    with pytest.raises(RuntimeError), catalog.write() as session:
+        session.add(instance("i1"))
+        session.flush()
+        raise RuntimeError
+    with catalog.read() as session:
+        assert session.get(Instance, "i1") is None
+
+
+def test_writers_take_turns_so_that_nothing_is_lost(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add(instance("i1"))
+
+    def add() -> None:
+        for _ in range(20):
+            with catalog.write() as session:
+                row = session.get(Instance, "i1")
+                assert row is not None
+                row.data_bytes += 1
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with catalog.read() as session:
+        row = session.get(Instance, "i1")
+        assert row is not None
+        assert row.data_bytes == 80
+
+
+def test_a_name_finds_its_row_and_an_ambiguous_one_names_the_ids(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add_all([instance("i1"), instance("i2", "two"), instance("i3", "two"), instance("i4", project="q")])
+    with catalog.read() as session:
+        assert find_instance(session, "p", "one").id == "i1"
+        assert find_instance(session, "p", "i2").name == "two"
+        assert find_instance(session, None, "i4").project == "q"
+        with pytest.raises(Conflict, match="i2, i3"):
+            find_instance(session, "p", "two")
+        with pytest.raises(NotFound, match="i4"):
+            find_instance(session, "p", "i4")
+        with pytest.raises(NotFound, match="backup nope cannot be found"):
+            find_backup(session, "p", "nope")
+
+
+def test_a_chain_is_walked_to_its_full_and_a_broken_one_is_refused(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add_all(
+            [backup("f"), backup("a", "f", "f"), backup("b", "a", "f"), backup("c", "f", "f"), backup("x", "gone", "g")]
+        )
+        session.add_all([backup("r1", "r2", "r"), backup("r2", "r1", "r")])
+    with catalog.read() as session:
+        assert [b.id for b in chain_of(session, find_backup(session, "p", "b"))] == ["f", "a", "b"]
+        order = [b.id for b in descendants_of(session, "f")]
+        assert set(order) == {"a", "b", "c"}
+        assert order.index("b") < order.index("a")
+        with pytest.raises(InvalidRequest, match="gone"):
+            chain_of(session, find_backup(session, "p", "x"))
+        with pytest.raises(InvalidRequest, match="circle"):
+            chain_of(session, find_backup(session, "p", "r1"))
+
+
+def test_containers_go_by_request_then_instance_then_project_then_configuration(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        assert container_for(session, "p", "i1", None, "default") == "default"
+        session.add(Strategy(project="p", instance_id="", container="of-project"))
+        session.flush()
+        assert container_for(session, "p", "i1", None, "default") == "of-project"
+        session.add(Strategy(project="p", instance_id="i1", container="of-instance"))
+        session.flush()
+        assert container_for(session, "p", "i1", None, "default") == "of-instance"
+        assert container_for(session, "p", "i2", None, "default") == "of-project"
+        assert container_for(session, "p", "i1", "asked", "default") == "asked"
+
+
+def test_a_catalog_that_cannot_be_opened_says_which_and_hides_the_password() -> None:
+    settings = load(service={"database_url": "postgresql+psycopg://u:hunter2@127.0.0.1:1/x"})
+    with pytest.raises(ConfigurationError) as caught:
+        open_catalog(settings)
+    assert "127.0.0.1" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

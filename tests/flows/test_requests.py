@@ -1,0 +1,347 @@
+"""What requests accept, refuse and write, on a real catalog; the flows themselves run in the end-to-end tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.agent.models import ServerDefinition
+from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catalog
+from strongroom.catalog.find import find_job
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, NotFound, StrongroomError, TooLarge
+from strongroom.flows import (
+    Control,
+    request_action,
+    request_backup,
+    request_cancel,
+    request_delete_backup,
+    request_delete_instance,
+    request_instance,
+    request_restore,
+    request_verify,
+    wait_job,
+)
+from strongroom.flows import _outcomes as outcomes
+from strongroom.settings import load
+from strongroom.storage import open_store
+
+GB = 1024**3
+
+
+@pytest.fixture
+def control(place: Path) -> Control:
+    settings = load(service={"data_dir": place})
+    catalog = open_catalog(settings)
+    control = Control(settings, catalog, open_store(settings.storage, settings.store_path), {"local": lambda: None})  # type: ignore[dict-item, return-value]
+    control.start = lambda job: None
+    version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
+    with catalog.write() as session:
+        session.add(Host(name="local", view={"versions": [version], "free_bytes": 100 * GB}))
+    return control
+
+
+def edit(control: Control, table: Any, key: str, change: Callable[[Any], None]) -> None:
+    with control.catalog.write() as session:
+        change(session.get(table, key))
+
+
+def end_jobs(control: Control, failure: dict[str, str] | None = None) -> None:
+    with control.catalog.write() as session:
+        for job in session.query(Job).filter(Job.finished.is_(None)):
+            outcomes.settle(session, job, failure)
+
+
+def running(control: Control, name: str = "mysql1", lineage: str = "L1") -> Instance:
+    instance, _ = request_instance(control, "p", name=name)
+    end_jobs(control)
+
+    def up(row: Instance) -> None:
+        row.state, row.healthy, row.lineage = "running", True, lineage
+
+    edit(control, Instance, instance.id, up)
+    return instance
+
+
+def taken(control: Control, instance: Instance, name: str, **wish: Any) -> Backup:
+    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **wish)
+
+    def done(row: Backup) -> None:
+        row.status, row.lineage, row.data_size = "COMPLETED", "L1", 3 * GB
+
+    edit(control, Backup, backup.id, done)
+    end_jobs(control)
+    return backup
+
+
+def row(control: Control, table: Any, key: str) -> Any:
+    with control.catalog.read() as session:
+        return session.get(table, key)
+
+
+def test_an_instance_needs_only_a_name(control: Control) -> None:
+    instance, job = request_instance(control, "p", name="mysql1")
+    assert (instance.datastore, instance.series, instance.flavor, instance.host) == ("mariadb", "10.11", "d1", "local")
+    assert (instance.task, job.kind, job.status) == ("BUILD", "create", "queued")
+
+
+@pytest.mark.parametrize("version", ["10.11", "10.11.19"])
+def test_a_version_is_named_by_its_series_or_its_number(control: Control, version: str) -> None:
+    instance, _ = request_instance(control, "p", name="x", datastore="mariadb", version=version)
+    assert instance.series == "10.11"
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "says"),
+    [
+        ({"name": ""}, InvalidRequest, "0 characters"),
+        ({"name": "x" * 256}, InvalidRequest, "256 characters"),
+        ({"name": "---"}, InvalidRequest, "letter or digit"),
+        ({"name": "a\nb"}, InvalidRequest, "control characters"),
+        ({"name": "a", "flavor": "d9"}, InvalidRequest, "d9"),
+        ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size 0"),
+        ({"name": "a", "datastore": "oracle"}, NotFound, "oracle"),
+        ({"name": "a", "version": "5.5"}, InvalidRequest, "5.5"),
+        ({"name": "a", "backup": "nope"}, NotFound, "nope"),
+    ],
+)
+def test_a_bad_instance_is_refused_with_a_sentence(
+    control: Control, wish: dict[str, Any], error: type[StrongroomError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        request_instance(control, "p", **wish)
+    with control.catalog.read() as session:
+        assert session.query(Instance).count() == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 255, 'o\'brien "quoted"', "данные-数据-🗄", "a; rm -rf /"])
+def test_names_are_free_text(control: Control, name: str) -> None:
+    assert request_instance(control, "p", name=name)[0].name == name
+
+
+def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(control: Control, place: Path) -> None:
+    _, job = request_instance(
+        control,
+        "p",
+        name="x",
+        databases=[DatabaseSpec(name="db1")],
+        users=[UserSpec(name="u", password="s3cr3t-pass", databases=["db1"])],
+    )
+    assert control.secrets.get(job.id)["users"][0]["password"] == "s3cr3t-pass"
+    assert oct((place / "secrets" / f"{job.id}.json").stat().st_mode)[-3:] == "600"
+    for file in place.glob("catalog.sqlite*"):
+        assert b"s3cr3t-pass" not in file.read_bytes()
+
+
+def test_an_adopted_server_keeps_its_definition(control: Control) -> None:
+    definition = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", socket=Path("/run/s.sock"))
+    instance, job = request_instance(control, "p", name="x", adopt=definition)
+    assert (instance.runtime, job.kind, job.params["adopt"]["socket"]) == ("adopted", "adopt", "/run/s.sock")
+
+
+def test_two_backups_of_one_instance_at_once_are_refused(control: Control) -> None:
+    instance = running(control)
+    _, job = request_backup(control, "p", instance="mysql1", name="b1")
+    with pytest.raises(Busy, match=f"backup job {job.id} is queued"):
+        request_backup(control, "p", instance=instance.id, name="b2")
+
+
+def test_a_stopped_server_cannot_be_backed_up(control: Control) -> None:
+    instance = running(control)
+    edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
+    with pytest.raises(Busy, match="needs a running server"):
+        request_backup(control, "p", instance="mysql1", name="b1")
+
+
+def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a_reason(control: Control) -> None:
+    instance = running(control)
+    full = taken(control, instance, "b1", incremental=True)
+    assert full.kind == "full"
+    assert full.reason is not None
+    assert "no completed backup" in full.reason
+    one = taken(control, instance, "b2", incremental=True)
+    two = taken(control, instance, "b3", incremental=True)
+    assert (one.parent_id, two.parent_id, two.chain_id, two.kind) == (full.id, one.id, full.id, "incremental")
+
+
+def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(control: Control) -> None:
+    instance = running(control)
+    taken(control, instance, "b1")
+    edit(control, Instance, instance.id, lambda r: setattr(r, "lineage", "L2"))
+    backup, _ = request_backup(control, "p", instance="mysql1", name="b2", incremental=True)
+    assert (backup.kind, backup.parent_id) == ("full", None)
+    assert "replaced" in (backup.reason or "")
+
+
+def test_a_named_parent_must_be_completed_of_the_instance_and_of_its_lineage(control: Control) -> None:
+    instance = running(control)
+    other = running(control, "mysql2")
+    foreign = taken(control, other, "foreign")
+    with pytest.raises(InvalidRequest, match="not of mysql1"):
+        request_backup(control, "p", instance="mysql1", name="b", parent="foreign")
+    own = taken(control, instance, "own")
+    edit(control, Backup, own.id, lambda r: setattr(r, "status", "FAILED"))
+    with pytest.raises(Conflict, match="FAILED") as caught:
+        request_backup(control, "p", instance="mysql1", name="b", parent=own.id)
+    assert "full" in caught.value.remedy
+    edit(control, Backup, own.id, lambda r: (setattr(r, "status", "COMPLETED"), setattr(r, "lineage", "L0")))
+    with pytest.raises(LineageChanged):
+        request_backup(control, "p", instance="mysql1", name="b", parent=own.id)
+    with pytest.raises(NotFound):
+        request_backup(control, "q", instance="mysql1", name="b", parent=foreign.id)
+
+
+@pytest.mark.parametrize("container", ["", "a/b", "../x", "a b", "-x", "x" * 256, "ü"])
+def test_bad_containers_are_refused(control: Control, container: str) -> None:
+    running(control)
+    with pytest.raises(InvalidRequest, match="not allowed"):
+        request_backup(control, "p", instance="mysql1", name="b", container=container)
+
+
+def test_a_strategy_names_the_container(control: Control) -> None:
+    instance = running(control)
+    with control.catalog.write() as session:
+        session.add(Strategy(project="p", instance_id=instance.id, container="mine"))
+    assert taken(control, instance, "b").container == "mine"
+
+
+def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> None:
+    instance = running(control)
+    full = taken(control, instance, "full")
+    one = taken(control, instance, "one", parent=full.id)
+    with pytest.raises(HasChildren, match=one.id):
+        request_delete_backup(control, "p", "full")
+    jobs = request_delete_backup(control, "p", "full", cascade=True)
+    assert [j.backup_id for j in jobs] == [one.id, full.id]
+    assert row(control, Backup, full.id).status == "DELETING"
+    end_jobs(control)
+    with pytest.raises(NotFound), control.catalog.read() as session:
+        from strongroom.catalog.find import find_backup
+
+        find_backup(session, "p", "full")
+
+
+def test_what_is_written_or_read_is_not_deleted(control: Control) -> None:
+    instance = running(control)
+    backup, _ = request_backup(control, "p", instance="mysql1", name="b")
+    with pytest.raises(Busy, match="because it is running"):
+        request_delete_backup(control, "p", backup.id)
+    end_jobs(control)
+    edit(control, Backup, backup.id, lambda r: setattr(r, "status", "COMPLETED"))
+    child = taken(control, instance, "child", parent=backup.id)
+    request_instance(control, "p", name="mysql3", backup=child.id)
+    for victim in (child.id, backup.id):
+        with pytest.raises(Busy, match="in use by create job"):
+            request_delete_backup(control, "p", victim, cascade=True)
+    assert row(control, Backup, child.id).status == "COMPLETED"
+
+
+def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Control) -> None:
+    instance = running(control)
+    backup = taken(control, instance, "b")
+    request_delete_backup(control, "p", backup.id)
+    with pytest.raises(Conflict, match="DELETING"):
+        request_instance(control, "p", name="x", backup=backup.id)
+    with pytest.raises(Conflict, match="DELETING"):
+        request_verify(control, "p", backup.id, prepare=False)
+    with pytest.raises(Conflict, match="DELETING"):
+        request_backup(control, "p", instance="mysql1", name="b2", parent=backup.id)
+
+
+def test_a_volume_smaller_than_the_data_is_refused(control: Control) -> None:
+    backup = taken(control, running(control), "b")
+    with pytest.raises(TooLarge, match="3 GB"):
+        request_instance(control, "p", name="x", backup=backup.id, volume_size=2)
+    assert request_instance(control, "p", name="x", backup=backup.id, volume_size=3)[0].volume_size == 3
+
+
+def test_restore_in_place_keeps_others_away(control: Control) -> None:
+    instance = running(control)
+    backup = taken(control, instance, "b")
+    job = request_restore(control, "p", "mysql1", "b")
+    assert (job.kind, row(control, Instance, instance.id).task) == ("restore", "RESTORE")
+    with pytest.raises(Busy):
+        request_action(control, "p", "mysql1", "restart")
+    with pytest.raises(Busy):
+        request_backup(control, "p", instance="mysql1", name="b2")
+    end_jobs(control, {"code": "ToolFailed", "message": "mbstream broke", "remedy": ""})
+    after = row(control, Instance, instance.id)
+    assert after.task is None
+    assert after.fault["message"] == f"Failed to restore backup {backup.id}, error: mbstream broke"
+
+
+def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(control: Control) -> None:
+    instance = running(control)
+    backup, _ = request_backup(control, "p", instance="mysql1", name="b")
+    end_jobs(control, {"code": "StorageFull", "message": "no room", "remedy": "make some"})
+    assert row(control, Backup, backup.id).status == "FAILED"
+    fault = row(control, Instance, instance.id).fault
+    assert fault["message"] == f"Failed to create backup {backup.id}, error: no room"
+    taken(control, instance, "b2")
+    assert row(control, Instance, instance.id).fault is None
+
+
+def test_deleting_an_instance_cancels_what_runs_on_it(control: Control) -> None:
+    instance = running(control)
+    backup, job = request_backup(control, "p", instance="mysql1", name="b")
+    first = request_delete_instance(control, "p", "mysql1")
+    again = request_delete_instance(control, "p", instance.id)
+    assert first.id == again.id
+    assert row(control, Job, job.id).status == "cancelled"
+    assert row(control, Backup, backup.id).status == "FAILED"
+    assert row(control, Instance, instance.id).task == "SHUTDOWN"
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: Control) -> None:
+    running(control)
+    _, job = request_backup(control, "p", instance="mysql1", name="b")
+    edit(control, Job, job.id, lambda r: setattr(r, "status", "running"))
+    assert request_cancel(control, "p", job.id).cancel
+    assert row(control, Job, job.id).status == "running"
+    end_jobs(control, {"code": "Cancelled", "message": "cancelled", "remedy": ""})
+    assert row(control, Job, job.id).status == "cancelled"
+    with pytest.raises(Busy, match="over"):
+        request_cancel(control, "p", job.id)
+
+
+def test_projects_do_not_see_each_other(control: Control) -> None:
+    instance = running(control)
+    backup = taken(control, instance, "b")
+    for call in (
+        lambda: request_backup(control, "q", instance=instance.id, name="x"),
+        lambda: request_delete_backup(control, "q", backup.id),
+        lambda: request_restore(control, "q", instance.id, backup.id),
+        lambda: request_delete_instance(control, "q", instance.id),
+        lambda: request_instance(control, "q", name="x", backup=backup.id),
+    ):
+        with pytest.raises(NotFound):
+            call()
+
+
+def test_waiting_returns_at_the_next_event_or_in_time(control: Control) -> None:
+    running(control)
+    _, job = request_backup(control, "p", instance="mysql1", name="b")
+
+    async def scene() -> None:
+        quiet = await wait_job(control, "p", job.id, after=0, seconds=0.2)
+        assert quiet.events == 0
+        waiting = asyncio.create_task(wait_job(control, "p", job.id, after=0, seconds=10))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await asyncio.to_thread(edit, control, Job, job.id, lambda r: setattr(r, "events", 1))
+        assert (await asyncio.wait_for(waiting, 2)).events == 1
+
+    asyncio.run(scene())
+
+
+def test_settling_twice_changes_nothing(control: Control) -> None:
+    running(control)
+    _, job = request_backup(control, "p", instance="mysql1", name="b")
+    end_jobs(control)
+    with control.catalog.write() as session:
+        outcomes.settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
+    assert row(control, Job, job.id).status == "succeeded"
