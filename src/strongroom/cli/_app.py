@@ -1,0 +1,76 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strongroom import __version__
+from strongroom.cli import backup, check, db, info, instance, job, key, restore, strategy, user
+from strongroom.cli._session import EXIT_CODES, epilog, guarded
+
+_CODES = "\n".join(
+    f"  {code:<4} {meaning}"
+    for code, meaning in [
+        (0, "done"),
+        (1, "a job or an operation failed"),
+        *((code, meaning) for code, meaning, _ in EXIT_CODES),
+        (130, "interrupted"),
+    ]
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=f"Exit codes:\n\n\b\n{_CODES}\n\n{epilog('strongroom serve --data-dir /var/lib/strongroom')}",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"strongroom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def strongroom(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Database backup and restore.
+
+    `serve` is the service; every other command talks to one, found by --url, STRONGROOM_URL, or at http://127.0.0.1:8779.
+    """
+
+
+@app.command("serve", epilog=epilog("strongroom serve\nstrongroom serve --data-dir /srv/strongroom --port 8780"))
+def serve(
+    config: Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file (TOML).")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="State, instances and artifacts. Default: /var/lib/strongroom.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: 8779.")] = None,
+) -> None:
+    """Run the service: API, jobs and database servers, until SIGTERM.
+
+    Database servers and running jobs outlive it; the next start finds them again.
+    """
+    with guarded():
+        from strongroom.cli._serve import run  # loads the whole service, which no other command needs
+
+        run(config, data_dir=data_dir, host=host, port=port)
+
+
+app.add_typer(instance.app, name="instance")
+app.add_typer(backup.app, name="backup")
+app.add_typer(restore.app)
+app.add_typer(db.app, name="db")
+app.add_typer(user.app, name="user")
+app.add_typer(strategy.app, name="strategy")
+app.add_typer(job.app, name="job")
+app.add_typer(info.datastore, name="datastore")
+app.add_typer(info.flavor, name="flavor")
+app.add_typer(info.host, name="host")
+app.add_typer(check.app)
+app.add_typer(key.app, name="key")

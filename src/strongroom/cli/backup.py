@@ -1,0 +1,167 @@
+"""``strongroom backup``: what can be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli._render import Column, duration, moment, size, times
+from strongroom.cli._session import Session, Wait, Yes, command, confirm
+
+app = typer.Typer(no_args_is_help=True, help="Backups: take, look at, check, delete.")
+
+Name = Annotated[str, typer.Argument(metavar="BACKUP", help="Name or id of the backup.")]
+
+
+class Codec(StrEnum):
+    """How the artifact is compressed."""
+
+    zstd = "zstd"
+    gzip = "gzip"
+
+
+class Ratio(Column):
+    """The whole view gives two numbers, the column their quotient."""
+
+    def raw(self, item: Mapping[str, Any]) -> Any:
+        raw, stored = item.get("raw_size"), item.get("stored_size")
+        return round(raw / stored, 2) if raw and stored else None
+
+    def text(self, item: Mapping[str, Any]) -> str:
+        return times(item.get("raw_size"), item.get("stored_size"))
+
+
+def _verified(value: dict[str, Any] | None) -> str:
+    if not value:
+        return ""
+    how = "read and prepared" if value["prepared"] else "read"
+    outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
+    return f"{outcome} at {moment(value['at'])}"
+
+
+LIST = [
+    Column("Name", "name"),
+    Column("Instance", "instance_name"),
+    Column("Kind", "kind"),
+    Column("Status", "status"),
+    Column("Data", "data_size", size, right=True),
+    Column("Stored", "stored_size", size, right=True),
+    Ratio("Ratio", "ratio", right=True),
+    Column("Time", "seconds", duration, right=True),
+    Column("Created (UTC)", "created", moment),
+    Column("ID", "id"),
+]
+SHOW = [
+    Column("ID", "id"),
+    Column("Name", "name"),
+    Column("Description", "description"),
+    Column("Status", "status"),
+    Column("Fault", "fault.message"),
+    Column("Remedy", "fault.remedy"),
+    Column("Kind", "kind"),
+    Column("Note", "reason"),
+    Column("Parent", "parent_id"),
+    Column("Chain", "chain_id"),
+    Column("Instance", "instance_name"),
+    Column("Instance ID", "instance_id"),
+    Column("Datastore", "datastore.type"),
+    Column("Version", "datastore.version"),
+    Column("Data", "data_size", size),
+    Column("Stream", "raw_size", size),
+    Column("Stored", "stored_size", size),
+    Ratio("Ratio", "ratio"),
+    Column("Time", "seconds", duration),
+    Column("Codec", "codec"),
+    Column("Encrypted", "encrypted"),
+    Column("Container", "container"),
+    Column("Location", "locationRef"),
+    Column("Position", "positions"),
+    Column("Restorable", "restorable"),
+    Column("Verified", "verified", _verified),
+    Column("Created (UTC)", "created", moment),
+    Column("Finished (UTC)", "finished", moment),
+    Column("Job", "job_id"),
+]
+
+
+@command(
+    app,
+    "create",
+    example="strongroom backup create monday --instance mysql1\n"
+    "strongroom backup create tuesday --instance mysql1 --incremental\n"
+    "strongroom backup create --instance mysql1 --parent monday --container archive",
+)
+def create(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(help="Name of the backup. Default: instance, date and time.")] = None,
+    instance: Annotated[str, typer.Option("--instance", "-i", help="What to back up: name or id.")] = ...,  # type: ignore[assignment]
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Only what changed since the newest backup; a full, when there is none.")
+    ] = False,
+    parent: Annotated[str | None, typer.Option(help="Only what changed since this backup: name or id.")] = None,
+    container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the strategy's, else the service's.")] = None,
+    description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    codec: Annotated[Codec | None, typer.Option(help="How to compress. Default: the service's.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Take a backup of a running instance."""
+    optional = {
+        "parent_id": parent,
+        "swift_container": container,
+        "description": description,
+        "codec": codec.value if codec else None,
+    }
+    body = {
+        "name": name or f"{instance}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+        "instance": instance,
+        "incremental": int(incremental or parent is not None),
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+    reply = session.client.post("backups", json={"backup": body})
+    session.finish(reply.job, wait)
+    session.output.record(session.client.get("backups", reply.body["backup"]["id"])["backup"], SHOW)
+
+
+@command(app, "list", example="strongroom backup list\nstrongroom backup list --instance mysql1 --format json")
+def list_(
+    session: Session,
+    instance: Annotated[str | None, typer.Option("--instance", "-i", help="Only of this instance: name or id.")] = None,
+) -> None:
+    """List backups, the newest first."""
+    session.output.rows(session.client.pages("backups", instance_id=instance), LIST)
+
+
+@command(app, "show", example="strongroom backup show monday\nstrongroom backup show monday -f value -c id")
+def show(session: Session, backup: Name) -> None:
+    """Show one backup: what it holds, where it is, whether it was checked."""
+    session.output.record(session.client.get("backups", backup)["backup"], SHOW)
+
+
+@command(app, "verify", example="strongroom backup verify monday\nstrongroom backup verify monday --prepare")
+def verify(
+    session: Session,
+    backup: Name,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Also restore the whole chain into a scratch directory.")] = False,
+    wait: Wait = True,
+) -> None:
+    """Read the whole backup back and check every hash. Fails when it is not good."""
+    reply = session.client.post("backups", backup, "action", json={"verify": {"prepare": prepare}})
+    session.finish(reply.job, wait)
+    session.output.record(session.client.get("backups", backup)["backup"], SHOW)
+
+
+@command(app, "delete", example="strongroom backup delete monday\nstrongroom backup delete monday --cascade --yes")
+def delete(
+    session: Session,
+    backup: Name,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the incrementals that stand on it.")] = False,
+    yes: Yes = False,
+    wait: Wait = True,
+) -> None:
+    """Delete a backup and its bytes in the store."""
+    confirm(f"Delete backup {backup}{' and all that stand on it' if cascade else ''} for good?", yes)
+    session.finish(session.client.delete("backups", backup, cascade="true" if cascade else None).job, wait)

@@ -1,0 +1,189 @@
+"""``strongroom instance``: database servers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli._render import Column, moment, size
+from strongroom.cli._session import Session, Wait, Yes, command, confirm
+
+app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
+
+Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="Name or id of the instance.")]
+Flavor = Annotated[str | None, typer.Option(help="Size of the server's memory (`strongroom flavor list`).")]
+Size = Annotated[int | None, typer.Option(min=1, help="Largest size of the data, in GB.")]
+Version = Annotated[str | None, typer.Option(help="Series (10.11) or full version (10.11.19).")]
+
+
+def _old_data(value: list[dict[str, Any]] | None) -> str:
+    return "\n".join(f"{old['name']} ({size(old['bytes'])}, since {moment(old['since'])})" for old in value or [])
+
+
+LIST = [
+    Column("Name", "name"),
+    Column("Status", "status"),
+    Column("Health", "operating_status"),
+    Column("Datastore", "datastore.type"),
+    Column("Version", "datastore.version"),
+    Column("Address", "ip"),
+    Column("Flavor", "flavor.id"),
+    Column("Data", "data_bytes", size, right=True),
+    Column("ID", "id"),
+]
+SHOW = [
+    Column("ID", "id"),
+    Column("Name", "name"),
+    Column("Status", "status"),
+    Column("Health", "operating_status"),
+    Column("Detail", "detail"),
+    Column("Datastore", "datastore.type"),
+    Column("Version", "datastore.version_number"),
+    Column("Host", "host"),
+    Column("Runtime", "runtime"),
+    Column("Address", "ip"),
+    Column("Port", "port"),
+    Column("Socket", "socket"),
+    Column("Flavor", "flavor.id"),
+    Column("Volume (GB)", "volume.size"),
+    Column("Data", "data_bytes", size),
+    Column("Old data", "old_data", _old_data),
+    Column("Fault", "fault.message"),
+    Column("Fault at (UTC)", "fault.created", moment),
+    Column("Created (UTC)", "created", moment),
+    Column("Updated (UTC)", "updated", moment),
+    Column("Job", "job_id"),
+]
+
+
+def show_instance(session: Session, ref: str) -> None:
+    """Print one instance."""
+    session.output.record(session.client.get("instances", ref)["instance"], SHOW)
+
+
+def make(session: Session, body: dict[str, Any], wait: bool) -> None:
+    """POST an instance without the keys that are None, follow its job, print it."""
+    reply = session.client.post("instances", json={"instance": {key: value for key, value in body.items() if value is not None}})
+    session.finish(reply.job, wait)
+    show_instance(session, reply.body["instance"]["id"])
+
+
+def datastore_body(datastore: str | None, version: str | None) -> dict[str, str] | None:
+    """The ``datastore`` of a request, or None when the defaults will do."""
+    body = {"type": datastore, "version": version}
+    return {key: value for key, value in body.items() if value is not None} or None
+
+
+@command(app, "create", example="strongroom instance create mysql1 --database db1 --database db2")
+def create(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new instance.")],
+    flavor: Flavor = None,
+    size: Size = None,
+    datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
+    version: Version = None,
+    database: Annotated[list[str] | None, typer.Option(help="Create this database in it; may be repeated.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Create a database server. Only the name is needed."""
+    body = {
+        "name": name,
+        "flavorRef": flavor,
+        "volume": {"size": size} if size else None,
+        "datastore": datastore_body(datastore, version),
+        "databases": [{"name": d} for d in database] if database else None,
+    }
+    make(session, body, wait)
+
+
+@command(
+    app,
+    "adopt",
+    example="strongroom instance adopt shop --socket /run/mysqld/mysqld.sock --data-dir /var/lib/mysql \\\n"
+    '    --start-command "systemctl start mariadb" --stop-command "systemctl stop mariadb"',
+)
+def adopt(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it here.")],
+    socket: Annotated[Path | None, typer.Option(help="Socket on which the server answers.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address on which it answers, when there is no socket.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port, with --address.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Its data directory. Default: what the server says.")] = None,
+    defaults_file: Annotated[Path | None, typer.Option(help="The server's own option file.")] = None,
+    credentials_file: Annotated[
+        Path | None, typer.Option(help="Option file (mode 0600) with user and password in [client]; on the server's host.")
+    ] = None,
+    start_command: Annotated[str | None, typer.Option(help="How to start it; needed for a restore in place.")] = None,
+    stop_command: Annotated[str | None, typer.Option(help="How to stop it; needed for a restore in place.")] = None,
+    user: Annotated[str | None, typer.Option(help="OS user it runs as. Default: the owner of the data directory.")] = None,
+    datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
+    version: Version = None,
+    wait: Wait = True,
+) -> None:
+    """Take a server that runs already into care: it can be backed up, and restored in place. It is not touched."""
+    paths = {"socket": socket, "data_dir": data_dir, "defaults_file": defaults_file, "credentials_file": credentials_file}
+    terms: dict[str, Any] = {
+        **{key: str(path.absolute()) for key, path in paths.items() if path},
+        "address": address,
+        "port": port,
+        "user": user,
+        "start_command": shlex.split(start_command) if start_command else None,
+        "stop_command": shlex.split(stop_command) if stop_command else None,
+    }
+    given = {key: value for key, value in terms.items() if value is not None}
+    make(session, {"name": name, "datastore": datastore_body(datastore, version), "adopt": given}, wait)
+
+
+@command(app, "list", example="strongroom instance list\nstrongroom instance list -f value -c name -c status")
+def list_(session: Session) -> None:
+    """List the instances of the project."""
+    session.output.rows(session.client.pages("instances"), LIST)
+
+
+@command(app, "show", example="strongroom instance show mysql1\nstrongroom instance show mysql1 -f value -c socket")
+def show(session: Session, instance: Name) -> None:
+    """Show one instance: where it listens, how it does, what went wrong last."""
+    show_instance(session, instance)
+
+
+def _act(session: Session, instance: str, action: str, wait: bool) -> None:
+    reply = session.client.post("instances", instance, "action", json={action: {}})
+    session.finish(reply.job, wait)
+    show_instance(session, instance)
+
+
+@command(app, "restart", example="strongroom instance restart mysql1")
+def restart(session: Session, instance: Name, wait: Wait = True) -> None:
+    """Stop the server and start it again."""
+    _act(session, instance, "restart", wait)
+
+
+@command(app, "start", example="strongroom instance start mysql1")
+def start(session: Session, instance: Name, wait: Wait = True) -> None:
+    """Start the server; from now on it is started again when it dies."""
+    _act(session, instance, "start", wait)
+
+
+@command(app, "stop", example="strongroom instance stop mysql1")
+def stop(session: Session, instance: Name, wait: Wait = True) -> None:
+    """Stop the server; it stays stopped."""
+    _act(session, instance, "stop", wait)
+
+
+@command(app, "discard-old", example="strongroom instance discard-old mysql1")
+def discard_old(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
+    """Delete the data directories that restores in place have put aside."""
+    old = session.client.get("instances", instance)["instance"]["old_data"]
+    if old:
+        confirm(f"Delete the old data of {instance} for good?\n{_old_data(old)}\n", yes)
+    _act(session, instance, "discard_old", wait)
+
+
+@command(app, "delete", example="strongroom instance delete mysql1")
+def delete(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
+    """Stop the server and delete its data. An adopted server is only forgotten. Its backups stay."""
+    confirm(f"Delete instance {instance} and its data?", yes)
+    session.finish(session.client.delete("instances", instance).job, wait)
