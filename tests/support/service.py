@@ -212,7 +212,7 @@ class Service:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     command = (entry / "cmdline").read_bytes().split(b"\0")
-                    if b"strongroom.worker" in command and str(self.data_dir) in os.readlink(entry / "fd" / "2"):
+                    if b"strongroom.worker" in command and str(self.data_dir) in str((entry / "fd" / "2").readlink()):
                         found.append(int(entry.name))
         return found
 
