@@ -1,5 +1,7 @@
 """Stores of immutable objects: put, get, head, list, delete by key. Know nothing of backups."""
 
+from strongroom.storage._directory import DirectoryStore
+from strongroom.storage._open import open_store
 from strongroom.storage._protocol import Capabilities, Stat, Store
 
-__all__ = ["Capabilities", "Stat", "Store"]
+__all__ = ["Capabilities", "DirectoryStore", "Stat", "Store", "open_store"]

@@ -1,0 +1,156 @@
+"""Object stores: S3 and what speaks it, Google Cloud Storage, Azure. The work is done by obstore (Rust, without the GIL)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import obstore
+from obstore import exceptions
+from obstore.store import ObjectStore
+
+from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
+from strongroom.storage._key import split, split_prefix
+from strongroom.storage._protocol import Capabilities, Stat
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_FULL = re.compile(r"\b(507|413)\b|InsufficientStorage|QuotaExceeded|EntityTooLarge|quota", re.IGNORECASE)
+_DENIED = re.compile(r"\b(401|403)\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden", re.IGNORECASE)
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
+_FAILURES = (exceptions.BaseError, OSError)
+"""obstore raises a plain FileNotFoundError for what is not there."""
+_PUT_ATTEMPTS = 3
+"""obstore repeats a PUT after a refusal or a broken connection, but not after a timeout; this does."""
+
+
+class ObjectsStore:
+    """Objects in one bucket of ``store``. ``top`` is how the bucket is shown to people: ``s3://bucket/prefix``.
+
+    Whether the ETag is the MD5 of the content differs by vendor and by encryption. It is found out from the first object that is
+    put: if it is not, the object is read back and compared, and no MD5 is claimed from then on.
+    """
+
+    def __init__(self, store: ObjectStore, top: str, *, server_checksum: bool) -> None:
+        self.capabilities = Capabilities(server_checksum=server_checksum, conditional_create=True)
+        self._store = store
+        self._top = top.rstrip("/")
+        self._etag_is_md5: bool | None = None
+
+    def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+        split(key)
+        with self._errors(key):
+            etag = self._put(key, data, create)
+        stat = Stat(key=key, size=len(data), modified=datetime.now(UTC), etag=etag)
+        if etag is None or not _MD5.fullmatch(etag) or self._etag_is_md5 is False:
+            return stat
+        if etag != hashlib.md5(data, usedforsecurity=False).hexdigest():
+            if self.get(key) != data:
+                raise StorageError(
+                    f"{self.url(key)} does not hold what was written", remedy="Run the backup again; check the store."
+                )
+            self._etag_is_md5 = False
+            return stat
+        self._etag_is_md5 = True
+        return Stat(key=key, size=stat.size, modified=stat.modified, etag=etag, md5=etag)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        split(key)
+        with self._errors(key):
+            if length is not None:
+                return bytes(obstore.get_range(self._store, key, start=start, length=length)) if length else b""
+            if start:
+                return bytes(obstore.get(self._store, key, options={"range": {"offset": start}}).bytes())
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def head(self, key: str) -> Stat:
+        split(key)
+        with self._errors(key):
+            return self._stat(obstore.head(self._store, key))
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        split_prefix(prefix)
+        with self._errors(prefix):
+            for page in obstore.list(self._store, prefix or None):
+                for found in page:
+                    yield self._stat(found)
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        split_prefix(prefix)
+        with self._errors(prefix):
+            found = obstore.list_with_delimiter(self._store, prefix or None)["common_prefixes"]
+        for folder in found:
+            yield folder.rstrip("/").rsplit("/", 1)[-1]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        names = list(keys)
+        for name in names:
+            split(name)
+        if not names:
+            return
+        with self._errors(names[0]):
+            try:
+                obstore.delete(self._store, names)
+            except FileNotFoundError:  # some vendors say so, and it is not told which were deleted
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        obstore.delete(self._store, name)
+
+    def url(self, key: str) -> str:
+        return f"{self._top}/{key}" if key else self._top
+
+    def close(self) -> None:
+        """obstore gives its connections back by itself."""
+
+    def _put(self, key: str, data: bytes | memoryview, create: bool) -> str | None:
+        for attempt in range(1, _PUT_ATTEMPTS + 1):
+            try:
+                result = obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
+                return _plain(result["e_tag"])
+            except exceptions.AlreadyExistsError:
+                if attempt > 1 and self.get(key) == data:  # the answer to the try before was lost on its way
+                    return _plain(obstore.head(self._store, key)["e_tag"])
+                raise
+            except exceptions.GenericError as error:
+                if attempt == _PUT_ATTEMPTS or _DENIED.search(str(error)) or _FULL.search(str(error)):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _stat(self, found: obstore.ObjectMeta) -> Stat:
+        etag = _plain(found["e_tag"])
+        md5 = etag if self._etag_is_md5 and etag and _MD5.fullmatch(etag) else None
+        return Stat(key=found["path"], size=found["size"], modified=found["last_modified"], etag=etag, md5=md5)
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            raise _translate(error, self.url(key), self._top) from error
+
+
+def _plain(etag: str | None) -> str | None:
+    return etag.strip('"') if etag else None
+
+
+def _translate(error: Exception, where: str, top: str) -> StorageError:
+    text = " ".join(str(error).partition("Debug source")[0].split())[:500]
+    if _NO_BUCKET.search(text):
+        return StorageError(f"there is no bucket for {where}", remedy=f"Create the bucket of {top}, or correct storage.bucket.")
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+        return StorageNotFound(f"{where} does not exist")
+    if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
+        return StorageExists(f"{where} exists already")
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or _DENIED.search(text):
+        return StorageDenied(
+            f"the store refused {where}: {text}",
+            remedy="Check the access key, the secret and the rights of this account on the bucket.",
+        )
+    if _FULL.search(text):
+        return StorageFull(f"no space or quota left for {where}: {text}", remedy="Raise the quota, or delete backups.")
+    return StorageError(
+        f"the store failed at {where}: {text}",
+        remedy="Check storage.endpoint and the network; on a slow line raise storage.timeout.",
+    )
