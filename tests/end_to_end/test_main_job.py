@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +85,7 @@ def test_full_incrementals_accident_restore_new_and_in_place(serve: Callable[...
     for path in (service.data_dir / "instances" / one["id"]).rglob("*"):
         assert path.owner() == owner, path
     if user is None:
-        assert os.stat(service.data_dir / "catalog.sqlite").st_uid == 0
+        assert (service.data_dir / "catalog.sqlite").stat().st_uid == 0
     for path in (service.data_dir / "store").rglob("*"):
         if path.is_file():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

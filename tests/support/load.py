@@ -19,21 +19,7 @@ MONEY = 1000
 def fill(connection: pymysql.Connection[Any], rows: int = 3000, database: str = "db1") -> None:
     """Tables with text, numbers, blobs and foreign keys, the same for the same ``rows``; and the writer's own."""
     rng = random.Random(rows)
-    words = [
-        "restore",
-        "backup",
-        "segment",
-        "frame",
-        "ledger",
-        "account",
-        "invoice",
-        "harbour",
-        "lantern",
-        "quartz",
-        "meadow",
-        "copper",
-        "violet",
-    ]
+    words = ["restore", "backup", "ledger", "account", "invoice", "harbour", "lantern", "quartz", "meadow", "copper"]
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         cursor.execute(f"USE `{database}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -127,11 +128,13 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
 
 def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
     """The newest usable backup of the instance, or none and the reason."""
-    completed = session.scalars(
-        select(Backup)
-        .where(Backup.instance_id == instance.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
-        .order_by(Backup.created.desc())
-    ).all()
+    completed = sorted(
+        session.scalars(
+            select(Backup).where(Backup.instance_id == instance.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
+        ),
+        key=_age,
+        reverse=True,
+    )
     if not completed:
         return None, "a full was taken: the instance has no completed backup to stand on"
     fitting = [b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)]
@@ -144,6 +147,11 @@ def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None,
     if fitting:
         return None, "a full was taken: every chain of the instance has lost a part"
     return None, "a full was taken: the data of the instance was replaced since its last backup"
+
+
+def _age(backup: Backup) -> tuple[int, datetime]:
+    """Newest is where the history of the server is farthest: clocks go back, log positions do not."""
+    return (backup.positions or {}).get("to_lsn", 0), backup.created
 
 
 def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:
