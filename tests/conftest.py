@@ -7,12 +7,13 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support import processes
+from support.service import Service
 
 _counter = itertools.count(1)
 
@@ -57,3 +58,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(place: Path, pool: str, free_port: int) -> Iterator[Callable[..., Service]]:
+    """Start a real service in the test's place; keyword arguments are those of ``Service``."""
+    started: list[Service] = []
+
+    def start(**options: str) -> Service:
+        service = Service(place, pool, free_port, **options)
+        started.append(service)
+        return service.start()
+
+    yield start
+    for service in started:
+        if service.process is not None and service.process.poll() is None:
+            service.kill()

@@ -1,29 +1,12 @@
-"""The service for whole stories."""
+"""A service for whole stories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from support.service import Service
-
-
-@pytest.fixture
-def serve(place: Path, pool: str, free_port: int) -> Iterator[Callable[..., Service]]:
-    """Start a service; keyword arguments are those of ``Service``."""
-    started: list[Service] = []
-
-    def start(**options: str) -> Service:
-        service = Service(place, pool, free_port, **options)
-        started.append(service)
-        return service.start()
-
-    yield start
-    for service in started:
-        if service.process is not None and service.process.poll() is None:
-            service.kill()
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+"""DBOS on its leash: what survives a stop, what is refused. Jobs here need no agent; the others run in the whole stories."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dbos import DBOS
+from dbos import _serialization as dbos_serialization
+
+from strongroom.catalog import Backup, Job, open_catalog
+from strongroom.errors import ConfigurationError
+from strongroom.flows import Control, Engine, request_delete_backup
+from strongroom.settings import load
+from strongroom.storage import open_store
+
+
+def make_control(place: Path) -> Control:
+    settings = load(service={"data_dir": place})
+    return Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+
+
+@pytest.fixture
+def control(place: Path) -> Control:
+    return make_control(place)
+
+
+@pytest.fixture
+def engine(control: Control) -> Iterator[Engine]:
+    engine = Engine(control)
+    engine.lock()
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def stored(control: Control, name: str = "b1") -> str:
+    control.store.put(f"c/{name}/00000000", b"data")
+    control.store.put(f"c/{name}/manifest.json", b"{}")
+    with control.catalog.write() as session:
+        session.add(
+            Backup(
+                id=name,
+                project="p",
+                name=name,
+                container="c",
+                kind="full",
+                chain_id=name,
+                status="COMPLETED",
+                datastore="mariadb",
+                series="10.11",
+            )
+        )
+    return name
+
+
+def ended(control: Control, job_id: str, seconds: float = 15) -> Job:
+    deadline = time.monotonic() + seconds
+    while True:
+        with control.catalog.read() as session:
+            job = session.get(Job, job_id)
+            assert job is not None
+            if job.finished is not None:
+                return job
+        assert time.monotonic() < deadline, job.status
+        time.sleep(0.02)
+
+
+def test_a_job_runs_to_its_end(control: Control, engine: Engine) -> None:
+    (job,) = request_delete_backup(control, "p", stored(control))
+    assert ended(control, job.id).status == "succeeded"
+    assert list(control.store.list("c")) == []
+    with control.catalog.read() as session:
+        row = session.get(Backup, "b1")
+        assert row is not None
+        assert row.deleted is not None
+
+
+def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_start(control: Control) -> None:
+    control.start = lambda job: None  # the process dies between the commit and the enqueue
+    (job,) = request_delete_backup(control, "p", stored(control))
+    engine = Engine(control)
+    engine.lock()
+    engine.start()
+    try:
+        assert ended(control, job.id).status == "succeeded"
+    finally:
+        engine.stop()
+
+
+def test_a_failure_is_an_outcome_with_a_reason(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from strongroom.errors import StorageDenied
+
+    def refuse(keys: object) -> None:
+        raise StorageDenied("the store says no", remedy="ask it nicely")
+
+    monkeypatch.setattr(control.store, "delete", refuse)
+    (job,) = request_delete_backup(control, "p", stored(control))
+    end = ended(control, job.id)
+    assert (end.status, (end.fault or {})["code"]) == ("failed", "StorageDenied")
+    with control.catalog.read() as session:
+        row = session.get(Backup, "b1")
+        assert row is not None
+        assert (row.status, row.deleted) == ("DELETE_FAILED", None)
+    monkeypatch.undo()
+    (job,) = request_delete_backup(control, "p", "b1")
+    assert ended(control, job.id).status == "succeeded"
+
+
+def test_a_second_service_on_the_same_state_is_refused(control: Control, engine: Engine, place: Path) -> None:
+    with pytest.raises(ConfigurationError, match="another strongroom serve"):
+        Engine(make_control(place)).lock()
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_pickled_row_in_the_engines_tables_runs_no_code(control: Control, engine: Engine, place: Path) -> None:
+    bomb = base64.b64encode(pickle.dumps(Bomb(place / "owned"))).decode()
+    (job,) = request_delete_backup(control, "p", stored(control))
+    ended(control, job.id)
+    with pytest.raises(ValueError, match="refused"):
+        dbos_serialization.DefaultSerializer().deserialize(bomb)
+    time.sleep(0.3)
+    with sqlite3.connect(place / "engine.sqlite") as tables:
+        rows = tables.execute("SELECT inputs, serialization FROM workflow_status WHERE workflow_uuid = ?", (job.id,)).fetchall()
+        assert rows
+        assert "py_pickle" not in str(rows)
+        tables.execute(
+            "UPDATE workflow_status SET inputs = ?, output = ?, serialization = 'py_pickle' WHERE workflow_uuid = ?",
+            (bomb, bomb, job.id),
+        )
+    try:
+        DBOS.list_workflows(workflow_ids=[job.id])
+    except ValueError:
+        pass
+    assert not (place / "owned").exists()
+
+
+def test_the_engines_file_is_private_and_in_wal_mode(engine: Engine, place: Path) -> None:
+    assert oct((place / "engine.sqlite").stat().st_mode)[-3:] == "600"
+    with sqlite3.connect(place / "engine.sqlite") as tables:
+        assert tables.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    from strongroom.flows import _engine
+
+    (job,) = request_delete_backup(control, "p", stored(control))
+    ended(control, job.id)
+    time.sleep(0.3)
+    assert engine.purge() == 0
+    monkeypatch.setattr(_engine, "KEEP", timedelta(seconds=-5))
+    assert engine.purge() == 1
