@@ -94,9 +94,7 @@ def cancel(session: Session, job: Id, wait: Wait = True) -> None:
     """End a job. What it has written is removed."""
     session.client.delete("jobs", job)
     if wait:
-        view = session.client.get("jobs", job)["job"]
-        for view in session.client.watch(job):
-            pass
+        *_, view = session.client.watch(job)
         if view["status"] != "cancelled":
             note(f"The job had {view['status']} before it could be cancelled.")
         session.output.record(view, SHOW)
