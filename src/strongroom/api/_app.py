@@ -1,0 +1,53 @@
+"""The application: routers, errors, the gate in front of them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+
+from strongroom import __version__
+from strongroom.api import (
+    _backups,
+    _databases,
+    _datastores,
+    _errors,
+    _flavors,
+    _instances,
+    _jobs,
+    _site,
+    _strategies,
+    _users,
+)
+from strongroom.api._gate import Gate
+from strongroom.flows import Control
+from strongroom.identity import Method, NoAuthentication
+
+MAX_BODY = 1024**2
+DESCRIPTION = """\
+OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
+`/jobs`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a conflict (409).
+A reply that starts a job names it in the header `Strongroom-Job`.
+"""
+
+
+def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
+    """The API in front of ``control``; ``method`` tells who asks (default: no authentication, loopback only)."""
+    method = method or NoAuthentication()
+    app = FastAPI(
+        title="Strongroom",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MAX_BODY,
+    )
+    app.state.control = control
+    app.state.method = method
+    app.add_middleware(Gate, method=method)
+    _errors.install(app)
+    app.include_router(_site.open_router)
+    for room in (_instances, _backups, _strategies, _databases, _users, _flavors, _datastores, _jobs, _site):
+        app.include_router(room.router, prefix="/v1.0/{project}")
+    return app

@@ -1,0 +1,301 @@
+"""``/backups``: take, list, show, verify, delete; also ``/instances/{instance}/backups``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._fields import Body, Container, Flag, Link, Name, Ref, View, gigabytes, iso, naive
+from strongroom.catalog import Backup, Job
+from strongroom.catalog.queries import Page, broken_chains, installed, newest_first, newest_jobs
+from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
+from strongroom.flows import (
+    find_backup,
+    find_instance,
+    request_backup,
+    request_delete_backup,
+    request_verify,
+    version_id,
+)
+
+router = APIRouter(tags=["backups"])
+
+
+class BackupWish(Body):
+    """A backup to take."""
+
+    name: Name
+    instance: Ref = Field("", description="Id or unique name.")
+    description: Name = ""
+    parent_id: Ref = Field("", description="Take an incremental on this backup: id or unique name.")
+    incremental: Flag = Field(0, description="1: an incremental on the newest usable backup; when there is none, a full.")
+    swift_container: Container = ""
+    storage_driver: Any = None
+    restore_from: Any = None
+    codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: how segments are compressed.")
+
+
+class CreateBackup(Body):
+    """Body of a create."""
+
+    backup: BackupWish
+
+
+class Verify(Body):
+    """How far to go."""
+
+    prepare: bool = Field(False, description="Also restore the chain into a scratch directory.")
+
+
+class BackupAction(Body):
+    """Exactly one of these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    verify: Verify | None = Field(None, description="Extension: read every segment and check every hash.")
+
+
+class DatastoreOfBackup(View):
+    """What it is a backup of."""
+
+    type: str
+    version: str
+    version_id: str
+
+
+class FaultOfBackup(View):
+    """Why it failed."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class Verified(View):
+    """What the newest verify found."""
+
+    at: str
+    ok: bool
+    prepared: bool
+    message: str | None
+
+
+class BackupView(View):
+    """A backup; every field is always there."""
+
+    id: str
+    name: str
+    description: str | None
+    instance_id: str | None
+    project_id: str
+    parent_id: str | None
+    status: str = Field(description="NEW, BUILDING, COMPLETED, FAILED; DELETING and DELETE_FAILED while it goes.")
+    locationRef: str | None
+    size: float | None = Field(description="GB of data that were backed up: what a volume must hold to restore it.")
+    created: str
+    updated: str
+    datastore: DatastoreOfBackup
+    instance_name: str = Field(description="Extension, as are all that follow.")
+    kind: str = Field(description="full or incremental.")
+    container: str
+    chain_id: str = Field(description="Id of the full that it stands on.")
+    data_size: int | None = Field(description="Bytes in the data directory.")
+    raw_size: int | None = Field(description="Bytes of the stream.")
+    stored_size: int | None = Field(description="Bytes in the store.")
+    codec: str
+    encrypted: bool
+    started: str | None
+    finished: str | None
+    seconds: float | None
+    reason: str | None = Field(description="Why a full was taken where an incremental was asked for.")
+    fault: FaultOfBackup | None
+    verified: Verified | None
+    positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
+    restorable: bool = Field(description="It and all that it stands on are COMPLETED.")
+    job_id: str | None = Field(description="The newest job about it.")
+
+
+class OneBackup(View):
+    """Reply about one backup."""
+
+    backup: BackupView
+
+
+class ManyBackups(View):
+    """Reply with a page of backups."""
+
+    backups: list[BackupView]
+    links: list[Link] = Field(default_factory=list)
+
+
+@router.post("/backups", status_code=202)
+def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response: Response) -> OneBackup:
+    """Take a backup."""
+    wish = body.backup
+    if wish.restore_from is not None:
+        raise Unsupported("restore_from is not supported: a backup is taken from an instance", remedy="Name an instance.")
+    if wish.storage_driver == "cinder":
+        raise InvalidRequest("storage_driver cinder is not supported", remedy="Leave it out.")
+    if not wish.instance:
+        raise InvalidRequest("instance is missing.", remedy="Name the instance to back up.")
+    row, job = request_backup(
+        control,
+        caller.project,
+        instance=wish.instance,
+        name=wish.name,
+        description=wish.description or None,
+        container=wish.swift_container or None,
+        parent=wish.parent_id or None,
+        incremental=bool(wish.incremental),
+        codec=wish.codec,
+    )
+    response.headers[JOB_HEADER] = job.id
+    return OneBackup(backup=_view(row, job.id, restorable=False))
+
+
+@router.get("/backups", response_model_exclude_unset=True)
+def index(
+    request: Request,
+    caller: CallerDep,
+    control: ControlDep,
+    page: PageDep,
+    instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
+    datastore: Annotated[str | None, Query(description="Id or name.")] = None,
+    project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
+    all_projects: Annotated[bool, Query(description="Of all projects; for administrators.")] = False,
+) -> ManyBackups:
+    """Backups, newest first.
+
+    The marker carries the instance along: the stock client forgets that filter after the first page.
+    """
+    marker, _, marked = (page.marker or "").partition("~")
+    instance_id = marked or instance_id
+    conditions = []
+    if project_id is not None or all_projects:
+        if not caller.principal.is_admin:
+            raise Forbidden("only administrators may list the backups of other projects")
+        if project_id is not None:
+            conditions.append(Backup.project == project_id)
+    else:
+        conditions.append(Backup.project == caller.project)
+    with control.catalog.read() as session:
+        if instance_id is not None:
+            conditions.append(Backup.instance_id == _instance_id(session, caller, instance_id))
+        if datastore is not None:
+            conditions.append(Backup.datastore == _datastore(session, datastore))
+        rows, following = newest_first(session, Backup, Page(page.limit, marker or None), Backup.deleted.is_(None), *conditions)
+        reply = ManyBackups(backups=_views(session, rows))
+    if following:
+        reply.links = next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
+    return reply
+
+
+@router.get("/instances/{instance}/backups", response_model_exclude_unset=True)
+def of_instance(instance: str, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyBackups:
+    """Backups of one instance, newest first."""
+    with control.catalog.read() as session:
+        owner = find_instance(session, caller.project, instance)
+        rows, marker = newest_first(session, Backup, page, Backup.instance_id == owner.id, Backup.deleted.is_(None))
+        reply = ManyBackups(backups=_views(session, rows))
+    if marker:
+        reply.links = next_links(request, page, marker)
+    return reply
+
+
+@router.get("/backups/{backup}")
+def show(backup: str, caller: CallerDep, control: ControlDep) -> OneBackup:
+    """One backup, by id or unique name."""
+    with control.catalog.read() as session:
+        (seen,) = _views(session, [find_backup(session, caller.project, backup)])
+    return OneBackup(backup=seen)
+
+
+@router.delete("/backups/{backup}", status_code=202)
+def delete(
+    backup: str,
+    caller: CallerDep,
+    control: ControlDep,
+    cascade: Annotated[bool, Query(description="Extension: also delete the backups that stand on it.")] = False,
+) -> Response:
+    """Delete a backup. One that others stand on is refused (409) unless ``cascade`` is given; a running one is 422."""
+    jobs = request_delete_backup(control, caller.project, backup, cascade=cascade)
+    return accepted(jobs[-1])
+
+
+@router.post("/backups/{backup}/action", status_code=202)
+def act(backup: str, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
+    """Verify a backup."""
+    if body.verify is None or body.model_extra:
+        raise InvalidRequest("the body must name one action", remedy="The action is verify.")
+    return accepted(request_verify(control, caller.project, backup, prepare=body.verify.prepare))
+
+
+def _instance_id(session: Session, caller: Caller, ref: str) -> str:
+    """Backups outlive their instance, so an id that no living instance has is good too."""
+    try:
+        return find_instance(session, caller.project, ref).id
+    except NotFound:
+        return ref
+
+
+def _datastore(session: Session, ref: str) -> str:
+    known: set[str] = {*installed(session), *session.scalars(select(Backup.datastore).distinct())}
+    for name in known:
+        if ref in (name, version_id(name)):
+            return name
+    raise NotFound(f"datastore {ref} cannot be found", remedy="See `strongroom datastore list`.")
+
+
+def _views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
+    jobs = newest_jobs(session, Job.backup_id, [row.id for row in rows])
+    broken = broken_chains(session, rows)
+    return [_view(row, jobs.get(row.id), restorable=row.id not in broken) for row in rows]
+
+
+def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
+    fault, verified = row.fault, row.verified
+    return BackupView(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        instance_id=row.instance_id,
+        project_id=row.project,
+        parent_id=row.parent_id,
+        status=row.status,
+        locationRef=row.location,
+        size=gigabytes(row.data_size),
+        created=naive(row.created),
+        updated=naive(row.updated),
+        datastore=DatastoreOfBackup(type=row.datastore, version=row.series, version_id=version_id(row.datastore, row.series)),
+        instance_name=row.instance_name,
+        kind=row.kind,
+        container=row.container,
+        chain_id=row.chain_id,
+        data_size=row.data_size,
+        raw_size=row.raw_size,
+        stored_size=row.stored_size,
+        codec=row.codec,
+        encrypted=row.encrypted,
+        started=iso(row.started),
+        finished=iso(row.finished),
+        seconds=round((row.finished - row.started).total_seconds(), 3) if row.started and row.finished else None,
+        reason=row.reason,
+        fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
+        verified=Verified(
+            at=verified["at"].replace("+00:00", "Z"),
+            ok=verified["ok"],
+            prepared=verified["prepared"],
+            message=verified["message"],
+        )
+        if verified
+        else None,
+        positions=row.positions,
+        restorable=restorable,
+        job_id=job_id,
+    )

@@ -1,0 +1,25 @@
+"""The text of a fault as Trove's clients are used to see it: lines of at most 79 columns where it can be split, 255 in all."""
+
+from __future__ import annotations
+
+COLUMNS = 79
+LENGTH = 255
+SPLITS = ((". ", ".", ""), (" (", "", "("), (": ", ":", "    "))
+"""Where a long line is split, what stays on the line, what begins the next one; tried in turn."""
+
+
+def wrap(message: str) -> str:
+    """``message`` split into lines and cut."""
+    text = "\n".join(piece for line in message.splitlines() for piece in _split(line, 0))
+    return text if len(text) <= LENGTH else f"{text[: LENGTH - 3]}..."
+
+
+def _split(line: str, first: int) -> list[str]:
+    if len(line) <= COLUMNS:
+        return [line]
+    for turn in range(first, first + len(SPLITS)):
+        mark, end, start = SPLITS[turn % len(SPLITS)]
+        left, found, right = line.partition(mark)
+        if found and left:
+            return [*_split(left + end, turn + 1), *_split(start + right, turn + 1)]
+    return [line]

@@ -1,0 +1,91 @@
+"""The kinds of values that requests have, and how times and sizes look in replies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+from strongroom.settings import CONTAINER_PATTERN
+
+GB = 1024**3
+
+
+class Body(BaseModel):
+    """Base of what requests carry. Unknown keys are let pass, as Trove does; a null is refused where a value is expected."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+
+class View(BaseModel):
+    """Base of what replies carry. Only fields that were set appear (routes say ``response_model_exclude_unset``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Link(View):
+    """An address of the thing: ``self``, ``bookmark``, or ``next`` of a list."""
+
+    href: str
+    rel: str
+
+
+def plain(text: str) -> str:
+    """Refuse (ValueError) what no name, description or password has, and what a database could not keep."""
+    if any((ord(c) < 32 and c not in "\n\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise ValueError("has control characters or broken Unicode in it")
+    return text
+
+
+def _named(text: str) -> str:
+    if not any(c.isalnum() for c in text):
+        raise ValueError("must have at least one letter or digit")
+    if "\n" in text or "\t" in text:
+        raise ValueError("has control characters in it")
+    return text
+
+
+def _flag(value: Any) -> Any:
+    if type(value) is not int or value not in (0, 1):
+        raise ValueError("must be the integer 0 or 1")
+    return value
+
+
+def _gigabytes(value: Any) -> Any:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if type(value) is not int or not 1 <= value < 10**9:
+        raise ValueError("must be a whole number of GB, at least 1")
+    return value
+
+
+def _reference(value: Any) -> Any:
+    """Trove takes numbers and URLs where an id is meant."""
+    if type(value) is int:
+        return str(value)
+    return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
+
+
+Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(plain)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain), AfterValidator(_named)]
+Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
+FlavorRef = Annotated[Ref, BeforeValidator(_reference)]
+Container = Annotated[str, StringConstraints(pattern=CONTAINER_PATTERN)]
+Flag = Annotated[int, BeforeValidator(_flag)]
+Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
+
+
+def naive(time: datetime) -> str:
+    """A time as Trove writes it: UTC without a zone, whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def iso(time: datetime | None) -> str | None:
+    """A time in fields of our own: UTC, ISO 8601 with ``Z``."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time else None
+
+
+def gigabytes(size: int | None) -> float | None:
+    """Bytes as GB with two decimals; anything at all is at least 0.01."""
+    return None if size is None else max(0.01, round(size / GB, 2))

@@ -1,0 +1,68 @@
+"""``/flavors``: sizes for instances, from the settings."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from strongroom.api._caller import Caller, CallerDep, ControlDep
+from strongroom.api._fields import Link, View
+from strongroom.errors import NotFound
+from strongroom.settings import Flavor
+
+router = APIRouter(tags=["flavors"])
+
+
+class FlavorView(View):
+    """A flavor."""
+
+    id: int | None = Field(description="Only for flavors whose name is a number, as in Trove; otherwise see str_id.")
+    str_id: str
+    name: str
+    ram: int = Field(description="MB.")
+    vcpus: int
+    disk: int = Field(description="GB.")
+    ephemeral: int
+    links: list[Link]
+
+
+class OneFlavor(View):
+    """Reply about one flavor."""
+
+    flavor: FlavorView
+
+
+class ManyFlavors(View):
+    """Reply with all flavors."""
+
+    flavors: list[FlavorView]
+
+
+@router.get("/flavors")
+@router.get("/datastores/{datastore}/versions/{version}/flavors")
+def index(caller: CallerDep, control: ControlDep) -> ManyFlavors:
+    """All flavors, the smallest first; every datastore can use every one."""
+    sizes = sorted(control.settings.flavors.items(), key=lambda f: (f[1].ram, f[0]))
+    return ManyFlavors(flavors=[_view(name, flavor, caller) for name, flavor in sizes])
+
+
+@router.get("/flavors/{flavor}")
+def show(flavor: str, caller: CallerDep, control: ControlDep) -> OneFlavor:
+    """One flavor."""
+    found = control.settings.flavors.get(flavor)
+    if found is None:
+        raise NotFound(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(control.settings.flavors)}.")
+    return OneFlavor(flavor=_view(flavor, found, caller))
+
+
+def _view(name: str, flavor: Flavor, caller: Caller) -> FlavorView:
+    return FlavorView(
+        id=int(name) if name.isascii() and name.isdigit() else None,
+        str_id=name,
+        name=name,
+        ram=flavor.ram,
+        vcpus=flavor.vcpus,
+        disk=flavor.disk,
+        ephemeral=0,
+        links=caller.links("flavors", name),
+    )

@@ -1,0 +1,216 @@
+"""How an instance looks: Trove's fields, then ours."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from strongroom.api._caller import Caller
+from strongroom.api._fault import wrap
+from strongroom.api._fields import GB, Link, View, iso, naive
+from strongroom.catalog import Instance, Job
+from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
+
+STATES = {
+    "new": "BUILD",
+    "starting": "REBOOT",
+    "running": "ACTIVE",
+    "swapping": "RESTORE",
+    "stopped": "SHUTDOWN",
+    "failed": "ERROR",
+}
+"""``status`` of an instance with no task and no running backup, by what the agent last saw."""
+
+
+class Address(View):
+    """Where the instance listens."""
+
+    address: str
+    type: str
+    network: str
+
+
+class FlavorLink(View):
+    """The flavor of an instance."""
+
+    id: str
+    links: list[Link]
+
+
+class DatastoreOf(View):
+    """What runs in an instance: ``version`` is the series, ``version_number`` the full version."""
+
+    type: str
+    version: str
+    version_number: str
+
+
+class VolumeOf(View):
+    """GB as asked for, and GB in use."""
+
+    size: int
+    used: float = 0
+    used_percent: float = 0
+
+
+class Access(View):
+    """Who reaches the instance from outside."""
+
+    is_public: bool = False
+    allowed_cidrs: list[str] = Field(default_factory=list)
+
+
+class Fault(View):
+    """What went wrong last."""
+
+    message: str
+    created: str
+    details: str | None = None
+
+
+class OldData(View):
+    """A data directory that a restore in place has put aside."""
+
+    name: str
+    bytes: int
+    since: str
+
+
+class InstanceView(View):
+    """An instance."""
+
+    id: str
+    name: str
+    status: str = Field(description="Trove's words, and RESTORE while the instance is restored in place.")
+    operating_status: str
+    created: str
+    updated: str
+    service_status_updated: str
+    region: str
+    flavor: FlavorLink
+    datastore: DatastoreOf
+    volume: VolumeOf
+    access: Access
+    links: list[Link]
+    addresses: list[Address] = Field(default_factory=list, description="Left out until the instance has an address; so is `ip`.")
+    ip: list[str] = Field(default_factory=list)
+    fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
+    tenant_id: str = Field("", description="This and the next three only for administrators.")
+    server_id: str | None = None
+    volume_id: str | None = None
+    encrypted_rpc_messaging: bool = True
+    host: str = Field(description="Extension: the machine that it runs on.")
+    runtime: str = Field(description="Extension: process or adopted.")
+    port: int | None = Field(description="Extension.")
+    socket: str | None = Field(description="Extension: path on the host.")
+    data_bytes: int = Field(description="Extension: bytes in the data directory.")
+    old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
+    detail: str = Field(description="Extension: why the server is not healthy.")
+    job_id: str | None = Field(description="Extension: the newest job on the instance.")
+
+
+class OneInstance(View):
+    """Reply about one instance."""
+
+    instance: InstanceView
+
+
+class ManyInstances(View):
+    """Reply with a page of instances."""
+
+    instances: list[InstanceView]
+    links: list[Link] = Field(default_factory=list)
+
+
+def views(session: Session, rows: Sequence[Instance], caller: Caller, region: str) -> list[InstanceView]:
+    """The views of a page of instances."""
+    ids = [row.id for row in rows]
+    busy = being_backed_up(session, ids)
+    jobs = newest_jobs(session, Job.instance_id, ids)
+    silent = silent_hosts(session)
+    return [
+        view(row, caller, region, job_id=jobs.get(row.id), backing_up=row.id in busy, silent=row.host in silent) for row in rows
+    ]
+
+
+def view(
+    row: Instance, caller: Caller, region: str, *, job_id: str | None, backing_up: bool = False, silent: bool = False
+) -> InstanceView:
+    """The view of one instance."""
+    fields: dict[str, Any] = {
+        "id": row.id,
+        "name": row.name,
+        "status": status(row, backing_up),
+        "operating_status": operating_status(row, silent),
+        "created": naive(row.created),
+        "updated": naive(row.updated),
+        "service_status_updated": naive(row.seen or row.updated),
+        "region": region,
+        "flavor": FlavorLink(id=row.flavor, links=caller.links("flavors", row.flavor)),
+        "datastore": DatastoreOf(type=row.datastore, version=row.series, version_number=row.version_number),
+        "volume": _volume(row),
+        "access": Access(is_public=False, allowed_cidrs=[]),
+        "links": caller.links("instances", row.id),
+        "host": row.host,
+        "runtime": row.runtime,
+        "port": row.port,
+        "socket": row.socket,
+        "data_bytes": row.data_bytes,
+        "old_data": [OldData(name=o["name"], bytes=o["bytes"], since=_aware(o["since"])) for o in row.old_data],
+        "detail": row.detail,
+        "job_id": job_id,
+    }
+    if row.address:
+        network = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:network:{row.host}"))
+        fields["addresses"] = [Address(address=row.address, type="private", network=network)]
+        fields["ip"] = [row.address]
+    if row.fault:
+        fields["fault"] = _fault(row.fault)
+    if caller.principal.is_admin:
+        placed = row.state != "new"
+        fields["tenant_id"] = row.project
+        fields["server_id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:host:{row.host}")) if placed else None
+        fields["volume_id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:volume:{row.id}")) if placed else None
+        fields["encrypted_rpc_messaging"] = True
+    return InstanceView(**fields)
+
+
+def status(row: Instance, backing_up: bool) -> str:
+    """What is being done to it, else what it is doing."""
+    if row.task is not None:
+        return row.task
+    return "BACKUP" if backing_up else STATES.get(row.state, "UNKNOWN")
+
+
+def operating_status(row: Instance, silent: bool) -> str:
+    """How the database server does; empty while something is being done to it."""
+    if row.task is not None or row.state in ("new", "starting", "swapping"):
+        return ""
+    if silent or row.state == "failed":
+        return "ERROR"
+    if row.state == "stopped":
+        return "SHUTDOWN"
+    return "HEALTHY" if row.healthy else "ERROR"
+
+
+def _volume(row: Instance) -> VolumeOf:
+    if not row.data_bytes:
+        return VolumeOf(size=row.volume_size)
+    used = row.data_bytes / GB
+    return VolumeOf(size=row.volume_size, used=round(used, 2), used_percent=round(100 * used / row.volume_size, 2))
+
+
+def _aware(time: str) -> str:
+    return iso(datetime.fromisoformat(time)) or ""
+
+
+def _fault(fault: dict[str, Any]) -> Fault:
+    message = wrap(fault["message"])
+    details = [fault["message"]] if message.endswith("...") else []
+    details += [fault["details"]] if fault.get("details") else []
+    return Fault(message=message, created=naive(datetime.fromisoformat(fault["created"])), details="\n".join(details) or None)

@@ -1,0 +1,295 @@
+"""``/instances``: create, list, show, rename, act, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
+
+from strongroom.agent.models import ServerDefinition
+from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, user_specs
+from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Text
+from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
+from strongroom.catalog import Instance, now
+from strongroom.catalog.queries import newest_first
+from strongroom.errors import Forbidden, InvalidRequest, Unsupported
+from strongroom.flows import (
+    Control,
+    find_instance,
+    request_action,
+    request_delete_instance,
+    request_instance,
+    request_restore,
+)
+
+router = APIRouter(tags=["instances"])
+
+
+class Volume(Body):
+    """Room for the data, in GB."""
+
+    size: Gigabytes
+    type: Text | None = None
+
+
+class DatastoreChoice(Body):
+    """Names or ids; ``version`` is a series (10.11) or a full version (10.11.19)."""
+
+    type: Ref = ""
+    version: Ref = ""
+    version_number: Ref = ""
+
+
+class Nic(Body):
+    """A network to be on. Taken and kept; instances get their address from the pool of their host."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network_id: UUID | None = None
+    net_id: UUID | None = Field(None, alias="net-id")
+    subnet_id: UUID | None = None
+    ip_address: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _placed(self) -> Nic:
+        if self.ip_address and not self.subnet_id:
+            raise ValueError("ip_address needs subnet_id")
+        return self
+
+
+class RestorePoint(Body):
+    """The backup to restore: id or unique name."""
+
+    backupRef: Ref
+
+
+class AccessWish(Body):
+    """Who should reach the instance from outside."""
+
+    is_public: bool = False
+    allowed_cidrs: list[IPvAnyNetwork] = Field(default_factory=list)
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute() or "\0" in str(path):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+HostPath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Adopt(Body):
+    """A running server to take in: how to reach it, and how its owner stops and starts it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    socket: HostPath | None = None
+    address: Ref | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    data_dir: HostPath | None = None
+    defaults_file: HostPath | None = None
+    credentials_file: HostPath | None = None
+    start_command: list[Ref] = Field(default_factory=list)
+    stop_command: list[Ref] = Field(default_factory=list)
+    user: Ref | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Adopt:
+        if self.socket is None and self.address is None:
+            raise ValueError("needs socket or address: how to reach the server")
+        return self
+
+
+class InstanceWish(Body):
+    """An instance to create: everything but the name has a default."""
+
+    name: Name
+    flavorRef: FlavorRef = ""
+    volume: Volume | None = None
+    datastore: DatastoreChoice = DatastoreChoice()
+    nics: list[Nic] = Field(default_factory=list, max_length=1)
+    restorePoint: RestorePoint | None = None
+    databases: list[DatabaseBody] = Field(default_factory=list)
+    users: list[UserBody] = Field(default_factory=list)
+    access: AccessWish = AccessWish()
+    availability_zone: Text = ""
+    region_name: Text = ""
+    configuration: Any = None
+    replica_of: Any = None
+    locality: Any = None
+    adopt: Adopt | None = Field(None, description="Extension: take in a server that runs already, instead of making one.")
+
+
+class CreateInstance(Body):
+    """Body of a create."""
+
+    instance: InstanceWish
+
+
+class Changes(Body):
+    """What may be changed."""
+
+    name: Name = ""
+    configuration: Any = None
+    datastore_version: Any = None
+    replica_of: Any = None
+    access: AccessWish = AccessWish()
+
+
+class UpdateInstance(Body):
+    """Body of an update."""
+
+    instance: Changes
+
+
+Action = Literal["start", "stop", "restart", "discard_old"]
+TROVE_ACTIONS = {"resize", "reset_status", "promote_to_replica_source", "eject_replica_source"}
+
+
+class InstanceAction(Body):
+    """Exactly one of these. ``restore``, ``start``, ``stop`` and ``discard_old`` are extensions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    restart: dict[str, Any] = Field(default_factory=dict)
+    start: dict[str, Any] = Field(default_factory=dict)
+    stop: dict[str, Any] = Field(default_factory=dict)
+    discard_old: dict[str, Any] = Field(default_factory=dict, description="Drop the data that restores have put aside.")
+    restore: RestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
+
+
+@router.post("/instances", response_model_exclude_unset=True)
+def create(body: CreateInstance, caller: CallerDep, control: ControlDep, response: Response) -> OneInstance:
+    """Create an instance: empty, from a backup, or by adopting a running server."""
+    wish = body.instance
+    _refuse_unsupported(wish.model_dump(include={"configuration", "replica_of", "locality"}), wish.access)
+    region = control.settings.service.region
+    if wish.region_name not in ("", region):
+        raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
+    databases, users = database_specs(wish.databases), user_specs(wish.users)
+    _refuse_strange_grants(wish.databases, wish.users)
+    row, job = request_instance(
+        control,
+        caller.project,
+        name=wish.name,
+        flavor=wish.flavorRef or None,
+        volume_size=wish.volume.size if wish.volume else None,
+        datastore=wish.datastore.type or None,
+        version=wish.datastore.version or None,
+        version_number=wish.datastore.version_number or None,
+        backup=wish.restorePoint.backupRef if wish.restorePoint else None,
+        databases=databases,
+        users=users,
+        adopt=_definition(wish, caller, control) if wish.adopt else None,
+        echo=wish.model_dump(mode="json", include={"nics", "availability_zone"}, exclude_unset=True, by_alias=True),
+    )
+    response.headers[JOB_HEADER] = job.id
+    return OneInstance(instance=view(row, caller, region, job_id=job.id))
+
+
+@router.get("/instances", response_model_exclude_unset=True)
+@router.get("/instances/detail", response_model_exclude_unset=True)
+def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyInstances:
+    """Instances of the project, newest first."""
+    with control.catalog.read() as session:
+        rows, marker = newest_first(session, Instance, page, Instance.project == caller.project, Instance.deleted.is_(None))
+        reply = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
+    if marker:
+        reply.links = next_links(request, page, marker)
+    return reply
+
+
+@router.get("/instances/{instance}", response_model_exclude_unset=True)
+def show(instance: str, caller: CallerDep, control: ControlDep) -> OneInstance:
+    """One instance, by id or unique name."""
+    with control.catalog.read() as session:
+        row = find_instance(session, caller.project, instance)
+        (seen,) = views(session, [row], caller, control.settings.service.region)
+    return OneInstance(instance=seen)
+
+
+@router.put("/instances/{instance}", status_code=202)
+@router.patch("/instances/{instance}", status_code=202)
+def update(instance: str, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
+    """Rename the instance; this is possible at any time."""
+    changes = body.instance
+    _refuse_unsupported(changes.model_dump(include={"configuration", "replica_of", "datastore_version"}), changes.access)
+    with control.catalog.write() as session:
+        row = find_instance(session, caller.project, instance)
+        if changes.name:
+            row.name = changes.name
+            row.updated = now()
+    return accepted()
+
+
+@router.delete("/instances/{instance}", status_code=202)
+def delete(instance: str, caller: CallerDep, control: ControlDep) -> Response:
+    """Delete the instance and its data, cancelling what runs on it. Its backups stay."""
+    return accepted(request_delete_instance(control, caller.project, instance))
+
+
+@router.post("/instances/{instance}/action", status_code=202)
+def act(instance: str, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
+    """Start, stop, restart, restore in place, or drop the data that restores have put aside."""
+    asked = body.model_fields_set
+    known = ", ".join(InstanceAction.model_fields)
+    if len(asked) != 1:
+        raise InvalidRequest(f"the body must name one action, not {len(asked)}", remedy=f"Actions are {known}.")
+    (name,) = asked
+    if body.restore is not None:
+        return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
+    for kind in get_args(Action):
+        if kind == name:
+            return accepted(request_action(control, caller.project, instance, kind))
+    if name in TROVE_ACTIONS:
+        raise Unsupported(f"action {name} is not supported", remedy=f"Actions are {known}.")
+    raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=f"Actions are {known}.")
+
+
+def _refuse_unsupported(wishes: dict[str, Any], access: AccessWish) -> None:
+    """Raise Unsupported for what Trove can do and this service cannot: better than to seem to have done it."""
+    for name, wish in wishes.items():
+        if wish is not None:
+            raise Unsupported(f"{name} is not supported", remedy="Leave it out.")
+    if access.is_public or access.allowed_cidrs:
+        raise Unsupported(
+            "access from outside is not managed by this service",
+            remedy="Leave is_public and allowed_cidrs out; use the firewall.",
+        )
+
+
+def _refuse_strange_grants(databases: list[DatabaseBody], users: list[UserBody]) -> None:
+    known = {d.name for d in databases}
+    for user in users:
+        for database in user.databases:
+            if database.name not in known:
+                raise InvalidRequest(
+                    f"user {user.name} is to have database {database.name}, which is not among the databases of the request"
+                )
+
+
+def _definition(wish: InstanceWish, caller: Caller, control: Control) -> ServerDefinition:
+    """The server to adopt, as the agent wants it described."""
+    assert wish.adopt is not None
+    if wish.restorePoint or wish.databases or wish.users:
+        raise InvalidRequest(
+            "an adopted server is taken as it is: backup, databases and users cannot be given",
+            remedy="Adopt it first, then change it.",
+        )
+    if not caller.principal.is_operator:
+        raise Forbidden(
+            "adopting a server lets the service run commands of the host; this caller may not ask for that",
+            remedy="Ask as the OS user that runs the service, or as root, on its host.",
+        )
+    return ServerDefinition(
+        name=wish.name,
+        datastore=wish.datastore.type or control.settings.datastores.default,
+        series=wish.datastore.version or wish.datastore.version_number,
+        runtime="adopted",
+        **wish.adopt.model_dump(),
+    )

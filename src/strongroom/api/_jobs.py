@@ -1,0 +1,142 @@
+"""``/jobs``, an extension: everything long that was asked for, to be listed, followed and cancelled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from strongroom.api._caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._fields import Link, View, iso
+from strongroom.catalog import Job
+from strongroom.catalog.queries import newest_first
+from strongroom.errors import NotFound
+from strongroom.flows import find_backup, find_instance, request_cancel, wait_job
+
+router = APIRouter(tags=["jobs"])
+
+MAX_WAIT = 60.0
+
+
+class FaultOfJob(View):
+    """Why it failed."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class JobView(View):
+    """A job. Byte counts are of the current phase."""
+
+    id: str
+    kind: str
+    status: str = Field(description="queued, running, succeeded, failed, cancelled.")
+    host: str | None
+    instance_id: str | None
+    instance_name: str
+    backup_id: str | None
+    phase: str
+    done: int
+    total: int | None
+    stored: int
+    message: str | None
+    events: int = Field(description="Counter of changes; pass it as `after` to wait for the next.")
+    attempts: int
+    created: str
+    started: str | None
+    finished: str | None
+    fault: FaultOfJob | None
+    output: dict[str, Any]
+
+
+class OneJob(View):
+    """Reply about one job."""
+
+    job: JobView
+
+
+class ManyJobs(View):
+    """Reply with a page of jobs."""
+
+    jobs: list[JobView]
+    links: list[Link] = Field(default_factory=list)
+
+
+@router.get("/jobs", response_model_exclude_unset=True)
+def index(
+    request: Request,
+    caller: CallerDep,
+    control: ControlDep,
+    page: PageDep,
+    instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
+    backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
+) -> ManyJobs:
+    """Jobs of the project, newest first."""
+    conditions = [Job.project == caller.project]
+    with control.catalog.read() as session:
+        if instance_id is not None:
+            conditions.append(Job.instance_id == _id(session, caller, find_instance, instance_id))
+        if backup_id is not None:
+            conditions.append(Job.backup_id == _id(session, caller, find_backup, backup_id))
+        if status is not None:
+            conditions.append(Job.status == status)
+        rows, marker = newest_first(session, Job, page, *conditions)
+    reply = ManyJobs(jobs=[_view(row) for row in rows])
+    if marker:
+        reply.links = next_links(request, page, marker)
+    return reply
+
+
+@router.get("/jobs/{job}")
+async def show(
+    job: str,
+    caller: CallerDep,
+    control: ControlDep,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for more than `after` events, or the end.")] = 0,
+    after: Annotated[int, Query(ge=-1)] = -1,
+) -> OneJob:
+    """One job; with ``wait`` the answer comes when something has changed."""
+    return OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait)))
+
+
+@router.delete("/jobs/{job}", status_code=202)
+def cancel(job: str, caller: CallerDep, control: ControlDep) -> Response:
+    """Cancel a job."""
+    return accepted(request_cancel(control, caller.project, job))
+
+
+def _id(session: Session, caller: Caller, find: Any, ref: str) -> str:
+    """Jobs outlive what they were about, so an id that nothing living has is good too."""
+    try:
+        return str(find(session, caller.project, ref).id)
+    except NotFound:
+        return ref
+
+
+def _view(row: Job) -> JobView:
+    fault = row.fault
+    return JobView(
+        id=row.id,
+        kind=row.kind,
+        status=row.status,
+        host=row.host,
+        instance_id=row.instance_id,
+        instance_name=row.instance_name,
+        backup_id=row.backup_id,
+        phase=row.phase,
+        done=row.done,
+        total=row.total,
+        stored=row.stored,
+        message=row.message,
+        events=row.events,
+        attempts=row.attempts,
+        created=iso(row.created) or "",
+        started=iso(row.started),
+        finished=iso(row.finished),
+        fault=FaultOfJob(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
+        output=row.output,
+    )

@@ -1,0 +1,179 @@
+"""About the service itself: version documents, health, hosts, checks, limits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from pydantic import Field
+from sqlalchemy import select
+
+from strongroom.api._caller import CallerDep, ControlDep
+from strongroom.api._fields import Link, View, iso
+from strongroom.catalog import Host
+from strongroom.catalog.queries import is_silent
+from strongroom.errors import StrongroomError
+from strongroom.flows import Control
+
+open_router = APIRouter(tags=["service"])
+"""Routes that need no principal."""
+router = APIRouter(tags=["service"])
+
+
+class VersionDocument(View):
+    """A version of the API."""
+
+    id: str
+    status: str
+    updated: str
+    links: list[Link]
+
+
+class Versions(View):
+    """Versions of the API."""
+
+    versions: list[VersionDocument]
+
+
+class OneVersionDocument(View):
+    """Reply about the one version."""
+
+    version: VersionDocument
+
+
+class InstalledView(View):
+    """A database that is installed on a host."""
+
+    datastore: str
+    series: str
+    number: str
+
+
+class HostView(View):
+    """A machine with an agent."""
+
+    name: str
+    hostname: str
+    status: str = Field(description="up or silent.")
+    version: str = Field(description="Of Strongroom.")
+    cores: int
+    memory_bytes: int
+    free_bytes: int
+    pool: str
+    versions: list[InstalledView]
+    jobs_running: int
+    last_seen: str | None
+
+
+class ManyHosts(View):
+    """Reply with all hosts."""
+
+    hosts: list[HostView]
+
+
+class CheckView(View):
+    """Something that was looked at on a host."""
+
+    host: str
+    name: str
+    level: str = Field(description="ok, warning or error.")
+    message: str
+    remedy: str
+
+
+class ManyChecks(View):
+    """Reply with all checks."""
+
+    checks: list[CheckView]
+
+
+class AbsoluteLimits(View):
+    """-1: no limit."""
+
+    verb: str
+    max_instances: int
+    max_ram: int
+    max_volumes: int
+    max_backups: int
+
+
+class Limits(View):
+    """Limits of the project; the first is the absolute one."""
+
+    limits: list[AbsoluteLimits]
+
+
+def _document(request: Request) -> VersionDocument:
+    link = Link(rel="self", href=f"{str(request.base_url).rstrip('/')}/v1.0/")
+    return VersionDocument(id="v1.0", status="CURRENT", updated="2012-08-01T00:00:00Z", links=[link])
+
+
+@open_router.get("/")
+def versions(request: Request) -> Versions:
+    """Versions of the API; answers as soon as the service is ready."""
+    return Versions(versions=[_document(request)])
+
+
+@open_router.get("/v1.0")
+@open_router.get("/v1.0/")
+def version(request: Request) -> OneVersionDocument:
+    """The one version."""
+    return OneVersionDocument(version=_document(request))
+
+
+@open_router.get("/healthcheck", response_class=PlainTextResponse)
+def healthcheck(control: ControlDep) -> str:
+    """OK when the catalog answers."""
+    with control.catalog.read() as session:
+        session.execute(select(1))
+    return "OK"
+
+
+@router.get("/hosts")
+def hosts(caller: CallerDep, control: ControlDep) -> ManyHosts:
+    """Extension: machines with an agent."""
+    with control.catalog.read() as session:
+        rows = session.scalars(select(Host).order_by(Host.name)).all()
+    return ManyHosts(hosts=[_host(row) for row in rows])
+
+
+@router.get("/checks")
+async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
+    """Extension: what every agent finds when it looks at its configuration, tools, store and permissions."""
+    found = await asyncio.gather(*(_checks(control, name) for name in control.hosts))
+    return ManyChecks(checks=[check for of_host in found for check in of_host])
+
+
+@router.get("/limits")
+def limits(caller: CallerDep) -> Limits:
+    """Limits of the project."""
+    unlimited = AbsoluteLimits(verb="ABSOLUTE", max_instances=-1, max_ram=-1, max_volumes=-1, max_backups=-1)
+    return Limits(limits=[unlimited])
+
+
+async def _checks(control: Control, host: str) -> list[CheckView]:
+    try:
+        found = await control.agent(host).checks()
+    except StrongroomError as error:
+        return [CheckView(host=host, name="agent", level="error", message=error.message, remedy=error.remedy)]
+    return [CheckView(host=host, name=c.name, level=c.level, message=c.message, remedy=c.remedy) for c in found]
+
+
+def _host(row: Host) -> HostView:
+    view = row.view
+    return HostView(
+        name=row.name,
+        hostname=view.get("hostname", ""),
+        status="silent" if is_silent(row) else "up",
+        version=view.get("version", ""),
+        cores=view.get("cores", 0),
+        memory_bytes=view.get("memory_bytes", 0),
+        free_bytes=view.get("free_bytes", 0),
+        pool=view.get("pool", ""),
+        versions=[
+            InstalledView(datastore=v["datastore"], series=v["series"], number=v["number"]) for v in view.get("versions", [])
+        ],
+        jobs_running=view.get("jobs_running", 0),
+        last_seen=iso(row.seen),
+    )

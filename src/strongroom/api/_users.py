@@ -1,0 +1,149 @@
+"""``/instances/{instance}/users``: accounts and their databases. A user is ``name`` or ``name@host`` in the path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from strongroom.api._accounts import DatabaseRef, UserBody, user_specs
+from strongroom.api._caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
+from strongroom.api._databases import server_of
+from strongroom.api._fields import Body, Link, View
+from strongroom.datastores import UserSpec
+from strongroom.errors import Conflict, NotFound
+
+router = APIRouter(tags=["databases and users"])
+
+
+class CreateUsers(Body):
+    """Body of a create."""
+
+    users: list[UserBody]
+
+
+class Grant(Body):
+    """Body of a grant."""
+
+    databases: list[DatabaseRef]
+
+
+class DatabaseNameView(View):
+    """A database that the user may use."""
+
+    name: str
+
+
+class UserView(View):
+    """A user; never with the password."""
+
+    name: str
+    host: str
+    databases: list[DatabaseNameView]
+
+
+class OneUser(View):
+    """Reply about one user."""
+
+    user: UserView
+
+
+class ManyUsers(View):
+    """Reply with a page of users."""
+
+    users: list[UserView]
+    links: list[Link] = Field(default_factory=list)
+
+
+class UserDatabases(View):
+    """Reply with the databases of a user."""
+
+    databases: list[DatabaseNameView]
+
+
+# The routes about a user's databases come first: a user's name may hold slashes, and the longest match is tried first.
+
+
+@router.get("/instances/{instance}/users/{user:path}/databases")
+async def grants(instance: str, user: str, caller: CallerDep, control: ControlDep) -> UserDatabases:
+    """Databases that the user may use."""
+    agent, server = await server_of(control, caller.project, instance)
+    return UserDatabases(databases=_view(_one(await agent.users(server), user)).databases)
+
+
+@router.put("/instances/{instance}/users/{user:path}/databases", status_code=202)
+async def grant(instance: str, user: str, body: Grant, caller: CallerDep, control: ControlDep) -> Response:
+    """Give the user full rights on databases."""
+    agent, server = await server_of(control, caller.project, instance)
+    spec = _one(await agent.users(server), user)
+    if body.databases:
+        await agent.grant(server, spec.name, spec.host, [d.name for d in body.databases])
+    return accepted()
+
+
+@router.delete("/instances/{instance}/users/{user:path}/databases/{database:path}", status_code=202)
+async def revoke(instance: str, user: str, database: str, caller: CallerDep, control: ControlDep) -> Response:
+    """Take the rights on a database away."""
+    agent, server = await server_of(control, caller.project, instance)
+    spec = _one(await agent.users(server), user)
+    await agent.revoke(server, spec.name, spec.host, database)
+    return accepted()
+
+
+@router.get("/instances/{instance}/users", response_model_exclude_unset=True)
+async def index(instance: str, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyUsers:
+    """Users of the instance by name, without the system's own."""
+    agent, server = await server_of(control, caller.project, instance)
+    found = {f"{u.name}@{u.host}": u for u in await agent.users(server)}
+    names, links = page_of_names(request, page, found)
+    reply = ManyUsers(users=[_view(found[name]) for name in names])
+    if links:
+        reply.links = links
+    return reply
+
+
+@router.post("/instances/{instance}/users", status_code=202)
+async def create(instance: str, body: CreateUsers, caller: CallerDep, control: ControlDep) -> Response:
+    """Create users, with full rights on the databases that are named."""
+    specs = user_specs(body.users)
+    agent, server = await server_of(control, caller.project, instance)
+    if specs:
+        await agent.create_users(server, specs)
+    return accepted()
+
+
+@router.get("/instances/{instance}/users/{user:path}")
+async def show(instance: str, user: str, caller: CallerDep, control: ControlDep) -> OneUser:
+    """One user."""
+    agent, server = await server_of(control, caller.project, instance)
+    return OneUser(user=_view(_one(await agent.users(server), user)))
+
+
+@router.delete("/instances/{instance}/users/{user:path}", status_code=202)
+async def delete(instance: str, user: str, caller: CallerDep, control: ControlDep) -> Response:
+    """Drop a user."""
+    agent, server = await server_of(control, caller.project, instance)
+    spec = _one(await agent.users(server), user)
+    await agent.drop_user(server, spec.name, spec.host)
+    return accepted()
+
+
+def _one(users: Sequence[UserSpec], ref: str) -> UserSpec:
+    """The user that ``name@host`` or ``name`` means; a name alone means the one at ``%``, or the only one of that name."""
+    for user in users:
+        if ref == f"{user.name}@{user.host}":
+            return user
+    named = [user for user in users if user.name == ref]
+    anywhere = [user for user in named if user.host == "%"]
+    if anywhere or len(named) == 1:
+        return (anywhere or named)[0]
+    if named:
+        raise Conflict(
+            f"there are several users {ref}: {', '.join(f'{u.name}@{u.host}' for u in named)}", remedy="Name the host."
+        )
+    raise NotFound(f"user {ref} cannot be found", remedy="See `strongroom user list`.")
+
+
+def _view(user: UserSpec) -> UserView:
+    return UserView(name=user.name, host=user.host, databases=[DatabaseNameView(name=d) for d in user.databases])

@@ -1,0 +1,106 @@
+"""Pages of rows, and what the views of a whole page need besides, each in one query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from strongroom.catalog._tables import Backup, Host, Instance, Job, now
+from strongroom.errors import InvalidRequest
+
+SILENT = timedelta(seconds=90)
+"""A host that was not heard of for this long is silent (Trove's limit for a guest)."""
+
+Row = TypeVar("Row", Instance, Backup, Job)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What to show of a list: at most ``limit`` rows, after the one with id ``marker``."""
+
+    limit: int
+    marker: str | None = None
+
+
+def newest_first(
+    session: Session, table: type[Row], page: Page, *conditions: ColumnElement[bool]
+) -> tuple[list[Row], str | None]:
+    """A page of rows, newest first, and the marker of the next one. Raises InvalidRequest for an unknown marker.
+
+    The marker stays good when its row is deleted meanwhile, and rows that come or go neither repeat nor hide others.
+    """
+    query = select(table).where(*conditions).order_by(table.created.desc(), table.id.desc()).limit(page.limit + 1)
+    if page.marker is not None:
+        last = session.get(table, page.marker)
+        if last is None:
+            raise InvalidRequest(
+                f"marker {page.marker[:100]} is not the id of a row of this list",
+                remedy="Take it from the link `next` of a page.",
+            )
+        query = query.where(or_(table.created < last.created, and_(table.created == last.created, table.id < last.id)))
+    rows = list(session.scalars(query))
+    return rows[: page.limit], rows[page.limit - 1].id if len(rows) > page.limit else None
+
+
+def newest_jobs(session: Session, column: InstrumentedAttribute[str | None], ids: Iterable[str]) -> dict[str, str]:
+    """Id of the newest job by the value of ``column`` (``Job.instance_id`` or ``Job.backup_id``)."""
+    rank = func.row_number().over(partition_by=column, order_by=(Job.created.desc(), Job.id.desc())).label("rank")
+    jobs = select(column.label("subject"), Job.id.label("job"), rank).where(column.in_(list(ids))).subquery()
+    return {row.subject: row.job for row in session.execute(select(jobs).where(jobs.c.rank == 1))}
+
+
+def being_backed_up(session: Session, ids: Iterable[str]) -> set[str]:
+    """Those of the instances of which a backup is running."""
+    running = select(Backup.instance_id).where(Backup.instance_id.in_(list(ids)), Backup.status.in_(Backup.RUNNING))
+    return {instance_id for instance_id in session.scalars(running) if instance_id}
+
+
+def is_silent(host: Host) -> bool:
+    """Whether the agent of the host was not heard of for too long."""
+    return host.seen is None or now() - host.seen > SILENT
+
+
+def silent_hosts(session: Session) -> set[str]:
+    """Names of the hosts that are silent."""
+    return {host.name for host in session.scalars(select(Host)) if is_silent(host)}
+
+
+def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
+    """Ids of those backups that cannot be restored: not COMPLETED themselves, or standing on one that is not."""
+    wanted = list(backups)
+    columns = select(Backup.id, Backup.parent_id, Backup.status, Backup.deleted)
+    links: dict[str, Any] = {
+        link.id: link for link in session.execute(columns.where(Backup.chain_id.in_({b.chain_id for b in wanted})))
+    }
+    broken = set()
+    for backup in wanted:
+        at: str | None = backup.id
+        seen: set[str] = set()
+        while at is not None:
+            link = links.get(at)
+            if link is None or link.status != "COMPLETED" or link.deleted is not None or at in seen:
+                broken.add(backup.id)
+                break
+            seen.add(at)
+            at = link.parent_id
+    return broken
+
+
+def installed(session: Session) -> dict[str, dict[str, str]]:
+    """What the hosts can run: datastore → series → newest full version number."""
+    found: dict[str, dict[str, str]] = {}
+    for host in session.scalars(select(Host).order_by(Host.name)):
+        for version in host.view.get("versions", []):
+            numbers = found.setdefault(version["datastore"], {})
+            numbers[version["series"]] = max(numbers.get(version["series"], ""), version["number"], key=in_order)
+    return {name: dict(sorted(series.items(), key=lambda s: in_order(s[0]))) for name, series in sorted(found.items())}
+
+
+def in_order(version: str) -> list[int]:
+    """Sort key of a version: 10.6 comes before 10.11."""
+    return [int(part) if part.isdecimal() else 0 for part in version.split(".")]
