@@ -16,6 +16,8 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
+from strongroom.datastores._registry import get, names
+from strongroom.datastores._socket import socket_path
 
 __all__ = [
     "BackupKind",
@@ -32,4 +34,7 @@ __all__ = [
     "Server",
     "UserSpec",
     "Version",
+    "get",
+    "names",
+    "socket_path",
 ]

@@ -74,6 +74,7 @@ class Facts(Strict):
 
     version_number: str
     data_bytes: int = Field(description="Bytes in the data directory.")
+    data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
 
 
@@ -127,6 +128,10 @@ class ChainLink(Protocol):
     kind: BackupKind
     positions: Positions
     server_version: str
+    raw_size: int
+    """Bytes of the stream."""
+    data_size: int
+    """Bytes of the data directory that was backed up."""
 
     def copy_to(self, fd: int) -> None:
         """Write the raw, verified stream into ``fd`` (a pipe). Raises ArtifactError, StorageError, BrokenPipeError."""

@@ -1,0 +1,111 @@
+"""Programs that do the work: they die with us, their end is checked, and they can be ended at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from strongroom.errors import NoSpace, StrongroomError, ToolFailed
+
+SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GRACE = 5.0
+"""Seconds between SIGINT and SIGKILL when a program is ended."""
+
+_REMEDIES = {
+    "No space left on device": "Free space on the file system, or use a larger one.",
+    "Too many open files": "Raise the limit of open files of the service (LimitNOFILE in its systemd unit).",
+    "Errcode: 24": "Raise the limit of open files of the service (LimitNOFILE in its systemd unit).",
+    "Permission denied": "The OS user of the server must be able to read and write its data directory.",
+    "Access denied": "Check the credentials of the server, and that the account has the rights that a backup needs.",
+    "Lost connection": "The database server went away; look into its error log.",
+    "server has gone away": "The database server went away; look into its error log.",
+}
+
+
+def environment() -> dict[str, str]:
+    """What every program gets: nothing of ours, so that no secret can pass this way."""
+    return {"PATH": SAFE_PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent"}
+
+
+def tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
+    """The last non-empty lines of a text file; none when it cannot be read."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            text = file.read(size).decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+class Tool:
+    """One running program, its messages in ``log``. Killed by the kernel when the thread that started it dies.
+
+    So start it from the main thread of a worker. ``stdin`` and ``stdout`` are file descriptors; the default is the null device,
+    and for ``stdout`` the log.
+    """
+
+    def __init__(self, argv: Sequence[str | Path], log: Path, *, stdin: int | None = None, stdout: int | None = None) -> None:
+        self.name = Path(argv[0]).name
+        self.log = log
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=fd if stdout is None else stdout,
+                stderr=fd,
+                env=environment(),
+                cwd="/",
+            )
+        except FileNotFoundError as error:
+            raise ToolFailed("cannot run setpriv", remedy="Install util-linux.") from error
+        finally:
+            os.close(fd)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program itself."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """It has not ended yet."""
+        return self._process.poll() is None
+
+    def check(self, mark: str | None = None) -> None:
+        """Wait for the end. ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``."""
+        status = self._process.wait()
+        if status:
+            how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
+            raise self._failure(f"{self.name} {how}")
+        if mark is not None and not "".join(tail(self.log, 1)).endswith(mark):
+            raise self._failure(f"{self.name} ended without saying {mark!r}")
+
+    def _failure(self, what: str) -> StrongroomError:
+        lines = tail(self.log)
+        text = "\n".join(lines)
+        remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), "")
+        kind = NoSpace if "No space left on device" in text else ToolFailed
+        return kind(f"{what}: {text}" if text else what, remedy=remedy)
+
+    def abort(self, grace: float = GRACE) -> None:
+        """End it (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

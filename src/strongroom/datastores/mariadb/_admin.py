@@ -1,0 +1,206 @@
+"""Databases and users, by SQL. Names are hostile: they are checked, quoted, and never formatted into text."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.datastores._protocol import DatabaseSpec, Server, UserSpec
+from strongroom.datastores.mariadb._config import ACCOUNT
+from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
+from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
+
+SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
+SYSTEM_USERS = frozenset({"root", "mysql", "mariadb.sys", ACCOUNT, "PUBLIC", ""})
+MAX_DATABASE_NAME = 64
+MAX_USER_NAME = 80
+_HOST = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")
+_WORD = re.compile(r"[A-Za-z0-9_]{1,64}")
+_INVALID = {1059, 1064, 1102, 1115, 1253, 1273, 1372, 1396, 1470, 1819, 3866}
+
+
+@contextmanager
+def _session(server: Server, doing: str) -> Iterator[Connection[Cursor]]:
+    """A connection; what the server refuses comes out as InvalidRequest or ServerFailed that says what was being done."""
+    with connect(server) as connection:
+        try:
+            yield connection
+        except pymysql.MySQLError as error:
+            code, said = parts(error)
+            if code in _INVALID:
+                raise InvalidRequest(f"cannot {doing}: {said}") from None
+            if code in (0, 1053, 2006, 2013):
+                raise
+            raise ServerFailed(f"cannot {doing}: {said}", remedy="Look into the error log of the server.") from None
+
+
+def _check_name(kind: str, name: str, longest: int, system: frozenset[str]) -> None:
+    if not 1 <= len(name) <= longest or "\0" in name or name != name.rstrip(" ") or any(ord(c) > 0xFFFF for c in name):
+        raise InvalidRequest(
+            f"{name!r} cannot be the name of a {kind}",
+            remedy=f"Use 1 to {longest} characters of the basic multilingual plane that do not end in a space.",
+        )
+    if name.lower() in {reserved.lower() for reserved in system}:
+        raise InvalidRequest(f"the name {name!r} of a {kind} is reserved", remedy="Choose another name.")
+
+
+def check_database(name: str) -> None:
+    """Raises InvalidRequest when no database may have this name."""
+    _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
+
+
+def check_user(name: str, host: str) -> None:
+    """Raises InvalidRequest when no account may have this name or host."""
+    _check_name("user", name, MAX_USER_NAME, SYSTEM_USERS)
+    if not _HOST.fullmatch(host):
+        raise InvalidRequest(f"{host!r} cannot be the host of a user", remedy="Use an address, a name, or a pattern with %.")
+
+
+def _account(connection: Connection[Cursor], name: str, host: str) -> str:
+    return f"{text(connection, name)}@{text(connection, host)}"
+
+
+# --- databases
+
+
+def databases(server: Server) -> list[DatabaseSpec]:
+    """Databases of users, by name."""
+    with _session(server, "list databases") as connection:
+        rows = query(
+            connection, "SELECT schema_name, default_character_set_name, default_collation_name FROM information_schema.schemata"
+        )
+    found = (DatabaseSpec(name=name, character_set=charset, collate=collation) for name, charset, collation in rows)
+    return sorted((spec for spec in found if spec.name.lower() not in SYSTEM_DATABASES), key=lambda spec: spec.name)
+
+
+def _exists(connection: Connection[Cursor], name: str) -> bool:
+    return bool(query(connection, "SELECT 1 FROM information_schema.schemata WHERE schema_name = BINARY %s", name))
+
+
+def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
+    """All are checked before the first is made."""
+    for spec in specs:
+        check_database(spec.name)
+        for word in (spec.character_set, spec.collate):
+            if word is not None and not _WORD.fullmatch(word):
+                raise InvalidRequest(f"{word!r} is no character set or collation")
+    with _session(server, "create a database") as connection:
+        for spec in specs:
+            if _exists(connection, spec.name):
+                raise AlreadyExists(f"database {spec.name!r} exists already", remedy="Choose another name, or drop it first.")
+        for spec in specs:
+            charset = f" CHARACTER SET {spec.character_set}" if spec.character_set else ""
+            collate = f" COLLATE {spec.collate}" if spec.collate else ""
+            query(connection, f"CREATE DATABASE {identifier(spec.name)}{charset}{collate}")
+
+
+def drop_database(server: Server, name: str) -> None:
+    """With all that is in it."""
+    check_database(name)
+    with _session(server, f"drop database {name!r}") as connection:
+        if not _exists(connection, name):
+            raise NotFound(f"there is no database {name!r}")
+        query(connection, f"DROP DATABASE {identifier(name)}")
+
+
+# --- users
+
+
+def _pattern(database: str) -> str:
+    """The name as GRANT has to see it, where _ and % stand for other characters."""
+    return re.sub(r"([\\%_])", r"\\\1", database)
+
+
+def _plain(pattern: str) -> str:
+    return re.sub(r"\\(.)", r"\1", pattern)
+
+
+def users(server: Server) -> list[UserSpec]:
+    """Accounts of users, by name and host, with the databases that they have rights on."""
+    with _session(server, "list users") as connection:
+        accounts = query(connection, "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE")
+        rights = query(connection, "SELECT User, Host, Db FROM mysql.db")
+    granted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for name, host, pattern in rights:
+        granted[name, host].add(_plain(pattern))
+    return [
+        UserSpec(name=name, host=host, databases=sorted(granted[name, host]))
+        for name, host in sorted(accounts)
+        if name not in SYSTEM_USERS
+    ]
+
+
+def _require_user(connection: Connection[Cursor], name: str, host: str) -> None:
+    if not query(connection, "SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", name, host):
+        raise NotFound(f"there is no user {name!r} at host {host!r}")
+
+
+def _require_databases(connection: Connection[Cursor], names: Sequence[str]) -> None:
+    for name in names:
+        if not _exists(connection, name):
+            raise NotFound(f"there is no database {name!r}", remedy="Create the database first.")
+
+
+def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -> None:
+    for name in names:
+        query(connection, f"GRANT ALL PRIVILEGES ON {identifier(_pattern(name))}.* TO {account}")
+
+
+def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
+    """All are checked before the first is made."""
+    for spec in specs:
+        check_user(spec.name, spec.host)
+        if not spec.password:
+            raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
+        for database in spec.databases:
+            check_database(database)
+    with _session(server, "create a user") as connection:
+        for spec in specs:
+            _require_databases(connection, spec.databases)
+            try:
+                _require_user(connection, spec.name, spec.host)
+            except NotFound:
+                continue
+            raise AlreadyExists(f"user {spec.name!r} at host {spec.host!r} exists already", remedy="Choose another name or host.")
+        for spec in specs:
+            query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", spec.name, spec.host, spec.password or "")
+            _grant(connection, _account(connection, spec.name, spec.host), spec.databases)
+
+
+def drop_user(server: Server, name: str, host: str) -> None:
+    """With all its rights."""
+    check_user(name, host)
+    with _session(server, f"drop user {name!r}") as connection:
+        _require_user(connection, name, host)
+        query(connection, "DROP USER %s@%s", name, host)
+
+
+def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
+    """All rights on the databases, which must exist."""
+    check_user(name, host)
+    for database in names:
+        check_database(database)
+    with _session(server, f"grant to user {name!r}") as connection:
+        _require_user(connection, name, host)
+        _require_databases(connection, names)
+        _grant(connection, _account(connection, name, host), names)
+
+
+def revoke(server: Server, name: str, host: str, database: str) -> None:
+    """Also of a grant that somebody wrote without escapes."""
+    check_user(name, host)
+    check_database(database)
+    with _session(server, f"revoke from user {name!r}") as connection:
+        _require_user(connection, name, host)
+        rows = query(connection, "SELECT Db FROM mysql.db WHERE User = %s AND Host = %s", name, host)
+        patterns = [pattern for (pattern,) in rows if _plain(pattern) == database]
+        if not patterns:
+            raise NotFound(f"user {name!r} at host {host!r} has no rights on database {database!r}")
+        for pattern in patterns:
+            query(connection, f"REVOKE ALL PRIVILEGES ON {identifier(pattern)}.* FROM {_account(connection, name, host)}")

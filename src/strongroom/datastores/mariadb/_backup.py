@@ -1,0 +1,171 @@
+"""Taking a backup: mariadb-backup, streaming to a pipe."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from strongroom.datastores._files import bytes_below, owner_of, write_file
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
+from strongroom.datastores.mariadb._config import socket_of
+from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
+from strongroom.datastores.mariadb._versions import number_of, require_tool
+from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed
+
+COMPLETED = "completed OK!"
+PIPE_BYTES = 1 << 20
+_OPEN_FILES = 65535
+
+
+class Session:
+    """A running mariadb-backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, galera: bool) -> None:
+        self.data_bytes = bytes_below(server.data_dir)
+        self._server = server
+        self._request = request
+        self._server_version = server_version
+        self._tool_version = tool_version
+        self._meta = request.work_dir / "meta"
+        self._meta.mkdir(mode=0o700)
+        options = request.work_dir / "backup.cnf"
+        write_file(options, _backup_options(server), owner_of(request.work_dir))
+        argv = [
+            str(server.version.programs["backup"]),
+            f"--defaults-file={options}",
+            "--backup",
+            "--stream=mbstream",
+            f"--parallel={request.parallel}",
+            f"--extra-lsndir={self._meta}",
+            f"--open-files-limit={_OPEN_FILES}",
+        ]
+        if galera:
+            argv.append("--galera-info")
+        if request.kind == "incremental":
+            assert request.parent is not None and request.parent.to_lsn is not None
+            argv.append(f"--incremental-lsn={request.parent.to_lsn}")
+        self.stdout, write = os.pipe()
+        try:
+            with suppress(OSError):
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
+        except BaseException:
+            os.close(self.stdout)
+            raise
+        finally:
+            os.close(write)
+
+    def finish(self) -> BackupResult:
+        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
+        try:
+            self._tool.check(COMPLETED)
+        except ToolFailed as error:
+            raise self._blame(error) from error
+        finally:
+            self._close()
+        checkpoints = read_checkpoints(self._meta)
+        kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
+        if checkpoints is None or checkpoints.backup_type != kind:
+            raise ToolFailed(f"{self._tool.name} ended well, but left no record of a {self._request.kind} backup")
+        wanted = self._request.parent.to_lsn if self._request.parent and kind == "incremental" else 0
+        if checkpoints.from_lsn != wanted:
+            raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
+        return BackupResult(
+            tool=self._tool.name,
+            tool_version=self._tool_version,
+            server_version=self._server_version,
+            positions=positions(self._meta, checkpoints),
+            data_bytes=self.data_bytes,
+        )
+
+    def _blame(self, error: ToolFailed) -> StrongroomError:
+        """A server that died is the better explanation of a tool that failed."""
+        try:
+            with connect(self._server, timeout=5, patience=10) as connection:
+                query(connection, "SELECT 1")
+        except ServerFailed as gone:
+            return ServerFailed(
+                f"the server died during the backup: {gone.message}\n{error.message}",
+                remedy="Start the server, then back up again.",
+            )
+        except StrongroomError:
+            pass
+        return error
+
+    def abort(self) -> None:
+        """End the tool and close the pipe."""
+        self._close()
+        self._tool.abort()
+
+    def _close(self) -> None:
+        if self.stdout >= 0:
+            os.close(self.stdout)
+            self.stdout = -1
+
+
+def begin(server: Server, request: BackupRequest) -> Session:
+    """Check that the tool fits the server and that the server serves the data directory that will be read, then start."""
+    if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
+        raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
+    with connect(server) as connection:
+        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+        galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
+    tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
+    _require_own_data(server, Path(data_dir))
+    return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
+
+
+def _backup_options(server: Server) -> str:
+    user, password = account(server)
+    socket = socket_of(server)
+    options: dict[str, str | int | Path | None] = {"datadir": server.data_dir, "user": user, "password": password}
+    if socket is not None:
+        options |= {"protocol": "socket", "socket": socket}
+    else:
+        options |= {"protocol": "tcp", "host": server.address or "127.0.0.1", "port": server.port or 3306}
+    include = f"!include {server.defaults_file}\n" if server.defaults_file else ""
+    return include + _options.dump("mariadb-backup", options)
+
+
+def _require_own_data(server: Server, said: Path) -> None:
+    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows."""
+    try:
+        same = said.samefile(server.data_dir)
+        fd = os.open(server.data_dir / "ibdata1", os.O_RDONLY)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",
+            remedy="Run the job as the OS user of the server, or give that user the right to read.",
+        ) from error
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{where(server)} says that its data is in {said}, but {error.filename} does not exist on this host",
+            remedy="Backups are taken on the host of the server: check the address and the data directory.",
+        ) from error
+    try:
+        holder = _lock_holder(fd)
+    finally:
+        os.close(fd)
+    pid = server_pid(server)
+    if not same or holder is None or (holder > 0 and pid is not None and pid != holder):
+        raise ConfigurationError(
+            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            remedy="Correct the data directory or the socket of the server.",
+        )
+
+
+def _lock_holder(fd: int) -> int | None:
+    """Process id of the server that has the file open, 0 or less when it is in another PID namespace, none when there is none.
+
+    InnoDB holds a POSIX write lock on its system tablespace as long as it runs.
+    """
+    layout = "hhqqi"
+    probe = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, probe))
+    return None if kind == fcntl.F_UNLCK else int(pid)

@@ -1,0 +1,154 @@
+"""Files of a server that Strongroom runs itself: configuration, our account, an empty database."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import zlib
+from pathlib import Path
+
+from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import Server
+from strongroom.datastores._socket import socket_path
+from strongroom.datastores.mariadb import _options
+from strongroom.errors import ServerFailed
+
+ACCOUNT = "strongroom"
+"""Our account in every server that we run: ``strongroom``@``localhost``."""
+
+
+def option_file(server: Server) -> Path:
+    """The configuration of a server that we run."""
+    return server.base_dir / "my.cnf"
+
+
+def credentials_file(server: Server) -> Path | None:
+    """Where the account is that we connect with; none means the OS user's own (unix_socket)."""
+    if server.credentials_file is not None or server.runtime == "adopted":
+        return server.credentials_file
+    return server.base_dir / "client.cnf"
+
+
+def socket_of(server: Server) -> Path | None:
+    """The socket of the server; an adopted one may have none."""
+    if server.socket is not None or server.runtime == "adopted":
+        return server.socket
+    return socket_path(server.base_dir)
+
+
+def error_log(server: Server) -> Path | None:
+    """The error log, where we know it."""
+    return server.base_dir / "log" / "error.log" if server.runtime == "process" else None
+
+
+def configure(server: Server) -> None:
+    """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
+    if server.runtime == "adopted":
+        return
+    owner = owner_named(server.user)
+    socket = socket_of(server)
+    assert socket is not None
+    for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
+        make_directory(path, owner)
+    write_file(server.base_dir / "init.sql", _account_sql(_secret(server, owner, socket)), owner)
+    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+
+
+def _secret(server: Server, owner: Owner, socket: Path) -> str:
+    path = server.base_dir / "client.cnf"
+    known = _options.read(path).get("password") if read_file(path) is not None else None
+    password = known or secrets.token_hex(24)
+    write_file(path, _options.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
+    return password
+
+
+def _account_sql(password: str) -> str:
+    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
+    digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+    stored = "*" + hashlib.sha1(digest, usedforsecurity=False).hexdigest().upper()
+    account = f"`{ACCOUNT}`@`localhost`"
+    return (
+        "SET SESSION sql_log_bin=0;\n"
+        f"CREATE USER IF NOT EXISTS {account};\n"
+        f"ALTER USER {account} IDENTIFIED VIA mysql_native_password USING '{stored}' ACCOUNT UNLOCK;\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+    )
+
+
+def _between(low: int, value: int, high: int) -> str:
+    return f"{max(low, min(value, high))}M"
+
+
+def _sizes(ram_mb: int) -> dict[str, str | int | Path | None]:
+    return {
+        "innodb_buffer_pool_size": _between(16, ram_mb * 55 // 100, 1 << 20),
+        "innodb_log_file_size": _between(16, ram_mb // 4, 2048),
+        "aria_pagecache_buffer_size": _between(8, ram_mb // 16, 128),
+        "key_buffer_size": _between(8, ram_mb // 64, 128),
+    }
+
+
+def _basedir(server: Server) -> Path:
+    return server.version.programs["server"].parent.parent
+
+
+def _server_options(server: Server, socket: Path) -> dict[str, str | int | Path | None]:
+    options: dict[str, str | int | Path | None] = {
+        "basedir": _basedir(server),
+        "datadir": server.data_dir,
+        "socket": socket,
+        "pid-file": server.base_dir / "run" / "mysqld.pid",
+        "log_error": error_log(server),
+        "tmpdir": server.base_dir / "tmp",
+        "init-file": server.base_dir / "init.sql",
+        "skip-name-resolve": None,
+        "local_infile": 0,
+        "character-set-server": "utf8mb4",
+        "collation-server": "utf8mb4_general_ci",
+        "max_allowed_packet": "64M",
+        "log_bin": "binlog",
+        "binlog_format": "ROW",
+        "sync_binlog": 1,
+        "expire_logs_days": 7,
+        "server_id": zlib.crc32(server.id.encode()) or 1,
+        "innodb_flush_log_at_trx_commit": 1,
+        "performance_schema": 0,
+    }
+    if server.address is None:
+        options["skip-networking"] = None
+    else:
+        options |= {"bind-address": server.address, "port": server.port or 3306}
+    return options | _sizes(server.ram_mb)
+
+
+def start_argv(server: Server) -> list[str]:
+    """The command of the server. An adopted one is started as its owner said."""
+    if server.runtime == "adopted":
+        return list(server.start_command)
+    return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
+
+
+def initialize(server: Server, data_dir: Path, log: Path) -> None:
+    """Make the system tables in an empty directory. Called as the OS user of the server."""
+    tool = Tool(
+        [
+            server.version.programs["initialize"],
+            "--no-defaults",
+            f"--basedir={_basedir(server)}",
+            f"--datadir={data_dir}",
+            f"--tmpdir={server.base_dir / 'tmp'}",
+            "--auth-root-authentication-method=socket",
+            f"--auth-root-socket-user={server.user}",
+            "--skip-test-db",
+            "--skip-name-resolve",
+            f"--innodb_log_file_size={_sizes(server.ram_mb)['innodb_log_file_size']}",
+        ],
+        log,
+    )
+    try:
+        tool.check()
+    finally:
+        tool.abort()
+    if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
+        raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MariaDB.")

@@ -1,0 +1,134 @@
+"""SQL connections to a server, over its own socket wherever there is one."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.datastores._process import tail
+from strongroom.datastores._protocol import Server
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._config import credentials_file, error_log, socket_of
+from strongroom.errors import ConfigurationError, ServerFailed
+
+_REFUSED = {1044, 1045, 1227, 1524, 1698}
+
+
+def account(server: Server) -> tuple[str, str]:
+    """User and password to connect with; without a credentials file the OS user's own name and no password."""
+    path = credentials_file(server)
+    if path is None:
+        return pwd.getpwuid(os.geteuid()).pw_name, ""
+    options = _options.read(path)
+    return options.get("user") or pwd.getpwuid(os.geteuid()).pw_name, options.get("password", "")
+
+
+def where(server: Server) -> str:
+    """The server and its place, for messages."""
+    place = socket_of(server) or f"{server.address}:{server.port or 3306}"
+    return f"MariaDB of {server.name or server.id} at {place}"
+
+
+@contextmanager
+def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> Iterator[Connection[Cursor]]:
+    """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
+
+    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account is refused.
+    """
+    user, password = account(server)
+    path = socket_of(server)
+    try:
+        connection = pymysql.connect(
+            unix_socket=str(path) if path else None,
+            host="localhost" if path else (server.address or "127.0.0.1"),
+            port=server.port or 3306,
+            user=user,
+            password=password,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=max(1, int(timeout)),
+            read_timeout=patience,
+            write_timeout=patience,
+        )
+    except pymysql.MySQLError as error:
+        code, text = parts(error)
+        if code in _REFUSED:
+            raise ConfigurationError(
+                f"{where(server)} refused the account {user!r}: {text}",
+                remedy="Give a credentials file with an account that may log in and take backups.",
+            ) from None
+        raise _silent(server, text) from None
+    try:
+        yield connection
+    except (pymysql.OperationalError, pymysql.InterfaceError) as error:
+        code, text = parts(error)
+        if code in (0, 1053, 2006, 2013, 2055):
+            raise _silent(server, text) from None
+        raise
+    finally:
+        try:
+            connection.close()
+        except pymysql.MySQLError:
+            connection._force_close()  # type: ignore[attr-defined]
+
+
+def _silent(server: Server, text: str) -> ServerFailed:
+    log = error_log(server)
+    lines = tail(log) if log else []
+    said = "; the end of its error log:\n" + "\n".join(lines) if lines else ""
+    return ServerFailed(f"{where(server)} does not answer: {text}{said}", remedy="Look into the error log of the server.")
+
+
+def parts(error: Exception) -> tuple[int, str]:
+    """Code and text of an error of the server; code 0 when it has none."""
+    args = error.args
+    if len(args) >= 2 and isinstance(args[0], int):
+        return args[0], str(args[1])
+    return 0, str(error)
+
+
+def query(connection: Connection[Cursor], sql: str, *values: str) -> list[tuple[Any, ...]]:
+    """Rows of a statement, its ``%s`` replaced by ``values``. With no values it is sent as it is, so it may name anything."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return list(cursor.fetchall())
+
+
+def text(connection: Connection[Cursor], value: str) -> str:
+    """A string literal, for statements that hold names as well."""
+    return str(connection.escape(value))
+
+
+def identifier(name: str) -> str:
+    """A quoted name."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def variables(connection: Connection[Cursor], kind: str, names: str) -> dict[str, str]:
+    """``SHOW GLOBAL VARIABLES|STATUS LIKE names`` as a mapping with lower-case names."""
+    rows = query(connection, f"SHOW GLOBAL {kind} LIKE %s", names)
+    return {str(name).lower(): str(value) for name, value in rows}
+
+
+def server_pid(server: Server) -> int | None:
+    """Process id of whoever listens on the socket, where the kernel tells it."""
+    path = socket_of(server)
+    if path is None:
+        return None
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(5)
+        try:
+            peer.connect(str(path))
+            pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return None
+    return int(pid) or None

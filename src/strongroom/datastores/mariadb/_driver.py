@@ -1,0 +1,81 @@
+"""The driver: one class with the methods of the Protocol, each done by the module of its noun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from strongroom.datastores._protocol import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Phase,
+    Restored,
+    Server,
+    UserSpec,
+    Version,
+)
+from strongroom.datastores.mariadb import _admin, _backup, _config, _facts, _restore, _versions
+
+
+class MariaDB:
+    """MariaDB 10.5 and later, single servers and members of Galera clusters. See ``Datastore`` for the methods."""
+
+    name = "mariadb"
+    default_port = 3306
+    default_user = "mysql"
+    capabilities = Capabilities(stream="mbstream", incremental=True, log_apply=True)
+
+    def discover(self, places: Sequence[Path]) -> list[Version]:
+        return _versions.discover(places)
+
+    def configure(self, server: Server) -> None:
+        _config.configure(server)
+
+    def start_argv(self, server: Server) -> list[str]:
+        return _config.start_argv(server)
+
+    def ready(self, server: Server) -> Facts:
+        return _facts.ready(server)
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        _facts.check_data(data_dir)
+
+    def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        return _facts.lineage(data_dir, renew=renew)
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        _config.initialize(server, data_dir, log)
+
+    def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        return _backup.begin(server, request)
+
+    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        return _restore.restore(version, chain, target, work_dir, phase)
+
+    def databases(self, server: Server) -> list[DatabaseSpec]:
+        return _admin.databases(server)
+
+    def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
+        _admin.create_databases(server, databases)
+
+    def drop_database(self, server: Server, name: str) -> None:
+        _admin.drop_database(server, name)
+
+    def users(self, server: Server) -> list[UserSpec]:
+        return _admin.users(server)
+
+    def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
+        _admin.create_users(server, users)
+
+    def drop_user(self, server: Server, name: str, host: str) -> None:
+        _admin.drop_user(server, name, host)
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        _admin.grant(server, name, host, databases)
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        _admin.revoke(server, name, host, database)

@@ -1,0 +1,222 @@
+"""Restoring a chain: extract into the final directory, prepare there, apply the incrementals one after the other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from strongroom.datastores._files import owner_of, sync_directory, sync_tree, write_file
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
+from strongroom.datastores.mariadb._facts import INCOMPLETE
+from strongroom.datastores.mariadb._versions import key, require_tool
+from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed
+
+COMPLETED = "completed OK!"
+PIPE_BYTES = 1 << 20
+MAX_PREPARE_MEMORY = 1 << 30
+_RESERVE = 64 << 20
+"""Bytes beyond the data that a prepare may need for its logs."""
+
+
+def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    """See the Protocol. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
+    newest = max((link.server_version for link in chain), key=key)
+    require_tool(version.programs["backup"], newest, "the server of the backup")
+    _require_space(chain, target, work_dir)
+    mark = target / INCOMPLETE
+    write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", owner_of(target))
+    _Work(version, chain, target, work_dir, phase).run()
+    phase("sync")
+    facts = _clean(target)
+    sync_tree(target)
+    mark.unlink()
+    sync_directory(target)
+    return Restored(positions=chain[-1].positions, facts=facts)
+
+
+class _Extraction:
+    """mbstream unpacking one backup into a directory, fed through a pipe by a thread."""
+
+    def __init__(self, program: Path, link: ChainLink, directory: Path, log: Path) -> None:
+        self._error: BaseException | None = None
+        read, write = os.pipe()
+        try:
+            with suppress(OSError):
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            self._tool = Tool([program, "-x", f"--parallel={_cores()}", f"--directory={directory}"], log, stdin=read)
+        except BaseException:
+            os.close(write)
+            raise
+        finally:
+            os.close(read)
+        self._feeder = threading.Thread(target=self._feed, args=(link, write), name="feeder", daemon=True)
+        self._feeder.start()
+
+    def _feed(self, link: ChainLink, fd: int) -> None:
+        try:
+            link.copy_to(fd)
+        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+            self._error = error
+        finally:
+            os.close(fd)
+
+    def finish(self) -> None:
+        """Wait for the end. What went wrong with the stream explains more than what mbstream made of it."""
+        self._feeder.join()
+        if self._error is not None and not isinstance(self._error, BrokenPipeError):
+            raise self._error
+        self._tool.check()
+        if self._error is not None:
+            raise ToolFailed("mbstream did not read its input to the end") from self._error
+
+    def abort(self) -> None:
+        """End mbstream; the thread follows when its pipe breaks."""
+        self._tool.abort()
+        self._feeder.join(5)
+
+
+class _Work:
+    """One restore. While one backup is prepared or applied, the next one is fetched."""
+
+    def __init__(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> None:
+        self._programs = version.programs
+        self._chain = chain
+        self._target = target
+        self._work_dir = work_dir
+        self._phase = phase
+        self._parts: list[Tool | _Extraction] = []
+
+    def run(self) -> None:
+        """Raises on the first thing that is not as it should be; nothing is left running."""
+        try:
+            extraction = self._extract(0)
+            for number, link in enumerate(self._chain):
+                self._phase(f"extract incremental {number}" if number else "extract")
+                extraction.finish()
+                self._require_extracted(number)
+                self._phase(f"apply incremental {number}" if number else "prepare")
+                tool = self._prepare(number)
+                if number + 1 < len(self._chain):
+                    extraction = self._extract(number + 1)
+                tool.check(COMPLETED)
+                self._require_prepared(link)
+                if number:
+                    shutil.rmtree(self._directory(number))
+        finally:
+            for part in self._parts:
+                part.abort()
+
+    def _directory(self, number: int) -> Path:
+        return self._work_dir / f"incremental-{number}" if number else self._target
+
+    def _extract(self, number: int) -> _Extraction:
+        directory = self._directory(number)
+        directory.mkdir(mode=0o700, exist_ok=number == 0)
+        log = self._work_dir / f"extract-{number}.log"
+        extraction = _Extraction(self._programs["stream"], self._chain[number], directory, log)
+        self._parts.append(extraction)
+        return extraction
+
+    def _prepare(self, number: int) -> Tool:
+        argv = [
+            str(self._programs["backup"]),
+            f"--defaults-file={self._target / 'backup-my.cnf'}",
+            "--prepare",
+            f"--use-memory={_prepare_memory()}",
+            f"--tmpdir={self._work_dir}",
+            f"--target-dir={self._target}",
+        ]
+        if number:
+            argv.append(f"--incremental-dir={self._directory(number)}")
+        tool = Tool(argv, self._work_dir / f"prepare-{number}.log")
+        self._parts.append(tool)
+        return tool
+
+    def _require_extracted(self, number: int) -> None:
+        """The stream must be the backup that the manifest describes, and follow the one before."""
+        found = read_checkpoints(self._directory(number))
+        positions = self._chain[number].positions
+        kind = "incremental" if number else "full-backuped"
+        if found is None or found.backup_type != kind:
+            raise _lie(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
+        if positions.to_lsn is not None and found.to_lsn != positions.to_lsn:
+            raise _lie(number, f"ends at LSN {found.to_lsn} instead of {positions.to_lsn}")
+        if number:
+            before = self._state().to_lsn
+            if found.from_lsn != before:
+                raise _lie(number, f"begins at LSN {found.from_lsn}, but the one before it ends at {before}")
+
+    def _require_prepared(self, link: ChainLink) -> None:
+        state = self._state()
+        if state.backup_type != PREPARED or link.positions.to_lsn not in (None, state.to_lsn):
+            raise ToolFailed(
+                f"mariadb-backup said that all is well, but left {state.backup_type} at LSN {state.to_lsn} "
+                f"instead of {PREPARED} at {link.positions.to_lsn}"
+            )
+
+    def _state(self) -> Checkpoints:
+        return read_checkpoints(self._target) or Checkpoints("nothing", -1, -1, -1)
+
+
+def _lie(number: int, what: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(
+        f"the stream of {f'incremental {number}' if number else 'the full backup'} {what}",
+        remedy="The artifact is not what its manifest says; restore another backup.",
+    )
+
+
+def _clean(target: Path) -> dict[str, str]:
+    """Remove what the tools and the source server left; return what it said. The checkpoints file stays, for the gate.
+
+    A stray ``grastate.dat`` would take the restored data into the old cluster, stray binary logs have no index.
+    """
+    galera = (read_side_file(target, "galera_info") or "").strip().replace(" ", ":")
+    binlog = (read_side_file(target, "binlog_info") or "").strip()
+    base = re.escape(binlog.split("\t")[0].rpartition(".")[0] or "binlog")
+    prefixes = "|".join(PREFIXES)
+    stray = re.compile(
+        rf"({prefixes})(?!checkpoints$).*|donor_galera_info|backup-my\.cnf|grastate\.dat|gvwstate\.dat|galera\.cache"
+        rf"|{base}\.(\d{{6,}}|index|state)"
+    )
+    for path in target.iterdir():
+        if stray.fullmatch(path.name):
+            path.unlink()
+    facts = {"galera": galera, "binlog": binlog.replace("\t", " ")}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _require_space(chain: Sequence[ChainLink], target: Path, work_dir: Path) -> None:
+    """Refuse before anything is fetched. Two incrementals lie extracted at a time: one is applied, the next is fetched."""
+    sizes = [link.raw_size for link in chain]
+    scratch = max((sum(sizes[n : n + 2]) for n in range(1, len(sizes))), default=0)
+    wanted = {target: sizes[0] + max(sizes[1:], default=0) + _RESERVE, work_dir: scratch}
+    if target.stat().st_dev == work_dir.stat().st_dev:
+        wanted = {target: sum(wanted.values())}
+    for place, needed in wanted.items():
+        stat = os.statvfs(place)
+        free = stat.f_bavail * stat.f_frsize
+        if free < needed:
+            raise NoSpace(
+                f"the restore needs about {needed >> 20} MiB on the file system of {place}, but only {free >> 20} MiB are free",
+                remedy="Free space there, discard old data of earlier restores, or restore on another host.",
+            )
+
+
+def _prepare_memory() -> int:
+    """More than 1 GiB makes a prepare no faster; less than a quarter of what is free leaves room for the servers."""
+    with Path("/proc/meminfo").open(encoding="ascii") as file:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
+    available = int(match[1]) * 1024 if match else MAX_PREPARE_MEMORY
+    return max(64 << 20, min(MAX_PREPARE_MEMORY, available // 4))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
