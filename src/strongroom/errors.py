@@ -21,6 +21,7 @@
         ├── StorageError               the store refused or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create met an existing key
+        │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
@@ -160,6 +161,10 @@ class StorageNotFound(StorageError):
 
 class StorageExists(StorageError):
     """A conditional create met an existing object."""
+
+
+class ArtifactExists(StorageExists):
+    """The backup that should be written has its manifest already: it is complete."""
 
 
 class StorageDenied(StorageError):

@@ -13,7 +13,9 @@ from strongroom.artifact._location import Location
 from strongroom.errors import ManifestInvalid
 
 FORMAT: Literal[1] = 1
-MAX_BYTES = 256 * 1024**2
+MAX_BYTES = 64 * 1024**2
+MAX_SEGMENTS = 500_000
+"""16 TB at the default segment size; what a manifest of MAX_BYTES holds."""
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 

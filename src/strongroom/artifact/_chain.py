@@ -1,0 +1,53 @@
+"""A chain: a full backup and the incrementals that stand on it, one after the other."""
+
+from __future__ import annotations
+
+from strongroom.artifact._load import read_manifest
+from strongroom.artifact._location import Location
+from strongroom.artifact._manifest import Manifest
+from strongroom.errors import ArtifactMissing, ManifestInvalid
+from strongroom.storage import Store
+
+LONGEST = 10_000
+_REMEDY = "The chain is broken from there on; restore a backup before it, and take a full."
+
+
+def load_chain(store: Store, location: Location) -> list[Manifest]:
+    """The manifests from the full to the one at ``location``, each proven to stand on the one before.
+
+    Raises ArtifactMissing when one of them is not there; ManifestInvalid when one was changed, or they do not belong together
+    (another instance, lineage, datastore or chain, or a gap between the LSNs).
+    """
+    newest, _ = read_manifest(store, location)
+    chain, seen = [newest], {location}
+    while (parent := chain[-1].parent) is not None:
+        child = chain[-1]
+        if parent.location in seen or len(chain) >= LONGEST:
+            raise ManifestInvalid(f"the chain of backup {location.prefix} goes in a circle at {parent.location.prefix}")
+        seen.add(parent.location)
+        try:
+            manifest, sha256 = read_manifest(store, parent.location)
+        except ArtifactMissing as error:
+            raise ArtifactMissing(
+                f"backup {child.location.prefix} stands on {parent.location.prefix}, which is missing", remedy=_REMEDY
+            ) from error
+        if sha256 != parent.manifest_sha256:
+            raise ManifestInvalid(
+                f"backup {child.location.prefix} stands on {parent.location.prefix}, whose manifest is another one now",
+                remedy=_REMEDY,
+            )
+        _check_link(manifest, child)
+        chain.append(manifest)
+    return chain[::-1]
+
+
+def _check_link(parent: Manifest, child: Manifest) -> None:
+    same = ("instance_id", "lineage", "datastore", "datastore_version", "stream", "chain")
+    wrong = [name for name in same if getattr(parent, name) != getattr(child, name)]
+    if parent.positions.to_lsn != child.positions.from_lsn:
+        wrong.append("LSN")
+    if wrong:
+        raise ManifestInvalid(
+            f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",
+            remedy=_REMEDY,
+        )

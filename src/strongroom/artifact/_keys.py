@@ -1,0 +1,72 @@
+"""age keys: made, read from files, and checked. The text of an identity never gets into a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyrage
+from pyrage import x25519
+
+from strongroom.errors import ConfigurationError
+
+
+def new_identity() -> tuple[str, str]:
+    """A new key pair: the identity (secret, ``AGE-SECRET-KEY-1…``) and its recipient (public, ``age1…``)."""
+    identity = x25519.Identity.generate()
+    return str(identity), str(identity.to_public())
+
+
+def load_identities(files: Iterable[Path]) -> list[str]:
+    """The identities in ``files``: one a line, as age-keygen writes them. Raises ConfigurationError that names file and line."""
+    found: list[str] = []
+    for file in files:
+        try:
+            lines = file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"cannot read identity file {file}: {getattr(error, 'strerror', None) or 'it is not text'}",
+                remedy="Correct encryption.identity_files, or the owner and mode of the file.",
+            ) from error
+        before = len(found)
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                parse_identities([line.strip()], where=f"{file}, line {number}")
+                found.append(line.strip())
+        if len(found) == before:
+            raise ConfigurationError(f"identity file {file} holds no identity", remedy="Make one with `strongroom key new`.")
+    return found
+
+
+def check_recipients(recipients: Sequence[str]) -> None:
+    """Raises ConfigurationError that names the first bad public key."""
+    parse_recipients(recipients)
+
+
+def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
+    """Keys as pyrage wants them. Raises ConfigurationError."""
+    parsed = []
+    for recipient in recipients:
+        try:
+            parsed.append(x25519.Recipient.from_str(recipient))
+        except pyrage.RecipientError as error:
+            # somebody may have put the secret key where the public one belongs
+            shown = "an identity (the secret key)" if recipient.upper().startswith("AGE-SECRET-KEY") else repr(recipient)
+            raise ConfigurationError(
+                f"{shown} is not an age public key",
+                remedy="encryption.recipients takes keys that begin with age1; `strongroom key new` prints one.",
+            ) from error
+    return parsed
+
+
+def parse_identities(identities: Sequence[str], where: str = "an identity") -> list[x25519.Identity]:
+    """Keys as pyrage wants them. Raises ConfigurationError that says ``where``."""
+    parsed = []
+    for identity in identities:
+        try:
+            parsed.append(x25519.Identity.from_str(identity))
+        except pyrage.IdentityError as error:
+            raise ConfigurationError(
+                f"{where}: not an age identity", remedy="Identities begin with AGE-SECRET-KEY-1; `strongroom key new` makes one."
+            ) from error
+    return parsed

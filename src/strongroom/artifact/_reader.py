@@ -1,0 +1,219 @@
+"""Reads an artifact back: segments are fetched and checked side by side, and handed out in order."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, islice
+from queue import SimpleQueue
+
+from strongroom.artifact._codec import MAX_SEGMENT, Opener, compression, most_stored
+from strongroom.artifact._index import load_index
+from strongroom.artifact._load import load_manifest
+from strongroom.artifact._location import Location
+from strongroom.artifact._manifest import Manifest, Segment
+from strongroom.artifact._mbstream import Ranges
+from strongroom.artifact._plan import plan_threads
+from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ManifestInvalid, NotFound, StorageNotFound
+from strongroom.settings import Artifact
+from strongroom.storage import Store
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the stream and the bytes of the store so far, in the thread that reads."""
+
+_PIPE = 1024**2
+_HEAD = 64 * 1024
+"""Bytes of an age file that hold its header, unless it has hundreds of recipients."""
+_REMEDY = "What is stored was changed or lost; restore from another backup, and check the store."
+
+
+def open_artifact(
+    store: Store,
+    location: Location,
+    identities: Sequence[str] = (),
+    *,
+    settings: Artifact | None = None,
+    on_progress: Progress | None = None,
+) -> Reader:
+    """The backup at ``location``. ``identities`` are age secret keys; ``settings`` bounds threads and memory.
+
+    Raises ArtifactMissing, ManifestInvalid, CannotDecrypt (before anything is read or written), ConfigurationError, StorageError.
+    """
+    reader = Reader(store, load_manifest(store, location), identities, settings=settings, on_progress=on_progress)
+    reader.check_identities()
+    return reader
+
+
+class Reader:
+    """One backup. Its methods may be called again; each reads from the store anew."""
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        identities: Sequence[str] = (),
+        *,
+        settings: Artifact | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.on_progress = on_progress
+        self._store = store
+        self._location = manifest.location
+        what = f"backup {self._location.prefix}"
+        if manifest.segment_size > MAX_SEGMENT or any(s.stored > most_stored(s.raw) for s in manifest.segments):
+            raise ManifestInvalid(f"the manifest of {what} names segments of impossible sizes", remedy=_REMEDY)
+        self._opener = Opener(identities, what) if manifest.recipients is not None else None
+        self._compression = compression(manifest.codec.name, manifest.codec.level)
+        self._threads = plan_threads(settings or Artifact(), manifest.segment_size, encrypted=self._opener is not None)
+        self._current: SimpleQueue[bytes | BaseException] | None = None
+        self._error: BaseException | None = None
+
+    def check_identities(self) -> None:
+        """Raises CannotDecrypt when no identity opens the first segment. Reads its beginning only."""
+        if self._opener is None or not self.manifest.segments:
+            return
+        with contextlib.suppress(StorageNotFound):  # said with more words when the segment is read
+            if not self._opener.fits(self._store.get(self._location.segment(0), length=_HEAD)):
+                self._fetch(0)  # a damaged header looks like one for somebody else: its hash tells
+                raise self._opener.refusal()
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """The raw stream, a segment at a time, each checked before it is handed out.
+
+        Raises ArtifactMissing, ArtifactCorrupt (naming the segment), CannotDecrypt, StorageError, or what ``stop`` was given.
+        """
+        raw = stored = 0
+        for number, found in self.segments(range(len(self.manifest.segments))):
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+            raw += len(found)
+            stored += self.manifest.segments[number].stored
+            if self.on_progress:
+                self.on_progress(raw, stored)
+
+    def copy_to(self, fd: int) -> None:
+        """Write the raw stream into ``fd`` (a pipe). Raises as ``chunks`` does, and BrokenPipeError when nobody reads it."""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+        with contextlib.closing(self.chunks()) as chunks:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
+
+    def index(self) -> dict[str, Ranges]:
+        """Files of the stream with their ranges. Raises NotFound when the artifact has no index, ArtifactError."""
+        if self.manifest.index is None:
+            raise NotFound(f"backup {self._location.prefix} has no index of its files")
+        return load_index(self._store, self._location, self.manifest.index, self._opener)
+
+    def extract(self, paths: Iterable[str]) -> Iterator[bytes]:
+        """The part of the stream that holds the files ``paths``: an mbstream of their own. Fetches only the segments it needs.
+
+        Raises NotFound for a path that is not in the backup, and as ``chunks`` does.
+        """
+        index = self.index()
+        ranges: Ranges = []
+        for path in dict.fromkeys(paths):
+            if path not in index:
+                raise NotFound(f"file {path!r} is not in backup {self._location.prefix}", remedy="See the index for its files.")
+            ranges += index[path]
+        ranges.sort()
+        if ranges and max(offset + length for offset, length in ranges) > self.manifest.raw_size:
+            raise ArtifactCorrupt(f"the index of backup {self._location.prefix} points beyond its stream", remedy=_REMEDY)
+        return self._cut(ranges)
+
+    def stop(self, error: BaseException) -> None:
+        """Make whoever waits for a segment raise ``error``. From any thread, and from a signal handler."""
+        self._error = error
+        if self._current is not None:
+            self._current.put(error)
+
+    def segments(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | ArtifactError]]:
+        """Segments by number, in the given order, fetched ahead. One that is missing or damaged comes as its error.
+
+        Raises CannotDecrypt, StorageError, or what ``stop`` was given.
+        """
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
+        todo = iter(numbers)
+        ahead: deque[tuple[int, SimpleQueue[bytes | BaseException]]] = deque()
+
+        def begin(most: int) -> None:
+            for number in islice(todo, most):
+                answer: SimpleQueue[bytes | BaseException] = SimpleQueue()
+                ahead.append((number, answer))
+                pool.submit(self._answer, number, answer)
+
+        try:
+            begin(self._threads)
+            while ahead:
+                number, self._current = ahead.popleft()
+                if self._error is not None:
+                    raise self._error
+                found = self._current.get()
+                if isinstance(found, BaseException) and not isinstance(found, ArtifactCorrupt | ArtifactMissing):
+                    raise found
+                begin(1)
+                yield number, found
+        finally:
+            self._current = None
+            pool.shutdown(cancel_futures=True)
+
+    # --- in the pool
+
+    def _answer(self, number: int, answer: SimpleQueue[bytes | BaseException]) -> None:
+        try:
+            answer.put(self._fetch(number))
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            answer.put(error)
+
+    def _fetch(self, number: int) -> bytes:
+        segment, key = self.manifest.segments[number], self._location.segment(number)
+        try:
+            data = self._store.get(key, length=segment.stored + 1)
+        except StorageNotFound as error:
+            raise ArtifactMissing(f"segment {number} ({self._store.url(key)}) is missing", remedy=_REMEDY) from error
+        try:
+            return self._open(data, segment)
+        except ArtifactCorrupt as error:
+            raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=_REMEDY) from error
+
+    def _open(self, data: bytes, segment: Segment) -> bytes:
+        if len(data) != segment.stored:
+            raise ArtifactCorrupt(f"it has {'more' if len(data) > segment.stored else 'fewer'} than {segment.stored} bytes")
+        if hashlib.sha256(data).hexdigest() != segment.sha256:
+            raise ArtifactCorrupt("its SHA-256 is wrong")
+        return self._compression.decompress(self._opener.open(data) if self._opener else data, segment.raw)
+
+    # --- single files
+
+    def _cut(self, ranges: Ranges) -> Iterator[bytes]:
+        ends = list(accumulate(segment.raw for segment in self.manifest.segments))
+        pieces = list(self._pieces(ranges, ends))
+        fetched = self.segments(dict.fromkeys(number for number, _, _ in pieces))
+        current, data = -1, b""
+        for number, start, stop in pieces:
+            while current != number:
+                current, found = next(fetched)
+                if isinstance(found, BaseException):
+                    raise found
+                data = found
+            yield data[start:stop]
+
+    def _pieces(self, ranges: Ranges, ends: list[int]) -> Iterator[tuple[int, int, int]]:
+        """Ranges of the stream as ranges of segments: number, start, stop."""
+        for offset, length in ranges:
+            while length:
+                number = bisect_right(ends, offset)
+                start = offset - (ends[number] - self.manifest.segments[number].raw)
+                step = min(length, ends[number] - offset)
+                yield number, start, start + step
+                offset, length = offset + step, length - step

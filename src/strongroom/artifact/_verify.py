@@ -1,0 +1,80 @@
+"""Proves that an artifact can be read: every segment, every hash, every frame, and the structure of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from strongroom.artifact._mbstream import Mbstream, Ranges
+from strongroom.artifact._reader import Reader
+from strongroom.errors import ArtifactCorrupt, ArtifactError
+
+MOST_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was read. ``files`` counts those in the stream, where its format tells. ``problems`` holds the first hundred."""
+
+    segments: int
+    raw_size: int
+    stored_size: int
+    files: int | None
+    problems: tuple[ArtifactError, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+
+def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None) -> Report:
+    """Read everything; what is missing or damaged is reported, not raised. ``on_progress`` gets raw and stored bytes so far.
+
+    Raises StorageError when the store does not answer, CannotDecrypt, or what ``reader.stop`` was given.
+    """
+    manifest = reader.manifest
+    walk = Mbstream() if manifest.stream == "mbstream" else None
+    problems: list[ArtifactError] = []
+    raw = stored = 0
+    for number, found in reader.segments(range(len(manifest.segments))):
+        raw += manifest.segments[number].raw
+        stored += manifest.segments[number].stored
+        if isinstance(found, ArtifactError):
+            problems.append(found)
+            walk = None  # with a gap it cannot be followed
+        elif walk:
+            walk = _attempt(walk, partial(walk.feed, found), problems)
+        if on_progress:
+            on_progress(raw, stored)
+    if walk:
+        walk = _attempt(walk, walk.finish, problems)
+    _check_index(reader, walk, problems)
+    files = len(walk) if walk else None
+    return Report(len(manifest.segments), raw, stored, files, tuple(problems[:MOST_PROBLEMS]))
+
+
+def _attempt(walk: Mbstream, step: Callable[[], None], problems: list[ArtifactError]) -> Mbstream | None:
+    try:
+        step()
+    except ArtifactCorrupt as error:
+        problems.append(error)
+        return None
+    return walk
+
+
+def _check_index(reader: Reader, walk: Mbstream | None, problems: list[ArtifactError]) -> None:
+    if reader.manifest.index is None:
+        return
+    try:
+        index = reader.index()
+    except ArtifactError as error:
+        problems.append(error)
+        return
+    if walk and not _same(walk, index):
+        problems.append(ArtifactCorrupt(f"the index of backup {reader.manifest.location.prefix} is not that of its stream"))
+
+
+def _same(walk: Mbstream, index: dict[str, Ranges]) -> bool:
+    return len(walk) == len(index) and all(index.get(path) == ranges for path, ranges in walk.ranges())

@@ -1,0 +1,264 @@
+"""Writes an artifact: a stream comes in by a pipe, segments go to the store side by side, the manifest goes last."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal
+
+from strongroom.artifact._codec import DEFAULT_LEVEL, Sealer, compression
+from strongroom.artifact._index import store_index
+from strongroom.artifact._intent import Intent
+from strongroom.artifact._location import Location
+from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
+from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact._plan import plan_segment, plan_threads
+from strongroom.artifact._sweep import delete_artifact
+from strongroom.errors import ArtifactCorrupt, ArtifactExists, ConfigurationError, StorageError, StorageExists, StorageNotFound
+from strongroom.settings import Artifact
+from strongroom.storage import Store
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the stream and the bytes in the store so far, from any thread, one call at a time."""
+
+_PIPE = 1024**2
+
+
+class Writer:
+    """One backup on its way into ``store``. Used once: ``open``, ``copy_from``, ``finish``; or ``abort`` at any point.
+
+    As a context manager it opens, and aborts unless it was finished. Nothing is a backup before ``finish`` has returned.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        location: Location,
+        settings: Artifact,
+        recipients: Sequence[str] = (),
+        *,
+        stream: Literal["mbstream", "tar"],
+        owner: str = "",
+        on_progress: Progress | None = None,
+    ) -> None:
+        """``recipients`` are age public keys, none for a backup in clear; ``owner`` is the id of this service.
+
+        Raises ConfigurationError for a bad recipient.
+        """
+        self._store = store
+        self._location = location
+        self._recipients = list(recipients)
+        self._sealer = Sealer(recipients)
+        self._level = settings.level or DEFAULT_LEVEL[settings.codec]
+        self._codec = settings.codec
+        self._compression = compression(settings.codec, self._level)
+        self._stream: Literal["mbstream", "tar"] = stream
+        self._walk = Mbstream() if stream == "mbstream" else None
+        self._owner = owner
+        self._on_progress = on_progress
+        self._segment_size = plan_segment(settings, encrypted=bool(recipients))
+        self._threads = plan_threads(settings, self._segment_size, encrypted=bool(recipients))
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
+        self._free: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._pending = 0
+        self._segments: dict[int, tuple[int, int, str, str | None]] = {}
+        self._raw = self._stored = 0
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._started = datetime.now(UTC)
+
+    def open(self) -> None:
+        """Clear away what a dead attempt left at this location, and leave the intent record.
+
+        Raises ArtifactExists when there is a manifest: then the backup is complete (see ``load_manifest``).
+        """
+        try:
+            self._store.head(self._location.manifest)
+        except StorageNotFound:
+            pass
+        else:
+            raise ArtifactExists(f"{self._store.url(self._location.manifest)} exists already: the backup is complete")
+        delete_artifact(self._store, self._location)
+        self._state = "open"
+        intent = Intent(id=self._location.id, owner=self._owner, started=self._started)
+        self._store.put(self._location.intent, intent.model_dump_json().encode())
+
+    def copy_from(self, fd: int) -> None:
+        """Read ``fd`` (a pipe) to its end. Returns when all is read, with the last segments still on their way.
+
+        Raises at once what failed in any thread (StorageError), what ``stop`` was given, or ArtifactCorrupt when the stream is
+        malformed, cut off or empty.
+        """
+        with contextlib.suppress(OSError):  # a file, or not allowed: the default size will do
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+        for _ in range(self._threads + 1):
+            self._free.put(bytearray(self._segment_size))
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(self._wake[0], select.POLLIN)
+        number, ended = 0, False
+        while not ended:
+            buffer = self._free.get()
+            self._check()
+            assert buffer is not None
+            view = memoryview(buffer)
+            length = 0
+            while length < len(view) and not ended:
+                poll.poll()
+                self._check()
+                got = os.readv(fd, [view[length:]])
+                length += got
+                ended = got == 0
+            if length:
+                if self._walk:
+                    self._walk.feed(view[:length])
+                if number >= MAX_SEGMENTS:
+                    raise ConfigurationError(
+                        f"the backup has more than {MAX_SEGMENTS} segments", remedy="Choose a larger artifact.segment_size."
+                    )
+                self._submit(self._put, number, buffer, length)
+                number += 1
+        if self._walk:
+            self._walk.finish()
+        elif not number:
+            raise ArtifactCorrupt("the stream is empty", remedy="Look at the log of the backup tool.")
+
+    def finish(self, **fields: Any) -> Manifest:
+        """Wait for every segment, read each back by HEAD, and put the manifest. Call it only when the tool has succeeded.
+
+        ``fields`` are those of Manifest that the writer does not know: kind, datastore, positions, lineage and so on. Raises
+        StorageError when a segment is not stored as it was sent.
+        """
+        self._drain()
+        for number in range(len(self._segments)):
+            self._submit(self._read_back, number)
+        self._drain()
+        self._pool.shutdown()
+        index: Index | None = store_index(self._store, self._location, self._walk, self._sealer) if self._walk else None
+        parts = [self._segments[number] for number in range(len(self._segments))]
+        manifest = Manifest(
+            id=self._location.id,
+            container=self._location.container,
+            stream=self._stream,
+            index=index,
+            codec=Codec(name=self._codec, level=self._level),
+            recipients=self._recipients or None,
+            segment_size=self._segment_size,
+            segments=[Segment(raw=raw, stored=stored, sha256=sha256) for raw, stored, sha256, _ in parts],
+            raw_size=self._raw,
+            stored_size=self._stored,
+            started=self._started,
+            finished=datetime.now(UTC),
+            **fields,
+        )
+        self._check()
+        self._put_manifest(manifest.dump())
+        self._close()
+        with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
+            self._store.delete([self._location.intent])
+        return manifest
+
+    def abort(self) -> None:
+        """Stop every thread and remove all that was written. Does nothing before ``open`` and after ``finish``.
+
+        Raises StorageError when something could not be removed: then it stays for the sweep.
+        """
+        began = self._state == "open"
+        if self._state != "closed":
+            self.stop(StorageError(f"writing of {self._location.prefix} was aborted"))
+            self._pool.shutdown(cancel_futures=True)
+            self._close()
+        if began:
+            delete_artifact(self._store, self._location)
+
+    def stop(self, error: BaseException) -> None:
+        """Make ``copy_from`` or ``finish``, wherever it waits, raise ``error``. From any thread, and from a signal handler."""
+        if self._error is None:
+            self._error = error
+        if self._state != "closed":
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake[1], b"!")
+        self._free.put(None)
+        self._done.put(None)
+
+    def __enter__(self) -> Writer:
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.abort()
+
+    # --- in the caller's thread
+
+    def _submit(self, task: Callable[..., None], *arguments: Any) -> None:
+        self._pending += 1
+        self._pool.submit(self._run, task, arguments)
+
+    def _drain(self) -> None:
+        while self._pending:
+            self._done.get()
+            self._check()
+            self._pending -= 1
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _put_manifest(self, data: bytes) -> None:
+        try:
+            self._store.put(self._location.manifest, data, create=True)
+        except StorageExists:
+            if self._store.get(self._location.manifest) != data:
+                self._close()  # the other one is a backup: nothing may be removed
+                raise
+
+    def _close(self) -> None:
+        self._state = "closed"
+        for end in self._wake:
+            os.close(end)
+
+    # --- in the pool
+
+    def _run(self, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        try:
+            if self._error is None:
+                task(*arguments)
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self.stop(error)
+        finally:
+            self._done.put(None)
+
+    def _put(self, number: int, buffer: bytearray, length: int) -> None:
+        data = self._compression.compress(memoryview(buffer)[:length])
+        self._free.put(buffer)
+        data = self._sealer.seal(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        stat = self._store.put(self._location.segment(number), data)
+        with self._lock:
+            self._segments[number] = (length, len(data), sha256, stat.md5)
+            self._raw += length
+            self._stored += len(data)
+            if self._on_progress:
+                self._on_progress(self._raw, self._stored)
+
+    def _read_back(self, number: int) -> None:
+        _, stored, _, md5 = self._segments[number]
+        stat = self._store.head(self._location.segment(number))
+        if stat.size != stored or (md5 and stat.md5 and stat.md5 != md5):
+            raise StorageError(
+                f"{self._store.url(stat.key)} is not what was written: {stat.size} bytes of {stored}",
+                remedy="Check the store, then run the backup again.",
+            )
