@@ -1,0 +1,246 @@
+"""What each command asks of the API, and how it treats the person before it does."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from support.canned import BACKUP, DONE, INSTANCE, Canned
+
+Run = Callable[..., Result]
+
+STARTED = {"Strongroom-Job": "j1"}
+
+
+@pytest.fixture
+def happy(canned: Canned) -> Canned:
+    """Everything works."""
+    canned.on_job(DONE)
+    for ref in ("mysql1", "i1"):
+        canned.on("GET", f"/instances/{ref}", (200, {"instance": INSTANCE}))
+    for ref in ("monday", BACKUP["id"]):
+        canned.on("GET", f"/backups/{ref}", (200, {"backup": BACKUP}))
+    canned.on("POST", "/instances", (200, {"instance": INSTANCE}, STARTED))
+    canned.on("POST", "/instances/mysql1/action", (202, None, STARTED))
+    canned.on("DELETE", "/instances/mysql1", (202, None, STARTED))
+    canned.on("POST", "/backups", (202, {"backup": BACKUP}, STARTED))
+    canned.on("POST", "/backups/monday/action", (202, None, STARTED))
+    canned.on("DELETE", "/backups/monday", (202, None, STARTED))
+    canned.on("POST", "/instances/mysql1/databases", (202, None))
+    canned.on("DELETE", "/instances/mysql1/databases/shop", (202, None))
+    canned.on("POST", "/instances/mysql1/users", (202, None))
+    canned.on("DELETE", "/instances/mysql1/users/u@%", (202, None))
+    canned.on("PUT", "/instances/mysql1/users/u@10.%/databases", (202, None))
+    for name in ("a", "b"):
+        canned.on("DELETE", f"/instances/mysql1/users/u@%/databases/{name}", (202, None))
+    strategy = {"project_id": "default", "instance_id": "i1", "backend": "swift", "swift_container": "c"}
+    canned.on("POST", "/backup_strategies", (202, {"backup_strategy": strategy}))
+    canned.on("GET", "/backup_strategies", (200, {"backup_strategies": [strategy]}))
+    canned.on("DELETE", "/backup_strategies", (202, None))
+    canned.on("DELETE", "/jobs/j1", (202, None))
+    return canned
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        ("instance create mysql1", {"instance": {"name": "mysql1"}}),
+        (
+            "instance create mysql1 --flavor d2 --size 5 --datastore mariadb --version 10.11 --database a --database b",
+            {
+                "instance": {
+                    "name": "mysql1",
+                    "flavorRef": "d2",
+                    "volume": {"size": 5},
+                    "datastore": {"type": "mariadb", "version": "10.11"},
+                    "databases": [{"name": "a"}, {"name": "b"}],
+                }
+            },
+        ),
+        (
+            "instance adopt shop --socket /run/m.sock --data-dir /var/lib/mysql --start-command 'systemctl start \"m x\"'",
+            {
+                "instance": {
+                    "name": "shop",
+                    "adopt": {
+                        "socket": "/run/m.sock",
+                        "data_dir": "/var/lib/mysql",
+                        "start_command": ["systemctl", "start", "m x"],
+                    },
+                }
+            },
+        ),
+        ("instance restart mysql1", {"restart": {}}),
+        ("instance start mysql1", {"start": {}}),
+        ("instance stop mysql1", {"stop": {}}),
+        ("instance discard-old mysql1", {"discard_old": {}}),
+        ("backup create b --instance mysql1", {"backup": {"name": "b", "instance": "mysql1", "incremental": 0}}),
+        (
+            "backup create b -i mysql1 --incremental --container c --description d --codec gzip",
+            {
+                "backup": {
+                    "name": "b",
+                    "instance": "mysql1",
+                    "incremental": 1,
+                    "swift_container": "c",
+                    "description": "d",
+                    "codec": "gzip",
+                }
+            },
+        ),
+        (
+            "backup create b -i mysql1 --parent monday",
+            {"backup": {"name": "b", "instance": "mysql1", "incremental": 1, "parent_id": "monday"}},
+        ),
+        ("backup verify monday", {"verify": {"prepare": False}}),
+        ("backup verify monday --prepare", {"verify": {"prepare": True}}),
+        ("restore monday --name mysql2", {"instance": {"name": "mysql2", "restorePoint": {"backupRef": BACKUP["id"]}}}),
+        ("restore monday --in-place mysql1 --yes", {"restore": {"backupRef": BACKUP["id"]}}),
+        ("db create mysql1 shop --character-set utf8mb4", {"databases": [{"name": "shop", "character_set": "utf8mb4"}]}),
+        ("strategy create --container c", {"backup_strategy": {"swift_container": "c"}}),
+        ("strategy create --container c -i mysql1", {"backup_strategy": {"swift_container": "c", "instance_id": "i1"}}),
+    ],
+)
+def test_the_request_is_what_was_typed(run: Run, happy: Canned, words: str, body: Any) -> None:
+    result = run(*shlex.split(words))
+    assert result.exit_code == 0, result.stderr
+    assert happy.bodies("POST") == [body]
+
+
+def test_a_backup_without_a_name_is_named_after_instance_and_time(run: Run, happy: Canned) -> None:
+    assert run("backup", "create", "-i", "mysql1").exit_code == 0
+    name = happy.bodies("POST")[0]["backup"]["name"]
+    assert name.startswith("mysql1-20") and len(name) == len("mysql1-20261121-070000")
+
+
+def test_rights_are_given_and_taken_by_account_and_host(run: Run, happy: Canned) -> None:
+    assert run("user", "grant", "mysql1", "u", "a", "b", "--host", "10.%").exit_code == 0
+    assert run("user", "revoke", "mysql1", "u", "a", "b").exit_code == 0
+    assert run("user", "delete", "mysql1", "u").exit_code == 0
+    assert happy.asked == [
+        (
+            "PUT",
+            "/v1.0/default/instances/mysql1/users/u%4010.%25/databases",
+            "",
+            {"databases": [{"name": "a"}, {"name": "b"}]},
+        ),
+        ("DELETE", "/v1.0/default/instances/mysql1/users/u%40%25/databases/a", "", None),
+        ("DELETE", "/v1.0/default/instances/mysql1/users/u%40%25/databases/b", "", None),
+        ("DELETE", "/v1.0/default/instances/mysql1/users/u%40%25", "", None),
+    ]
+
+
+def test_deletes(run: Run, happy: Canned) -> None:
+    for words in (
+        "instance delete mysql1",
+        "backup delete monday --cascade",
+        "db delete mysql1 shop",
+        "strategy delete -i mysql1",
+    ):
+        assert run(*words.split()).exit_code == 0, words
+    assert [(path, query) for verb, path, query, _ in happy.asked if verb == "DELETE"] == [
+        ("/v1.0/default/instances/mysql1", ""),
+        ("/v1.0/default/backups/monday", "cascade=true"),
+        ("/v1.0/default/instances/mysql1/databases/shop", ""),
+        ("/v1.0/default/backup_strategies", "instance_id=i1"),
+    ]
+
+
+class TestPassword:
+    def test_comes_from_stdin(self, run: Run, happy: Canned) -> None:
+        result = run("user", "create", "mysql1", "u", "--database", "a", "--password-stdin", stdin="s3 cret\nrest\n")
+        assert result.exit_code == 0
+        assert happy.bodies("POST") == [
+            {"users": [{"name": "u", "host": "%", "password": "s3 cret", "databases": [{"name": "a"}]}]}
+        ]
+
+    def test_comes_from_a_file(self, run: Run, happy: Canned, tmp_path: Path) -> None:
+        (tmp_path / "p").write_text("pässword\n")
+        assert run("user", "create", "mysql1", "u", "--password-file", str(tmp_path / "p")).exit_code == 0
+        assert happy.bodies("POST")[0]["users"][0]["password"] == "pässword"
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ([], "--password-stdin"),
+            (["--password-stdin"], "empty"),
+            (["--password-file", "/nonexistent/p"], "/nonexistent/p"),
+            (["--password-file", "/dev/null", "--password-stdin"], "exclude"),
+        ],
+    )
+    def test_must_be_had(self, run: Run, happy: Canned, options: list[str], words: str) -> None:
+        result = run("user", "create", "mysql1", "u", *options, stdin="")
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert happy.asked == []
+
+    def test_is_never_an_argument(self, run: Run) -> None:
+        assert run("user", "create", "mysql1", "u", "s3cret").exit_code == 2
+        assert run("user", "create", "mysql1", "u", "--password", "s3cret").exit_code == 2
+
+
+class TestRestore:
+    def test_needs_one_target(self, run: Run, happy: Canned) -> None:
+        for extra in ([], ["--name", "a", "--in-place", "b"]):
+            result = run("restore", "monday", *extra)
+            assert result.exit_code == 2
+            assert "--in-place" in result.stderr
+
+    def test_in_place_is_not_done_unasked(self, run: Run, happy: Canned) -> None:
+        result = run("restore", "monday", "--in-place", "mysql1")
+        assert result.exit_code == 2
+        assert "--yes" in result.stderr
+        assert happy.bodies("POST") == []
+
+    def test_in_place_takes_no_size(self, run: Run, happy: Canned) -> None:
+        assert run("restore", "monday", "--in-place", "mysql1", "--yes", "--flavor", "d2").exit_code == 2
+        assert happy.bodies("POST") == []
+
+
+class TestCheck:
+    def test_fails_on_an_error(self, run: Run, canned: Canned) -> None:
+        good = {"name": "tools", "level": "ok", "message": "all there", "remedy": ""}
+        canned.on("GET", "/", (200, {"versions": []}))
+        for level, code in (("ok", 0), ("warning", 0), ("error", 1)):
+            canned.on("GET", "/checks", (200, {"checks": [good, {**good, "level": level, "remedy": "Do [this]."}]}))
+            result = run("check")
+            assert result.exit_code == code
+            assert "Do [this]." in result.stdout
+
+
+def test_info(run: Run, canned: Canned) -> None:
+    version = {"id": "v1", "name": "10.11", "version": "10.11.19"}
+    canned.on(
+        "GET",
+        "/datastores",
+        (200, {"datastores": [{"id": "d", "name": "mariadb", "default_version": "v1", "versions": [version]}]}),
+    )
+    canned.on("GET", "/flavors", (200, {"flavors": [{"id": None, "str_id": "d1", "name": "d1", "ram": 512, "vcpus": 1}]}))
+    host = {
+        "name": "local",
+        "hostname": "h",
+        "status": "up",
+        "cores": 2,
+        "memory_bytes": 2 * 1024**3,
+        "free_bytes": 0,
+        "versions": [{"datastore": "mariadb", "series": "10.11", "number": "10.11.19"}],
+        "jobs_running": 0,
+        "last_seen": "2026-11-21T07:00:00Z",
+    }
+    canned.on("GET", "/hosts", (200, {"hosts": [host]}))
+    assert run("datastore", "list", "-f", "value").stdout == "mariadb\t10.11\t10.11.19\ttrue\tv1\n"
+    assert run("flavor", "list").stdout.splitlines()[-1].split() == ["d1", "512.0", "MiB", "1"]
+    assert "mariadb 10.11.19" in run("host", "list").stdout
+
+
+def test_jobs_are_filtered(run: Run, canned: Canned) -> None:
+    canned.on("GET", "/jobs", (200, {"jobs": []}))
+    assert json.loads(run("job", "list", "-i", "mysql1", "--status", "running", "-f", "json").stdout) == []
+    assert canned.asked[0][2] == "instance_id=mysql1&status=running&limit=50"
+    assert run("job", "list", "--status", "nonsense").exit_code == 2
