@@ -1,1 +1,7 @@
 """On every database host: the job API, job directories, and the life of database servers."""
+
+from strongroom.agent.app import Agent, create_agent
+from strongroom.agent.checks import Check, run_checks
+from strongroom.agent.client import AgentClient
+
+__all__ = ["Agent", "AgentClient", "Check", "create_agent", "run_checks"]

@@ -39,6 +39,9 @@ class OldData(Message):
     since: AwareDatetime
 
 
+ServerState = Literal["new", "stopped", "starting", "running", "swapping", "failed"]
+
+
 class ServerView(Message):
     """What the agent knows of a server."""
 
@@ -49,7 +52,7 @@ class ServerView(Message):
     version_number: str
     runtime: Literal["process", "adopted"]
     wanted: Literal["running", "stopped"]
-    state: Literal["new", "stopped", "starting", "running", "swapping", "failed"] = Field(
+    state: ServerState = Field(
         description="new: no data yet; failed: died more often than it is restarted, or a swap needs a person."
     )
     healthy: bool = Field(description="It answers SQL.")

@@ -1,0 +1,45 @@
+"""What a server last said of itself. Asked now and then, so that looking at it costs nothing."""
+
+from __future__ import annotations
+
+import time
+
+from strongroom.datastores import Facts
+
+CALM = 5.0
+"""Seconds between two questions to a server that serves."""
+
+
+class Health:
+    """One answer, or the lack of one."""
+
+    def __init__(self, facts: Facts | None, detail: str, data_bytes: int, until: float) -> None:
+        self.healthy = facts is not None
+        self.detail = detail
+        self.data_bytes = data_bytes
+        self.version_number = facts.version_number if facts else ""
+        self.galera = facts.galera if facts else None
+        self._until = until
+
+    @classmethod
+    def good(cls, facts: Facts) -> Health:
+        """It serves."""
+        return cls(facts, "", facts.data_bytes, time.monotonic() + CALM)
+
+    @classmethod
+    def bad(cls, detail: str, data_bytes: int) -> Health:
+        """It does not, and why."""
+        return cls(None, detail, data_bytes, time.monotonic() + 1)
+
+    @classmethod
+    def unknown(cls) -> Health:
+        """Nobody has asked yet."""
+        return cls(None, "not asked yet", 0, 0.0)
+
+    def due(self, running: bool) -> bool:
+        """It is time to ask again: at once when it has vanished since."""
+        return time.monotonic() >= self._until or (self.healthy and not running)
+
+    def outdate(self) -> None:
+        """Ask again at the next occasion."""
+        self._until = 0.0

@@ -1,0 +1,232 @@
+"""Start and stop one database server. Servers live in sessions of their own, outlive the agent and are found again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import structlog
+
+from strongroom import datastores
+from strongroom.agent import _accounts, _addresses, _versions
+from strongroom.agent._processes import Process, spawn, with_command, working_in
+from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.datastores import Datastore, Facts, Server
+from strongroom.errors import ConfigurationError, Conflict, ServerFailed
+from strongroom.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Lifecycle:
+    """What can be done to a server; the caller sees to it that one thing is done at a time."""
+
+    def __init__(self, settings: Settings, registry: Registry, instances: Path) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._instances = instances
+
+    def datastore(self, record: ServerRecord) -> Datastore:
+        """The driver of the server's datastore."""
+        return datastores.get(record.definition.datastore)
+
+    def base_dir(self, server_id: str) -> Path:
+        """The instance's own directory."""
+        return self._instances / server_id
+
+    def server(self, record: ServerRecord) -> Server:
+        """The server as drivers and workers see it. Raises ConfigurationError when its version is not installed any more."""
+        definition = record.definition
+        return Server(
+            id=record.id,
+            name=definition.name,
+            datastore=definition.datastore,
+            runtime=definition.runtime,
+            user=record.user,
+            base_dir=self.base_dir(record.id),
+            data_dir=record.data_dir,
+            socket=record.socket,
+            address=record.address,
+            port=record.port,
+            ram_mb=definition.ram_mb,
+            version=_versions.find(self._settings, definition.datastore, definition.series),
+            defaults_file=definition.defaults_file,
+            credentials_file=definition.credentials_file,
+            start_command=definition.start_command,
+            stop_command=definition.stop_command,
+        )
+
+    def is_running(self, record: ServerRecord) -> bool:
+        """A process serves this data directory, well or not."""
+        if record.definition.runtime == "adopted":
+            return bool(working_in(record.data_dir))
+        return record.process is not None and record.process.alive()
+
+    def find(self, record: ServerRecord) -> None:
+        """Find a process that was started, but died out of our books before its pid was written down."""
+        if record.definition.runtime == "process" and not self.is_running(record):
+            server = self.server(record)
+            found = with_command(self.datastore(record).start_argv(server), _accounts.by_name(record.user).uid)
+            if found is not None:
+                record.process = found
+                self._registry.save(record)
+
+    def launch(self, record: ServerRecord) -> Process | None:
+        """Start the server unless it runs, and do not wait. Raises ServerFailed, ConfigurationError, Conflict.
+
+        For an adopted server the process of its start command is returned.
+        """
+        self.find(record)
+        if self.is_running(record):
+            return record.process
+        if not record.data_dir.is_dir():
+            raise Conflict(f"server {_name(record)} has no data yet", remedy="Initialize it, or restore a backup into it.")
+        if record.definition.runtime == "adopted":
+            return self._command(record, record.definition.start_command, "start")
+        self._settle_address(record)
+        server, datastore = self.server(record), self.datastore(record)
+        datastore.check_data(server, record.data_dir)
+        datastore.configure(server)
+        output = self._output(record)
+        try:
+            process, _ = spawn(
+                datastore.start_argv(server), account=_accounts.by_name(record.user), become=True, log=output, cwd=server.base_dir
+            )
+        except OSError as error:
+            raise ServerFailed(f"server {_name(record)} cannot be started: {error}") from error
+        finally:
+            os.close(output)
+        record.process = process
+        record.was_started = True
+        self._registry.save(record)
+        log.info("server started", server=record.id, pid=process.pid)
+        return process
+
+    def wait_ready(self, record: ServerRecord, launched: Process | None) -> Facts:
+        """Wait until the server serves, at most ``start_timeout``. Raises ServerFailed, with the end of its log."""
+        server, datastore = self.server(record), self.datastore(record)
+        deadline = time.monotonic() + self._settings.agent.start_timeout
+        pause = 0.05
+        while True:
+            alive = launched is None or launched.alive()
+            try:
+                return datastore.ready(server)
+            except ServerFailed as error:
+                last = error
+            if not alive and launched is not None:
+                status = launched.exit_status()
+                if record.definition.runtime == "process":
+                    raise ServerFailed(
+                        f"server {_name(record)} ended right after its start{_how(status)}: {last.message}{self._said(record)}",
+                        remedy=last.remedy,
+                    )
+                if status:
+                    raise ServerFailed(f"the start command of {_name(record)} failed{_how(status)}{self._said(record)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
+                    remedy=last.remedy or "Raise start_timeout in [agent] if it is still recovering.",
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+
+    def stop(self, record: ServerRecord) -> None:
+        """SIGTERM (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
+        if not self.is_running(record):
+            return
+        deadline = time.monotonic() + self._settings.agent.stop_timeout
+        command: Process | None = None
+        if record.definition.runtime == "adopted":
+            command = self._command(record, record.definition.stop_command, "stop")
+        elif record.process is not None:
+            record.process.terminate()
+        while self.is_running(record):
+            if command is not None and not command.alive() and (status := command.exit_status()):
+                raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}{self._said(record)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"server {_name(record)} does not stop within {self._settings.agent.stop_timeout:.0f} s",
+                    remedy="Look at its error log; long transactions and dirty pages take time. Raise stop_timeout in [agent].",
+                )
+            time.sleep(0.05)
+        log.info("server stopped", server=record.id)
+
+    def kill(self, record: ServerRecord) -> None:
+        """SIGKILL, for data that is thrown away. Raises ServerFailed when even that does not help."""
+        if record.process is not None and not record.process.kill_session():
+            raise ServerFailed(f"server {_name(record)} cannot be killed", remedy="It hangs in the kernel: look at its disks.")
+
+    def require_movable(self, record: ServerRecord) -> None:
+        """Raise ConfigurationError when the data directory cannot be put aside and replaced."""
+        if os.path.ismount(record.data_dir):
+            raise ConfigurationError(
+                f"the data directory {record.data_dir} is a mount point and cannot be renamed",
+                remedy="Move the data into a directory below the mount point, or restore to a new instance.",
+            )
+        if record.definition.runtime == "adopted":
+            for verb in ("start", "stop"):
+                if not getattr(record.definition, f"{verb}_command"):
+                    raise ConfigurationError(
+                        f"adopted server {_name(record)} has no {verb} command, so that it cannot be restored in place",
+                        remedy="Adopt it with a start and a stop command, or restore to a new instance.",
+                    )
+            if not os.access(record.data_dir.parent, os.W_OK):
+                raise ConfigurationError(
+                    f"the agent may not rename the data directory {record.data_dir}", remedy="Run the agent as root."
+                )
+
+    def _settle_address(self, record: ServerRecord) -> None:
+        address, port = record.address, record.port
+        if address is None or port is None or _addresses.is_free(address, port):
+            return
+        if record.was_started:
+            raise ServerFailed(
+                f"something else listens on {address}:{port}, the address of server {_name(record)}",
+                remedy="Find it with `ss -ltnp` and stop it.",
+            )
+        # Never used yet: another agent on this machine was faster.
+        with self._registry.mutex:
+            record.address = _addresses.allocate(self._settings.agent.pool, port, self.taken())
+            self._registry.save(record)
+
+    def taken(self) -> set[str]:
+        """Addresses that servers of this agent have."""
+        return {record.address for record in self._registry.all() if record.address is not None}
+
+    def _command(self, record: ServerRecord, argv: list[str], verb: str) -> Process:
+        if not argv:
+            raise ConfigurationError(
+                f"adopted server {_name(record)} has no {verb} command", remedy=f"Adopt it with one, or {verb} it by hand."
+            )
+        output = self._output(record)
+        try:
+            process, _ = spawn(argv, account=_accounts.current(), become=False, log=output, cwd=Path("/"))
+        except OSError as error:
+            raise ConfigurationError(f"the {verb} command of {_name(record)} cannot be run: {error}") from error
+        finally:
+            os.close(output)
+        return process
+
+    def _output(self, record: ServerRecord) -> int:
+        """What the process says, of this start only: the server has a log of its own."""
+        path = self._registry.place(record.id) / "output.log"
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def _said(self, record: ServerRecord) -> str:
+        path = self._registry.place(record.id) / "output.log"
+        try:
+            text = path.read_bytes()[-1000:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+        return f"; it said:\n{text}" if text else ""
+
+
+def _name(record: ServerRecord) -> str:
+    return f"{record.definition.name} ({record.id})" if record.definition.name else record.id
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return ""
+    return f" (killed by signal {-status})" if status < 0 else f" (exit status {status})"

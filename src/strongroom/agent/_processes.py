@@ -1,0 +1,187 @@
+"""OS processes that outlive the agent: started in a session of their own, and known again by pid, start time and boot."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict
+
+from strongroom.agent._accounts import Account
+
+_PROC = Path("/proc")
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""What this process has started and must reap."""
+
+
+class Process(BaseModel):
+    """The leader of a session that we started. A pid alone could be somebody else's by now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    start: int
+    boot: str
+
+    def alive(self) -> bool:
+        """It runs. Reaps it when it is a child of ours that has ended."""
+        if self.boot != _boot_id():
+            return False
+        _reap(self.pid)
+        stat = _stat(self.pid)
+        return stat is not None and stat.start == self.start and stat.state not in "ZX"
+
+    def exit_status(self) -> int | None:
+        """How it ended (negative: by that signal); none while it runs or when it was not our child."""
+        return _reap(self.pid)
+
+    def session(self) -> list[int]:
+        """Live processes of its session, itself included. Empty when its pid was given to another process."""
+        if self.boot != _boot_id():
+            return []
+        _reap(self.pid)
+        leader = _stat(self.pid)
+        if leader is not None and leader.start != self.start:
+            return []
+        return [pid for pid, s in _all() if s.session == self.pid and s.start >= self.start and s.state not in "ZX"]
+
+    def interrupt(self) -> None:
+        """SIGINT to its process group."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGINT)
+
+    def terminate(self) -> None:
+        """SIGTERM to it alone."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def kill_session(self, patience: float = 10.0) -> bool:
+        """SIGKILL its whole session and wait. True when nothing of it is left."""
+        deadline = time.monotonic() + patience
+        while members := self.session():
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+class _Stat:
+    """Fields of /proc/<pid>/stat."""
+
+    __slots__ = ("session", "start", "state")
+
+    def __init__(self, text: str) -> None:
+        fields = text.rsplit(")", 1)[1].split()
+        self.state = fields[0]
+        self.session = int(fields[3])
+        self.start = int(fields[19])
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        return _Stat((_PROC / str(pid) / "stat").read_text())
+    except OSError:
+        return None
+
+
+def _all() -> Iterator[tuple[int, _Stat]]:
+    for name in os.listdir(_PROC):  # noqa: PTH208 (names only)
+        if name.isdigit() and (stat := _stat(int(name))) is not None:
+            yield int(name), stat
+
+
+def _boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def _reap(pid: int) -> int | None:
+    child = _children.get(pid)
+    if child is None:
+        return None
+    return child.poll()
+
+
+def identify(pid: int) -> Process | None:
+    """The process that has this pid now."""
+    stat = _stat(pid)
+    return Process(pid=pid, start=stat.start, boot=_boot_id()) if stat else None
+
+
+def with_command(argv: Sequence[str], uid: int) -> Process | None:
+    """A live session leader of OS user ``uid`` with exactly this command line."""
+    wanted = b"\0".join(part.encode() for part in argv) + b"\0"
+    for pid, stat in _all():
+        if stat.session == pid and stat.state not in "ZX":
+            entry = _PROC / str(pid)
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid == uid and (entry / "cmdline").read_bytes() == wanted:
+                    return identify(pid)
+    return None
+
+
+def working_in(directory: Path) -> list[int]:
+    """Live processes whose working directory is ``directory``: database servers go into their data directory."""
+    found = []
+    for pid, stat in _all():
+        with contextlib.suppress(OSError):
+            if stat.state not in "ZX" and (_PROC / str(pid) / "cwd").readlink() == directory:
+                found.append(pid)
+    return found
+
+
+def environment(account: Account) -> dict[str, str]:
+    """All that a child of ours sees of our environment."""
+    return {
+        "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        "LANG": "C.UTF-8",
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+    }
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    account: Account,
+    become: bool,
+    log: int,
+    cwd: Path,
+    stdin: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+) -> tuple[Process, IO[bytes] | None]:
+    """Start ``argv`` detached, as ``account`` with ``become`` (root only), output to the descriptor ``log``.
+
+    Returns it with the pipe to its stdin, when ``stdin`` is PIPE. Raises OSError.
+    """
+    switch = become and os.geteuid() == 0
+    child = subprocess.Popen(
+        list(argv),
+        stdin=stdin,
+        stdout=log,
+        stderr=log,
+        cwd=cwd,
+        env=environment(account),
+        start_new_session=True,
+        pass_fds=tuple(pass_fds),
+        umask=0o077,
+        user=account.uid if switch else None,
+        group=account.gid if switch else None,
+        extra_groups=[] if switch else None,
+    )
+    # A pid is not used again before its owner is reaped, and we are the owner: no race here.
+    process = identify(child.pid)
+    assert process is not None
+    _children[child.pid] = child
+    return process, child.stdin

@@ -1,0 +1,98 @@
+"""What the agent keeps of each server, in directories that no other user can write: ``<id>/server.json`` and friends."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from strongroom.agent._files import make_directory, read_model, remove_tree, sync_directory, write_model
+from strongroom.agent._processes import Process
+from strongroom.agent.models import ServerDefinition
+from strongroom.artifact import ID_PATTERN
+from strongroom.errors import InvalidRequest, NotFound
+
+log = structlog.get_logger()
+
+
+class ServerRecord(BaseModel):
+    """A server: what it should be, where it is, and the process that serves it (process runtime)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    definition: ServerDefinition
+    user: str
+    data_dir: Path
+    address: str | None = None
+    port: int | None = None
+    socket: Path | None = None
+    wanted: Literal["running", "stopped"] = "stopped"
+    process: Process | None = None
+    was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")
+    restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
+    failed: str | None = Field(None, description="Why it is not started again.")
+
+    def restarts_since(self, moment: datetime) -> int:
+        """How often it was started again since then."""
+        return sum(when > moment for when in self.restarts)
+
+
+class Registry:
+    """All servers of this host. Records are changed by ``save`` only."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._records: dict[str, ServerRecord] = {}
+        self.mutex = threading.Lock()
+        """Held while a server is added."""
+
+    def load(self) -> None:
+        """Read what is on disk."""
+        make_directory(self._root, 0o700)
+        for path in sorted(self._root.glob("*/server.json")):
+            try:
+                record = read_model(path, ServerRecord)
+            except (OSError, ValueError) as error:
+                log.error("server record cannot be read", path=str(path), reason=str(error))
+                continue
+            self._records[record.id] = record
+
+    def place(self, server_id: str) -> Path:
+        """The directory of a server. Raises InvalidRequest for an id that cannot be one."""
+        if not re.fullmatch(ID_PATTERN, server_id):
+            raise InvalidRequest(f"{server_id!r} cannot be the id of a server")
+        return self._root / server_id
+
+    def get(self, server_id: str) -> ServerRecord:
+        """Raises NotFound."""
+        try:
+            return self._records[server_id]
+        except KeyError:
+            raise NotFound(f"server {server_id} is not on this host") from None
+
+    def __contains__(self, server_id: str) -> bool:
+        return server_id in self._records
+
+    def all(self) -> list[ServerRecord]:
+        """Every server, in order of id."""
+        return [record for _, record in sorted(self._records.items())]
+
+    def save(self, record: ServerRecord) -> None:
+        """Keep the record, durably."""
+        directory = self.place(record.id)
+        if not directory.exists():
+            make_directory(directory, 0o700)
+            sync_directory(self._root)
+        write_model(directory / "server.json", record)
+        self._records[record.id] = record
+
+    def forget(self, server_id: str) -> None:
+        """Remove all that is kept of the server."""
+        remove_tree(self.place(server_id))
+        self._records.pop(server_id, None)

@@ -1,0 +1,34 @@
+"""The directory store seen from root's side: workers of several OS users share it through a group of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from strongroom.errors import ConfigurationError
+from strongroom.settings import Storage
+
+STORE_GID = 8779
+"""Group of a store that root makes. A number without a name, given to workers and to nobody else."""
+
+
+def store_group(storage: Storage) -> int | None:
+    """The group that may write the directory store, which is made when it is missing; none when we are not root.
+
+    Raises ConfigurationError when the store cannot be made.
+    """
+    if storage.driver != "directory" or storage.path is None or os.geteuid() != 0:
+        return None
+    path = Path(storage.path)
+    try:
+        path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        facts = path.stat()
+        if facts.st_gid == 0 and facts.st_uid == 0 and not any(path.iterdir()):
+            os.chown(path, 0, STORE_GID)
+            path.chmod(0o2770)
+            facts = path.stat()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the store {path} cannot be made: {error.strerror}", remedy="Give [storage] path a directory that can be written."
+        ) from error
+    return facts.st_gid or None

@@ -1,0 +1,163 @@
+"""Put a restored data directory in the place of the old one; put the old one back when the new one does not come up.
+
+The journal says in which direction we go; what was renamed already is seen in the file system, where every mix is one of
+
+    data (old)   -                  data.new-J      nothing done
+    -            data.old-J         data.new-J
+    data (new)   data.old-J         -               all done, and the new one is tried
+    -            data.old-J         data.failed-J   going back
+    data (old)   -                  data.failed-J   gone back
+
+so that whoever finds it after a crash goes on, and doing a thing twice does it once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from strongroom.agent._files import read_model, sync_directory, write_model
+from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.errors import NotFound, ServerFailed, StrongroomError
+
+log = structlog.get_logger()
+
+
+class Journal(BaseModel):
+    """The last swap of a server."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job: str
+    phase: Literal["forward", "back", "done", "undone"] = "forward"
+    had_old: bool
+    wanted: Literal["running", "stopped"]
+    reason: str = ""
+    remedy: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """It was cut off."""
+        return self.phase in ("forward", "back")
+
+
+def beside(data_dir: Path, what: Literal["new", "old", "failed"], job: str) -> Path:
+    """A directory of restore job ``job`` beside the data directory."""
+    return data_dir.with_name(f"{data_dir.name}.{what}-{job}")
+
+
+class Swapper:
+    """Swaps of all servers; the caller holds the lock of the server."""
+
+    def __init__(self, registry: Registry, lifecycle: Lifecycle) -> None:
+        self._registry = registry
+        self._lifecycle = lifecycle
+
+    def journal(self, record: ServerRecord) -> Journal | None:
+        """The last swap of the server."""
+        try:
+            return read_model(self._path(record), Journal)
+        except FileNotFoundError:
+            return None
+
+    def swap(self, record: ServerRecord, job: str) -> None:
+        """Swap in what ``job`` has prepared, or report how that went. Raises NotFound, ServerFailed, ConfigurationError."""
+        journal = self.journal(record)
+        if journal is None or journal.job != job:
+            new = beside(record.data_dir, "new", job)
+            if not new.is_dir():
+                raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
+            self._lifecycle.require_movable(record)
+            server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+            # All that can be refused is refused before the old server is touched.
+            datastore.check_data(server, new)
+            datastore.lineage(new, renew=True)
+            journal = Journal(job=job, had_old=record.data_dir.is_dir(), wanted=record.wanted)
+            self._save(record, journal)
+        self.finish(record, journal)
+
+    def finish(self, record: ServerRecord, journal: Journal) -> None:
+        """Bring a swap to its end, in whichever direction. Raises ServerFailed when that is back."""
+        if journal.phase == "forward":
+            try:
+                self._forward(record, journal)
+                journal.phase = "done"
+            except (StrongroomError, OSError) as error:
+                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error))
+                journal.phase, journal.reason = "back", str(error)
+                journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
+            self._save(record, journal)
+        if journal.phase == "back":
+            self._back(record, journal)
+            journal.phase = "undone"
+            self._save(record, journal)
+        if journal.phase == "undone":
+            raise ServerFailed(journal.reason, remedy=journal.remedy)
+
+    def _forward(self, record: ServerRecord, journal: Journal) -> None:
+        data, new, old = self._places(record, journal)
+        if new.exists():
+            self._lifecycle.stop(record)
+            if journal.had_old and not old.exists():
+                _rename(data, old)
+            _rename(new, data)
+        record.wanted, record.failed, record.restarts = "running", None, []
+        self._registry.save(record)
+        launched = self._lifecycle.launch(record)
+        self._lifecycle.wait_ready(record, launched)
+
+    def _back(self, record: ServerRecord, journal: Journal) -> None:
+        data, new, old = self._places(record, journal)
+        failed = beside(record.data_dir, "failed", journal.job)
+        moved = data.exists() and not new.exists() and not failed.exists()
+        try:
+            if moved:
+                self._end_new(record)
+                _rename(data, failed)
+            if old.exists() and not data.exists():
+                _rename(old, data)
+        except (StrongroomError, OSError) as error:
+            journal.reason += f"; and the old data could not be put back: {error}"
+            journal.remedy = f"Put {old} back as {data} by hand, and start the server."
+            record.failed = journal.reason
+            self._registry.save(record)
+            return
+        record.wanted, record.failed, record.restarts = journal.wanted, None, []
+        self._registry.save(record)
+        if not journal.had_old or journal.wanted == "stopped":
+            return
+        try:
+            self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
+            journal.reason += "; the old data is back and serves"
+        except StrongroomError as error:
+            journal.reason += f"; the old data is back, but the server does not come up: {error.message}"
+
+    def _end_new(self, record: ServerRecord) -> None:
+        """The new data is given up: its server may be killed when it does not stop."""
+        try:
+            self._lifecycle.stop(record)
+        except ServerFailed:
+            if record.definition.runtime == "adopted":
+                raise
+            self._lifecycle.kill(record)
+
+    def _places(self, record: ServerRecord, journal: Journal) -> tuple[Path, Path, Path]:
+        return record.data_dir, beside(record.data_dir, "new", journal.job), beside(record.data_dir, "old", journal.job)
+
+    def _path(self, record: ServerRecord) -> Path:
+        return self._registry.place(record.id) / "swap.json"
+
+    def _save(self, record: ServerRecord, journal: Journal) -> None:
+        write_model(self._path(record), journal)
+
+
+def _rename(source: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise ServerFailed(f"{target} is in the way", remedy="Move it away by hand.")
+    source.rename(target)
+    sync_directory(target.parent)

@@ -1,0 +1,107 @@
+"""A server as others see it, put together from what is known already: cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from strongroom.agent._files import directory_bytes, free_bytes
+from strongroom.agent._health import Health
+from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._registry import ServerRecord
+from strongroom.agent.models import OldData, ServerState, ServerView
+from strongroom.errors import StrongroomError
+
+log = structlog.get_logger()
+
+WINDOW = timedelta(minutes=10)
+"""Restarts of a died server are counted in it."""
+
+
+def aside(record: ServerRecord) -> list[Path]:
+    """Data directories that swaps have put aside: the old, and new ones that did not come up."""
+    name = record.data_dir.name
+    return sorted(path for what in ("old", "failed") for path in record.data_dir.parent.glob(f"{name}.{what}-*"))
+
+
+class Views:
+    """Makes views. ``job_on`` tells which job runs on a server."""
+
+    def __init__(self, lifecycle: Lifecycle, instances: Path, job_on: Callable[[str], str | None]) -> None:
+        self._lifecycle = lifecycle
+        self._instances = instances
+        self._job_on = job_on
+        self._old_bytes: dict[Path, int] = {}
+
+    def view(self, record: ServerRecord, health: Health, *, swapping: bool) -> ServerView:
+        """What we know of the server."""
+        definition = record.definition
+        running = self._lifecycle.is_running(record)
+        healthy = health.healthy and (running or definition.runtime == "adopted")
+        has_data = record.data_dir.is_dir()
+        return ServerView(
+            id=record.id,
+            name=definition.name,
+            datastore=definition.datastore,
+            series=definition.series,
+            version_number=health.version_number or self._installed_number(record),
+            runtime=definition.runtime,
+            wanted=record.wanted,
+            state="swapping" if swapping else _state(record, running=running, healthy=healthy, has_data=has_data),
+            healthy=healthy,
+            detail="" if healthy else (record.failed or health.detail),
+            address=record.address,
+            port=record.port,
+            socket=record.socket,
+            data_dir=record.data_dir,
+            data_bytes=health.data_bytes,
+            free_bytes=free_bytes(record.data_dir if has_data else self._instances),
+            lineage=self._lineage(record) if has_data else None,
+            pid=record.process.pid if running and record.process is not None else None,
+            restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
+            old_data=self._old_data(record),
+            galera=health.galera,
+            job=self._job_on(record.id),
+        )
+
+    def _installed_number(self, record: ServerRecord) -> str:
+        try:
+            return self._lifecycle.server(record).version.number
+        except StrongroomError:
+            return record.definition.series
+
+    def _lineage(self, record: ServerRecord) -> str | None:
+        try:
+            return self._lifecycle.datastore(record).lineage(record.data_dir)
+        except (StrongroomError, OSError) as error:
+            log.warning("lineage cannot be read", server=record.id, reason=str(error))
+            return None
+
+    def _old_data(self, record: ServerRecord) -> list[OldData]:
+        found = []
+        for path in aside(record):
+            if path not in self._old_bytes:
+                self._old_bytes[path] = directory_bytes(path)
+            try:
+                since = datetime.fromtimestamp(path.lstat().st_ctime, UTC)
+            except OSError:
+                continue
+            found.append(OldData(name=path.name, bytes=self._old_bytes[path], since=since))
+        return found
+
+
+def _state(record: ServerRecord, *, running: bool, healthy: bool, has_data: bool) -> ServerState:
+    if not has_data:
+        return "new"
+    if healthy:
+        return "running"
+    if record.definition.runtime == "adopted":
+        return "starting" if running else "stopped"
+    if running:
+        return "starting"
+    if record.failed is not None:
+        return "failed"
+    return "starting" if record.wanted == "running" else "stopped"

@@ -1,0 +1,275 @@
+"""The agent: jobs, servers and the HTTP API in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from strongroom.agent import _locks
+from strongroom.agent._files import make_directory
+from strongroom.agent._host import host_view
+from strongroom.agent._jobdir import JobRecord
+from strongroom.agent._store import store_group
+from strongroom.agent._supervisor import Supervisor
+from strongroom.agent.checks import Check, run_checks
+from strongroom.agent.jobs import WORKER, Jobs
+from strongroom.agent.models import HostView, ServerDefinition, ServerView, Swap
+from strongroom.agent.servers import Servers
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
+from strongroom.settings import Settings
+from strongroom.worker.spec import JobRequest, JobView
+
+LONGEST_WAIT = 60.0
+NOTICE = 0.05
+"""Seconds between two looks at a job that somebody waits for."""
+
+
+class Agent:
+    """Everything on one database host. ``app`` is its API; ``start`` before it is used, ``stop`` leaves servers and jobs alive.
+
+    ``root`` is the state directory (default: the service's data directory).
+    """
+
+    def __init__(self, settings: Settings, *, root: Path | None = None, worker: Sequence[str] = WORKER) -> None:
+        self.settings = settings
+        self.root = (root or settings.service.data_dir).absolute()
+        self.servers = Servers(settings, self.root, job_on=self._job_on)
+        self.jobs = Jobs(
+            settings,
+            self.root / "agent" / "jobs",
+            server_of=self.servers.server,
+            new_directory=self.servers.new_directory,
+            server_lock=self.servers.lock,
+            on_end=self._after_job,
+            worker=worker,
+        )
+        self._supervisor = Supervisor(self.servers, self.jobs)
+        self._lock: int | None = None
+        self.app = _application(self)
+
+    @property
+    def store_gid(self) -> int | None:
+        """The group that may write the directory store, which is made when it is missing; none when we are not root."""
+        storage = self.settings.storage.model_copy(update={"path": self.settings.store_path.absolute()})
+        return store_group(storage)
+
+    def start(self) -> None:
+        """Find servers and jobs again, go on with what was cut off, and begin to look after them.
+
+        Raises ConfigurationError when another agent works in the directory.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            make_directory(self.root, 0o711)
+            make_directory(self.root / "agent", 0o711)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot use {self.root}: {error.strerror}", remedy="Give the agent a directory it may write."
+            ) from None
+        self._lock = _locks.take(self.root / "agent" / "lock")
+        if self._lock is None:
+            raise ConfigurationError(f"another agent works in {self.root}", remedy="Stop it, or use another data directory.")
+        self.servers.load()
+        self.jobs.load()
+        self.servers.resume_swaps()
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """Stop looking. Servers and jobs go on, and are found again at the next start."""
+        self._supervisor.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def delete_server(self, server_id: str) -> None:
+        """Cancel what runs on the server, then remove it."""
+        self.jobs.end_all(server_id)
+        self.servers.delete(server_id)
+
+    def host(self) -> HostView:
+        """The host now."""
+        return host_view(self.settings, self.jobs.running)
+
+    async def wait_job(self, job_id: str, wait: float, after: int) -> JobView:
+        """The job as soon as it has more than ``after`` events or has ended, at the latest after ``wait`` seconds."""
+        deadline = time.monotonic() + min(wait, LONGEST_WAIT)
+        while True:
+            view = await asyncio.to_thread(self.jobs.view, job_id)
+            if view.status != "running" or view.events > after or time.monotonic() >= deadline:
+                return view
+            await asyncio.sleep(NOTICE)
+
+    def _job_on(self, server_id: str) -> str | None:
+        return self.jobs.running_on(server_id)
+
+    def _after_job(self, record: JobRecord) -> None:
+        if record.server is not None:
+            self.servers.after_job(record.server)
+
+
+def create_agent(settings: Settings, *, root: Path | None = None) -> FastAPI:
+    """The API of a new agent; its lifespan starts and stops the agent."""
+    return Agent(settings, root=root).app
+
+
+def _application(agent: Agent) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(agent.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(agent.stop)
+
+    app = FastAPI(title="Strongroom agent", lifespan=lifespan, openapi_url=None)
+    app.add_exception_handler(StrongroomError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.include_router(_jobs(agent))
+    app.include_router(_servers(agent))
+    app.include_router(_administration(agent))
+    return app
+
+
+def _refused(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StrongroomError)
+    return JSONResponse({"error": error.to_dict()}, status_code=error.status)
+
+
+def _not_understood(_request: Request, error: Exception) -> JSONResponse:
+    """Names the fields and never repeats their values: a body may hold secrets."""
+    assert isinstance(error, RequestValidationError)
+    what = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+    return _refused(_request, InvalidRequest(f"request not understood: {what}"))
+
+
+def _jobs(agent: Agent) -> APIRouter:
+    router = APIRouter()
+
+    @router.put("/jobs/{job_id}")
+    def put_job(job_id: str, request: JobRequest) -> JobView:
+        return agent.jobs.put(job_id, request)
+
+    @router.get("/jobs/{job_id}")
+    async def get_job(
+        job_id: str, wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0, after: Annotated[int, Query(ge=0)] = 0
+    ) -> JobView:
+        return await agent.wait_job(job_id, wait, after)
+
+    @router.get("/jobs")
+    def jobs() -> list[JobView]:
+        return agent.jobs.views()
+
+    @router.delete("/jobs/{job_id}")
+    def cancel_job(job_id: str) -> JobView:
+        return agent.jobs.cancel(job_id)
+
+    @router.get("/host")
+    def host() -> HostView:
+        return agent.host()
+
+    @router.get("/checks")
+    def checks() -> list[Check]:
+        return run_checks(agent.settings)
+
+    return router
+
+
+def _servers(agent: Agent) -> APIRouter:
+    router = APIRouter(prefix="/servers")
+    servers = agent.servers
+
+    @router.get("")
+    def all_servers() -> list[ServerView]:
+        return servers.views()
+
+    @router.put("/{server_id}")
+    def put_server(server_id: str, definition: ServerDefinition) -> ServerView:
+        return servers.define(server_id, definition)
+
+    @router.get("/{server_id}")
+    def get_server(server_id: str) -> ServerView:
+        return servers.view(server_id)
+
+    @router.delete("/{server_id}", status_code=204)
+    def delete_server(server_id: str) -> None:
+        agent.delete_server(server_id)
+
+    @router.post("/{server_id}/start")
+    def start(server_id: str) -> ServerView:
+        return servers.start(server_id)
+
+    @router.post("/{server_id}/stop")
+    def stop(server_id: str) -> ServerView:
+        return servers.stop(server_id)
+
+    @router.post("/{server_id}/restart")
+    def restart(server_id: str) -> ServerView:
+        return servers.restart(server_id)
+
+    @router.post("/{server_id}/swap")
+    def swap(server_id: str, swap: Swap) -> ServerView:
+        return servers.swap(server_id, swap.job)
+
+    @router.post("/{server_id}/discard-old")
+    def discard_old(server_id: str) -> ServerView:
+        return servers.discard_old(server_id)
+
+    return router
+
+
+def _administration(agent: Agent) -> APIRouter:
+    """SQL administration. Names go into the query, where they may hold anything."""
+    router = APIRouter(prefix="/servers/{server_id}")
+    serving = agent.servers.serving
+
+    @router.get("/databases")
+    def databases(server_id: str) -> list[DatabaseSpec]:
+        datastore, server = serving(server_id)
+        return datastore.databases(server)
+
+    @router.post("/databases", status_code=204)
+    def create_databases(server_id: str, databases: list[DatabaseSpec]) -> None:
+        datastore, server = serving(server_id)
+        datastore.create_databases(server, databases)
+
+    @router.delete("/databases", status_code=204)
+    def drop_database(server_id: str, name: str) -> None:
+        datastore, server = serving(server_id)
+        datastore.drop_database(server, name)
+
+    @router.get("/users")
+    def users(server_id: str) -> list[UserSpec]:
+        datastore, server = serving(server_id)
+        return datastore.users(server)
+
+    @router.post("/users", status_code=204)
+    def create_users(server_id: str, users: list[UserSpec]) -> None:
+        datastore, server = serving(server_id)
+        datastore.create_users(server, users)
+
+    @router.delete("/users", status_code=204)
+    def drop_user(server_id: str, name: str, host: str) -> None:
+        datastore, server = serving(server_id)
+        datastore.drop_user(server, name, host)
+
+    @router.put("/grants", status_code=204)
+    def grant(server_id: str, name: str, host: str, databases: list[str]) -> None:
+        datastore, server = serving(server_id)
+        datastore.grant(server, name, host, databases)
+
+    @router.delete("/grants", status_code=204)
+    def revoke(server_id: str, name: str, host: str, database: str) -> None:
+        datastore, server = serving(server_id)
+        datastore.revoke(server, name, host, database)
+
+    return router

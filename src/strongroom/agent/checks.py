@@ -1,0 +1,219 @@
+"""Look at a host before it is needed: configuration, tools, store, permissions; and say what to do."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from strongroom import datastores
+from strongroom.agent import _accounts, _addresses, _versions
+from strongroom.agent._files import free_bytes
+from strongroom.agent._store import store_group
+from strongroom.artifact import check_recipients, load_identities
+from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.settings import Settings
+from strongroom.storage import open_store
+
+GB = 1024**3
+FEW_FILES = 65536
+TOLERANCE = 120.0
+"""Seconds that a file may be from the future."""
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
+def run_checks(settings: Settings) -> list[Check]:
+    """Look at everything; never raises. Writes, reads and deletes one small object in the store, and changes nothing else."""
+    looks: list[tuple[str, Callable[[Settings], Iterator[Check]]]] = [
+        ("datastores", _datastores),
+        ("tools", _tools),
+        ("data directory", _data_dir),
+        ("store", _store),
+        ("encryption", _encryption),
+        ("addresses", _pool),
+        ("clock", _clock),
+        ("limits", _limits),
+    ]
+    found: list[Check] = []
+    for name, look in looks:
+        try:
+            found.extend(look(settings))
+        except StrongroomError as error:
+            found.append(Check(name=name, level="error", message=error.message, remedy=error.remedy))
+        except OSError as error:
+            found.append(Check(name=name, level="error", message=f"cannot be looked at: {error}"))
+    return found
+
+
+def _datastores(settings: Settings) -> Iterator[Check]:
+    versions = _versions.installed(settings)
+    if not versions:
+        yield Check(
+            name="datastores",
+            level="error",
+            message="no database is installed on this host, or its backup tool is missing",
+            remedy="Debian: apt-get install mariadb-server mariadb-backup. Elsewhere name the directory in [datastores].",
+        )
+    for version in versions:
+        programs = ", ".join(str(path) for path in version.programs.values())
+        yield Check(name=f"{version.datastore} {version.series}", level="ok", message=f"version {version.number}: {programs}")
+    for name in sorted({version.datastore for version in versions}):
+        account = _accounts.for_servers(settings, datastores.get(name))
+        yield Check(name=f"{name} user", level="ok", message=f"servers and tools run as {account.name} (uid {account.uid})")
+
+
+def _tools(_settings: Settings) -> Iterator[Check]:
+    where = shutil.which("setpriv")
+    if where is None:
+        raise ConfigurationError(
+            "setpriv is not installed: without it tools could outlive a killed worker", remedy="Install util-linux."
+        )
+    yield Check(name="tools", level="ok", message=f"setpriv: {where}")
+
+
+def _data_dir(settings: Settings) -> Iterator[Check]:
+    path = settings.service.data_dir
+    name = "data directory"
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if existing != path and not os.access(existing, os.W_OK):
+        raise ConfigurationError(
+            f"{path} does not exist and cannot be made in {existing}",
+            remedy="Make it for the user that runs strongroom, or use --data-dir.",
+        )
+    if existing == path and not (path.is_dir() and os.access(path, os.R_OK | os.W_OK | os.X_OK)):
+        raise ConfigurationError(
+            f"{path} is not a directory that we may write", remedy="Give it to the user that runs strongroom."
+        )
+    if os.geteuid() == 0:
+        for parent in path.absolute().parents:
+            if parent.exists() and not parent.stat().st_mode & 0o001:
+                raise ConfigurationError(
+                    f"database servers run as another user and cannot reach {path}: {parent} is closed to others",
+                    remedy=f"Use a data directory outside of {parent}, or `chmod o+x {parent}`.",
+                )
+    free = free_bytes(existing)
+    if free < GB:
+        yield Check(name=name, level="warning", message=f"{path} has only {free / GB:.1f} GB free", remedy="Restores need room.")
+    else:
+        yield Check(name=name, level="ok", message=f"{path}, {free / GB:.1f} GB free")
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    storage = settings.storage
+    where = str(settings.store_path) if storage.driver == "directory" else f"{storage.driver} {storage.bucket or ''}".strip()
+    # A top level folder of its own, so that no container is made by looking.
+    key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
+    group = store_group(storage.model_copy(update={"path": settings.store_path.absolute()}))
+    store = open_store(storage, settings.store_path, gid=group)
+    data = secrets.token_bytes(64)
+    began = time.monotonic()
+    try:
+        try:
+            store.put(key, data, create=True)
+            if store.get(key) != data or store.head(key).size != len(data):
+                raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
+        finally:
+            store.delete([key])
+    finally:
+        store.close()
+    took = time.monotonic() - began
+    yield Check(name="store", level="ok", message=f"{where}: wrote, read and deleted an object in {took * 1000:.0f} ms")
+    if storage.driver == "directory":
+        free = free_bytes(settings.store_path)
+        if free < GB:
+            yield Check(
+                name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Make room."
+            )
+        data_dir = settings.service.data_dir
+        if data_dir.exists() and settings.store_path.stat().st_dev == data_dir.stat().st_dev:
+            yield Check(
+                name="store place",
+                level="warning",
+                message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
+                remedy="Put [storage] path on another disk, or use an object store.",
+            )
+
+
+def _encryption(settings: Settings) -> Iterator[Check]:
+    recipients, files = settings.encryption.recipients, settings.encryption.identity_files
+    check_recipients(recipients)
+    if not recipients:
+        yield Check(name="encryption", level="ok", message="off: artifacts are stored in the clear")
+    else:
+        yield Check(name="encryption", level="ok", message=f"on, for {len(recipients)} recipients")
+    if files:
+        identities = load_identities(files)
+        yield Check(name="identities", level="ok", message=f"{len(identities)} found")
+        for path in files:
+            if path.stat().st_mode & 0o077:
+                yield Check(
+                    name="identities", level="warning", message=f"{path} can be read by others", remedy=f"`chmod 600 {path}`."
+                )
+    elif recipients:
+        yield Check(
+            name="identities",
+            level="warning",
+            message="no identity files: backups can be taken here, and neither restored nor verified",
+            remedy="Where restores run, name the files in [encryption] identity_files.",
+        )
+
+
+def _pool(settings: Settings) -> Iterator[Check]:
+    for name in datastores.names():
+        port = datastores.get(name).default_port
+        address = _addresses.allocate(settings.agent.pool, port, ())
+        yield Check(name="addresses", level="ok", message=f"pool {settings.agent.pool}: {address}:{port} is free")
+
+
+def _clock(settings: Settings) -> Iterator[Check]:
+    now, newest = time.time(), 0.0
+    path = settings.service.data_dir
+    for entry in (p for top in (path, path / "agent" / "jobs") if top.is_dir() for p in top.iterdir()):
+        newest = max(newest, entry.lstat().st_mtime)
+    if newest > now + TOLERANCE:
+        yield Check(
+            name="clock",
+            level="warning",
+            message=f"the clock was moved back: there are files from {(newest - now) / 60:.0f} minutes in the future",
+            remedy="Let NTP keep the clock. Times of backups and their order depend on it.",
+        )
+    elif now < _built():
+        yield Check(
+            name="clock", level="error", message="the clock is before the installation of this program", remedy="Set the clock."
+        )
+    else:
+        yield Check(name="clock", level="ok", message=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)))
+
+
+def _built() -> float:
+    return Path(__file__).stat().st_mtime - TOLERANCE
+
+
+def _limits(_settings: Settings) -> Iterator[Check]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
+        yield Check(
+            name="limits",
+            level="warning",
+            message=f"a process may open {hard} files; a backup opens every table",
+            remedy=f"Raise it: LimitNOFILE={FEW_FILES * 16} in the systemd unit, or `ulimit -n`.",
+        )
+    else:
+        yield Check(name="limits", level="ok", message="enough open files")

@@ -1,0 +1,164 @@
+"""The agent's API from the side of its callers. What the agent refuses is raised here as the same error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter
+
+from strongroom.agent.checks import Check
+from strongroom.agent.models import HostView, ServerDefinition, ServerView, Swap
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import Unavailable, from_dict
+from strongroom.worker.spec import JobRequest, JobView
+
+T = TypeVar("T")
+EMBEDDED = "http://agent"
+PATIENCE = 900.0
+"""Seconds for an answer: stopping and starting a large server takes minutes."""
+
+
+class AgentClient:
+    """One method a route. Every method raises what the agent answered, or Unavailable when it does not answer.
+
+    Needs no closing on an in-process transport; over the network use it as an asynchronous context manager.
+    """
+
+    def __init__(self, base_url: str = EMBEDDED, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._where = base_url
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=httpx.Timeout(PATIENCE, connect=10))
+
+    async def __aenter__(self) -> AgentClient:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    # --- jobs
+
+    async def put_job(self, job_id: str, request: JobRequest) -> JobView:
+        """Start the job, or find it when it was started before. Raises Busy when something else runs on its server."""
+        return await self._call(JobView, "PUT", f"/jobs/{job_id}", body=request)
+
+    async def get_job(self, job_id: str, *, wait: float = 0, after: int = 0) -> JobView:
+        """The job as soon as it has more than ``after`` events or has ended, at the latest after ``wait`` seconds (up to 60)."""
+        return await self._call(JobView, "GET", f"/jobs/{job_id}", wait=wait, after=after)
+
+    async def jobs(self) -> list[JobView]:
+        """Every job that the agent keeps."""
+        return await self._call(list[JobView], "GET", "/jobs")
+
+    async def cancel_job(self, job_id: str) -> JobView:
+        """Begin to cancel; idempotent."""
+        return await self._call(JobView, "DELETE", f"/jobs/{job_id}")
+
+    # --- the host
+
+    async def host(self) -> HostView:
+        """The host now."""
+        return await self._call(HostView, "GET", "/host")
+
+    async def checks(self) -> list[Check]:
+        """What is wrong with the host's configuration."""
+        return await self._call(list[Check], "GET", "/checks")
+
+    # --- servers
+
+    async def put_server(self, server_id: str, definition: ServerDefinition) -> ServerView:
+        """Define the server; idempotent."""
+        return await self._call(ServerView, "PUT", f"/servers/{server_id}", body=definition)
+
+    async def servers(self) -> list[ServerView]:
+        """Every server."""
+        return await self._call(list[ServerView], "GET", "/servers")
+
+    async def server(self, server_id: str) -> ServerView:
+        """One server. Raises NotFound."""
+        return await self._call(ServerView, "GET", f"/servers/{server_id}")
+
+    async def start_server(self, server_id: str) -> ServerView:
+        """Start it and wait until it serves."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/start")
+
+    async def stop_server(self, server_id: str) -> ServerView:
+        """Stop it and wait until it is gone."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/stop")
+
+    async def restart_server(self, server_id: str) -> ServerView:
+        """Stop, start, wait."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/restart")
+
+    async def swap(self, server_id: str, job: str) -> ServerView:
+        """Put the data that restore job ``job`` prepared into place, and start on it. Raises ServerFailed: the old is back."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap", body=Swap(job=job))
+
+    async def discard_old(self, server_id: str) -> ServerView:
+        """Remove data that swaps have put aside."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/discard-old")
+
+    async def delete_server(self, server_id: str) -> None:
+        """Remove a process server with its data, forget an adopted one; no error when it is gone already."""
+        await self._call(None, "DELETE", f"/servers/{server_id}")
+
+    # --- SQL administration
+
+    async def databases(self, server_id: str) -> list[DatabaseSpec]:
+        """Databases of users."""
+        return await self._call(list[DatabaseSpec], "GET", f"/servers/{server_id}/databases")
+
+    async def create_databases(self, server_id: str, databases: Sequence[DatabaseSpec]) -> None:
+        """Raises AlreadyExists, InvalidRequest."""
+        await self._call(None, "POST", f"/servers/{server_id}/databases", body=list(databases))
+
+    async def drop_database(self, server_id: str, name: str) -> None:
+        """Raises NotFound."""
+        await self._call(None, "DELETE", f"/servers/{server_id}/databases", name=name)
+
+    async def users(self, server_id: str) -> list[UserSpec]:
+        """Accounts of users, each with its databases."""
+        return await self._call(list[UserSpec], "GET", f"/servers/{server_id}/users")
+
+    async def create_users(self, server_id: str, users: Sequence[UserSpec]) -> None:
+        """Raises AlreadyExists, InvalidRequest."""
+        await self._call(None, "POST", f"/servers/{server_id}/users", body=list(users))
+
+    async def drop_user(self, server_id: str, name: str, host: str = "%") -> None:
+        """Raises NotFound."""
+        await self._call(None, "DELETE", f"/servers/{server_id}/users", name=name, host=host)
+
+    async def grant(self, server_id: str, name: str, host: str, databases: Sequence[str]) -> None:
+        """Full rights on the databases. Raises NotFound."""
+        await self._call(None, "PUT", f"/servers/{server_id}/grants", body=list(databases), name=name, host=host)
+
+    async def revoke(self, server_id: str, name: str, host: str, database: str) -> None:
+        """Raises NotFound."""
+        await self._call(None, "DELETE", f"/servers/{server_id}/grants", name=name, host=host, database=database)
+
+    async def _call(self, kind: type[T] | None, method: str, path: str, *, body: Any = None, **query: str | float) -> T:
+        content = None if body is None else _adapter(type(body)).dump_json(body)
+        try:
+            response = await self._http.request(
+                method, path, content=content, params=query or None, headers={"Content-Type": "application/json"}
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"the agent at {self._where} does not answer: {error or type(error).__name__}",
+                remedy="Is it running? See `strongroom check`.",
+            ) from error
+        if response.is_error:
+            try:
+                raise from_dict(response.json()["error"])
+            except (ValueError, KeyError, TypeError):
+                raise Unavailable(f"the agent at {self._where} answered {response.status_code} without a reason") from None
+        return _adapter(kind).validate_json(response.content) if kind is not None else None  # type: ignore[return-value]
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
