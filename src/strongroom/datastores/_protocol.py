@@ -114,6 +114,8 @@ class BackupSession(Protocol):
     """A running backup tool. ``stdout`` is the file descriptor of the stream (the caller reads it to its end)."""
 
     stdout: int
+    expected: int | None
+    """Bytes that the stream will have, about; none when nobody can tell."""
 
     def finish(self) -> BackupResult:
         """Wait for every process, check every exit status and the tool's success mark. Raises ToolFailed, ServerFailed."""
@@ -184,7 +186,10 @@ class Datastore(Protocol):
         """Make an empty database in the empty ``data_dir``."""
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
-        """Check versions and permissions, then start the tool. Raises VersionMismatch, ServerFailed, ConfigurationError."""
+        """Check versions and permissions, then start the tool.
+
+        Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged when the server cannot go on from the parent.
+        """
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.

@@ -111,9 +111,16 @@ class WorkerSpec(Message):
     user: str = Field(description="OS user to become before anything is done.")
     programs_places: dict[str, list[Path]] = Field(default_factory=dict, description="Where to look for programs, by datastore.")
     work_dir: Path = Field(description="Scratch directory, owned by the user; the agent removes it after the job.")
-    target_dir: Path | None = Field(None, description="restore, initialize: the new directory, made by the agent, empty, owned by the user.")
+    target_dir: Path | None = Field(
+        None, description="restore, initialize: the new directory, made by the agent, empty, owned by the user."
+    )
     cancel_grace: float = 20.0
     store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
+
+    @property
+    def job_dir(self) -> Path:
+        """Where events and result go: the directory that holds ``work_dir``."""
+        return self.work_dir.parent
 
 
 class Event(Message):

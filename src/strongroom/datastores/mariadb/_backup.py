@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import bytes_below, owner_of, write_file
+from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
 from strongroom.datastores.mariadb import _options
@@ -16,18 +17,20 @@ from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoin
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
 from strongroom.datastores.mariadb._versions import number_of, require_tool
-from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed
+from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 
 COMPLETED = "completed OK!"
 PIPE_BYTES = 1 << 20
 _OPEN_FILES = 65535
+_LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 
 
 class Session:
     """A running mariadb-backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
     def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, galera: bool) -> None:
-        self.data_bytes = bytes_below(server.data_dir)
+        self.data_bytes = _data_bytes(server.data_dir)
+        self.expected = self.data_bytes if request.kind == "full" else None
         self._server = server
         self._request = request
         self._server_version = server_version
@@ -116,6 +119,13 @@ def begin(server: Server, request: BackupRequest) -> Session:
     with connect(server) as connection:
         ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
+        lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
+    if request.parent is not None and lsn < (request.parent.to_lsn or 0):
+        raise LineageChanged(
+            f"{where(server)} is at LSN {lsn}, before the end of the parent backup at {request.parent.to_lsn}: "
+            "its data was replaced by an older copy",
+            remedy="Take a full backup.",
+        )
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
     _require_own_data(server, Path(data_dir))
     return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
@@ -131,6 +141,16 @@ def _backup_options(server: Server) -> str:
         options |= {"protocol": "tcp", "host": server.address or "127.0.0.1", "port": server.port or 3306}
     include = f"!include {server.defaults_file}\n" if server.defaults_file else ""
     return include + _options.dump("mariadb-backup", options)
+
+
+def _data_bytes(data_dir: Path) -> int:
+    """Bytes of the files that a full backup holds, so without redo and binary logs."""
+    total = 0
+    for entry in entries(data_dir):
+        if not _LOGS.fullmatch(entry.name):
+            with suppress(OSError):
+                total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    return total
 
 
 def _require_own_data(server: Server, said: Path) -> None:

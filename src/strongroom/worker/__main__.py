@@ -1,0 +1,13 @@
+"""The worker process. Everything is imported here, before it gives up root: its modules may lie where only root can read."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from strongroom.worker._run import main
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # a thread that still waits for a store must not hold us up

@@ -1,0 +1,147 @@
+"""The backup job."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from strongroom.artifact import Manifest, Parent, Writer, load_chain, load_manifest, read_manifest
+from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
+from strongroom.errors import ArtifactError, ArtifactExists, LineageChanged, StrongroomError
+from strongroom.storage import Store, open_store
+from strongroom.worker._events import EventLog
+from strongroom.worker.spec import BackupJob, WorkerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the backup stands on: a parent for an incremental, nothing for a full; ``reason`` says why it is not as asked."""
+
+    parent: Manifest | None = None
+    manifest_sha256: str = ""
+    reason: str | None = None
+
+    @property
+    def kind(self) -> BackupKind:
+        return "incremental" if self.parent else "full"
+
+
+def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any]:
+    """Stream the server into a new artifact. One that is complete already (an earlier attempt was) is only reported."""
+    assert spec.server is not None
+    server, datastore = spec.server, get(spec.server.datastore)
+    events.phase("check")
+    store = open_store(job.storage, gid=spec.store_gid)
+    writer = Writer(
+        store,
+        job.location,
+        job.artifact,
+        job.recipients,
+        stream=datastore.capabilities.stream,
+        owner=job.owner,
+        on_progress=lambda raw, stored: events.advance("copy", raw, stored),
+    )
+    try:
+        writer.open()
+    except ArtifactExists:
+        return _output(load_manifest(store, job.location), events, None)
+    try:
+        return _write(spec, job, events, store, writer, server, datastore)
+    finally:
+        writer.abort()
+
+
+def _write(
+    spec: WorkerSpec, job: BackupJob, events: EventLog, store: Store, writer: Writer, server: Server, datastore: Datastore
+) -> dict[str, Any]:
+    lineage = datastore.lineage(server.data_dir)
+    base = _choose(store, job, server, lineage)
+    session, base = _begin(spec, job, server, datastore, base)
+    try:
+        events.phase("copy", total=session.expected, message=base.reason)
+        writer.copy_from(session.stdout)
+        events.phase("finish")
+        result = session.finish()
+    finally:
+        session.abort()
+    if datastore.lineage(server.data_dir) != lineage:
+        raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
+    manifest = writer.finish(
+        kind=base.kind,
+        name=job.name,
+        description=job.description,
+        project=job.project,
+        instance_id=job.instance_id,
+        instance_name=job.instance_name,
+        datastore=datastore.name,
+        datastore_version=server.version.series,
+        server_version=result.server_version,
+        tool=result.tool,
+        tool_version=result.tool_version,
+        parent=Parent(location=base.parent.location, manifest_sha256=base.manifest_sha256) if base.parent else None,
+        chain=base.parent.chain if base.parent else job.location.id,
+        lineage=lineage,
+        host=socket.gethostname(),
+        positions=result.positions,
+        data_size=result.data_bytes,
+    )
+    return _output(manifest, events, base.reason)
+
+
+def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
+    """The parent, when it can be stood on. Otherwise raises, or falls back to a full."""
+    if job.backup_kind == "full" or job.parent is None:
+        return _Base()
+    try:
+        *_, parent = load_chain(store, job.parent)
+        _, sha256 = read_manifest(store, job.parent)
+        _require_same_history(parent, job, server, lineage)
+    except (ArtifactError, LineageChanged) as error:
+        return _fall_back(job, error)
+    return _Base(parent, sha256)
+
+
+def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
+    if not job.fall_back_to_full:
+        raise error
+    return _Base(reason=f"A full backup was taken: {error.message}.")
+
+
+def _require_same_history(parent: Manifest, job: BackupJob, server: Server, lineage: str) -> None:
+    remedy = "Take a full backup; incrementals can go on from that."
+    name = f"backup {parent.name or parent.id}"
+    if parent.instance_id != job.instance_id:
+        raise LineageChanged(f"{name} is of another instance ({parent.instance_id})", remedy=remedy)
+    if parent.datastore != server.datastore or parent.datastore_version != server.version.series:
+        raise LineageChanged(
+            f"{name} is of {parent.datastore} {parent.datastore_version}, "
+            f"but the server is {server.datastore} {server.version.series} now",
+            remedy=remedy,
+        )
+    if parent.lineage != lineage:
+        raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=remedy)
+
+
+def _begin(spec: WorkerSpec, job: BackupJob, server: Server, datastore: Datastore, base: _Base) -> tuple[BackupSession, _Base]:
+    def start(base: _Base) -> BackupSession:
+        positions = base.parent.positions if base.parent else None
+        parallel = len(os.sched_getaffinity(0))
+        return datastore.begin_backup(server, BackupRequest(base.kind, positions, spec.work_dir, parallel))
+
+    try:
+        return start(base), base
+    except LineageChanged as error:
+        base = _fall_back(job, error)
+        return start(base), base
+
+
+def _output(manifest: Manifest, events: EventLog, reason: str | None) -> dict[str, Any]:
+    events.close()
+    return {
+        "manifest": manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True),
+        "segments": len(manifest.segments),
+        "reason": reason,
+        "seconds": events.seconds,
+    }

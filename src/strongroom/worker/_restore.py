@@ -1,0 +1,92 @@
+"""The restore job, and the rehearsal of one that ``verify`` with ``prepare`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from strongroom.artifact import Manifest, Positions, Reader, load_chain, open_artifact
+from strongroom.datastores import BackupKind, Version, get
+from strongroom.errors import TooLarge, VersionMismatch
+from strongroom.settings import Artifact
+from strongroom.storage import Store, open_store
+from strongroom.worker._events import EventLog
+from strongroom.worker.spec import RestoreJob, WorkerSpec
+
+
+class Link:
+    """One backup of a chain, its progress told under the name of its phase."""
+
+    def __init__(self, number: int, reader: Reader, events: EventLog) -> None:
+        manifest = reader.manifest
+        phase = f"extract incremental {number}" if number else "extract"
+        events.expect(phase, manifest.raw_size)
+        reader.on_progress = lambda raw, stored: events.advance(phase, raw, stored)
+        self._reader = reader
+        self.kind: BackupKind = manifest.kind
+        self.positions: Positions = manifest.positions
+        self.server_version = manifest.server_version
+        self.raw_size = manifest.raw_size
+        self.data_size = manifest.data_size
+
+    def copy_to(self, fd: int) -> None:
+        """The raw, verified stream."""
+        self._reader.copy_to(fd)
+
+
+def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, Any]:
+    """Extract and prepare the chain in ``target_dir``."""
+    assert spec.server is not None and spec.target_dir is not None
+    events.phase("check")
+    store = open_store(job.storage, gid=spec.store_gid)
+    chain = load_chain(store, job.location)
+    if job.volume_bytes is not None and chain[-1].data_size > job.volume_bytes:
+        raise TooLarge(
+            f"backup {chain[-1].name or chain[-1].id} holds {chain[-1].data_size >> 20} MiB of data, "
+            f"more than the volume of {job.volume_bytes >> 20} MiB",
+            remedy="Restore to an instance with a larger volume.",
+        )
+    return restore_chain(spec, store, chain, job.identities, job.artifact, spec.server.version, spec.target_dir, events)
+
+
+def restore_chain(
+    spec: WorkerSpec,
+    store: Store,
+    chain: Sequence[Manifest],
+    identities: Sequence[SecretStr],
+    settings: Artifact,
+    version: Version,
+    target: Path,
+    events: EventLog,
+) -> dict[str, Any]:
+    """Every artifact is opened before the first byte is written, so that a missing key is noticed at once."""
+    keys = [identity.get_secret_value() for identity in identities]
+    readers = [open_artifact(store, manifest.location, keys, settings=settings) for manifest in chain]
+    links = [Link(number, reader, events) for number, reader in enumerate(readers)]
+    restored = get(chain[-1].datastore).restore(version, links, target, spec.work_dir, events.phase)
+    events.close()
+    return {
+        "chain": [manifest.id for manifest in chain],
+        "positions": restored.positions.model_dump(mode="json", exclude_none=True),
+        "facts": restored.facts,
+        "raw_size": sum(manifest.raw_size for manifest in chain),
+        "stored_size": sum(manifest.stored_size for manifest in chain),
+        "data_size": chain[-1].data_size,
+        "server_version": chain[-1].server_version,
+        "seconds": events.seconds,
+    }
+
+
+def installed(spec: WorkerSpec, manifest: Manifest) -> Version:
+    """The newest installed version of the backup's series. Raises VersionMismatch when there is none on this host."""
+    found = get(manifest.datastore).discover(spec.programs_places.get(manifest.datastore, []))
+    for version in found:
+        if version.series == manifest.datastore_version:
+            return version
+    raise VersionMismatch(
+        f"there is no {manifest.datastore} {manifest.datastore_version} on this host",
+        remedy=f"Install it, or name its place in `datastores.{manifest.datastore}`.",
+    )

@@ -1,0 +1,44 @@
+"""The verify job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom.artifact import load_chain, open_artifact
+from strongroom.artifact import verify as read_all
+from strongroom.errors import InvalidRequest
+from strongroom.storage import open_store
+from strongroom.worker._events import EventLog
+from strongroom.worker._restore import installed, restore_chain
+from strongroom.worker.spec import VerifyJob, WorkerSpec
+
+
+def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]:
+    """Read the whole backup and check its chain; with ``prepare`` restore the chain into scratch space as well."""
+    events.phase("check")
+    store = open_store(job.storage, gid=spec.store_gid)
+    chain = load_chain(store, job.location)
+    if chain[-1].datastore != job.datastore:
+        raise InvalidRequest(f"backup {job.location.prefix} is of {chain[-1].datastore}, not of {job.datastore}")
+    keys = [identity.get_secret_value() for identity in job.identities]
+    reader = open_artifact(store, job.location, keys, settings=job.artifact)
+    events.phase("read", total=chain[-1].raw_size)
+    report = read_all(reader, lambda raw, stored: events.advance("read", raw, stored))
+    if report.problems:
+        first = report.problems[0]
+        more = len(report.problems) - 1
+        raise type(first)(f"{first.message} (and {more} more)" if more else first.message, remedy=first.remedy)
+    output: dict[str, Any] = {
+        "chain": [manifest.id for manifest in chain],
+        "segments": report.segments,
+        "raw_size": report.raw_size,
+        "stored_size": report.stored_size,
+        "files": report.files,
+    }
+    if job.prepare:
+        version = spec.server.version if spec.server else installed(spec, chain[-1])
+        target = spec.work_dir / "rehearsal"
+        target.mkdir(mode=0o700)
+        output["prepared"] = restore_chain(spec, store, chain, job.identities, job.artifact, version, target, events)
+    events.close()
+    return output | {"seconds": events.seconds}

@@ -1,0 +1,43 @@
+"""The jobs of a worker, and what their ``output`` holds.
+
+* backup: ``manifest`` (without its segments), ``segments`` (how many), ``reason`` (why a full was taken, or null);
+* restore: ``chain`` (ids), ``positions``, ``facts`` (what the server of the backup said of itself), ``raw_size``,
+  ``stored_size``, ``data_size`` (bytes), ``server_version``;
+* verify: ``chain``, ``segments``, ``raw_size``, ``stored_size``, ``files``, and with ``prepare`` ``prepared`` (as of a restore);
+* initialize: nothing.
+
+All but the last have ``seconds``, by phase.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom.datastores import get
+from strongroom.worker._backup import back_up
+from strongroom.worker._events import EventLog
+from strongroom.worker._restore import restore
+from strongroom.worker._verify import verify
+from strongroom.worker.spec import BackupJob, InitializeJob, RestoreJob, VerifyJob, WorkerSpec
+
+
+def perform(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
+    """Do the job. Raises what ends it; then nothing that it began is left running or in the store."""
+    match spec.job:
+        case BackupJob() as job:
+            return back_up(spec, job, events)
+        case RestoreJob() as job:
+            return restore(spec, job, events)
+        case VerifyJob() as job:
+            return verify(spec, job, events)
+        case InitializeJob():
+            return _initialize(spec, events)
+
+
+def _initialize(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
+    assert spec.server is not None
+    events.phase("initialize")
+    data_dir = spec.target_dir or spec.server.data_dir
+    get(spec.server.datastore).initialize(spec.server, data_dir, spec.work_dir / "initialize.log")
+    events.close()
+    return {"seconds": events.seconds}
