@@ -75,8 +75,9 @@ async def serve(settings: Settings) -> None:
     await asyncio.to_thread(engine.lock)
     await asyncio.to_thread(agent.start)
     try:
-        await monitor.start()
+        await monitor.look()
         await asyncio.to_thread(engine.start)
+        monitor.start()
         host, port = bound.getsockname()[:2]
         server = uvicorn.Server(
             uvicorn.Config(

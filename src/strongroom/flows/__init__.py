@@ -4,7 +4,7 @@ from strongroom.catalog.find import find_backup, find_instance, find_job
 from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
-from strongroom.flows._instances import request_action, request_delete_instance, request_instance, request_restore
+from strongroom.flows._instances import request_action, request_delete_instance, request_instance, request_restore, version_id
 from strongroom.flows._jobs import request_cancel, wait_job
 from strongroom.flows._monitor import Monitor
 
@@ -23,5 +23,6 @@ __all__ = [
     "request_instance",
     "request_restore",
     "request_verify",
+    "version_id",
     "wait_job",
 ]

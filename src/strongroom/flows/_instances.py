@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Host, Instance, Job, now
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
+from strongroom.catalog.queries import in_order
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from strongroom.flows import _jobs
@@ -141,7 +142,7 @@ def _place(session: Session, datastore: str, version: str | None) -> tuple[str, 
             if datastore in (found["datastore"], version_id(found["datastore"])) and (version is None or version in names):
                 candidates.append((host.view.get("free_bytes", 0), host.name, found))
     if candidates:
-        _, name, found = max(candidates, key=lambda c: (c[2]["series"].split("."), c[0]))
+        _, name, found = max(candidates, key=lambda c: (in_order(c[2]["series"]), c[0]))
         return name, found
     remedy = (
         f"Installed: {', '.join(sorted(known))}." if known else "No database is installed on any host: see `strongroom check`."

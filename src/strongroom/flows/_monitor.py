@@ -38,10 +38,13 @@ class Monitor:
         self._task: asyncio.Task[None] | None = None
         self._next_host: dict[str, float] = {}
 
-    async def start(self) -> None:
-        """Look once, so that the catalog knows its hosts, then go on in the background."""
+    async def look(self) -> None:
+        """Look at every host once: the catalog knows its hosts and servers after it."""
         for host in self._control.hosts:
             await self._look(host)
+
+    def start(self) -> None:
+        """Go on looking in the background. The engine must run."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -55,8 +58,7 @@ class Monitor:
         next_daily = time.monotonic()
         while True:
             try:
-                for host in self._control.hosts:
-                    await self._look(host)
+                await self.look()
                 if time.monotonic() >= next_daily:
                     next_daily = time.monotonic() + DAILY
                     await asyncio.to_thread(self.tidy)
