@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-Connect = Callable[[], AbstractContextManager[pymysql.Connection[Any]]]
+Connect = Callable[[], AbstractContextManager["pymysql.Connection[Any]"]]
 ACCOUNTS = 50
 MONEY = 1000
 

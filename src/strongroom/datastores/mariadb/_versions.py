@@ -46,7 +46,7 @@ def _roots(places: Sequence[Path]) -> Iterator[Path]:
 def _program(root: Path, name: str) -> Path | None:
     for folder in _FOLDERS:
         path = root / folder / name
-        if path.is_file() and os.access(path, os.X_OK):
+        if os.access(path, os.X_OK) and path.is_file():  # in this order: some folders are closed to us
             return path
     return None
 

@@ -1,0 +1,221 @@
+"""Real MariaDB servers in a test's own place, made and started by the driver itself."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from strongroom.artifact import Positions
+from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
+from strongroom.datastores._files import make_directory, owner_named
+from strongroom.datastores.mariadb._connection import connect
+from strongroom.errors import StrongroomError
+from support.identity import run_as, server_user
+from support.load import fill
+
+driver = get("mariadb")
+
+
+@cache
+def version() -> Version:
+    """The MariaDB of this machine."""
+    return driver.discover([])[0]
+
+
+@cache
+def _template(user: str) -> Path:
+    """An empty database that servers of ``user`` are copied from; it lives as long as the machine's temporary directory."""
+    final = Path(f"/tmp/sr-template-{user}-{version().number}")
+    if final.exists():
+        return final
+    place = Path(tempfile.mkdtemp(prefix="sr-template-", dir="/tmp"))
+    server = describe(place, "template", None, user=user)
+    prepare_directories(server)
+    driver.configure(server)
+    run_as(user, driver.initialize, server, server.data_dir, place / "template" / "log" / "install.log")
+    with contextlib.suppress(OSError):  # another process of the test run was faster
+        server.data_dir.rename(final)
+    shutil.rmtree(place)
+    return final
+
+
+def describe(place: Path, name: str, address: str | None, *, user: str, ram_mb: int = 64) -> Server:
+    """A server below ``place``, not made yet."""
+    base = place / name
+    return Server(
+        id=f"id-{name}",
+        name=name,
+        datastore="mariadb",
+        user=user,
+        base_dir=base,
+        data_dir=base / "data",
+        socket=socket_path(base),
+        address=address,
+        port=3306,
+        ram_mb=ram_mb,
+        version=version(),
+    )
+
+
+def prepare_directories(server: Server) -> None:
+    """What the agent does for a new server."""
+    place = server.base_dir.parent
+    if os.geteuid() == 0:
+        place.chmod(0o711)
+    for path in (server.base_dir, server.data_dir):
+        make_directory(path, owner_named(server.user))
+
+
+def scratch(place: Path, name: str, user: str | None = None) -> Path:
+    """A directory of a job, owned by the server's user."""
+    path = place / name
+    make_directory(path, owner_named(user or server_user()))
+    return path
+
+
+@dataclass
+class MariaDBServer:
+    """A server and its process. ``sql`` talks to it as our own account."""
+
+    server: Server
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data_dir(self) -> Path:
+        return self.server.data_dir
+
+    def start(self, *, wait: float = 60) -> None:
+        driver.configure(self.server)
+        driver.check_data(self.server, self.server.data_dir)
+        user = {"user": self.server.user, "group": owner_named(self.server.user)[1], "extra_groups": []}
+        self.process = subprocess.Popen(
+            driver.start_argv(self.server),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            **(user if os.geteuid() == 0 else {}),  # type: ignore[arg-type]
+        )
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                driver.ready(self.server)
+                return
+            except StrongroomError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(60)
+            self.process = None
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with connect(self.server) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    def connect(self) -> AbstractContextManager[pymysql.Connection[Any]]:
+        return connect(self.server)
+
+    def fill(self, rows: int = 1000) -> None:
+        """The data of ``support.load`` in database db1."""
+        with self.connect() as connection:
+            fill(connection, rows)
+
+    def checksums(self, database: str = "db1") -> dict[str, tuple[int, int]]:
+        """CHECKSUM TABLE and the number of rows, by table."""
+        tables = self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1", database)
+        result = {}
+        for (table,) in tables:
+            ((_, checksum),) = self.sql(f"CHECKSUM TABLE `{database}`.`{table}` EXTENDED")
+            ((count,),) = self.sql(f"SELECT COUNT(*) FROM `{database}`.`{table}`")
+            result[table] = (checksum, count)
+        return result
+
+
+def make(place: Path, pool: str, *, name: str = "a", number: int = 1, user: str | None = None, ram_mb: int = 64) -> MariaDBServer:
+    """A new empty server, not started. ``number`` is its address in the pool."""
+    user = user or server_user()
+    address = str(ipaddress.ip_network(pool)[number])
+    server = describe(place, name, address, user=user, ram_mb=ram_mb)
+    prepare_directories(server)
+    subprocess.run(["cp", "-a", "--sparse=always", f"{_template(user)}/.", str(server.data_dir)], check=True)
+    return MariaDBServer(server)
+
+
+def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
+    """A backup into a plain file; to be called by ``run_as``."""
+    session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir))
+    try:
+        with stream.open("wb") as file:
+            while data := os.read(session.stdout, 1 << 20):
+                file.write(data)
+        return session.finish()
+    finally:
+        session.abort()
+
+
+@dataclass
+class FileLink:
+    """A link of a chain whose stream is a plain file."""
+
+    path: Path
+    kind: BackupKind
+    positions: Positions
+    server_version: str
+    data_size: int
+
+    @property
+    def raw_size(self) -> int:
+        return self.path.stat().st_size
+
+    def copy_to(self, fd: int) -> None:
+        with self.path.open("rb") as file:
+            while data := memoryview(file.read(1 << 20)):
+                while data:
+                    data = data[os.write(fd, data) :]
+
+
+def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | None = None) -> FileLink:
+    """Take a backup as the server's user: ``name`` is its place below ``place``."""
+    user = running.server.user
+    work_dir = scratch(place, name, user)
+    stream = work_dir / "stream"
+    kind: BackupKind = "incremental" if parent else "full"
+    result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
+    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes)
+
+
+@contextlib.contextmanager
+def running(place: Path, pool: str, **options: Any) -> Iterator[MariaDBServer]:
+    """A new server that runs, stopped at the end."""
+    instance = make(place, pool, **options)
+    try:
+        instance.start()
+        yield instance
+    finally:
+        instance.kill()
