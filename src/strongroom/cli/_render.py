@@ -123,7 +123,7 @@ class Output:
                 table.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
             for item in items:
                 table.add_row(*(Text(c.text(item)) for c in chosen))
-            _console().print(table)
+            _show(table)
 
     def record(self, item: Mapping[str, Any], fields: Sequence[Column]) -> None:
         """One thing: a field a row; fields that are empty are left out of the table, unless asked for."""
@@ -140,7 +140,7 @@ class Output:
             for column in chosen:
                 if (text := column.text(item)) or self.columns:
                     table.add_row(Text(column.title), Text(text))
-            _console().print(table)
+            _show(table)
 
     def _choose(self, columns: Sequence[Column], item: Mapping[str, Any]) -> Sequence[Column]:
         if not self.columns:
@@ -176,9 +176,13 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
 
 
-def _console() -> Console:
-    """Stdout: as wide as the terminal, or as wide as the data where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
+def _show(table: Table) -> None:
+    """Print a table on stdout: as wide as the terminal, or as wide as the data where there is none."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def note(text: str) -> None:

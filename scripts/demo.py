@@ -1,0 +1,359 @@
+"""The main job, from an empty machine to proven restores, through the public command line. Started by ``scripts/demo``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pymysql
+from demo_data import SCHEMA, DataSet, Loader
+from demo_proof import Expected, Proof, look, prove
+from demo_writer import Writer
+from rich.console import Console
+from rich.table import Table
+
+from strongroom.cli._render import duration, size, times
+
+PROGRAM = Path(sys.executable).with_name("strongroom")
+console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
+
+
+class Failed(Exception):
+    """Something did not go as it must; the text says what."""
+
+
+def step(number: int, text: str) -> None:
+    """A heading."""
+    console.print(f"\n{number}. {text}", style="bold")
+
+
+class Service:
+    """A ``strongroom serve`` of the demo's own, in its own directory."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STRONGROOM_")} | {"STRONGROOM_URL": self.url}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        words = ["serve", "--data-dir", str(self.place / "service"), "--port", str(self.port)]
+        log = self.place / "serve.log"
+        show(*words)
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [PROGRAM, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=self.environment,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise Failed(f"the service does not start: {log.read_text()[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        """The process of the service."""
+        assert self._process
+        return self._process.pid
+
+    def run(self, *words: str) -> float:
+        """Run a command before the eyes of the person; how long it took, in seconds."""
+        show(*words)
+        began = time.monotonic()
+        if subprocess.run([PROGRAM, *words], env=self.environment, check=False).returncode != 0:
+            raise Failed(f"`strongroom {shlex.join(words)}` failed")
+        return time.monotonic() - began
+
+    def ask(self, *words: str) -> Any:
+        """What a command says, as JSON."""
+        asked = subprocess.run([PROGRAM, *words, "--format", "json"], env=self.environment, stdout=subprocess.PIPE, check=True)
+        return json.loads(asked.stdout)
+
+    def stop(self) -> None:
+        """End the service, and then everything that it has left running: the database servers outlive it."""
+        if self._process:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(30)
+        for wanted, patience in ((signal.SIGTERM, 30), (signal.SIGKILL, 10)):
+            deadline = time.monotonic() + patience
+            for pid in processes(self.place):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, wanted)
+            while processes(self.place) and time.monotonic() < deadline:
+                time.sleep(0.1)
+
+
+def processes(place: Path) -> list[int]:
+    """Processes of the demo: those whose command, or the file that their errors go to, is below ``place``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if f"{place}/" in words or str((entry / "fd" / "2").readlink()).startswith(f"{place}/"):
+                    found.append(int(entry.name))
+    return found
+
+
+def show(*words: str) -> None:
+    """Print a command as it could be typed."""
+    console.print(f"$ strongroom {shlex.join(words)}", style="cyan", soft_wrap=True)
+
+
+class Demo:
+    """The eight steps."""
+
+    def __init__(self, service: Service, megabytes: int) -> None:
+        self.service = service
+        self.megabytes = megabytes
+        self.password = secrets.token_urlsafe(18)
+        self.data = DataSet(megabytes)
+        self.writer: Writer | None = None
+        self.expected: Expected | None = None
+        self.proofs: list[tuple[str, float, Proof]] = []
+
+    def play(self) -> None:
+        """All of them. Raises Failed."""
+        began = time.monotonic()
+        try:
+            self.create()
+            self.load()
+            self.back_up("full1", 0)
+            for name in ("inc1", "inc2"):
+                self.back_up(name, self.megabytes * 1024**2 // 20)
+            self.accident()
+            self.restore()
+            self.restore_in_place()
+        finally:
+            if self.writer:
+                self.writer.stop()
+        self.report(time.monotonic() - began)
+
+    def terms(self, instance: str) -> dict[str, Any]:
+        """How to connect to an instance as user1."""
+        view = self.service.ask("instance", "show", instance)
+        return {
+            "host": view["ip"][0],
+            "port": view["port"],
+            "user": "user1",
+            "password": self.password,
+            "charset": "utf8mb4",
+            "connect_timeout": 10,
+        }
+
+    @contextlib.contextmanager
+    def connection(self, instance: str) -> Iterator[pymysql.Connection]:
+        """A connection as user1."""
+        with pymysql.connect(**self.terms(instance), autocommit=True) as connection:
+            yield connection
+
+    def create(self) -> None:
+        step(1, f"Create an instance, fill it with {self.megabytes} MB, and let somebody work on it")
+        self.service.run("instance", "create", "mysql1", "--flavor", "d2", "--database", "db1", "--database", "db2")
+        secret = self.service.place / "user1.password"
+        secret.touch(mode=0o600)
+        secret.write_text(self.password + "\n")
+        self.service.run(
+            "user", "create", "mysql1", "user1", "--database", "db1", "--database", "db2", "--password-file", str(secret)
+        )
+
+    def load(self) -> None:
+        began = time.monotonic()
+        with self.connection("mysql1") as connection, connection.cursor() as cursor:
+            for statement in filter(None, map(str.strip, SCHEMA.split(";"))):
+                cursor.execute(statement)
+        self.add(self.data.fill)
+        terms = self.terms("mysql1")
+        self.writer = Writer(terms)
+        while not self.writer.committed:
+            if not self.writer.alive:
+                raise Failed("the writer has died")
+            time.sleep(0.05)
+        console.print(f"  loaded in {duration(time.monotonic() - began)}; a writer now moves money between accounts")
+
+    def add(self, fill: Any) -> None:
+        """Let the data set load rows."""
+        with pymysql.connect(**self.terms("mysql1")) as connection:
+            loader = Loader(connection)
+            fill(loader)
+            loader.close()
+
+    def back_up(self, name: str, more: int) -> None:
+        assert self.writer
+        if more:
+            step(3, f"More writes, then incremental backup {name}")
+            self.add(lambda loader: self.data.grow(loader, more))
+        else:
+            step(2, "Full backup under load")
+        with self.connection("mysql1") as connection:
+            tables = look(connection)
+        at_least = self.writer.committed
+        self.service.run("backup", "create", name, "--instance", "mysql1", *(["--incremental"] if more else []))
+        if not self.writer.alive:
+            raise Failed("the writer has died")
+        self.expected = Expected(tables, at_least, self.writer.committed)
+
+    def accident(self) -> None:
+        step(4, "The accident")
+        assert self.writer
+        with self.connection("mysql1") as connection, connection.cursor() as cursor:
+            console.print("  mysql1> DROP TABLE db2.items;", style="red")
+            cursor.execute("DROP TABLE db2.items")
+        last = self.writer.stop()
+        console.print(f"  the writer stops after transfer {last}")
+
+    def restore(self) -> None:
+        step(5, "Restore the last incremental, with all that it stands on, to a new instance")
+        seconds = self.service.run("restore", "inc2", "--name", "mysql2", "--flavor", "d2")
+        self.service.run("db", "list", "mysql2")
+        self.service.run("user", "list", "mysql2")
+        step(6, "Prove it")
+        self.prove("mysql2", seconds)
+
+    def restore_in_place(self) -> None:
+        step(7, "Restore the damaged instance in place")
+        seconds = self.service.run("restore", "inc2", "--in-place", "mysql1", "--yes")
+        self.prove("mysql1", seconds)
+
+    def prove(self, instance: str, seconds: float) -> None:
+        assert self.expected
+        with self.connection(instance) as connection:
+            proof = prove(connection, self.expected)
+        for finding in proof.good:
+            console.print(f"  right: {finding}", style="green")
+        for finding in proof.wrong:
+            console.print(f"  WRONG: {finding}", style="bold red")
+        self.proofs.append((instance, seconds, proof))
+        if proof.wrong:
+            raise Failed(f"the data of {instance} is not what it was")
+
+    def report(self, seconds: float) -> None:
+        step(8, "What it took")
+        console.print()
+        table = Table(box=None, pad_edge=False)
+        for title in ("Backup", "Kind", "Data size", "Stored size", "Ratio", "Time", "Rate"):
+            table.add_column(title, justify="left" if title in ("Backup", "Kind") else "right")
+        for backup in reversed(self.service.ask("backup", "list")):
+            rate = f"{size(backup['raw_size'] / backup['seconds'])}/s" if backup["seconds"] else ""
+            ratio = times(backup["raw_size"], backup["stored_size"])
+            took = duration(backup["seconds"])
+            table.add_row(
+                backup["name"], backup["kind"], size(backup["data_size"]), size(backup["stored_size"]), ratio, took, rate
+            )
+        console.print(table)
+        console.print()
+        table = Table(box=None, pad_edge=False)
+        for title in ("Restore of inc2 to", "Time to restore", "Tables compared", "Rows compared", "Result"):
+            table.add_column(title, justify="left" if title in ("Restore of inc2 to", "Result") else "right")
+        for instance, took, proof in self.proofs:
+            table.add_row(instance, duration(took), str(proof.tables), f"{proof.rows:,}", "wrong" if proof.wrong else "all right")
+        console.print(table)
+        console.print(f"\nAll data was right. The whole demo took {duration(seconds)}.", style="bold green")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Backup, accident, restore and proof, on a real server.")
+    parser.add_argument("--size", type=int, default=300, metavar="MB", help="how much data to make (default: 300)")
+    parser.add_argument("--keep", action="store_true", help="leave everything running, and say how to look around")
+    parser.add_argument("--yes", action="store_true", help="do not ask before packages are installed")
+    parser.add_argument("--dir", type=Path, help="an empty directory for everything (default: a new one in TMPDIR or /var/tmp)")
+    given = parser.parse_args()
+    if given.size < 1:
+        parser.error("--size must be at least 1")
+    return given
+
+
+def make_place(wanted: Path | None) -> Path:
+    """The directory of the demo, which the user of the database servers may pass through."""
+    if wanted is None:
+        place = Path(tempfile.mkdtemp(prefix="strongroom-demo-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
+    else:
+        place = wanted.absolute()
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise Failed(f"{place} is not empty")
+    place.chmod(0o711)
+    return place
+
+
+def explain(service: Service) -> None:
+    """How to look around, and how to end it."""
+    view = service.ask("instance", "show", "mysql2")
+    console.print(
+        f"""
+Everything is still running. Look around:
+  export STRONGROOM_URL={service.url} PATH="{PROGRAM.parent}:$PATH"
+  strongroom instance list
+  strongroom backup list
+  mariadb --host {view["ip"][0]} --port {view["port"]} --user user1 --password="$(cat {service.place}/user1.password)" db1
+End it:
+  strongroom instance delete mysql1 --yes; strongroom instance delete mysql2 --yes
+  kill {service.pid}; rm -r {service.place}""",
+        soft_wrap=True,
+    )
+
+
+def interrupt(number: int, _frame: object) -> NoReturn:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    given = arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        place = make_place(given.dir)
+    except Failed as error:
+        console.print(f"The demo cannot begin: {error}", style="bold red")
+        return 1
+    service = Service(place)
+    done = False
+    try:
+        console.print(f"The demo lives in {place}; its service listens on {service.url}.")
+        service.start()
+        Demo(service, given.size).play()
+        done = True
+    except Failed as error:
+        console.print(f"\nThe demo failed: {error}", style="bold red", soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; cleaning up.")
+        return 130
+    finally:
+        if given.keep and done:
+            explain(service)
+        else:
+            service.stop()
+            shutil.rmtree(place, ignore_errors=True)
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
