@@ -41,7 +41,7 @@ def test_full_incrementals_accident_restore_new_and_in_place(serve: Callable[...
         second = service.backup(one["id"], "inc2", parent_id=first["id"], incremental=1)
     assert [b["kind"] for b in (full, first, second)] == ["full", "incremental", "incremental"]
     assert (first["parent_id"], second["parent_id"]) == (full["id"], first["id"])
-    assert second["stored_size"] < full["stored_size"]
+    assert second["raw_size"] < full["raw_size"]
     with service.sql(one["id"]) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE db1.orders")
 

@@ -64,7 +64,7 @@ class Service:
     # --- the process
 
     def start(self, *, wait: bool = True) -> Service:
-        argv = [sys.executable, "-m", "strongroom.cli", "serve", "--config", str(self.config)]
+        argv = [sys.executable, "-m", "strongroom", "serve", "--config", str(self.config)]
         argv += ["--data-dir", str(self.data_dir), "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -170,7 +170,7 @@ class Service:
 
     def cli(self, *args: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "strongroom.cli", *args],
+            [sys.executable, "-m", "strongroom", *args],
             capture_output=True,
             text=True,
             input=stdin,

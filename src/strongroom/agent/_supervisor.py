@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
@@ -15,6 +15,8 @@ log = structlog.get_logger()
 
 PACE = 1.0
 """Seconds between two looks."""
+FIRST_LOOK = 5.0
+"""Seconds that the first look at all servers may take before the agent answers without its outcome."""
 SWEEP = 3600.0
 """Seconds between two sweeps of old job directories."""
 
@@ -27,13 +29,16 @@ class Supervisor:
         self._jobs = jobs
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._seen = threading.Event()
         self._looks: dict[str, Future[None]] = {}
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look. Returns after the first look, so that a server found alive is not called starting."""
         self._stop.clear()
+        self._seen.clear()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
+        self._seen.wait(FIRST_LOOK)
 
     def stop(self) -> None:
         """Look no more. Servers and jobs go on."""
@@ -45,7 +50,7 @@ class Supervisor:
     def _run(self) -> None:
         next_sweep = time.monotonic() + SWEEP
         with ThreadPoolExecutor(8, thread_name_prefix="look") as pool:
-            while not self._stop.wait(PACE):
+            while not self._stop.is_set():
                 for server_id in self._servers.ids():
                     if server_id not in self._looks or self._looks[server_id].done():
                         self._looks[server_id] = pool.submit(self._look, server_id)
@@ -56,6 +61,10 @@ class Supervisor:
                         self._jobs.sweep()
                 except Exception:
                     log.exception("supervisor stumbled over jobs")
+                if not self._seen.is_set():
+                    wait(self._looks.values(), timeout=FIRST_LOOK)
+                    self._seen.set()
+                self._stop.wait(PACE)
 
     def _look(self, server_id: str) -> None:
         try:

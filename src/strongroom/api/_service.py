@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -59,6 +62,14 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it serves."""
     service = settings.service
@@ -79,7 +90,7 @@ async def serve(settings: Settings) -> None:
         await asyncio.to_thread(engine.start)
         monitor.start()
         host, port = bound.getsockname()[:2]
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 create_app(control),
                 lifespan="off",
@@ -89,6 +100,8 @@ async def serve(settings: Settings) -> None:
                 server_header=False,
             )
         )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])

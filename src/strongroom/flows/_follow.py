@@ -20,6 +20,8 @@ ATTEMPTS = 3
 """How often a job is begun before its loss is called a failure."""
 LOOK = 0.5
 """Seconds between two looks at a running job: the pace of progress, and of noticing a cancel."""
+_ONLY_ITS_END = 2**31
+"""More events than a job has: the agent answers when the job ends, or when the wait is over."""
 SILENCE = 600.0
 """Seconds that an agent may not answer before its job is given up."""
 
@@ -80,9 +82,7 @@ async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
             view = await agent.cancel_job(agent_job)
             if view.status != "running":
                 break
-        started = time.monotonic()
-        view = await agent.get_job(agent_job, wait=5, after=view.events)
-        await asyncio.sleep(max(0.0, LOOK - (time.monotonic() - started)))
+        view = await agent.get_job(agent_job, wait=LOOK, after=_ONLY_ITS_END)
     await asyncio.to_thread(_mirror, control, job_id, view)
     return view
 
@@ -110,7 +110,7 @@ async def _cancel_existing(control: Control, job_id: str, agent_job: str) -> Job
         raise Cancelled(f"job {job_id} was cancelled")
     view = await agent.cancel_job(agent_job)
     while view.status == "running":
-        view = await agent.get_job(agent_job, wait=5, after=view.events)
+        view = await agent.get_job(agent_job, wait=5, after=_ONLY_ITS_END)
     if view.status == "lost":
         raise Cancelled(f"job {job_id} was cancelled")
     return view
