@@ -4,7 +4,7 @@ from strongroom.artifact._chain import load_chain
 from strongroom.artifact._intent import Intent
 from strongroom.artifact._keys import check_recipients, load_identities, new_identity
 from strongroom.artifact._load import load_manifest, read_manifest
-from strongroom.artifact._location import Location
+from strongroom.artifact._location import ID_PATTERN, Location
 from strongroom.artifact._manifest import Codec, Index, Manifest, Parent, Positions, Segment
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
@@ -12,6 +12,7 @@ from strongroom.artifact._verify import Report, verify
 from strongroom.artifact._writer import Writer
 
 __all__ = [
+    "ID_PATTERN",
     "Codec",
     "Index",
     "Intent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import zlib
 from collections.abc import Sequence
@@ -24,6 +25,15 @@ _NO_KEY = "No matching keys"
 def most_stored(raw: int) -> int:
     """The most bytes that ``raw`` bytes of the stream can take in the store: nothing compressed, and all headers."""
     return raw + raw // 64 + 64 * 1024
+
+
+def _room(size: int) -> io.BytesIO:
+    """A buffer that is large from the beginning. pyrage.encrypt would hold its result twice, and a growing one leaves holes."""
+    room = io.BytesIO()
+    room.seek(max(0, size - 1))
+    room.write(b"\0")
+    room.seek(0)
+    return room
 
 
 class Compression(Protocol):
@@ -97,7 +107,12 @@ class Sealer:
         return bool(self._recipients)
 
     def seal(self, data: bytes) -> bytes:
-        return pyrage.encrypt(data, self._recipients) if self._recipients else data
+        if not self._recipients:
+            return data
+        sealed = _room(most_stored(len(data)))
+        pyrage.encrypt_io(io.BytesIO(data), sealed, self._recipients)
+        sealed.truncate()
+        return sealed.getvalue()
 
 
 class Opener:
@@ -117,13 +132,15 @@ class Opener:
 
     def open(self, data: bytes) -> bytes:
         """The clear bytes. Raises CannotDecrypt, or ArtifactCorrupt when they were changed."""
+        clear = _room(len(data))
         try:
-            clear: bytes = pyrage.decrypt(data, self._identities)
-            return clear
+            pyrage.decrypt_io(io.BytesIO(data), clear, self._identities)
         except pyrage.DecryptError as error:
             if _NO_KEY in str(error):
                 raise self.refusal() from error
             raise ArtifactCorrupt(f"the age file is damaged: {error}") from error
+        clear.truncate()
+        return clear.getvalue()
 
     def refusal(self) -> CannotDecrypt:
         """Why nothing can be opened."""

@@ -121,8 +121,10 @@ class Manifest(Part):
         return self
 
     def dump(self) -> bytes:
-        """The bytes that are stored."""
-        return self.model_dump_json(indent=1, exclude_none=True).encode()
+        """The bytes that are stored: JSON for people, with a line for each segment."""
+        head = self.model_dump_json(indent=1, exclude_none=True, exclude={"segments"}).removesuffix("\n}")
+        lines = ",\n  ".join(segment.model_dump_json() for segment in self.segments)
+        return f'{head},\n "segments": [\n  {lines}\n ]\n}}\n'.encode()
 
     @classmethod
     def parse(cls, data: bytes, location: Location) -> Manifest:

@@ -69,7 +69,9 @@ class Mbstream:
         if not self._files:
             raise self._malformed("it is empty")
 
-    def __len__(self) -> int:
+    @property
+    def files(self) -> int:
+        """How many files the stream holds."""
         return len(self._files)
 
     def ranges(self) -> Iterator[tuple[str, Ranges]]:

@@ -19,7 +19,7 @@ from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest, Segment
 from strongroom.artifact._mbstream import Ranges
-from strongroom.artifact._plan import plan_threads
+from strongroom.artifact._plan import give_memory_back, plan_threads
 from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ManifestInvalid, NotFound, StorageNotFound
 from strongroom.settings import Artifact
 from strongroom.storage import Store
@@ -64,6 +64,7 @@ class Reader:
     ) -> None:
         self.manifest = manifest
         self.on_progress = on_progress
+        give_memory_back()
         self._store = store
         self._location = manifest.location
         what = f"backup {self._location.prefix}"
@@ -71,7 +72,7 @@ class Reader:
             raise ManifestInvalid(f"the manifest of {what} names segments of impossible sizes", remedy=_REMEDY)
         self._opener = Opener(identities, what) if manifest.recipients is not None else None
         self._compression = compression(manifest.codec.name, manifest.codec.level)
-        self._threads = plan_threads(settings or Artifact(), manifest.segment_size, encrypted=self._opener is not None)
+        self._threads = plan_threads(settings or Artifact(), manifest.segment_size, held=2)
         self._current: SimpleQueue[bytes | BaseException] | None = None
         self._error: BaseException | None = None
 
@@ -182,16 +183,12 @@ class Reader:
         except StorageNotFound as error:
             raise ArtifactMissing(f"segment {number} ({self._store.url(key)}) is missing", remedy=_REMEDY) from error
         try:
-            return self._open(data, segment)
+            _check(data, segment)
+            if self._opener:
+                data = self._opener.open(data)  # lets go of the encrypted bytes before they are unpacked
+            return self._compression.decompress(data, segment.raw)
         except ArtifactCorrupt as error:
             raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=_REMEDY) from error
-
-    def _open(self, data: bytes, segment: Segment) -> bytes:
-        if len(data) != segment.stored:
-            raise ArtifactCorrupt(f"it has {'more' if len(data) > segment.stored else 'fewer'} than {segment.stored} bytes")
-        if hashlib.sha256(data).hexdigest() != segment.sha256:
-            raise ArtifactCorrupt("its SHA-256 is wrong")
-        return self._compression.decompress(self._opener.open(data) if self._opener else data, segment.raw)
 
     # --- single files
 
@@ -217,3 +214,10 @@ class Reader:
                 step = min(length, ends[number] - offset)
                 yield number, start, start + step
                 offset, length = offset + step, length - step
+
+
+def _check(data: bytes, segment: Segment) -> None:
+    if len(data) != segment.stored:
+        raise ArtifactCorrupt(f"it has {'more' if len(data) > segment.stored else 'fewer'} than {segment.stored} bytes")
+    if hashlib.sha256(data).hexdigest() != segment.sha256:
+        raise ArtifactCorrupt("its SHA-256 is wrong")

@@ -51,7 +51,7 @@ def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None
     if walk:
         walk = _attempt(walk, walk.finish, problems)
     _check_index(reader, walk, problems)
-    files = len(walk) if walk else None
+    files = walk.files if walk else None
     return Report(len(manifest.segments), raw, stored, files, tuple(problems[:MOST_PROBLEMS]))
 
 
@@ -77,4 +77,4 @@ def _check_index(reader: Reader, walk: Mbstream | None, problems: list[ArtifactE
 
 
 def _same(walk: Mbstream, index: dict[str, Ranges]) -> bool:
-    return len(walk) == len(index) and all(index.get(path) == ranges for path, ranges in walk.ranges())
+    return walk.files == len(index) and all(index.get(path) == ranges for path, ranges in walk.ranges())

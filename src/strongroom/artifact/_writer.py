@@ -21,7 +21,7 @@ from strongroom.artifact._intent import Intent
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
 from strongroom.artifact._mbstream import Mbstream
-from strongroom.artifact._plan import plan_segment, plan_threads
+from strongroom.artifact._plan import give_memory_back, plan_segment, plan_threads
 from strongroom.artifact._sweep import delete_artifact
 from strongroom.errors import ArtifactCorrupt, ArtifactExists, ConfigurationError, StorageError, StorageExists, StorageNotFound
 from strongroom.settings import Artifact
@@ -54,6 +54,7 @@ class Writer:
 
         Raises ConfigurationError for a bad recipient.
         """
+        give_memory_back()
         self._store = store
         self._location = location
         self._recipients = list(recipients)
@@ -65,8 +66,9 @@ class Writer:
         self._walk = Mbstream() if stream == "mbstream" else None
         self._owner = owner
         self._on_progress = on_progress
-        self._segment_size = plan_segment(settings, encrypted=bool(recipients))
-        self._threads = plan_threads(settings, self._segment_size, encrypted=bool(recipients))
+        held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
+        self._segment_size = plan_segment(settings, held=held)
+        self._threads = plan_threads(settings, self._segment_size, held=held)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
         self._free: SimpleQueue[bytearray | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()

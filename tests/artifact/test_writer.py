@@ -1,0 +1,336 @@
+"""A writer under trouble: full, read-only and failing stores, cancelled, killed; nothing is left, nothing is overwritten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.artifact import Location, Writer, load_manifest, new_identity, open_artifact
+from strongroom.errors import (
+    ArtifactCorrupt,
+    ArtifactExists,
+    Cancelled,
+    ConfigurationError,
+    StorageDenied,
+    StorageError,
+    StorageFull,
+)
+from strongroom.settings import Artifact, Storage
+from strongroom.storage import Capabilities, Stat, Store, open_store
+from support.artifacts import FIELDS, SMALL, feed, mb_file, noise, take, write_artifact
+
+DATA = noise(1_000_000)
+
+
+def files(top: Path) -> list[str]:
+    return sorted(str(path.relative_to(top)) for path in top.rglob("*") if not path.is_dir())
+
+
+class Wrapped:
+    """A real store with a fault in one call."""
+
+    capabilities = Capabilities(server_checksum=True, conditional_create=True)
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.puts: list[str] = []
+
+    def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+        self.puts.append(key)
+        return self.store.put(key, data, create=create)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        return self.store.get(key, start=start, length=length)
+
+    def head(self, key: str) -> Stat:
+        return self.store.head(key)
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        return self.store.list(prefix)
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        return self.store.folders(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.store.delete(keys)
+
+    def url(self, key: str) -> str:
+        return self.store.url(key)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def test_intent_first_manifest_last(store: Store, top: Path, here: Location) -> None:
+    wrapped = Wrapped(store)
+    write_artifact(wrapped, here, mb_file("f", DATA), stream="mbstream", owner="service")
+    assert wrapped.puts[0] == here.intent
+    assert wrapped.puts[-2:] == [here.index, here.manifest]
+    assert "box/one/intent.json" not in files(top)
+
+
+@pytest.mark.parametrize("what", ["segment", "manifest", "index"])
+def test_failing_put_stops_at_once_and_leaves_nothing(store: Store, top: Path, here: Location, what: str) -> None:
+    class Failing(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            if key == {"segment": here.segment(3), "manifest": here.manifest, "index": here.index}[what]:
+                raise StorageError("the disk is on fire")
+            return super().put(key, data, create=create)
+
+    wrapped = Failing(store)
+    stream = mb_file("f", noise(20_000_000))
+    with pytest.raises(StorageError, match="on fire"):
+        write_artifact(wrapped, here, stream, stream="mbstream")
+    assert files(top) == []
+    if what == "segment":
+        assert len(wrapped.puts) < 20  # of 300
+
+
+def test_segment_that_the_store_lost_is_noticed(store: Store, top: Path, here: Location) -> None:
+    class Forgetful(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            return super().put(key, data[:-1] if key == here.segment(2) else data, create=create)
+
+    with pytest.raises(StorageError, match="not what was written"):
+        write_artifact(Forgetful(store), here, DATA)
+    assert files(top) == []
+
+
+def test_wrong_checksum_of_the_store_is_noticed(store: Store, here: Location) -> None:
+    class Rotten(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            stat = super().put(key, data, create=create)
+            return Stat(stat.key, stat.size, stat.modified, md5="0" * 32)
+
+        def head(self, key: str) -> Stat:
+            stat = super().head(key)
+            return Stat(stat.key, stat.size, stat.modified, md5=("1" if key == here.segment(1) else "0") * 32)
+
+    with pytest.raises(StorageError, match="00000001 is not what was written"):
+        write_artifact(Rotten(store), here, DATA)
+
+
+@pytest.mark.root
+def test_store_full(place: Path, here: Location) -> None:
+    top = place / "small"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", top], check=True)
+    try:
+        store = open_store(Storage(), top)
+        with pytest.raises(StorageFull, match="no space left") as caught:
+            write_artifact(store, here, os.urandom(3_000_000))
+        assert str(top) in caught.value.remedy
+        assert files(top) == []
+        write_artifact(store, here, noise(300_000))
+        assert take(open_artifact(store, here).copy_to) == noise(300_000)
+    finally:
+        subprocess.run(["umount", top], check=True)
+
+
+@pytest.mark.root
+def test_store_read_only(place: Path, here: Location) -> None:
+    top = place / "small"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", top], check=True)
+    try:
+        store = open_store(Storage(), top)
+        write_artifact(store, Location(container="box", id="before"), DATA)
+        subprocess.run(["mount", "-o", "remount,ro", top], check=True)
+        with pytest.raises(StorageDenied, match="Read-only") as caught:
+            write_artifact(store, here, DATA)
+        assert "read-write" in caught.value.remedy
+        assert take(open_artifact(store, Location(container="box", id="before")).copy_to) == DATA
+    finally:
+        subprocess.run(["umount", top], check=True)
+
+
+def test_finished_backup_is_never_touched(store: Store, top: Path, here: Location) -> None:
+    first = write_artifact(store, here, DATA)
+    before = files(top)
+    writer = Writer(store, here, SMALL, stream="tar")
+    with pytest.raises(ArtifactExists):
+        writer.open()
+    writer.abort()
+    with pytest.raises(ArtifactExists):
+        write_artifact(store, here, noise(5000, 7))
+    assert files(top) == before
+    assert load_manifest(store, here) == first
+
+
+def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -> None:
+    writer = Writer(store, here, SMALL, stream="tar")
+    writer.open()
+    feed(DATA, writer.copy_from)
+    store.put(here.manifest, b"somebody else's")
+    with pytest.raises(StorageError, match="exists already"):
+        writer.finish(**FIELDS, chain="one")
+    writer.abort()
+    assert store.get(here.manifest) == b"somebody else's"
+
+
+def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:
+    script = f"""
+        import os, sys
+        from pathlib import Path
+        from strongroom.artifact import Location, Writer
+        from strongroom.settings import Storage
+        from strongroom.storage import open_store
+        from support.artifacts import SMALL
+        writer = Writer(open_store(Storage(), Path({str(top)!r})), Location(container="box", id="one"), SMALL, stream="tar")
+        writer.open()
+        writer.copy_from(0)
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert worker.stdin
+    worker.stdin.write(noise(5_000_000))
+    worker.stdin.flush()
+    deadline = time.monotonic() + 30
+    while len(files(top)) < 40 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker.kill()
+    worker.wait()
+    worker.stdin.close()
+    left = files(top)
+    assert "box/one/intent.json" in left
+    assert len(left) > 40
+    (top / "box" / "one" / ".00000077.abc").write_bytes(b"half a segment")
+    write_artifact(store, here, DATA)
+    assert len(files(top)) == 16 + 1
+    assert take(open_artifact(store, here).copy_to) == DATA
+
+
+def test_stop_interrupts_a_read_that_waits(store: Store, top: Path, here: Location) -> None:
+    ours, theirs = os.pipe()
+    with pytest.raises(Cancelled, match="enough"), Writer(store, here, SMALL, stream="tar") as writer:
+        threading.Timer(0.3, writer.stop, [Cancelled("enough")]).start()
+        os.write(theirs, b"a beginning")
+        writer.copy_from(ours)
+    os.close(ours)
+    os.close(theirs)
+    assert files(top) == []
+
+
+@pytest.mark.parametrize("waits_in", ["read", "put", "finish"])
+def test_stop_from_a_signal_handler(store: Store, top: Path, here: Location, waits_in: str) -> None:
+    class Slow(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            if waits_in != "read" and key == here.segment(0):
+                time.sleep(1.5)
+            return super().put(key, data, create=create)
+
+    writer = Writer(Slow(store), here, SMALL, stream="tar")
+    ours, theirs = os.pipe()
+    sent = b"short" if waits_in == "finish" else DATA if waits_in == "put" else b""
+    sender = threading.Thread(target=lambda: os.write(theirs, sent) if sent else None)
+    before = signal.signal(signal.SIGALRM, lambda *_: writer.stop(Cancelled("enough")))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
+        began = time.monotonic()
+        with pytest.raises(Cancelled, match="enough"), writer:
+            sender.start()
+            if waits_in == "finish":
+                sender.join()
+                os.close(theirs)
+            writer.copy_from(ours)
+            writer.finish(**FIELDS, chain="one")
+        assert time.monotonic() - began < 10
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.close(ours)
+        sender.join()
+        if waits_in != "finish":
+            os.close(theirs)
+    assert files(top) == []
+
+
+def test_malformed_stream_is_no_backup(store: Store, top: Path, here: Location) -> None:
+    chunks = mb_file("f", DATA)
+    for stream in (chunks[:-1], [*chunks, b"rubbish"], []):
+        with pytest.raises(ArtifactCorrupt, match="not a whole mbstream"):
+            write_artifact(store, here, stream, stream="mbstream")
+        assert files(top) == []
+    with pytest.raises(ArtifactCorrupt, match="empty"):
+        write_artifact(store, here, b"")
+
+
+def test_bad_recipient_is_told_before_anything_is_written(store: Store, top: Path, here: Location) -> None:
+    secret, _ = new_identity()
+    for key in ("age1rubbish", secret):
+        with pytest.raises(ConfigurationError, match="not an age public key") as caught:
+            Writer(store, here, SMALL, [key], stream="tar")
+        assert secret not in str(caught.value)
+    assert files(top) == []
+
+
+def test_small_memory_makes_small_segments(store: Store, here: Location) -> None:
+    settings = Artifact(segment_size=32 * 1024**2, memory=1024**2, threads=8)
+    manifest = write_artifact(store, here, DATA, settings, [new_identity()[1]])
+    assert manifest.segment_size == 256 * 1024
+    assert len(manifest.segments) == 4
+
+
+RSS = """
+    import os, sys
+    from pathlib import Path
+    from strongroom.artifact import Location, Writer, new_identity, open_artifact
+    from strongroom.settings import Artifact, Storage
+    from strongroom.storage import open_store
+    from support.artifacts import FIELDS
+    store, here = open_store(Storage(), Path(sys.argv[1])), Location(container="box", id="one")
+    def peak():  # not ru_maxrss, which begins with what the parent had at the fork
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
+    if sys.argv[2] == "write":
+        with Writer(store, here, Artifact(threads=4), sys.argv[3:], stream="tar") as writer:
+            writer.copy_from(0)
+            print(writer.finish(**FIELDS, chain="one").raw_size, peak())
+    else:
+        reader = open_artifact(store, here, sys.argv[3:], settings=Artifact(threads=4))
+        out = os.open("/dev/null", os.O_WRONLY)
+        reader.copy_to(out)
+        print(reader.manifest.raw_size, peak())
+"""
+
+
+@pytest.mark.parametrize(("encrypted", "compressible"), [(False, True), (True, False)])
+def test_memory_is_bounded_whatever_the_size(place: Path, encrypted: bool, compressible: bool) -> None:
+    """More than 1 GB through the writer; when nothing can be compressed less, for it all goes to the disk."""
+    identity, recipient = new_identity()
+    block = noise(1 << 20) + (bytes(7 << 20) if compressible else os.urandom(7 << 20))
+    blocks = 136 if compressible else 48
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command: list[Any] = [sys.executable, "-c", textwrap.dedent(RSS), place / "store"]
+    began = time.monotonic()
+    keys = ([recipient], [identity]) if encrypted else ([], [])
+    writer = subprocess.Popen(
+        [*command, "write", *keys[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False, env=environment
+    )
+    assert writer.stdin and writer.stdout
+    for _ in range(blocks):
+        writer.stdin.write(block)
+    writer.stdin.close()
+    wrote = writer.stdout.read().split()
+    writer.stdout.close()
+    assert writer.wait() == 0
+    middle = time.monotonic()
+    read = subprocess.run([*command, "read", *keys[1]], stdout=subprocess.PIPE, env=environment, check=True).stdout.split()
+    ended = time.monotonic()
+    assert int(wrote[0]) == int(read[0]) == len(block) * blocks
+    megabytes = len(block) * blocks / 1e6
+    for what, seconds, peak in (("write", middle - began, wrote[1]), ("read", ended - middle, read[1])):
+        print(f"{what} {megabytes / seconds:.0f} MB/s, {int(peak)} MB")
+    assert int(wrote[1]) < 300
+    assert int(read[1]) < 300
