@@ -22,7 +22,6 @@ from strongroom.api._gate import Gate
 from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
 
-MAX_BODY = 1024**2
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
 `/jobs`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a conflict (409).
@@ -41,7 +40,6 @@ def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, m
         docs_url=None,  # FastAPI's pages load scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY,
     )
     app.state.control = control
     app.state.method = method

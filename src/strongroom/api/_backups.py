@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
-from strongroom.api._fields import Body, Container, Flag, Link, Name, Ref, View, gigabytes, iso, naive
+from strongroom.api._fields import Body, Container, Flag, Link, Name, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.queries import Page, broken_chains, installed, newest_first, newest_jobs
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
@@ -197,7 +197,7 @@ def index(
 
 
 @router.get("/instances/{instance}/backups", response_model_exclude_unset=True)
-def of_instance(instance: str, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyBackups:
+def of_instance(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyBackups:
     """Backups of one instance, newest first."""
     with control.catalog.read() as session:
         owner = find_instance(session, caller.project, instance)
@@ -209,7 +209,7 @@ def of_instance(instance: str, request: Request, caller: CallerDep, control: Con
 
 
 @router.get("/backups/{backup}")
-def show(backup: str, caller: CallerDep, control: ControlDep) -> OneBackup:
+def show(backup: Segment, caller: CallerDep, control: ControlDep) -> OneBackup:
     """One backup, by id or unique name."""
     with control.catalog.read() as session:
         (seen,) = _views(session, [find_backup(session, caller.project, backup)])
@@ -218,7 +218,7 @@ def show(backup: str, caller: CallerDep, control: ControlDep) -> OneBackup:
 
 @router.delete("/backups/{backup}", status_code=202)
 def delete(
-    backup: str,
+    backup: Segment,
     caller: CallerDep,
     control: ControlDep,
     cascade: Annotated[bool, Query(description="Extension: also delete the backups that stand on it.")] = False,
@@ -229,7 +229,7 @@ def delete(
 
 
 @router.post("/backups/{backup}/action", status_code=202)
-def act(backup: str, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
+def act(backup: Segment, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
     """Verify a backup."""
     if body.verify is None or body.model_extra:
         raise InvalidRequest("the body must name one action", remedy="The action is verify.")

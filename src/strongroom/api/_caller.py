@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
-from strongroom.api._fields import Link
+from strongroom.api._fields import Link, Segment
 from strongroom.catalog import Job
 from strongroom.catalog.queries import Page
 from strongroom.errors import InvalidRequest
@@ -46,9 +46,9 @@ class Caller:
         ]
 
 
-def _caller(request: Request, project: Annotated[str, Path(max_length=255, description="Id of the project.")]) -> Caller:
-    if any(ord(c) < 32 or ord(c) == 127 for c in project):
-        raise InvalidRequest("the name of the project has control characters in it")
+def _caller(request: Request, project: Segment) -> Caller:
+    if len(project) > 255 or any(ord(c) < 32 or ord(c) == 127 for c in project):
+        raise InvalidRequest("the id of the project has more than 255 characters, or control characters in it")
     principal: Principal = request.app.state.method.authenticate(request, project)
     return Caller(principal, str(request.base_url).rstrip("/"))
 
@@ -67,7 +67,8 @@ PageDep = Annotated[Page, Depends(_page)]
 
 def next_links(request: Request, page: Page, marker: str) -> list[Link]:
     """The link to the next page, with the filters of this one."""
-    return [Link(href=str(request.url.include_query_params(limit=page.limit, marker=marker)), rel="next")]
+    query = urlencode({**request.query_params, "limit": page.limit, "marker": marker})
+    return [Link(href=f"{str(request.base_url).rstrip('/')}{request.scope['raw_path'].decode('latin-1')}?{query}", rel="next")]
 
 
 def accepted(job: Job | None = None) -> Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
@@ -9,9 +12,9 @@ from pydantic import Field
 from strongroom.agent.client import AgentClient
 from strongroom.api._accounts import DatabaseBody, database_specs
 from strongroom.api._caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
-from strongroom.api._fields import Body, Link, View
+from strongroom.api._fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
-from strongroom.errors import Busy
+from strongroom.errors import Busy, ServerFailed
 from strongroom.flows import Control, find_instance
 
 router = APIRouter(tags=["databases and users"])
@@ -38,8 +41,9 @@ class ManyDatabases(View):
     links: list[Link] = Field(default_factory=list)
 
 
-async def server_of(control: Control, project: str, instance: str) -> tuple[AgentClient, str]:
-    """The agent and the server's id there. Raises NotFound; Busy when the server cannot be asked now."""
+@asynccontextmanager
+async def server_of(control: Control, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, str]]:
+    """The agent and the server's id there. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
 
     def find() -> Instance:
         with control.catalog.read() as session:
@@ -53,14 +57,18 @@ async def server_of(control: Control, project: str, instance: str) -> tuple[Agen
             f"instance {row.name} ({row.id}) is not ready: its server is {row.state}",
             remedy=f"Start it with `strongroom instance start {row.name}`.",
         )
-    return control.agent(row.host), row.id
+    async with control.agent(row.host) as agent:
+        try:
+            yield agent, row.id
+        except ServerFailed as error:
+            raise Busy(f"instance {row.name} ({row.id}) does not answer: {error.message}", remedy=error.remedy) from None
 
 
 @router.get("/instances/{instance}/databases", response_model_exclude_unset=True)
-async def index(instance: str, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyDatabases:
+async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyDatabases:
     """Databases of the instance by name, without the system's own."""
-    agent, server = await server_of(control, caller.project, instance)
-    found = {d.name: d for d in await agent.databases(server)}
+    async with server_of(control, caller.project, instance) as (agent, server):
+        found = {d.name: d for d in await agent.databases(server)}
     names, links = page_of_names(request, page, found)
     reply = ManyDatabases(databases=[DatabaseView(**found[name].model_dump()) for name in names])
     if links:
@@ -69,18 +77,18 @@ async def index(instance: str, request: Request, caller: CallerDep, control: Con
 
 
 @router.post("/instances/{instance}/databases", status_code=202)
-async def create(instance: str, body: CreateDatabases, caller: CallerDep, control: ControlDep) -> Response:
+async def create(instance: Segment, body: CreateDatabases, caller: CallerDep, control: ControlDep) -> Response:
     """Create databases."""
     specs = database_specs(body.databases)
-    agent, server = await server_of(control, caller.project, instance)
-    if specs:
-        await agent.create_databases(server, specs)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        if specs:
+            await agent.create_databases(server, specs)
     return accepted()
 
 
-@router.delete("/instances/{instance}/databases/{name:path}", status_code=202)
-async def delete(instance: str, name: str, caller: CallerDep, control: ControlDep) -> Response:
+@router.delete("/instances/{instance}/databases/{name}", status_code=202)
+async def delete(instance: Segment, name: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Drop a database."""
-    agent, server = await server_of(control, caller.project, instance)
-    await agent.drop_database(server, name)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        await agent.drop_database(server, name)
     return accepted()

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from strongroom.api._caller import Caller, CallerDep, ControlDep
-from strongroom.api._fields import Link, View
+from strongroom.api._fields import Link, Segment, View
 from strongroom.catalog.queries import installed
 from strongroom.errors import NotFound
 from strongroom.flows import Control, version_id
@@ -66,7 +66,7 @@ def index(caller: CallerDep, control: ControlDep) -> ManyDatastores:
 
 
 @router.get("/datastores/versions/{version}")
-def show_any_version(version: str, caller: CallerDep, control: ControlDep) -> OneVersion:
+def show_any_version(version: Segment, caller: CallerDep, control: ControlDep) -> OneVersion:
     """One version by its id."""
     for datastore in _all(caller, control):
         for found in datastore.versions:
@@ -76,19 +76,19 @@ def show_any_version(version: str, caller: CallerDep, control: ControlDep) -> On
 
 
 @router.get("/datastores/{datastore}")
-def show(datastore: str, caller: CallerDep, control: ControlDep) -> OneDatastore:
+def show(datastore: Segment, caller: CallerDep, control: ControlDep) -> OneDatastore:
     """One datastore, by id or name."""
     return OneDatastore(datastore=_one(datastore, caller, control))
 
 
 @router.get("/datastores/{datastore}/versions")
-def versions(datastore: str, caller: CallerDep, control: ControlDep) -> ManyVersions:
+def versions(datastore: Segment, caller: CallerDep, control: ControlDep) -> ManyVersions:
     """Versions of a datastore, the oldest first."""
     return ManyVersions(versions=_one(datastore, caller, control).versions)
 
 
 @router.get("/datastores/{datastore}/versions/{version}")
-def show_version(datastore: str, version: str, caller: CallerDep, control: ControlDep) -> OneVersion:
+def show_version(datastore: Segment, version: Segment, caller: CallerDep, control: ControlDep) -> OneVersion:
     """One version, by id, series or full version."""
     found = _one(datastore, caller, control)
     for candidate in found.versions:

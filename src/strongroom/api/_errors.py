@@ -102,8 +102,6 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
             response = fault(405, f"{request.method} cannot be used on {request.url.path[:255]}.", error="MethodNotAllowed")
             response.headers.update(error.headers or {})
             return response
-        case 413:
-            return fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")
         case _:
             return fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from strongroom.settings import CONTAINER_PATTERN
 
 GB = 1024**3
+SLASH = "\udc2f"
+"""A slash within a segment of a path (sent as %2F), while the path is being matched: no decoded text can hold this."""
 
 
 class Body(BaseModel):
@@ -67,6 +70,8 @@ def _reference(value: Any) -> Any:
     return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
 
 
+Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH, "/"))]
+"""A parameter in the path: names may hold slashes."""
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(plain)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain), AfterValidator(_named)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from strongroom.api._caller import Caller, CallerDep, ControlDep
-from strongroom.api._fields import Link, View
+from strongroom.api._fields import Link, Segment, View
 from strongroom.errors import NotFound
 from strongroom.settings import Flavor
 
@@ -47,7 +47,7 @@ def index(caller: CallerDep, control: ControlDep) -> ManyFlavors:
 
 
 @router.get("/flavors/{flavor}")
-def show(flavor: str, caller: CallerDep, control: ControlDep) -> OneFlavor:
+def show(flavor: Segment, caller: CallerDep, control: ControlDep) -> OneFlavor:
     """One flavor."""
     found = control.settings.flavors.get(flavor)
     if found is None:

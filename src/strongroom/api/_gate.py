@@ -1,16 +1,20 @@
-"""What every request passes before it is routed: an id, the look at who may come in at all, and the type of its body."""
+"""What every request passes before it is routed: an id, the look at who may come in at all, and its body."""
 
 from __future__ import annotations
 
 import uuid
+from urllib.parse import unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strongroom.api import _errors
+from strongroom.api._fields import SLASH
 from strongroom.errors import StrongroomError
 from strongroom.identity import Method
+
+MAX_BODY = 1024**2
 
 
 class Gate:
@@ -49,12 +53,47 @@ class Gate:
             )
             await response(scope, receive, tell)
             return
+        body = await _read(receive) if _has_body(connection) else b""
+        if body is None:
+            await _errors.fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")(scope, receive, tell)
+            return
         try:
-            await self._app(scope, receive, tell)
+            await self._app({**scope, "path": _path(scope)}, _replay(body, receive), tell)
         except Exception as error:
             if answering:
                 raise
             await _errors.unexpected(error, scope["path"])(scope, receive, tell)
+
+
+def _path(scope: Scope) -> str:
+    """The path, decoded segment by segment: an encoded slash belongs to a name and separates nothing."""
+    return "/".join(unquote(segment).replace("/", SLASH) for segment in scope["raw_path"].decode("latin-1").split("/"))
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None when it is larger than it may be."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body at once, then what comes after it: the end of the connection."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 def _has_body(connection: HTTPConnection) -> bool:

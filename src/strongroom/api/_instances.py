@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringCon
 from strongroom.agent.models import ServerDefinition
 from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, user_specs
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
-from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Text
+from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text
 from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
@@ -205,7 +205,7 @@ def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDe
 
 
 @router.get("/instances/{instance}", response_model_exclude_unset=True)
-def show(instance: str, caller: CallerDep, control: ControlDep) -> OneInstance:
+def show(instance: Segment, caller: CallerDep, control: ControlDep) -> OneInstance:
     """One instance, by id or unique name."""
     with control.catalog.read() as session:
         row = find_instance(session, caller.project, instance)
@@ -215,7 +215,7 @@ def show(instance: str, caller: CallerDep, control: ControlDep) -> OneInstance:
 
 @router.put("/instances/{instance}", status_code=202)
 @router.patch("/instances/{instance}", status_code=202)
-def update(instance: str, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
+def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
     """Rename the instance; this is possible at any time."""
     changes = body.instance
     _refuse_unsupported(changes.model_dump(include={"configuration", "replica_of", "datastore_version"}), changes.access)
@@ -228,13 +228,13 @@ def update(instance: str, body: UpdateInstance, caller: CallerDep, control: Cont
 
 
 @router.delete("/instances/{instance}", status_code=202)
-def delete(instance: str, caller: CallerDep, control: ControlDep) -> Response:
+def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Delete the instance and its data, cancelling what runs on it. Its backups stay."""
     return accepted(request_delete_instance(control, caller.project, instance))
 
 
 @router.post("/instances/{instance}/action", status_code=202)
-def act(instance: str, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
+def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
     """Start, stop, restart, restore in place, or drop the data that restores have put aside."""
     asked = body.model_fields_set
     known = ", ".join(InstanceAction.model_fields)

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from strongroom.api._caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
-from strongroom.api._fields import Link, View, iso
+from strongroom.api._fields import Link, Segment, View, iso
 from strongroom.catalog import Job
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import NotFound
@@ -93,7 +93,7 @@ def index(
 
 @router.get("/jobs/{job}")
 async def show(
-    job: str,
+    job: Segment,
     caller: CallerDep,
     control: ControlDep,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for more than `after` events, or the end.")] = 0,
@@ -104,7 +104,7 @@ async def show(
 
 
 @router.delete("/jobs/{job}", status_code=202)
-def cancel(job: str, caller: CallerDep, control: ControlDep) -> Response:
+def cancel(job: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Cancel a job."""
     return accepted(request_cancel(control, caller.project, job))
 

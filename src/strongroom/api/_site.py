@@ -154,7 +154,8 @@ def limits(caller: CallerDep) -> Limits:
 
 async def _checks(control: Control, host: str) -> list[CheckView]:
     try:
-        found = await control.agent(host).checks()
+        async with control.agent(host) as agent:
+            found = await agent.checks()
     except StrongroomError as error:
         return [CheckView(host=host, name="agent", level="error", message=error.message, remedy=error.remedy)]
     return [CheckView(host=host, name=c.name, level=c.level, message=c.message, remedy=c.remedy) for c in found]

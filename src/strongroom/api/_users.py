@@ -10,7 +10,7 @@ from pydantic import Field
 from strongroom.api._accounts import DatabaseRef, UserBody, user_specs
 from strongroom.api._caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
 from strongroom.api._databases import server_of
-from strongroom.api._fields import Body, Link, View
+from strongroom.api._fields import Body, Link, Segment, View
 from strongroom.datastores import UserSpec
 from strongroom.errors import Conflict, NotFound
 
@@ -62,40 +62,37 @@ class UserDatabases(View):
     databases: list[DatabaseNameView]
 
 
-# The routes about a user's databases come first: a user's name may hold slashes, and the longest match is tried first.
-
-
-@router.get("/instances/{instance}/users/{user:path}/databases")
-async def grants(instance: str, user: str, caller: CallerDep, control: ControlDep) -> UserDatabases:
+@router.get("/instances/{instance}/users/{user}/databases")
+async def grants(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> UserDatabases:
     """Databases that the user may use."""
-    agent, server = await server_of(control, caller.project, instance)
-    return UserDatabases(databases=_view(_one(await agent.users(server), user)).databases)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        return UserDatabases(databases=_view(_one(await agent.users(server), user)).databases)
 
 
-@router.put("/instances/{instance}/users/{user:path}/databases", status_code=202)
-async def grant(instance: str, user: str, body: Grant, caller: CallerDep, control: ControlDep) -> Response:
+@router.put("/instances/{instance}/users/{user}/databases", status_code=202)
+async def grant(instance: Segment, user: Segment, body: Grant, caller: CallerDep, control: ControlDep) -> Response:
     """Give the user full rights on databases."""
-    agent, server = await server_of(control, caller.project, instance)
-    spec = _one(await agent.users(server), user)
-    if body.databases:
-        await agent.grant(server, spec.name, spec.host, [d.name for d in body.databases])
+    async with server_of(control, caller.project, instance) as (agent, server):
+        spec = _one(await agent.users(server), user)
+        if body.databases:
+            await agent.grant(server, spec.name, spec.host, [d.name for d in body.databases])
     return accepted()
 
 
-@router.delete("/instances/{instance}/users/{user:path}/databases/{database:path}", status_code=202)
-async def revoke(instance: str, user: str, database: str, caller: CallerDep, control: ControlDep) -> Response:
+@router.delete("/instances/{instance}/users/{user}/databases/{database}", status_code=202)
+async def revoke(instance: Segment, user: Segment, database: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Take the rights on a database away."""
-    agent, server = await server_of(control, caller.project, instance)
-    spec = _one(await agent.users(server), user)
-    await agent.revoke(server, spec.name, spec.host, database)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        spec = _one(await agent.users(server), user)
+        await agent.revoke(server, spec.name, spec.host, database)
     return accepted()
 
 
 @router.get("/instances/{instance}/users", response_model_exclude_unset=True)
-async def index(instance: str, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyUsers:
+async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyUsers:
     """Users of the instance by name, without the system's own."""
-    agent, server = await server_of(control, caller.project, instance)
-    found = {f"{u.name}@{u.host}": u for u in await agent.users(server)}
+    async with server_of(control, caller.project, instance) as (agent, server):
+        found = {f"{u.name}@{u.host}": u for u in await agent.users(server)}
     names, links = page_of_names(request, page, found)
     reply = ManyUsers(users=[_view(found[name]) for name in names])
     if links:
@@ -104,28 +101,28 @@ async def index(instance: str, request: Request, caller: CallerDep, control: Con
 
 
 @router.post("/instances/{instance}/users", status_code=202)
-async def create(instance: str, body: CreateUsers, caller: CallerDep, control: ControlDep) -> Response:
+async def create(instance: Segment, body: CreateUsers, caller: CallerDep, control: ControlDep) -> Response:
     """Create users, with full rights on the databases that are named."""
     specs = user_specs(body.users)
-    agent, server = await server_of(control, caller.project, instance)
-    if specs:
-        await agent.create_users(server, specs)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        if specs:
+            await agent.create_users(server, specs)
     return accepted()
 
 
-@router.get("/instances/{instance}/users/{user:path}")
-async def show(instance: str, user: str, caller: CallerDep, control: ControlDep) -> OneUser:
+@router.get("/instances/{instance}/users/{user}")
+async def show(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> OneUser:
     """One user."""
-    agent, server = await server_of(control, caller.project, instance)
-    return OneUser(user=_view(_one(await agent.users(server), user)))
+    async with server_of(control, caller.project, instance) as (agent, server):
+        return OneUser(user=_view(_one(await agent.users(server), user)))
 
 
-@router.delete("/instances/{instance}/users/{user:path}", status_code=202)
-async def delete(instance: str, user: str, caller: CallerDep, control: ControlDep) -> Response:
+@router.delete("/instances/{instance}/users/{user}", status_code=202)
+async def delete(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Drop a user."""
-    agent, server = await server_of(control, caller.project, instance)
-    spec = _one(await agent.users(server), user)
-    await agent.drop_user(server, spec.name, spec.host)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        spec = _one(await agent.users(server), user)
+        await agent.drop_user(server, spec.name, spec.host)
     return accepted()
 
 

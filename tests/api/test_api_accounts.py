@@ -1,0 +1,139 @@
+"""Databases and users of an instance on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from strongroom.catalog import Instance
+from strongroom.datastores import UserSpec
+from strongroom.errors import ServerFailed, Unavailable
+from support.site import Site, told
+
+DB, USERS = "/instances/mysql1/databases", "/instances/mysql1/users"
+
+
+@pytest.fixture
+def there(site: Site) -> Site:
+    site.instance()
+    for name in ("db1", "db2"):
+        site.ask("POST", DB, {"databases": [{"name": name, "character_set": "utf8mb4", "collate": None}]})
+    return site
+
+
+def test_databases(there: Site) -> None:
+    assert [d["name"] for d in there.get(DB)["databases"]] == ["db1", "db2"]
+    reply = there.ask("POST", DB, {"databases": [{"name": "a/b.c"}, {"name": "数据"}]})
+    assert (reply.status_code, reply.content) == (202, b"")
+    assert there.ask("DELETE", f"{DB}/{quote('a/b.c', safe='')}").status_code == 202
+    assert [d["name"] for d in there.get(DB)["databases"]] == ["db1", "db2", "数据"]
+    assert there.ask("POST", DB, {"databases": []}).status_code == 202
+    told(there.ask("DELETE", f"{DB}/nope"), 404, "itemNotFound")
+    told(there.ask("POST", DB, {"databases": [{"name": "db1"}]}), 409, "conflict")
+
+
+def test_database_pages(there: Site) -> None:
+    first = there.get(DB, limit=1)
+    assert [d["name"] for d in first["databases"]] == ["db1"]
+    second = there.send("GET", first["links"][0]["href"]).json()
+    assert [d["name"] for d in second["databases"]] == ["db2"]
+    assert "links" not in second
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"databases": None},
+        {"databases": [{}]},
+        {"databases": [{"name": ""}]},
+        {"databases": [{"name": "a" * 65}]},
+        {"databases": [{"name": "a"}, {"name": "a"}]},
+        {"databases": [{"name": "a\x00"}]},
+        {"databases": "db1"},
+    ],
+)
+def test_bad_databases_are_refused(there: Site, body: Any) -> None:
+    told(there.ask("POST", DB, body), 400, "badRequest")
+
+
+def test_users(there: Site) -> None:
+    user = {"name": "user1", "password": "hush", "databases": [{"name": "db1"}, {"name": "db2"}]}
+    assert there.ask("POST", USERS, {"users": [user, {"name": "o", "password": "hush", "host": "10.0.0.1"}]}).status_code == 202
+    listed = there.get(USERS)["users"]
+    assert listed == [
+        {"name": "o", "host": "10.0.0.1", "databases": []},
+        {"name": "user1", "host": "%", "databases": [{"name": "db1"}, {"name": "db2"}]},
+    ]
+    for ref in ("user1", "user1%40%25", "user1@%25"):
+        assert there.get(f"{USERS}/{ref}")["user"] == listed[1]
+    assert there.get(f"{USERS}/o%4010.0.0.1")["user"] == listed[0]
+    told(there.ask("GET", f"{USERS}/nobody"), 404, "itemNotFound")
+    assert there.ask("DELETE", f"{USERS}/o%4010%2e0%2e0%2e1").status_code == 202
+    assert there.ask("DELETE", f"{USERS}/user1").status_code == 202
+    told(there.ask("DELETE", f"{USERS}/user1"), 404, "itemNotFound")
+
+
+def test_grants(there: Site) -> None:
+    there.ask("POST", USERS, {"users": [{"name": "a/b@c", "password": "hush"}]})
+    path = f"{USERS}/{quote('a/b@c@%', safe='')}/databases"
+    assert there.get(path) == {"databases": []}
+    assert there.ask("PUT", path, {"databases": [{"name": "db1"}, {"name": "x/y"}]}).status_code == 202
+    assert there.get(path) == {"databases": [{"name": "db1"}, {"name": "x/y"}]}
+    assert there.ask("DELETE", f"{path}/x%2Fy").status_code == 202
+    assert there.ask("DELETE", f"{path}/db1").status_code == 202
+    told(there.ask("DELETE", f"{path}/db1"), 404, "itemNotFound")
+    told(there.ask("PUT", path, {}), 400, "badRequest")
+    told(there.ask("PUT", f"{USERS}/nobody/databases", {"databases": []}), 404, "itemNotFound")
+
+
+def test_a_name_that_several_users_have_needs_the_host(there: Site) -> None:
+    for host in ("h1", "h2"):
+        there.agent.users_["u", host] = UserSpec(name="u", host=host)
+    fault = told(there.ask("GET", f"{USERS}/u"), 409, "conflict")
+    assert "u@h1, u@h2" in fault["message"]
+    there.agent.users_["u", "%"] = UserSpec(name="u")
+    assert there.get(f"{USERS}/u")["user"]["host"] == "%"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"users": [{"name": "u"}]},
+        {"users": [{"name": "u", "password": ""}]},
+        {"users": [{"name": "u", "password": "p", "host": ""}]},
+        {"users": [{"name": "u", "password": "p"}, {"name": "u", "password": "p", "host": "%"}]},
+        {"users": [{"name": "u", "password": "p", "databases": ["db1"]}]},
+    ],
+)
+def test_bad_users_are_refused(there: Site, body: Any) -> None:
+    told(there.ask("POST", USERS, body), 400, "badRequest")
+
+
+@pytest.mark.parametrize(("task", "state"), [("BUILD", "new"), ("RESTORE", "running"), (None, "stopped")])
+def test_a_server_that_is_not_ready_is_not_asked(there: Site, task: str | None, state: str) -> None:
+    key = there.get("/instances/mysql1")["instance"]["id"]
+
+    def change(row: Instance) -> None:
+        row.task, row.state = task, state
+
+    there.edit(Instance, key, change)
+    for path in (DB, USERS):
+        assert "not ready" in told(there.ask("GET", path), 422, "unprocessableEntity")["message"]
+
+
+def test_databases_can_be_listed_while_a_backup_runs(there: Site) -> None:
+    there.ask("POST", "/backups", {"backup": {"name": "b", "instance": "mysql1"}})
+    assert len(there.get(DB)["databases"]) == 2
+
+
+def test_a_server_that_does_not_answer_is_422_and_an_agent_503(there: Site) -> None:
+    there.agent.broken = ServerFailed("mariadbd does not answer", remedy="Look at its log.")
+    fault = told(there.ask("GET", DB), 422, "unprocessableEntity")
+    assert "mariadbd does not answer" in fault["message"]
+    there.agent.broken = Unavailable("agent local does not answer")
+    told(there.ask("GET", USERS), 503, "serviceUnavailable")
+    told(there.ask("GET", "/instances/nobody/users"), 404, "itemNotFound")

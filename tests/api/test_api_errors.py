@@ -1,0 +1,220 @@
+"""What every request meets: the shape of errors, limits, hostile input, who may come in at all."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from strongroom.errors import ConfigurationError
+from strongroom.identity import check_none_allowed
+from support.site import Site, told
+
+ROUTES_WITH_BODY = [
+    ("POST", "/instances"),
+    ("PUT", "/instances/mysql1"),
+    ("PATCH", "/instances/mysql1"),
+    ("POST", "/instances/mysql1/action"),
+    ("POST", "/backups"),
+    ("POST", "/backups/b1/action"),
+    ("POST", "/backup_strategies"),
+    ("POST", "/instances/mysql1/databases"),
+    ("POST", "/instances/mysql1/users"),
+    ("PUT", "/instances/mysql1/users/u/databases"),
+]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One for all: nothing here changes what another test looks at."""
+    with tempfile.TemporaryDirectory(prefix="sr-") as place:
+        site = Site(Path(place))
+        site.backup(site.instance(), "b1")
+        yield site
+        site.control.catalog.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v2.0/p/instances", "/v1.0/p", "/v1.0/p/nope", "/v1.0/p/instances/", "/docs", "/redoc"]
+)
+def test_an_unknown_route_is_404(site: Site, path: str) -> None:
+    assert path in told(site.send("GET", path), 404, "itemNotFound")["message"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1.0/p/instances"), ("POST", "/v1.0/p/flavors"), ("PUT", "/")])
+def test_a_wrong_method_is_405(site: Site, method: str, path: str) -> None:
+    reply = site.send(method, path)
+    told(reply, 405, "badMethod")
+    assert reply.headers["allow"]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES_WITH_BODY)
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '"x"', "1", "{}", "\x00", "[" * 100_000, '{"a":' * 50_000, "1" * 5000]
+)
+def test_a_body_that_is_not_the_right_json_is_400(site: Site, method: str, path: str, content: str) -> None:
+    told(site.send(method, f"/v1.0/p{path}", content=content), 400, "badRequest")
+
+
+def test_bytes_that_are_not_utf8_are_400(site: Site) -> None:
+    told(site.send("POST", "/v1.0/p/backups", content=b'{"backup":{"name":"\xff\xfe"}}'), 400, "badRequest")
+
+
+@pytest.mark.parametrize(
+    "media", [None, "text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_another_media_type_is_415(site: Site, media: str | None) -> None:
+    headers = {} if media is None else {"content-type": media}
+    fault = told(site.send("POST", "/v1.0/p/backups", content="{}", headers=headers), 415, "badMediaType")
+    assert "application/json" in fault["remedy"]
+
+
+def test_a_body_that_is_too_large_is_413(site: Site) -> None:
+    name = json.dumps({"backup": {"name": "b", "padding": "x" * 2**20}})
+    told(site.send("POST", "/v1.0/p/backups", content=name), 413, "overLimit")
+
+    async def drip() -> Any:
+        for _ in range(40):
+            yield b" " * 2**15
+
+    told(site.send("POST", "/v1.0/p/backups", content=drip()), 413, "overLimit")
+
+
+def test_mistakes_are_counted_when_there_are_many(site: Site) -> None:
+    databases = [{"name": ""} for _ in range(10)]
+    fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "databases": databases}}), 400, "badRequest")
+    assert "(and 7 more)" in fault["message"]
+
+
+def test_a_defect_tells_an_id_and_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("the secret of the house")
+
+    monkeypatch.setattr(site.control.catalog, "read", broken)
+    with capture_logs() as logged:
+        fault = told(site.ask("GET", "/instances"), 500, "instanceFault")
+    assert "secret" not in json.dumps(fault)
+    (line,) = logged
+    assert line["id"] in fault["message"]
+    assert "secret" in str(line["exc_info"])
+
+
+@pytest.mark.parametrize("project", ["a%00b", "a%0Ab", "x" * 256])
+def test_a_project_that_cannot_be_is_400(site: Site, project: str) -> None:
+    told(site.send("GET", f"/v1.0/{project}/instances"), 400, "badRequest")
+
+
+@pytest.mark.parametrize("project", ["5bd4", "Ünïcode", "a%2Fb", "50%25", "%FF"])
+def test_any_other_project_is_one(site: Site, project: str) -> None:
+    reply = site.send("GET", f"/v1.0/{project}/instances")
+    assert (reply.status_code, reply.json()) == (200, {"instances": []})
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8779", "127.0.0.1.evil.example", "10.0.0.1:8779", "", "[::1", "0.0.0.0"]
+)
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/v1.0/p/instances", "/nope"])
+def test_a_foreign_host_name_is_refused(site: Site, host: str, path: str) -> None:
+    told(site.send("GET", path, headers={"host": host}), 403, "forbidden")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8779", "localhost", "LOCALHOST:1", "[::1]:8779", "127.8.8.8"])
+def test_names_of_this_machine_are_good(site: Site, host: str) -> None:
+    assert site.send("GET", "/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:3000", "https://localhost", ""])
+def test_a_page_from_elsewhere_is_refused(site: Site, origin: str) -> None:
+    headers = {"origin": origin, "content-type": "application/json"}
+    told(site.send("POST", "/v1.0/p/backup_strategies", content="{}", headers=headers), 403, "forbidden")
+
+
+def test_a_page_of_the_service_itself_may_use_it(site: Site) -> None:
+    assert site.send("GET", "/v1.0/p/instances", headers={"origin": "http://127.0.0.1:8779"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_none_is_allowed_on_loopback(host: str) -> None:
+    check_none_allowed(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "", "localhost.evil"])
+def test_none_is_refused_elsewhere(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="without authentication") as refused:
+        check_none_allowed(host)
+    assert "127.0.0.1" in refused.value.remedy
+
+
+def test_the_openapi_page_tells_of_the_extensions(site: Site) -> None:
+    page = site.send("GET", "/openapi.json").json()
+    paths = page["paths"]
+    for path in ("/jobs", "/jobs/{job}", "/hosts", "/checks", "/backups/{backup}/action"):
+        assert f"/v1.0/{{project}}{path}" in paths
+    schemas = page["components"]["schemas"]
+    assert {"restore", "discard_old", "start", "stop", "restart"} <= set(schemas["InstanceAction"]["properties"])
+    assert {"stored_size", "restorable", "verified"} <= set(schemas["BackupView"]["properties"])
+
+
+words = st.sampled_from(
+    [
+        *(
+            "instance",
+            "backup",
+            "backup_strategy",
+            "databases",
+            "users",
+            "name",
+            "password",
+            "host",
+            "restore",
+            "restart",
+            "verify",
+        ),
+        *("flavorRef", "volume", "size", "datastore", "type", "version", "nics", "restorePoint", "backupRef", "access", "adopt"),
+        *("incremental", "parent_id", "swift_container", "description", "prepare", "codec", "allowed_cidrs", "configuration"),
+    ]
+)
+texts = st.one_of(
+    st.text(st.characters(codec=None, exclude_categories=()), max_size=300), st.sampled_from(["mysql1", "b1", "d1", "mariadb"])
+)
+leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
+trees = st.recursive(
+    leaves, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(words, inner, max_size=5)), max_leaves=20
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(route=st.sampled_from(ROUTES_WITH_BODY), tree=trees, top=words)
+def test_no_body_breaks_the_service(site: Site, route: tuple[str, str], tree: Any, top: str) -> None:
+    method, path = route
+    for body in (tree, {top: tree}):
+        reply = site.send(method, f"/v1.0/p{path}", content=json.dumps(body))
+        assert reply.status_code < 500 or reply.status_code == 501, (reply.text, body)
+        if reply.status_code >= 400:
+            (fault,) = reply.json().values()
+            assert fault["message"]
+    site.end_jobs()
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    resource=st.sampled_from(["instances", "backups", "jobs", "flavors", "datastores", "instances/mysql1/users"]),
+    ref=st.binary(min_size=1, max_size=300),
+    tail=st.sampled_from(["", "/backups", "/databases", "/versions"]),
+    query=st.dictionaries(
+        st.sampled_from(["limit", "marker", "instance_id", "datastore", "wait", "status"]), st.text(max_size=20)
+    ),
+)
+def test_no_address_breaks_the_service(site: Site, resource: str, ref: bytes, tail: str, query: dict[str, str]) -> None:
+    quoted = "".join(f"%{byte:02X}" for byte in ref)
+    params = {key: value.encode(errors="replace").decode() for key, value in query.items() if key != "wait" or len(value) < 2}
+    reply = site.send("GET", f"/v1.0/p/{resource}/{quoted}{tail}", params=params)
+    assert reply.status_code < 500, (reply.text, quoted)
+    assert site.send("GET", f"/v1.0/p/{resource}", params=params).status_code < 500
