@@ -145,7 +145,9 @@ class Demo:
         try:
             self.create()
             self.load()
+            step(2, "Full backup under load")
             self.back_up("full1", 0)
+            step(3, "More writes, incremental backup; and again")
             for name in ("inc1", "inc2"):
                 self.back_up(name, self.megabytes * 1024**2 // 20)
             self.accident()
@@ -200,7 +202,7 @@ class Demo:
 
     def add(self, fill: Any) -> None:
         """Let the data set load rows."""
-        with pymysql.connect(**self.terms("mysql1")) as connection:
+        with pymysql.connect(**self.terms("mysql1")) as connection, console.status("loading"):
             loader = Loader(connection)
             fill(loader)
             loader.close()
@@ -208,10 +210,7 @@ class Demo:
     def back_up(self, name: str, more: int) -> None:
         assert self.writer
         if more:
-            step(3, f"More writes, then incremental backup {name}")
             self.add(lambda loader: self.data.grow(loader, more))
-        else:
-            step(2, "Full backup under load")
         with self.connection("mysql1") as connection:
             tables = look(connection)
         at_least = self.writer.committed

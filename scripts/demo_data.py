@@ -83,6 +83,7 @@ class Loader:
 
     def __init__(self, connection: pymysql.Connection) -> None:
         self._connection = connection
+        connection.query("SET unique_checks = 0, foreign_key_checks = 0")  # the rows are right, and loading is faster
         self._thread = ThreadPoolExecutor(1)
         self._running: Future[None] | None = None
 
@@ -136,7 +137,7 @@ class DataSet:
     def __init__(self, megabytes: int, seed: int = 7) -> None:
         self._dice = random.Random(seed)
         self._prose = Prose(self._dice)
-        self._total = megabytes * 1024**2
+        self._total = megabytes * 1024**2 * 7 // 10  # indexes and half-empty pages take the rest
         self._products = max(50, self._total // 100_000)
         self._orders = 0
         self._reviews = 0

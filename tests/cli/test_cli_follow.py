@@ -44,7 +44,11 @@ def test_phases_are_told_on_stderr_and_the_result_on_stdout(run: Run, backing_up
     result = run("backup", "create", "monday", "-i", "mysql1", "-f", "value", "-c", "id")
     assert result.exit_code == 0
     assert result.stdout == BACKUP["id"] + "\n"
-    assert result.stderr.splitlines() == ["queued", "backup: 100.0 MiB of 300.0 MiB, stored 30.0 MiB (3.3x)", "finish"]
+    assert result.stderr.splitlines() == [
+        "waiting for its turn",
+        "backup: 100.0 MiB of 300.0 MiB, stored 30.0 MiB (3.3x)",
+        "finish",
+    ]
     polls = [query for _, path, query, _ in backing_up.asked if path.endswith("/jobs/j1")]
     assert polls == ["", *(f"wait=20.0&after={n}" for n in range(4))]
 
@@ -179,5 +183,5 @@ def test_the_rate_is_that_of_the_last_seconds_and_a_new_attempt_begins_anew() ->
     assert meter.left(1550 + 500) == pytest.approx(5)
     meter.add(5, 31)
     assert meter.rate is None
-    assert figures({"done": 0, "total": None, "stored": 0}, meter) == ""
-    assert figures({"done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB", "an estimate that was too low is not shown"
+    assert figures({"kind": "backup", "done": 0, "total": None, "stored": 0}, meter) == ""
+    assert figures({"kind": "backup", "done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB", "an estimate that was too low is not shown"

@@ -45,17 +45,23 @@ class Meter:
     def left(self, total: int | None) -> float | None:
         """Seconds until ``total``, or None."""
         done = self._seen[-1][1] if self._seen else 0
-        return max(0.0, total - done) / self.rate if total and self.rate else None
+        return (total - done) / self.rate if total and total >= done and self.rate else None
+
+
+def phase_of(job: dict[str, Any]) -> str:
+    """What the job is at, also before and after it has phases."""
+    return job["phase"] or ("waiting for its turn" if job["status"] == "queued" else "starting")
 
 
 def figures(job: dict[str, Any], meter: Meter) -> str:
     """``120.0 MiB of 300.0 MiB, stored 40.0 MiB (3.0x), 110.0 MiB/s, 2 s left``: what is known of it."""
     done, total, stored = job["done"], job["total"], job["stored"]
+    verb = "stored" if job["kind"] == "backup" else "fetched"
     parts = []
     if done:
         parts.append(f"{size(done)} of {size(total)}" if total and total >= done else size(done))
     if stored:
-        parts.append(f"stored {size(stored)} ({times(done, stored)})" if done else f"stored {size(stored)}")
+        parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
     if meter.rate:
         parts.append(f"{size(meter.rate)}/s")
         if (left := meter.left(total)) is not None:
@@ -92,7 +98,7 @@ class Lines:
 
     def show(self, job: dict[str, Any]) -> None:
         now = time.monotonic()
-        phase = job["phase"] or job["status"]
+        phase = phase_of(job)
         new = phase != self._phase
         if new:
             self._phase, self._meter = phase, Meter()
@@ -129,7 +135,7 @@ class Bar:
 
     def show(self, job: dict[str, Any]) -> None:
         now = time.monotonic()
-        phase = job["phase"] or job["status"]
+        phase = phase_of(job)
         if phase != self._phase:
             self._close_phase(now)
             self._phase, self._began, self._meter = phase, now, Meter()
@@ -143,7 +149,7 @@ class Bar:
             self._close_phase(now)
 
     def _close_phase(self, now: float) -> None:
-        if self._phase is None or self._last.get("status") == "queued":
+        if not self._last.get("phase") or self._phase == "done":
             return
         text = ", ".join(filter(None, [figures(self._last, Meter()), duration(now - self._began)]))
         self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {text}"))

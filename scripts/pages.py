@@ -1,0 +1,198 @@
+"""The pages of docs/ that come from the code: every option of the configuration, every command. Started by ``scripts/docs``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from strongroom.cli._app import app
+from strongroom.settings import Settings
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+COMMON = ("url", "project", "format", "column")
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    text = [
+        "# Configuration",
+        "",
+        "Nothing needs to be configured: every option has a default. An option can be set, highest precedence first,",
+        "",
+        "1. by a flag of `strongroom serve` (`--data-dir`, `--host`, `--port`),",
+        "2. in the environment: `STRONGROOM_<SECTION>__<OPTION>`, such as `STRONGROOM_SERVICE__PORT=8780`; lists as JSON,",
+        "3. in a TOML file that `--config` or `STRONGROOM_CONFIG` names,",
+        "4. by its default.",
+        "",
+        "`strongroom check` tells whether what is configured works. An unknown section or option is an error, never ignored.",
+        "",
+        "```toml",
+        "[service]",
+        'data_dir = "/srv/strongroom"',
+        "",
+        "[storage]",
+        'driver = "s3"',
+        'bucket = "backups"',
+        'endpoint = "https://s3.example.org"',
+        'access_key_id = "…"',
+        'secret_access_key = "…"',
+        "",
+        "[encryption]",
+        'recipients = ["age1…"]',
+        "```",
+    ]
+    simple = []
+    for name, field in Settings.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            text += ["", f"## [{name}]", "", (model.__doc__ or "").strip(), "", *options(model)]
+        elif name == "flavors":
+            flavor = get_args(field.annotation)[1]
+            rows = [
+                f"| `{key}` | {value.ram} | {value.vcpus} |"
+                for key, value in field.get_default(call_default_factory=True).items()
+            ]
+            text += ["", "## [flavors.NAME]", "", f"{flavor.__doc__.strip()} A configured table replaces the default ones:", ""]
+            text += ["| flavor | ram | vcpus |", "|---|---|---|", *rows, "", *options(flavor)]
+        else:
+            simple.append((name, field))
+    text += ["", "## Top level", "", *HEADING, *(option(name, field) for name, field in simple)]
+    return "\n".join([*text, ""])
+
+
+HEADING = ["| option | type | default | meaning |", "|---|---|---|---|"]
+
+
+def options(model: type[BaseModel]) -> list[str]:
+    """The table of a section."""
+    return [*HEADING, *(option(name, field) for name, field in model.model_fields.items())]
+
+
+def option(name: str, field: FieldInfo) -> str:
+    """A row of it."""
+    cells = [f"`{name}`", kind(field.annotation), default(field), field.description or ""]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def kind(annotation: Any) -> str:
+    """A type as people say it."""
+    words = {str: "text", SecretStr: "secret", int: "integer", float: "number", bool: "true or false", Path: "path"}
+    if annotation in words:
+        return words[annotation]
+    inner = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{a}`" for a in inner)
+    if get_origin(annotation) is list:
+        return f"list of {kind(inner[0])}s"
+    return " or ".join(kind(a) for a in inner)
+
+
+def default(field: FieldInfo) -> str:
+    """The default as TOML has it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    match value:
+        case None:
+            return ""
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float():
+            return f"`{value}`"
+        case list():
+            return f"`{value}`"
+        case _:
+            return f'`"{value}"`' if str(value) else '`""`'
+
+
+def cli() -> str:
+    """docs/cli.md."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    first = next(command for path, command in commands(root) if path == ("instance", "list"))
+    codes = re.findall(r"^ +(\d+) +(.+)$", root.epilog or "", re.MULTILINE)
+    text = [
+        "# Command line",
+        "",
+        "`strongroom serve` is the service. Every other command is a client of its API, found by `--url`, `STRONGROOM_URL`,",
+        "or at `http://127.0.0.1:8779`. Instances and backups are named by name or by id.",
+        "Results go to stdout, progress and remarks to stderr.",
+        "",
+        "| exit code | meaning |",
+        "|---|---|",
+        *(f"| {code} | {meaning} |" for code, meaning in codes),
+        "",
+        "Every command that talks to the service takes these options, too:",
+        "",
+        *parameters([p for p in first.params if p.name in COMMON]),
+    ]
+    for path, command in commands(root):
+        own = [p for p in command.params if p.name not in (*COMMON, "help")]
+        text += ["", f"## strongroom {' '.join(path)}", "", (command.help or "").strip(), ""]
+        if own:
+            text += [*parameters(own), ""]
+        text += ["```sh", *(line[2:] for line in (command.epilog or "").partition("\b\n")[2].splitlines()), "```"]
+    return "\n".join([*text, ""])
+
+
+def commands(
+    group: typer.core.TyperGroup, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
+    """Every command with its path."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command, (*path, name))
+        else:
+            assert isinstance(command, typer.core.TyperCommand)
+            yield (*path, name), command
+
+
+def parameters(given: list[Any]) -> list[str]:
+    """A table of arguments and options."""
+    rows = ["| | meaning |", "|---|---|"]
+    for parameter in given:
+        if parameter.param_type_name == "argument":
+            word = parameter.metavar or parameter.name.upper()
+            name = f"`{word}`" if parameter.required else f"`[{word}]`"
+        else:
+            name = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
+            name += choices(parameter.type_descriptor.annotation)
+        text = parameter.help or ""
+        if parameter.required and parameter.param_type_name == "option":
+            text += " Required."
+        elif isinstance(parameter.default, (str, int)) and not isinstance(parameter.default, bool) and "Default" not in text:
+            text += f" Default: {getattr(parameter.default, 'value', parameter.default)}."
+        rows.append(f"| {name} | {text} |".replace("\n", " "))
+    return rows
+
+
+def choices(annotation: Any) -> str:
+    """The words that an option takes, when they are listed."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return " " + ", ".join(f"`{choice.value}`" for choice in kind)
+    return ""
+
+
+def main() -> int:
+    pages = {DOCS / "configuration.md": configuration(), DOCS / "cli.md": cli()}
+    if "--check" in sys.argv[1:]:
+        old = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
+        for name in old:
+            print(f"docs/{name} is not up to date: run scripts/docs", file=sys.stderr)
+        return 1 if old else 0
+    for path, text in pages.items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
