@@ -20,6 +20,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _FULL = re.compile(r"\b(507|413)\b|InsufficientStorage|QuotaExceeded|EntityTooLarge|quota", re.IGNORECASE)
 _DENIED = re.compile(r"\b(401|403)\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
+_RETRIED = re.compile(r"after \d+ retries")
 _FAILURES = (exceptions.BaseError, OSError)
 """obstore raises a plain FileNotFoundError for what is not there."""
 _PUT_ATTEMPTS = 3
@@ -109,8 +110,9 @@ class ObjectsStore:
             try:
                 result = obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
                 return _plain(result["e_tag"])
-            except exceptions.AlreadyExistsError:
-                if attempt > 1 and self.get(key) == data:  # the answer to the try before was lost on its way
+            except exceptions.AlreadyExistsError as error:
+                # when the answer to a try before was lost on its way, it is our own that is there
+                if (attempt > 1 or _RETRIED.search(str(error))) and self.get(key) == data:
                     return _plain(obstore.head(self._store, key)["e_tag"])
                 raise
             except exceptions.GenericError as error:
