@@ -55,7 +55,7 @@ class Service:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        words = ["serve", "--data-dir", str(self.place / "service"), "--port", str(self.port)]
+        words = ["serve", "--data-dir", str(self.place / "data"), "--port", str(self.port)]
         log = self.place / "serve.log"
         show(*words)
         with log.open("wb") as file:
@@ -96,8 +96,12 @@ class Service:
         return json.loads(asked.stdout)
 
     def stop(self) -> None:
-        """End the service, and then everything that it has left running: the database servers outlive it."""
-        if self._process:
+        """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""
+        if self._process and self._process.poll() is None:
+            for instance in ("mysql1", "mysql2"):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    words = ["instance", "delete", instance, "--yes"]
+                    subprocess.run([PROGRAM, *words], env=self.environment, capture_output=True, timeout=60, check=False)
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(30)
@@ -292,7 +296,7 @@ def arguments() -> argparse.Namespace:
 def make_place(wanted: Path | None) -> Path:
     """The directory of the demo, which the user of the database servers may pass through."""
     if wanted is None:
-        place = Path(tempfile.mkdtemp(prefix="strongroom-demo-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
+        place = Path(tempfile.mkdtemp(prefix="strongroom-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
     else:
         place = wanted.absolute()
         place.mkdir(parents=True, exist_ok=True)

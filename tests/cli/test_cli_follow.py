@@ -184,4 +184,6 @@ def test_the_rate_is_that_of_the_last_seconds_and_a_new_attempt_begins_anew() ->
     meter.add(5, 31)
     assert meter.rate is None
     assert figures({"kind": "backup", "done": 0, "total": None, "stored": 0}, meter) == ""
-    assert figures({"kind": "backup", "done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB", "an estimate that was too low is not shown"
+    assert (
+        figures({"kind": "backup", "done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB"
+    )  # too low an estimate is not shown

@@ -215,7 +215,7 @@ class TestCheck:
 
 
 def test_info(run: Run, canned: Canned) -> None:
-    version = {"id": "v1", "name": "10.11", "version": "10.11.19"}
+    version = {"id": "v1", "name": "10.11", "version": "10.11.19", "datastore": "id-of-mariadb"}
     canned.on(
         "GET",
         "/datastores",

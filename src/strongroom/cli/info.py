@@ -22,7 +22,7 @@ def _versions(value: list[dict[str, Any]] | None) -> str:
 def datastores(session: Session) -> None:
     """List the databases and their versions that are installed on the hosts."""
     rows = [
-        {"datastore": d["name"], "default": v["id"] == d.get("default_version"), **v}
+        {**v, "datastore": d["name"], "default": v["id"] == d.get("default_version")}
         for d in session.client.get("datastores")["datastores"]
         for v in d["versions"]
     ]

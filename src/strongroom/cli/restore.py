@@ -38,7 +38,7 @@ def restore(
     `strongroom instance discard-old` deletes it.
     """
     if (name is None) == (in_place is None):
-        raise InvalidRequest("where to?", remedy="Give either --name NEW or --in-place INSTANCE.")
+        raise InvalidRequest("a restore needs one target", remedy="Give either --name NEW or --in-place INSTANCE.")
     found = session.client.get("backups", backup)["backup"]
     if name is not None:
         body = {
