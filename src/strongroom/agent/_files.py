@@ -95,3 +95,9 @@ def free_bytes(path: Path) -> int:
         return shutil.disk_usage(path).free
     except OSError:
         return 0
+
+
+def is_mount_point(path: Path) -> bool:
+    """Something is mounted there, be it the same file system once more."""
+    escaped = str(path.resolve()).translate({ord(c): f"\\{ord(c):03o}" for c in " \t\n\\"})
+    return any(line.split(" ")[4] == escaped for line in Path("/proc/self/mountinfo").read_text().splitlines())

@@ -10,6 +10,7 @@ import structlog
 
 from strongroom import datastores
 from strongroom.agent import _accounts, _addresses, _versions
+from strongroom.agent._files import is_mount_point
 from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.datastores import Datastore, Facts, Server
@@ -159,7 +160,7 @@ class Lifecycle:
 
     def require_movable(self, record: ServerRecord) -> None:
         """Raise ConfigurationError when the data directory cannot be put aside and replaced."""
-        if os.path.ismount(record.data_dir):
+        if is_mount_point(record.data_dir):
             raise ConfigurationError(
                 f"the data directory {record.data_dir} is a mount point and cannot be renamed",
                 remedy="Move the data into a directory below the mount point, or restore to a new instance.",

@@ -76,6 +76,8 @@ class Views:
     def _lineage(self, record: ServerRecord) -> str | None:
         try:
             return self._lifecycle.datastore(record).lineage(record.data_dir)
+        except FileNotFoundError:
+            return None  # a swap is moving it just now
         except (StrongroomError, OSError) as error:
             log.warning("lineage cannot be read", server=record.id, reason=str(error))
             return None
