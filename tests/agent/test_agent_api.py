@@ -1,0 +1,143 @@
+"""The agent's HTTP API through its own client."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from strongroom.agent import Agent, AgentClient
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import AlreadyExists, Busy, InvalidRequest, NotFound, Unavailable
+from strongroom.worker.spec import InitializeJob, JobRequest
+from support.agents import AgentMaker, definition, finish, request, until
+
+
+def _embedded(agent: Agent) -> AgentClient:
+    return AgentClient(transport=httpx.ASGITransport(app=agent.app, raise_app_exceptions=False))
+
+
+@pytest.fixture
+def remote(agents: AgentMaker) -> Iterator[tuple[Agent, str]]:
+    """An agent behind a real socket, started by its lifespan."""
+    agent = agents()
+    agent.stop()
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(agent.app, log_level="warning"))
+    thread = threading.Thread(target=server.run, args=([bound],))
+    thread.start()
+    yield agent, f"http://127.0.0.1:{bound.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_the_whole_life_over_the_network(remote: tuple[Agent, str]) -> None:
+    _, url = remote
+
+    async def live() -> None:
+        async with AgentClient(url) as agent:
+            host = await agent.host()
+            assert host.cores >= 1 and "10.11" in {v.series for v in host.versions} and host.jobs_running == 0
+            assert (await agent.put_server("s1", definition())).state == "new"
+            view = await agent.put_job("j", JobRequest(server="s1", job=InitializeJob()))
+            while view.status == "running":
+                view = await agent.get_job("j", wait=10, after=view.events)
+            assert view.status == "succeeded" and [j.id for j in await agent.jobs()] == ["j"]
+            assert (await agent.swap("s1", "j")).state == "running"
+            assert [s.id for s in await agent.servers()] == ["s1"]
+            strange = "a/b?c=d&e `f` ü%2F"
+            await agent.create_databases("s1", [DatabaseSpec(name="db1"), DatabaseSpec(name=strange)])
+            with pytest.raises(AlreadyExists):
+                await agent.create_databases("s1", [DatabaseSpec(name=strange)])
+            assert {d.name for d in await agent.databases("s1")} == {"db1", strange}
+            await agent.create_users("s1", [UserSpec(name="u/1", host="10.0.0.0/255.0.0.0", password="p", databases=["db1"])])
+            await agent.grant("s1", "u/1", "10.0.0.0/255.0.0.0", [strange])
+            assert [set(u.databases) for u in await agent.users("s1")] == [{"db1", strange}]
+            await agent.revoke("s1", "u/1", "10.0.0.0/255.0.0.0", "db1")
+            assert [u.databases for u in await agent.users("s1")] == [[strange]]
+            await agent.drop_user("s1", "u/1", "10.0.0.0/255.0.0.0")
+            with pytest.raises(NotFound):
+                await agent.drop_user("s1", "u/1", "10.0.0.0/255.0.0.0")
+            await agent.drop_database("s1", strange)
+            assert [d.name for d in await agent.databases("s1")] == ["db1"]
+            assert (await agent.restart_server("s1")).healthy
+            assert (await agent.stop_server("s1")).state == "stopped"
+            with pytest.raises(Busy, match="does not run"):
+                await agent.databases("s1")
+            assert (await agent.start_server("s1")).healthy
+            assert (await agent.discard_old("s1")).old_data == []
+            await agent.delete_server("s1")
+            await agent.delete_server("s1")
+            with pytest.raises(NotFound):
+                await agent.server("s1")
+            assert {c.level for c in await agent.checks()} <= {"ok", "warning"}
+
+    asyncio.run(live())
+
+
+def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
+    agent = agents(scripted=True)
+
+    async def ask() -> None:
+        client = _embedded(agent)
+        await client.put_server("s1", definition())
+        await client.put_job("a", request("sleep", server="s1"))
+        with pytest.raises(Busy) as busy:
+            await client.put_job("b", request("quick", server="s1"))
+        assert busy.value.remedy
+        assert (await client.cancel_job("a")).status in ("running", "cancelled")
+        with pytest.raises(NotFound):
+            await client.get_job("b")
+
+    asyncio.run(ask())
+    assert finish(agent, "a").status == "cancelled"
+
+
+def test_a_body_that_is_not_understood_is_not_repeated(agents: AgentMaker) -> None:
+    agent = agents(scripted=True)
+
+    async def send(body: object) -> httpx.Response:
+        transport = httpx.ASGITransport(app=agent.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://agent") as http:
+            return await http.put("/jobs/j", json=body)
+
+    reply = asyncio.run(
+        send({"job": {"kind": "verify", "identities": ["AGE-SECRET-KEY-hush"], "storage": {"secret_access_key": 7}}})
+    )
+    assert reply.status_code == InvalidRequest.status and reply.json()["error"]["code"] == "InvalidRequest"
+    assert "hush" not in reply.text and "location" in reply.text
+
+
+def test_many_may_wait_while_others_work(agents: AgentMaker) -> None:
+    """A long poll holds no thread: a hundred of them leave room for everybody else."""
+    agent = agents(scripted=True)
+    agent.jobs.put("j", request("sleep"))
+    until(lambda: agent.jobs.view("j").events)
+
+    async def crowd() -> float:
+        client = _embedded(agent)
+        waiting = [asyncio.create_task(client.get_job("j", wait=30, after=1)) for _ in range(100)]
+        await asyncio.sleep(0.3)
+        started = time.monotonic()
+        await client.servers()
+        took = time.monotonic() - started
+        await client.cancel_job("j")
+        assert {view.status for view in await asyncio.gather(*waiting)} == {"cancelled"}
+        return took
+
+    assert asyncio.run(crowd()) < 10
+
+
+def test_silence_is_an_error_of_its_own(free_port: int) -> None:
+    async def ask() -> None:
+        async with AgentClient(f"http://127.0.0.1:{free_port}") as client:
+            await client.host()
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        asyncio.run(ask())

@@ -1,0 +1,109 @@
+"""``run_checks``: what is wrong is found, named, and has a remedy."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.agent import Check, run_checks
+from strongroom.artifact import new_identity
+from strongroom.settings import load
+
+
+def _checks(place: Path, pool: str, **sections: dict[str, Any]) -> dict[str, Check]:
+    data_dir = place / "d"
+    data_dir.mkdir(exist_ok=True)
+    agent = {"pool": pool, **sections.pop("agent", {})}
+    found = run_checks(load(None, **{"service": {"data_dir": str(data_dir)}, "agent": agent, **sections}))
+    worst: dict[str, Check] = {}
+    for check in found:
+        if check.name not in worst or check.level != "ok":
+            worst[check.name] = check
+        assert check.level == "ok" or check.remedy, check
+    return worst
+
+
+def test_a_good_host(place: Path, pool: str) -> None:
+    found = _checks(place, pool)
+    assert {name for name, check in found.items() if check.level == "error"} == set()
+    assert found["mariadb 10.11"].level == found["store"].level == found["addresses"].level == found["clock"].level == "ok"
+    assert found["store place"].level == "warning"
+    assert [p for p in (place / "d/store").rglob("*") if p.is_file()] == []
+
+
+def test_no_setpriv(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place))
+    assert "setpriv" in _checks(place, pool)["tools"].message
+
+
+def test_a_pool_of_another_host(place: Path, pool: str) -> None:
+    found = _checks(place, pool, agent={"pool": "192.0.2.0/24"})["addresses"]
+    assert found.level == "error" and "192.0.2.1" in found.message
+
+
+def test_a_full_pool(place: Path, pool: str) -> None:
+    base = pool.removesuffix("0/24")
+    with socket.create_server((f"{base}1", 3306)), socket.create_server((f"{base}2", 3306)):
+        found = _checks(place, pool, agent={"pool": f"{base}0/30"})["addresses"]
+    assert found.level == "error" and "no address" in found.message
+
+
+def test_a_store_that_is_a_file(place: Path, pool: str) -> None:
+    (place / "file").write_text("")
+    assert _checks(place, pool, storage={"path": str(place / "file")})["store"].level == "error"
+
+
+def test_a_store_that_does_not_answer(place: Path, pool: str, free_port: int) -> None:
+    storage = {
+        "driver": "s3",
+        "bucket": "b",
+        "endpoint": f"http://127.0.0.1:{free_port}",
+        "access_key_id": "k",
+        "secret_access_key": "hush",
+        "retries": 0,
+        "timeout": 2,
+    }
+    found = _checks(place, pool, storage=storage)["store"]
+    assert found.level == "error" and "hush" not in found.message
+
+
+def test_keys(place: Path, pool: str) -> None:
+    identity, recipient = new_identity()
+    key = place / "key"
+    key.write_text(identity + "\n")
+    key.chmod(0o644)
+    one = _checks(place, pool, encryption={"recipients": [recipient]})
+    assert one["encryption"].level == "ok" and "neither restored" in one["identities"].message
+    two = _checks(place, pool, encryption={"recipients": [recipient], "identity_files": [str(key)]})
+    assert two["identities"].level == "warning" and "read by others" in two["identities"].message
+    key.chmod(0o600)
+    assert _checks(place, pool, encryption={"identity_files": [str(key)]})["identities"].level == "ok"
+    assert _checks(place, pool, encryption={"recipients": ["age1wrong"]})["encryption"].level == "error"
+
+
+def test_a_clock_that_was_moved_back(place: Path, pool: str) -> None:
+    (place / "d").mkdir()
+    later = time.time() + 3600
+    (place / "d/catalog.sqlite").write_text("")
+    os.utime(place / "d/catalog.sqlite", (later, later))
+    found = _checks(place, pool)["clock"]
+    assert found.level == "warning" and "moved back" in found.message
+
+
+@pytest.mark.root
+def test_a_data_directory_that_servers_cannot_reach(place: Path, pool: str) -> None:
+    (place / "closed").mkdir(mode=0o700)
+    found = _checks(place, pool, service={"data_dir": str(place / "closed/d")})["data directory"]
+    assert found.level == "error" and "chmod o+x" in found.remedy
+
+
+def test_an_unknown_user(place: Path, pool: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root chooses")
+    found = _checks(place, pool, agent={"servers_user": "nosuchuser"})["datastores"]
+    assert found.level == "error" and "nosuchuser" in found.message
