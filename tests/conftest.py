@@ -41,15 +41,10 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def pool(worker_number: int) -> str:
-    """A /24 of loopback that belongs to this test of this worker."""
-    return f"127.{20 + worker_number % 100}.{next(_counter) % 250}.0/24"
-
-
-@pytest.fixture(scope="session")
-def worker_number() -> int:
-    """0 without pytest-xdist, else 1, 2, …"""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw-1")[2:]) + 1
+def pool() -> str:
+    """A /24 of loopback of this test's own, also when several test runs share the machine."""
+    high, low = divmod((os.getpid() * 250 + next(_counter)) % (230 * 250), 250)
+    return f"127.{20 + high}.{low}.0/24"
 
 
 @pytest.fixture

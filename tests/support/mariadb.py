@@ -146,6 +146,16 @@ class MariaDBServer:
         with self.connect() as connection:
             fill(connection, rows)
 
+    def checkpoint(self) -> None:
+        """Until all that was written is in the tables: the next backup begins after it."""
+        ((lsn,),) = [row[1:] for row in self.sql("SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")]
+        self.sql("SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0, GLOBAL innodb_max_dirty_pages_pct = 0")
+        deadline = time.monotonic() + 30
+        while int(self.sql("SHOW GLOBAL STATUS LIKE 'Innodb_lsn_last_checkpoint'")[0][1]) < int(lsn):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.sql("SET GLOBAL innodb_max_dirty_pages_pct = 90")
+
     def checksums(self, database: str = "db1") -> dict[str, tuple[int, int]]:
         """CHECKSUM TABLE and the number of rows, by table."""
         tables = self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s ORDER BY 1", database)
@@ -157,10 +167,12 @@ class MariaDBServer:
         return result
 
 
-def make(place: Path, pool: str, *, name: str = "a", number: int = 1, user: str | None = None, ram_mb: int = 64) -> MariaDBServer:
-    """A new empty server, not started. ``number`` is its address in the pool."""
+def make(
+    place: Path, pool: str | None, *, name: str = "a", number: int = 1, user: str | None = None, ram_mb: int = 64
+) -> MariaDBServer:
+    """A new empty server, not started. ``number`` is its address in the pool; without a pool it has its socket only."""
     user = user or server_user()
-    address = str(ipaddress.ip_network(pool)[number])
+    address = str(ipaddress.ip_network(pool)[number]) if pool else None
     server = describe(place, name, address, user=user, ram_mb=ram_mb)
     prepare_directories(server)
     subprocess.run(["cp", "-a", "--sparse=always", f"{_template(user)}/.", str(server.data_dir)], check=True)
@@ -211,7 +223,7 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
 
 
 @contextlib.contextmanager
-def running(place: Path, pool: str, **options: Any) -> Iterator[MariaDBServer]:
+def running(place: Path, pool: str | None, **options: Any) -> Iterator[MariaDBServer]:
     """A new server that runs, stopped at the end."""
     instance = make(place, pool, **options)
     try:

@@ -75,7 +75,7 @@ def _explain(error: Exception) -> StrongroomError:
 
 def _peak_memory() -> int:
     """Peak resident bytes. ``getrusage`` would count what the agent had when it started us."""
-    match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
 
 

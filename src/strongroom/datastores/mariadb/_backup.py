@@ -83,7 +83,7 @@ class Session:
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=positions(self._meta, checkpoints),
+            positions=positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
         )
 
@@ -120,6 +120,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
+        pid = server_pid(connection)
     if request.parent is not None and lsn < (request.parent.to_lsn or 0):
         raise LineageChanged(
             f"{where(server)} is at LSN {lsn}, before the end of the parent backup at {request.parent.to_lsn}: "
@@ -127,7 +128,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
             remedy="Take a full backup.",
         )
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    _require_own_data(server, Path(data_dir))
+    _require_own_data(server, Path(data_dir), pid)
     return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
 
 
@@ -153,7 +154,7 @@ def _data_bytes(data_dir: Path) -> int:
     return total
 
 
-def _require_own_data(server: Server, said: Path) -> None:
+def _require_own_data(server: Server, said: Path, pid: int | None) -> None:
     """Files and positions must come from one server: a backup of two restores without an error, and has lost rows."""
     try:
         same = said.samefile(server.data_dir)
@@ -172,7 +173,6 @@ def _require_own_data(server: Server, said: Path) -> None:
         holder = _lock_holder(fd)
     finally:
         os.close(fd)
-    pid = server_pid(server)
     if not same or holder is None or (holder > 0 and pid is not None and pid != holder):
         raise ConfigurationError(
             f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",

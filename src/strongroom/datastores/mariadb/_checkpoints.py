@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores._files import read_file
+from strongroom.datastores._process import tail
 
 PREFIXES = ("xtrabackup_", "mariadb_backup_")
 PREPARED = "log-applied"
@@ -44,13 +45,13 @@ def read_checkpoints(directory: Path) -> Checkpoints | None:
         return Checkpoints("damaged", -1, -1, -1)
 
 
-def positions(directory: Path, checkpoints: Checkpoints) -> Positions:
-    """What a finished backup says of its place in history."""
+def positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions:
+    """What a finished backup says of its place in history, in the files of ``--extra-lsndir`` and in its log."""
     info = read_side_file(directory, "info") or ""
     line = re.search(r"^binlog_pos = (.*)$", info, re.MULTILINE)
     fields = dict(re.findall(r"(filename|position|GTID of the last change) '([^']*)'", line[1] if line else ""))
     position = fields.get("position", "")
-    galera = (read_side_file(directory, "galera_info") or "").strip().replace(" ", ":")
+    galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(tail(log, 40)))
     return Positions(
         from_lsn=checkpoints.from_lsn,
         to_lsn=checkpoints.to_lsn,
@@ -58,5 +59,5 @@ def positions(directory: Path, checkpoints: Checkpoints) -> Positions:
         binlog_file=fields.get("filename") or None,
         binlog_position=int(position) if position.isdigit() else None,
         gtid=fields.get("GTID of the last change") or None,
-        galera=galera or None,
+        galera=galera[1] if galera else None,
     )

@@ -52,7 +52,8 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> It
             host="localhost" if path else (server.address or "127.0.0.1"),
             port=server.port or 3306,
             user=user,
-            password=password,
+            password=password.encode(),  # of text, PyMySQL would make latin1
+            ssl_disabled=path is not None,
             charset="utf8mb4",
             autocommit=True,
             connect_timeout=max(1, int(timeout)),
@@ -119,16 +120,10 @@ def variables(connection: Connection[Cursor], kind: str, names: str) -> dict[str
     return {str(name).lower(): str(value) for name, value in rows}
 
 
-def server_pid(server: Server) -> int | None:
-    """Process id of whoever listens on the socket, where the kernel tells it."""
-    path = socket_of(server)
-    if path is None:
+def server_pid(connection: Connection[Cursor]) -> int | None:
+    """Process id of the server, where the kernel tells it: over a socket, and in the same PID namespace."""
+    peer: socket.socket = connection._sock  # type: ignore[attr-defined]  # a connection of its own would be logged as aborted
+    if peer.family != socket.AF_UNIX:
         return None
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(5)
-        try:
-            peer.connect(str(path))
-            pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        except OSError:
-            return None
+    pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid) or None

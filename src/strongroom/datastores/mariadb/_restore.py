@@ -147,8 +147,9 @@ class _Work:
         kind = "incremental" if number else "full-backuped"
         if found is None or found.backup_type != kind:
             raise _lie(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
-        if positions.to_lsn is not None and found.to_lsn != positions.to_lsn:
-            raise _lie(number, f"ends at LSN {found.to_lsn} instead of {positions.to_lsn}")
+        for said, meant in ((found.to_lsn, positions.to_lsn), (found.last_lsn, positions.last_lsn)):
+            if meant is not None and said != meant:
+                raise _lie(number, f"ends at LSN {said} instead of {meant}")
         if number:
             before = self._state().to_lsn
             if found.from_lsn != before:
@@ -178,7 +179,7 @@ def _clean(target: Path) -> dict[str, str]:
 
     A stray ``grastate.dat`` would take the restored data into the old cluster, stray binary logs have no index.
     """
-    galera = (read_side_file(target, "galera_info") or "").strip().replace(" ", ":")
+    galera = (read_side_file(target, "galera_info") or "").partition(" ")[0].strip()
     binlog = (read_side_file(target, "binlog_info") or "").strip()
     base = re.escape(binlog.split("\t")[0].rpartition(".")[0] or "binlog")
     prefixes = "|".join(PREFIXES)
@@ -212,7 +213,7 @@ def _require_space(chain: Sequence[ChainLink], target: Path, work_dir: Path) -> 
 
 def _prepare_memory() -> int:
     """More than 1 GiB makes a prepare no faster; less than a quarter of what is free leaves room for the servers."""
-    with Path("/proc/meminfo").open(encoding="ascii") as file:
+    with Path("/proc/meminfo").open(encoding="utf-8") as file:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
     available = int(match[1]) * 1024 if match else MAX_PREPARE_MEMORY
     return max(64 << 20, min(MAX_PREPARE_MEMORY, available // 4))

@@ -1,0 +1,166 @@
+"""Databases and users, with names that bite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from strongroom.datastores import DatabaseSpec, UserSpec, get
+from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
+from support import mariadb
+from support.mariadb import MariaDBServer
+
+driver = get("mariadb")
+NAMES = [
+    "plain",
+    "back`tick",
+    "quote'\"s",
+    "semi; DROP DATABASE mysql; --",
+    "per%cent %s",
+    "under_score",
+    "sl/ash.and.dots..",
+    "back\\slash\\_",
+    "数据库",
+    "x" * 64,
+    " leading",
+]
+
+
+@pytest.fixture
+def running(place: Path, pool: str) -> Iterator[MariaDBServer]:
+    with mariadb.running(place, pool) as server:
+        yield server
+
+
+def login(running: MariaDBServer, user: str, password: str) -> pymysql.Connection:  # type: ignore[type-arg]
+    return pymysql.connect(unix_socket=str(running.server.socket), user=user, password=password.encode(), charset="utf8mb4")
+
+
+def visible(running: MariaDBServer, user: str, password: str) -> set[str]:
+    with login(running, user, password) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW DATABASES")
+        return {name for (name,) in cursor.fetchall()} - {"information_schema"}
+
+
+def test_databases_of_every_name(running: MariaDBServer) -> None:
+    server = running.server
+    driver.create_databases(server, [DatabaseSpec(name=name) for name in NAMES])
+    assert {spec.name for spec in driver.databases(server)} == set(NAMES)
+    for name in NAMES:
+        with pytest.raises(AlreadyExists):
+            driver.create_databases(server, [DatabaseSpec(name=name)])
+        driver.drop_database(server, name)
+        with pytest.raises(NotFound):
+            driver.drop_database(server, name)
+    assert driver.databases(server) == []
+
+
+def test_character_set_and_collation(running: MariaDBServer) -> None:
+    driver.create_databases(running.server, [DatabaseSpec(name="a", character_set="latin1", collate="latin1_german1_ci")])
+    (spec,) = driver.databases(running.server)
+    assert (spec.character_set, spec.collate) == ("latin1", "latin1_german1_ci")
+    for bad in (
+        DatabaseSpec(name="b", character_set="klingon"),
+        DatabaseSpec(name="b", character_set="utf8mb4; DROP DATABASE a"),
+        DatabaseSpec(name="b", character_set="latin1", collate="utf8mb4_bin"),
+    ):
+        with pytest.raises(InvalidRequest):
+            driver.create_databases(running.server, [bad])
+    assert [spec.name for spec in driver.databases(running.server)] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["", "mysql", "SYS", "Information_Schema", "x" * 65, "nul\0", "trailing ", "emoji 🙂"])
+def test_names_that_no_database_may_have(running: MariaDBServer, name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        driver.create_databases(running.server, [DatabaseSpec(name="good"), DatabaseSpec(name=name)])
+    with pytest.raises(InvalidRequest):
+        driver.drop_database(running.server, name)
+    assert driver.databases(running.server) == []
+
+
+def test_users_of_every_name_see_their_databases_only(running: MariaDBServer) -> None:
+    server = running.server
+    driver.create_databases(server, [DatabaseSpec(name=name) for name in NAMES] + [DatabaseSpec(name="underXscore")])
+    specs = [UserSpec(name=name, password=f"p'\"\\%s{name}", databases=[name]) for name in NAMES]
+    driver.create_users(server, specs)
+    listed = {user.name: user for user in driver.users(server)}
+    assert set(listed) == set(NAMES)
+    for spec in specs:
+        assert listed[spec.name] == UserSpec(name=spec.name, host="%", databases=spec.databases)
+        assert visible(running, spec.name, spec.password or "") == {spec.name}
+        with pytest.raises(AlreadyExists):
+            driver.create_users(server, [spec])
+    for spec in specs:
+        driver.revoke(server, spec.name, "%", spec.name)
+        assert visible(running, spec.name, spec.password or "") == set()
+        with pytest.raises(NotFound):
+            driver.revoke(server, spec.name, "%", spec.name)
+        driver.drop_user(server, spec.name, "%")
+        with pytest.raises(NotFound):
+            driver.drop_user(server, spec.name, "%")
+    assert driver.users(server) == []
+
+
+def test_grant(running: MariaDBServer) -> None:
+    server = running.server
+    driver.create_databases(server, [DatabaseSpec(name="d1"), DatabaseSpec(name="d_2")])
+    driver.create_users(server, [UserSpec(name="u", host="localhost", password="p")])
+    driver.grant(server, "u", "localhost", ["d1", "d_2"])
+    (user,) = driver.users(server)
+    assert user == UserSpec(name="u", host="localhost", databases=["d1", "d_2"])
+    with login(running, "u", "p") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE d_2.t (a INT)")
+    with pytest.raises(NotFound, match="'u'"):
+        driver.grant(server, "u", "%", ["d1"])
+    with pytest.raises(NotFound, match="'nothing'"):
+        driver.grant(server, "u", "localhost", ["d1", "nothing"])
+    with pytest.raises(InvalidRequest):
+        driver.grant(server, "u", "localhost", ["mysql"])
+    with pytest.raises(NotFound):
+        driver.create_users(server, [UserSpec(name="v", password="p", databases=["nothing"])])
+    assert [user.name for user in driver.users(server)] == ["u"]
+
+
+def test_a_grant_that_somebody_wrote_with_a_wildcard_can_be_revoked(running: MariaDBServer) -> None:
+    running.sql("CREATE DATABASE d_1")
+    driver.create_users(running.server, [UserSpec(name="u", password="p")])
+    running.sql("GRANT SELECT ON `d_1`.* TO u")
+    assert driver.users(running.server)[0].databases == ["d_1"]
+    driver.revoke(running.server, "u", "%", "d_1")
+    assert driver.users(running.server)[0].databases == []
+
+
+@pytest.mark.parametrize("name", ["root", "mysql", "strongroom", "mariadb.sys", "", "x" * 200, "a\0b"])
+def test_names_that_no_user_may_have(running: MariaDBServer, name: str) -> None:
+    for attempt in (
+        lambda: driver.create_users(running.server, [UserSpec(name=name, password="p")]),
+        lambda: driver.drop_user(running.server, name, "localhost"),
+        lambda: driver.grant(running.server, name, "localhost", []),
+    ):
+        with pytest.raises(InvalidRequest):
+            attempt()
+    assert running.sql("SELECT 1") == [(1,)]
+
+
+def test_users_hosts_and_passwords_are_checked(running: MariaDBServer) -> None:
+    for bad in (
+        UserSpec(name="u", password=""),
+        UserSpec(name="u"),
+        UserSpec(name="u", password="p", host="no host"),
+        UserSpec(name="u", password="p", host="'; --"),
+        UserSpec(name="u", password="p", host=""),
+    ):
+        with pytest.raises(InvalidRequest):
+            driver.create_users(running.server, [bad])
+    for host in ("10.%", "10.0.0.0/255.255.255.0", "db.example.org", "::1"):
+        driver.create_users(running.server, [UserSpec(name="u", password="p", host=host)])
+    assert {user.host for user in driver.users(running.server)} == {"10.%", "10.0.0.0/255.255.255.0", "db.example.org", "::1"}
+
+
+def test_roles_and_system_accounts_are_hidden(running: MariaDBServer) -> None:
+    running.sql("CREATE ROLE reader")
+    assert driver.users(running.server) == []
+    assert {"root", "mariadb.sys", "strongroom"} <= {name for (name,) in running.sql("SELECT User FROM mysql.global_priv")}

@@ -1,0 +1,158 @@
+"""Option files, checkpoints, sockets, private files: what can be tested without a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.datastores import get, names, socket_path
+from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, write_file
+from strongroom.datastores.mariadb import _options, _versions
+from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
+from strongroom.errors import ConfigurationError, InvalidRequest
+from support.identity import server_user
+
+CHECKPOINTS = "backup_type = {type}\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 160070\nrecover_binlog_info = 0\n"
+INFO = "tool_name = mariadb-backup\nbinlog_pos = filename 'binlog.000001', position '43345', GTID of the last change '0-7-5'\n"
+
+
+def test_names() -> None:
+    assert "mariadb" in names()
+    assert get("mariadb").name == "mariadb"
+    with pytest.raises(InvalidRequest, match="oracle") as caught:
+        get("oracle")
+    assert "mariadb" in caught.value.remedy
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=0xFFFF, exclude_categories=["Cs", "Zl", "Zp", "Cc"]), max_size=40))
+def test_option_values_survive(value: str) -> None:
+    text = _options.dump("client", {"password": value})
+    path = Path(f"/tmp/sr-options-{os.getpid()}.cnf")
+    try:
+        path.write_text(text)
+        assert _options.read(path)["password"] == value
+    finally:
+        path.unlink()
+
+
+def test_option_files_of_people(place: Path) -> None:
+    path = place / "my.cnf"
+    path.write_text(
+        "# c\n[mysqld]\nuser=no\n!include x\n"
+        "[client]\nuser = bob  # who\npassword='a#b \\s'\nssl\nmax_allowed=1\n[client-mariadb]\nport=3\n"
+    )
+    read = _options.read(path)
+    assert read == {"user": "bob", "password": "a#b  ", "ssl": "", "max-allowed": "1", "port": "3"}
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        _options.read(place / "none")
+    with pytest.raises(ConfigurationError):
+        _options.dump("client", {"password": "a\nb"})
+
+
+def test_socket_path_is_short(place: Path) -> None:
+    assert socket_path(place) == place / "run" / "mysqld.sock"
+    deep = place / ("d" * 90)
+    assert len(os.fsencode(socket_path(deep))) <= 100
+    assert socket_path(deep) != socket_path(place / ("d" * 91))
+    assert socket_path(deep) == socket_path(deep)
+
+
+@pytest.mark.parametrize("prefix", ["xtrabackup_", "mariadb_backup_"])
+def test_checkpoints_of_both_prefixes(place: Path, prefix: str) -> None:
+    (place / f"{prefix}checkpoints").write_text(CHECKPOINTS.format(type="full-backuped"))
+    (place / f"{prefix}info").write_text(INFO)
+    log = place / "log"
+    log.write_text(
+        "[00] 2026-11-21 Writing Galera info succeeded with 674f437b-e57c-11f1-9541-87b58c253d33:17 0\n[00] completed OK!\n"
+    )
+    found = read_checkpoints(place)
+    assert found is not None
+    assert (found.backup_type, found.from_lsn, found.to_lsn, found.last_lsn) == ("full-backuped", 0, 44404, 160070)
+    at = positions(place, found, log)
+    assert (at.to_lsn, at.binlog_file, at.binlog_position, at.gtid) == (44404, "binlog.000001", 43345, "0-7-5")
+    assert at.galera == "674f437b-e57c-11f1-9541-87b58c253d33:17"
+
+
+def test_half_a_checkpoints_file_is_no_good(place: Path) -> None:
+    assert read_checkpoints(place) is None
+    (place / "xtrabackup_checkpoints").write_text("backup_type = log-applied\nfrom_l")
+    found = read_checkpoints(place)
+    assert found is not None and found.backup_type == "damaged"
+
+
+def test_check_data(place: Path) -> None:
+    server = None
+    driver = get("mariadb")
+
+    def refused() -> str:
+        with pytest.raises(Exception) as caught:
+            driver.check_data(server, place)  # type: ignore[arg-type]
+        return str(caught.value)
+
+    assert "holds no MariaDB" in refused()
+    (place / "mysql").mkdir()
+    driver.check_data(server, place)  # type: ignore[arg-type]
+    for type in ("full-backuped", "incremental", "full-prepared"):
+        (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type=type))
+        assert "not prepared" in refused()
+    (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
+    driver.check_data(server, place)  # type: ignore[arg-type]
+    (place / "strongroom_incomplete").touch()
+    assert "not finished" in refused()
+
+
+def test_lineage(place: Path) -> None:
+    driver = get("mariadb")
+    first = driver.lineage(place)
+    assert driver.lineage(place) == first
+    path = place / "strongroom_lineage"
+    assert path.stat().st_mode & 0o777 == 0o600
+    second = driver.lineage(place, renew=True)
+    assert second != first and driver.lineage(place) == second
+    path.write_text("rubbish")
+    assert driver.lineage(place) not in (first, second, "rubbish")
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert _versions.key("10.11.9") < _versions.key("10.11.19-MariaDB-log")
+    assert _versions.series("10.11.19") == "10.11"
+    assert _versions.number_of("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
+
+
+def test_discover_takes_whole_installations_only(place: Path) -> None:
+    (version, *_) = _versions.discover([])
+    assert set(version.programs) == {"server", "backup", "stream", "initialize"}
+    assert version.number.startswith(version.series + ".")
+    own = place / "own" / "bin"
+    own.mkdir(parents=True)
+    for role, program in version.programs.items():
+        (own / _versions.PROGRAMS[role]).symlink_to(program)
+    (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
+    assert found.programs["server"] == own / "mariadbd"
+    (own / "mbstream").unlink()
+    (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
+    assert found.programs["server"] != own / "mariadbd"
+
+
+@pytest.mark.root
+def test_another_user_cannot_lead_root_astray(place: Path) -> None:
+    victim = place / "victim"
+    victim.write_text("precious")
+    theirs = place / "theirs"
+    owner = owner_named(server_user())
+    make_directory(theirs, owner)
+    (theirs / "my.cnf").symlink_to(victim)
+    (theirs / "run").symlink_to(place)
+    write_file(theirs / "my.cnf", "[mysqld]\n", owner)
+    assert victim.read_text() == "precious" and victim.stat().st_uid == 0
+    assert not (theirs / "my.cnf").is_symlink() and owner_of(theirs / "my.cnf") == owner
+    with pytest.raises(ConfigurationError, match="not a usable directory"):
+        make_directory(theirs / "run", owner)
+    assert place.stat().st_uid == 0
+    (theirs / "link").symlink_to(victim)
+    with pytest.raises(ConfigurationError):
+        read_file(theirs / "link")

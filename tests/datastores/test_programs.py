@@ -1,0 +1,112 @@
+"""Programs are watched, checked and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from strongroom.datastores._process import Tool, environment, tail
+from strongroom.errors import NoSpace, ToolFailed
+from support import processes
+
+FOREVER = "read -t 60 <> {fifo}"
+
+
+def shell(place: Path, script: str, **options: int) -> Tool:
+    fifo = place / "fifo"
+    if not fifo.exists():
+        os.mkfifo(fifo)
+    return Tool(["bash", "-c", script.format(fifo=fifo)], place / "log", **options)
+
+
+def test_success_needs_status_and_mark(place: Path) -> None:
+    shell(place, "echo all completed OK! >&2").check("completed OK!")
+    shell(place, "exit 0").check()
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo broken pipe dream >&2; exit 3", "exit status 3: broken pipe dream"),
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("echo completed OK! >&2; echo but then >&2", "without saying 'completed OK!'"),
+        ("echo completed OK! >&2; exit 1", "exit status 1"),
+        ("true", "without saying"),
+    ],
+)
+def test_everything_else_fails(place: Path, script: str, said: str) -> None:
+    with pytest.raises(ToolFailed, match=said):
+        shell(place, script).check("completed OK!")
+
+
+def test_a_full_disk_is_told_as_such(place: Path) -> None:
+    with pytest.raises(NoSpace, match="No space left") as caught:
+        shell(place, "echo 'Error writing file: No space left on device' >&2; exit 1").check()
+    assert caught.value.remedy
+
+
+def test_a_missing_program_fails(place: Path) -> None:
+    with pytest.raises(ToolFailed):
+        Tool([place / "nothing"], place / "log").check()
+
+
+def test_abort_interrupts_at_once_and_can_be_repeated(place: Path) -> None:
+    tool = shell(place, "trap 'exit 7' INT; " + FOREVER)
+    time.sleep(0.3)
+    began = time.monotonic()
+    tool.abort()
+    tool.abort()
+    assert time.monotonic() - began < 3
+    assert not processes.below(place)
+
+
+def test_abort_kills_what_ignores_the_interrupt(place: Path) -> None:
+    tool = shell(place, "trap '' INT; while :; do " + FOREVER + "; done")
+    time.sleep(0.3)
+    tool.abort(grace=0.3)
+    assert not processes.below(place)
+
+
+def test_nothing_of_ours_is_in_its_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRONGROOM_STORAGE__SECRET_ACCESS_KEY", "s3cr3t")
+    read, write = os.pipe()
+    tool = shell(place, "env", stdout=write)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        names = {line.partition("=")[0] for line in pipe}
+    tool.check()
+    assert names - {"_", "SHLVL", "PWD"} == set(environment())
+
+
+def test_it_dies_with_the_process_that_started_it(place: Path) -> None:
+    fifo = place / "fifo"
+    os.mkfifo(fifo)
+    code = (
+        "import os, sys, time; from pathlib import Path; from strongroom.datastores._process import Tool;"
+        f"Tool(['bash', '-c', 'while :; do read -t 60 <> {fifo}; done'], Path('{place}/log'));"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=place)
+    assert parent.stdout is not None and parent.stdout.readline() == b"up\n"
+    time.sleep(0.3)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while processes.below(place):
+        assert time.monotonic() < deadline, processes.below(place)
+        time.sleep(0.02)
+
+
+def test_tail_is_bounded_and_never_fails(place: Path) -> None:
+    log = place / "log"
+    log.write_bytes(b"x" * 100_000 + b"\nlast but one\n\nla\xffst\n")
+    assert tail(log, 2) == ["last but one", "la\N{REPLACEMENT CHARACTER}st"]
+    assert sum(map(len, tail(log, 100))) < 9000
+    assert tail(place / "none") == []
+    assert tail(place) == []
