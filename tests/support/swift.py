@@ -102,3 +102,7 @@ def swift() -> Iterator[Swift]:
             server.kill()
             server.wait()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print(install())
