@@ -100,12 +100,17 @@ def test_an_instance_deleted_while_its_backup_runs(service: Service, loaded: dic
     assert not [c for c in processes.below(service.place).values() if "mariadbd" in c]
 
 
+def healthy(service: Service) -> bool:
+    return service.get("/instances/mysql1")["instance"]["operating_status"] == "HEALTHY"
+
+
 @pytest.mark.parametrize("moment", [0.3, 0.6])
 def test_the_database_killed_in_mid_backup(service: Service, loaded: dict[str, object], moment: float) -> None:
     lasts = duration(service, lambda: begin_backup(service, "undisturbed"))
     with service.sql(str(loaded["id"])) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@pid_file")
-        pid = int(Path(cursor.fetchone()[0]).read_text())  # type: ignore[index]
+        pid_file = Path(cursor.fetchone()[0])  # type: ignore[index]
+    pid = int(pid_file.read_text())
     job = begin_backup(service, "b")
     time.sleep(moment * lasts)
     os.kill(pid, signal.SIGKILL)
@@ -117,7 +122,7 @@ def test_the_database_killed_in_mid_backup(service: Service, loaded: dict[str, o
         assert [n for n in service.objects("database_backups") if n.startswith(backup["id"])] == []
         assert backup["id"] in service.get("/instances/mysql1")["instance"]["fault"]["message"]
     deadline = time.monotonic() + 30
-    while service.get("/instances/mysql1")["instance"]["operating_status"] != "HEALTHY":
+    while not pid_file.exists() or int(pid_file.read_text()) == pid or not healthy(service):
         assert time.monotonic() < deadline, "the server was not restarted"
         time.sleep(0.2)
     assert service.backup("mysql1", "after")["status"] == "COMPLETED"

@@ -28,6 +28,7 @@ def fill(connection: pymysql.Connection[Any], rows: int = 3000, database: str = 
             "CREATE TABLE orders (id INT PRIMARY KEY, customer INT NOT NULL, amount DECIMAL(12,2), document BLOB,"
             " KEY (customer), FOREIGN KEY (customer) REFERENCES customers (id)) ENGINE=InnoDB"
         )
+        connection.begin()
         for start in range(0, rows, 500):
             ids = range(start, min(start + 500, rows))
             cursor.executemany(
@@ -38,10 +39,10 @@ def fill(connection: pymysql.Connection[Any], rows: int = 3000, database: str = 
                 "INSERT INTO orders VALUES (%s, %s, %s, %s)",
                 [(i, rng.randrange(start, ids[-1] + 1), rng.randrange(10**6) / 100, rng.randbytes(400)) for i in ids],
             )
+        connection.commit()
         cursor.execute("CREATE TABLE accounts (id INT PRIMARY KEY, money BIGINT NOT NULL) ENGINE=InnoDB")
         cursor.executemany("INSERT INTO accounts VALUES (%s, %s)", [(i, MONEY) for i in range(ACCOUNTS)])
         cursor.execute("CREATE TABLE sequence (id BIGINT PRIMARY KEY) ENGINE=InnoDB")
-    connection.commit()
 
 
 class Writer:

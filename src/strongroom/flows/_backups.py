@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import datetime
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -128,12 +128,10 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
 
 def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
     """The newest usable backup of the instance, or none and the reason."""
-    completed = sorted(
+    completed = _newest_first(
         session.scalars(
             select(Backup).where(Backup.instance_id == instance.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
-        ),
-        key=_age,
-        reverse=True,
+        ).all()
     )
     if not completed:
         return None, "a full was taken: the instance has no completed backup to stand on"
@@ -149,9 +147,15 @@ def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None,
     return None, "a full was taken: the data of the instance was replaced since its last backup"
 
 
-def _age(backup: Backup) -> tuple[int, datetime]:
-    """Newest is where the history of the server is farthest: clocks go back, log positions do not."""
-    return (backup.positions or {}).get("to_lsn", 0), backup.created
+def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
+    """Newest is where the history of the server is farthest, then what stands on the other: clocks go back, these do not."""
+    by_id = {backup.id: backup for backup in backups}
+
+    def depth(backup: Backup) -> int:
+        parent = by_id.get(backup.parent_id or "")
+        return 1 + depth(parent) if parent else 0
+
+    return sorted(backups, key=lambda b: ((b.positions or {}).get("to_lsn", 0), depth(b), b.created), reverse=True)
 
 
 def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:
