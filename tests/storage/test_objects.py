@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -116,6 +117,10 @@ class Flaky:
             threading.Thread(target=self.serve, args=(client, self.connections <= self.cuts), daemon=True).start()
 
     def serve(self, client: socket.socket, cut: bool) -> None:
+        with contextlib.suppress(OSError):
+            self.carry(client, cut)
+
+    def carry(self, client: socket.socket, cut: bool) -> None:
         if cut and not self.after_answer:
             client.recv(10)
             client.close()
