@@ -61,7 +61,7 @@ def test_the_commands_of_the_page_work(serve: Callable[..., Service], place: Pat
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",
         "HOME": str(place / "home"),
-        "TMPDIR": str(place),
+        "SCRATCH": str(place),
         "LANG": "C.UTF-8",
         "STRONGROOM_URL": service.url,
         "STORE": str(service.data_dir / "store"),
