@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Positions
-from strongroom.datastores import BackupRequest, get
+from strongroom.datastores import BackupRequest, Server, get
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, VersionMismatch
 from support import mariadb, processes, slow
 from support.identity import run_as, server_user
@@ -68,7 +68,7 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
         assert (work_dir / "backup.cnf").stat().st_mode & 0o777 == 0o600
 
 
-def _watch(server: mariadb.Server, work_dir: Path, place: Path) -> list[str]:
+def _watch(server: Server, work_dir: Path, place: Path) -> list[str]:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     seen: list[str] = []
     while os.read(session.stdout, 1 << 20):
@@ -152,7 +152,7 @@ def test_a_server_that_dies_in_the_middle(place: Path, pool: str) -> None:
             run_as(server_user(), _kill_in_the_middle, a.server, work_dir, a.process.pid)
 
 
-def _kill_in_the_middle(server: mariadb.Server, work_dir: Path, pid: int) -> None:
+def _kill_in_the_middle(server: Server, work_dir: Path, pid: int) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     try:
         os.read(session.stdout, 1)
@@ -171,7 +171,7 @@ def test_a_tool_that_dies_in_the_middle(place: Path, pool: str) -> None:
             run_as(server_user(), _kill_tool, a.server, work_dir)
 
 
-def _kill_tool(server: mariadb.Server, work_dir: Path) -> None:
+def _kill_tool(server: Server, work_dir: Path) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     try:
         os.read(session.stdout, 1)
@@ -192,7 +192,7 @@ def test_abort_leaves_nothing_running_and_no_lock(place: Path, pool: str) -> Non
         mariadb.backup(a, place, "again")
 
 
-def _abort(server: mariadb.Server, work_dir: Path) -> None:
+def _abort(server: Server, work_dir: Path) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     os.read(session.stdout, 1)
     session.abort()

@@ -233,7 +233,9 @@ def test_a_prepare_that_is_killed_leaves_nothing_that_starts(place: Path, chain:
 
 
 def _restore_and_kill(version: Version, chain: list[FileLink], target: Path, work_dir: Path, word: str) -> None:
-    killer = subprocess.Popen(["bash", "-c", f"until pid=$(pgrep -f -- '^/bin/bash {work_dir.parent}/.*{word}'); do sleep 0.05; done; kill -9 $pid"])
+    killer = subprocess.Popen(
+        ["bash", "-c", f"until pid=$(pgrep -f -- '^/bin/bash {work_dir.parent}/.*{word}'); do sleep 0.05; done; kill -9 $pid"]
+    )
     try:
         driver.restore(version, chain, target, work_dir, lambda name: None)
     finally:

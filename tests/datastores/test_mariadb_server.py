@@ -9,8 +9,8 @@ import pytest
 
 from strongroom.datastores import get
 from strongroom.datastores._files import owner_named
-from strongroom.errors import ServerFailed
-from support import mariadb
+from strongroom.errors import JobError, ServerFailed
+from support import mariadb, slow
 from support.identity import run_as, server_user
 
 driver = get("mariadb")
@@ -100,9 +100,18 @@ def test_a_server_that_cannot_start_says_why(place: Path, pool: str) -> None:
 def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
     driver.configure(a.server)
-    with pytest.raises(Exception, match="mariadb-install-db") as caught:
-        run_as(server_user(), driver.initialize, a.server, Path("/proc/nowhere"), a.server.base_dir / "log" / "install.log")
-    assert str(caught.value)
+    for script, said in (("echo broken; exit 3", "exit status 3: broken"), ("exit 0", "made no database")):
+        target = mariadb.scratch(place, f"target-{len(script)}")
+        program = place / "mariadb-install-db"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        place.chmod(0o755)
+        server = slow.with_program(a.server, "initialize", program)
+        log = a.server.base_dir / "log" / f"install-{len(script)}.log"
+        with pytest.raises(JobError, match=said):
+            run_as(server_user(), driver.initialize, server, target, log)
+        with pytest.raises(ServerFailed, match="not finished"):
+            driver.check_data(server, target)
 
 
 def test_adopted_server_by_address_and_password(place: Path, pool: str) -> None:

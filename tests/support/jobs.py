@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from support import processes
 
 STORE_GID = 8779
 CONTAINER = "backups"
+COMMAND = (sys.executable, "-P", "-m", "strongroom.worker")
 
 
 def group() -> int | None:
@@ -71,7 +72,18 @@ def verify_job(place: Path, id: str, **more: Any) -> VerifyJob:
 class WorkerProcess:
     """One run of the worker. ``target`` is the new directory of a restore."""
 
-    def __init__(self, place: Path, name: str, job: Job, *, user: str, server: Server | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        name: str,
+        job: Job,
+        *,
+        user: str,
+        server: Server | None = None,
+        os_user: str | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """``user`` owns the directories; ``os_user`` is who the worker shall become, when that is another."""
         open_place(place)
         owner = owner_named(user)
         self.directory = place / f"job-{name}"
@@ -85,7 +97,7 @@ class WorkerProcess:
             id=name,
             job=job,
             server=server,
-            user=user,
+            user=os_user or user,
             work_dir=self.directory / "work",
             target_dir=self.target,
             store_gid=group(),
@@ -93,7 +105,7 @@ class WorkerProcess:
         self.log = self.directory / "worker.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "strongroom.worker"],
+                list(command),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -161,5 +173,3 @@ def _session(pid: int) -> int | None:
 def keys(store: Store) -> list[str]:
     """Everything in the container."""
     return [stat.key for stat in store.list(CONTAINER)]
-
-

@@ -118,7 +118,10 @@ class BackupSession(Protocol):
     """Bytes that the stream will have, about; none when nobody can tell."""
 
     def finish(self) -> BackupResult:
-        """Wait for every process, check every exit status and the tool's success mark. Raises ToolFailed, ServerFailed."""
+        """Close ``stdout``, wait for every process, check every exit status and the tool's success mark.
+
+        Raises ToolFailed, ServerFailed.
+        """
 
     def abort(self) -> None:
         """End every process at once (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""

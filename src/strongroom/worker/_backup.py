@@ -9,7 +9,7 @@ from typing import Any
 
 from strongroom.artifact import Manifest, Parent, Writer, load_chain, load_manifest, read_manifest
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
-from strongroom.errors import ArtifactError, ArtifactExists, LineageChanged, StrongroomError
+from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactExists, LineageChanged, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import BackupJob, WorkerSpec
@@ -34,6 +34,11 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
     server, datastore = spec.server, get(spec.server.datastore)
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
+
+    def progress(raw: int, stored: int) -> None:
+        for phase in ("copy", "finish"):  # the last segments are on their way when all is read
+            events.advance(phase, raw, stored)
+
     writer = Writer(
         store,
         job.location,
@@ -41,7 +46,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         job.recipients,
         stream=datastore.capabilities.stream,
         owner=job.owner,
-        on_progress=lambda raw, stored: events.advance("copy", raw, stored),
+        on_progress=progress,
     )
     try:
         writer.open()
@@ -61,7 +66,11 @@ def _write(
     session, base = _begin(spec, job, server, datastore, base)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
-        writer.copy_from(session.stdout)
+        try:
+            writer.copy_from(session.stdout)
+        except ArtifactCorrupt:
+            session.finish()  # a tool or a server that died explains a stream that is cut short
+            raise
         events.phase("finish")
         result = session.finish()
     finally:

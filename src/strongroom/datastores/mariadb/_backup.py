@@ -66,12 +66,11 @@ class Session:
 
     def finish(self) -> BackupResult:
         """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
+        self._close()
         try:
             self._tool.check(COMPLETED)
         except ToolFailed as error:
             raise self._blame(error) from error
-        finally:
-            self._close()
         checkpoints = read_checkpoints(self._meta)
         kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
         if checkpoints is None or checkpoints.backup_type != kind:

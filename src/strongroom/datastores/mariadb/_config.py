@@ -12,6 +12,7 @@ from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._mark import unfinished
 from strongroom.errors import ServerFailed
 
 ACCOUNT = "strongroom"
@@ -131,24 +132,25 @@ def start_argv(server: Server) -> list[str]:
 
 def initialize(server: Server, data_dir: Path, log: Path) -> None:
     """Make the system tables in an empty directory. Called as the OS user of the server."""
-    tool = Tool(
-        [
-            server.version.programs["initialize"],
-            "--no-defaults",
-            f"--basedir={_basedir(server)}",
-            f"--datadir={data_dir}",
-            f"--tmpdir={server.base_dir / 'tmp'}",
-            "--auth-root-authentication-method=socket",
-            f"--auth-root-socket-user={server.user}",
-            "--skip-test-db",
-            "--skip-name-resolve",
-            f"--innodb_log_file_size={_sizes(server.ram_mb)['innodb_log_file_size']}",
-        ],
-        log,
-    )
-    try:
-        tool.check()
-    finally:
-        tool.abort()
-    if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
-        raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MariaDB.")
+    with unfinished(data_dir):
+        tool = Tool(
+            [
+                server.version.programs["initialize"],
+                "--no-defaults",
+                f"--basedir={_basedir(server)}",
+                f"--datadir={data_dir}",
+                f"--tmpdir={server.base_dir / 'tmp'}",
+                "--auth-root-authentication-method=socket",
+                f"--auth-root-socket-user={server.user}",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                f"--innodb_log_file_size={_sizes(server.ram_mb)['innodb_log_file_size']}",
+            ],
+            log,
+        )
+        try:
+            tool.check()
+        finally:
+            tool.abort()
+        if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
+            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MariaDB.")

@@ -10,12 +10,11 @@ from strongroom.datastores._files import bytes_below, owner_of, read_file, write
 from strongroom.datastores._protocol import Facts, Server
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, query, variables, where
+from strongroom.datastores.mariadb._mark import is_unfinished
 from strongroom.datastores.mariadb._versions import number_of
 from strongroom.errors import ServerFailed, StrongroomError
 
 LINEAGE = "strongroom_lineage"
-INCOMPLETE = "strongroom_incomplete"
-"""In a data directory while a restore works on it."""
 _GALERA = (
     "wsrep_cluster_state_uuid",
     "wsrep_last_committed",
@@ -52,7 +51,7 @@ def check_data(data_dir: Path) -> None:
     MariaDB starts on an unprepared backup without complaint, and serves wrong data.
     """
     remedy = "Restore again; what is in this directory cannot be used."
-    if (data_dir / INCOMPLETE).exists():
+    if is_unfinished(data_dir):
         raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
     checkpoints = read_checkpoints(data_dir)
     if checkpoints is not None and checkpoints.backup_type != PREPARED:

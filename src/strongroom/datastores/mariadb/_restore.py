@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, sync_directory, sync_tree, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
 from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
-from strongroom.datastores.mariadb._facts import INCOMPLETE
+from strongroom.datastores.mariadb._mark import unfinished
 from strongroom.datastores.mariadb._versions import key, require_tool
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed
 
@@ -31,14 +30,10 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
     newest = max((link.server_version for link in chain), key=key)
     require_tool(version.programs["backup"], newest, "the server of the backup")
     _require_space(chain, target, work_dir)
-    mark = target / INCOMPLETE
-    write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", owner_of(target))
-    _Work(version, chain, target, work_dir, phase).run()
-    phase("sync")
-    facts = _clean(target)
-    sync_tree(target)
-    mark.unlink()
-    sync_directory(target)
+    with unfinished(target):
+        _Work(version, chain, target, work_dir, phase).run()
+        phase("sync")
+        facts = _clean(target)
     return Restored(positions=chain[-1].positions, facts=facts)
 
 

@@ -1,0 +1,132 @@
+"""A worker that is cancelled or killed, in every phase, leaves nothing running and nothing that looks like a backup."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from strongroom.datastores import Server, get
+from strongroom.worker.spec import InitializeJob, Job, Result
+from support import jobs, mariadb, slow
+from support.jobs import WorkerProcess
+from support.mariadb import MariaDBServer
+
+driver = get("mariadb")
+
+PHASES = {
+    # what runs: job, program that is late, the word in its command line by which it is met
+    "copy": ("backup", "backup", "--backup"),
+    "copy of an incremental": ("incremental", "backup", "--backup"),
+    "extract": ("restore", "stream", "--parallel"),
+    "prepare": ("restore", "backup", "--prepare"),
+    "extract incremental 1": ("restore", "stream", "incremental-1"),
+    "apply incremental 1": ("restore", "backup", "--incremental-dir"),
+    "rehearsal": ("verify", "backup", "--prepare"),
+    "initialize": ("initialize", "initialize", "--datadir"),
+}
+
+
+@pytest.fixture
+def a(place: Path, pool: str) -> Iterator[MariaDBServer]:
+    """A server with two backups in the store."""
+    with mariadb.running(place, pool) as running:
+        running.fill(100)
+        backup(place, running.server, "full")
+        backup(place, running.server, "inc", "full")
+        yield running
+
+
+def backup(place: Path, server: Server, id: str, parent: str | None = None) -> None:
+    WorkerProcess(place, id, jobs.backup_job(place, server, id, parent), user=server.user, server=server).succeed()
+
+
+def begin(place: Path, server: Server, phase: str) -> WorkerProcess:
+    """A worker whose program of this phase has begun, and takes its time."""
+    kind, role, word = PHASES[phase]
+    todo: dict[str, Job] = {
+        "backup": jobs.backup_job(place, server, "new"),
+        "incremental": jobs.backup_job(place, server, "new", "inc"),
+        "restore": jobs.restore_job(place, "inc"),
+        "verify": jobs.verify_job(place, "inc", prepare=True),
+        "initialize": InitializeJob(),
+    }
+    worker = WorkerProcess(place, "met", todo[kind], user=server.user, server=slow.late(server, place, role, word))
+    worker.wait_for_tool("/bin/bash", word)
+    time.sleep(0.1)
+    return worker
+
+
+def require_clean(place: Path, worker: WorkerProcess) -> None:
+    """Nothing runs, no lock is left, the store holds the two backups and nothing more of this job."""
+    deadline = time.monotonic() + 5
+    while worker.tools():
+        assert time.monotonic() < deadline, worker.tools()
+        time.sleep(0.02)
+
+
+def require_no_orphans(place: Path) -> None:
+    assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full", "inc"}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_cancel(place: Path, a: MariaDBServer, phase: str) -> None:
+    worker = begin(place, a.server, phase)
+    began = time.monotonic()
+    worker.interrupt()
+    result = worker.wait()
+    assert time.monotonic() - began < 15
+    assert (result.status, result.failure and result.failure.code) == ("cancelled", "Cancelled"), worker.log.read_text()
+    require_clean(place, worker)
+    require_no_orphans(place)
+    if worker.target is not None:
+        with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
+            driver.check_data(a.server, worker.target)
+    a.sql("CREATE DATABASE not_locked")
+    backup(place, a.server, "after", "inc")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
+    worker = begin(place, a.server, phase)
+    worker.kill()
+    require_clean(place, worker)
+    assert not (worker.directory / "result.json").exists()
+    if worker.target is not None:
+        with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
+            driver.check_data(a.server, worker.target)
+    a.sql("CREATE DATABASE not_locked")
+    if phase.startswith("copy"):  # a new attempt at the same place clears away what the dead one left
+        backup(place, a.server, "new", "inc")
+        keys = [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]
+        assert f"{jobs.CONTAINER}/new/manifest.json" in keys and f"{jobs.CONTAINER}/new/intent.json" not in keys
+
+
+def test_cancel_by_sigterm_of_the_worker_alone(place: Path, a: MariaDBServer) -> None:
+    worker = begin(place, a.server, "prepare")
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.wait().status == "cancelled"
+    require_clean(place, worker)
+
+
+def test_a_real_copy_is_cancelled_and_killed_at_any_moment(place: Path, a: MariaDBServer) -> None:
+    """No program is late here: the signal meets whatever there is."""
+    for number, delay in enumerate((0.15, 0.25, 0.4, 0.8, 1.2)):
+        job = jobs.backup_job(place, a.server, "new")
+        worker = WorkerProcess(place, f"c{number}", job, user=a.server.user, server=a.server)
+        time.sleep(delay)
+        os.killpg(worker.process.pid, signal.SIGKILL if number % 2 else signal.SIGINT)
+        worker.process.wait(30)
+        require_clean(place, worker)
+        path = worker.directory / "result.json"
+        result = Result.model_validate_json(path.read_bytes()) if path.exists() else None
+        assert result is None or result.status == "cancelled"
+        if result is not None:
+            require_no_orphans(place)
+    backup(place, a.server, "new")
+    b = mariadb.make(place, None, name="b")
+    WorkerProcess(place, "r", jobs.restore_job(place, "new"), user=a.server.user, server=b.server).succeed()
