@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,6 +33,13 @@ def test_create_as_the_stock_client_does(site: Site) -> None:
     version = site.get(f"/datastores/versions/{view['datastore']['version_id']}")["version"]
     assert version["name"] == view["datastore"]["version"] == "10.11"
     told(site.ask("POST", "/backups", {"backup": wish}), 422, "unprocessableEntity")
+
+
+def test_of_many_at_once_one_is_taken(site: Site) -> None:
+    body = {"backup": {"name": "b", "instance": site.instance()}}
+    with ThreadPoolExecutor(8) as threads:
+        statuses = sorted(reply.status_code for reply in threads.map(lambda _: site.ask("POST", "/backups", body), range(8)))
+    assert statuses == [202] + [422] * 7
 
 
 def test_show_and_lists_have_every_field(site: Site) -> None:

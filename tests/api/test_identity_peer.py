@@ -50,6 +50,11 @@ def test_the_services_own_user_may_adopt(site: Site, url: str) -> None:
     assert reply.json()["instance"]["runtime"] == "adopted"
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_nobody_is_known_behind_a_proxy(url: str, header: str) -> None:
+    assert httpx.post(f"{url}/v1.0/p/instances", json=ADOPT, headers={header: "127.0.0.1"}).status_code == 403
+
+
 @pytest.mark.root
 def test_another_user_of_the_machine_may_not(site: Site, url: str) -> None:
     def as_nobody(path: str, body: object) -> int:

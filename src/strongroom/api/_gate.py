@@ -44,7 +44,7 @@ class Gate:
         except StrongroomError as error:
             await _errors.of(error)(scope, receive, tell)
             return
-        if _has_body(connection) and not _is_json(connection):
+        if scope["path"].startswith("/v1.0/") and _has_body(connection) and not _is_json(connection):
             response = _errors.fault(
                 415,
                 "The body of the request must be JSON.",

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringCon
 from strongroom.agent.models import ServerDefinition
 from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, user_specs
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
-from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text
+from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text, plain
 from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
@@ -80,6 +80,7 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+Argument = Annotated[str, StringConstraints(max_length=4096), AfterValidator(plain)]
 HostPath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -94,8 +95,8 @@ class Adopt(Body):
     data_dir: HostPath | None = None
     defaults_file: HostPath | None = None
     credentials_file: HostPath | None = None
-    start_command: list[Ref] = Field(default_factory=list)
-    stop_command: list[Ref] = Field(default_factory=list)
+    start_command: list[Argument] = Field(default_factory=list)
+    stop_command: list[Argument] = Field(default_factory=list)
     user: Ref | None = None
 
     @model_validator(mode="after")

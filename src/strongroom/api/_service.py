@@ -98,6 +98,7 @@ async def serve(settings: Settings) -> None:
                 access_log=False,
                 timeout_graceful_shutdown=2,
                 server_header=False,
+                proxy_headers=False,  # anybody on the machine could forge the address that they come from
             )
         )
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -17,6 +17,9 @@ from strongroom.errors import ConfigurationError, Forbidden
 from strongroom.identity._peer import peer_uid
 from strongroom.identity._principal import ADMIN, OPERATOR, Principal
 
+FORWARDED = ("forwarded", "x-forwarded-for")
+"""Headers of a proxy: its OS user says nothing of who asks, and a server that believes them gives us another address."""
+
 
 def check_none_allowed(host: str) -> None:
     """Raise ConfigurationError unless ``host``, the listening address, can be reached from this machine alone."""
@@ -50,7 +53,8 @@ class NoAuthentication:
         """The administrator of the project that the path names."""
         roles = {ADMIN}
         server, client = connection.scope.get("server"), connection.client
-        if server and client and peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid()):
+        forwarded = any(name in connection.headers for name in FORWARDED)
+        if server and client and not forwarded and peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid()):
             roles.add(OPERATOR)
         return Principal(project=project, user="anonymous", roles=frozenset(roles))
 
