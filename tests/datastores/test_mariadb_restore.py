@@ -219,6 +219,14 @@ def test_a_stream_cut_short_fails(place: Path, chain: list[FileLink]) -> None:
         restore(place, [replace(chain[0], path=cut)])
 
 
+def test_a_file_that_mbstream_cannot_make_fails_the_restore_although_it_exits_with_0(place: Path, chain: list[FileLink]) -> None:
+    target, work_dir = mariadb.scratch(place, "restored"), mariadb.scratch(place, "restored-work")
+    in_the_way = target / "ib_logfile0"
+    in_the_way.write_text("not of this backup")
+    with pytest.raises(ToolFailed, match="ib_logfile0"):
+        run_as(server_user(), _restore, mariadb.version(), [chain[0]], target, work_dir)
+
+
 @pytest.mark.parametrize(("word", "length"), [("--prepare", 1), ("--incremental-dir", 2)])
 def test_a_prepare_that_is_killed_leaves_nothing_that_starts(place: Path, chain: list[FileLink], word: str, length: int) -> None:
     """An apply that is repeated loses tables and says that all is well, so its directory must never be used."""

@@ -77,14 +77,19 @@ class Tool:
         """It has not ended yet."""
         return self._process.poll() is None
 
-    def check(self, mark: str | None = None) -> None:
-        """Wait for the end. ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``."""
+    def check(self, mark: str | None = None, *, quiet: bool = False) -> None:
+        """Wait for the end. ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``.
+
+        ``quiet``: the program says something only when something is wrong, whatever its exit status.
+        """
         status = self._process.wait()
         if status:
             how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
             raise self._failure(f"{self.name} {how}")
         if mark is not None and not "".join(tail(self.log, 1)).endswith(mark):
             raise self._failure(f"{self.name} ended without saying {mark!r}")
+        if quiet and tail(self.log, 1):
+            raise self._failure(f"{self.name} met an error, though it exited with status 0")
 
     def _failure(self, what: str) -> StrongroomError:
         lines = tail(self.log)

@@ -68,7 +68,7 @@ class _Extraction:
         self._feeder.join()
         if self._error is not None and not isinstance(self._error, BrokenPipeError):
             raise self._error
-        self._tool.check()
+        self._tool.check(quiet=True)  # mbstream exits with 0 after "failed to create file", too (10.11.19)
         if self._error is not None:
             raise ToolFailed("mbstream did not read its input to the end") from self._error
 
