@@ -106,6 +106,7 @@ def test_a_version_is_named_by_its_series_or_its_number(control: Control, versio
         ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size 0"),
         ({"name": "a", "datastore": "oracle"}, NotFound, "oracle"),
         ({"name": "a", "version": "5.5"}, InvalidRequest, "5.5"),
+        ({"name": "a", "version": "10.11", "version_number": "10.6.2"}, InvalidRequest, "10.6.2"),
         ({"name": "a", "backup": "nope"}, NotFound, "nope"),
     ],
 )

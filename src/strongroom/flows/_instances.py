@@ -69,7 +69,7 @@ def request_instance(
         host, found = _place(
             session,
             datastore or (adopt.datastore if adopt else settings.datastores.default),
-            version or version_number or (adopt.series if adopt and adopt.series else None),
+            [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
         )
         if source is not None and found["series"] != source.series:
             raise Conflict(
@@ -129,7 +129,7 @@ def _volume_for(source: Backup, asked: int | None) -> int:
     return asked
 
 
-def _place(session: Session, datastore: str, version: str | None) -> tuple[str, dict[str, Any]]:
+def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The host with most room among those that have the version, and the version as its agent describes it."""
     candidates: list[tuple[int, str, dict[str, Any]]] = []
     known: set[str] = set()
@@ -139,7 +139,7 @@ def _place(session: Session, datastore: str, version: str | None) -> tuple[str, 
             known.add(f"{found['datastore']} {found['series']}")
             datastores |= {found["datastore"], version_id(found["datastore"])}
             names = (found["series"], found["number"], version_id(found["datastore"], found["series"]))
-            if datastore in (found["datastore"], version_id(found["datastore"])) and (version is None or version in names):
+            if datastore in (found["datastore"], version_id(found["datastore"])) and all(asked in names for asked in wanted):
                 candidates.append((host.view.get("free_bytes", 0), host.name, found))
     if candidates:
         _, name, found = max(candidates, key=lambda c: (in_order(c[2]["series"]), c[0]))
@@ -149,7 +149,7 @@ def _place(session: Session, datastore: str, version: str | None) -> tuple[str, 
     )
     if datastore not in datastores:
         raise NotFound(f"datastore {datastore} cannot be found", remedy=remedy)
-    raise InvalidRequest(f"version {version} of datastore {datastore} cannot be found", remedy=remedy)
+    raise InvalidRequest(f"version {' '.join(wanted)} of datastore {datastore} cannot be found", remedy=remedy)
 
 
 def request_restore(control: Control, project: str, instance: str, backup: str) -> Job:
