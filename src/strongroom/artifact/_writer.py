@@ -8,6 +8,7 @@ import hashlib
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -80,6 +81,8 @@ class Writer:
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._state: Literal["new", "open", "closed"] = "new"
         self._started = datetime.now(UTC)
+        self.first_byte: float | None = None
+        """When the first byte of the stream came (Unix time)."""
 
     def open(self) -> None:
         """Clear away what a dead attempt left at this location, and leave the intent record.
@@ -121,6 +124,7 @@ class Writer:
                 poll.poll()
                 self._check()
                 got = os.readv(fd, [view[length:]])
+                self.first_byte = self.first_byte or time.time()
                 length += got
                 ended = got == 0
             if length:

@@ -165,7 +165,8 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
                 f"instance {row.name} is {row.datastore} {row.series}",
                 remedy="Restore it to a new instance of its own version.",
             )
-        _volume_for(source, row.volume_size)
+        if row.runtime == "process":  # an adopted server has the room that its owner gave it
+            _volume_for(source, row.volume_size)
         row.task = "RESTORE"
         row.updated = now()
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])

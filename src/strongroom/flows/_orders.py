@@ -73,7 +73,7 @@ def _restore(control: Control, backup: Backup, instance: Instance) -> RestoreJob
         storage=_storage(control),
         artifact=control.settings.artifact,
         identities=_identities(control),
-        volume_bytes=instance.volume_size * GB,
+        volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
     )
 
 

@@ -96,7 +96,7 @@ def _write(
         positions=result.positions,
         data_size=result.data_bytes,
     )
-    return _output(manifest, events, base.reason)
+    return _output(manifest, events, base.reason) | {"first_byte": writer.first_byte}
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
