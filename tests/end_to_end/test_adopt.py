@@ -1,0 +1,102 @@
+"""A server that somebody else runs: adopted, backed up, restored in place with its owner's own commands, and let go."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from support.load import fill
+from support.service import Refused, Service, checksums
+
+pytestmark = pytest.mark.root
+
+
+class OwnServer:
+    """A plain MariaDB with its own option file, as a distribution would run it, and scripts to start and stop it."""
+
+    def __init__(self, place: Path, address: str) -> None:
+        self.base = place / "own"
+        self.base.mkdir(mode=0o755)
+        self.data = self.base / "mysql"
+        self.socket = self.base / "own.sock"
+        self.options = self.base / "own.cnf"
+        self.options.write_text(
+            f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\n"
+            f"log_error={self.base}/own.log\nbind-address={address}\nport=3306\nskip-name-resolve\nlog_bin=own-bin\ncharacter-set-server=utf8mb4\n"
+        )
+        self.start = self.base / "start"
+        self.stop = self.base / "stop"
+        self.start.write_text(
+            f"#!/bin/sh\nsetsid setpriv --reuid=mysql --regid=mysql --clear-groups"
+            f" mariadbd --defaults-file={self.options} >/dev/null 2>&1 </dev/null &\n"
+        )
+        self.stop.write_text(f"#!/bin/sh\nmariadb-admin --no-defaults -S {self.socket} -uroot shutdown\n")
+        for script in (self.start, self.stop):
+            script.chmod(0o755)
+        subprocess.run(["chown", "mysql:mysql", str(self.base)], check=True)
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--user=mysql", "--skip-test-db"],
+            check=True,
+            capture_output=True,
+        )
+        subprocess.run([str(self.start)], check=True)
+        subprocess.run(["mariadb-admin", "--no-defaults", "-S", str(self.socket), "-uroot", "--wait=50", "ping"], check=True)
+
+    def connect(self) -> pymysql.Connection:  # type: ignore[type-arg]
+        return pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True)
+
+
+def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, pool: str) -> None:
+    own = OwnServer(place, pool.replace(".0/24", ".200"))
+    try:
+        with own.connect() as connection:
+            fill(connection)
+        done = service.cli(
+            "instance", "adopt", "own", "--socket", str(own.socket), "--defaults-file", str(own.options),
+            "--start-command", str(own.start), "--stop-command", str(own.stop),
+        )  # fmt: skip
+        assert "ACTIVE" in done.stdout
+        view = service.get("/instances/own")["instance"]
+        assert (view["runtime"], view["status"], view["operating_status"]) == ("adopted", "ACTIVE", "HEALTHY")
+        full = service.backup("own", "full")
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE db1.customers SET note = 'changed' WHERE id < 100")
+            expected = checksums(connection)
+        child = service.backup("own", "inc", incremental=1)
+        assert (child["kind"], child["parent_id"]) == ("incremental", full["id"])
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE db1")
+        service.wait(service.act("/instances/own/action", {"restore": {"backupRef": child["id"]}}))
+        with own.connect() as connection:
+            assert checksums(connection) == expected
+        assert own.data.owner() == "mysql"
+        assert len(service.get("/instances/own")["instance"]["old_data"]) == 1
+        service.wait(service.act("/instances/own/action", {"discard_old": {}}))
+        assert sorted(p.name for p in own.base.iterdir() if p.is_dir()) == ["mysql"]
+
+        # A new instance of ours can be made from it, too.
+        copy = service.create("copy", restorePoint={"backupRef": child["id"]})
+        with service.sql(copy["id"]) as connection:
+            assert checksums(connection) == expected
+
+        # Letting go of it leaves the server as it is.
+        service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
+        with own.connect() as connection:
+            assert checksums(connection) == expected
+    finally:
+        subprocess.run([str(own.stop)], check=False)
+
+
+def test_a_server_that_is_not_there_cannot_be_adopted(service: Service, place: Path) -> None:
+    done = service.cli("instance", "adopt", "ghost", "--socket", str(place / "none.sock"), check=False)
+    assert done.returncode == 1
+    assert "none.sock" in done.stderr
+    view = service.get("/instances/ghost")["instance"]
+    assert view["status"] == "ERROR"
+    with pytest.raises(Refused) as refused:
+        service.backup("ghost", "b")
+    assert refused.value.status == 422
+    service.wait(service.call("DELETE", "/instances/ghost").headers["Strongroom-Job"])
