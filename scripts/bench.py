@@ -51,7 +51,7 @@ class Bench:
         self.first_byte: list[float] = []
         service.ask("instance", "create", "bench", "--flavor", "d3", "--size", "20")
         self.instance = service.ask("instance", "show", "bench")
-        self.base = service.place / "service" / "instances" / self.instance["id"]
+        self.base = service.data_dir / "instances" / self.instance["id"]
         self.data = self.base / "data"
         self.options = place / "client.cnf"
         text = (self.base / "client.cnf").read_text().replace("[client]", "[mariadb-backup]")

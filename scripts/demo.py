@@ -46,6 +46,7 @@ class Service:
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self.data_dir = place / "data"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -55,7 +56,7 @@ class Service:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        words = ["serve", "--data-dir", str(self.place / "data"), "--port", str(self.port)]
+        words = ["serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
         log = self.place / "serve.log"
         show(*words)
         with log.open("wb") as file:
@@ -98,9 +99,9 @@ class Service:
     def stop(self) -> None:
         """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""
         if self._process and self._process.poll() is None:
-            for instance in ("mysql1", "mysql2"):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    words = ["instance", "delete", instance, "--yes"]
+            with contextlib.suppress(subprocess.SubprocessError):
+                for instance in self.ask("instance", "list"):
+                    words = ["instance", "delete", instance["id"], "--yes"]
                     subprocess.run([PROGRAM, *words], env=self.environment, capture_output=True, timeout=60, check=False)
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
