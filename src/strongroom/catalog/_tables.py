@@ -103,13 +103,15 @@ class Backup(Table):
     chain_id: Mapped[str] = mapped_column(String(36))
     """Id of the full at the bottom of the chain; its own for a full."""
     status: Mapped[str] = mapped_column(default="NEW")
-    """NEW, BUILDING, COMPLETED, FAILED, DELETING, DELETE_FAILED."""
+    """NEW, BUILDING, COMPLETED, RESTORED (a record of what others wrote), FAILED, DELETING, DELETE_FAILED."""
     datastore: Mapped[str]
     series: Mapped[str]
     server_version: Mapped[str | None]
     codec: Mapped[str] = mapped_column(default="zstd")
     encrypted: Mapped[bool] = mapped_column(default=False)
     location: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What was written elsewhere and is only pointed to (``flows._source.Source``); null: our own, in container/id."""
     lineage: Mapped[str | None]
     positions: Mapped[dict[str, Any] | None]
     data_size: Mapped[int | None]
@@ -128,6 +130,7 @@ class Backup(Table):
     deleted: Mapped[datetime | None]
 
     RUNNING = ("NEW", "BUILDING")
+    RESTORABLE = ("COMPLETED", "RESTORED")
 
 
 class Job(Table):
@@ -143,7 +146,7 @@ class Job(Table):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     kind: Mapped[str]
-    """create, restore, backup, verify, start, stop, restart, delete_instance, discard_old, delete_backup."""
+    """create, adopt, restore, backup, verify, import, start, stop, restart, delete_instance, discard_old, delete_backup, rebuild."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """One stored object. ``size`` in bytes; ``md5`` (hex) only where the store computes it on its side; ``modified`` is UTC."""
+    """One stored object. ``size`` in bytes; ``md5`` (hex) only where the store computes it on its side; ``modified`` is UTC.
+
+    ``metadata`` is what its writer said of it (keys in lower case), from ``head`` of a store that keeps such a thing.
+    """
 
     key: str
     size: int
     modified: datetime
     etag: str | None = None
     md5: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
