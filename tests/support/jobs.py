@@ -119,7 +119,8 @@ class WorkerProcess:
 
     def wait(self) -> Result:
         """The result, once the worker has ended."""
-        self.process.wait(120)
+        status = self.process.wait(120)
+        assert (self.directory / "result.json").exists(), f"exit status {status}, no result: {self.log.read_text()}"
         return Result.model_validate_json((self.directory / "result.json").read_bytes())
 
     def succeed(self) -> dict[str, Any]:
