@@ -147,6 +147,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
+class Quotas(Section):
+    """What a project may have, unless it was given limits of its own (`openstack database quota update`). -1: no limit."""
+
+    instances: int = Field(-1, ge=-1, description="Instances.")
+    ram: int = Field(-1, ge=-1, description="MB of memory of all its instances, by their flavors.")
+    volumes: int = Field(-1, ge=-1, description="GB of all its instances, by their sizes.")
+    backups: int = Field(-1, ge=-1, description="Backups, the failed ones too.")
+
+
 
     @property
     def store_path(self) -> Path:
@@ -162,6 +171,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+    quotas: Quotas = Field(default_factory=Quotas)
 def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
     """Read the configuration: ``flags`` (by section) over the environment over ``config`` over the defaults.
 

@@ -44,7 +44,10 @@ class Instance(Table):
     """A database server that people see. ``task`` is what is being done to it; ``state`` is what the agent last saw."""
 
     __tablename__ = "instances"
-    __table_args__ = (Index("instances_project_name", "project", "name"),)
+    __table_args__ = (
+        Index("instances_project_name", "project", "name"),
+        Index("instances_project_created", "project", "created", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
@@ -85,9 +88,13 @@ class Backup(Table):
 
     __tablename__ = "backups"
     __table_args__ = (
-        Index("backups_project_updated", "project", "updated"),
-        Index("backups_instance", "instance_id"),
+        Index("backups_project_name", "project", "name"),
+        Index("backups_project_created", "project", "created", "id"),
+        Index("backups_created", "created", "id"),
+        Index("backups_instance", "instance_id", "created", "id"),
         Index("backups_parent", "parent_id"),
+        Index("backups_chain", "chain_id"),
+        Index("backups_status", "status"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -138,8 +145,9 @@ class Job(Table):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("jobs_instance", "instance_id"),
-        Index("jobs_backup", "backup_id"),
+        Index("jobs_project", "project", "created", "id"),
+        Index("jobs_instance", "instance_id", "created", "id"),
+        Index("jobs_backup", "backup_id", "created", "id"),
         Index("jobs_unfinished", "status", sqlite_where=text("finished is null"), postgresql_where=text("finished is null")),
     )
 
@@ -181,6 +189,17 @@ class Strategy(Table):
     instance_id: Mapped[str] = mapped_column(String(36), primary_key=True, default="")
     container: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Quota(Table):
+    """A limit that a project was given; without a row the configuration's holds. -1: no limit."""
+
+    __tablename__ = "quotas"
+
+    project: Mapped[str] = mapped_column(primary_key=True)
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    """instances, ram (MB), volumes (GB), backups."""
+    hard_limit: Mapped[int]
 
 
 class Host(Table):
