@@ -153,8 +153,8 @@ def test_servers_outlive_the_agent(agents: AgentMaker) -> None:
         agents()
     first.stop()
     second = agents()
-    until(lambda: second.servers.view("s1").healthy)
     after = second.servers.view("s1")
+    assert after.state == "running" and after.healthy
     assert (after.pid, after.address, after.lineage) == (before.pid, before.address, before.lineage)
 
 
@@ -269,6 +269,14 @@ def test_adopted(agents: AgentMaker, place: Path) -> None:
         agent.jobs.put("k", JobRequest(server="b", job=InitializeJob()))
     theirs.start()
     theirs.delete_server("s1")
+
+
+def test_a_data_directory_with_a_long_name(agents: AgentMaker) -> None:
+    agent = agents("d" + 90 * "e")
+    view = serve(agent, "s1")
+    assert view.socket is not None and len(str(view.socket)) < 108 and view.socket.is_socket()
+    agent.delete_server("s1")
+    assert not view.socket.parent.exists()
 
 
 def test_users_reach_the_server(agents: AgentMaker) -> None:

@@ -97,14 +97,13 @@ class Servers:
         ConfigurationError, ServerFailed, VersionMismatch, InvalidRequest.
         """
         self._registry.place(server_id)
-        if server_id in self._registry:
-            record = self._registry.get(server_id)
-            with self._mutex(server_id):
-                self._redefine(record, definition)
-        elif definition.runtime == "adopted":
-            self._registry.save(adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition))
-        else:
-            self._add(server_id, definition)
+        with self._mutex(server_id):
+            if server_id in self._registry:
+                self._redefine(self._registry.get(server_id), definition)
+            elif definition.runtime == "adopted":
+                self._registry.save(adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition))
+            else:
+                self._add(server_id, definition)
         return self.view(server_id)
 
     def _add(self, server_id: str, definition: ServerDefinition) -> None:
@@ -241,6 +240,8 @@ class Servers:
                     self._lifecycle.kill(record)
             base_dir = self._lifecycle.base_dir(server_id)
             doomed = self._instances / f"{DELETED}{server_id}-{time.time_ns()}"
+            if record.definition.runtime == "process" and record.socket and not record.socket.is_relative_to(base_dir):
+                remove_tree(record.socket.parent)
             if base_dir.exists():
                 base_dir.rename(doomed)
                 sync_directory(self._instances)
