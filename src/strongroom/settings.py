@@ -40,15 +40,34 @@ class Service(Section):
 class Storage(Section):
     """Where artifacts are kept."""
 
-    driver: Literal["directory", "s3", "gcs", "azure"] = Field("directory", description="Kind of the store.")
+    driver: Literal["directory", "swift", "s3", "gcs", "azure"] = Field("directory", description="Kind of the store.")
     path: Path | None = Field(None, description="directory: the top of the store. Default: `store` in data_dir.")
     bucket: str | None = Field(None, description="s3, gcs: the bucket; azure: the container. It must exist.")
     prefix: str = Field("", description="s3, gcs, azure: a folder inside the bucket.")
     endpoint: str | None = Field(None, description="s3, azure: URL of the service, when it is not the vendor's own.")
-    region: str | None = Field(None, description="s3: region of the bucket.")
+    region: str | None = Field(None, description="s3: region of the bucket; swift: region of the endpoint in Keystone's catalog.")
     access_key_id: str | None = Field(None, description="s3: access key; azure: account name.")
     secret_access_key: SecretStr | None = Field(None, description="s3: secret key; azure: account key.")
     credentials_file: Path | None = Field(None, description="gcs: service account key file.")
+    auth_url: str | None = Field(None, description="swift: URL of Keystone (`…/v3`), or of Swift's own auth (`…/auth/v1.0`).")
+    auth_version: Literal["3", "1"] = Field("3", description="swift: 3 is Keystone, 1 is Swift's own auth.")
+    username: str | None = Field(None, description="swift: the user of this service.")
+    password: SecretStr | None = Field(None, description="swift: its password.")
+    project_name: str | None = Field(None, description="swift: its project, with Keystone.")
+    user_domain: str = Field("Default", description="swift: name of the domain of the user.")
+    project_domain: str = Field("Default", description="swift: name of the domain of the project.")
+    application_credential_id: str | None = Field(None, description="swift: in the place of user, password and project.")
+    application_credential_secret: SecretStr | None = Field(None, description="swift: the secret that goes with it.")
+    interface: Literal["public", "internal", "admin"] = Field("public", description="swift: which endpoint of the catalog.")
+    account: str = Field(
+        "service",
+        pattern=r"^[A-Za-z0-9_.:-]+$",
+        description="swift: whose account holds the backups: `service` (the service user's own), `project` (each project's own), "
+        "or the name of an account. The last two need the reseller role (ResellerAdmin).",
+    )
+    reseller_prefix: str = Field("AUTH_", description="swift: what the account of a project is called before the project's id.")
+    cacert: Path | None = Field(None, description="swift: certificates to trust. Default: those of the system.")
+    insecure: bool = Field(False, description="swift: do not check the server's certificate.")
     container: str = Field(
         "database_backups",
         pattern=CONTAINER_PATTERN,
@@ -56,6 +75,15 @@ class Storage(Section):
     )
     retries: int = Field(5, ge=0, le=20, description="How often a failed call to a remote store is tried again.")
     timeout: float = Field(60.0, gt=0, description="Seconds that one call to a remote store may take.")
+
+    @property
+    def by_project(self) -> bool:
+        """Whether each project has a store of its own."""
+        return self.driver == "swift" and self.account == "project"
+
+    def of_project(self, project: str) -> Storage:
+        """The store of ``project``: this one, unless each project has its own."""
+        return self.model_copy(update={"account": f"{self.reseller_prefix}{project}"}) if self.by_project else self
 
 
 class Artifact(Section):
@@ -119,6 +147,15 @@ class Flavor(Section):
     disk: int = Field(0, ge=0, description="Root disk in GB, for information.")
 
 
+class Quotas(Section):
+    """What a project may have, unless it was given limits of its own (`openstack database quota update`). -1: no limit."""
+
+    instances: int = Field(-1, ge=-1, description="Instances.")
+    ram: int = Field(-1, ge=-1, description="MB of memory of all its instances, by their flavors.")
+    volumes: int = Field(-1, ge=-1, description="GB of all its instances, by their sizes.")
+    backups: int = Field(-1, ge=-1, description="Backups, the failed ones too.")
+
+
 def _flavors() -> dict[str, Flavor]:
     return {f"d{n}": Flavor(ram=512 * 2 ** (n - 1), vcpus=max(1, 2 ** (n - 2))) for n in range(1, 6)}
 
@@ -134,6 +171,7 @@ class Settings(BaseSettings):
     encryption: Encryption = Field(default_factory=Encryption)
     agent: Agent = Field(default_factory=Agent)
     datastores: Datastores = Field(default_factory=Datastores)
+    quotas: Quotas = Field(default_factory=Quotas)
     flavors: dict[str, Flavor] = Field(default_factory=_flavors)
     default_flavor: str = Field("d1", description="Flavor of a new instance that names none.")
 
@@ -147,15 +185,6 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
-class Quotas(Section):
-    """What a project may have, unless it was given limits of its own (`openstack database quota update`). -1: no limit."""
-
-    instances: int = Field(-1, ge=-1, description="Instances.")
-    ram: int = Field(-1, ge=-1, description="MB of memory of all its instances, by their flavors.")
-    volumes: int = Field(-1, ge=-1, description="GB of all its instances, by their sizes.")
-    backups: int = Field(-1, ge=-1, description="Backups, the failed ones too.")
-
-
 
     @property
     def store_path(self) -> Path:
@@ -171,7 +200,6 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-    quotas: Quotas = Field(default_factory=Quotas)
 def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
     """Read the configuration: ``flags`` (by section) over the environment over ``config`` over the defaults.
 

@@ -11,9 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
+
+from strongroom.settings import Storage
 
 VERSION = "2.38.3"
 SERVER = Path(__file__).with_name("swift_server.py")
@@ -32,6 +36,21 @@ class Swift:
     def url(self) -> str:
         """Where the S3 API and the native API are."""
         return f"http://127.0.0.1:{self.port}"
+
+    def storage(self, account: str = "service", **options: Any) -> Storage:
+        """Settings of a store: in the account of ``user``, or in another, of this test's own."""
+        user, password = (self.user, self.password) if account == "service" else ("admin:admin", "admin")
+        values: dict[str, Any] = {
+            "driver": "swift",
+            "auth_version": "1",
+            "auth_url": f"{self.url}/auth/v1.0",
+            "username": user,
+            "password": SecretStr(password),
+            "account": account,
+            "retries": 2,
+            "timeout": 20,
+        }
+        return Storage(**{**values, **options})
 
     def account(self) -> httpx.Client:
         """A client of the account by the native API."""

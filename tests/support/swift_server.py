@@ -51,6 +51,7 @@ max_bucket_listing = 40
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
+user_admin_admin = admin .admin .reseller_admin
 token_life = 86400
 [filter:copy]
 use = egg:swift#copy

@@ -2,6 +2,6 @@
 
 from strongroom.storage._directory import DirectoryStore
 from strongroom.storage._open import open_store
-from strongroom.storage._protocol import Capabilities, Stat, Store
+from strongroom.storage._protocol import Capabilities, Joining, Stat, Store
 
-__all__ = ["Capabilities", "DirectoryStore", "Stat", "Store", "open_store"]
+__all__ = ["Capabilities", "DirectoryStore", "Joining", "Stat", "Store", "open_store"]

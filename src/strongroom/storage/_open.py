@@ -13,6 +13,7 @@ from strongroom.settings import Storage
 from strongroom.storage._directory import DirectoryStore
 from strongroom.storage._objects import ObjectsStore
 from strongroom.storage._protocol import Store
+from strongroom.storage._swift import SwiftStore
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -29,6 +30,8 @@ def open_store(storage: Storage, default_path: Path | None = None, gid: int | No
         if path is None:
             raise ConfigurationError("storage.path is not set", remedy="Name the directory of the store.")
         return DirectoryStore(path, gid=gid)
+    if storage.driver == "swift":
+        return SwiftStore(storage)
     if not storage.bucket:
         raise ConfigurationError(
             f"storage.bucket is not set, and driver {storage.driver} needs it", remedy="Name an existing bucket."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +64,18 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give connections back."""
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """What a store has beside the methods of ``Store`` when it can show several objects as one, without copying them."""
+
+    most_joined: int
+    """How many objects one call of ``join`` takes."""
+
+    def join(self, key: str, parts: Sequence[Stat], metadata: Mapping[str, str]) -> Stat:
+        """Make ``key`` the object that reads as ``parts`` one after the other. Each needs its ``etag``, and may itself be joined.
+
+        The parts stay where they are: to delete one breaks ``key``, to delete ``key`` leaves them. Raises StorageError when one
+        of them is not as it says.
+        """

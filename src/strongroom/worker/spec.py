@@ -27,7 +27,7 @@ class Message(BaseModel):
 class StorageSpec(Storage):
     """The store with its secrets in clear: exists on the wire to the agent and on a worker's stdin, nowhere else."""
 
-    @field_serializer("secret_access_key", when_used="json")
+    @field_serializer("secret_access_key", "password", "application_credential_secret", when_used="json")
     def _reveal(self, value: SecretStr | None) -> str | None:
         return value.get_secret_value() if value else None
 

@@ -1,0 +1,256 @@
+"""Calls to Swift: authenticated connections, calls that are made again when that may help, and errors that help people."""
+
+from __future__ import annotations
+
+import contextlib
+import encodings.idna  # noqa: F401  (a worker that has given up root's rights may not be able to load it when it is needed)
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import requests
+import urllib3
+from keystoneauth1 import exceptions as keystone
+from keystoneauth1 import session
+from keystoneauth1.identity import v3
+from swiftclient.client import Connection
+from swiftclient.exceptions import ClientException
+
+from strongroom.errors import ConfigurationError, StorageDenied, StorageError, StorageFull, StorageNotFound
+from strongroom.settings import Storage
+
+T = TypeVar("T")
+Action = Callable[[Connection, int], T]
+"""Called with a connection and the number of the attempt, from 1."""
+
+_AGAIN = frozenset({408, 422, 429, 498, 499, 500, 502, 503, 504})
+"""422: the bytes that arrived were not those that were sent."""
+_NETWORK = (OSError, requests.RequestException, urllib3.exceptions.HTTPError)
+_AUTH_AGAIN = (keystone.RetriableConnectionFailure, keystone.HttpServerError)
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 30.0
+
+
+class Wire:
+    """Connections to one account. One serves one call at a time; there are as many as calls side by side."""
+
+    def __init__(self, storage: Storage) -> None:
+        """Contacts nobody. Raises ConfigurationError that names the missing option."""
+        self._storage = storage
+        self._session = _session(storage) if storage.auth_version == "3" else None
+        self._options = _options(storage, self._session)
+        self._idle: LifoQueue[Connection] = LifoQueue()
+        self._lock = threading.Lock()
+        self._url: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The account for messages, as far as it is known without asking."""
+        return self._url or f"Swift at {self._storage.auth_url}"
+
+    @property
+    def url(self) -> str:
+        """The storage URL of the account. Raises StorageError when nobody answers or the credentials are wrong."""
+        return self._url or self.call("", lambda connection, _: str(connection.url))
+
+    def call(self, key: str, action: Action[T]) -> T:
+        """What ``action`` returns; it is called again when it failed in a way that may pass. Raises StorageError for ``key``."""
+        for attempt in range(1, self._storage.retries + 2):
+            try:
+                return self._once(action, attempt)
+            except (ClientException, keystone.ClientException, *_NETWORK) as error:
+                if attempt > self._storage.retries or not _may_pass(error):
+                    raise self._translate(error, key) from error
+                time.sleep(_pause(error, attempt))
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    # --- one attempt
+
+    def _once(self, action: Action[T], attempt: int) -> T:
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = Connection(**self._options)
+        try:
+            if not connection.token:
+                self._authenticate(connection)
+            try:
+                result = action(connection, attempt)
+            except ClientException:
+                if connection.token:
+                    raise
+                self._authenticate(connection)  # the client lets go of a token that was refused: it may just have expired
+                result = action(connection, attempt)
+        except BaseException:
+            connection.close()  # the line only: what it knows of the token stays
+            raise
+        finally:
+            self._idle.put(connection)
+        return result
+
+    def _authenticate(self, connection: Connection) -> None:
+        url, connection.token = connection.get_auth()
+        if not url:
+            raise keystone.EndpointNotFound("the catalog has no object-store endpoint")
+        connection.url = self._account(url)
+        connection.os_options["object_storage_url"] = connection.url
+        with self._lock:
+            self._url = connection.url
+
+    def _account(self, url: str) -> str:
+        """The URL of the account that is wanted, made from that of the user's own."""
+        if self._storage.account in ("service", "project"):  # what is of no project goes to the service's own
+            return url.rstrip("/")
+        return f"{url.rstrip('/').rpartition('/')[0]}/{quote(self._storage.account)}"
+
+    # --- errors
+
+    def _translate(self, error: Exception, key: str) -> StorageError:
+        where = f"{key} in {self.shown}" if key else self.shown
+        if isinstance(error, ClientException):
+            return _refusal(error, where)
+        if isinstance(error, keystone.Unauthorized):
+            return StorageDenied(
+                f"Keystone does not accept the credentials for {where}",
+                remedy="Check storage.username, password, project_name and the domains, or the application credential.",
+            )
+        if isinstance(error, keystone.ClientException):
+            return StorageError(
+                f"Keystone at {self._storage.auth_url} does not lead to Swift, for {where}: {_text(error)}",
+                remedy="Check storage.auth_url, storage.region and storage.interface, and that Keystone answers.",
+            )
+        return StorageError(
+            f"Swift does not answer for {where}: {_text(error)}",
+            remedy="Check that Swift runs, and the network; on a slow line raise storage.timeout, on a bad one storage.retries.",
+        )
+
+
+def _session(storage: Storage) -> session.Session:
+    auth: Any
+    if not storage.auth_url:
+        raise _missing("auth_url", "It is Keystone's, such as https://keystone.example.org/v3.")
+    if storage.application_credential_id or storage.application_credential_secret:
+        if not (storage.application_credential_id and storage.application_credential_secret):
+            raise _missing("application_credential_id or storage.application_credential_secret", "They go together.")
+        auth = v3.ApplicationCredential(
+            auth_url=storage.auth_url,
+            application_credential_id=storage.application_credential_id,
+            application_credential_secret=storage.application_credential_secret.get_secret_value(),
+        )
+    else:
+        username, password = _user(storage)
+        if not storage.project_name:
+            raise _missing("project_name", "It is the project of storage.username.")
+        auth = v3.Password(
+            auth_url=storage.auth_url,
+            username=username,
+            password=password,
+            project_name=storage.project_name,
+            user_domain_name=storage.user_domain,
+            project_domain_name=storage.project_domain,
+        )
+    return session.Session(auth=auth, verify=_trusted(storage), timeout=storage.timeout)
+
+
+def _options(storage: Storage, keystone_session: session.Session | None) -> dict[str, Any]:
+    """What every connection is made of. It does not try again by itself, save for a token that is refused."""
+    trusted = _trusted(storage)
+    common = {
+        "retries": 0,
+        "starting_backoff": 0,
+        "timeout": storage.timeout,
+        "insecure": storage.insecure,
+        "cacert": trusted if isinstance(trusted, str) else None,
+    }
+    if keystone_session is not None:
+        region = {"region_name": storage.region} if storage.region else {}
+        return {**common, "session": keystone_session, "os_options": {"endpoint_type": storage.interface, **region}}
+    if not storage.auth_url:
+        raise _missing("auth_url", "It is Swift's own, such as https://swift.example.org/auth/v1.0.")
+    username, password = _user(storage)
+    return {**common, "authurl": storage.auth_url, "user": username, "key": password, "auth_version": "1"}
+
+
+def _user(storage: Storage) -> tuple[str, str]:
+    if not storage.username or not storage.password:
+        raise _missing("username or storage.password", "Name the user of this service, or an application credential.")
+    return storage.username, storage.password.get_secret_value()
+
+
+def _missing(option: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"storage.{option} is not set, and driver swift needs it", remedy=remedy)
+
+
+def _trusted(storage: Storage) -> bool | str:
+    """Certificates as ``requests`` wants them: the system's, which workers can read, before those that it brings along."""
+    if storage.insecure:
+        return False
+    if storage.cacert:
+        return str(storage.cacert)
+    system = ssl.get_default_verify_paths().cafile
+    return system if system and Path(system).exists() else True
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, ClientException):
+        return error.http_status in _AGAIN
+    if isinstance(error, keystone.ClientException):
+        return isinstance(error, _AUTH_AGAIN)
+    return not (isinstance(error, requests.exceptions.SSLError) and "certificate verify" in str(error))
+
+
+def _pause(error: Exception, attempt: int) -> float:
+    """Seconds to wait: what the server asks for, else longer each time; never quite the same, for others wait too."""
+    asked = (getattr(error, "http_response_headers", None) or {}).get("retry-after", "")
+    wanted = float(asked) if asked.isdigit() else _FIRST_WAIT * 2**attempt
+    return min(wanted, _LONGEST_WAIT) * random.uniform(0.7, 1.0)  # noqa: S311
+
+
+def _refusal(error: ClientException, where: str) -> StorageError:
+    said = _said(error)
+    match error.http_status:
+        case 401:
+            return StorageDenied(
+                f"Swift does not accept the credentials for {where}", remedy="Check storage.username and storage.password."
+            )
+        case 403:
+            return StorageDenied(
+                f"Swift does not allow this user to use {where}",
+                remedy="Give the user a role that Swift's operator_roles names; for accounts of others it is the reseller role.",
+            )
+        case 404:
+            return StorageNotFound(f"{where} does not exist")
+        case 413 | 507:
+            return StorageFull(
+                f"no space or quota left for {where}: {said}",
+                remedy="Raise the quota of the account or the container, or delete backups.",
+            )
+    return StorageError(
+        f"Swift failed at {where}: {said}",
+        remedy="Look at the log of Swift's proxy; when it is only busy, raise storage.retries.",
+    )
+
+
+def _said(error: ClientException) -> str:
+    """What the server said, without markup and in a line."""
+    body = error.http_response_content or b""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+    words = " ".join(text.split()) if "<" not in text else ""
+    status = f"{error.http_status} {error.http_reason}".strip() if error.http_status else str(error)
+    return f"{status}: {words[:300]}" if words else status
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
