@@ -92,9 +92,9 @@ class Service:
         return time.monotonic() - began
 
     def ask(self, *words: str) -> Any:
-        """What a command says, as JSON."""
+        """What a command says, as JSON; nothing, if it says nothing."""
         asked = subprocess.run([PROGRAM, *words, "--format", "json"], env=self.environment, stdout=subprocess.PIPE, check=True)
-        return json.loads(asked.stdout)
+        return json.loads(asked.stdout or "null")
 
     def stop(self) -> None:
         """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""

@@ -1,0 +1,68 @@
+"""The demo itself, on a small data set: it succeeds, tells the truth, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from support import processes
+
+DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+
+
+def start(place: Path, *options: str) -> subprocess.Popen[str]:
+    """The demo in a directory of its own below ``place``."""
+    command = [sys.executable, str(DEMO), "--size", "2", "--dir", str(place / "demo"), *options]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_demo_proves_its_restores_and_cleans_up(place: Path) -> None:
+    demo = start(place)
+    output, _ = demo.communicate(timeout=280)
+    assert demo.returncode == 0, output
+    assert "WRONG" not in output
+    assert output.count("right: ") == 20, "ten findings for each of two restores"
+    assert "All data was right" in output
+    words = (
+        "serve",
+        "instance create",
+        "backup create full1",
+        "backup create inc1",
+        "restore inc2 --name",
+        "restore inc2 --in-place",
+    )
+    assert [word for word in words if f"$ strongroom {word}" not in output] == []
+    assert not (place / "demo").exists()
+    assert processes.below(place) == {}
+
+
+@pytest.mark.parametrize("moment", ["2. Full backup", "5. Restore"])
+def test_an_interrupted_demo_cleans_up(place: Path, moment: str) -> None:
+    demo = start(place)
+    assert demo.stdout
+    for line in demo.stdout:
+        if line.startswith(moment):
+            break
+    time.sleep(1)
+    demo.send_signal(signal.SIGTERM)
+    output, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 130, output
+    assert not (place / "demo").exists()
+    assert processes.below(place) == {}
+
+
+def test_a_directory_with_something_in_it_is_left_alone(place: Path) -> None:
+    (place / "demo").mkdir()
+    (place / "demo" / "precious").touch()
+    demo = start(place)
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "is not empty" in output
+    assert (place / "demo" / "precious").exists()
