@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from strongroom.agent import Agent, AgentClient
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, Busy, InvalidRequest, NotFound, Unavailable
 from strongroom.worker.spec import InitializeJob, JobRequest
 from support.agents import AgentMaker, definition, finish, request, until
@@ -61,6 +61,15 @@ def test_the_whole_life_over_the_network(remote: tuple[Agent, str]) -> None:
             assert [set(u.databases) for u in await agent.users("s1")] == [{"db1", strange}]
             await agent.revoke("s1", "u/1", "10.0.0.0/255.0.0.0", "db1")
             assert [u.databases for u in await agent.users("s1")] == [[strange]]
+            await agent.change_user("s1", "u/1", "10.0.0.0/255.0.0.0", UserChange(name="u/2", host="%"))
+            assert [(u.name, u.host) for u in await agent.users("s1")] == [("u/2", "%")]
+            await agent.change_user("s1", "u/2", "%", UserChange(name="u/1", host="10.0.0.0/255.0.0.0", password="q"))
+            assert not await agent.root_enabled("s1")
+            assert await agent.enable_root("s1", "p") == "root"
+            assert await agent.root_enabled("s1")
+            await agent.disable_root("s1")
+            with pytest.raises(NotFound):
+                await agent.disable_root("s1")
             await agent.drop_user("s1", "u/1", "10.0.0.0/255.0.0.0")
             with pytest.raises(NotFound):
                 await agent.drop_user("s1", "u/1", "10.0.0.0/255.0.0.0")

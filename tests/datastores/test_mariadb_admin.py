@@ -8,7 +8,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from strongroom.datastores import DatabaseSpec, UserSpec, get
+from strongroom.datastores import DatabaseSpec, UserChange, UserSpec, get
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
 from support import mariadb
 from support.mariadb import MariaDBServer
@@ -164,3 +164,54 @@ def test_roles_and_system_accounts_are_hidden(running: MariaDBServer) -> None:
     running.sql("CREATE ROLE reader")
     assert driver.users(running.server) == []
     assert {"root", "mariadb.sys", "strongroom"} <= {name for (name,) in running.sql("SELECT User FROM mysql.global_priv")}
+
+
+def test_a_user_changes_name_host_and_password_and_keeps_its_rights(running: MariaDBServer) -> None:
+    server = running.server
+    driver.create_databases(server, [DatabaseSpec(name="d_1"), DatabaseSpec(name="d2")])
+    driver.create_users(server, [UserSpec(name="u", password="old", databases=["d_1"]), UserSpec(name="taken", password="p")])
+    driver.change_user(server, "u", "%", UserChange(password="n'ew\"\\"))
+    assert visible(running, "u", "n'ew\"\\") == {"d_1"}
+    driver.change_user(server, "u", "%", UserChange(name="v`'w", host="localhost"))
+    assert {(u.name, u.host, tuple(u.databases)) for u in driver.users(server)} == {
+        ("v`'w", "localhost", ("d_1",)),
+        ("taken", "%", ()),
+    }
+    driver.change_user(server, "v`'w", "localhost", UserChange(host="%", password="newest"))
+    assert visible(running, "v`'w", "newest") == {"d_1"}
+    with pytest.raises(AlreadyExists):
+        driver.change_user(server, "v`'w", "%", UserChange(name="taken", password="lost"))
+    assert visible(running, "v`'w", "newest") == {"d_1"}
+    with pytest.raises(NotFound):
+        driver.change_user(server, "nobody", "%", UserChange(password="p"))
+    with pytest.raises(InvalidRequest):
+        driver.change_user(server, "taken", "%", UserChange(name="root"))
+
+
+def test_root_can_be_opened_and_closed(running: MariaDBServer) -> None:
+    server = running.server
+    assert not driver.superuser_enabled(server)
+    with pytest.raises(NotFound):
+        driver.disable_superuser(server)
+    assert driver.enable_superuser(server, "first") == "root"
+    assert driver.superuser_enabled(server)
+    assert driver.enable_superuser(server, "se'cond") == "root"
+
+    def login_as_root(password: str) -> None:
+        with (
+            pymysql.connect(host=server.address, port=server.port or 3306, user="root", password=password) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("CREATE DATABASE made_by_root")
+            cursor.execute("CREATE USER u@localhost")
+            cursor.execute("GRANT ALL ON made_by_root.* TO u@localhost")
+
+    with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+        login_as_root("first")
+    login_as_root("se'cond")
+    assert [user.name for user in driver.users(server)] == ["u"]
+    driver.disable_superuser(server)
+    assert not driver.superuser_enabled(server)
+    with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+        login_as_root("se'cond")
+    assert "root" in {name for (name,) in running.sql("SELECT User FROM mysql.global_priv")}

@@ -22,9 +22,9 @@ from strongroom.agent._store import store_group
 from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
-from strongroom.agent.models import HostView, ServerDefinition, ServerView, Swap
+from strongroom.agent.models import HostView, RootAccount, RootState, ServerDefinition, ServerView, Swap
 from strongroom.agent.servers import Servers
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import JobRequest, JobView
@@ -262,6 +262,11 @@ def _administration(agent: Agent) -> APIRouter:
         datastore, server = serving(server_id)
         datastore.drop_user(server, name, host)
 
+    @router.patch("/users", status_code=204)
+    def change_user(server_id: str, name: str, host: str, change: UserChange) -> None:
+        datastore, server = serving(server_id)
+        datastore.change_user(server, name, host, change)
+
     @router.put("/grants", status_code=204)
     def grant(server_id: str, name: str, host: str, databases: list[str]) -> None:
         datastore, server = serving(server_id)
@@ -271,5 +276,20 @@ def _administration(agent: Agent) -> APIRouter:
     def revoke(server_id: str, name: str, host: str, database: str) -> None:
         datastore, server = serving(server_id)
         datastore.revoke(server, name, host, database)
+
+    @router.get("/root")
+    def root(server_id: str) -> RootState:
+        datastore, server = serving(server_id)
+        return RootState(enabled=datastore.superuser_enabled(server))
+
+    @router.put("/root")
+    def enable_root(server_id: str, account: RootAccount) -> str:
+        datastore, server = serving(server_id)
+        return datastore.enable_superuser(server, account.password)
+
+    @router.delete("/root", status_code=204)
+    def disable_root(server_id: str) -> None:
+        datastore, server = serving(server_id)
+        datastore.disable_superuser(server)
 
     return router

@@ -10,8 +10,8 @@ import httpx
 from pydantic import TypeAdapter
 
 from strongroom.agent.checks import Check
-from strongroom.agent.models import HostView, ServerDefinition, ServerView, Swap
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.agent.models import HostView, RootAccount, RootState, ServerDefinition, ServerView, Swap
+from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import Unavailable, from_dict
 from strongroom.worker.spec import JobRequest, JobView
 
@@ -133,6 +133,10 @@ class AgentClient:
         """Raises NotFound."""
         await self._call(None, "DELETE", f"/servers/{server_id}/users", name=name, host=host)
 
+    async def change_user(self, server_id: str, name: str, host: str, change: UserChange) -> None:
+        """Another name, host or password. Raises NotFound, AlreadyExists, InvalidRequest."""
+        await self._call(None, "PATCH", f"/servers/{server_id}/users", body=change, name=name, host=host)
+
     async def grant(self, server_id: str, name: str, host: str, databases: Sequence[str]) -> None:
         """Full rights on the databases. Raises NotFound."""
         await self._call(None, "PUT", f"/servers/{server_id}/grants", body=list(databases), name=name, host=host)
@@ -140,6 +144,18 @@ class AgentClient:
     async def revoke(self, server_id: str, name: str, host: str, database: str) -> None:
         """Raises NotFound."""
         await self._call(None, "DELETE", f"/servers/{server_id}/grants", name=name, host=host, database=database)
+
+    async def root_enabled(self, server_id: str) -> bool:
+        """Whether the administrator's account of the database can be used from outside."""
+        return (await self._call(RootState, "GET", f"/servers/{server_id}/root")).enabled
+
+    async def enable_root(self, server_id: str, password: str) -> str:
+        """Open it with this password, or change the password; the account's name."""
+        return await self._call(str, "PUT", f"/servers/{server_id}/root", body=RootAccount(password=password))
+
+    async def disable_root(self, server_id: str) -> None:
+        """Close it. Raises NotFound when it was not open."""
+        await self._call(None, "DELETE", f"/servers/{server_id}/root")
 
     async def _call(self, kind: type[T] | None, method: str, path: str, *, body: Any = None, **query: str | float) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)

@@ -81,6 +81,18 @@ class Swap(Message):
     job: str
 
 
+class RootState(Message):
+    """Whether the administrator's account of a database can be used from outside."""
+
+    enabled: bool
+
+
+class RootAccount(Message):
+    """Body of ``PUT /servers/{id}/root``."""
+
+    password: str = Field(repr=False, min_length=1)
+
+
 class HostView(Message):
     """What the agent knows of its host."""
 

@@ -13,6 +13,8 @@ from strongroom.datastores._protocol import (
     Phase,
     Restored,
     Server,
+    StreamFacts,
+    UserChange,
     UserSpec,
     Version,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "Phase",
     "Restored",
     "Server",
+    "StreamFacts",
+    "UserChange",
     "UserSpec",
     "Version",
     "get",

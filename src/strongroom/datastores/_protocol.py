@@ -69,6 +69,14 @@ class UserSpec(Strict):
     databases: list[str] = Field(default_factory=list)
 
 
+class UserChange(Strict):
+    """What is to be different of an account; none stays as it is."""
+
+    name: str | None = None
+    host: str | None = None
+    password: str | None = Field(None, repr=False)
+
+
 class Facts(Strict):
     """What a running server says of itself."""
 
@@ -226,3 +234,15 @@ class Datastore(Protocol):
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
         """Raises NotFound when there is no such grant."""
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        """Give the account another name, host or password; its rights stay. Raises NotFound, AlreadyExists, InvalidRequest."""
+
+
+    def superuser_enabled(self, server: Server) -> bool:
+        """Whether the administrator's account of the database can be used from outside."""
+
+    def enable_superuser(self, server: Server, password: str) -> str:
+        """Open the administrator's account to the outside with this password, or change the password; the account's name."""
+
+    def disable_superuser(self, server: Server) -> None:
+        """Close it again. Raises NotFound when it was not open."""

@@ -11,13 +11,14 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import DatabaseSpec, Server, UserSpec
+from strongroom.datastores._protocol import DatabaseSpec, Server, UserChange, UserSpec
 from strongroom.datastores.mariadb._config import ACCOUNT
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
-SYSTEM_USERS = frozenset({"root", "mysql", "mariadb.sys", ACCOUNT, "PUBLIC", ""})
+SUPERUSER = "root"
+SYSTEM_USERS = frozenset({SUPERUSER, "mysql", "mariadb.sys", ACCOUNT, "PUBLIC", ""})
 MAX_DATABASE_NAME = 64
 MAX_USER_NAME = 80
 _HOST = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")
@@ -136,9 +137,18 @@ def users(server: Server) -> list[UserSpec]:
     ]
 
 
+def _is_user(connection: Connection[Cursor], name: str, host: str) -> bool:
+    return bool(query(connection, "SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", name, host))
+
+
 def _require_user(connection: Connection[Cursor], name: str, host: str) -> None:
-    if not query(connection, "SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", name, host):
+    if not _is_user(connection, name, host):
         raise NotFound(f"there is no user {name!r} at host {host!r}")
+
+
+def _refuse_user(connection: Connection[Cursor], name: str, host: str) -> None:
+    if _is_user(connection, name, host):
+        raise AlreadyExists(f"user {name!r} at host {host!r} exists already", remedy="Choose another name or host.")
 
 
 def _require_databases(connection: Connection[Cursor], names: Sequence[str]) -> None:
@@ -163,11 +173,7 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     with _session(server, "create a user") as connection:
         for spec in specs:
             _require_databases(connection, spec.databases)
-            try:
-                _require_user(connection, spec.name, spec.host)
-            except NotFound:
-                continue
-            raise AlreadyExists(f"user {spec.name!r} at host {spec.host!r} exists already", remedy="Choose another name or host.")
+            _refuse_user(connection, spec.name, spec.host)
         for spec in specs:
             query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", spec.name, spec.host, spec.password or "")
             _grant(connection, _account(connection, spec.name, spec.host), spec.databases)
@@ -179,6 +185,20 @@ def drop_user(server: Server, name: str, host: str) -> None:
     with _session(server, f"drop user {name!r}") as connection:
         _require_user(connection, name, host)
         query(connection, "DROP USER %s@%s", name, host)
+
+
+def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
+    """The new name first: it is what may be refused."""
+    new_name, new_host = change.name or name, change.host or host
+    check_user(name, host)
+    check_user(new_name, new_host)
+    with _session(server, f"change user {name!r}") as connection:
+        _require_user(connection, name, host)
+        if (new_name, new_host) != (name, host):
+            _refuse_user(connection, new_name, new_host)
+            query(connection, "RENAME USER %s@%s TO %s@%s", name, host, new_name, new_host)
+        if change.password:
+            query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", new_name, new_host, change.password)
 
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
@@ -204,3 +224,29 @@ def revoke(server: Server, name: str, host: str, database: str) -> None:
             raise NotFound(f"user {name!r} at host {host!r} has no rights on database {database!r}")
         for pattern in patterns:
             query(connection, f"REVOKE ALL PRIVILEGES ON {identifier(pattern)}.* FROM {_account(connection, name, host)}")
+
+
+# --- the superuser
+
+
+def superuser_enabled(server: Server) -> bool:
+    """``root`` at any host; the one at localhost, who needs the socket and the OS user, is always there."""
+    with _session(server, "look for root") as connection:
+        return _is_user(connection, SUPERUSER, "%")
+
+
+def enable_superuser(server: Server, password: str) -> str:
+    """An account of its own, so that what the server and its tools use stays as it is."""
+    with _session(server, "enable root") as connection:
+        query(connection, "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
+        query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
+        query(connection, f"GRANT ALL PRIVILEGES ON *.* TO {_account(connection, SUPERUSER, '%')} WITH GRANT OPTION")
+    return SUPERUSER
+
+
+def disable_superuser(server: Server) -> None:
+    """Connections that are open stay open."""
+    with _session(server, "disable root") as connection:
+        if not _is_user(connection, SUPERUSER, "%"):
+            raise NotFound("root is not enabled")
+        query(connection, "DROP USER %s@%s", SUPERUSER, "%")

@@ -15,6 +15,7 @@ from strongroom.datastores._protocol import (
     Phase,
     Restored,
     Server,
+    UserChange,
     UserSpec,
     Version,
 )
@@ -74,8 +75,20 @@ class MariaDB:
     def drop_user(self, server: Server, name: str, host: str) -> None:
         _admin.drop_user(server, name, host)
 
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        _admin.change_user(server, name, host, change)
+
     def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
         _admin.grant(server, name, host, databases)
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
         _admin.revoke(server, name, host, database)
+
+    def superuser_enabled(self, server: Server) -> bool:
+        return _admin.superuser_enabled(server)
+
+    def enable_superuser(self, server: Server, password: str) -> str:
+        return _admin.enable_superuser(server, password)
+
+    def disable_superuser(self, server: Server) -> None:
+        _admin.disable_superuser(server)
