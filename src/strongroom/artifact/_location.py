@@ -40,3 +40,7 @@ class Location(BaseModel):
     def segment(self, number: int) -> str:
         """Key of a segment. Eight digits, so that names sort as the stream does."""
         return f"{self.prefix}/{number:08d}"
+
+    def joint(self, level: int, number: int) -> str:
+        """Key of an object that joins some segments, where there are too many for one."""
+        return f"{self.prefix}/joined-{level}-{number:08d}"

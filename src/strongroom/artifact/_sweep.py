@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from strongroom.artifact._intent import Intent
+from strongroom.artifact._joined import joined_keys
 from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest
@@ -25,13 +27,20 @@ class Problem:
     error: ArtifactError | StorageError
 
 
-def delete_artifact(store: Store, location: Location) -> None:
+def delete_artifact(store: Store, location: Location, *, segments: int = 0) -> None:
     """Remove the artifact. The manifest goes first, so that what is left of a broken-off deletion is never taken for a backup;
-    the intent record goes last, so that it can be swept. What is not there is no error."""
+    the intent record goes last, so that it can be swept. What is not there is no error.
+
+    ``segments`` that were begun, and those of the manifest, are removed whether the store lists them or not: Swift's listings
+    may be late, and a put that was given up may still come to its end.
+    """
+    with contextlib.suppress(ArtifactError):
+        segments = max(segments, len(load_manifest(store, location).segments))
     store.delete([location.manifest])
-    parts = [stat.key for stat in store.list(location.prefix) if stat.key != location.intent]
-    if parts:
-        store.delete(parts)
+    store.delete(joined_keys(store, location))
+    known = dict.fromkeys(location.segment(number) for number in range(segments))
+    parts = dict.fromkeys(stat.key for stat in store.list(location.prefix) if stat.key != location.intent) | known
+    store.delete(parts)
     store.delete([location.intent])
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from strongroom.artifact._codec import DEFAULT_LEVEL, Sealer, compression
 from strongroom.artifact._index import store_index
 from strongroom.artifact._intent import Intent
+from strongroom.artifact._joined import join
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
 from strongroom.artifact._mbstream import Mbstream
@@ -75,7 +76,7 @@ class Writer:
         self._done: SimpleQueue[None] = SimpleQueue()
         self._pending = 0
         self._segments: dict[int, tuple[int, int, str, str | None]] = {}
-        self._raw = self._stored = 0
+        self._raw = self._stored = self._begun = 0
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,7 +136,7 @@ class Writer:
                         f"the backup has more than {MAX_SEGMENTS} segments", remedy="Choose a larger artifact.segment_size."
                     )
                 self._submit(self._put, number, buffer, length)
-                number += 1
+                number = self._begun = number + 1
         if self._walk:
             self._walk.finish()
         elif not number:
@@ -170,6 +171,7 @@ class Writer:
             **fields,
         )
         self._check()
+        join(self._store, manifest, [md5 for *_, md5 in parts])
         self._put_manifest(manifest.dump())
         self._close()
         with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
@@ -187,7 +189,7 @@ class Writer:
             self._pool.shutdown(cancel_futures=True)
             self._close()
         if began:
-            delete_artifact(self._store, self._location)
+            delete_artifact(self._store, self._location, segments=self._begun)
 
     def stop(self, error: BaseException) -> None:
         """Make ``copy_from`` or ``finish``, wherever it waits, raise ``error``. From any thread, and from a signal handler."""

@@ -67,8 +67,8 @@ class Store(Protocol):
 
 
 @runtime_checkable
-class Joining(Protocol):
-    """What a store has beside the methods of ``Store`` when it can show several objects as one, without copying them."""
+class Joining(Store, Protocol):
+    """A store that can show several objects as one, without copying them."""
 
     most_joined: int
     """How many objects one call of ``join`` takes."""
