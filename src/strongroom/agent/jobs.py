@@ -28,7 +28,17 @@ from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import Server
 from strongroom.errors import Busy, InvalidRequest, JobError, NotFound, StrongroomError
 from strongroom.settings import Settings
-from strongroom.worker.spec import Failure, InitializeJob, JobRequest, JobView, RestoreJob, Result, VerifyJob, WorkerSpec
+from strongroom.worker.spec import (
+    Failure,
+    ImportJob,
+    InitializeJob,
+    JobRequest,
+    JobView,
+    RestoreJob,
+    Result,
+    VerifyJob,
+    WorkerSpec,
+)
 
 log = structlog.get_logger()
 
@@ -256,7 +266,7 @@ class Jobs:
                     f"backup of {request.job.datastore} cannot be used on server {server.id} ({server.datastore})"
                 )
             return _accounts.by_name(server.user)
-        if not isinstance(request.job, VerifyJob):
+        if not isinstance(request.job, VerifyJob | ImportJob):
             raise InvalidRequest(f"a {request.job.kind} job needs a server")
         return _accounts.for_servers(self._settings, datastores.get(request.job.datastore))
 

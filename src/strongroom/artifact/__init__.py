@@ -1,7 +1,10 @@
 """One backup as bytes: segments, codec, manifest, writer, reader, verify. Knows no database."""
 
-from strongroom.artifact._chain import load_chain
+from strongroom.artifact._chain import load_chain, open_chain
+from strongroom.artifact._foreign import ForeignBackup, ForeignChain, Piece, Place, check_format, check_link, find_foreign, locate
+from strongroom.artifact._foreign_reader import Contents, ForeignReader
 from strongroom.artifact._intent import Intent
+from strongroom.artifact._joined import artifact_url, joined_keys
 from strongroom.artifact._keys import check_recipients, load_identities, new_identity
 from strongroom.artifact._load import load_manifest, read_manifest
 from strongroom.artifact._location import ID_PATTERN, Location
@@ -14,25 +17,38 @@ from strongroom.artifact._writer import Writer
 __all__ = [
     "ID_PATTERN",
     "Codec",
+    "Contents",
+    "ForeignBackup",
+    "ForeignChain",
+    "ForeignReader",
     "Index",
     "Intent",
     "Location",
     "Manifest",
     "Parent",
+    "Piece",
+    "Place",
     "Positions",
     "Problem",
     "Reader",
     "Report",
     "Segment",
     "Writer",
+    "artifact_url",
+    "check_format",
+    "check_link",
     "check_recipients",
     "delete_artifact",
+    "find_foreign",
+    "joined_keys",
     "list_artifacts",
     "load_chain",
     "load_identities",
     "load_manifest",
+    "locate",
     "new_identity",
     "open_artifact",
+    "open_chain",
     "read_manifest",
     "sweep_orphans",
     "verify",

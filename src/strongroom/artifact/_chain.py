@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from strongroom.artifact._foreign import ForeignChain
+from strongroom.artifact._foreign_reader import ForeignReader
 from strongroom.artifact._load import read_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest
+from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.errors import ArtifactMissing, ManifestInvalid
+from strongroom.settings import Artifact
 from strongroom.storage import Store
 
 LONGEST = 10_000
 _REMEDY = "The chain is broken from there on; restore a backup before it, and take a full."
+
+
+def open_chain(
+    store: Store, location: Location | ForeignChain, identities: Sequence[str] = (), *, settings: Artifact | None = None
+) -> list[Reader] | list[ForeignReader]:
+    """Readers of the full and of all that stands on it up to ``location``, each looked at before the first byte is read.
+
+    Raises as ``load_chain``, ``open_artifact`` and ``ForeignReader.check`` do.
+    """
+    if isinstance(location, ForeignChain):
+        readers = [ForeignReader(store, backup) for backup in location.backups]
+        for reader in readers:
+            reader.check()
+        return readers
+    return [open_artifact(store, link.location, identities, settings=settings) for link in load_chain(store, location)]
 
 
 def load_chain(store: Store, location: Location) -> list[Manifest]:

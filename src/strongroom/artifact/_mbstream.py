@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from strongroom.errors import ArtifactCorrupt
 
@@ -19,15 +19,22 @@ _PAYLOAD = struct.Struct("<QQI")
 _MAGIC = b"XBSTCK01"
 _REWRITE = 0x02
 _MAX_PATH = 512
+_MAX_KEPT = 64 * 1024
 _MAX_HEADER = _HEAD.size + _MAX_PATH + 4 + _MAX_PATH + _PAYLOAD.size
 
 Ranges = list[tuple[int, int]]
 
 
 class Mbstream:
-    """Feed it the stream in pieces of any size, then ``finish``. Payloads are skipped, never copied."""
+    """Feed it the stream in pieces of any size, then ``finish``. Payloads are skipped, never copied.
 
-    def __init__(self) -> None:
+    Except those of the small files that ``keep`` names: ``kept`` has their content, cut off after 64 KiB.
+    """
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        self.kept: dict[str, bytearray] = {}
+        self._keep = keep
+        self._keeping: bytearray | None = None
         self._files: dict[str, array[int]] = {}
         self._open: dict[str, int] = {}
         self._position = 0
@@ -51,6 +58,8 @@ class Mbstream:
         size = len(view)
         while at < size:
             step = min(self._skip, size - at)
+            if self._keeping is not None:
+                self._keeping += view[at : at + min(step, _MAX_KEPT - len(self._keeping))]
             at += step
             self._skip -= step
             if at < size:
@@ -121,6 +130,7 @@ class Mbstream:
                 self._opened(path, flags)
                 del self._open[path]
             self._add(path, used + extra + payload)
+            self._keeping = self.kept.setdefault(path, bytearray()) if payload and path in self._keep else None
         used += extra
         self._position += used + payload
         self._skip = payload

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,6 +17,7 @@ from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest, Segment
 from strongroom.artifact._mbstream import Ranges
+from strongroom.artifact._pipe import pour
 from strongroom.artifact._plan import give_memory_back, plan_threads
 from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ManifestInvalid, NotFound, StorageNotFound
 from strongroom.settings import Artifact
@@ -27,7 +26,6 @@ from strongroom.storage import Store
 Progress = Callable[[int, int], None]
 """Called with the bytes of the stream and the bytes of the store so far, in the thread that reads."""
 
-_PIPE = 1024**2
 _HEAD = 64 * 1024
 """Bytes of an age file that hold its header, unless it has hundreds of recipients."""
 _REMEDY = "What is stored was changed or lost; restore from another backup, and check the store."
@@ -102,13 +100,7 @@ class Reader:
 
     def copy_to(self, fd: int) -> None:
         """Write the raw stream into ``fd`` (a pipe). Raises as ``chunks`` does, and BrokenPipeError when nobody reads it."""
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
-        with contextlib.closing(self.chunks()) as chunks:
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
+        pour(self.chunks(), fd)
 
     def index(self) -> dict[str, Ranges]:
         """Files of the stream with their ranges. Raises NotFound when the artifact has no index, ArtifactError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -150,6 +150,15 @@ class ChainLink(Protocol):
         """Write the raw, verified stream into ``fd`` (a pipe). Raises ArtifactError, StorageError, BrokenPipeError."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What a backup's own files say of it."""
+
+    kind: BackupKind
+    positions: Positions
+    server_version: str
+
+
 Phase = Callable[[str], None]
 """Tells which phase has begun: ``extract``, ``prepare``, ``extract incremental 1``, ``apply incremental 1``…"""
 
@@ -170,6 +179,8 @@ class Datastore(Protocol):
     default_user: str
     """OS user that servers run as when the service is root."""
     capabilities: Capabilities
+    side_files: frozenset[str]
+    """Names of the small files of a stream that ``describe`` reads."""
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""
@@ -209,6 +220,12 @@ class Datastore(Protocol):
         worthless.
         """
 
+    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
+        """What the ``side_files`` of a stream that nobody vouches for say of it.
+
+        Raises ArtifactCorrupt when they are missing or damaged, VersionMismatch when it is a backup of something else.
+        """
+
     # --- SQL administration (called by the agent)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
@@ -229,14 +246,14 @@ class Datastore(Protocol):
     def drop_user(self, server: Server, name: str, host: str) -> None:
         """Raises NotFound."""
 
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        """Give the account another name, host or password; its rights stay. Raises NotFound, AlreadyExists, InvalidRequest."""
+
     def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
         """Full rights on the databases. Raises NotFound."""
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
         """Raises NotFound when there is no such grant."""
-    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
-        """Give the account another name, host or password; its rights stay. Raises NotFound, AlreadyExists, InvalidRequest."""
-
 
     def superuser_enabled(self, server: Server) -> bool:
         """Whether the administrator's account of the database can be used from outside."""

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
-from strongroom.artifact import Manifest, Positions, Reader, load_chain, open_artifact
+from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Positions, Reader, open_chain
 from strongroom.datastores import BackupKind, Version, get
 from strongroom.errors import TooLarge, VersionMismatch
-from strongroom.settings import Artifact
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
-from strongroom.worker.spec import RestoreJob, WorkerSpec
+from strongroom.worker.spec import RestoreJob, VerifyJob, WorkerSpec
+
+Readers = Sequence[Reader | ForeignReader]
 
 
 class Link:
     """One backup of a chain, its progress told under the name of its phase."""
 
-    def __init__(self, number: int, reader: Reader, events: EventLog) -> None:
+    def __init__(self, number: int, reader: Reader | ForeignReader, events: EventLog) -> None:
         manifest = reader.manifest
         phase = f"extract incremental {number}" if number else "extract"
-        events.expect(phase, manifest.raw_size)
+        if manifest.raw_size:
+            events.expect(phase, manifest.raw_size)
         reader.on_progress = lambda raw, stored: events.advance(phase, raw, stored)
         self._reader = reader
         self.kind: BackupKind = manifest.kind
         self.positions: Positions = manifest.positions
         self.server_version = manifest.server_version
-        self.raw_size = manifest.raw_size
+        self.raw_size = manifest.raw_size or manifest.stored_size
         self.data_size = manifest.data_size
 
     def copy_to(self, fd: int) -> None:
@@ -42,29 +42,26 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     assert spec.server is not None and spec.target_dir is not None
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
-    chain = load_chain(store, job.location)
-    if job.volume_bytes is not None and chain[-1].data_size > job.volume_bytes:
+    readers = open_readers(store, job)
+    newest = readers[-1].manifest
+    if job.volume_bytes is not None and newest.data_size > job.volume_bytes:
         raise TooLarge(
-            f"backup {chain[-1].name or chain[-1].id} holds {chain[-1].data_size >> 20} MiB of data, "
+            f"backup {newest.name or newest.id} holds {newest.data_size >> 20} MiB of data, "
             f"more than the volume of {job.volume_bytes >> 20} MiB",
             remedy="Restore to an instance with a larger volume.",
         )
-    return restore_chain(spec, store, chain, job.identities, job.artifact, spec.server.version, spec.target_dir, events)
+    return restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
 
 
-def restore_chain(
-    spec: WorkerSpec,
-    store: Store,
-    chain: Sequence[Manifest],
-    identities: Sequence[SecretStr],
-    settings: Artifact,
-    version: Version,
-    target: Path,
-    events: EventLog,
-) -> dict[str, Any]:
-    """Every artifact is opened before the first byte is written, so that a missing key is noticed at once."""
-    keys = [identity.get_secret_value() for identity in identities]
-    readers = [open_artifact(store, manifest.location, keys, settings=settings) for manifest in chain]
+def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
+    """The chain of the job. All is opened before the first byte is written, so that a missing key is noticed at once."""
+    keys = [identity.get_secret_value() for identity in job.identities]
+    return open_chain(store, job.location, keys, settings=job.artifact)
+
+
+def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog) -> dict[str, Any]:
+    """Extract and prepare in ``target``."""
+    chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     restored = get(chain[-1].datastore).restore(version, links, target, spec.work_dir, events.phase)
     events.close()
@@ -80,7 +77,7 @@ def restore_chain(
     }
 
 
-def installed(spec: WorkerSpec, manifest: Manifest) -> Version:
+def installed(spec: WorkerSpec, manifest: Manifest | ForeignBackup) -> Version:
     """The newest installed version of the backup's series. Raises VersionMismatch when there is none on this host."""
     found = get(manifest.datastore).discover(spec.programs_places.get(manifest.datastore, []))
     for version in found:

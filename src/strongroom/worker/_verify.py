@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.artifact import load_chain, open_artifact
+from strongroom.artifact import ForeignChain, ForeignReader, load_chain, open_artifact, open_chain
 from strongroom.artifact import verify as read_all
 from strongroom.errors import InvalidRequest
-from strongroom.storage import open_store
+from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
-from strongroom.worker._restore import installed, restore_chain
+from strongroom.worker._restore import installed, open_readers, restore_chain
 from strongroom.worker.spec import VerifyJob, WorkerSpec
 
 
@@ -17,6 +17,8 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     """Read the whole backup and check its chain; with ``prepare`` restore the chain into scratch space as well."""
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
+    if isinstance(job.location, ForeignChain):
+        return _verify_foreign(spec, job, job.location, store, events)
     chain = load_chain(store, job.location)
     if chain[-1].datastore != job.datastore:
         raise InvalidRequest(f"backup {job.location.prefix} is of {chain[-1].datastore}, not of {job.datastore}")
@@ -36,9 +38,33 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
         "files": report.files,
     }
     if job.prepare:
-        version = spec.server.version if spec.server else installed(spec, chain[-1])
-        target = spec.work_dir / "rehearsal"
-        target.mkdir(mode=0o700)
-        output["prepared"] = restore_chain(spec, store, chain, job.identities, job.artifact, version, target, events)
+        output["prepared"] = _rehearse(spec, job, store, events)
     events.close()
     return output | {"seconds": events.seconds}
+
+
+def _verify_foreign(spec: WorkerSpec, job: VerifyJob, location: ForeignChain, store: Store, events: EventLog) -> dict[str, Any]:
+    open_chain(store, location)
+    newest = location.backups[-1]
+    events.phase("read", total=newest.raw_size or None)
+    reader = ForeignReader(store, newest, on_progress=lambda raw, stored: events.advance("read", raw, stored))
+    contents = reader.read()
+    output: dict[str, Any] = {
+        "chain": [backup.id for backup in location.backups],
+        "segments": len(contents.pieces),
+        "raw_size": contents.raw_size,
+        "stored_size": newest.stored_size,
+        "files": contents.files,
+    }
+    if job.prepare:
+        output["prepared"] = _rehearse(spec, job, store, events)
+    events.close()
+    return output | {"seconds": events.seconds}
+
+
+def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, events: EventLog) -> dict[str, Any]:
+    readers = open_readers(store, job)
+    version = spec.server.version if spec.server else installed(spec, readers[-1].manifest)
+    target = spec.work_dir / "rehearsal"
+    target.mkdir(mode=0o700)
+    return restore_chain(spec, readers, version, target, events)

@@ -4,6 +4,7 @@
 * restore: ``chain`` (ids), ``positions``, ``facts`` (what the server of the backup said of itself), ``raw_size``,
   ``stored_size``, ``data_size`` (bytes), ``server_version``;
 * verify: ``chain``, ``segments``, ``raw_size``, ``stored_size``, ``files``, and with ``prepare`` ``prepared`` (as of a restore);
+* import: ``backups`` (a ForeignBackup each, with hashes, sizes and positions), ``files``;
 * initialize: nothing.
 
 All but the last have ``seconds``, by phase.
@@ -16,9 +17,10 @@ from typing import Any
 from strongroom.datastores import get
 from strongroom.worker._backup import back_up
 from strongroom.worker._events import EventLog
+from strongroom.worker._import import read_foreign
 from strongroom.worker._restore import restore
 from strongroom.worker._verify import verify
-from strongroom.worker.spec import BackupJob, InitializeJob, RestoreJob, VerifyJob, WorkerSpec
+from strongroom.worker.spec import BackupJob, ImportJob, InitializeJob, RestoreJob, VerifyJob, WorkerSpec
 
 
 def perform(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
@@ -30,6 +32,8 @@ def perform(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
             return restore(spec, job, events)
         case VerifyJob() as job:
             return verify(spec, job, events)
+        case ImportJob() as job:
+            return read_foreign(spec, job, events)
         case InitializeJob():
             return _initialize(spec, events)
 

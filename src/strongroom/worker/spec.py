@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
-from strongroom.artifact import Location
+from strongroom.artifact import ForeignChain, Location
 from strongroom.datastores import BackupKind, Server
 from strongroom.settings import Artifact as ArtifactSettings
 from strongroom.settings import Storage
@@ -58,7 +58,7 @@ class RestoreJob(Message):
     """Extract and prepare the chain that ends in ``location`` into a new directory beside the server's data directory."""
 
     kind: Literal["restore"] = "restore"
-    location: Location
+    location: Location | ForeignChain
     datastore: str
     storage: StorageSpec
     artifact: ArtifactSettings
@@ -74,7 +74,7 @@ class VerifyJob(Message):
     """Read every segment of the backup; with ``prepare`` restore its chain into a scratch directory and drop that."""
 
     kind: Literal["verify"] = "verify"
-    location: Location
+    location: Location | ForeignChain
     datastore: str
     prepare: bool = False
     storage: StorageSpec
@@ -86,17 +86,26 @@ class VerifyJob(Message):
         return [v.get_secret_value() for v in value]
 
 
+class ImportJob(Message):
+    """Read backups that another program wrote, prove that each is whole, and say what they are."""
+
+    kind: Literal["import"] = "import"
+    location: ForeignChain
+    datastore: str
+    storage: StorageSpec
+
+
 class InitializeJob(Message):
     """Make an empty database in ``target_dir``, a new directory beside the server's data directory, as a restore does."""
 
     kind: Literal["initialize"] = "initialize"
 
 
-Job = Annotated[BackupJob | RestoreJob | VerifyJob | InitializeJob, Field(discriminator="kind")]
+Job = Annotated[BackupJob | RestoreJob | VerifyJob | ImportJob | InitializeJob, Field(discriminator="kind")]
 
 
 class JobRequest(Message):
-    """Body of ``PUT /jobs/{id}`` at the agent. ``server`` is the id of the instance, none for a verify on any host."""
+    """Body of ``PUT /jobs/{id}`` at the agent. ``server`` is the id of the instance, none for a verify or an import."""
 
     server: str | None = None
     job: Job

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores._files import read_file
 from strongroom.datastores._process import tail
+from strongroom.datastores._protocol import BackupKind, StreamFacts
+from strongroom.datastores.mariadb._versions import number_of
+from strongroom.errors import ArtifactCorrupt, VersionMismatch
 
 PREFIXES = ("xtrabackup_", "mariadb_backup_")
 PREPARED = "log-applied"
+_KINDS: dict[str, BackupKind] = {"full-backuped": "full", "incremental": "incremental"}
+SIDE_FILES = frozenset(prefix + name for prefix in PREFIXES for name in ("checkpoints", "info"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,10 @@ def read_side_file(directory: Path, name: str) -> str | None:
 def read_checkpoints(directory: Path) -> Checkpoints | None:
     """None when there is no such file; ``backup_type`` is ``damaged`` when it is not whole."""
     text = read_side_file(directory, "checkpoints")
-    if text is None:
-        return None
+    return None if text is None else _parse(text)
+
+
+def _parse(text: str) -> Checkpoints:
     values = dict(re.findall(r"^(\w+) = (\S+)$", text, re.MULTILINE))
     try:
         return Checkpoints(values["backup_type"], int(values["from_lsn"]), int(values["to_lsn"]), int(values["last_lsn"]))
@@ -48,10 +56,14 @@ def read_checkpoints(directory: Path) -> Checkpoints | None:
 def positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions:
     """What a finished backup says of its place in history, in the files of ``--extra-lsndir`` and in its log."""
     info = read_side_file(directory, "info") or ""
+    galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(tail(log, 40)))
+    return _place(checkpoints, info, galera[1] if galera else None)
+
+
+def _place(checkpoints: Checkpoints, info: str, galera: str | None) -> Positions:
     line = re.search(r"^binlog_pos = (.*)$", info, re.MULTILINE)
     fields = dict(re.findall(r"(filename|position|GTID of the last change) '([^']*)'", line[1] if line else ""))
     position = fields.get("position", "")
-    galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(tail(log, 40)))
     return Positions(
         from_lsn=checkpoints.from_lsn,
         to_lsn=checkpoints.to_lsn,
@@ -59,5 +71,30 @@ def positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions
         binlog_file=fields.get("filename") or None,
         binlog_position=int(position) if position.isdigit() else None,
         gtid=fields.get("GTID of the last change") or None,
-        galera=galera[1] if galera else None,
+        galera=galera,
     )
+
+
+def describe(files: Mapping[str, bytes]) -> StreamFacts:
+    """See the Protocol."""
+    texts = {name: data.decode("utf-8", "replace") for name, data in files.items()}
+
+    def text(name: str) -> str:
+        found = next((texts[prefix + name] for prefix in PREFIXES if prefix + name in texts), None)
+        if found is None:
+            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy="It is not a whole backup of MariaDB.")
+        return found
+
+    checkpoints, info = _parse(text("checkpoints")), text("info")
+    said = dict(re.findall(r"^(\w+) = (.*)$", info, re.MULTILINE))
+    version = said.get("server_version", "")
+    if "MariaDB" not in version:
+        raise VersionMismatch(
+            f"the backup is not of MariaDB: it was written by {said.get('tool_name')!r} of server {version!r}",
+            remedy="Restore it with the tool that wrote it.",
+        )
+    if said.get("compressed", "N") != "N":
+        raise ArtifactCorrupt("the files of the stream are packed one by one (qpress)", remedy="Restore it by hand.")
+    if checkpoints.backup_type not in _KINDS or min(checkpoints.from_lsn, checkpoints.to_lsn, checkpoints.last_lsn) < 0:
+        raise ArtifactCorrupt(f"the checkpoints of the stream are of a backup that is {checkpoints.backup_type}")
+    return StreamFacts(_KINDS[checkpoints.backup_type], _place(checkpoints, info, None), number_of(version))

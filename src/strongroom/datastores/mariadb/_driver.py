@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from strongroom.datastores._protocol import (
@@ -15,11 +15,12 @@ from strongroom.datastores._protocol import (
     Phase,
     Restored,
     Server,
+    StreamFacts,
     UserChange,
     UserSpec,
     Version,
 )
-from strongroom.datastores.mariadb import _admin, _backup, _config, _facts, _restore, _versions
+from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _restore, _versions
 
 
 class MariaDB:
@@ -29,6 +30,7 @@ class MariaDB:
     default_port = 3306
     default_user = "mysql"
     capabilities = Capabilities(stream="mbstream", incremental=True, log_apply=True)
+    side_files = _checkpoints.SIDE_FILES
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
@@ -56,6 +58,9 @@ class MariaDB:
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
+
+    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
+        return _checkpoints.describe(files)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)

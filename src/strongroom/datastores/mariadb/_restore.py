@@ -142,6 +142,9 @@ class _Work:
         kind = "incremental" if number else "full-backuped"
         if found is None or found.backup_type != kind:
             raise _lie(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
+        version = re.search(r"^server_version = (\S+)$", read_side_file(self._directory(number), "info") or "", re.MULTILINE)
+        if version:  # what the stream says counts more than what was said of it
+            require_tool(self._programs["backup"], version[1], "the server of the backup")
         for said, meant in ((found.to_lsn, positions.to_lsn), (found.last_lsn, positions.last_lsn)):
             if meant is not None and said != meant:
                 raise _lie(number, f"ends at LSN {said} instead of {meant}")
