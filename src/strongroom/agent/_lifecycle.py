@@ -136,12 +136,13 @@ class Lifecycle:
         """SIGTERM (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
             return
-        deadline = time.monotonic() + self._settings.agent.stop_timeout
         command: Process | None = None
         if record.definition.runtime == "adopted":
             command = self._command(record, record.definition.stop_command, "stop")
         elif record.process is not None:
+            self._let_start(record, record.process)
             record.process.terminate()
+        deadline = time.monotonic() + self._settings.agent.stop_timeout
         while self.is_running(record):
             if command is not None and not command.alive() and (status := command.exit_status()):
                 raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}{self._said(record)}")
@@ -152,6 +153,17 @@ class Lifecycle:
                 )
             time.sleep(0.05)
         log.info("server stopped", server=record.id)
+
+    def _let_start(self, record: ServerRecord, process: Process) -> None:
+        """MariaDB hangs for ever when SIGTERM meets it on its way up, so wait until it serves, or had the time for it."""
+        server, datastore = self.server(record), self.datastore(record)
+        while process.alive() and process.age() < self._settings.agent.start_timeout:
+            try:
+                datastore.ready(server)
+            except ServerFailed:
+                time.sleep(0.1)
+            else:
+                return
 
     def kill(self, record: ServerRecord) -> None:
         """SIGKILL, for data that is thrown away. Raises ServerFailed when even that does not help."""

@@ -37,6 +37,11 @@ class Process(BaseModel):
         stat = _stat(self.pid)
         return stat is not None and stat.start == self.start and stat.state not in "ZX"
 
+    def age(self) -> float:
+        """Seconds since its start."""
+        uptime = float((_PROC / "uptime").read_text().split()[0])
+        return uptime - self.start / os.sysconf("SC_CLK_TCK")
+
     def exit_status(self) -> int | None:
         """How it ended (negative: by that signal); none while it runs or when it was not our child."""
         return _reap(self.pid)

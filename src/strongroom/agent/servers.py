@@ -293,6 +293,7 @@ class Servers:
         log.warning("server died, starting it again", server=record.id, count=count + 1)
         record.restarts = [*(r for r in record.restarts if r > now - WINDOW), now]
         self._registry.save(record)
+        self._health[record.id] = Health.bad("it died and was started again", self._health_of(record.id).data_bytes)
         try:
             self._lifecycle.launch(record)
         except StrongroomError as error:
@@ -342,9 +343,9 @@ class Servers:
         return self._mutexes.setdefault(server_id, threading.RLock())
 
     @contextmanager
-    def _hold(self, record: ServerRecord, patience: float = PATIENCE) -> Iterator[None]:
-        """Keep jobs and everybody else off the server. Raises Busy after ``patience`` seconds."""
-        deadline = time.monotonic() + patience
+    def _hold(self, record: ServerRecord, patience: float | None = None) -> Iterator[None]:
+        """Keep jobs and everybody else off the server. Raises Busy after ``patience`` seconds (default: PATIENCE)."""
+        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
         while (descriptor := _locks.take(self.lock(record.id))) is None:
             if time.monotonic() > deadline:
                 job = self._job_on(record.id)
