@@ -52,13 +52,19 @@ class Swift:
         }
         return Storage(**{**values, **options})
 
+    def token(self, user: str = "admin:admin", password: str = "admin") -> str:
+        """A token; by default of somebody who may use every account."""
+        return self._authenticated(user, password)["X-Auth-Token"]
+
     def account(self) -> httpx.Client:
         """A client of the account by the native API."""
-        reply = httpx.get(f"{self.url}/auth/v1.0", headers={"X-Storage-User": self.user, "X-Storage-Pass": self.password})
+        headers = self._authenticated(self.user, self.password)
+        return httpx.Client(base_url=headers["X-Storage-Url"], headers={"X-Auth-Token": headers["X-Auth-Token"]}, timeout=30)
+
+    def _authenticated(self, user: str, password: str) -> httpx.Headers:
+        reply = httpx.get(f"{self.url}/auth/v1.0", headers={"X-Storage-User": user, "X-Storage-Pass": password})
         reply.raise_for_status()
-        return httpx.Client(
-            base_url=reply.headers["X-Storage-Url"], headers={"X-Auth-Token": reply.headers["X-Auth-Token"]}, timeout=30
-        )
+        return reply.headers
 
     def make_container(self, name: str, **metadata: str) -> str:
         """Make a container (for S3: a bucket)."""

@@ -61,6 +61,8 @@ use = egg:swift#container_quotas
 use = egg:swift#account_quotas
 [filter:slo]
 use = egg:swift#slo
+# segments of less than 1 MiB come one a second after the tenth, if not
+rate_limit_after_segment = 5000
 [filter:dlo]
 use = egg:swift#dlo
 [filter:versioned_writes]

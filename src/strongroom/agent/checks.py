@@ -117,7 +117,8 @@ def _data_dir(settings: Settings) -> Iterator[Check]:
 
 def _store(settings: Settings) -> Iterator[Check]:
     storage = settings.storage
-    where = str(settings.store_path) if storage.driver == "directory" else f"{storage.driver} {storage.bucket or ''}".strip()
+    place = storage.bucket or storage.auth_url or ""
+    where = str(settings.store_path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
     group = store_group(storage.model_copy(update={"path": settings.store_path.absolute()}))

@@ -38,7 +38,7 @@ def delete_artifact(store: Store, location: Location, *, segments: int = 0) -> N
         segments = max(segments, len(load_manifest(store, location).segments))
     store.delete([location.manifest])
     store.delete(joined_keys(store, location))
-    known = dict.fromkeys(location.segment(number) for number in range(segments))
+    known = dict.fromkeys([location.index, *(location.segment(number) for number in range(segments))])
     parts = dict.fromkeys(stat.key for stat in store.list(location.prefix) if stat.key != location.intent) | known
     store.delete(parts)
     store.delete([location.intent])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from sqlalchemy import select
 
 from strongroom.agent.client import AgentClient
 from strongroom.artifact import load_identities
-from strongroom.catalog import Catalog, Job
+from strongroom.catalog import Backup, Catalog, Job
 from strongroom.errors import NotFound
 from strongroom.flows._secrets import Secrets
 from strongroom.settings import Settings
-from strongroom.storage import Store
+from strongroom.storage import Store, open_store
 
 
 class Control:
@@ -21,6 +24,8 @@ class Control:
         self.settings = settings
         self.catalog = catalog
         self.store = store
+        self._stores: dict[str, Store] = {}
+        self._lock = threading.Lock()
         self.secrets = Secrets(settings.service.data_dir / "secrets")
         self.start: Callable[[Job], None] = _not_running
         self._agents = agents
@@ -36,6 +41,25 @@ class Control:
             return self._agents[host]()
         except KeyError:
             raise NotFound(f"host {host} has no agent", remedy="See `strongroom host list`.") from None
+
+    def store_of(self, project: str) -> Store:
+        """The store that holds the backups of ``project``: ``store`` for all, unless each project has its own."""
+        storage = self.settings.storage
+        if not storage.by_project:
+            return self.store
+        with self._lock:
+            if project not in self._stores:
+                self._stores[project] = open_store(storage.of_project(project))
+            return self._stores[project]
+
+    def stores(self) -> Iterator[Store]:
+        """Every store that holds a backup of this service, or may."""
+        if not self.settings.storage.by_project:
+            yield self.store
+            return
+        with self.catalog.read() as session:
+            projects = list(session.scalars(select(Backup.project).distinct()))
+        yield from map(self.store_of, projects)
 
     def identities(self) -> list[str]:
         """age identities that restores on behalf of this service may use. Raises ConfigurationError."""

@@ -107,10 +107,11 @@ class Monitor:
                 row = session.get(Backup, backup_id)
                 return row is not None and row.status in Backup.RUNNING
 
-        try:
-            swept = sweep_orphans(
-                self._control.store, owner=self._control.catalog.service_id, is_running=is_running, older_than=timedelta(hours=1)
-            )
-            log.info("tidied", orphans=swept, workflows=self._engine.purge())
-        except StrongroomError as error:
-            log.warning("could not sweep the store", error=error.code, reason=error.message)
+        swept = 0
+        owner = self._control.catalog.service_id
+        for store in self._control.stores():
+            try:
+                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=timedelta(hours=1)))
+            except StrongroomError as error:
+                log.warning("could not sweep the store", error=error.code, reason=error.message)
+        log.info("tidied", orphans=swept, workflows=self._engine.purge())

@@ -33,8 +33,8 @@ def location_of(backup: Backup) -> Location:
     return Location(container=backup.container, id=backup.id)
 
 
-def _storage(control: Control) -> StorageSpec:
-    storage = control.settings.storage
+def _storage(control: Control, project: str) -> StorageSpec:
+    storage = control.settings.storage.of_project(project)
     if storage.driver == "directory":
         storage = storage.model_copy(update={"path": control.settings.store_path.resolve()})
     return StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
@@ -53,7 +53,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         datastore_version=backup.series,
         parent=location_of(parent) if parent else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
-        storage=_storage(control),
+        storage=_storage(control, backup.project),
         artifact=control.settings.artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})
         ),
@@ -70,7 +70,7 @@ def _restore(control: Control, backup: Backup, instance: Instance) -> RestoreJob
     return RestoreJob(
         location=location_of(backup),
         datastore=backup.datastore,
-        storage=_storage(control),
+        storage=_storage(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
@@ -82,7 +82,7 @@ def _verify(control: Control, job: Job, backup: Backup) -> VerifyJob:
         location=location_of(backup),
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
-        storage=_storage(control),
+        storage=_storage(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from strongroom.agent.models import ServerDefinition, ServerView
-from strongroom.artifact import Manifest, delete_artifact
+from strongroom.artifact import artifact_url, delete_artifact, load_manifest
 from strongroom.catalog import Backup, Instance, Job
 from strongroom.catalog.find import children_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
@@ -101,8 +101,9 @@ async def record(control: Control, job_id: str) -> None:
         job, _, backup = _load(control, job_id)
         assert backup is not None
         location = location_of(backup)
-        manifest = Manifest.parse(control.store.get(location.manifest), location)
-        url = control.store.url(location.prefix)
+        store = control.store_of(backup.project)
+        manifest = load_manifest(store, location)
+        url = artifact_url(store, manifest)
         with control.catalog.write() as session:
             row = session.get(Backup, backup.id)
             assert row is not None
@@ -157,7 +158,7 @@ async def delete_stored(control: Control, job_id: str) -> None:
                 f"backup {backup.name} ({backup.id}) is still the parent of {children[0].name} ({children[0].id})",
                 remedy="Delete that one first.",
             )
-        delete_artifact(control.store, location_of(backup))
+        delete_artifact(control.store_of(backup.project), location_of(backup))
 
     await asyncio.to_thread(remove)
 
@@ -168,7 +169,7 @@ async def clean(control: Control, job_id: str) -> None:
     def remove() -> None:
         _, _, backup = _load(control, job_id)
         assert backup is not None
-        delete_artifact(control.store, location_of(backup))
+        delete_artifact(control.store_of(backup.project), location_of(backup))
 
     await asyncio.to_thread(remove)
 
