@@ -17,7 +17,7 @@ from strongroom.catalog import Instance, Job
 from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
 
 STATES = {
-    "new": "BUILD",
+    "new": "SHUTDOWN",
     "starting": "REBOOT",
     "running": "ACTIVE",
     "swapping": "RESTORE",

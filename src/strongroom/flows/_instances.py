@@ -1,4 +1,4 @@
-"""Requests about instances: create, adopt, restore in place, start, stop, delete."""
+"""Requests about instances: create, adopt, restore in place, start, stop, reset, delete."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import ServerDefinition
-from strongroom.catalog import Backup, Host, Instance, Job, now
+from strongroom.catalog import Backup, Host, Instance, Job, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
 from strongroom.catalog.queries import in_order
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import Conflict, InvalidRequest, NotFound, TooLarge
-from strongroom.flows import _jobs
+from strongroom.errors import Cancelled, Conflict, InvalidRequest, NotFound, TooLarge
+from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._source import require_source
 
 GB = 1024**3
 DEFAULT_VOLUME = 10
@@ -44,7 +45,7 @@ def request_instance(
 ) -> tuple[Instance, Job]:
     """Create an instance: empty, from a backup, or by adopting a running server. Everything but the name has a default.
 
-    Raises InvalidRequest, NotFound, Conflict, TooLarge.
+    Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
     check_name(name, "instance")
     settings = control.settings
@@ -53,6 +54,8 @@ def request_instance(
         raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
+    if backup is not None:
+        require_source(control, project, backup)
     with control.catalog.write() as session:
         source: Backup | None = None
         if backup is not None:
@@ -77,6 +80,9 @@ def request_instance(
                 f"{found['datastore']} {found['series']} cannot take it",
                 remedy=f"Ask for --datastore-version {source.series}.",
             )
+        volume_size = volume_size or DEFAULT_VOLUME
+        ours = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
+        quotas.require(session, project, settings, {"instances": 1, **ours})
         instance = Instance(
             id=str(uuid.uuid4()),
             project=project,
@@ -87,7 +93,7 @@ def request_instance(
             series=found["series"],
             version_number=found["number"],
             flavor=flavor,
-            volume_size=volume_size or DEFAULT_VOLUME,
+            volume_size=volume_size,
             task="BUILD",
             request=echo or {},
         )
@@ -154,6 +160,7 @@ def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str
 
 def request_restore(control: Control, project: str, instance: str, backup: str) -> Job:
     """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
+    require_source(control, project, backup)
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         source = find_backup(session, project, backup)
@@ -188,6 +195,21 @@ def request_action(control: Control, project: str, instance: str, kind: Action) 
         job = new_job(session, project, kind, instance=row)
     control.start(job)
     return job
+
+
+def request_reset(control: Control, project: str, instance: str) -> None:
+    """Give up whatever is being done to the instance, so that it can be used, or deleted, again.
+
+    Its jobs end as cancelled at once, whether or not anybody is there to stop their work; running backups fail. Raises NotFound.
+    """
+    with control.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        for job in unfinished_jobs(session, instance_id=row.id):
+            job.cancel = True
+            why = Cancelled(f"{job.kind} job {job.id} was given up: the status of instance {row.name} ({row.id}) was reset")
+            _outcomes.settle(session, job, why.to_dict())
+        row.task = None
+        row.updated = now()
 
 
 def request_delete_instance(control: Control, project: str, instance: str) -> Job:

@@ -10,11 +10,13 @@ from strongroom.artifact import artifact_url, delete_artifact, load_manifest
 from strongroom.catalog import Backup, Instance, Job
 from strongroom.catalog.find import children_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, HasChildren, NotFound
+from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
-from strongroom.flows._orders import location_of
+from strongroom.flows._import import record_import
+from strongroom.flows._rebuild import rebuild
+from strongroom.flows._source import location_of
 
 Step = Callable[[Control, str], Awaitable[None]]
 
@@ -50,13 +52,43 @@ async def define(control: Control, job_id: str) -> None:
     if job.params.get("adopt"):
         definition = ServerDefinition.model_validate(job.params["adopt"])
     else:
-        definition = ServerDefinition(
-            name=instance.name,
-            datastore=instance.datastore,
-            series=instance.series,
-            ram_mb=control.settings.flavors[instance.flavor].ram,
-        )
+        definition = _definition(control, instance, instance.flavor)
     await _see(control, await control.agent(instance.host).put_server(instance.id, definition))
+
+
+def _definition(control: Control, instance: Instance, flavor: str) -> ServerDefinition:
+    return ServerDefinition(
+        name=instance.name,
+        datastore=instance.datastore,
+        series=instance.series,
+        ram_mb=control.settings.flavors[flavor].ram,
+    )
+
+
+async def resize(control: Control, job_id: str) -> None:
+    """Restart the server with the memory of the wanted flavor; if it does not come up with it, with what it had."""
+    job, instance = await _instance(control, job_id)
+    agent = control.agent(instance.host)
+
+    async def restart_with(flavor: str) -> ServerView:
+        await agent.put_server(instance.id, _definition(control, instance, flavor))
+        return await agent.restart_server(instance.id)
+
+    try:
+        view = await restart_with(job.params["flavor"])
+    except JobError:
+        if instance.flavor in control.settings.flavors:  # it may have left the configuration
+            await _see(control, await restart_with(instance.flavor))
+        raise
+    await _see(control, view)
+
+    def keep() -> None:
+        with control.catalog.write() as session:
+            row = session.get(Instance, instance.id)
+            assert row is not None
+            row.flavor = job.params["flavor"]
+
+    await asyncio.to_thread(keep)
 
 
 async def work(control: Control, job_id: str) -> None:
@@ -107,6 +139,8 @@ async def record(control: Control, job_id: str) -> None:
         with control.catalog.write() as session:
             row = session.get(Backup, backup.id)
             assert row is not None
+            if find_job(session, None, job_id).finished is not None:
+                raise Cancelled(f"backup job {job_id} was given up while it ran")
             _outcomes.complete_backup(row, manifest, url, job.output.get("reason") or row.reason)
 
     await asyncio.to_thread(write)
@@ -146,7 +180,7 @@ async def delete_server(control: Control, job_id: str) -> None:
 
 
 async def delete_stored(control: Control, job_id: str) -> None:
-    """Remove every object of the backup. Refused while a backup stands on it."""
+    """Remove every object of the backup, unless it is only a record of what others wrote. Refused while a backup stands on it."""
 
     def remove() -> None:
         _, _, backup = _load(control, job_id)
@@ -158,7 +192,8 @@ async def delete_stored(control: Control, job_id: str) -> None:
                 f"backup {backup.name} ({backup.id}) is still the parent of {children[0].name} ({children[0].id})",
                 remedy="Delete that one first.",
             )
-        delete_artifact(control.store_of(backup.project), location_of(backup))
+        if backup.source is None:
+            delete_artifact(control.store_of(backup.project), location_of(backup))
 
     await asyncio.to_thread(remove)
 
@@ -180,12 +215,15 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "restore": (work, swap),
     "backup": (work, record),
     "verify": (work,),
+    "import": (work, record_import),
     "start": (start,),
     "stop": (stop,),
     "restart": (restart,),
+    "resize": (resize,),
     "discard_old": (discard_old,),
     "delete_instance": (delete_server,),
     "delete_backup": (delete_stored,),
+    "rebuild": (rebuild,),
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
