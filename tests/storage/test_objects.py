@@ -160,3 +160,17 @@ def test_a_put_survives_a_cut_wire(swift: Any, flaky: Flaky, create: bool) -> No
     store.put("c/a/0", data, create=create)
     assert flaky.connections > 1
     assert s3(swift, bucket=bucket).get("c/a/0") == data
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("Server returned non-2xx status code: 507 Insufficient Storage: ", True),
+        ("HTTP error: after 3 retries in 1.507s, retry_timeout 180s - connection refused", False),
+        ("HTTP error: after 3 retries in 413 ms - connection refused", False),
+    ],
+)
+def test_a_number_is_a_status_only_where_it_is_called_one(text: str, full: bool) -> None:
+    from strongroom.storage import _objects
+
+    assert bool(_objects._FULL.search(text)) is full
