@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -25,6 +26,9 @@ class Canned:
     answers: dict[tuple[str, str], list[Answer]] = field(default_factory=dict)
     asked: list[tuple[str, str, str, Any]] = field(default_factory=list)
     """Method, raw path, query, JSON body."""
+
+    delay: float = 0
+    """Seconds that every answer takes."""
 
     def on(self, method: str, path: str, *answers: Answer) -> None:
         self.answers[method, path] = list(answers)
@@ -65,6 +69,7 @@ class Canned:
             content += message.get("body", b"")
             if not message.get("more_body"):
                 break
+        await asyncio.sleep(self.delay)
         raw = scope["raw_path"].decode()
         self.asked.append((scope["method"], raw, scope["query_string"].decode(), json.loads(content) if content else None))
         path = scope["path"].removeprefix("/v1.0/default")

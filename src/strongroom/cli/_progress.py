@@ -149,10 +149,9 @@ class Bar:
             self._close_phase(now)
 
     def _close_phase(self, now: float) -> None:
-        if not self._last.get("phase") or self._phase == "done":
+        if self._phase is None or not self._last["phase"] or self._phase == "done":
             return
-        text = ", ".join(filter(None, [figures(self._last, Meter()), duration(now - self._began)]))
-        self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {text}"))
+        self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {duration(now - self._began)}"))
 
 
 def reporter() -> Reporter:
