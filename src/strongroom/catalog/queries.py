@@ -28,16 +28,19 @@ class Page:
 
 
 def newest_first(
-    session: Session, table: type[Row], page: Page, *conditions: ColumnElement[bool]
+    session: Session, table: type[Row], page: Page, project: str | None, *conditions: ColumnElement[bool]
 ) -> tuple[list[Row], str | None]:
-    """A page of rows, newest first, and the marker of the next one. Raises InvalidRequest for an unknown marker.
+    """A page of rows of ``project`` (None: of all), newest first, and the marker of the next one.
 
+    Raises InvalidRequest for an unknown marker, and in the same way for one of another project.
     The marker stays good when its row is deleted meanwhile, and rows that come or go neither repeat nor hide others.
     """
+    if project is not None:
+        conditions = (*conditions, table.project == project)
     query = select(table).where(*conditions).order_by(table.created.desc(), table.id.desc()).limit(page.limit + 1)
     if page.marker is not None:
         last = session.get(table, page.marker)
-        if last is None:
+        if last is None or project not in (None, last.project):
             raise InvalidRequest(
                 f"marker {page.marker[:100]} is not the id of a row of this list",
                 remedy="Take it from the link `next` of a page.",
@@ -71,7 +74,7 @@ def silent_hosts(session: Session) -> set[str]:
 
 
 def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
-    """Ids of those backups that cannot be restored: not COMPLETED themselves, or standing on one that is not."""
+    """Ids of those backups that cannot be restored: not COMPLETED or RESTORED themselves, or standing on one that is not."""
     wanted = list(backups)
     columns = select(Backup.id, Backup.parent_id, Backup.status, Backup.deleted)
     links: dict[str, Any] = {
@@ -83,7 +86,7 @@ def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
         seen: set[str] = set()
         while at is not None:
             link = links.get(at)
-            if link is None or link.status != "COMPLETED" or link.deleted is not None or at in seen:
+            if link is None or link.status not in Backup.RESTORABLE or link.deleted is not None or at in seen:
                 broken.add(backup.id)
                 break
             seen.add(at)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Location
+from strongroom.artifact import ForeignChain
 from strongroom.catalog import Backup, Instance, Job
 from strongroom.flows._control import Control
 from strongroom.flows._instances import GB
-from strongroom.worker.spec import BackupJob, InitializeJob, JobRequest, RestoreJob, StorageSpec, VerifyJob
+from strongroom.flows._source import location_of, source_of, target_of
+from strongroom.worker.spec import BackupJob, ImportJob, InitializeJob, JobRequest, RestoreJob, StorageSpec, VerifyJob
 
 
 def order(control: Control, session: Session, job: Job) -> JobRequest:
@@ -21,16 +22,14 @@ def order(control: Control, session: Session, job: Job) -> JobRequest:
         return JobRequest(server=instance.id, job=_backup(control, session, job, backup))
     if job.kind == "verify":
         assert backup is not None
-        return JobRequest(server=None, job=_verify(control, job, backup))
+        return JobRequest(server=None, job=_verify(control, session, job, backup))
+    if job.kind == "import":
+        assert backup is not None
+        return JobRequest(server=None, job=_import(control, backup))
     assert instance is not None
     if backup is None:
         return JobRequest(server=instance.id, job=InitializeJob())
-    return JobRequest(server=instance.id, job=_restore(control, backup, instance))
-
-
-def location_of(backup: Backup) -> Location:
-    """Where the artifact of the backup is, or will be."""
-    return Location(container=backup.container, id=backup.id)
+    return JobRequest(server=instance.id, job=_restore(control, session, backup, instance))
 
 
 def _storage(control: Control, project: str) -> StorageSpec:
@@ -66,9 +65,9 @@ def _identities(control: Control) -> list[SecretStr]:
     return [SecretStr(identity) for identity in control.identities()]
 
 
-def _restore(control: Control, backup: Backup, instance: Instance) -> RestoreJob:
+def _restore(control: Control, session: Session, backup: Backup, instance: Instance) -> RestoreJob:
     return RestoreJob(
-        location=location_of(backup),
+        location=target_of(session, backup),
         datastore=backup.datastore,
         storage=_storage(control, backup.project),
         artifact=control.settings.artifact,
@@ -77,12 +76,20 @@ def _restore(control: Control, backup: Backup, instance: Instance) -> RestoreJob
     )
 
 
-def _verify(control: Control, job: Job, backup: Backup) -> VerifyJob:
+def _verify(control: Control, session: Session, job: Job, backup: Backup) -> VerifyJob:
     return VerifyJob(
-        location=location_of(backup),
+        location=target_of(session, backup),
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
         storage=_storage(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
+    )
+
+
+def _import(control: Control, backup: Backup) -> ImportJob:
+    return ImportJob(
+        location=ForeignChain(backups=source_of(backup).foreign),
+        datastore=backup.datastore,
+        storage=_storage(control, backup.project),
     )
