@@ -4,6 +4,7 @@ from strongroom.catalog.find import find_backup, find_instance, find_job
 from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
+from strongroom.flows._import import request_import, request_restore_from
 from strongroom.flows._instances import (
     request_action,
     request_delete_instance,
@@ -14,6 +15,7 @@ from strongroom.flows._instances import (
 )
 from strongroom.flows._jobs import request_cancel, wait_job
 from strongroom.flows._monitor import Monitor
+from strongroom.flows._rebuild import request_rebuild
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
 
 __all__ = [
@@ -28,11 +30,14 @@ __all__ = [
     "request_cancel",
     "request_delete_backup",
     "request_delete_instance",
+    "request_import",
     "request_instance",
+    "request_rebuild",
     "request_reset",
     "request_resize_flavor",
     "request_resize_volume",
     "request_restore",
+    "request_restore_from",
     "request_verify",
     "version_id",
     "wait_job",

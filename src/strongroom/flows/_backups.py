@@ -22,6 +22,7 @@ from strongroom.catalog.find import (
 from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._source import require_source
 from strongroom.settings import CONTAINER_PATTERN
 
 
@@ -161,25 +162,26 @@ def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
 
 def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:
     """Read and check a backup; with ``prepare`` also restore its chain into a scratch directory. Raises NotFound, Conflict."""
+    require_source(control, project, backup)
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
         job = new_job(session, project, "verify", backup=row, prepare=prepare)
-        job.host = _host_for(session, control, row)
+        job.host = host_for(session, control, row)
     control.start(job)
     return job
 
 
-def _host_for(session: Session, control: Control, backup: Backup) -> str:
-    """The host of the backup's instance while that lives, else any."""
+def host_for(session: Session, control: Control, backup: Backup) -> str:
+    """Where to read the backup: the host of the backup's instance while that lives, else any."""
     instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
     return instance.host if instance and instance.host in control.hosts else control.hosts[0]
 
 
 def refuse_unless_restorable(session: Session, backup: Backup) -> None:
-    """Raise Conflict unless the backup and all that it stands on are COMPLETED."""
+    """Raise Conflict unless the backup and all that it stands on are COMPLETED, or records of what others wrote."""
     for link in chain_of(session, backup):
-        if link.status != "COMPLETED":
+        if link.status not in Backup.RESTORABLE:
             which = "backup" if link.id == backup.id else f"backup {backup.name} stands on backup"
             raise Conflict(
                 f"{which} {link.name} ({link.id}) is {link.status}, not COMPLETED",

@@ -20,6 +20,7 @@ from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._source import require_source
 
 GB = 1024**3
 DEFAULT_VOLUME = 10
@@ -53,6 +54,8 @@ def request_instance(
         raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
+    if backup is not None:
+        require_source(control, project, backup)
     with control.catalog.write() as session:
         source: Backup | None = None
         if backup is not None:
@@ -157,6 +160,7 @@ def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str
 
 def request_restore(control: Control, project: str, instance: str, backup: str) -> Job:
     """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
+    require_source(control, project, backup)
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         source = find_backup(session, project, backup)

@@ -17,7 +17,7 @@ ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", 
 
 def begin(session: Session, job: Job) -> None:
     """The job has left the queue."""
-    backup = session.get(Backup, job.backup_id) if job.kind == "backup" and job.backup_id else None
+    backup = session.get(Backup, job.backup_id) if job.kind in ("backup", "import") and job.backup_id else None
     if backup is not None:
         backup.status = "BUILDING"
         backup.updated = now()
@@ -74,7 +74,7 @@ def _deed(job: Job) -> str:
 
 
 def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instance | None, failure: Failure | None) -> None:
-    if job.kind == "backup" and failure is not None and backup.status != "COMPLETED":
+    if job.kind in ("backup", "import") and failure is not None and backup.status != "COMPLETED":
         backup.status = "FAILED"
         backup.fault = dict(failure)
         backup.finished = now()

@@ -14,7 +14,9 @@ from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, N
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
-from strongroom.flows._orders import location_of
+from strongroom.flows._import import record_import
+from strongroom.flows._rebuild import rebuild
+from strongroom.flows._source import location_of
 
 Step = Callable[[Control, str], Awaitable[None]]
 
@@ -178,7 +180,7 @@ async def delete_server(control: Control, job_id: str) -> None:
 
 
 async def delete_stored(control: Control, job_id: str) -> None:
-    """Remove every object of the backup. Refused while a backup stands on it."""
+    """Remove every object of the backup, unless it is only a record of what others wrote. Refused while a backup stands on it."""
 
     def remove() -> None:
         _, _, backup = _load(control, job_id)
@@ -190,7 +192,8 @@ async def delete_stored(control: Control, job_id: str) -> None:
                 f"backup {backup.name} ({backup.id}) is still the parent of {children[0].name} ({children[0].id})",
                 remedy="Delete that one first.",
             )
-        delete_artifact(control.store_of(backup.project), location_of(backup))
+        if backup.source is None:
+            delete_artifact(control.store_of(backup.project), location_of(backup))
 
     await asyncio.to_thread(remove)
 
@@ -212,6 +215,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "restore": (work, swap),
     "backup": (work, record),
     "verify": (work,),
+    "import": (work, record_import),
     "start": (start,),
     "stop": (stop,),
     "restart": (restart,),
@@ -219,6 +223,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "discard_old": (discard_old,),
     "delete_instance": (delete_server,),
     "delete_backup": (delete_stored,),
+    "rebuild": (rebuild,),
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
