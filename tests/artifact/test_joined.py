@@ -48,7 +48,7 @@ def store(swift: Any, place: Path) -> Iterator[SwiftStore]:
 @pytest.fixture
 def client(swift: Any, store: SwiftStore) -> Iterator[httpx.Client]:
     """The same account without our code."""
-    with httpx.Client(base_url=store.url(""), headers={"X-Auth-Token": swift.token()}, timeout=30) as client:
+    with swift.in_account(store.url("").rpartition("/")[2]) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """Stores of every driver."""
 
-from support.swift import swift
+from support.keystone import keystone
+from support.swift import keystone_swift, own_swift, swift
 
-__all__ = ["swift"]
+__all__ = ["keystone", "keystone_swift", "own_swift", "swift"]

@@ -18,14 +18,15 @@ from strongroom.storage import DirectoryStore, Store, open_store
 Opener = Callable[[], Store]
 
 
-@pytest.fixture(params=["directory", "s3", "s3-with-prefix", "swift"])
+@pytest.fixture(params=["directory", "s3", "s3-with-prefix", "swift", "keystone_swift"])
 def reopen(request: pytest.FixtureRequest, place: Path) -> Opener:
     """Opens the same store, again and again."""
     if request.param == "directory":
         return lambda: open_store(Storage(driver="directory"), place / "store")
+    if request.param.endswith("swift"):
+        storage = request.getfixturevalue(request.param).storage(f"AUTH_{place.name}")
+        return lambda: open_store(storage)
     swift = request.getfixturevalue("swift")
-    if request.param == "swift":
-        return lambda: open_store(swift.storage(f"AUTH_{place.name}"))
     settings = Storage(
         driver="s3",
         bucket=swift.make_container(f"b{uuid4().hex}"),

@@ -1,15 +1,12 @@
-"""A real OpenStack Swift (tempauth and S3 API) for tests: installed once into a cache, started in about a second."""
+"""A real OpenStack Swift for tests, with the S3 API: installed once into a cache, started in about a second."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +15,50 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.settings import Storage
+from support.keystone import Keystone
+from support.venvs import interpreter
 
 VERSION = "2.38.3"
+MIDDLEWARE = "13.0.1"
 SERVER = Path(__file__).with_name("swift_server.py")
 
 
-@dataclass(frozen=True)
 class Swift:
-    """A running server. The S3 keys are the tempauth user and its password."""
+    """A server with users of its own (tempauth). ``user`` and ``password`` are the keys of the S3 API, too."""
 
-    port: int
-    directory: Path
-    user: str = "test:tester"
-    password: str = "testing"
+    user = "test:tester"
+    password = "testing"
+    _arguments: tuple[str, ...] = ()
+
+    def __init__(self, python: Path) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sr-swift-", dir="/tmp"))
+        self.port = 0
+        self._python = python
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Swift:
+        """Serve, at the same port as before."""
+        command = [str(self._python), "-P", "-W", "ignore", str(SERVER), str(self.directory), str(self.port), *self._arguments]
+        with (self.directory / "stderr").open("a") as stderr:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        assert self._process.stdout
+        port = self._process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"Swift did not start: {(self.directory / 'stderr').read_text()[-2000:]}")
+        self.port = int(port)
+        return self
+
+    def kill(self) -> None:
+        """kill -9, in the middle of what it does. Its tokens are lost with it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        """Be gone."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -39,25 +67,23 @@ class Swift:
 
     def storage(self, account: str = "service", **options: Any) -> Storage:
         """Settings of a store: in the account of ``user``, or in another, of this test's own."""
-        user, password = (self.user, self.password) if account == "service" else ("admin:admin", "admin")
-        values: dict[str, Any] = {
-            "driver": "swift",
-            "auth_version": "1",
-            "auth_url": f"{self.url}/auth/v1.0",
-            "username": user,
-            "password": SecretStr(password),
-            "account": account,
-            "retries": 2,
-            "timeout": 20,
-        }
-        return Storage(**{**values, **options})
+        return Storage(**{**self._credentials(account), "account": account, "retries": 2, "timeout": 20, **options})
 
-    def token(self, user: str = "admin:admin", password: str = "admin") -> str:
-        """A token; by default of somebody who may use every account."""
-        return self._authenticated(user, password)["X-Auth-Token"]
+    def _credentials(self, account: str) -> dict[str, Any]:
+        user, password = (self.user, self.password) if account == "service" else ("admin:admin", "admin")
+        where = {"driver": "swift", "auth_version": "1", "auth_url": f"{self.url}/auth/v1.0"}
+        return {**where, "username": user, "password": SecretStr(password)}
+
+    def token(self) -> str:
+        """A token of somebody who may use every account."""
+        return self._authenticated("admin:admin", "admin")["X-Auth-Token"]
+
+    def in_account(self, name: str) -> httpx.Client:
+        """A client of any account, without our code."""
+        return httpx.Client(base_url=f"{self.url}/v1/{name}", headers={"X-Auth-Token": self.token()}, timeout=30)
 
     def account(self) -> httpx.Client:
-        """A client of the account by the native API."""
+        """A client of the account of ``user``."""
         headers = self._authenticated(self.user, self.password)
         return httpx.Client(base_url=headers["X-Storage-Url"], headers={"X-Auth-Token": headers["X-Auth-Token"]}, timeout=30)
 
@@ -74,59 +100,67 @@ class Swift:
         return name
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-400:]}")
+class KeystoneSwift(Swift):
+    """A server whose users are Keystone's. The user of services is strongroom, who may use every account."""
+
+    def __init__(self, python: Path, keystone: Keystone) -> None:
+        super().__init__(python)
+        self.keystone = keystone
+        self._arguments = (keystone.url,)
+
+    def start(self) -> Swift:
+        known = self.port
+        self.keystone.user("swift", ("service", "admin"))
+        self.keystone.user("strongroom", ("service", "member"), ("service", "ResellerAdmin"))
+        super().start()
+        if not known:
+            self.keystone.endpoint("object-store", f"{self.url}/v1/AUTH_$(project_id)s")
+        return self
+
+    def _credentials(self, account: str) -> dict[str, Any]:
+        user = {"username": "strongroom", "password": SecretStr("strongroompw"), "project_name": "service"}
+        return {"driver": "swift", "auth_url": self.keystone.url, **user}
+
+    def token(self) -> str:
+        return self.keystone.token("strongroom", "service")
 
 
 def install() -> Path:
     """The interpreter of Swift's own virtual environment, made on first use (some 20 seconds, needs a package index)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strongroom-tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    home = cache / f"swift-{VERSION}"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not home.exists():
-            fresh = home.with_name(f"{home.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            _run(sys.executable, "-m", "venv", "--without-pip", str(fresh))
-            python = str(fresh / "bin" / "python")
-            if uv := shutil.which("uv"):
-                _run(uv, "pip", "install", "--quiet", "--python", python, f"swift=={VERSION}")
-            else:
-                _run(python, "-m", "ensurepip")
-                _run(python, "-m", "pip", "install", "--quiet", f"swift=={VERSION}")
-            fresh.rename(home)
-    return home / "bin" / "python"
+    return interpreter(f"swift-{VERSION}", f"swift=={VERSION}", f"keystonemiddleware=={MIDDLEWARE}")
 
 
-@pytest.fixture(scope="session")
-def swift() -> Iterator[Swift]:
-    """One server for each worker of the test run."""
+def serving(make: Callable[[Path], Swift]) -> Iterator[Swift]:
+    """A server until the test is over; without one when Swift cannot be installed here."""
     try:
         python = install()
     except (OSError, RuntimeError) as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"Swift cannot be installed: {error}")
-    directory = Path(tempfile.mkdtemp(prefix="sr-swift-", dir="/tmp"))
-    command = [str(python), "-P", "-W", "ignore", str(SERVER), str(directory)]
-    with (directory / "stderr").open("w") as stderr:
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
-    assert server.stdin and server.stdout
+    server = make(python)
     try:
-        port = server.stdout.readline().strip()
-        assert port, f"Swift did not start: {(directory / 'stderr').read_text()[-2000:]}"
-        yield Swift(int(port), directory)
+        yield server.start()
     finally:
-        server.stdin.close()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        shutil.rmtree(directory, ignore_errors=True)
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Swift]:
+    """One server for each worker of the test run."""
+    yield from serving(Swift)
+
+
+@pytest.fixture
+def own_swift() -> Iterator[Swift]:
+    """A server of the test's own, to be killed and started again."""
+    yield from serving(Swift)
+
+
+@pytest.fixture(scope="session")
+def keystone_swift(keystone: Keystone) -> Iterator[Swift]:
+    """One server with the session's Keystone."""
+    yield from serving(lambda python: KeystoneSwift(python, keystone))
 
 
 if __name__ == "__main__":

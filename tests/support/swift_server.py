@@ -1,7 +1,9 @@
-"""A whole OpenStack Swift in one process: account, container, object and proxy server with tempauth and the S3 API.
+"""A whole OpenStack Swift in one process: account, container, object and proxy server.
 
-Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY``. Prints the port of the proxy when
-it serves. Ends when its stdin is closed, so that no test can leave it behind.
+Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY PORT [KEYSTONE]`` (port 0: a free
+one). Users are those of the Keystone with that URL, else those of tempauth, and then there is the S3 API, too. Prints the port of
+the proxy when it serves. Ends when its stdin is closed, so that no test can leave it behind. What is in the directory from an
+earlier run is served again.
 """
 
 import os
@@ -17,7 +19,7 @@ eventlet.patcher.monkey_patch(all=False, socket=True, select=True, thread=True)
 
 from swift.common import utils  # noqa: E402
 
-HERE = Path(sys.argv[1])
+HERE, PORT, KEYSTONE = Path(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:])
 ETC = HERE / "etc"
 KINDS = ("account", "container", "object")
 
@@ -26,7 +28,7 @@ PROXY = """
 swift_dir = {etc}
 log_address = {here}/nolog
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck bulk tempurl s3api tempauth copy container-quotas account-quotas slo dlo \
+pipeline = catch_errors gatekeeper healthcheck bulk tempurl {auth} copy container-quotas account-quotas slo dlo \
 versioned_writes symlink proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
@@ -53,6 +55,22 @@ use = egg:swift#tempauth
 user_test_tester = testing .admin
 user_admin_admin = admin .admin .reseller_admin
 token_life = 86400
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+www_authenticate_uri = {keystone}
+auth_url = {keystone}
+auth_type = password
+username = swift
+password = swiftpw
+project_name = service
+user_domain_id = default
+project_domain_id = default
+delay_auth_decision = True
+[filter:keystoneauth]
+use = egg:swift#keystoneauth
+operator_roles = admin, member
+reseller_admin_role = ResellerAdmin
+project_reader_roles = reader
 [filter:copy]
 use = egg:swift#copy
 [filter:container-quotas]
@@ -136,9 +154,10 @@ def with_cache(app):
 
 def main():
     for folder in (ETC, HERE / "devices" / "d1"):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     (ETC / "swift.conf").write_text(SWIFT)
-    (ETC / "proxy-server.conf").write_text(PROXY.format(etc=ETC, here=HERE))
+    auth = "authtoken keystoneauth" if KEYSTONE else "s3api tempauth"
+    (ETC / "proxy-server.conf").write_text(PROXY.format(etc=ETC, here=HERE, auth=auth, keystone=KEYSTONE))
     utils.set_swift_dir(str(ETC))
 
     from swift.common import storage_policy
@@ -147,7 +166,8 @@ def main():
     from swift.common.wsgi import loadapp
 
     storage_policy.reload_storage_policies()
-    sockets = {kind: eventlet.listen(("127.0.0.1", 0)) for kind in (*KINDS, "proxy")}
+    sockets = {kind: eventlet.listen(("127.0.0.1", 0)) for kind in KINDS}
+    sockets["proxy"] = eventlet.listen(("127.0.0.1", PORT))
     for kind in KINDS:
         (ETC / f"{kind}-server.conf").write_text(BACKEND.format(etc=ETC, here=HERE, kind=kind))
         builder = RingBuilder(4, 1, 1)
