@@ -12,6 +12,7 @@
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
     ├── QuotaExceeded             413
     ├── Busy                      422  something else is running there; try again later
+    ├── TooManyRequests           429  too many wrong passwords; try again later
     ├── Unsupported               501  this datastore or store cannot do it
     ├── Unavailable               503  a part of the service does not answer
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
@@ -121,6 +122,16 @@ class Busy(StrongroomError):
     """Something else is running on the instance or the backup; the same call may work later."""
 
     status = 422
+
+
+class TooManyRequests(StrongroomError):
+    """Asked too often; ``retry_after`` is the number of seconds to wait."""
+
+    status = 429
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after: int = 1) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
 
 
 class Unsupported(StrongroomError):

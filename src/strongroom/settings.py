@@ -31,10 +31,49 @@ class Service(Section):
     data_dir: Path = Field(Path("/var/lib/strongroom"), description="State, instances and, by default, the artifacts.")
     host: str = Field("127.0.0.1", description="Address to listen on. Without authentication only loopback is accepted.")
     port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on (Trove's by default; 0 takes a free one).")
+    proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses of proxies in front of the service: whom and by which scheme they serve is taken from their word "
+        "(`X-Forwarded-For`, `X-Forwarded-Proto`).",
+    )
     region: str = Field("RegionOne", description="Name of the region that instances show.")
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the catalog. Default: SQLite in data_dir.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+
+class Identity(Section):
+    """Who may use the service."""
+
+    method: Literal["none", "basic", "keystone"] = Field(
+        "none", description="none: whoever reaches the loopback address; basic: users of a file; keystone: users of OpenStack."
+    )
+    user_file: Path | None = Field(
+        None, description="basic: the file of users, kept by `strongroom user-file`. Default: `users.json` in data_dir."
+    )
+    attempts: int = Field(10, ge=1, description="basic: wrong passwords of one user from one address within `attempts_window`.")
+    attempts_window: float = Field(300.0, gt=0, description="basic: seconds until a wrong password is forgotten.")
+    auth_url: str | None = Field(None, description="keystone: its URL (`…/v3`).")
+    username: str | None = Field(None, description="keystone: the user of this service, who may validate tokens.")
+    password: SecretStr | None = Field(None, description="keystone: its password.")
+    project_name: str = Field("service", description="keystone: its project.")
+    user_domain: str = Field("Default", description="keystone: name of the domain of the user.")
+    project_domain: str = Field("Default", description="keystone: name of the domain of the project.")
+    application_credential_id: str | None = Field(None, description="keystone: in the place of user, password and project.")
+    application_credential_secret: SecretStr | None = Field(None, description="keystone: the secret that goes with it.")
+    cacert: Path | None = Field(None, description="keystone: certificates to trust. Default: those of the system.")
+    insecure: bool = Field(False, description="keystone: do not check the server's certificate.")
+    timeout: float = Field(10.0, gt=0, description="keystone: seconds that an answer may take.")
+    token_cache: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="keystone: seconds for which a token is believed after it was found good; "
+        "a token that is revoked, or a role that is taken away, ends at the latest then.",
+    )
+    admin_roles: list[str] = Field(["admin"], description="keystone: its roles that are our `admin`.")
+    member_roles: list[str] = Field(["member"], description="keystone: its roles that are our `member`.")
+    reader_roles: list[str] = Field(["reader"], description="keystone: its roles that are our `reader`.")
 
 
 class Storage(Section):
@@ -166,6 +205,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STRONGROOM_", env_nested_delimiter="__", extra="ignore", validate_default=True)
 
     service: Service = Field(default_factory=Service)
+    identity: Identity = Field(default_factory=Identity)
     storage: Storage = Field(default_factory=Storage)
     artifact: Artifact = Field(default_factory=Artifact)
     encryption: Encryption = Field(default_factory=Encryption)
@@ -185,6 +225,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
+
+    @property
+    def user_file(self) -> Path:
+        """The users of the method ``basic``."""
+        return self.identity.user_file or self.service.data_dir / "users.json"
 
     @property
     def store_path(self) -> Path:

@@ -90,8 +90,8 @@ def test_jobs_are_listed_filtered_and_shown(site: Site) -> None:
     jobs = site.get("/jobs")["jobs"]
     assert [j["kind"] for j in jobs] == ["backup", "create"]
     assert set(jobs[0]) == {
-        *("id", "kind", "status", "host", "instance_id", "instance_name", "backup_id", "phase", "done", "total", "stored"),
-        *("message", "events", "attempts", "created", "started", "finished", "fault", "output"),
+        *("id", "project_id", "kind", "status", "host", "instance_id", "instance_name", "backup_id", "phase", "done"),
+        *("total", "stored", "message", "events", "attempts", "created", "started", "finished", "fault", "output"),
     }
     assert (jobs[0]["status"], jobs[0]["fault"], jobs[0]["instance_name"]) == ("succeeded", None, "mysql1")
     assert jobs[0]["created"].endswith("Z")

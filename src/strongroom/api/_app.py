@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
 from strongroom import __version__
@@ -18,6 +18,7 @@ from strongroom.api import (
     _strategies,
     _users,
 )
+from strongroom.api._caller import PREFIX, authorized
 from strongroom.api._gate import Gate
 from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
@@ -47,5 +48,5 @@ def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, m
     _errors.install(app)
     app.include_router(_site.open_router)
     for room in (_instances, _backups, _strategies, _databases, _users, _flavors, _datastores, _jobs, _site):
-        app.include_router(room.router, prefix="/v1.0/{project}")
+        app.include_router(room.router, prefix=PREFIX, dependencies=[Depends(authorized)])
     return app

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
 from strongroom.api._fields import Body, Container, Flag, Link, Name, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.queries import Page, broken_chains, installed, newest_first, newest_jobs
-from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
+from strongroom.errors import InvalidRequest, NotFound, Unsupported
 from strongroom.flows import (
     find_backup,
     find_instance,
@@ -146,7 +146,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
         raise InvalidRequest("instance is missing.", remedy="Name the instance to back up.")
     row, job = request_backup(
         control,
-        caller.project,
+        caller.owner(control, "instance", wish.instance),
         instance=wish.instance,
         name=wish.name,
         description=wish.description or None,
@@ -165,10 +165,9 @@ def index(
     caller: CallerDep,
     control: ControlDep,
     page: PageDep,
+    project: ListedDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     datastore: Annotated[str | None, Query(description="Id or name.")] = None,
-    project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
-    all_projects: Annotated[bool, Query(description="Of all projects; for administrators.")] = False,
 ) -> ManyBackups:
     """Backups, newest first.
 
@@ -176,20 +175,13 @@ def index(
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
-    conditions = []
-    if project_id is not None or all_projects:
-        if not caller.principal.is_admin:
-            raise Forbidden("only administrators may list the backups of other projects")
-        if project_id is not None:
-            conditions.append(Backup.project == project_id)
-    else:
-        conditions.append(Backup.project == caller.project)
+    conditions: list[ColumnElement[bool]] = [Backup.deleted.is_(None)]
     with control.catalog.read() as session:
         if instance_id is not None:
             conditions.append(Backup.instance_id == _instance_id(session, caller, instance_id))
         if datastore is not None:
             conditions.append(Backup.datastore == _datastore(session, datastore))
-        rows, following = newest_first(session, Backup, Page(page.limit, marker or None), Backup.deleted.is_(None), *conditions)
+        rows, following = newest_first(session, Backup, Page(page.limit, marker or None), project, *conditions)
         reply = ManyBackups(backups=_views(session, rows))
     if following:
         reply.links = next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
@@ -201,7 +193,9 @@ def of_instance(instance: Segment, request: Request, caller: CallerDep, control:
     """Backups of one instance, newest first."""
     with control.catalog.read() as session:
         owner = find_instance(session, caller.project, instance)
-        rows, marker = newest_first(session, Backup, page, Backup.instance_id == owner.id, Backup.deleted.is_(None))
+        rows, marker = newest_first(
+            session, Backup, page, owner.project, Backup.instance_id == owner.id, Backup.deleted.is_(None)
+        )
         reply = ManyBackups(backups=_views(session, rows))
     if marker:
         reply.links = next_links(request, page, marker)

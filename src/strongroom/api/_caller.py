@@ -2,55 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from sqlalchemy import select
 
-from strongroom.api._fields import Link, Segment
-from strongroom.catalog import Job
+from strongroom.api._fields import SLASH, Link
+from strongroom.api._gate import PRINCIPAL
+from strongroom.catalog import Backup, Instance, Job
 from strongroom.catalog.queries import Page
-from strongroom.errors import InvalidRequest
+from strongroom.errors import Forbidden
 from strongroom.flows import Control
-from strongroom.identity import Principal
+from strongroom.identity import Method, Principal, authorize
 
 MAX_PAGE = 1000
 """Rows of a page, by default and at most: the stock client looks names up on the first page only."""
 JOB_HEADER = "Strongroom-Job"
+PREFIX = "/v1.0/{project}"
+"""What the path of every route of a project begins with."""
 
 
-def _control(request: Request) -> Control:
+async def _control(request: Request) -> Control:
     control: Control = request.app.state.control
     return control
 
 
+ControlDep = Annotated[Control, Depends(_control)]
+
+OWNED: dict[str, type[Instance] | type[Backup] | type[Job]] = {"instance": Instance, "backup": Backup, "job": Job}
+"""Parameters of paths that name a thing of a project."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and under which address the service is known to them."""
+    """Who asks, about what project, and under which address the service is known to them."""
 
     principal: Principal
     base: str
-
-    @property
-    def project(self) -> str:
-        """The project of the request."""
-        return self.principal.project
+    project: str
+    """That of the path; when an administrator names a thing of another project by its id, that of its owner."""
+    may_operate: Callable[[], bool]
+    """Whether paths and commands of the host may be named."""
 
     def links(self, collection: str, item: str) -> list[Link]:
         """The two links that things of Trove have."""
+        project = quote(self.principal.project, safe="")
         return [
-            Link(href=f"{self.base}/v1.0/{quote(self.project, safe='')}/{collection}/{quote(item, safe='')}", rel="self"),
+            Link(href=f"{self.base}/v1.0/{project}/{collection}/{quote(item, safe='')}", rel="self"),
             Link(href=f"{self.base}/{collection}/{quote(item, safe='')}", rel="bookmark"),
         ]
 
+    def owner(self, control: Control, noun: str, ref: str) -> str:
+        """The project in which a thing (``noun`` of OWNED) is to be looked for: its owner's if an administrator names its id."""
+        if not self.principal.everywhere:
+            return self.project
+        with control.catalog.read() as session:
+            table = OWNED[noun]
+            owner: str | None = session.scalar(select(table.project).where(table.id == ref))
+            return self.project if owner is None else owner
 
-def _caller(request: Request, project: Segment) -> Caller:
-    if len(project) > 255 or any(ord(c) < 32 or ord(c) == 127 for c in project):
-        raise InvalidRequest("the id of the project has more than 255 characters, or control characters in it")
-    principal: Principal = request.app.state.method.authenticate(request, project)
-    return Caller(principal, str(request.base_url).rstrip("/"))
+
+async def authorized(request: Request, control: ControlDep) -> Caller:
+    """Who asks, and may. Every route of a project depends on it. Raises Forbidden."""
+    principal: Principal = request.scope[PRINCIPAL]
+    method: Method = request.app.state.method
+    route: APIRoute = request.scope["route"]
+    authorize(principal, route_name(request.method, route))
+    caller = Caller(
+        principal,
+        base=str(request.base_url).rstrip("/"),
+        project=principal.project,
+        may_operate=partial(method.may_operate, request, principal),
+    )
+    for noun in OWNED if principal.everywhere else ():
+        if noun in request.path_params:
+            ref = request.path_params[noun].replace(SLASH, "/")
+            return replace(caller, project=await run_in_threadpool(caller.owner, control, noun, ref))
+    return caller
+
+
+def route_name(method: str, route: APIRoute) -> str:
+    """The name that the rules have for it."""
+    return f"{method} {route.path_format.removeprefix(PREFIX)}"
 
 
 def _page(
@@ -60,9 +99,24 @@ def _page(
     return Page(min(limit, MAX_PAGE), marker)
 
 
-ControlDep = Annotated[Control, Depends(_control)]
-CallerDep = Annotated[Caller, Depends(_caller)]
+def _listed(
+    caller: Annotated[Caller, Depends(authorized)],
+    project_id: Annotated[str | None, Query(description="Of this project; for administrators.")] = None,
+    all_projects: Annotated[bool, Query(description="Of all projects; for administrators.")] = False,
+) -> str | None:
+    """The project of which things are to be listed; None: of all."""
+    if project_id is None and not all_projects:
+        return caller.project
+    if not caller.principal.is_admin:
+        raise Forbidden(
+            "only administrators may list the things of other projects", remedy="Leave project_id and all_projects out."
+        )
+    return project_id
+
+
+CallerDep = Annotated[Caller, Depends(authorized)]
 PageDep = Annotated[Page, Depends(_page)]
+ListedDep = Annotated[str | None, Depends(_listed)]
 
 
 def next_links(request: Request, page: Page, marker: str) -> list[Link]:

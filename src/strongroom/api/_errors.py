@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, TooManyRequests
 
 log = structlog.get_logger()
 
@@ -26,6 +26,7 @@ KEYS = {
     413: "overLimit",
     415: "badMediaType",
     422: "unprocessableEntity",
+    429: "overLimit",
     500: "instanceFault",
     501: "notImplemented",
     503: "serviceUnavailable",
@@ -41,9 +42,14 @@ def fault(status: int, message: str, *, error: str, remedy: str = "") -> JSONRes
     return JSONResponse(_encodable(body), status_code=status)
 
 
-def of(error: StrongroomError) -> JSONResponse:
-    """The reply for an error that was raised on purpose."""
-    return fault(error.status, error.message, error=error.code, remedy=error.remedy)
+def of(error: StrongroomError, *, challenge: str = "") -> JSONResponse:
+    """The reply for an error that was raised on purpose. ``challenge`` says how to come in, to those who may not."""
+    response = fault(error.status, error.message, error=error.code, remedy=error.remedy)
+    if error.status == 401 and challenge:
+        response.headers["WWW-Authenticate"] = challenge
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def unexpected(error: Exception, path: str) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: an id, the look at who may come in at all, and its body."""
+"""What every request passes before it is routed: an id, the look at who may come in at all, who it is, and its body."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strongroom.api import _errors
 from strongroom.api._fields import SLASH
-from strongroom.errors import StrongroomError
-from strongroom.identity import Method
+from strongroom.errors import InvalidRequest, StrongroomError
+from strongroom.identity import Method, Principal
 
 MAX_BODY = 1024**2
+PRINCIPAL = "strongroom.principal"
+"""Key of the scope where the rest finds who asks."""
 
 
 class Gate:
@@ -39,12 +41,14 @@ class Gate:
             await send(message)
 
         connection = HTTPConnection(scope)
+        path = _path(scope)
         try:
             self._method.admit(connection)
+            principal = await self._principal(connection, path)
         except StrongroomError as error:
-            await _errors.of(error)(scope, receive, tell)
+            await _errors.of(error, challenge=self._method.challenge)(scope, receive, tell)
             return
-        if scope["path"].startswith("/v1.0/") and _has_body(connection) and not _is_json(connection):
+        if principal is not None and _has_body(connection) and not _is_json(connection):
             response = _errors.fault(
                 415,
                 "The body of the request must be JSON.",
@@ -58,11 +62,21 @@ class Gate:
             await _errors.fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")(scope, receive, tell)
             return
         try:
-            await self._app({**scope, "path": _path(scope)}, _replay(body, receive), tell)
+            await self._app({**scope, "path": path, PRINCIPAL: principal}, _replay(body, receive), tell)
         except Exception as error:
             if answering:
                 raise
             await _errors.unexpected(error, scope["path"])(scope, receive, tell)
+
+    async def _principal(self, connection: HTTPConnection, path: str) -> Principal | None:
+        """Who asks; None for what is outside of all projects. Raises StrongroomError, whether there is such a route or not."""
+        match path.split("/"):
+            case ["", "v1.0", project, _, *_] if project:
+                project = project.replace(SLASH, "/")
+                if len(project) > 255 or any(ord(c) < 32 or ord(c) == 127 for c in project):
+                    raise InvalidRequest("the id of the project has more than 255 characters, or control characters in it")
+                return await self._method.authenticate(connection, project)
+        return None
 
 
 def _path(scope: Scope) -> str:

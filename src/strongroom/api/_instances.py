@@ -174,16 +174,17 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
     databases, users = database_specs(wish.databases), user_specs(wish.users)
     _refuse_strange_grants(wish.databases, wish.users)
+    backup = wish.restorePoint.backupRef if wish.restorePoint else None
     row, job = request_instance(
         control,
-        caller.project,
+        caller.owner(control, "backup", backup) if backup else caller.project,
         name=wish.name,
         flavor=wish.flavorRef or None,
         volume_size=wish.volume.size if wish.volume else None,
         datastore=wish.datastore.type or None,
         version=wish.datastore.version or None,
         version_number=wish.datastore.version_number or None,
-        backup=wish.restorePoint.backupRef if wish.restorePoint else None,
+        backup=backup,
         databases=databases,
         users=users,
         adopt=_definition(wish, caller, control) if wish.adopt else None,
@@ -198,7 +199,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
 def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyInstances:
     """Instances of the project, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, Instance.project == caller.project, Instance.deleted.is_(None))
+        rows, marker = newest_first(session, Instance, page, caller.project, Instance.deleted.is_(None))
         reply = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
     if marker:
         reply.links = next_links(request, page, marker)
@@ -282,10 +283,10 @@ def _definition(wish: InstanceWish, caller: Caller, control: Control) -> ServerD
             "an adopted server is taken as it is: backup, databases and users cannot be given",
             remedy="Adopt it first, then change it.",
         )
-    if not caller.principal.is_operator:
+    if not caller.may_operate():
         raise Forbidden(
             "adopting a server lets the service run commands of the host; this caller may not ask for that",
-            remedy="Ask as the OS user that runs the service, or as root, on its host.",
+            remedy="Ask as an administrator; without authentication, as root or the OS user that runs the service, on its host.",
         )
     return ServerDefinition(
         name=wish.name,

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from strongroom.api._caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._caller import Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
 from strongroom.api._fields import Link, Segment, View, iso
 from strongroom.catalog import Job
 from strongroom.catalog.queries import newest_first
@@ -32,6 +33,7 @@ class JobView(View):
     """A job. Byte counts are of the current phase."""
 
     id: str
+    project_id: str
     kind: str
     status: str = Field(description="queued, running, succeeded, failed, cancelled.")
     host: str | None
@@ -71,12 +73,13 @@ def index(
     caller: CallerDep,
     control: ControlDep,
     page: PageDep,
+    project: ListedDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
 ) -> ManyJobs:
     """Jobs of the project, newest first."""
-    conditions = [Job.project == caller.project]
+    conditions: list[ColumnElement[bool]] = []
     with control.catalog.read() as session:
         if instance_id is not None:
             conditions.append(Job.instance_id == _id(session, caller, find_instance, instance_id))
@@ -84,7 +87,7 @@ def index(
             conditions.append(Job.backup_id == _id(session, caller, find_backup, backup_id))
         if status is not None:
             conditions.append(Job.status == status)
-        rows, marker = newest_first(session, Job, page, *conditions)
+        rows, marker = newest_first(session, Job, page, project, *conditions)
     reply = ManyJobs(jobs=[_view(row) for row in rows])
     if marker:
         reply.links = next_links(request, page, marker)
@@ -121,6 +124,7 @@ def _view(row: Job) -> JobView:
     fault = row.fault
     return JobView(
         id=row.id,
+        project_id=row.project,
         kind=row.kind,
         status=row.status,
         host=row.host,

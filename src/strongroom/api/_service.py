@@ -21,7 +21,7 @@ from strongroom.api._app import create_app
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
 from strongroom.flows import Control, Engine, Monitor
-from strongroom.identity import check_none_allowed
+from strongroom.identity import open_method
 from strongroom.settings import Settings
 from strongroom.storage import open_store
 
@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it serves."""
     service = settings.service
-    check_none_allowed(service.host)
+    method = open_method(settings)
     prepare_data_dir(service.data_dir)
     bound = listen(service.host, service.port)
     agent = Agent(settings)
@@ -92,13 +92,14 @@ async def serve(settings: Settings) -> None:
         host, port = bound.getsockname()[:2]
         server = _Server(
             uvicorn.Config(
-                create_app(control),
+                create_app(control, method=method),
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=2,
                 server_header=False,
-                proxy_headers=False,  # anybody on the machine could forge the address that they come from
+                proxy_headers=bool(service.proxies),  # anybody else could forge the address that they come from
+                forwarded_allow_ips=service.proxies,
             )
         )
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -59,9 +59,10 @@ class ManyStrategies(View):
 def create(body: CreateStrategy, caller: CallerDep, control: ControlDep) -> OneStrategy:
     """Set the strategy of an instance, or of the project."""
     wish = body.backup_strategy
+    project = caller.owner(control, "instance", wish.instance_id) if wish.instance_id else caller.project
     with control.catalog.write() as session:
-        instance_id = find_instance(session, caller.project, wish.instance_id).id if wish.instance_id else ""
-        row = session.merge(Strategy(project=caller.project, instance_id=instance_id, container=wish.swift_container))
+        instance_id = find_instance(session, project, wish.instance_id).id if wish.instance_id else ""
+        row = session.merge(Strategy(project=project, instance_id=instance_id, container=wish.swift_container))
         return OneStrategy(backup_strategy=_view(row, control.settings.storage.driver))
 
 
@@ -76,7 +77,7 @@ def index(
     query = select(Strategy).where(Strategy.project == _project(caller, project_id)).order_by(Strategy.created)
     with control.catalog.read() as session:
         if instance_id is not None:
-            query = query.where(Strategy.instance_id == _instance_id(session, caller, instance_id))
+            query = query.where(Strategy.instance_id == _instance_id(session, caller.project, instance_id))
         rows = session.scalars(query).all()
     return ManyStrategies(backup_strategies=[_view(row, control.settings.storage.driver) for row in rows])
 
@@ -89,9 +90,10 @@ def delete(
     project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
 ) -> Response:
     """Forget a strategy; it is no error when there is none."""
+    project = caller.owner(control, "instance", instance_id) if project_id is None else _project(caller, project_id)
     with control.catalog.write() as session:
-        key = _instance_id(session, caller, instance_id) if instance_id else ""
-        row = session.get(Strategy, (_project(caller, project_id), key))
+        key = _instance_id(session, project, instance_id) if instance_id else ""
+        row = session.get(Strategy, (project, key))
         if row is not None:
             session.delete(row)
     return accepted()
@@ -105,10 +107,10 @@ def _project(caller: Caller, asked: str | None) -> str:
     return asked
 
 
-def _instance_id(session: Session, caller: Caller, ref: str) -> str:
+def _instance_id(session: Session, project: str, ref: str) -> str:
     """A strategy may be left of an instance that is gone, so any UUID will do."""
     try:
-        return find_instance(session, caller.project, ref).id
+        return find_instance(session, project, ref).id
     except NotFound:
         try:
             return str(UUID(ref))

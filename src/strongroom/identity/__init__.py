@@ -1,6 +1,26 @@
-"""Who is asking: request → ``Principal(project, user, roles)``."""
+"""Who is asking: request → ``Principal(project, user, roles)``; and who may do what."""
 
-from strongroom.identity._none import NoAuthentication, check_none_allowed
-from strongroom.identity._principal import Method, Principal
+from strongroom.identity._basic import BasicAuthentication
+from strongroom.identity._keystone import KeystoneAuthentication
+from strongroom.identity._none import NoAuthentication
+from strongroom.identity._open import open_method
+from strongroom.identity._principal import Method, Principal, Role
+from strongroom.identity._rules import RULES, authorize
+from strongroom.identity._users import NAME, User, UserFile, edit_users, hash_password
 
-__all__ = ["Method", "NoAuthentication", "Principal", "check_none_allowed"]
+__all__ = [
+    "NAME",
+    "RULES",
+    "BasicAuthentication",
+    "KeystoneAuthentication",
+    "Method",
+    "NoAuthentication",
+    "Principal",
+    "Role",
+    "User",
+    "UserFile",
+    "authorize",
+    "edit_users",
+    "hash_password",
+    "open_method",
+]

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from strongroom.errors import ConfigurationError, Forbidden
+from strongroom.identity._origin import refuse_foreign_origin
 from strongroom.identity._peer import peer_uid
-from strongroom.identity._principal import ADMIN, OPERATOR, Principal
+from strongroom.identity._principal import ADMIN, IMPLIED, Principal
 
 FORWARDED = ("forwarded", "x-forwarded-for")
 """Headers of a proxy: its OS user says nothing of who asks, and a server that believes them gives us another address."""
@@ -26,14 +27,15 @@ def check_none_allowed(host: str) -> None:
     if not _is_loopback(host):
         raise ConfigurationError(
             f"without authentication the service may not listen on {host}: everybody who reaches it would be its administrator",
-            remedy="Listen on 127.0.0.1 (service.host, --host).",
+            remedy="Choose identity.method basic or keystone, or listen on 127.0.0.1 (service.host, --host).",
         )
 
 
 class NoAuthentication:
-    """The method ``none``."""
+    """The method ``none``. Nobody needs to reach into another project: its path can be used as well."""
 
     name = "none"
+    challenge = ""
 
     def admit(self, connection: HTTPConnection) -> None:
         """Refuse what a web page of somebody else could have sent."""
@@ -43,20 +45,18 @@ class NoAuthentication:
                 f"the request is for host {host[:100]!r}, but this service answers only to its loopback address",
                 remedy="Use http://127.0.0.1 or http://localhost with its port.",
             )
-        origin = connection.headers.get("origin")
-        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            raise Forbidden(
-                f"a page of {origin[:100]!r} may not use this service", remedy="Use it from its own pages or a program."
-            )
+        refuse_foreign_origin(connection)
 
-    def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
+    async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
         """The administrator of the project that the path names."""
-        roles = {ADMIN}
+        return Principal(project=project, user="anonymous", roles=IMPLIED[ADMIN])
+
+    def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
+        """Only root and the OS user of the service, whom the kernel tells."""
         server, client = connection.scope.get("server"), connection.client
-        forwarded = any(name in connection.headers for name in FORWARDED)
-        if server and client and not forwarded and peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid()):
-            roles.add(OPERATOR)
-        return Principal(project=project, user="anonymous", roles=frozenset(roles))
+        if not server or not client or any(name in connection.headers for name in FORWARDED):
+            return False
+        return peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid())
 
 
 def _hostname(netloc: str) -> str:

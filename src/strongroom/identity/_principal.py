@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from starlette.requests import HTTPConnection
 
-ADMIN = "admin"
-"""Sees all projects."""
-OPERATOR = "operator"
-"""May name paths and commands of the host: the service runs those as its own OS user."""
+Role = Literal["reader", "member", "admin"]
+READER: Role = "reader"
+"""Sees the things of the project."""
+MEMBER: Role = "member"
+"""Works with them."""
+ADMIN: Role = "admin"
+"""Sees and works with the things of all projects, and with the service itself."""
+IMPLIED: dict[Role, frozenset[Role]] = {
+    READER: frozenset({READER}),
+    MEMBER: frozenset({MEMBER, READER}),
+    ADMIN: frozenset({ADMIN, MEMBER, READER}),
+}
+"""What each role brings along."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, for which project, in which roles."""
+    """Who asks, for which project, in which roles (with those that they imply).
+
+    ``everywhere``: things of other projects may be named, too, by their ids.
+    """
 
     project: str
     user: str
-    roles: frozenset[str]
+    roles: frozenset[Role]
+    everywhere: bool = False
 
     @property
     def is_admin(self) -> bool:
-        """Whether the rows of other projects may be seen."""
+        """Whether lists may be of all projects, and what is for administrators is shown."""
         return ADMIN in self.roles
-
-    @property
-    def is_operator(self) -> bool:
-        """Whether the service may be told to run commands of the host, as adopting a server does."""
-        return OPERATOR in self.roles
 
 
 class Method(Protocol):
     """One way to tell who asks."""
 
     name: str
+    challenge: str
+    """The header ``WWW-Authenticate`` of a 401."""
 
     def admit(self, connection: HTTPConnection) -> None:
         """Look at any request, also one that needs no principal. Raises Forbidden."""
 
-    def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
-        """The principal of a request about ``project``. Raises NotAuthenticated, Forbidden."""
+    async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
+        """The principal of a request about ``project``.
+
+        Raises NotAuthenticated; Forbidden when the caller has nothing to do with the project; TooManyRequests; Unavailable.
+        """
+
+    def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
+        """Whether the caller may name paths and commands of the host: the service runs those as its own OS user."""
+
+
+def with_implied(roles: set[Role]) -> frozenset[Role]:
+    """The roles and all that they bring along."""
+    return frozenset().union(*(IMPLIED[role] for role in roles))
