@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli import backup, check, db, info, instance, job, key, restore, strategy, user
+from strongroom.cli import backup, catalog, check, db, info, instance, job, key, restore, strategy, user
 from strongroom.cli._session import EXIT_CODES, epilog, guarded
 
 _CODES = "\n".join(
@@ -65,6 +65,7 @@ def serve(
 app.add_typer(instance.app, name="instance")
 app.add_typer(backup.app, name="backup")
 app.add_typer(restore.app)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")
 app.add_typer(strategy.app, name="strategy")

@@ -11,6 +11,7 @@ import typer
 
 from strongroom.cli._render import Column, duration, moment, size, times
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
+from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Backups: take, look at, check, delete.")
 
@@ -93,12 +94,14 @@ SHOW = [
     "create",
     example="strongroom backup create monday --instance mysql1\n"
     "strongroom backup create tuesday --instance mysql1 --incremental\n"
-    "strongroom backup create --instance mysql1 --parent monday --container archive",
+    "strongroom backup create --instance mysql1 --parent monday --container archive\n"
+    "strongroom backup create west --restore-from http://swift:8080/v1/AUTH_p/backups/4f1c….xbstream.zst \\\n"
+    "    --restore-datastore-version 10.11 --restore-size 3",
 )
 def create(
     session: Session,
     name: Annotated[str | None, typer.Argument(help="Name of the backup. Default: instance, date and time.")] = None,
-    instance: Annotated[str, typer.Option("--instance", "-i", help="What to back up: name or id.")] = ...,  # type: ignore[assignment]
+    instance: Annotated[str | None, typer.Option("--instance", "-i", help="What to back up: name or id.")] = None,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Only what changed since the newest backup; a full, when there is none.")
     ] = False,
@@ -106,9 +109,30 @@ def create(
     container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the strategy's, else the service's.")] = None,
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
     codec: Annotated[Codec | None, typer.Option(help="How to compress. Default: the service's.")] = None,
+    restore_from: Annotated[
+        str | None, typer.Option(metavar="URL", help="Take none: record one of another region, by its location.")
+    ] = None,
+    restore_datastore_version: Annotated[str | None, typer.Option(help="Datastore version of that one: id or name.")] = None,
+    restore_size: Annotated[float | None, typer.Option(help="Size of that one in GB.")] = None,
     wait: Wait = True,
 ) -> None:
-    """Take a backup of a running instance."""
+    """Take a backup of a running instance; or record one that is in the store already."""
+    if restore_from is not None:
+        if name is None or restore_datastore_version is None or restore_size is None:
+            raise InvalidRequest(
+                "--restore-from needs a name, --restore-datastore-version and --restore-size",
+                remedy="`strongroom backup show` tells them where the backup was taken.",
+            )
+        source = {
+            "remote_location": restore_from,
+            "local_datastore_version_id": restore_datastore_version,
+            "size": restore_size,
+        }
+        wish = {"name": name, "restore_from": source, **({"description": description} if description else {})}
+        session.output.record(session.client.post("backups", json={"backup": wish}).body["backup"], SHOW)
+        return
+    if instance is None:
+        raise InvalidRequest("a backup needs an instance", remedy="Name it with --instance.")
     optional = {
         "parent_id": parent,
         "swift_container": container,
@@ -122,6 +146,40 @@ def create(
         **{key: value for key, value in optional.items() if value is not None},
     }
     reply = session.client.post("backups", json={"backup": body})
+    session.finish(reply.job, wait)
+    session.output.record(session.client.get("backups", reply.body["backup"]["id"])["backup"], SHOW)
+
+
+@command(
+    app,
+    "import",
+    example="strongroom backup import my-trove-backups/4f1c….xbstream.gz --name monday\n"
+    "strongroom backup import /backup/mysqlbackup-29-08-2025-1756478084.qp.xbc.xbs.gz --name full\n"
+    "strongroom backup import /backup/incremental-20-mysqlbackup-30-08-2025-1756510000.qp.xbc.xbs.gz --name inc --parent full",
+)
+def import_(
+    session: Session,
+    location: Annotated[
+        str, typer.Argument(metavar="LOCATION", help="CONTAINER/OBJECT in the store, its URL, or a path on the service's host.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the backup.")],
+    parent: Annotated[str | None, typer.Option(help="Imported backup that an incremental stands on. Default: found.")] = None,
+    datastore: Annotated[str | None, typer.Option(help="What it is a backup of. Default: the service's.")] = None,
+    datastore_version: Annotated[
+        str | None, typer.Option(help="Its series, as 10.11. Default: the newest installed.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Take in a backup that OpenStack Trove or Kolla wrote. It is read once, and stays where it is."""
+    source = {"location": location, "datastore": datastore, "datastore_version": datastore_version}
+    body = {
+        "name": name,
+        "parent_id": parent,
+        "description": description,
+        "import_from": {key: value for key, value in source.items() if value is not None},
+    }
+    reply = session.client.post("backups", json={"backup": {key: value for key, value in body.items() if value is not None}})
     session.finish(reply.job, wait)
     session.output.record(session.client.get("backups", reply.body["backup"]["id"])["backup"], SHOW)
 
