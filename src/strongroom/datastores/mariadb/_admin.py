@@ -133,7 +133,7 @@ def users(server: Server) -> list[UserSpec]:
     return [
         UserSpec(name=name, host=host, databases=sorted(granted[name, host]))
         for name, host in sorted(accounts)
-        if name not in SYSTEM_USERS
+        if name not in SYSTEM_USERS and (name, host) != (server.user, "localhost")  # initialize made that one
     ]
 
 
