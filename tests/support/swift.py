@@ -15,11 +15,13 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.settings import Storage
-from support.keystone import Keystone
+from support.keystone import Keystone, template
 from support.venvs import interpreter
 
 VERSION = "2.38.3"
 MIDDLEWARE = "13.0.1"
+EXPIRATION = 3
+"""Seconds."""
 SERVER = Path(__file__).with_name("swift_server.py")
 
 
@@ -161,6 +163,20 @@ def own_swift() -> Iterator[Swift]:
 def keystone_swift(keystone: Keystone) -> Iterator[Swift]:
     """One server with the session's Keystone."""
     yield from serving(lambda python: KeystoneSwift(python, keystone))
+
+
+@pytest.fixture
+def short_keystone_swift(keystone: Keystone) -> Iterator[Swift]:
+    """A server with a Keystone of its own, whose tokens are good for ``EXPIRATION`` seconds."""
+    hasty = Keystone(*template()).start()
+    try:
+        for server in serving(lambda python: KeystoneSwift(python, hasty)):
+            hasty.stop()
+            hasty.expiration = EXPIRATION
+            hasty.start()
+            yield server
+    finally:
+        hasty.close()
 
 
 if __name__ == "__main__":
