@@ -225,6 +225,19 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
 
 
+def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Path) -> None:
+    agent = agents()
+    agent.servers.define("s1", definition())
+    agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
+    assert finish(agent, "j").status == "succeeded"
+    prepared = beside(place / "d/instances/s1/data", "new", "j")
+    assert prepared.is_dir()
+    assert agent.jobs.cancel("j").status == "succeeded"
+    assert not prepared.exists()
+    with pytest.raises(NotFound, match="left no data"):
+        agent.servers.swap("s1", "j")
+
+
 @pytest.mark.root
 def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Path) -> None:
     agent = agents()

@@ -209,6 +209,15 @@ async def clean(control: Control, job_id: str) -> None:
     await asyncio.to_thread(remove)
 
 
+async def drop_prepared(control: Control, job_id: str) -> None:
+    """After a restore in place that failed or was cancelled: what it prepared and nobody swapped in goes."""
+    job, instance = await _instance(control, job_id)
+    try:
+        await control.agent(instance.host).cancel_job(f"{job_id}-{job.attempts}")
+    except NotFound:
+        return  # it came to no attempt
+
+
 PLANS: dict[str, tuple[Step, ...]] = {
     "create": (define, work, swap, populate),
     "adopt": (define, start),
@@ -227,5 +236,5 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {"backup": clean}
+CLEANERS: dict[str, Step] = {"backup": clean, "restore": drop_prepared}
 """What runs after a failure."""
