@@ -34,7 +34,7 @@ class RestoreFrom(Body):
 
     remote_location: Location = Field(description="`locationRef` of it where it was taken; only container and object count.")
     local_datastore_version_id: Ref = Field(description="Id (or name) of the datastore version that it is of.")
-    size: float = Field(gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
+    size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
 
 
 class ImportFrom(Body):
