@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from strongroom.flows import version_id
-from support.foreign import ACCOUNT, Source, segmented, trove
+from support.foreign import ACCOUNT, Source, md5, segmented, side_car, trove
 from support.load import fill
 from support.service import Refused, Service, checksums
 
@@ -174,3 +176,49 @@ def test_codec_gzip_is_what_trove_would_have_written(service: Service, server: d
     assert view["raw_size"] == backup["raw_size"]
     assert view["positions"]["to_lsn"] == backup["positions"]["to_lsn"]
     assert restored(service, "mysql2", view["id"]) == before
+
+
+def headers(path: Path) -> dict[str, str]:
+    """The metadata of Trove's object as Swift takes them."""
+    return {f"X-Object-Meta-{name}": value for name, value in json.loads(side_car(path).read_text()).items()}
+
+
+def test_what_trove_left_in_swift(serve: Callable[..., Service], place: Path, swift: Any) -> None:
+    account = f"AUTH_{place.name}"
+    service = serve(config=swift.config(account))
+    server = service.create("mysql1")
+    with service.sql(server["id"]) as connection:
+        fill(connection, 2000)
+    source, box = Source(service, server), place / "my-trove-backups"
+    full = trove(source, box, str(uuid.uuid4()))
+    after = write(service, server, "first")
+    child = trove(source, box, str(uuid.uuid4()), full)
+    with swift.in_account(account) as client:
+        client.put("/my-trove-backups").raise_for_status()
+        told = {
+            path: {f"X-Object-Meta-{k}": v for k, v in json.loads(side_car(path).read_text()).items()} for path in (full, child)
+        }
+        client.put(f"/my-trove-backups/{full.name}", content=full.read_bytes(), headers=told[full]).raise_for_status()
+        listing = []
+        for piece in segmented(child, 50_000):
+            client.put(f"/my-trove-backups/{piece.name}", content=piece.read_bytes()).raise_for_status()
+            listing.append({"path": f"my-trove-backups/{piece.name}", "etag": md5(piece), "size_bytes": piece.stat().st_size})
+        slo = client.put(
+            f"/my-trove-backups/{child.name}?multipart-manifest=put", content=json.dumps(listing), headers=told[child]
+        )
+        slo.raise_for_status()
+    location = f"{ACCOUNT}/my-trove-backups/{child.name}"
+    view = service.cli_json("backup", "import", location, "--name", "imported")
+    assert (view["status"], view["kind"]) == ("RESTORED", "incremental")
+    assert view["locationRef"] == f"{swift.url}/v1/{account}/my-trove-backups/{child.name}"
+    options = ["--restore-from", location, "--restore-datastore-version", "10.11", "--restore-size", "0.3"]
+    record = service.cli_json("backup", "create", "recorded", *options)
+    assert (record["status"], record["kind"], record["locationRef"]) == ("RESTORED", "incremental", location)
+    assert restored(service, "mysql2", view["id"]) == after
+    assert restored(service, "mysql3", record["id"]) == after
+    with swift.in_account(account) as client:
+        client.put(f"/my-trove-backups/{full.name}", content=b"another", headers=told[full]).raise_for_status()
+    for backup in (view, record):
+        with pytest.raises(Refused) as refused:
+            service.create("mysql4", restorePoint={"backupRef": backup["id"]})
+        assert refused.value.status == 409

@@ -16,11 +16,46 @@ from support.service import Refused, Service, checksums
 VERSION = version_id("mariadb", "10.11")
 
 
-@pytest.fixture
-def regions(place: Path, pool: str) -> Callable[..., list[Service]]:
-    """Two services on one directory store."""
+class Folder:
+    """A directory that both see."""
 
-    def start() -> list[Service]:
+    def __init__(self, place: Path, request: pytest.FixtureRequest) -> None:
+        self._top = place / "store"
+        self.config = f'[storage]\npath = "{self._top}"\n'
+        self.other_kinds = ["s3://bucket/trove-backup-data/x", "http://192.168.206.8:8080/v1/AUTH_p/c/x.xbstream.gz"]
+
+    def abroad(self, location: str) -> str:
+        """The location as the other region would show it."""
+        return location.replace(str(self._top), "/mnt/of/west")
+
+    def edit(self, container: str, id: str) -> None:
+        """Change the manifest of a backup."""
+        manifest = self._top / container / id / "manifest.json"
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "name": "another"}))
+
+
+class Account:
+    """An account of one Swift."""
+
+    def __init__(self, place: Path, request: pytest.FixtureRequest) -> None:
+        self._swift, self._name = request.getfixturevalue("swift"), f"AUTH_{place.name}"
+        self.config = self._swift.config(self._name)
+        self.other_kinds = ["s3://bucket/trove-backup-data/x", "file:///mnt/trove-backup-data/x"]
+
+    def abroad(self, location: str) -> str:
+        return location.replace(f"{self._swift.url}/v1/{self._name}", "https://192.168.206.8:8080/v1/AUTH_055b2fb9a2264ae5")
+
+    def edit(self, container: str, id: str) -> None:
+        with self._swift.in_account(self._name) as client:
+            path = f"/{container}_segments/{id}/manifest.json"
+            client.put(path, content=json.dumps({**client.get(path).json(), "name": "another"})).raise_for_status()
+
+
+@pytest.fixture
+def regions(place: Path, pool: str) -> Callable[[str], list[Service]]:
+    """Two services with one configuration of their store."""
+
+    def start(config: str) -> list[Service]:
         services = []
         base = pool.rpartition(".")[0]
         for number in range(2):
@@ -29,15 +64,19 @@ def regions(place: Path, pool: str) -> Callable[..., list[Service]]:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = int(probe.getsockname()[1])
-            service = Service(own, f"{base}.{128 * number}/25", port, config=f'[storage]\npath = "{place / "store"}"\n')
+            service = Service(own, f"{base}.{128 * number}/25", port, config=config)
             services.append(service.start())
         return services
 
     return start
 
 
-def test_a_backup_of_region_one_is_restored_in_region_two(regions: Callable[..., list[Service]], place: Path) -> None:
-    west, east = regions()
+@pytest.mark.parametrize("kind", [Folder, Account])
+def test_a_backup_of_region_one_is_restored_in_region_two(
+    regions: Callable[[str], list[Service]], place: Path, request: pytest.FixtureRequest, kind: type[Folder | Account]
+) -> None:
+    shared = kind(place, request)
+    west, east = regions(shared.config)
     try:
         one = west.create("mysql1")
         with west.sql(one["id"]) as connection:
@@ -59,7 +98,7 @@ def test_a_backup_of_region_one_is_restored_in_region_two(regions: Callable[...,
         assert made["datastore"] == {"type": "mariadb", "version": "10.11", "version_id": VERSION}
         assert made["id"] not in (full["id"], child["id"])
         assert (made["restorable"], made["stored_size"]) == (True, full["stored_size"])
-        elsewhere = child["locationRef"].replace(str(place / "store"), "/mnt/of/west")
+        elsewhere = shared.abroad(child["locationRef"])
         options = ["--restore-from", elsewhere, "--restore-datastore-version", "10.11", "--restore-size", "1"]
         chain = east.cli_json("backup", "create", "chain", *options)
         assert (chain["kind"], chain["parent_id"], chain["locationRef"]) == ("incremental", None, elsewhere)
@@ -78,11 +117,12 @@ def test_a_backup_of_region_one_is_restored_in_region_two(regions: Callable[...,
             east.backup("mysql3", "bad", incremental=1, parent_id=chain["id"])
         assert refused.value.status == 400
 
+        gone = "00000000-0000-0000-0000-000000000000"
         for location, words in (
-            ("s3://bucket/trove-backup-data/x", "another kind of store"),
-            ("http://192.168.206.8:8080/v1/AUTH_p/c/x.xbstream.gz", "another kind of store"),
-            ("file:///mnt/trove-backup-data/00000000-0000-0000-0000-000000000000", "Failed to restore backup from"),
-            ("file:///mnt/../etc/passwd", "Failed to restore backup from"),
+            *((location, "another kind of store") for location in shared.other_kinds),
+            (elsewhere.replace(child["id"], gone), "Failed to restore backup from"),
+            ("trove-backup-data/../etc/passwd", "does not name a container"),
+            (f"trove-backup-data/{gone}.xbstream.gz", "there is no backup"),
             ("just-a-word", "does not name a container"),
         ):
             with pytest.raises(Refused) as refused:
@@ -98,9 +138,7 @@ def test_a_backup_of_region_one_is_restored_in_region_two(regions: Callable[...,
         west.wait(west.act(f"/backups/{full['id']}/action", {"verify": {}}))
 
         # The original goes, and the record cannot be restored any more.
-        manifest = place / "store" / "trove-backup-data" / full["id"] / "manifest.json"
-        text = json.loads(manifest.read_text())
-        manifest.write_text(json.dumps({**text, "name": "another"}))
+        shared.edit("trove-backup-data", full["id"])
         with pytest.raises(Refused) as refused:
             east.create("mysql4", restorePoint={"backupRef": chain["id"]})
         assert (refused.value.status, refused.value.code) == (409, "Conflict")
