@@ -113,7 +113,7 @@ def test_a_role_that_is_taken_away_ends_too(site: Keystone, connect: Connect) ->
 
 def test_a_token_ends_at_its_time_even_while_it_is_remembered(site: Keystone, connect: Connect) -> None:
     """The short-lived token comes from a second Keystone with the same keys."""
-    twin = Keystone(site._python, site.directory, expiration=6)
+    twin = Keystone(site.python, site.directory, expiration=6)
     try:
         token = twin.start().token("alice", "shop")
         asked = time.monotonic()

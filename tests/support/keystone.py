@@ -31,7 +31,7 @@ class Keystone:
             shutil.copytree(template, self.directory, dirs_exist_ok=True)
         self.port = 0
         self.expiration = expiration
-        self._python = python
+        self.python = python
         self._process: subprocess.Popen[str] | None = None
         self._ids: dict[tuple[str, str], str] = {}
         self._token = ""
@@ -44,7 +44,7 @@ class Keystone:
     def start(self) -> Keystone:
         """Serve, at the same port as before."""
         command = [
-            str(self._python),
+            str(self.python),
             "-P",
             "-W",
             "ignore",
@@ -177,7 +177,3 @@ def keystone() -> Iterator[Keystone]:
         yield server.start()
     finally:
         server.close()
-
-
-if __name__ == "__main__":
-    print(template())
