@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from support.service import Service
+from support.swift import own_swift
+
+__all__ = ["own_swift"]
 
 
 @pytest.fixture

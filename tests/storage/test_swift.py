@@ -319,3 +319,30 @@ def test_a_token_that_expires_is_followed_by_another(short_keystone_swift: Any, 
     time.sleep(EXPIRATION + 1)
     assert store.get("c/a/0") == DATA
     assert [stat.key for stat in store.list("c")] == ["c/a/0", "c/a/1"]
+
+
+def test_a_token_that_is_refused_at_once(own_swift: Any, place: Path) -> None:
+    store = opened(own_swift.storage(f"AUTH_{place.name}", retries=6))
+    store.put("c/a/0", DATA)
+    for _ in range(3):
+        own_swift.forget_tokens()
+        store.put("c/a/0", DATA)
+        own_swift.forget_tokens()
+        assert store.get("c/a/0") == DATA
+    stop = threading.Event()
+
+    def forget() -> None:
+        while not stop.wait(0.001):
+            own_swift.forget_tokens()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        impatient = opened(own_swift.storage(f"AUTH_{place.name}", retries=0))
+        with pytest.raises(StorageDenied, match="does not accept the token"):
+            for _ in range(100):
+                impatient.put("c/a/1", DATA)
+    finally:
+        stop.set()
+        thread.join()
+    store.put("c/a/1", DATA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from support.venvs import interpreter
 VERSION = "2.38.3"
 MIDDLEWARE = "13.0.1"
 ADMIN_PASSWORD = "the-admins-secret"
-EXPIRATION = 3
+EXPIRATION = 6
 """Seconds."""
 SERVER = Path(__file__).with_name("swift_server.py")
 
@@ -58,6 +59,11 @@ class Swift:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+    def forget_tokens(self) -> None:
+        """Let every token that was given out be worth nothing from now on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
 
     def close(self) -> None:
         """Be gone."""
@@ -194,7 +200,7 @@ def keystone_swift(keystone: Keystone) -> Iterator[Swift]:
 
 
 @pytest.fixture
-def short_keystone_swift(keystone: Keystone) -> Iterator[Swift]:
+def short_keystone_swift() -> Iterator[Swift]:
     """A server with a Keystone of its own, whose tokens are good for ``EXPIRATION`` seconds."""
     hasty = Keystone(*template()).start()
     try:

@@ -2,11 +2,13 @@
 
 Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY PORT [KEYSTONE | open]`` (port 0: a
 free one). Users are those of the Keystone with that URL, else those of tempauth, and then there is the S3 API, too; ``open`` lets
-everybody do everything who comes without a token of Swift's. Prints the port of the proxy when it serves. Ends when its stdin is
-closed, so that no test can leave it behind. What is in the directory from an earlier run is served again.
+everybody do everything who comes without a token of Swift's. Prints the port of the proxy when it serves. SIGUSR1 makes it
+forget all tokens. Ends when its stdin is closed, so that no test can leave it behind. What is in the directory from an earlier
+run is served again.
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -145,6 +147,7 @@ clock = time.time
 
 def with_cache(app):
     cache = MemoryCache()
+    signal.signal(signal.SIGUSR1, lambda *_: cache.values.clear())
 
     def cached(environ, start_response):
         environ["swift.cache"] = cache

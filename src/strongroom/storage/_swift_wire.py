@@ -31,8 +31,8 @@ T = TypeVar("T")
 Action = Callable[[Connection, int], T]
 """Called with a connection and the number of the attempt, from 1."""
 
-_AGAIN = frozenset({408, 422, 429, 498, 499, 500, 502, 503, 504})
-"""422: the bytes that arrived were not those that were sent."""
+_AGAIN = frozenset({401, 408, 422, 429, 498, 499, 500, 502, 503, 504})
+"""401: a new token was refused, too. 422: the bytes that arrived were not those that were sent."""
 _NETWORK = (OSError, requests.RequestException, urllib3.exceptions.HTTPError)
 _AUTH_AGAIN = (keystone.RetriableConnectionFailure, keystone.HttpServerError)
 _FIRST_WAIT = 0.5
@@ -94,7 +94,12 @@ class Wire:
                 if connection.token:
                     raise
                 self._authenticate(connection)  # the client lets go of a token that was refused: it may just have expired
-                result = action(connection, attempt)
+                try:
+                    result = action(connection, attempt)
+                except ClientException as error:
+                    if connection.token:
+                        raise
+                    raise ClientException("token refused", http_status=401) from error
         except BaseException:
             connection.close()  # the line only: what it knows of the token stays
             raise
@@ -103,7 +108,12 @@ class Wire:
         return result
 
     def _authenticate(self, connection: Connection) -> None:
-        url, connection.token = connection.get_auth()
+        try:
+            url, connection.token = connection.get_auth()
+        except ClientException as error:
+            if error.http_status != 401:
+                raise
+            raise keystone.Unauthorized from error  # of version 1: told apart from a token that is refused
         if not url:
             raise keystone.EndpointNotFound("the catalog has no object-store endpoint")
         connection.url = self._account(url)
@@ -125,7 +135,7 @@ class Wire:
             return _refusal(error, where)
         if isinstance(error, keystone.Unauthorized):
             return StorageDenied(
-                f"Keystone does not accept the credentials for {where}",
+                f"{self._storage.auth_url} does not accept the credentials for {where}",
                 remedy="Check storage.username, password, project_name and the domains, or the application credential.",
             )
         if isinstance(error, keystone.ClientException):
@@ -219,7 +229,8 @@ def _refusal(error: ClientException, where: str) -> StorageError:
     match error.http_status:
         case 401:
             return StorageDenied(
-                f"Swift does not accept the credentials for {where}", remedy="Check storage.username and storage.password."
+                f"Swift does not accept the token that it was given for {where}",
+                remedy="See that storage.auth_url is the one that this Swift asks, and look at the log of Swift's proxy.",
             )
         case 403:
             return StorageDenied(
