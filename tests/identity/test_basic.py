@@ -15,7 +15,8 @@ from starlette.requests import HTTPConnection
 from structlog.testing import capture_logs
 
 from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, TooManyRequests, Unavailable
-from strongroom.identity import BasicAuthentication, User, edit_users, hash_password
+from strongroom.identity import BasicAuthentication, User, edit_users, hash_password, open_method
+from strongroom.settings import load
 
 Connect = Callable[..., HTTPConnection]
 PASSWORD = "correct horse"
@@ -232,3 +233,14 @@ def test_pages_of_others_may_not_use_the_password_that_a_browser_keeps(
     else:
         with pytest.raises(Forbidden):
             method.admit(connection)
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "warned"), [("127.0.0.1", [], False), ("0.0.0.0", [], True), ("0.0.0.0", ["10.0.0.1"], False)]
+)
+def test_passwords_in_the_clear_are_warned_of(file: Path, host: str, proxies: list[str], warned: bool) -> None:
+    service = {"host": host, "proxies": proxies}
+    with capture_logs() as logs:
+        method = open_method(load(service=service, identity={"method": "basic", "user_file": file}))
+    assert method.name == "basic"
+    assert bool(logs) == warned

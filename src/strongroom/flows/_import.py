@@ -139,12 +139,12 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
     container, name, *_ = place.key.split("/")
     try:
         at = Location(container=container, id=name.partition(".")[0])
-        _, sha256 = read_manifest(store, at)
+        manifest, sha256 = read_manifest(store, at)
     except (ValidationError, ArtifactMissing):
         return None
-    *_, manifest = load_chain(store, at)
     if project is not None and manifest.project != project:
         return None
+    load_chain(store, at)
     backup_id = str(uuid.uuid4())
     return Backup(
         id=backup_id,

@@ -24,7 +24,7 @@ FORWARDED = ("forwarded", "x-forwarded-for")
 
 def check_none_allowed(host: str) -> None:
     """Raise ConfigurationError unless ``host``, the listening address, can be reached from this machine alone."""
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise ConfigurationError(
             f"without authentication the service may not listen on {host}: everybody who reaches it would be its administrator",
             remedy="Choose identity.method basic or keystone, or listen on 127.0.0.1 (service.host, --host).",
@@ -40,7 +40,7 @@ class NoAuthentication:
     def admit(self, connection: HTTPConnection) -> None:
         """Refuse what a web page of somebody else could have sent."""
         host = connection.headers.get("host", "")
-        if not _is_loopback(_hostname(host)):
+        if not is_loopback(_hostname(host)):
             raise Forbidden(
                 f"the request is for host {host[:100]!r}, but this service answers only to its loopback address",
                 remedy="Use http://127.0.0.1 or http://localhost with its port.",
@@ -66,7 +66,8 @@ def _hostname(netloc: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is an address or name that only this machine reaches."""
     if host.lower() == "localhost":
         return True
     try:

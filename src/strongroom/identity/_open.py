@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import structlog
+
 from strongroom.identity._basic import BasicAuthentication
 from strongroom.identity._keystone import KeystoneAuthentication
-from strongroom.identity._none import NoAuthentication, check_none_allowed
+from strongroom.identity._none import NoAuthentication, check_none_allowed, is_loopback
 from strongroom.identity._principal import Method
 from strongroom.settings import Settings
+
+log = structlog.get_logger()
 
 
 def open_method(settings: Settings) -> Method:
@@ -14,6 +18,12 @@ def open_method(settings: Settings) -> Method:
     identity = settings.identity
     match identity.method:
         case "basic":
+            if not is_loopback(settings.service.host) and not settings.service.proxies:
+                log.warning(
+                    "passwords cross the network as they are",
+                    host=settings.service.host,
+                    remedy="Listen on loopback, behind a proxy with TLS that service.proxies names.",
+                )
             return BasicAuthentication(settings.user_file, attempts=identity.attempts, window=identity.attempts_window)
         case "keystone":
             return KeystoneAuthentication(identity)
