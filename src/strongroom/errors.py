@@ -12,7 +12,7 @@
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
     ├── QuotaExceeded             413
     ├── Busy                      422  something else is running there; try again later
-    ├── TooManyRequests           429  too many wrong passwords; try again later
+    ├── TooManyRequests           413  too many wrong passwords; try again later
     ├── Unsupported               501  this datastore or store cannot do it
     ├── Unavailable               503  a part of the service does not answer
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
@@ -125,9 +125,12 @@ class Busy(StrongroomError):
 
 
 class TooManyRequests(StrongroomError):
-    """Asked too often; ``retry_after`` is the number of seconds to wait."""
+    """Asked too often; ``retry_after`` is the number of seconds to wait.
 
-    status = 429
+    413 as in Trove: OpenStack's clients break at a 429 that has the header Retry-After.
+    """
+
+    status = 413
 
     def __init__(self, message: str, *, remedy: str = "", retry_after: int = 1) -> None:
         super().__init__(message, remedy=remedy)

@@ -26,7 +26,6 @@ KEYS = {
     413: "overLimit",
     415: "badMediaType",
     422: "unprocessableEntity",
-    429: "overLimit",
     500: "instanceFault",
     501: "notImplemented",
     503: "serviceUnavailable",
