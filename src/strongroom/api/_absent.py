@@ -7,16 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from strongroom.api._caller import CallerDep
-from strongroom.api._fields import Body, Segment, View
+from strongroom.api._fields import Segment, View
 from strongroom.errors import NotFound, Unsupported
 
 router = APIRouter(tags=["not supported"])
 
 REMEDY = "See /openapi.json for what this service does."
-
-
-class Anything(Body):
-    """A body that is not looked at."""
 
 
 class NoClusters(View):
@@ -55,31 +51,31 @@ def modules(caller: CallerDep) -> NoModules:
     return NoModules(modules=[])
 
 
-@router.post("/clusters")
-@router.post("/configurations")
-@router.post("/modules")
-def create(caller: CallerDep, body: Anything | None = None) -> Response:
+@router.post("/clusters", status_code=501)
+@router.post("/configurations", status_code=501)
+@router.post("/modules", status_code=501)
+def create(caller: CallerDep) -> Response:
     """Always refused."""
     raise Unsupported("clusters, configurations and modules are not supported", remedy=REMEDY)
 
 
-@router.get("/clusters/{thing}")
-@router.delete("/clusters/{thing}")
-@router.get("/configurations/{thing}")
-@router.delete("/configurations/{thing}")
-@router.get("/modules/{thing}")
-@router.delete("/modules/{thing}")
+@router.get("/clusters/{thing}", status_code=404)
+@router.delete("/clusters/{thing}", status_code=404)
+@router.get("/configurations/{thing}", status_code=404)
+@router.delete("/configurations/{thing}", status_code=404)
+@router.get("/modules/{thing}", status_code=404)
+@router.delete("/modules/{thing}", status_code=404)
 def one(thing: Segment, caller: CallerDep) -> Response:
     """Always 404: there are none."""
     raise NotFound(f"{thing[:255]} cannot be found: clusters, configurations and modules are not supported", remedy=REMEDY)
 
 
-@router.get("/instances/{instance}/configuration")
-@router.get("/instances/{instance}/log")
-@router.post("/instances/{instance}/log")
-@router.get("/instances/{instance}/modules")
-@router.get("/instances/{instance}/ssl")
-@router.post("/instances/{instance}/ssl")
-def of_instance(instance: Segment, caller: CallerDep, body: Anything | None = None) -> Response:
+@router.get("/instances/{instance}/configuration", status_code=501)
+@router.get("/instances/{instance}/log", status_code=501)
+@router.post("/instances/{instance}/log", status_code=501)
+@router.get("/instances/{instance}/modules", status_code=501)
+@router.get("/instances/{instance}/ssl", status_code=501)
+@router.post("/instances/{instance}/ssl", status_code=501)
+def of_instance(instance: Segment, caller: CallerDep) -> Response:
     """Always refused."""
     raise Unsupported("configuration, logs, modules and certificates of instances are not supported", remedy=REMEDY)

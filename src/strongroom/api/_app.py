@@ -17,6 +17,7 @@ from strongroom.api import (
     _instances,
     _jobs,
     _mgmt,
+    _openapi,
     _quotas,
     _root,
     _site,
@@ -60,4 +61,5 @@ def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, m
     app.include_router(_site.open_router)
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, dependencies=[Depends(authorized)])
+    _openapi.describe(app)
     return app

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from sqlalchemy import select
@@ -68,8 +68,14 @@ class Caller:
             return self.project if owner is None else owner
 
 
-async def authorized(request: Request, control: ControlDep) -> Caller:
-    """Who asks, and may. Every route of a project depends on it. Raises Forbidden."""
+ProjectSegment = Annotated[str, Path(description="Id of the project.")]
+
+
+async def authorized(request: Request, control: ControlDep, project: ProjectSegment) -> Caller:
+    """Who asks, and may. Every route of a project depends on it. Raises Forbidden.
+
+    ``project`` is there for the page that describes the API; the gate has looked at it.
+    """
     principal: Principal = request.scope[PRINCIPAL]
     method: Method = request.app.state.method
     route: APIRoute = request.scope["route"]

@@ -88,7 +88,7 @@ def _sentence(mistakes: Sequence[dict[str, Any]]) -> str:
 
 async def _on_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StrongroomError)
-    if error.status >= 500:
+    if error.status >= 500 and error.status != 501:
         log.warning("request failed", error=error.code, reason=error.message)
     return of(error)
 
