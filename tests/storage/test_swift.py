@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -111,6 +112,26 @@ def test_keystone_does_not_lead_to_swift(keystone_swift: Any, option: str, value
         store.put("c/a/0", b"x")
     assert f"storage.{option}" in caught.value.remedy
     assert store.url("c/a/0") == "swift:/c_segments/a/0"
+
+
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_a_certificate_that_nobody_signed(swift: Any, place: Path, version: str) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed, to make a certificate with")
+    files = ["-keyout", place / "key", "-out", place / "crt", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files], check=True, capture_output=True)
+    with proxy(swift.port, certificate=(place / "crt", place / "key")) as wire:
+        options = {"auth_url": f"https://127.0.0.1:{wire.port}/auth/v1.0", "auth_version": version, "project_name": "p"}
+        store = opened(swift.storage(**options))
+        with pytest.raises(StorageError, match="certificate of the server is not trusted") as caught:
+            store.put("c/a/0", b"x")
+        assert "storage.cacert" in caught.value.remedy
+        if version == "1":
+            for trusting in ({"cacert": place / "crt"}, {"insecure": True}):
+                assert (
+                    opened(swift.storage(**options, **trusting)).url("c").startswith("http://")
+                )  # Swift does not know of the proxy
 
 
 # --- what Swift refuses

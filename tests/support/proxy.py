@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 Direction = Literal["up", "down"]
@@ -17,10 +19,16 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Connections to it end at ``target``, a port of 127.0.0.1. Change ``rate`` (bytes a second, each way) at any time."""
+    """Connections to it end at ``target``, a port of 127.0.0.1. Change ``rate`` (bytes a second, each way) at any time.
 
-    def __init__(self, target: int) -> None:
+    With a ``certificate`` (its file and that of its key) it speaks TLS to whoever comes.
+    """
+
+    def __init__(self, target: int, certificate: tuple[Path, Path] | None = None) -> None:
         self.target = target
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._tls and certificate:
+            self._tls.load_cert_chain(*certificate)
         self.rate: float | None = None
         self.connections = 0
         self.carried = {"up": 0, "down": 0}
@@ -68,6 +76,7 @@ class Proxy:
                 self.connections += 1
                 cut = self._cuts.pop(0) if self._cuts else None
             try:
+                client = self._tls.wrap_socket(client, server_side=True) if self._tls else client
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 _break(client)
@@ -108,9 +117,9 @@ def _break(end: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def proxy(target: int) -> Iterator[Proxy]:
+def proxy(target: int, certificate: tuple[Path, Path] | None = None) -> Iterator[Proxy]:
     """A proxy for as long as the block lasts."""
-    wire = Proxy(target)
+    wire = Proxy(target, certificate)
     try:
         yield wire
     finally:

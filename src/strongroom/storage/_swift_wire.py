@@ -138,10 +138,15 @@ class Wire:
                 f"{self._storage.auth_url} does not accept the credentials for {where}",
                 remedy="Check storage.username, password, project_name and the domains, or the application credential.",
             )
-        if isinstance(error, keystone.ClientException):
+        if isinstance(error, keystone.ClientException) and not _is_of_trust(error):
             return StorageError(
                 f"Keystone at {self._storage.auth_url} does not lead to Swift, for {where}: {_text(error)}",
                 remedy="Check storage.auth_url, storage.region and storage.interface, and that Keystone answers.",
+            )
+        if _is_of_trust(error):
+            return StorageError(
+                f"the certificate of the server is not trusted, for {where}: {_text(error)}",
+                remedy="Name the certificates to trust in storage.cacert.",
             )
         return StorageError(
             f"Swift does not answer for {where}: {_text(error)}",
@@ -202,6 +207,7 @@ def _needed(storage: Storage, option: str, remedy: str = "See docs/stores.md.") 
 def _trusted(storage: Storage) -> bool | str:
     """Certificates as ``requests`` wants them: the system's, which workers can read, before those that it brings along."""
     if storage.insecure:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # whoever set the option knows
         return False
     if storage.cacert:
         return str(storage.cacert)
@@ -213,8 +219,12 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, ClientException):
         return error.http_status in _AGAIN
     if isinstance(error, keystone.ClientException):
-        return isinstance(error, _AUTH_AGAIN)
-    return not (isinstance(error, requests.exceptions.SSLError) and "certificate verify" in str(error))
+        return isinstance(error, _AUTH_AGAIN) and not _is_of_trust(error)
+    return not _is_of_trust(error)
+
+
+def _is_of_trust(error: Exception) -> bool:
+    return "certificate verify failed" in str(error)
 
 
 def _pause(error: Exception, attempt: int) -> float:
