@@ -106,7 +106,9 @@ def test_gzip_and_encryption(serve: Callable[..., Service], place: Path) -> None
     full = service.backup("mysql1", "full", codec="gzip")
     child = service.backup("mysql1", "inc", incremental=1)
     assert (full["codec"], full["encrypted"], child["codec"], child["encrypted"]) == ("gzip", True, "zstd", True)
-    for path in (service.data_dir / "store").rglob("0*"):
+    segments = [path for one in (full, child) for path in (service.data_dir / "store" / one["container"] / one["id"]).glob("0*")]
+    assert segments
+    for path in segments:
         assert path.read_bytes().startswith(b"age-encryption.org/v1")
     two = service.create("mysql2", restorePoint={"backupRef": child["id"]})
     with service.sql(two["id"]) as connection:

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
+from strongroom import datastores
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
 from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
-from strongroom.catalog import Backup, Job
-from strongroom.catalog.queries import Page, broken_chains, installed, newest_first, newest_jobs
+from strongroom.catalog import Backup
+from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
     find_backup,
@@ -226,7 +227,7 @@ def index(
         if instance_id is not None:
             conditions.append(Backup.instance_id == _instance_id(session, caller, instance_id))
         if datastore is not None:
-            conditions.append(Backup.datastore == _datastore(session, datastore))
+            conditions.append(Backup.datastore == _datastore(datastore))
         rows, following = newest_first(session, Backup, Page(page.limit, marker or None), project, *conditions)
         reply = ManyBackups(backups=_views(session, rows))
     if following:
@@ -284,16 +285,15 @@ def _instance_id(session: Session, caller: Caller, ref: str) -> str:
         return ref
 
 
-def _datastore(session: Session, ref: str) -> str:
-    known: set[str] = {*installed(session), *session.scalars(select(Backup.datastore).distinct())}
-    for name in known:
+def _datastore(ref: str) -> str:
+    for name in datastores.names():
         if ref in (name, version_id(name)):
             return name
     raise NotFound(f"datastore {ref} cannot be found", remedy="See `strongroom datastore list`.")
 
 
 def _views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
-    jobs = newest_jobs(session, Job.backup_id, [row.id for row in rows])
+    jobs = newest_jobs(session, Backup, [row.id for row in rows])
     broken = broken_chains(session, rows)
     return [_view(row, jobs.get(row.id), restorable=row.id not in broken) for row in rows]
 

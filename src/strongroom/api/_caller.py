@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
@@ -35,6 +35,12 @@ async def _control(request: Request) -> Control:
 
 ControlDep = Annotated[Control, Depends(_control)]
 
+
+@lru_cache(4096)
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
 OWNED: dict[str, type[Instance] | type[Backup] | type[Job]] = {"instance": Instance, "backup": Backup, "job": Job}
 """Parameters of paths that name a thing of a project."""
 
@@ -52,10 +58,10 @@ class Caller:
 
     def links(self, collection: str, item: str) -> list[Link]:
         """The two links that things of Trove have."""
-        project = quote(self.principal.project, safe="")
+        name = _quoted(item)
         return [
-            Link(href=f"{self.base}/v1.0/{project}/{collection}/{quote(item, safe='')}", rel="self"),
-            Link(href=f"{self.base}/{collection}/{quote(item, safe='')}", rel="bookmark"),
+            Link(href=f"{self.base}/v1.0/{_quoted(self.principal.project)}/{collection}/{name}", rel="self"),
+            Link(href=f"{self.base}/{collection}/{name}", rel="bookmark"),
         ]
 
     def owner(self, control: Control, noun: str, ref: str) -> str:
@@ -98,14 +104,14 @@ def route_name(method: str, route: APIRoute) -> str:
     return f"{method} {route.path_format.removeprefix(PREFIX)}"
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, description=f"Rows of a page, at most {MAX_PAGE}.")] = MAX_PAGE,
     marker: Annotated[str | None, Query(max_length=600, description="Where the page before ended.")] = None,
 ) -> Page:
     return Page(min(limit, MAX_PAGE), marker)
 
 
-def _listed(
+async def _listed(
     caller: Annotated[Caller, Depends(authorized)],
     project_id: Annotated[str | None, Query(description="Of this project; for administrators.")] = None,
     all_projects: Annotated[bool, Query(description="Of all projects; for administrators.")] = False,

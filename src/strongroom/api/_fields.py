@@ -84,7 +84,7 @@ Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
 
 def naive(time: datetime) -> str:
     """A time as Trove writes it: UTC without a zone, whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S")
+    return time.isoformat()[:19]
 
 
 def iso(time: datetime | None) -> str | None:

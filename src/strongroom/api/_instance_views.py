@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from strongroom.api._caller import Caller
 from strongroom.api._fault import wrap
 from strongroom.api._fields import GB, Link, View, iso, naive
-from strongroom.catalog import Instance, Job
+from strongroom.catalog import Instance
 from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
 
 STATES = {
@@ -130,8 +131,8 @@ class ManyInstances(View):
 def views(session: Session, rows: Sequence[Instance], caller: Caller, region: str) -> list[InstanceView]:
     """The views of a page of instances."""
     ids = [row.id for row in rows]
-    busy = being_backed_up(session, ids)
-    jobs = newest_jobs(session, Job.instance_id, ids)
+    busy = being_backed_up(session)
+    jobs = newest_jobs(session, Instance, ids)
     silent = silent_hosts(session)
     return [
         view(row, caller, region, job_id=jobs.get(row.id), backing_up=row.id in busy, silent=row.host in silent) for row in rows
@@ -166,18 +167,23 @@ def view(
         "job_id": job_id,
     }
     if row.address and row.task != "BUILD":
-        network = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:network:{row.host}"))
-        fields["addresses"] = [Address(address=row.address, type="private", network=network)]
+        fields["addresses"] = [Address(address=row.address, type="private", network=_derived("network", row.host))]
         fields["ip"] = [row.address]
     if row.fault:
         fields["fault"] = _fault(row.fault)
     if caller.principal.is_admin:
         placed = row.state != "new"
         fields["tenant_id"] = row.project
-        fields["server_id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:host:{row.host}")) if placed else None
-        fields["volume_id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:volume:{row.id}")) if placed else None
+        fields["server_id"] = _derived("host", row.host) if placed else None
+        fields["volume_id"] = _derived("volume", row.id) if placed else None
         fields["encrypted_rpc_messaging"] = True
     return InstanceView(**fields)
+
+
+@lru_cache(4096)
+def _derived(kind: str, name: str) -> str:
+    """An id for what has none of its own: always the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:{kind}:{name}"))
 
 
 def status(row: Instance, backing_up: bool) -> str:

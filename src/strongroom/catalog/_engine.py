@@ -18,6 +18,9 @@ from strongroom.catalog._tables import Fact
 from strongroom.errors import ConfigurationError
 from strongroom.settings import Settings
 
+THREADS = 40
+"""Connections that are kept: one for each thread that answers requests, so that none has to be made while somebody waits."""
+
 
 class Catalog:
     """Sessions on one database. ``read`` for looking, ``write`` for a transaction that others wait for."""
@@ -76,7 +79,7 @@ def open_catalog(settings: Settings) -> Catalog:
     else:
         path = settings.service.data_dir / "catalog.sqlite"
         _touch_private(path)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+        engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=THREADS)
         _prepare_sqlite(engine)
     try:
         migrate(engine)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.orm import Session
 
 from strongroom.catalog._tables import Backup, Host, Instance, Job, now
 from strongroom.errors import InvalidRequest
@@ -50,47 +50,51 @@ def newest_first(
     return rows[: page.limit], rows[page.limit - 1].id if len(rows) > page.limit else None
 
 
-def newest_jobs(session: Session, column: InstrumentedAttribute[str | None], ids: Iterable[str]) -> dict[str, str]:
-    """Id of the newest job by the value of ``column`` (``Job.instance_id`` or ``Job.backup_id``)."""
-    rank = func.row_number().over(partition_by=column, order_by=(Job.created.desc(), Job.id.desc())).label("rank")
-    jobs = select(column.label("subject"), Job.id.label("job"), rank).where(column.in_(list(ids))).subquery()
-    return {row.subject: row.job for row in session.execute(select(jobs).where(jobs.c.rank == 1))}
+def newest_jobs(session: Session, owner: type[Instance] | type[Backup], ids: Iterable[str]) -> dict[str, str]:
+    """Id of the newest job about each of the instances or backups; those that never had one are left out."""
+    subject = Job.instance_id if owner is Instance else Job.backup_id
+    newest = select(Job.id).where(subject == owner.id).order_by(Job.created.desc(), Job.id.desc()).limit(1).scalar_subquery()
+    found = session.execute(select(owner.id, newest).where(owner.id.in_(list(ids))))
+    return {key: job for key, job in found if job is not None}
 
 
-def being_backed_up(session: Session, ids: Iterable[str]) -> set[str]:
-    """Those of the instances of which a backup is running."""
-    running = select(Backup.instance_id).where(Backup.instance_id.in_(list(ids)), Backup.status.in_(Backup.RUNNING))
+def being_backed_up(session: Session) -> set[str]:
+    """Ids of the instances of which a backup is running."""
+    running = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
     return {instance_id for instance_id in session.scalars(running) if instance_id}
 
 
 def is_silent(host: Host) -> bool:
     """Whether the agent of the host was not heard of for too long."""
-    return host.seen is None or now() - host.seen > SILENT
+    return _is_silent(host.seen)
+
+
+def _is_silent(seen: datetime | None) -> bool:
+    return seen is None or now() - seen > SILENT
 
 
 def silent_hosts(session: Session) -> set[str]:
     """Names of the hosts that are silent."""
-    return {host.name for host in session.scalars(select(Host)) if is_silent(host)}
+    return {name for name, seen in session.execute(select(Host.name, Host.seen)) if _is_silent(seen)}
 
 
 def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
     """Ids of those backups that cannot be restored: not COMPLETED or RESTORED themselves, or standing on one that is not."""
     wanted = list(backups)
-    columns = select(Backup.id, Backup.parent_id, Backup.status, Backup.deleted)
-    links: dict[str, Any] = {
-        link.id: link for link in session.execute(columns.where(Backup.chain_id.in_({b.chain_id for b in wanted})))
-    }
+    good = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))
+    chains = select(Backup.id, Backup.parent_id, good).where(Backup.chain_id.in_({b.chain_id for b in wanted}))
+    links = {key: (parent, is_good) for key, parent, is_good in session.execute(chains)}
     broken = set()
     for backup in wanted:
         at: str | None = backup.id
         seen: set[str] = set()
         while at is not None:
-            link = links.get(at)
-            if link is None or link.status not in Backup.RESTORABLE or link.deleted is not None or at in seen:
+            parent, is_good = links.get(at, (None, False))
+            if not is_good or at in seen:
                 broken.add(backup.id)
                 break
             seen.add(at)
-            at = link.parent_id
+            at = parent
     return broken
 
 

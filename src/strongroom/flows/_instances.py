@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import select
@@ -118,6 +119,7 @@ def request_instance(
     return instance, job
 
 
+@lru_cache(256)
 def version_id(*names: str) -> str:
     """Stable id of a datastore (one name) or of a version of it (datastore, series): the same on every service."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "strongroom:datastore:" + ":".join(names)))

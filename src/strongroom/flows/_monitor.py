@@ -84,8 +84,8 @@ class Monitor:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._control.catalog.read() as session:
-            instances = list(session.scalars(select(Instance).where(Instance.host == host, Instance.deleted.is_(None))))
-            changed = [i.id for i in instances if i.id in views and not _later(i, asked) and _outcomes.mirror(i, views[i.id])]
+            living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None), Instance.id.in_(views))
+            changed = [i.id for i in session.scalars(living) if not _later(i, asked) and _outcomes.mirror(i, views[i.id])]
         stale = facts is not None
         if not changed and not stale:
             return
