@@ -165,9 +165,7 @@ def import_(
     name: Annotated[str, typer.Option(help="Name of the backup.")],
     parent: Annotated[str | None, typer.Option(help="Imported backup that an incremental stands on. Default: found.")] = None,
     datastore: Annotated[str | None, typer.Option(help="What it is a backup of. Default: the service's.")] = None,
-    datastore_version: Annotated[
-        str | None, typer.Option(help="Its series, as 10.11. Default: the newest installed.")
-    ] = None,
+    datastore_version: Annotated[str | None, typer.Option(help="Its series, as 10.11. Default: the newest installed.")] = None,
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
     wait: Wait = True,
 ) -> None:

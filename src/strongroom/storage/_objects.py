@@ -18,7 +18,9 @@ from strongroom.storage._protocol import Capabilities, Stat
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _FULL = re.compile(r"(?:status|code)\D{0,12}(?:507|413)\b|InsufficientStorage|QuotaExceeded|EntityTooLarge|quota", re.IGNORECASE)
-_DENIED = re.compile(r"(?:status|code)\D{0,12}(?:401|403)\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:status|code)\D{0,12}(?:401|403)\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden", re.IGNORECASE
+)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
 _RETRIED = re.compile(r"after \d+ retries")
 _FAILURES = (exceptions.BaseError, OSError)
