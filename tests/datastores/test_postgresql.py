@@ -7,11 +7,13 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import tarfile
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -173,18 +175,12 @@ def _take_of_a_dying_one(server: object, work_dir: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> FileLink:
+def kept() -> Iterator[FileLink]:
     """A small backup, read by many tests."""
-    import shutil
-    import tempfile
-
     place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
     try:
         with postgresql.running(place) as a:
-            link = postgresql.backup(a, place)
-        stream = tmp_path_factory.mktemp("kept") / "stream"
-        shutil.copy(link.path, stream)
-        return dataclasses.replace(link, path=stream)
+            yield postgresql.backup(a, place)
     finally:
         processes.end(place)
         shutil.rmtree(place)
