@@ -49,15 +49,20 @@ class Service:
         self.data_dir = place / "data"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = int(probe.getsockname()[1])
+        self.pool = f"127.{self.port >> 8}.{self.port & 255}.0/24"  # nobody else's, as the port is
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STRONGROOM_")} | {"STRONGROOM_URL": self.url}
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STRONGROOM_")} | {
+            "STRONGROOM_URL": self.url,
+            "STRONGROOM_AGENT__POOL": self.pool,
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         words = ["serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
         log = self.place / "serve.log"
+        console.print(f"$ export STRONGROOM_AGENT__POOL={self.pool} STRONGROOM_URL={self.url}", style="cyan", soft_wrap=True)
         show(*words)
         with log.open("wb") as file:
             self._process = subprocess.Popen(

@@ -17,7 +17,7 @@ from strongroom.cli._app import app
 from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-COMMON = ("url", "project", "format", "column")
+COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column")
 
 
 def configuration() -> str:

@@ -186,11 +186,11 @@ def test_addresses_are_shared_with_others(agents: AgentMaker, pool: str) -> None
     with socket.create_server((f"{base}2", 3306)):
         one, other = agents("a"), agents("b")
         assert [one.servers.define(i, definition()).address for i in ("s1", "s2")] == [f"{base}1", f"{base}3"]
-        # The other agent cannot know of addresses that nobody listens on yet, until it starts its server.
-        assert other.servers.define("s1", definition()).address == f"{base}1"
+        # Nobody listens on 1 and 3 yet, but the other agent sees that they are held.
+        assert other.servers.define("s1", definition()).address == f"{base}4"
         assert serve(one, "s1").address == f"{base}1"
         late = serve(other, "s1")
-        assert late.address not in (f"{base}1", f"{base}2") and late.healthy
+        assert late.address == f"{base}4" and late.healthy
         with socket.create_connection((late.address or "", 3306), timeout=5):
             pass
     assert one.servers.define("s1", definition("renamed")).name == "renamed"
@@ -223,6 +223,19 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
     fresh = agent.servers.new_directory(agent.servers.server("s1"), "j3")
     assert fresh == beside(data, "new", "j3") and stat.S_IMODE(fresh.stat().st_mode) == 0o700
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
+
+
+def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Path) -> None:
+    agent = agents()
+    agent.servers.define("s1", definition())
+    agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
+    assert finish(agent, "j").status == "succeeded"
+    prepared = beside(place / "d/instances/s1/data", "new", "j")
+    assert prepared.is_dir()
+    assert agent.jobs.cancel("j").status == "succeeded"
+    assert not prepared.exists()
+    with pytest.raises(NotFound, match="left no data"):
+        agent.servers.swap("s1", "j")
 
 
 @pytest.mark.root

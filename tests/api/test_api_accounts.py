@@ -113,6 +113,59 @@ def test_bad_users_are_refused(there: Site, body: Any) -> None:
     told(there.ask("POST", USERS, body), 400, "badRequest")
 
 
+def test_a_user_is_changed(there: Site) -> None:
+    user = {"name": "user1", "password": "hush", "databases": [{"name": "db1"}]}
+    there.ask("POST", USERS, {"users": [user, {"name": "o", "password": "hush", "host": "10.0.0.1"}]})
+    reply = there.ask("PUT", f"{USERS}/user1", {"user": {"name": "user2", "host": "10.0.0.2"}})
+    assert (reply.status_code, reply.content) == (202, b"")
+    assert there.get(f"{USERS}/user2@10.0.0.2")["user"] == {"name": "user2", "host": "10.0.0.2", "databases": [{"name": "db1"}]}
+    assert there.ask("PUT", f"{USERS}/o@10.0.0.1", {"user": {"password": "changed", "unknown": 1}}).status_code == 202
+    assert there.agent.users_["o", "10.0.0.1"].password == "changed"
+    told(there.ask("PUT", f"{USERS}/nobody", {"user": {"password": "p"}}), 404, "itemNotFound")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"user": {}}, {"user": None}, {"user": {"password": ""}}, {"user": {"password": None}}, {"user": {"name": "a" * 81}}],
+)
+def test_a_bad_change_of_a_user_is_refused(there: Site, body: Any) -> None:
+    there.ask("POST", USERS, {"users": [{"name": "u", "password": "hush"}]})
+    told(there.ask("PUT", f"{USERS}/u", body), 400, "badRequest")
+
+
+def test_passwords_are_changed_together_or_not_at_all(there: Site) -> None:
+    there.ask("POST", USERS, {"users": [{"name": "a", "password": "1"}, {"name": "b", "password": "1", "host": "h"}]})
+    wish = [{"name": "a", "password": "2"}, {"name": "b", "host": "h", "password": "3"}]
+    told(there.ask("PUT", USERS, {"users": [*wish, {"name": "nobody", "password": "4"}]}), 404, "itemNotFound")
+    assert {u.password for u in there.agent.users_.values()} == {"1"}
+    assert there.ask("PUT", USERS, {"users": wish}).status_code == 202
+    assert [u.password for u in there.agent.users_.values()] == ["2", "3"]
+
+
+ROOT = "/instances/mysql1/root"
+
+
+def test_root(there: Site) -> None:
+    assert there.get(ROOT) == {"rootEnabled": False}
+    told(there.ask("DELETE", ROOT), 404, "itemNotFound")
+    reply = there.send("POST", f"/v1.0/p{ROOT}", headers={})  # no body at all, as the stock client
+    assert reply.status_code == 200, reply.text
+    made_up = reply.json()["user"]["password"]
+    assert reply.json() == {"user": {"name": "root", "password": made_up}}
+    assert len(made_up) >= 32
+    assert there.agent.root_password == made_up
+    for body in ({}, {"password": ""}):
+        assert there.ask("POST", ROOT, body).json()["user"]["password"] not in ("", made_up)
+    assert there.ask("POST", ROOT, {"password": "given"}).json() == {"user": {"name": "root", "password": "given"}}
+    assert there.get(ROOT) == {"rootEnabled": True}
+    reply = there.ask("DELETE", ROOT)
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert there.get(ROOT) == {"rootEnabled": False}
+    told(there.ask("POST", ROOT, {"password": None}), 400, "badRequest")
+    told(there.ask("POST", ROOT, {"password": ["hush"]}), 400, "badRequest")
+    told(there.ask("GET", "/instances/nobody/root"), 404, "itemNotFound")
+
+
 @pytest.mark.parametrize(("task", "state"), [("BUILD", "new"), ("RESTORE", "running"), (None, "stopped")])
 def test_a_server_that_is_not_ready_is_not_asked(there: Site, task: str | None, state: str) -> None:
     key = there.get("/instances/mysql1")["instance"]["id"]

@@ -82,6 +82,9 @@ def test_a_parent_is_named_by_id_or_name(site: Site) -> None:
     told(site.ask("POST", "/backups", {"backup": {"name": "x", "instance": key, "parent_id": parent}}), 409, "conflict")
 
 
+RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_datastore_version_id": "10.11", "size": 0.3}
+
+
 @pytest.mark.parametrize(
     ("wish", "status", "key", "says"),
     [
@@ -103,7 +106,22 @@ def test_a_parent_is_named_by_id_or_name(site: Site) -> None:
         ({"name": "b", "instance": "mysql1", "parent_id": "nope"}, 404, "itemNotFound", "nope"),
         ({"name": "b", "instance": "mysql1", "codec": "lz4"}, 400, "badRequest", "codec"),
         ({"name": "b", "instance": "mysql1", "storage_driver": "cinder"}, 400, "badRequest", "cinder"),
-        ({"name": "b", "restore_from": {"remote_location": "http://x/c/o"}}, 501, "notImplemented", "restore_from"),
+        ({"name": "b", "restore_from": {"remote_location": "http://x/c/o"}}, 400, "badRequest", "local_datastore_version_id"),
+        ({"name": "b", "restore_from": RESTORE_FROM | {"remote_location": None}}, 400, "badRequest", "remote_location"),
+        ({"name": "b", "restore_from": RESTORE_FROM | {"size": 0}}, 400, "badRequest", "size"),
+        ({"name": "b", "restore_from": RESTORE_FROM | {"size": True}}, 400, "badRequest", "size"),
+        ({"name": "b", "restore_from": RESTORE_FROM | {"size": None}}, 400, "badRequest", "size"),
+        (
+            {"name": "b", "restore_from": RESTORE_FROM | {"local_datastore_version_id": "9"}},
+            400,
+            "badRequest",
+            "9 cannot be found",
+        ),
+        ({"name": "b", "restore_from": RESTORE_FROM}, 400, "badRequest", "another kind of store"),
+        ({"name": "b", "restore_from": RESTORE_FROM | {"remote_location": "c/o.tar.gz"}}, 400, "badRequest", "PostgreSQL"),
+        ({"name": "b", "import_from": {}}, 400, "badRequest", "location"),
+        ({"name": "b", "import_from": {"location": "c/o.gz", "datastore": "oracle"}}, 400, "badRequest", "oracle"),
+        ({"name": "b", "import_from": {"location": "c/o.gz"}}, 404, "itemNotFound", "no backup"),
     ],
 )
 def test_a_bad_create_is_refused_with_a_sentence(site: Site, wish: dict[str, Any], status: int, key: str, says: str) -> None:

@@ -275,6 +275,7 @@ def test_rename_in_any_state(site: Site, method: str) -> None:
         ({"name": ""}, 400, "badRequest"),
         ({"name": None}, 400, "badRequest"),
         ({"configuration": "c"}, 501, "notImplemented"),
+        ({"replica_of": None}, 400, "badRequest"),
         ({"datastore_version": "11"}, 501, "notImplemented"),
         ({"access": {"is_public": True}}, 501, "notImplemented"),
     ],
@@ -294,6 +295,44 @@ def test_actions_start_a_job(site: Site, action: str) -> None:
     assert (job["kind"], job["instance_id"], job["status"]) == (action, key, "queued")
     assert site.get(f"/instances/{key}")["instance"]["job_id"] == job["id"]
     told(site.ask("POST", f"/instances/{key}/action", {action: {}}), 422, "unprocessableEntity")
+
+
+def test_resize_of_the_volume_is_done_at_once(site: Site) -> None:
+    key = site.instance()
+    reply = site.ask("POST", f"/instances/{key}/action", {"resize": {"volume": {"size": "11"}}})
+    assert (reply.status_code, reply.content) == (202, b"")
+    assert "Strongroom-Job" not in reply.headers
+    view = site.get(f"/instances/{key}")["instance"]
+    assert (view["volume"]["size"], view["status"]) == (11, "ACTIVE")
+
+
+def test_resize_of_the_flavor_is_a_job(site: Site) -> None:
+    key = site.instance()
+    flavor = "http://127.0.0.1:8779/v1.0/p/flavors/d3"
+    reply = site.ask("POST", f"/instances/{key}/action", {"resize": {"flavorRef": flavor}})
+    assert reply.status_code == 202
+    assert site.row(Job, reply.headers["Strongroom-Job"]).params == {"flavor": "d3"}
+    assert site.get(f"/instances/{key}")["instance"]["status"] == "RESIZE"
+    told(site.ask("POST", f"/instances/{key}/action", {"restart": {}}), 422, "unprocessableEntity")
+
+
+@pytest.mark.parametrize("body", [{"reset_status": {}}, {"reset_status": {"force_delete": True}}])
+def test_reset_makes_a_busy_instance_deletable(site: Site, body: dict[str, Any]) -> None:
+    key = site.instance()
+    backup = site.ask("POST", "/backups", {"backup": {"name": "b", "instance": key}}).json()["backup"]["id"]
+    assert site.ask("POST", f"/instances/{key}/action", body).status_code == 202
+    assert site.get(f"/backups/{backup}")["backup"]["status"] == "FAILED"
+    view = site.get(f"/instances/{key}")["instance"]
+    assert (view["status"], view["operating_status"]) == ("ACTIVE", "HEALTHY")
+    assert backup in view["fault"]["message"]
+    assert site.ask("DELETE", f"/instances/{key}").status_code == 202
+
+
+def test_an_instance_that_was_reset_before_it_had_data_is_down(site: Site) -> None:
+    key = site.ask("POST", "/instances", {"instance": {"name": "x"}}).json()["instance"]["id"]
+    site.ask("POST", f"/instances/{key}/action", {"reset_status": {}})
+    view = site.get(f"/instances/{key}")["instance"]
+    assert (view["status"], view["operating_status"]) == ("SHUTDOWN", "")
 
 
 def test_restore_in_place(site: Site) -> None:
@@ -316,8 +355,17 @@ def test_restore_in_place(site: Site) -> None:
         ({"restore": {}}, 400, "backupRef"),
         ({"restore": None}, 400, "restore"),
         ({"restore": {"backupRef": "nope"}}, 404, "nope"),
-        ({"resize": {"volume": {"size": 2}}}, 501, "resize"),
-        ({"reset_status": {}}, 501, "reset_status"),
+        ({"resize": {}}, 400, "either a volume or a flavorRef"),
+        ({"resize": {"volume": {"size": 20}, "flavorRef": "d2"}}, 400, "either a volume or a flavorRef"),
+        ({"resize": {"disk": 20}}, 400, "either a volume or a flavorRef"),
+        ({"resize": None}, 400, "resize"),
+        ({"resize": {"volume": {"size": "big"}}}, 400, "GB"),
+        ({"resize": {"volume": {"size": 10}}}, 400, "larger than the current 10 GB"),
+        ({"resize": {"flavorRef": "d1"}}, 400, "has flavor d1 already"),
+        ({"resize": {"flavorRef": "d99"}}, 400, "d99 cannot be found"),
+        ({"reset_status": None}, 400, "reset_status"),
+        ({"promote_to_replica_source": {}}, 400, "is not a replica."),
+        ({"eject_replica_source": {}}, 400, "is not a replica source."),
         ([], 400, "body"),
         ("x", 400, "body"),
         ([None], 400, "body"),

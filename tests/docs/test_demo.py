@@ -47,13 +47,15 @@ def test_the_demo_proves_its_restores_and_cleans_up(place: Path) -> None:
 def test_an_interrupted_demo_cleans_up(place: Path, moment: str) -> None:
     demo = start(place)
     assert demo.stdout
+    before = []
     for line in demo.stdout:
+        before.append(line)
         if line.startswith(moment):
             break
     time.sleep(1)
     demo.send_signal(signal.SIGTERM)
     output, _ = demo.communicate(timeout=120)
-    assert demo.returncode == 130, output
+    assert demo.returncode == 130, "".join(before) + output
     assert not (place / "demo").exists()
     assert processes.below(place) == {}
 

@@ -10,9 +10,15 @@ from support.faults import duration, hit, kill_everything, kill_service, kill_wo
 from support.load import fill
 from support.service import Service, checksums
 
-MOMENTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BLOWS = [kill_workers, kill_service, kill_everything]
 ROWS = 30000
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> list[float]:
+    """Parts of a job's time at which it is hit: four, or twenty with --soak."""
+    count = 20 if request.config.getoption("--soak") else 4
+    return [(n + 0.5) / count for n in range(count)]
 
 
 def begin_backup(service: Service, name: str, **fields: object) -> str:
@@ -21,14 +27,16 @@ def begin_backup(service: Service, name: str, **fields: object) -> str:
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_backups_end_well_or_say_why_and_every_completed_one_restores(service: Service, blow: Callable[[Service], int]) -> None:
+def test_backups_end_well_or_say_why_and_every_completed_one_restores(
+    service: Service, blow: Callable[[Service], int], moments: list[float]
+) -> None:
     one = service.create("mysql1")
     with service.sql(one["id"]) as connection:
         fill(connection, ROWS)
         expected = checksums(connection)
     lasts = duration(service, lambda: begin_backup(service, "undisturbed"))
     with one_tool_at_a_time(service.place) as wrong:
-        for number, moment in enumerate(MOMENTS):
+        for number, moment in enumerate(moments):
             job = hit(service, lambda n=number: begin_backup(service, f"full-{n}"), moment * lasts, blow)
             assert job["status"] in ("succeeded", "failed"), job
             job = hit(service, lambda n=number: begin_backup(service, f"inc-{n}", incremental=1), moment * lasts, blow)
@@ -52,7 +60,9 @@ def test_backups_end_well_or_say_why_and_every_completed_one_restores(service: S
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_a_restore_of_a_chain_ends_right_whatever_is_killed(service: Service, blow: Callable[[Service], int]) -> None:
+def test_a_restore_of_a_chain_ends_right_whatever_is_killed(
+    service: Service, blow: Callable[[Service], int], moments: list[float]
+) -> None:
     one = service.create("mysql1")
     with service.sql(one["id"]) as connection:
         fill(connection, ROWS)
@@ -70,7 +80,7 @@ def test_a_restore_of_a_chain_ends_right_whatever_is_killed(service: Service, bl
 
     lasts = duration(service, lambda: begin("undisturbed"))
     with one_tool_at_a_time(service.place) as wrong:
-        for number, moment in enumerate(MOMENTS):
+        for number, moment in enumerate(moments):
             name = f"copy-{number}"
             job = hit(service, lambda n=name: begin(n), moment * lasts, blow)
             assert job["status"] == "succeeded", job
@@ -83,7 +93,9 @@ def test_a_restore_of_a_chain_ends_right_whatever_is_killed(service: Service, bl
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_a_restore_in_place_leaves_the_old_or_the_new_never_a_half(service: Service, blow: Callable[[Service], int]) -> None:
+def test_a_restore_in_place_leaves_the_old_or_the_new_never_a_half(
+    service: Service, blow: Callable[[Service], int], moments: list[float]
+) -> None:
     one = service.create("mysql1")
     with service.sql(one["id"]) as connection:
         fill(connection, ROWS)
@@ -101,7 +113,7 @@ def test_a_restore_in_place_leaves_the_old_or_the_new_never_a_half(service: Serv
 
     spoil()
     lasts = duration(service, begin)
-    for moment in (*MOMENTS, 0.95):
+    for moment in (*moments, 0.95):
         old = spoil()
         job = hit(service, begin, moment * lasts, blow)
         view = service.get("/instances/mysql1")["instance"]

@@ -83,6 +83,23 @@ def test_a_job_runs_to_its_end(control: Control, engine: Engine) -> None:
         assert row.deleted is not None
 
 
+def test_a_cascade_deletes_all_whatever_the_order_of_its_jobs(control: Control, engine: Engine) -> None:
+    stored(control, "full")
+    for child, parent in (("inc1", "full"), ("inc2", "inc1"), ("side", "full")):
+        stored(control, child)
+        with control.catalog.write() as session:
+            row = session.get(Backup, child)
+            assert row is not None
+            row.kind, row.parent_id, row.chain_id = "incremental", parent, "full"
+    start, later = control.start, []
+    control.start = later.append
+    jobs = request_delete_backup(control, "p", "full", cascade=True)
+    for job in reversed(later):  # DBOS keeps whole seconds on SQLite: jobs of one second run in any order
+        start(job)
+    assert [ended(control, job.id).status for job in jobs] == ["succeeded"] * 4
+    assert list(control.store.list("c")) == []
+
+
 def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_start(control: Control) -> None:
     control.start = lambda job: None  # the process dies between the commit and the enqueue
     (job,) = request_delete_backup(control, "p", stored(control))

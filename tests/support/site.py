@@ -14,7 +14,7 @@ import httpx
 
 from strongroom.api import create_app
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
 from strongroom.flows import Control
 from strongroom.flows import _outcomes as outcomes
@@ -30,6 +30,7 @@ class AgentDouble:
     def __init__(self) -> None:
         self.databases_: dict[str, DatabaseSpec] = {}
         self.users_: dict[tuple[str, str], UserSpec] = {}
+        self.root_password: str | None = None
         self.broken: StrongroomError | None = None
 
     async def __aenter__(self) -> AgentDouble:
@@ -66,6 +67,24 @@ class AgentDouble:
 
     async def drop_user(self, server: str, name: str, host: str) -> None:
         del self.users_[name, host]
+
+    async def change_user(self, server: str, name: str, host: str, change: UserChange) -> None:
+        user = self.users_.pop((name, host))
+        user = user.model_copy(update=change.model_dump(exclude_none=True))
+        self.users_[user.name, user.host] = user
+
+    async def root_enabled(self, server: str) -> bool:
+        self._answer()
+        return self.root_password is not None
+
+    async def enable_root(self, server: str, password: str) -> str:
+        self.root_password = password
+        return "root"
+
+    async def disable_root(self, server: str) -> None:
+        if self.root_password is None:
+            raise NotFound("root is not enabled")
+        self.root_password = None
 
     async def grant(self, server: str, name: str, host: str, databases: Sequence[str]) -> None:
         user = self.users_[name, host]

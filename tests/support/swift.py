@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,11 +16,14 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.settings import Storage
-from support.keystone import Keystone
+from support.keystone import Keystone, template
 from support.venvs import interpreter
 
 VERSION = "2.38.3"
 MIDDLEWARE = "13.0.1"
+ADMIN_PASSWORD = "the-admins-secret"
+EXPIRATION = 3
+"""Seconds."""
 SERVER = Path(__file__).with_name("swift_server.py")
 
 
@@ -69,14 +73,28 @@ class Swift:
         """Settings of a store: in the account of ``user``, or in another, of this test's own."""
         return Storage(**{**self._credentials(account), "account": account, "retries": 2, "timeout": 20, **options})
 
+    def config(self, account: str, **options: Any) -> str:
+        """The same, for a service's configuration file."""
+        storage = self.storage(account, **options)
+        values = {name: getattr(storage, name) for name in storage.model_fields_set}
+        plain = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in values.items()}
+        return "".join(["[storage]\n", *(f"{name} = {json.dumps(value)}\n" for name, value in plain.items())])
+
+    def listing(self, account: str, container: str) -> list[str]:
+        """Names of what is in a container of Swift; none when there is none."""
+        with self.in_account(account) as client:
+            reply = client.get(f"/{container}")
+            assert reply.status_code in (200, 204, 404)
+            return reply.text.split() if reply.status_code == 200 else []
+
     def _credentials(self, account: str) -> dict[str, Any]:
-        user, password = (self.user, self.password) if account == "service" else ("admin:admin", "admin")
+        user, password = (self.user, self.password) if account == "service" else ("admin:admin", ADMIN_PASSWORD)
         where = {"driver": "swift", "auth_version": "1", "auth_url": f"{self.url}/auth/v1.0"}
         return {**where, "username": user, "password": SecretStr(password)}
 
     def token(self) -> str:
         """A token of somebody who may use every account."""
-        return self._authenticated("admin:admin", "admin")["X-Auth-Token"]
+        return self._authenticated("admin:admin", ADMIN_PASSWORD)["X-Auth-Token"]
 
     def in_account(self, name: str) -> httpx.Client:
         """A client of any account, without our code."""
@@ -98,6 +116,12 @@ class Swift:
         with self.account() as account:
             account.put(f"/{name}", headers=headers).raise_for_status()
         return name
+
+
+class OpenSwift(Swift):
+    """A server that, beside its users, lets in everybody who has no token of its own."""
+
+    _arguments = ("open",)
 
 
 class KeystoneSwift(Swift):
@@ -151,6 +175,12 @@ def swift() -> Iterator[Swift]:
     yield from serving(Swift)
 
 
+@pytest.fixture(scope="session")
+def open_swift() -> Iterator[Swift]:
+    """One server for clients that do not log in anywhere."""
+    yield from serving(OpenSwift)
+
+
 @pytest.fixture
 def own_swift() -> Iterator[Swift]:
     """A server of the test's own, to be killed and started again."""
@@ -161,6 +191,20 @@ def own_swift() -> Iterator[Swift]:
 def keystone_swift(keystone: Keystone) -> Iterator[Swift]:
     """One server with the session's Keystone."""
     yield from serving(lambda python: KeystoneSwift(python, keystone))
+
+
+@pytest.fixture
+def short_keystone_swift(keystone: Keystone) -> Iterator[Swift]:
+    """A server with a Keystone of its own, whose tokens are good for ``EXPIRATION`` seconds."""
+    hasty = Keystone(*template()).start()
+    try:
+        for server in serving(lambda python: KeystoneSwift(python, hasty)):
+            hasty.stop()
+            hasty.expiration = EXPIRATION
+            hasty.start()
+            yield server
+    finally:
+        hasty.close()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A whole OpenStack Swift in one process: account, container, object and proxy server.
 
-Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY PORT [KEYSTONE]`` (port 0: a free
-one). Users are those of the Keystone with that URL, else those of tempauth, and then there is the S3 API, too. Prints the port of
-the proxy when it serves. Ends when its stdin is closed, so that no test can leave it behind. What is in the directory from an
+Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY PORT [KEYSTONE | open]`` (port 0: a
+free one). Users are those of the Keystone with that URL, else those of tempauth, and then there is the S3 API, too; ``open`` lets
+everybody do everything who comes without a token of Swift's. Prints the port of the proxy when it serves. Ends when its stdin is closed, so that no test can leave it behind. What is in the directory from an
 earlier run is served again.
 """
 
@@ -19,7 +19,8 @@ eventlet.patcher.monkey_patch(all=False, socket=True, select=True, thread=True)
 
 from swift.common import utils  # noqa: E402
 
-HERE, PORT, KEYSTONE = Path(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:])
+HERE, PORT, USERS = Path(sys.argv[1]), int(sys.argv[2]), "".join(sys.argv[3:])
+OPEN, KEYSTONE = USERS == "open", USERS.removeprefix("open")
 ETC = HERE / "etc"
 KINDS = ("account", "container", "object")
 
@@ -53,7 +54,7 @@ max_bucket_listing = 40
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin
-user_admin_admin = admin .admin .reseller_admin
+user_admin_admin = the-admins-secret .admin .reseller_admin
 token_life = 86400
 [filter:authtoken]
 paste.filter_factory = keystonemiddleware.auth_token:filter_factory
@@ -147,6 +148,8 @@ def with_cache(app):
 
     def cached(environ, start_response):
         environ["swift.cache"] = cache
+        if OPEN and not environ.get("HTTP_X_AUTH_TOKEN", "").startswith("AUTH_tk"):
+            environ["swift.authorize_override"] = True
         return app(environ, start_response)
 
     return cached

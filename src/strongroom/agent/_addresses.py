@@ -10,19 +10,44 @@ from collections.abc import Collection
 from strongroom.errors import ConfigurationError
 
 
-def allocate(pool: str, port: int, taken: Collection[str]) -> str:
-    """The first address of ``pool`` that no server of ours has and on which nothing listens at ``port``.
+class Addresses:
+    """The addresses that this agent gives out. Each is held by a UDP socket, so that of two agents only one takes it."""
 
-    Raises ConfigurationError when there is none, or when the pool is not of this host.
-    """
-    network = ipaddress.IPv4Network(pool)
-    for address in network.hosts():
-        text = str(address)
-        if text not in taken and is_free(text, port):
-            return text
-    raise ConfigurationError(
-        f"no address of the pool {pool} is free at port {port}", remedy="Give [agent] pool a larger network."
-    )
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._held: dict[tuple[str, int], socket.socket] = {}
+
+    def allocate(self, port: int, taken: Collection[str]) -> str:
+        """The first address of the pool that no server has, on which nothing listens at ``port``, and that nobody else holds.
+
+        Raises ConfigurationError when there is none, or when the pool is not of this host.
+        """
+        for address in ipaddress.IPv4Network(self._pool).hosts():
+            text = str(address)
+            if text not in taken and is_free(text, port) and self.hold(text, port):
+                return text
+        raise ConfigurationError(
+            f"no address of the pool {self._pool} is free at port {port}", remedy="Give [agent] pool a larger network."
+        )
+
+    def hold(self, address: str, port: int) -> bool:
+        """Keep the address for us: between the choice and the server's own listening another agent must not take it."""
+        if (address, port) in self._held:
+            return True
+        holder = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            holder.bind((address, port))
+        except OSError:
+            holder.close()
+            return False
+        self._held[address, port] = holder
+        return True
+
+    def close(self) -> None:
+        """Let go of all."""
+        for holder in self._held.values():
+            holder.close()
+        self._held.clear()
 
 
 def is_free(address: str, port: int) -> bool:

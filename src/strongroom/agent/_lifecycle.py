@@ -9,7 +9,8 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _addresses, _versions
+from strongroom.agent import _accounts, _versions
+from strongroom.agent._addresses import Addresses, is_free
 from strongroom.agent._files import is_mount_point
 from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
@@ -27,6 +28,7 @@ class Lifecycle:
         self._settings = settings
         self._registry = registry
         self._instances = instances
+        self.addresses = Addresses(settings.agent.pool)
 
     def datastore(self, record: ServerRecord) -> Datastore:
         """The driver of the server's datastore."""
@@ -191,7 +193,7 @@ class Lifecycle:
 
     def _settle_address(self, record: ServerRecord) -> None:
         address, port = record.address, record.port
-        if address is None or port is None or _addresses.is_free(address, port):
+        if address is None or port is None or (is_free(address, port) and self.addresses.hold(address, port)):
             return
         if record.was_started:
             raise ServerFailed(
@@ -200,7 +202,7 @@ class Lifecycle:
             )
         # Never used yet: another agent on this machine was faster.
         with self._registry.mutex:
-            record.address = _addresses.allocate(self._settings.agent.pool, port, self.taken())
+            record.address = self.addresses.allocate(port, self.taken())
             self._registry.save(record)
 
     def taken(self) -> set[str]:

@@ -87,6 +87,7 @@ class Agent:
     def stop(self) -> None:
         """Stop looking. Servers and jobs go on, and are found again at the next start."""
         self._supervisor.stop()
+        self.servers.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

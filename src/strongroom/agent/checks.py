@@ -14,7 +14,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _addresses, _versions
+from strongroom.agent import _accounts, _versions
+from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
 from strongroom.agent._store import store_group
 from strongroom.artifact import check_recipients, load_identities
@@ -179,7 +180,9 @@ def _encryption(settings: Settings) -> Iterator[Check]:
 def _pool(settings: Settings) -> Iterator[Check]:
     for name in datastores.names():
         port = datastores.get(name).default_port
-        address = _addresses.allocate(settings.agent.pool, port, ())
+        addresses = Addresses(settings.agent.pool)
+        address = addresses.allocate(port, ())
+        addresses.close()
         yield Check(name="addresses", level="ok", message=f"pool {settings.agent.pool}: {address}:{port} is free")
 
 

@@ -114,7 +114,10 @@ class Jobs:
         return [self._look(job) for job in sorted(self._snapshot(), key=lambda j: j.record.created)]
 
     def cancel(self, job_id: str) -> JobView:
-        """SIGINT now, SIGKILL after the grace period. Idempotent; a job that ended stays as it is. Raises NotFound."""
+        """SIGINT now, SIGKILL after the grace period. Idempotent; raises NotFound.
+
+        A job that ended stays as it is, but a directory that it prepared and that was not swapped in is removed.
+        """
         job = self._get(job_id)
         with job.mutex:
             if self._look(job).status == "running" and job.record.kill_at is None:
@@ -122,6 +125,8 @@ class Jobs:
                 self._save(job)
                 if job.record.process is not None:
                     job.record.process.interrupt()
+            elif job.record.target_dir is not None and job.record.target_dir.exists():
+                _remove([job.record.target_dir])
         return self._look(job)
 
     def end_all(self, server: str) -> None:

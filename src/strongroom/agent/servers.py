@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _addresses, _locks, _versions
+from strongroom.agent import _accounts, _locks, _versions
 from strongroom.agent._accounts import Account
 from strongroom.agent._adopt import adopt
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
@@ -62,6 +62,10 @@ class Servers:
                 self._lifecycle.find(record)
             except StrongroomError as error:
                 log.error("server cannot be looked for", server=record.id, reason=error.message)
+
+    def close(self) -> None:
+        """Let go of the addresses. Servers go on."""
+        self._lifecycle.addresses.close()
 
     def resume_swaps(self) -> None:
         """Go on, in the background, with swaps that a crash cut off. Their servers are locked before this returns."""
@@ -120,7 +124,7 @@ class Servers:
                 definition=definition.model_copy(update={"series": version.series}),
                 user=account.name,
                 data_dir=base_dir / "data",
-                address=_addresses.allocate(self._settings.agent.pool, datastore.default_port, self._lifecycle.taken()),
+                address=self._lifecycle.addresses.allocate(datastore.default_port, self._lifecycle.taken()),
                 port=datastore.default_port,
                 socket=datastores.socket_path(base_dir, datastore.socket_name),
             )

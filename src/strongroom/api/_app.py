@@ -7,13 +7,18 @@ from starlette.types import Lifespan
 
 from strongroom import __version__
 from strongroom.api import (
+    _absent,
     _backups,
+    _catalog,
     _databases,
     _datastores,
     _errors,
     _flavors,
     _instances,
     _jobs,
+    _mgmt,
+    _quotas,
+    _root,
     _site,
     _strategies,
     _users,
@@ -23,10 +28,16 @@ from strongroom.api._gate import Gate
 from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
 
+ROOMS = (
+    *(_instances, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs, _mgmt),
+    *(_catalog, _site, _absent),
+)
+"""What is there below a project, in the order of the page that describes it."""
+
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
-`/jobs`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a conflict (409).
-A reply that starts a job names it in the header `Strongroom-Job`.
+`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a
+conflict (409). A reply that starts a job names it in the header `Strongroom-Job`.
 """
 
 
@@ -47,6 +58,6 @@ def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, m
     app.add_middleware(Gate, method=method)
     _errors.install(app)
     app.include_router(_site.open_router)
-    for room in (_instances, _backups, _strategies, _databases, _users, _flavors, _datastores, _jobs, _site):
+    for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, dependencies=[Depends(authorized)])
     return app

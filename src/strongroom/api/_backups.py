@@ -11,20 +11,38 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
-from strongroom.api._fields import Body, Container, Flag, Link, Name, Ref, Segment, View, gigabytes, iso, naive
+from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.queries import Page, broken_chains, installed, newest_first, newest_jobs
-from strongroom.errors import InvalidRequest, NotFound, Unsupported
+from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
     find_backup,
     find_instance,
     request_backup,
     request_delete_backup,
+    request_import,
+    request_restore_from,
     request_verify,
     version_id,
 )
 
 router = APIRouter(tags=["backups"])
+
+
+class RestoreFrom(Body):
+    """A backup that is in the store already."""
+
+    remote_location: Location = Field(description="`locationRef` of it where it was taken; only container and object count.")
+    local_datastore_version_id: Ref = Field(description="Id (or name) of the datastore version that it is of.")
+    size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
+
+
+class ImportFrom(Body):
+    """A backup of Trove or Kolla. It stays where and as it is, and is read once."""
+
+    location: Location = Field(description="`container/object`, a URL of this store, or, for the operator, a path of the host.")
+    datastore: Ref = Field("", description="Id or name. Default: that of the service.")
+    datastore_version: Ref = Field("", description="Id, series (10.11) or full version. Default: the newest there is.")
 
 
 class BackupWish(Body):
@@ -37,7 +55,8 @@ class BackupWish(Body):
     incremental: Flag = Field(0, description="1: an incremental on the newest usable backup; when there is none, a full.")
     swift_container: Container = ""
     storage_driver: Any = None
-    restore_from: Any = None
+    restore_from: RestoreFrom | None = Field(None, description="Record a backup of another region; nothing else is looked at.")
+    import_from: ImportFrom | None = Field(None, description="Extension: take in a backup of Trove or Kolla.")
     codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: how segments are compressed.")
 
 
@@ -95,7 +114,9 @@ class BackupView(View):
     instance_id: str | None
     project_id: str
     parent_id: str | None
-    status: str = Field(description="NEW, BUILDING, COMPLETED, FAILED; DELETING and DELETE_FAILED while it goes.")
+    status: str = Field(
+        description="NEW, BUILDING, COMPLETED, FAILED; RESTORED: a record of what others wrote; DELETING, DELETE_FAILED."
+    )
     locationRef: str | None
     size: float | None = Field(description="GB of data that were backed up: what a volume must hold to restore it.")
     created: str
@@ -117,7 +138,7 @@ class BackupView(View):
     fault: FaultOfBackup | None
     verified: Verified | None
     positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
-    restorable: bool = Field(description="It and all that it stands on are COMPLETED.")
+    restorable: bool = Field(description="It and all that it stands on are COMPLETED or RESTORED.")
     job_id: str | None = Field(description="The newest job about it.")
 
 
@@ -136,10 +157,35 @@ class ManyBackups(View):
 
 @router.post("/backups", status_code=202)
 def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response: Response) -> OneBackup:
-    """Take a backup."""
+    """Take a backup, or record one that is there already (RESTORED at once), or import one of another program."""
     wish = body.backup
     if wish.restore_from is not None:
-        raise Unsupported("restore_from is not supported: a backup is taken from an instance", remedy="Name an instance.")
+        recorded = request_restore_from(
+            control,
+            caller.project,
+            name=wish.name,
+            description=wish.description or None,
+            location=wish.restore_from.remote_location,
+            version=wish.restore_from.local_datastore_version_id,
+            size=wish.restore_from.size,
+            admin=caller.principal.is_admin,
+        )
+        return OneBackup(backup=_view(recorded, None, restorable=True))
+    if wish.import_from is not None:
+        row, job = request_import(
+            control,
+            caller.project,
+            name=wish.name,
+            description=wish.description or None,
+            location=wish.import_from.location,
+            datastore=wish.import_from.datastore or None,
+            version=wish.import_from.datastore_version or None,
+            parent=wish.parent_id or None,
+            admin=caller.principal.is_admin,
+            paths=caller.may_operate(),
+        )
+        response.headers[JOB_HEADER] = job.id
+        return OneBackup(backup=_view(row, job.id, restorable=False))
     if wish.storage_driver == "cinder":
         raise InvalidRequest("storage_driver cinder is not supported", remedy="Leave it out.")
     if not wish.instance:

@@ -75,6 +75,7 @@ Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(plain)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain), AfterValidator(_named)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
+Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(plain)]
 FlavorRef = Annotated[Ref, BeforeValidator(_reference)]
 Container = Annotated[str, StringConstraints(pattern=CONTAINER_PATTERN)]
 Flag = Annotated[int, BeforeValidator(_flag)]

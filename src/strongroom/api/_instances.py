@@ -23,6 +23,9 @@ from strongroom.flows import (
     request_action,
     request_delete_instance,
     request_instance,
+    request_reset,
+    request_resize_flavor,
+    request_resize_volume,
     request_restore,
 )
 
@@ -148,8 +151,31 @@ class UpdateInstance(Body):
     instance: Changes
 
 
+class NewVolume(Body):
+    """Room for the data, in GB."""
+
+    size: Gigabytes
+
+
+class Resize(Body):
+    """Exactly one of these."""
+
+    volume: NewVolume | None = Field(None, description="Only larger than it is.")
+    flavorRef: FlavorRef = Field("", description="Restarts the server with the memory of another flavor.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Resize:
+        if (self.volume is None) == (not self.flavorRef):
+            raise ValueError("must name either a volume or a flavorRef")
+        return self
+
+
 Action = Literal["start", "stop", "restart", "discard_old"]
-TROVE_ACTIONS = {"resize", "reset_status", "promote_to_replica_source", "eject_replica_source"}
+REPLICATION = {
+    "promote_to_replica_source": "is not a replica",
+    "eject_replica_source": "is not a replica source",
+}
+"""Actions of Trove on replicas, and why they make no sense on an instance of ours."""
 
 
 class InstanceAction(Body):
@@ -157,6 +183,10 @@ class InstanceAction(Body):
 
     model_config = ConfigDict(extra="allow")
 
+    resize: Resize | None = None
+    reset_status: dict[str, Any] = Field(
+        default_factory=dict, description="Give up whatever is being done to it; running backups fail."
+    )
     restart: dict[str, Any] = Field(default_factory=dict)
     start: dict[str, Any] = Field(default_factory=dict)
     stop: dict[str, Any] = Field(default_factory=dict)
@@ -223,6 +253,8 @@ def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: 
     _refuse_unsupported(changes.model_dump(include={"configuration", "replica_of", "datastore_version"}), changes.access)
     with control.catalog.write() as session:
         row = find_instance(session, caller.project, instance)
+        if "replica_of" in changes.model_fields_set:
+            raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="This service makes no replicas.")
         if changes.name:
             row.name = changes.name
             row.updated = now()
@@ -237,7 +269,7 @@ def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Respons
 
 @router.post("/instances/{instance}/action", status_code=202)
 def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Start, stop, restart, restore in place, or drop the data that restores have put aside."""
+    """Start, stop, restart, resize, reset, restore in place, or drop the data that restores have put aside."""
     asked = body.model_fields_set
     known = ", ".join(InstanceAction.model_fields)
     if len(asked) != 1:
@@ -245,12 +277,26 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
     (name,) = asked
     if body.restore is not None:
         return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
+    if body.resize is not None:
+        return _resize(body.resize, instance, caller, control)
+    if name == "reset_status":
+        request_reset(control, caller.project, instance)
+        return accepted()
     for kind in get_args(Action):
         if kind == name:
             return accepted(request_action(control, caller.project, instance, kind))
-    if name in TROVE_ACTIONS:
-        raise Unsupported(f"action {name} is not supported", remedy=f"Actions are {known}.")
+    if name in REPLICATION:
+        with control.catalog.read() as session:
+            row = find_instance(session, caller.project, instance)
+        raise InvalidRequest(f"Instance {row.id} {REPLICATION[name]}.", remedy="This service makes no replicas.")
     raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=f"Actions are {known}.")
+
+
+def _resize(wish: Resize, instance: str, caller: Caller, control: Control) -> Response:
+    if wish.volume is None:
+        return accepted(request_resize_flavor(control, caller.project, instance, wish.flavorRef))
+    request_resize_volume(control, caller.project, instance, wish.volume.size)
+    return accepted()
 
 
 def _refuse_unsupported(wishes: dict[str, Any], access: AccessWish) -> None:

@@ -1,4 +1,4 @@
-"""About the service itself: version documents, health, hosts, checks, limits."""
+"""About the service itself: version documents, health, hosts, checks."""
 
 from __future__ import annotations
 
@@ -88,22 +88,6 @@ class ManyChecks(View):
     checks: list[CheckView]
 
 
-class AbsoluteLimits(View):
-    """-1: no limit."""
-
-    verb: str
-    max_instances: int
-    max_ram: int
-    max_volumes: int
-    max_backups: int
-
-
-class Limits(View):
-    """Limits of the project; the first is the absolute one."""
-
-    limits: list[AbsoluteLimits]
-
-
 def _document(request: Request) -> VersionDocument:
     link = Link(rel="self", href=f"{str(request.base_url).rstrip('/')}/v1.0/")
     return VersionDocument(id="v1.0", status="CURRENT", updated="2012-08-01T00:00:00Z", links=[link])
@@ -143,13 +127,6 @@ async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
     """Extension: what every agent finds when it looks at its configuration, tools, store and permissions."""
     found = await asyncio.gather(*(_checks(control, name) for name in control.hosts))
     return ManyChecks(checks=[check for of_host in found for check in of_host])
-
-
-@router.get("/limits")
-def limits(caller: CallerDep) -> Limits:
-    """Limits of the project."""
-    unlimited = AbsoluteLimits(verb="ABSOLUTE", max_instances=-1, max_ram=-1, max_volumes=-1, max_backups=-1)
-    return Limits(limits=[unlimited])
 
 
 async def _checks(control: Control, host: str) -> list[CheckView]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from strongroom.api._accounts import DatabaseRef, UserBody, user_specs
+from strongroom.api._accounts import DatabaseRef, HostName, Password, UserBody, UserName, user_specs
 from strongroom.api._caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
 from strongroom.api._databases import server_of
 from strongroom.api._fields import Body, Link, Segment, View
-from strongroom.datastores import UserSpec
+from strongroom.datastores import UserChange, UserSpec
 from strongroom.errors import Conflict, NotFound
 
 router = APIRouter(tags=["databases and users"])
@@ -27,6 +27,40 @@ class Grant(Body):
     """Body of a grant."""
 
     databases: list[DatabaseRef]
+
+
+class UserAttributes(Body):
+    """What is to be different; what is left out stays."""
+
+    name: UserName = ""
+    host: HostName = ""
+    password: Password = Field("", repr=False)
+
+    @model_validator(mode="after")
+    def _some(self) -> UserAttributes:
+        if not (self.name or self.host or self.password):
+            raise ValueError("must have a name, a host or a password")
+        return self
+
+
+class ChangeUser(Body):
+    """Body of a change."""
+
+    user: UserAttributes
+
+
+class NewPassword(Body):
+    """Another password for a user."""
+
+    name: UserName
+    host: HostName | None = None
+    password: Password = Field(repr=False)
+
+
+class ChangePasswords(Body):
+    """Body of a change of passwords."""
+
+    users: list[NewPassword]
 
 
 class DatabaseNameView(View):
@@ -107,6 +141,27 @@ async def create(instance: Segment, body: CreateUsers, caller: CallerDep, contro
     async with server_of(control, caller.project, instance) as (agent, server):
         if specs:
             await agent.create_users(server, specs)
+    return accepted()
+
+
+@router.put("/instances/{instance}/users", status_code=202)
+async def change_passwords(instance: Segment, body: ChangePasswords, caller: CallerDep, control: ControlDep) -> Response:
+    """Give users other passwords: all of them, or none when one is not known."""
+    async with server_of(control, caller.project, instance) as (agent, server):
+        known = await agent.users(server)
+        specs = [(_one(known, f"{w.name}@{w.host}" if w.host else w.name), w.password) for w in body.users]
+        for spec, password in specs:
+            await agent.change_user(server, spec.name, spec.host, UserChange(password=password))
+    return accepted()
+
+
+@router.put("/instances/{instance}/users/{user}", status_code=202)
+async def change(instance: Segment, user: Segment, body: ChangeUser, caller: CallerDep, control: ControlDep) -> Response:
+    """Give a user another name, host or password; its rights stay."""
+    wish = UserChange(name=body.user.name or None, host=body.user.host or None, password=body.user.password or None)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        spec = _one(await agent.users(server), user)
+        await agent.change_user(server, spec.name, spec.host, wish)
     return accepted()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli import backup, catalog, check, db, info, instance, job, key, restore, strategy, user
+from strongroom.cli import backup, catalog, check, db, info, instance, job, key, restore, strategy, user, userfile
 from strongroom.cli._session import EXIT_CODES, epilog, guarded
 
 _CODES = "\n".join(
@@ -75,3 +75,4 @@ app.add_typer(info.flavor, name="flavor")
 app.add_typer(info.host, name="host")
 app.add_typer(check.app)
 app.add_typer(key.app, name="key")
+app.add_typer(userfile.app, name="user-file")

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
+from strongroom.cli._credentials import Credentials
 from strongroom.errors import (
     Conflict,
     Forbidden,
@@ -50,15 +51,17 @@ class Reply:
 class Client:
     """The API of one service as one project sees it. Every call raises a StrongroomError; Unavailable when nobody answers."""
 
-    def __init__(self, url: str, project: str) -> None:
+    def __init__(self, url: str, project: str | None, credentials: Credentials) -> None:
+        """``project`` None: that of the credentials, or else ``default``."""
         self.url = url.rstrip("/")
+        self._project = project
+        self._credentials = credentials
         try:
             host = httpx.URL(self.url).host
             if httpx.URL(self.url).scheme not in ("http", "https") or not host:
                 raise httpx.InvalidURL("it must begin with http:// or https:// and name a host")
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the URL {url} is not valid: {error}", remedy=f"Give one like {DEFAULT_URL}.") from error
-        self._base = f"{self.url}/v1.0/{quote(project, safe='')}"
         self._http = httpx.Client(timeout=httpx.Timeout(POLL + 15, connect=5), trust_env=not _is_loopback(host))
 
     def close(self) -> None:
@@ -121,10 +124,14 @@ class Client:
     ) -> Reply:
         if any(part in ("", ".", "..") for part in path):
             raise InvalidRequest(f"{path[-1]!r} cannot be the name of anything", remedy="Use the id; `list` shows it.")
-        url = "/".join([self._base, *(quote(part, safe="") for part in path)])
         params = {key: value for key, value in (query or {}).items() if value is not None}
         try:
-            response = self._http.request(method, url, params=params or None, json=json)
+            response = self._http.request(method, self._at(path), params=params or None, json=json)
+            if response.status_code == 401 and (challenge := response.headers.get("WWW-Authenticate")):
+                answer = self._credentials.answer(challenge)
+                self._http.headers.update(answer.headers)
+                self._project = self._project or answer.project
+                response = self._http.request(method, self._at(path), params=params or None, json=json)
             if response.is_success:
                 return Reply(response)
         except httpx.TransportError as error:
@@ -135,6 +142,10 @@ class Client:
         except ValueError as error:
             raise Unavailable(f"{self.url} answers, but not as the API: its reply is not JSON", remedy="Check --url.") from error
         raise _error(response)
+
+    def _at(self, path: tuple[str, ...]) -> str:
+        parts = ("v1.0", self._project or DEFAULT_PROJECT, *path)
+        return "/".join([self.url, *(quote(part, safe="") for part in parts)])
 
 
 def _error(response: httpx.Response) -> StrongroomError:

@@ -9,14 +9,16 @@ import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from strongroom.cli._client import DEFAULT_PROJECT, DEFAULT_URL, Client
+from strongroom.cli._credentials import Credentials
 from strongroom.cli._progress import follow
 from strongroom.cli._render import Format, Output, note
-from strongroom.errors import Busy, Conflict, InvalidRequest, NotFound, StrongroomError, Unavailable
+from strongroom.errors import Busy, Conflict, InvalidRequest, NotAuthenticated, NotFound, StrongroomError, Unavailable
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -26,6 +28,7 @@ EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
     (3, "no such thing", (NotFound,)),
     (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
     (5, "no service answers", (Unavailable,)),
+    (6, "credentials are missing or wrong", (NotAuthenticated,)),
 ]
 
 
@@ -70,13 +73,31 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
         def run(
             *,
             url: Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="Where the service listens.")] = DEFAULT_URL,
-            project: Annotated[str, typer.Option(envvar="STRONGROOM_PROJECT", help="Project to work in.")] = DEFAULT_PROJECT,
+            project: Annotated[
+                str | None,
+                typer.Option(
+                    envvar="STRONGROOM_PROJECT",
+                    help=f"Project to work in. Default: {DEFAULT_PROJECT}, or that of the Keystone token.",
+                ),
+            ] = None,
+            username: Annotated[
+                str | None,
+                typer.Option(envvar="STRONGROOM_USERNAME", help="Who you are, where the service has users of its own."),
+            ] = None,
+            auth_password_file: Annotated[
+                Path | None,
+                typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: it is asked for."),
+            ] = None,
+            os_cloud: Annotated[
+                str | None,
+                typer.Option(help="Cloud of clouds.yaml, where the service has users of OpenStack. Default: the variables OS_*."),
+            ] = None,
             format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
             column: Annotated[list[str] | None, typer.Option("--column", "-c", help="Print only this; may be repeated.")] = None,
             **arguments: Any,
         ) -> None:
             with guarded():
-                client = Client(url, project)
+                client = Client(url, project, Credentials(username, auth_password_file, os_cloud))
                 try:
                     function(Session(client, Output(format, tuple(column or ()))), **arguments)
                 finally:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli._password import new_password
 from strongroom.cli._render import Column
 from strongroom.cli._session import Session, Yes, command, confirm
 from strongroom.cli.instance import Name
-from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of an instance, and which databases they may use.")
 
@@ -22,26 +21,6 @@ Databases = Annotated[list[str], typer.Argument(metavar="DATABASE...", help="Dat
 
 def _names(value: list[dict[str, Any]] | None) -> str:
     return ", ".join(d["name"] for d in value or [])
-
-
-def _password(from_stdin: bool, from_file: Path | None) -> str:
-    """The password, from where it cannot be seen by others: never from the command line."""
-    if from_stdin and from_file:
-        raise InvalidRequest("--password-stdin and --password-file exclude each other")
-    if from_file:
-        try:
-            password = from_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"cannot read the password from {from_file}: {error}") from error
-    elif from_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    elif sys.stdin.isatty():
-        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-    else:
-        raise InvalidRequest("a password is needed", remedy="Give it by --password-stdin or --password-file.")
-    if not password:
-        raise InvalidRequest("the password is empty")
-    return password
 
 
 @command(app, "list", example="strongroom user list mysql1")
@@ -72,7 +51,7 @@ def create(
     body = {
         "name": user,
         "host": host,
-        "password": _password(password_stdin, password_file),
+        "password": new_password(password_stdin, password_file),
         "databases": [{"name": d} for d in database or []],
     }
     session.client.post("instances", instance, "users", json={"users": [body]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import select
@@ -68,6 +68,7 @@ class Monitor:
 
     async def _look(self, host: str) -> None:
         agent = self._control.agent(host)
+        asked = now()
         try:
             servers = await agent.servers()
             facts: HostView | None = None
@@ -77,20 +78,21 @@ class Monitor:
         except StrongroomError as error:
             log.warning("agent does not answer", host=host, reason=error.message)
             return
-        await asyncio.to_thread(self._write, host, servers, facts)
+        await asyncio.to_thread(self._write, host, asked, servers, facts)
 
-    def _write(self, host: str, servers: list[ServerView], facts: HostView | None) -> None:
+    def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
+        """Mirror what changed. A step that has seen a server since we asked knows better."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._control.catalog.read() as session:
             instances = list(session.scalars(select(Instance).where(Instance.host == host, Instance.deleted.is_(None))))
-            changed = [i.id for i in instances if i.id in views and _outcomes.mirror(i, views[i.id])]
+            changed = [i.id for i in instances if i.id in views and not _later(i, asked) and _outcomes.mirror(i, views[i.id])]
         stale = facts is not None
         if not changed and not stale:
             return
         with self._control.catalog.write() as session:
             for instance_id in changed:
                 instance = session.get(Instance, instance_id)
-                if instance is not None:
+                if instance is not None and not _later(instance, asked):
                     _outcomes.mirror(instance, views[instance_id])
                     instance.seen = now()
             if facts is not None:
@@ -115,3 +117,7 @@ class Monitor:
             except StrongroomError as error:
                 log.warning("could not sweep the store", error=error.code, reason=error.message)
         log.info("tidied", orphans=swept, workflows=self._engine.purge())
+
+
+def _later(instance: Instance, asked: datetime) -> bool:
+    return instance.seen is not None and instance.seen > asked

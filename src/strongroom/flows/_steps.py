@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.artifact import artifact_url, delete_artifact, load_manifest
-from strongroom.catalog import Backup, Instance, Job
-from strongroom.catalog.find import children_of, find_job
+from strongroom.catalog import Backup, Instance, Job, now
+from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound
 from strongroom.flows import _outcomes
@@ -42,6 +42,7 @@ async def _see(control: Control, view: ServerView) -> None:
             instance = session.get(Instance, view.id)
             if instance is not None:
                 _outcomes.mirror(instance, view.model_dump(mode="json"))
+                instance.seen = now()
 
     await asyncio.to_thread(write)
 
@@ -186,14 +187,17 @@ async def delete_stored(control: Control, job_id: str) -> None:
         _, _, backup = _load(control, job_id)
         assert backup is not None
         with control.catalog.read() as session:
-            children = children_of(session, backup.id)
-        if children:
-            raise HasChildren(
-                f"backup {backup.name} ({backup.id}) is still the parent of {children[0].name} ({children[0].id})",
-                remedy="Delete that one first.",
-            )
-        if backup.source is None:
-            delete_artifact(control.store_of(backup.project), location_of(backup))
+            doomed = [*descendants_of(session, backup.id), backup]
+        for link in doomed:
+            if link.status != "DELETING":
+                raise HasChildren(
+                    f"backup {backup.name} ({backup.id}) is still the parent of {link.name} ({link.id})",
+                    remedy="Delete that one first.",
+                )
+        # Children first, whatever the order of the jobs of a cascade: what is gone already is no error.
+        for link in doomed:
+            if link.source is None:
+                delete_artifact(control.store_of(link.project), location_of(link))
 
     await asyncio.to_thread(remove)
 
@@ -207,6 +211,15 @@ async def clean(control: Control, job_id: str) -> None:
         delete_artifact(control.store_of(backup.project), location_of(backup))
 
     await asyncio.to_thread(remove)
+
+
+async def drop_prepared(control: Control, job_id: str) -> None:
+    """After a restore in place that failed or was cancelled: what it prepared and nobody swapped in goes."""
+    job, instance = await _instance(control, job_id)
+    try:
+        await control.agent(instance.host).cancel_job(f"{job_id}-{job.attempts}")
+    except NotFound:
+        return  # it came to no attempt
 
 
 PLANS: dict[str, tuple[Step, ...]] = {
@@ -227,5 +240,5 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {"backup": clean}
+CLEANERS: dict[str, Step] = {"backup": clean, "restore": drop_prepared}
 """What runs after a failure."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import encodings.idna  # noqa: F401  (a worker that has given up root's rights may not be able to load it when it is needed)
+import encodings.idna  # noqa: F401  (loaded late by others, when a worker that has given up root's rights may be unable to)
+import netrc  # noqa: F401  (the same)
 import random
 import ssl
 import threading
@@ -19,6 +20,7 @@ import urllib3
 from keystoneauth1 import exceptions as keystone
 from keystoneauth1 import session
 from keystoneauth1.identity import v3
+from pydantic import SecretStr
 from swiftclient.client import Connection
 from swiftclient.exceptions import ClientException
 
@@ -139,25 +141,19 @@ class Wire:
 
 def _session(storage: Storage) -> session.Session:
     auth: Any
-    if not storage.auth_url:
-        raise _missing("auth_url", "It is Keystone's, such as https://keystone.example.org/v3.")
+    url = _needed(storage, "auth_url", "It is Keystone's, such as https://keystone.example.org/v3.")
     if storage.application_credential_id or storage.application_credential_secret:
-        if not (storage.application_credential_id and storage.application_credential_secret):
-            raise _missing("application_credential_id or storage.application_credential_secret", "They go together.")
         auth = v3.ApplicationCredential(
-            auth_url=storage.auth_url,
-            application_credential_id=storage.application_credential_id,
-            application_credential_secret=storage.application_credential_secret.get_secret_value(),
+            auth_url=url,
+            application_credential_id=_needed(storage, "application_credential_id"),
+            application_credential_secret=_needed(storage, "application_credential_secret"),
         )
     else:
-        username, password = _user(storage)
-        if not storage.project_name:
-            raise _missing("project_name", "It is the project of storage.username.")
         auth = v3.Password(
-            auth_url=storage.auth_url,
-            username=username,
-            password=password,
-            project_name=storage.project_name,
+            auth_url=url,
+            username=_needed(storage, "username", "Name the user of this service, or an application credential."),
+            password=_needed(storage, "password"),
+            project_name=_needed(storage, "project_name", "It is the project of storage.username."),
             user_domain_name=storage.user_domain,
             project_domain_name=storage.project_domain,
         )
@@ -177,20 +173,20 @@ def _options(storage: Storage, keystone_session: session.Session | None) -> dict
     if keystone_session is not None:
         region = {"region_name": storage.region} if storage.region else {}
         return {**common, "session": keystone_session, "os_options": {"endpoint_type": storage.interface, **region}}
-    if not storage.auth_url:
-        raise _missing("auth_url", "It is Swift's own, such as https://swift.example.org/auth/v1.0.")
-    username, password = _user(storage)
-    return {**common, "authurl": storage.auth_url, "user": username, "key": password, "auth_version": "1"}
+    return {
+        **common,
+        "auth_version": "1",
+        "authurl": _needed(storage, "auth_url", "It is Swift's own, such as https://swift.example.org/auth/v1.0."),
+        "user": _needed(storage, "username"),
+        "key": _needed(storage, "password"),
+    }
 
 
-def _user(storage: Storage) -> tuple[str, str]:
-    if not storage.username or not storage.password:
-        raise _missing("username or storage.password", "Name the user of this service, or an application credential.")
-    return storage.username, storage.password.get_secret_value()
-
-
-def _missing(option: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"storage.{option} is not set, and driver swift needs it", remedy=remedy)
+def _needed(storage: Storage, option: str, remedy: str = "See docs/stores.md.") -> str:
+    value: str | SecretStr | None = getattr(storage, option)
+    if not value:
+        raise ConfigurationError(f"storage.{option} is not set, and driver swift needs it", remedy=remedy)
+    return value if isinstance(value, str) else value.get_secret_value()
 
 
 def _trusted(storage: Storage) -> bool | str:

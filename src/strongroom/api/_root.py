@@ -1,0 +1,63 @@
+"""``/instances/{instance}/root``: the administrator's account of the database, closed to the outside unless it is enabled."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import AfterValidator, Field, StringConstraints
+
+from strongroom.api._caller import CallerDep, ControlDep
+from strongroom.api._databases import server_of
+from strongroom.api._fields import Body, Segment, View, plain
+
+router = APIRouter(tags=["databases and users"])
+
+
+class RootWish(Body):
+    """The password to set; empty or left out: one is made up."""
+
+    password: Annotated[str, StringConstraints(max_length=1024), AfterValidator(plain)] = Field("", repr=False)
+
+
+class RootEnabled(View):
+    """Whether it can be used from outside."""
+
+    rootEnabled: bool
+
+
+class RootUser(View):
+    """The account, this once with its password."""
+
+    name: str
+    password: str
+
+
+class OneRootUser(View):
+    """Reply to an enable."""
+
+    user: RootUser
+
+
+@router.get("/instances/{instance}/root")
+async def show(instance: Segment, caller: CallerDep, control: ControlDep) -> RootEnabled:
+    """Whether root is enabled. A restored instance has it as it was when the backup was taken."""
+    async with server_of(control, caller.project, instance) as (agent, server):
+        return RootEnabled(rootEnabled=await agent.root_enabled(server))
+
+
+@router.post("/instances/{instance}/root")
+async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body: RootWish | None = None) -> OneRootUser:
+    """Enable root, or give it another password."""
+    password = (body.password if body else "") or secrets.token_urlsafe(24)
+    async with server_of(control, caller.project, instance) as (agent, server):
+        return OneRootUser(user=RootUser(name=await agent.enable_root(server, password), password=password))
+
+
+@router.delete("/instances/{instance}/root", status_code=204)
+async def disable(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
+    """Disable root; it is an error (404) when it is not enabled."""
+    async with server_of(control, caller.project, instance) as (agent, server):
+        await agent.disable_root(server)
+    return Response(status_code=204)

@@ -1,0 +1,94 @@
+"""``/mgmt/instances`` on the wire, and what Trove has that this service does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from strongroom.catalog import Job
+from support.site import Site, told
+
+
+def test_instances_of_all_projects(site: Site) -> None:
+    mine, other = site.instance("one"), site.instance("two", project="q")
+    listed = site.get("/mgmt/instances", include_clustered="False", deleted="False")["instances"]
+    assert [(i["id"], i["tenant_id"], i["server"]["tenant_id"]) for i in listed] == [(other, "q", "q"), (mine, "p", "p")]
+    assert [i["id"] for i in site.get("/mgmt/instances", project_id="p")["instances"]] == [mine]
+    first = listed[1]
+    plain = site.get(f"/instances/{mine}")["instance"]
+    assert {key: first[key] for key in plain} == plain
+    assert first["server"] == {"id": plain["server_id"], "name": "one", "status": "running", "tenant_id": "p", "host": "local"}
+    assert (first["service_status"], first["task_description"]) == ("HEALTHY", "No tasks for the instance.")
+    assert (first["deleted"], first["deleted_at"]) == (False, None)
+    assert site.get(f"/mgmt/instances/{mine}")["instance"] == first
+    assert site.get(f"/mgmt/instances/{other}")["instance"]["name"] == "two"
+    told(site.ask("GET", "/mgmt/instances/nope"), 404, "itemNotFound")
+
+
+def test_instances_that_are_gone(site: Site) -> None:
+    gone, there = site.instance("gone"), site.instance("there")
+    site.ask("DELETE", f"/instances/{gone}")
+    site.end_jobs()
+    assert [i["id"] for i in site.get("/mgmt/instances")["instances"]] == [there]
+    (shown,) = site.get("/mgmt/instances", deleted="True")["instances"]
+    assert (shown["id"], shown["deleted"]) == (gone, True)
+    assert len(shown["deleted_at"]) == len("2022-10-24T01:56:55")
+
+
+def test_pages(site: Site) -> None:
+    keys = [site.instance(f"i{n}", project=f"p{n}") for n in range(3)]
+    first = site.get("/mgmt/instances", limit=2)
+    assert [i["id"] for i in first["instances"]] == keys[:0:-1]
+    second = site.send("GET", first["links"][0]["href"]).json()
+    assert [i["id"] for i in second["instances"]] == keys[:1]
+
+
+@pytest.mark.parametrize(("action", "kind"), [("reboot", "restart"), ("stop", "stop")])
+def test_actions(site: Site, action: str, kind: str) -> None:
+    key = site.instance()
+    reply = site.ask("POST", f"/mgmt/instances/{key}/action", {action: {}})
+    assert (reply.status_code, reply.content) == (202, b"")
+    assert site.row(Job, reply.headers["Strongroom-Job"]).kind == kind
+    assert site.ask("POST", f"/mgmt/instances/{key}/action", {"reset-task-status": {}}).status_code == 202
+    assert site.get(f"/instances/{key}")["instance"]["status"] == "ACTIVE"
+
+
+def test_an_action_on_another_projects_instance_belongs_to_its_owner(site: Site) -> None:
+    key = site.instance(project="q")
+    reply = site.ask("POST", f"/mgmt/instances/{key}/action", {"reboot": {}})
+    assert site.row(Job, reply.headers["Strongroom-Job"]).project == "q"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({}, 400, "one action"),
+        ({"reboot": {}, "stop": {}}, 400, "one action"),
+        ({"fly": {}}, 400, "fly"),
+        ({"rebuild": {"image_id": "x"}}, 501, "rebuild"),
+        ({"migrate": {}}, 501, "migrate"),
+    ],
+)
+def test_a_bad_action_is_refused(site: Site, body: Any, status: int, says: str) -> None:
+    key = site.instance()
+    reply = site.ask("POST", f"/mgmt/instances/{key}/action", body)
+    assert reply.status_code == status, reply.text
+    assert says in next(iter(reply.json().values()))["message"]
+
+
+@pytest.mark.parametrize("what", ["clusters", "configurations", "modules"])
+def test_what_is_not_there_is_an_empty_list_and_cannot_be_made(site: Site, what: str) -> None:
+    assert site.get(f"/{what}") == {what: []}
+    assert "not supported" in told(site.ask("POST", f"/{what}", {what[:-1]: {"name": "c"}}), 501, "notImplemented")["message"]
+    assert "nope" in told(site.ask("GET", f"/{what}/nope"), 404, "itemNotFound")["message"]
+    told(site.ask("DELETE", f"/{what}/nope"), 404, "itemNotFound")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "configuration"), ("GET", "log"), ("POST", "log"), ("GET", "modules"), ("GET", "ssl"), ("POST", "ssl")],
+)
+def test_what_instances_do_not_have_says_so(site: Site, method: str, path: str) -> None:
+    body = {"name": "slow_query", "enable": 1} if method == "POST" else None
+    told(site.ask(method, f"/instances/{site.instance()}/{path}", body), 501, "notImplemented")

@@ -1,0 +1,385 @@
+"""Every route, every role, own and foreign project: who may do what, and that nothing of one project is seen from another."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import argon2
+import httpx
+import pytest
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import event
+
+from strongroom.api import create_app
+from strongroom.catalog import Backup, Host, Instance, Job, Strategy
+from strongroom.errors import Forbidden
+from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
+from support.site import Site, told
+
+PASSWORD = "correct horse"
+HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+RANK = ["reader", "member", "admin"]
+PREFIX = "/v1.0/{project}"
+BODIES: dict[str, Any] = {
+    "POST /instances": {"instance": {"name": "new"}},
+    "PUT /instances/{instance}": {"instance": {"name": "renamed"}},
+    "PATCH /instances/{instance}": {"instance": {"name": "renamed"}},
+    "POST /instances/{instance}/action": {"restart": {}},
+    "POST /mgmt/instances/{instance}/action": {"reboot": {}},
+    "POST /instances/{instance}/databases": {"databases": [{"name": "new"}]},
+    "POST /instances/{instance}/users": {"users": [{"name": "new", "password": "secret"}]},
+    "PUT /instances/{instance}/users": {"users": [{"name": "u", "password": "secret"}]},
+    "PUT /instances/{instance}/users/{user}": {"user": {"password": "secret"}},
+    "PUT /instances/{instance}/users/{user}/databases": {"databases": [{"name": "db"}]},
+    "POST /instances/{instance}/root": {},
+    "POST /backups": {"backup": {"name": "new", "instance": "{instance}"}},
+    "POST /backups/{backup}/action": {"verify": {}},
+    "POST /backup_strategies": {"backup_strategy": {"instance_id": "{instance}", "swift_container": "c"}},
+    "PUT /mgmt/quotas/{owner}": {"quotas": {"backups": 3}},
+    "POST /catalog/rebuild": {},
+}
+"""What routes need to get as far as they can."""
+NAMES = {"name": "db", "user": "u", "database": "db", "flavor": "d1", "datastore": "mariadb", "version": "10.11", "thing": "x"}
+OWNED = ("instance", "backup", "job")
+
+
+class World(Site):
+    """The API with users; mine are in project ``mine``, where things are named as in ``theirs``."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.mine: dict[str, str] = {}
+        self.theirs: dict[str, str] = {}
+
+    def furnish(self) -> None:
+        """Put things into both projects, without any authentication."""
+        self.mine = {**self._things("mine"), "owner": "mine"}
+        self.theirs = {**self._things("theirs"), "owner": "theirs"}
+
+    def guard(self, users: Path) -> None:
+        """Let only users of the file in from now on."""
+        self.app = create_app(self.control, method=BasicAuthentication(users, attempts=10, window=60))
+
+    def _things(self, project: str) -> dict[str, str]:
+        """Ids of an instance, a backup of it, and the job that made it."""
+        instance = self.instance(f"db-of-{project}", project=project)
+        reply = self.ask("POST", "/backups", {"backup": {"name": f"b-of-{project}", "instance": instance}}, project=project)
+        backup = reply.json()["backup"]["id"]
+        self.end_jobs()
+
+        def done(row: Backup) -> None:
+            row.status, row.lineage, row.data_size, row.location = "COMPLETED", "L1", 1, f"file:///s/{backup}"
+
+        self.edit(Backup, backup, done)
+        strategy = {"backup_strategy": {"swift_container": f"c-of-{project}"}}
+        reply = self.ask("POST", "/backup_strategies", strategy, project=project)
+        assert reply.status_code == 202
+        return {"instance": instance, "backup": backup, "job": reply_job(self, backup)}
+
+    def ask_as(
+        self, user: str | None, method: str, path: str, body: Any = None, *, project: str = "mine", **params: Any
+    ) -> httpx.Response:
+        headers = {"content-type": "application/json"}
+        if user is not None:
+            headers["authorization"] = f"Basic {b64encode(f'{user}:{PASSWORD}'.encode()).decode()}"
+        return self.send(method, f"/v1.0/{project}{path}", headers=headers, json=body, params=params or None)
+
+    def use(self, user: str | None, route: str, things: dict[str, str], *, project: str = "mine") -> httpx.Response:
+        """Send a request that means something to the route, about ``things``."""
+        method, _, path = route.partition(" ")
+        body = BODIES.get(route)
+        return self.ask_as(user, method, fill(path, things), fill(body, things), project=project)
+
+    def dump(self, project: str) -> list[Any]:
+        """All that the catalog has of the project."""
+        with self.control.catalog.read() as session:
+            return [
+                {column.name: getattr(row, column.key) for column in table.__table__.columns}
+                for table in (Instance, Backup, Job, Strategy)
+                for row in session.query(table).filter_by(project=project)
+            ]
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """The SQL of all that is asked of the catalog meanwhile."""
+        seen: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            seen.append(statement)
+
+        event.listen(self.control.catalog.engine, "before_cursor_execute", note)
+        yield seen
+        event.remove(self.control.catalog.engine, "before_cursor_execute", note)
+
+
+def reply_job(site: Site, backup: str) -> str:
+    with site.control.catalog.read() as session:
+        return str(session.query(Job).filter_by(backup_id=backup).one().id)
+
+
+def fill(value: Any, things: dict[str, str]) -> Any:
+    """``value`` with the names of parameters replaced by things."""
+    if isinstance(value, dict):
+        return {key: fill(item, things) for key, item in value.items()}
+    return re.sub(r"\{(\w+)\}", lambda m: (NAMES | things)[m[1]], value) if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, empty_catalog: Path) -> World:
+    """A closed world to copy."""
+    place = tmp_path_factory.mktemp("world")
+    shutil.copy(empty_catalog, place)
+    world = World(place)
+    world.furnish()
+    with world.control.catalog.write() as session:
+        session.query(Host).delete()  # each copy brings its own
+    world.control.catalog.close()
+    with edit_users(place / "users.json") as users:
+        for role in RANK:
+            users[role] = User(password=HASH, projects={"mine": role})
+        users["stranger"] = User(password=HASH, projects={"elsewhere": "admin"})
+    return world
+
+
+@pytest.fixture
+def world(place: Path, furnished: World) -> Iterator[World]:
+    for name in ("catalog.sqlite", "users.json"):
+        shutil.copy(furnished.control.settings.service.data_dir / name, place)
+    world = World(place)
+    world.mine, world.theirs = furnished.mine, furnished.theirs
+    world.guard(place / "users.json")
+    yield world
+    world.control.catalog.close()
+
+
+def routes(site: Site) -> list[str]:
+    found = []
+    for route in iter_route_contexts(site.app.routes):
+        path = route.path_format or ""
+        if path.startswith(PREFIX):
+            found += [f"{method} {path.removeprefix(PREFIX)}" for method in route.methods or ()]
+    return found
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route(site: Site) -> None:
+    assert sorted(routes(site)) == sorted(RULES)
+
+
+def test_whoever_only_looks_only_reads() -> None:
+    assert {route for route, role in RULES.items() if role == "reader" and not route.startswith("GET ")} == set()
+
+
+def test_a_role_that_means_nothing_may_do_nothing() -> None:
+    for route in [*RULES, "GET /new"]:
+        with pytest.raises(Forbidden, match="has none that counts"):
+            authorize(Principal("mine", "u", frozenset()), route)
+
+
+def test_what_is_not_in_the_table_is_for_administrators() -> None:
+    with pytest.raises(Forbidden, match="needs the role admin"):
+        authorize(Principal("mine", "u", frozenset({"reader", "member"})), "GET /new")
+    authorize(Principal("mine", "u", frozenset({"admin"})), "GET /new")
+
+
+def test_nobody_comes_in_without_credentials(world: World) -> None:
+    before = world.dump("mine")
+    for route in [*RULES, "GET /nonsense"]:
+        reply = world.use(None, route, world.mine)
+        told(reply, 401, "unauthorized")
+        assert reply.headers["www-authenticate"].startswith("Basic ")
+    assert world.dump("mine") == before
+    for path in ("/", "/v1.0", "/v1.0/", "/healthcheck", "/openapi.json"):
+        assert world.send("GET", path).status_code == 200
+
+
+@pytest.mark.parametrize("user", [*RANK, "stranger"])
+def test_a_path_of_a_project_that_the_caller_has_no_role_in_is_closed(world: World, user: str) -> None:
+    before = world.dump("theirs")
+    for route in RULES:
+        there = told(world.use(user, route, world.theirs, project="theirs"), 403, "forbidden")
+        nowhere = told(world.use(user, route, world.theirs, project="nowhere"), 403, "forbidden")
+        assert there["message"] == nowhere["message"].replace("nowhere", "theirs"), "it tells which projects there are"
+    assert world.dump("theirs") == before
+
+
+@pytest.mark.parametrize("role", RANK)
+@pytest.mark.parametrize("route", [route for route in RULES if not route.startswith("GET ")])
+def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -> None:
+    before = world.dump("mine")
+    reply = world.use(role, route, world.mine)
+    if RANK.index(role) < RANK.index(RULES[route]):
+        assert f"needs the role {RULES[route]}" in told(reply, 403, "forbidden")["message"]
+        assert world.dump("mine") == before
+    else:
+        assert reply.status_code not in (400, 401, 403), reply.text
+
+
+@pytest.mark.parametrize("role", RANK)
+def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
+    for route in (route for route in RULES if route.startswith("GET ")):
+        reply = world.use(role, route, world.mine)
+        if RANK.index(role) < RANK.index(RULES[route]):
+            told(reply, 403, "forbidden")
+        else:
+            assert reply.status_code not in (400, 401, 403), f"{route}: {reply.text}"
+
+
+@pytest.mark.parametrize("role", ["reader", "member"])
+def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str) -> None:
+    """By id or by name, by reply or by the work that was done for it."""
+    unknown = {noun: str(uuid.uuid4()) for noun in OWNED} | {"owner": "nowhere"}
+    names = {"instance": "db-of-theirs", "backup": "b-of-theirs", "job": "j-of-theirs", "owner": "theirs"}
+    nobody = {"instance": "db-of-nobody", "backup": "b-of-nobody", "job": "j-of-nobody", "owner": "nowhere"}
+    before = world.dump("theirs")
+    for route in RULES:
+        for foreign, absent in ((world.theirs, unknown), (names, nobody)):
+            if fill(BODIES.get(route), foreign) == BODIES.get(route) and "{" not in route:
+                continue
+            with world.statements() as for_foreign:
+                reply = world.use(role, route, foreign)
+            with world.statements() as for_absent:
+                expected = world.use(role, route, absent)
+            assert reply.status_code == expected.status_code, route
+            assert anonymous(reply.text, foreign) == anonymous(expected.text, absent), route
+            assert for_foreign == for_absent, route
+            if any(f"{{{noun}}}" in route for noun in OWNED):
+                assert reply.status_code in (403, 404, 501), f"{route}: {reply.text}"
+    assert world.dump("theirs") == before
+
+
+def anonymous(text: str, things: dict[str, str]) -> str:
+    for noun, ref in things.items():
+        text = text.replace(ref, noun)
+    return text
+
+
+@pytest.mark.parametrize("role", ["reader", "member"])
+@pytest.mark.parametrize(
+    ("path", "filters"),
+    [
+        ("/instances", ["marker=instance"]),
+        ("/instances/detail", ["marker=instance"]),
+        ("/backups", ["marker=backup", "instance_id=instance", "marker=backup~instance"]),
+        ("/jobs", ["marker=job", "instance_id=instance", "backup_id=backup"]),
+        ("/backup_strategies", ["instance_id=instance"]),
+    ],
+)
+def test_lists_and_their_filters_tell_nothing_of_others(world: World, role: str, path: str, filters: list[str]) -> None:
+    absent = {noun: str(uuid.uuid4()) for noun in OWNED}
+    own = world.ask_as(role, "GET", path)
+    assert own.status_code == 200
+    assert not any(word in own.text for word in (*world.theirs.values(), "theirs"))
+    for one in filters:
+        key, _, value = one.partition("=")
+        words = re.compile("|".join(OWNED))
+        foreign = world.ask_as(role, "GET", path, **{key: words.sub(lambda m: world.theirs[m[0]], value)})
+        unknown = world.ask_as(role, "GET", path, **{key: words.sub(lambda m: absent[m[0]], value)})
+        assert foreign.status_code == unknown.status_code, one
+        assert anonymous(foreign.text, world.theirs) == anonymous(unknown.text, absent), one
+
+
+@pytest.mark.parametrize("role", ["reader", "member"])
+@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies"])
+def test_only_administrators_may_ask_for_other_projects(world: World, role: str, path: str) -> None:
+    told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
+    if path != "/backup_strategies":
+        told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
+        assert "theirs" in world.ask_as("admin", "GET", path, all_projects="True").text
+    seen = world.ask_as("admin", "GET", path, project_id="theirs").text
+    assert "theirs" in seen and "mine" not in seen
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/backups", {"backup": {"name": "x", "instance": "mine:instance", "parent_id": "theirs:backup"}}),
+        ("POST", "/instances", {"instance": {"name": "x", "restorePoint": {"backupRef": "theirs:backup"}}}),
+        ("POST", "/instances/mine:instance/action", {"restore": {"backupRef": "theirs:backup"}}),
+        ("DELETE", "/backup_strategies?project_id=theirs", None),
+    ],
+)
+def test_a_member_gets_at_nothing_of_others_by_the_way(world: World, method: str, path: str, body: Any) -> None:
+    def put_in(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: put_in(item) for key, item in value.items()}
+        return re.sub(r"(mine|theirs):(\w+)", lambda m: getattr(world, m[1])[m[2]], value) if isinstance(value, str) else value
+
+    before = world.dump("mine"), world.dump("theirs")
+    reply = world.ask_as("member", method, put_in(path), put_in(body))
+    assert reply.status_code in (403, 404), reply.text
+    assert (world.dump("mine"), world.dump("theirs")) == before
+
+
+class TestAnAdministrator:
+    """Works on things of others by their ids; what comes of it is the owner's."""
+
+    def test_sees_what_others_have(self, world: World) -> None:
+        for noun in OWNED:
+            for user, status in (("admin", 200), ("member", 404)):
+                reply = world.ask_as(user, "GET", f"/{noun}s/{world.theirs[noun]}")
+                assert reply.status_code == status, reply.text
+        links = world.ask_as("admin", "GET", f"/instances/{world.theirs['instance']}").json()["instance"]["links"]
+        assert "/v1.0/mine/instances/" in links[0]["href"], "a link that would be refused"
+
+    def test_by_name_only_in_its_own_project(self, world: World) -> None:
+        told(world.ask_as("admin", "GET", "/instances/db-of-theirs"), 404, "itemNotFound")
+
+    def test_its_backup_of_a_foreign_instance_is_the_owners(self, world: World) -> None:
+        self._goes_to_theirs(world, "POST", "/backups", {"backup": {"name": "x", "instance": world.theirs["instance"]}})
+        names = [b["name"] for b in world.ask_as("admin", "GET", "/backups").json()["backups"]]
+        assert names == ["b-of-mine"]
+
+    def test_its_incremental_may_stand_on_the_owners_backup(self, world: World) -> None:
+        wish = {"name": "x", "instance": world.theirs["instance"], "parent_id": world.theirs["backup"]}
+        self._goes_to_theirs(world, "POST", "/backups", {"backup": wish})
+
+    @pytest.mark.parametrize("action", ["restart", "stop"])
+    def test_its_action_is_the_owners_job(self, world: World, action: str) -> None:
+        self._goes_to_theirs(world, "POST", f"/instances/{world.theirs['instance']}/action", {action: {}})
+
+    def test_its_restore_of_a_foreign_backup_stays_there(self, world: World) -> None:
+        point = {"restorePoint": {"backupRef": world.theirs["backup"]}}
+        self._goes_to_theirs(world, "POST", "/instances", {"instance": {"name": "x", **point}})
+
+    def test_its_strategy_of_a_foreign_instance_is_the_owners(self, world: World) -> None:
+        wish = {"instance_id": world.theirs["instance"], "swift_container": "c"}
+        self._goes_to_theirs(world, "POST", "/backup_strategies", {"backup_strategy": wish})
+        self._goes_to_theirs(world, "DELETE", f"/backup_strategies?instance_id={world.theirs['instance']}")
+
+    def test_it_deletes(self, world: World) -> None:
+        self._goes_to_theirs(world, "DELETE", f"/backups/{world.theirs['backup']}")
+        self._goes_to_theirs(world, "DELETE", f"/instances/{world.theirs['instance']}")
+
+    def test_it_is_bound_to_its_own_path(self, world: World) -> None:
+        told(world.ask_as("admin", "GET", "/instances", project="theirs"), 403, "forbidden")
+
+    def _goes_to_theirs(self, world: World, method: str, path: str, body: Any = None) -> None:
+        mine, theirs = world.dump("mine"), world.dump("theirs")
+        reply = world.ask_as("admin", method, path, body)
+        assert reply.status_code in (200, 202), reply.text
+        assert world.dump("mine") == mine
+        assert world.dump("theirs") != theirs
+
+
+@pytest.mark.parametrize("user", ["reader", "admin"])
+def test_fields_for_administrators_are_only_for_them(world: World, user: str) -> None:
+    secret = {"tenant_id", "server_id", "volume_id", "encrypted_rpc_messaging"}
+    for path in ("/instances", "/instances/detail"):
+        (view,) = world.ask_as(user, "GET", path).json()["instances"]
+        assert secret & set(view) == (secret if user == "admin" else set())
+    view = world.ask_as(user, "GET", f"/instances/{world.mine['instance']}").json()["instance"]
+    assert secret & set(view) == (secret if user == "admin" else set())
+
+
+@pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])
+def test_only_administrators_may_let_the_service_run_commands(world: World, user: str, status: int) -> None:
+    adopt = {"address": "127.0.0.1", "start_command": ["/bin/true"]}
+    reply = world.ask_as(user, "POST", "/instances", {"instance": {"name": "a", "adopt": adopt}})
+    assert reply.status_code == status, reply.text

@@ -1,0 +1,321 @@
+"""The Swift driver where the conformance suite does not look: credentials, accounts, refusals, and a Swift in trouble."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
+from strongroom.settings import Storage
+from strongroom.storage import open_store
+from strongroom.storage._swift import SwiftStore
+from support.proxy import proxy
+from support.swift import EXPIRATION
+
+WIRES = pytest.mark.parametrize(("direction", "after"), [("up", 10), ("up", 200_000), ("down", 0)])
+"""Where a connection is cut: in the request's head, in its body, after it was carried out."""
+DATA = bytes(range(256)) * 4000
+
+
+def opened(storage: Storage) -> SwiftStore:
+    store = open_store(storage)
+    assert isinstance(store, SwiftStore)
+    return store
+
+
+def calls(store: SwiftStore) -> list[Any]:
+    return [
+        lambda: store.put("c/a/0", b"x"),
+        lambda: store.get("c/a/0"),
+        lambda: store.head("c/a/0"),
+        lambda: list(store.list("c/a")),
+        lambda: list(store.folders()),
+        lambda: store.delete(["c/a/0"]),
+        lambda: store.join("c/a", [], {}),
+    ]
+
+
+# --- who may
+
+
+@pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
+def test_wrong_password(request: pytest.FixtureRequest, kind: str) -> None:
+    swift = request.getfixturevalue(kind)
+    for call in calls(opened(swift.storage(password=SecretStr("hush-hush")))):
+        with pytest.raises(StorageDenied, match="does not accept the credentials") as caught:
+            call()
+        assert "hush-hush" not in repr(caught.value) + repr(caught.value.__cause__)
+        assert "storage.username" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
+def test_the_account_of_somebody_else(request: pytest.FixtureRequest, kind: str) -> None:
+    swift = request.getfixturevalue(kind)
+    mine: dict[str, Any] = {"username": swift.user, "password": SecretStr(swift.password)}
+    if kind == "keystone_swift":
+        swift.keystone.user("mallory", ("mallory", "member"))
+        mine = {"username": "mallory", "password": SecretStr("mallorypw"), "project_name": "mallory"}
+    *most, join = calls(opened(swift.storage("AUTH_other", **mine)))
+    with pytest.raises(StorageError):  # Swift looks at the parts, of which there are none, before it looks at who it is
+        join()
+    for call in most:
+        with pytest.raises(StorageDenied, match="does not allow this user") as caught:
+            call()
+        assert "reseller role" in caught.value.remedy
+
+
+def test_each_project_has_an_account_of_its_own(keystone_swift: Any) -> None:
+    keystone = keystone_swift.keystone
+    project = keystone.project(uuid4().hex)
+    settings = keystone_swift.storage("project")
+    assert settings.by_project and not keystone_swift.storage().by_project
+    store = opened(settings.of_project(project))
+    store.put("c/a/0", b"x")
+    assert store.url("c/a/0") == f"{keystone_swift.url}/v1/AUTH_{project}/c_segments/a/0"
+    assert list(opened(settings.of_project(keystone.project("empty"))).list("")) == []
+    with keystone_swift.in_account(f"AUTH_{project}") as account:
+        assert account.get("/c_segments").text.split() == ["a/0"]
+
+
+def test_an_application_credential(keystone_swift: Any) -> None:
+    keystone = keystone_swift.keystone
+    user = keystone.user("strongroom")
+    token = keystone.token("strongroom", "service")
+    body = {"application_credential": {"name": uuid4().hex, "unrestricted": False}}
+    reply = keystone.call("POST", f"/users/{user}/application_credentials", body, **{"X-Auth-Token": token})
+    made = reply.json()["application_credential"]
+    settings = Storage(
+        driver="swift",
+        auth_url=keystone.url,
+        application_credential_id=made["id"],
+        application_credential_secret=SecretStr(made["secret"]),
+        account=f"AUTH_{uuid4().hex}",
+    )
+    store = opened(settings)
+    store.put("c/a/0", b"x")
+    assert store.get("c/a/0") == b"x"
+
+
+@pytest.mark.parametrize(("option", "value"), [("region", "Nowhere"), ("auth_url", "http://127.0.0.1:1/v3")])
+def test_keystone_does_not_lead_to_swift(keystone_swift: Any, option: str, value: str) -> None:
+    store = opened(keystone_swift.storage(retries=1, **{option: value}))
+    with pytest.raises(StorageError, match="does not lead to Swift") as caught:
+        store.put("c/a/0", b"x")
+    assert f"storage.{option}" in caught.value.remedy
+    assert store.url("c/a/0") == "swift:/c_segments/a/0"
+
+
+# --- what Swift refuses
+
+
+def test_quota(swift: Any, place: Path) -> None:
+    account = f"AUTH_{place.name}"
+    store = opened(swift.storage(account))
+    store.put("c/a/0", b"x")
+    with swift.in_account(account) as client:
+        client.post("/c_segments", headers={"X-Container-Meta-Quota-Bytes": "1000"}).raise_for_status()
+    with pytest.raises(StorageFull, match=r"no space or quota left for c/a/1 in http.*413") as caught:
+        store.put("c/a/1", bytes(5000))
+    assert "quota" in caught.value.remedy
+    assert [stat.key for stat in store.list("c")] == ["c/a/0"]
+
+
+def test_a_name_that_swift_does_not_take(swift: Any, place: Path) -> None:
+    with pytest.raises(StorageError, match="400"):
+        opened(swift.storage(f"AUTH_{place.name}")).put("/".join(["c", *["x" * 200] * 6]), b"x")
+
+
+def test_metadata_come_back(swift: Any, place: Path) -> None:
+    store = opened(swift.storage(f"AUTH_{place.name}"))
+    part = store.put("c/a/0", b"hello")
+    joined = store.join("c/a.gz", [part], {"lsn": "42", "parent-location": "http://x/y"})
+    assert store.head("c/a.gz").metadata == {"lsn": "42", "parent-location": "http://x/y"} == joined.metadata
+    assert (store.head("c/a.gz").etag, store.head("c/a.gz").size) == (joined.etag, 5)
+    assert store.get("c/a.gz") == b"hello"
+    assert [(s.key, s.size, s.etag, s.md5) for s in store.list("c")] == [
+        ("c/a.gz", 5, joined.etag, None),
+        ("c/a/0", 5, part.md5, part.md5),
+    ]
+    store.delete(["c/a/0"])
+    with pytest.raises(StorageError, match=r"Swift failed at c/a\.gz.*409"):
+        store.get("c/a.gz")
+
+
+# --- in trouble
+
+
+@WIRES
+@pytest.mark.parametrize("create", [False, True])
+def test_a_put_survives_a_cut_wire(swift: Any, place: Path, create: bool, direction: Any, after: int) -> None:
+    account = f"AUTH_{place.name}"
+    opened(swift.storage(account)).put("c/a/first", b"makes the container")
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0"))
+        store.head("c/a/first")
+        store.close()
+        wire.cut(2, after=after, direction=direction)
+        store.put("c/a/0", DATA, create=create)
+        assert wire.connections > 3
+    assert opened(swift.storage(account)).get("c/a/0") == DATA
+
+
+def test_create_meets_what_another_wrote_after_a_cut_wire(swift: Any, place: Path) -> None:
+    account = f"AUTH_{place.name}"
+    opened(swift.storage(account)).put("c/a/0", b"of another")
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0"))
+        store.head("c/a/0")
+        store.close()
+        wire.cut(1, after=0, direction="down")
+        with pytest.raises(StorageExists, match="c/a/0"):
+            store.put("c/a/0", DATA, create=True)
+    assert opened(swift.storage(account)).get("c/a/0") == b"of another"
+
+
+@pytest.mark.parametrize("after", [0, 300, 500_000])
+def test_a_get_survives_a_cut_wire(swift: Any, place: Path, after: int) -> None:
+    account = f"AUTH_{place.name}"
+    opened(swift.storage(account)).put("c/a/0", DATA)
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0"))
+        store.head("c/a/0")
+        store.close()
+        wire.cut(2, after=after, direction="down")
+        assert store.get("c/a/0") == DATA
+
+
+def test_a_wire_that_is_always_cut(swift: Any, place: Path) -> None:
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(f"AUTH_{place.name}", auth_url=f"{wire.url}/auth/v1.0", retries=1))
+        with pytest.raises(StorageNotFound):
+            store.head("c/a/0")
+        store.close()
+        wire.cut(100, after=1000)
+        with pytest.raises(StorageError, match="Swift does not answer for c/a/0 in http") as caught:
+            store.put("c/a/0", DATA)
+    assert "storage.retries" in caught.value.remedy
+
+
+def test_a_swift_that_stands_still_is_given_up_and_tried_again(swift: Any, place: Path) -> None:
+    account = f"AUTH_{place.name}"
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0", timeout=1, retries=3))
+        store.put("c/a/0", DATA)
+        wire.stall()
+        threading.Timer(2.5, wire.go_on).start()
+        began = time.monotonic()
+        assert store.get("c/a/0") == DATA
+        assert time.monotonic() - began > 2
+        assert wire.connections > 2
+
+
+def test_a_slow_line_is_no_failure(swift: Any, place: Path) -> None:
+    """A call takes longer than ``timeout``, but it moves."""
+    account = f"AUTH_{place.name}"
+    opened(swift.storage(account)).put("c/a/0", DATA)
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0", timeout=1, retries=0))
+        store.head("c/a/0")
+        wire.rate = 500_000
+        began = time.monotonic()
+        assert store.get("c/a/0") == DATA
+        assert time.monotonic() - began > 1.5
+
+
+def test_swift_is_killed_and_comes_back(own_swift: Any, place: Path) -> None:
+    """It forgets all tokens meanwhile."""
+    store = opened(own_swift.storage(f"AUTH_{place.name}", retries=6))
+    store.put("c/a/0", DATA)
+    own_swift.kill()
+    threading.Timer(1, own_swift.start).start()
+    store.put("c/a/1", DATA)
+    own_swift.kill()
+    own_swift.start()
+    assert store.get("c/a/0") == DATA  # the token is refused, and another one is asked for
+    assert [stat.key for stat in store.list("c")] == ["c/a/0", "c/a/1"]
+    own_swift.kill()
+    impatient = opened(own_swift.storage(f"AUTH_{place.name}", retries=0))
+    for call in calls(impatient):
+        with pytest.raises(StorageError, match="Swift does not answer"):
+            call()
+
+
+def test_many_threads_share_connections(swift: Any, place: Path) -> None:
+    with proxy(swift.port) as wire:
+        store = opened(swift.storage(f"AUTH_{place.name}", auth_url=f"{wire.url}/auth/v1.0"))
+        failed: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                for turn in range(5):
+                    key = f"c/{number}/{turn}"
+                    store.put(key, key.encode() * 1000)
+                    assert store.get(key) == key.encode() * 1000
+            except BaseException as error:
+                failed.append(error)
+
+        for _ in range(2):
+            threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert not failed
+        # each has one line for the first question (who am I) and one that is kept
+        assert wire.connections <= 2 * 4 + 4
+        assert len(list(store.list("c"))) == 20
+
+
+EVERYTHING = """
+import sys
+import strongroom.worker.__main__  # what a worker loads while it may still read everything
+loaded = set(sys.modules)
+from pydantic import SecretStr
+store = strongroom.storage.open_store(strongroom.settings.Storage.model_validate_json(sys.stdin.read()))
+part = store.put("c/a/0", b"x" * 100_000)
+store.put("c/a/m", b"x", create=True)
+try:
+    store.put("c/a/m", b"y", create=True)
+except strongroom.errors.StorageExists:
+    pass
+store.join("c/a", [part], {"lsn": "1"})
+store.get("c/a"), store.get("c/a/0", start=5), store.head("c/a/0"), list(store.list("")), list(store.folders()), store.url("c/a")
+try:
+    store.get("c/a/never")
+except strongroom.errors.StorageNotFound:
+    pass
+store.delete(["c/a/0", "c/a/m", "c/a"])
+store.close()
+print(sorted(set(sys.modules) - loaded))
+"""
+
+
+@pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
+def test_nothing_is_imported_late(request: pytest.FixtureRequest, kind: str, place: Path) -> None:
+    """A worker gives up root's rights before it opens the store; what it imports then may be out of its reach."""
+    settings = request.getfixturevalue(kind).storage(f"AUTH_{place.name}")
+    text = settings.model_dump_json().replace('"**********"', f'"{settings.password.get_secret_value()}"', 1)
+    done = subprocess.run([sys.executable, "-c", EVERYTHING], input=text, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_token_that_expires_is_followed_by_another(short_keystone_swift: Any, place: Path) -> None:
+    account = f"AUTH_{place.name}"
+    store = opened(short_keystone_swift.storage(account, retries=0))
+    store.put("c/a/0", DATA)
+    with short_keystone_swift.in_account(account) as other:
+        assert other.get("").status_code == 200
+        time.sleep(EXPIRATION + 1)
+        assert other.get("").status_code == 401
+    store.put("c/a/1", DATA)
+    time.sleep(EXPIRATION + 1)
+    assert store.get("c/a/0") == DATA
+    assert [stat.key for stat in store.list("c")] == ["c/a/0", "c/a/1"]
