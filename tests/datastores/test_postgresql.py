@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import re
 import shutil
@@ -282,11 +281,14 @@ def test_another_backup_or_version_than_the_one_meant_is_refused(place: Path, ke
 def test_a_server_that_did_not_come_as_far_as_its_backup_is_not_ready(place: Path) -> None:
     with postgresql.running(place) as a:
         note = a.server.data_dir / "strongroom_restored"
-        note.write_text(json.dumps({"wal_stop": "FF/0", "timeline": 1}))
+        note.write_text("FF/0 1\n")
         os.chown(note, a.server.data_dir.stat().st_uid, -1)
         with pytest.raises(ServerFailed, match="rows are missing"):
             driver.ready(a.server)
-        note.write_text(json.dumps({"wal_stop": "0/1000000", "timeline": 1}))
+        note.write_text("x")
+        with pytest.raises(ServerFailed, match="damaged"):
+            driver.ready(a.server)
+        note.write_text("0/1000000 1\n")
         driver.ready(a.server)
         assert not note.exists()
 

@@ -104,6 +104,7 @@ def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
             query(connection, _create(spec))
             try:
                 _own(connection, spec.name)
+                _run(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", spec.name)
             except psycopg.Error:
                 _run(connection, "DROP DATABASE {}", spec.name)
                 raise
@@ -125,7 +126,6 @@ def _own(connection: Connection, database: str) -> str:
     if not query(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", owner):
         _run(connection, "CREATE ROLE {} NOLOGIN", owner)
     _run(connection, "ALTER DATABASE {} OWNER TO {}", database, owner)
-    _run(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
     return owner
 
 

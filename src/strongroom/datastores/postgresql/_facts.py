@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import psycopg
@@ -11,6 +11,7 @@ from strongroom.datastores._files import bytes_below, owner_of, read_file, write
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
 from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._config import require_own
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import series
 from strongroom.errors import ServerFailed, StrongroomError
@@ -21,6 +22,7 @@ RESTORED = "strongroom_restored"
 
 def ready(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup."""
+    require_own(server)
     try:
         with connect(server, timeout=5, patience=10) as connection:
             ((number, data_dir, recovers),) = query(
@@ -30,7 +32,7 @@ def ready(server: Server) -> Facts:
             if recovers:
                 raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
             place = Path(data_dir)
-            _require_arrival(connection, server, place)
+            _require_arrival(connection, server)
     except ServerFailed:
         raise
     except (StrongroomError, psycopg.Error) as error:
@@ -40,25 +42,28 @@ def ready(server: Server) -> Facts:
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
     """Note how far a server on this directory has to come."""
-    write_file(data_dir / RESTORED, json.dumps({"wal_stop": wal_stop, "timeline": timeline}) + "\n", owner_of(data_dir))
+    write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", owner_of(data_dir))
 
 
-def _require_arrival(connection: Connection, server: Server, data_dir: Path) -> None:
+def _require_arrival(connection: Connection, server: Server) -> None:
     """PostgreSQL itself refuses WAL that ends too early; this is the proof that it did, once after each restore."""
-    text = read_file(data_dir / RESTORED)
+    text = read_file(server.data_dir / RESTORED)
     if text is None:
         return
-    wanted = json.loads(text)
+    wanted = re.fullmatch(rf"({_lsn.PATTERN}) (\d{{1,9}})\n", text)
+    if wanted is None:
+        raise ServerFailed(f"{server.data_dir / RESTORED} is damaged", remedy="Restore again.")
+    wal_stop, wanted_timeline = wanted[1], int(wanted[2])
     ((position, timeline),) = query(
         connection, "SELECT pg_current_wal_lsn()::text, (SELECT timeline_id FROM pg_control_checkpoint())"
     )
-    if _lsn.parse(position) < _lsn.parse(wanted["wal_stop"]) or timeline < wanted["timeline"]:
+    if _lsn.parse(position) < _lsn.parse(wal_stop) or timeline < wanted_timeline:
         raise ServerFailed(
             f"{where(server)} came up at {position} on timeline {timeline}, "
-            f"before the end of its backup at {wanted['wal_stop']} on timeline {wanted['timeline']}: rows are missing",
+            f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
             remedy="Restore again, or restore another backup.",
         )
-    (data_dir / RESTORED).unlink()
+    (server.data_dir / RESTORED).unlink()
 
 
 def check_data(server: Server, data_dir: Path) -> None:

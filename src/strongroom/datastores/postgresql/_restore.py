@@ -100,18 +100,22 @@ class _Writer:
 
     def write(self, path: Path, pieces: Iterator[memoryview]) -> None:
         """Raises OSError, of this file or of one before."""
+        self._make_room()
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             offset = 0
             for piece in pieces:
                 for start in range(0, len(piece), _PIECE):
                     part = piece[start : start + _PIECE]
-                    while len(self._queue) >= self._most:
-                        self._take()
+                    self._make_room()
                     self._queue.append((self._pool.submit(_pwrite, fd, part, offset), fd))
                     offset += len(part)
         finally:
             self._queue.append((None, fd))
+
+    def _make_room(self) -> None:
+        while len(self._queue) >= self._most:
+            self._take()
 
     def _take(self) -> None:
         future, fd = self._queue.popleft()
