@@ -254,6 +254,14 @@ def test_the_stream_comes_out_and_what_was_wanted_is_kept(store: Store, backup: 
     assert backup.pieces[0].sha256 == hashlib.sha256(store.get("box/one.xbstream.gz")).hexdigest()
 
 
+def test_what_was_unpacked_in_place_is_read_as_it_is(store: Store, top: Path) -> None:
+    (found,) = find(store, put(top, "box/mysqlbackup-29-08-2025-1756478084.qp.xbc.xbs", STREAM))
+    assert take(ForeignReader(store, found).copy_to) == STREAM
+    (named_wrongly,) = find(store, put(top, "box/two.xbs", gzip.compress(STREAM)))
+    with pytest.raises(ArtifactCorrupt, match="not a whole mbstream"):
+        ForeignReader(store, named_wrongly).read()
+
+
 def test_any_change_is_noticed(store: Store, top: Path, backup: ForeignBackup) -> None:
     path = top / "box/one.xbstream.gz"
     good = path.read_bytes()

@@ -105,6 +105,12 @@ class Keystone:
             wish = {"service_id": service, "interface": interface, "url": url, "region_id": "RegionOne"}
             self.call("POST", "/endpoints", {"endpoint": wish})
 
+    def forget_endpoint(self, kind: str) -> None:
+        """Take what ``endpoint`` named out of the catalog again."""
+        service = self._ensure("service", kind, type=kind)
+        for endpoint in self.call("GET", f"/endpoints?service_id={service}").json()["endpoints"]:
+            self.call("DELETE", f"/endpoints/{endpoint['id']}")
+
     def revoke(self, token: str) -> None:
         """Make a token worthless before its time."""
         self.call("DELETE", "/auth/tokens", **{"X-Subject-Token": token})

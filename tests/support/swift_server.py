@@ -2,8 +2,8 @@
 
 Run by the interpreter of Swift's own virtual environment: ``python swift_server.py DIRECTORY PORT [KEYSTONE | open]`` (port 0: a
 free one). Users are those of the Keystone with that URL, else those of tempauth, and then there is the S3 API, too; ``open`` lets
-everybody do everything who comes without a token of Swift's. Prints the port of the proxy when it serves. Ends when its stdin is closed, so that no test can leave it behind. What is in the directory from an
-earlier run is served again.
+everybody do everything who comes without a token of Swift's. Prints the port of the proxy when it serves. Ends when its stdin is
+closed, so that no test can leave it behind. What is in the directory from an earlier run is served again.
 """
 
 import os
@@ -148,8 +148,9 @@ def with_cache(app):
 
     def cached(environ, start_response):
         environ["swift.cache"] = cache
-        if OPEN and not environ.get("HTTP_X_AUTH_TOKEN", "").startswith("AUTH_tk"):
+        if OPEN and environ["PATH_INFO"].startswith("/v1/") and not environ.get("HTTP_X_AUTH_TOKEN", "").startswith("AUTH_tk"):
             environ["swift.authorize_override"] = True
+            environ.pop("HTTP_AUTHORIZATION", None)  # meant for somebody else; the S3 API would look at it
         return app(environ, start_response)
 
     return cached

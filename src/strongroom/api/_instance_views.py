@@ -97,7 +97,7 @@ class InstanceView(View):
     volume: VolumeOf
     access: Access
     links: list[Link]
-    addresses: list[Address] = Field(default_factory=list, description="Left out until the instance has an address; so is `ip`.")
+    addresses: list[Address] = Field(default_factory=list, description="Left out until somebody listens there; so is `ip`.")
     ip: list[str] = Field(default_factory=list)
     fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
     tenant_id: str = Field("", description="This and the next three only for administrators.")
@@ -165,7 +165,7 @@ def view(
         "detail": row.detail,
         "job_id": job_id,
     }
-    if row.address:
+    if row.address and row.task != "BUILD":
         network = str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:network:{row.host}"))
         fields["addresses"] = [Address(address=row.address, type="private", network=network)]
         fields["ip"] = [row.address]

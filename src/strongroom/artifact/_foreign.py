@@ -23,6 +23,8 @@ LONGEST = 1_000
 _MOST_PIECES = 10_000
 _SIDE_CAR = ".meta.json"
 _MAX_SIDE_CAR = 64 * 1024
+_PLAIN = (".xbs", ".mbs", ".xbstream")
+"""What Kolla's instructions leave: they unpack in place."""
 _SIZED = re.compile(r"(?P<id>.+)\.xbstream\.gz")
 _PIECE = re.compile(r"(?P<id>.+)_00000000")
 _Texts = TypeAdapter(dict[str, str])
@@ -41,7 +43,7 @@ class Piece(BaseModel):
 
 
 class ForeignBackup(BaseModel):
-    """One backup in the form ``mbstream | gzip``: in one object, or in numbered ones that are read one after the other.
+    """One backup in the form ``mbstream | gzip``, or without the gzip: one object, or numbered ones in their order.
 
     Everything but where it is may be unknown until it was read: positions are null, sizes 0 then.
     """
@@ -75,6 +77,11 @@ class ForeignBackup(BaseModel):
     def name(self) -> str:
         """As of a manifest; there is nothing but the name of the object."""
         return self.id
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is in gzip."""
+        return not self.id.endswith(_PLAIN)
 
     @property
     def stored_size(self) -> int:
@@ -175,10 +182,10 @@ def check_format(key: str) -> None:
             f"{name} is an archive of PostgreSQL; this service restores MariaDB only",
             remedy="Restore it by hand.",
         )
-    if not name.endswith(".gz") and not _PIECE.fullmatch(name):
+    if not name.endswith((".gz", *_PLAIN)) and not _PIECE.fullmatch(name):
         raise InvalidRequest(
             f"{name} is not named as a backup of Trove or Kolla is",
-            remedy="Names end in .xbstream.gz (Trove), .xbs.gz or .mbs.gz (Kolla).",
+            remedy="Names end in .xbstream.gz (Trove), .xbs.gz or .mbs.gz (Kolla), or so without .gz.",
         )
 
 

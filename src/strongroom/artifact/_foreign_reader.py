@@ -84,7 +84,7 @@ class ForeignReader:
         raw = 0
         try:
             with contextlib.closing(self._stored(hashes)) as stored:
-                for chunk in gunzip(stored):
+                for chunk in gunzip(stored) if self.manifest.packed else stored:
                     walk.feed(chunk)
                     yield chunk
                     raw += len(chunk)

@@ -154,7 +154,8 @@ class Job(Table):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     kind: Mapped[str]
-    """create, adopt, restore, backup, verify, import, start, stop, restart, delete_instance, discard_old, delete_backup, rebuild."""
+    """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, delete_backup,
+    rebuild."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]

@@ -182,7 +182,7 @@ def _foreign(store: Store, place: Place, datastore: str, series: str, allowed: b
         datastore=datastore,
         series=series,
         server_version=newest.server_version,
-        codec="gzip",
+        codec="gzip" if newest.packed else "none",
         encrypted=False,
         source=Source(foreign=chain.backups).model_dump(mode="json"),
         positions=newest.positions.model_dump(mode="json", exclude_none=True),

@@ -91,6 +91,7 @@ class BasicAuthentication:
 
     async def _verify(self, name: str, password: str, hashed: str, address: str) -> tuple[None, float]:
         # An attempt that the address may not make counts, too: what is known already would tell whether the guess was right.
+        self._of_user.check((name, address))
         attempt = self._of_user.begin((name, address))
         self._of_address.check(address)
         of_address = self._of_address.begin(address)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,7 @@ class KeystoneAuthentication:
         self._roles = _names(settings)
         self._tokens: Answers[Token] = Answers(TOKENS)
         self._threads = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="keystone")
+        self._logging_in = threading.Lock()
         self._rest_until = 0.0
 
     def admit(self, connection: HTTPConnection) -> None:
@@ -97,13 +99,14 @@ class KeystoneAuthentication:
 
     def _ask(self, token: str) -> Mapping[str, Any]:
         """The token as Keystone describes it. Raises NotAuthenticated, Unavailable."""
-        if time.monotonic() < self._rest_until:
-            raise self._away("it did not a moment ago")
         try:
-            reply = self._session.get(f"{self._url}/auth/tokens?nocatalog", headers={"X-Subject-Token": token})
+            try:
+                reply = self._get(token)
+            except exceptions.ConnectFailure:
+                reply = self._get(token)  # Keystone may have closed a connection that was kept
             body: Mapping[str, Any] = reply.json()["token"]
             datetime.fromisoformat(body["expires_at"])
-        except exceptions.NotFound:
+        except (exceptions.NotFound, exceptions.BadRequest):
             raise _invalid() from None
         except (exceptions.Unauthorized, exceptions.Forbidden) as error:
             log.error("Keystone refuses the service itself", reason=_text(error))
@@ -111,12 +114,19 @@ class KeystoneAuthentication:
                 "Keystone does not let this service ask about tokens",
                 remedy="The operator must check username, password, project_name and the role of the service user in [identity].",
             ) from error
-        except (exceptions.ConnectFailure, exceptions.HttpServerError) as error:
-            self._rest_until = time.monotonic() + REST
-            raise self._away(_text(error)) from error
         except (exceptions.ClientException, requests.RequestException, ValueError, LookupError, TypeError) as error:
-            raise self._away(f"not as it should: {_text(error)}") from error
+            if isinstance(error, exceptions.ConnectionError):
+                self._rest_until = time.monotonic() + REST
+            log.warning("Keystone does not answer as it should", url=self._url, reason=_text(error))
+            raise self._away() from error
         return body
+
+    def _get(self, token: str) -> requests.Response:
+        with self._logging_in:
+            if time.monotonic() < self._rest_until:
+                raise self._away()
+            self._session.get_token()
+        return self._session.get(f"{self._url}/auth/tokens?nocatalog", headers={"X-Subject-Token": token})
 
     def _understand(self, body: Mapping[str, Any]) -> Token:
         names = {str(role["name"]).lower() for role in body.get("roles", [])}
@@ -124,8 +134,7 @@ class KeystoneAuthentication:
         project = body.get("project")
         return Token(str(project["id"]) if project else None, str(body["user"]["id"]), with_implied(roles))
 
-    def _away(self, why: str) -> Unavailable:
-        log.warning("Keystone does not answer", url=self._url, reason=why)
+    def _away(self) -> Unavailable:
         return Unavailable(
             f"Keystone at {self._url} does not answer, so nobody can be let in",
             remedy="Try again when it is back. Jobs that run are not affected.",

@@ -1,0 +1,233 @@
+"""Tokens of a real Keystone: good, forged, expired, revoked, of nothing and of others; and Keystone away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from pydantic import SecretStr
+from starlette.requests import HTTPConnection
+from structlog.testing import capture_logs
+
+from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, Unavailable
+from strongroom.identity import KeystoneAuthentication, Principal
+from strongroom.settings import Identity
+from support.keystone import Keystone
+
+Connect = Callable[..., HTTPConnection]
+
+
+@pytest.fixture(scope="module")
+def site(keystone: Keystone) -> Keystone:
+    """Keystone with our service user, and users in every role."""
+    keystone.user("strongroom", ("service", "service"), ("service", "admin"))
+    keystone.user("alice", ("shop", "member"))
+    keystone.user("carol", ("shop", "reader"))
+    keystone.user("dave", ("ops", "admin"))
+    keystone.user("mallory", ("shop", "made_up"))
+    keystone.user("powerless", ("service", "reader"))
+    return keystone
+
+
+def settings(url: str, **changes: object) -> Identity:
+    known = {"auth_url": url, "username": "strongroom", "password": SecretStr("strongroompw"), "token_cache": 1.0}
+    return Identity.model_validate({"method": "keystone", **known, **changes})
+
+
+@pytest.fixture
+def method(site: Keystone) -> KeystoneAuthentication:
+    return KeystoneAuthentication(settings(site.url))
+
+
+def ask(method: KeystoneAuthentication, connection: HTTPConnection, project: str) -> Principal:
+    return asyncio.run(method.authenticate(connection, project))
+
+
+@pytest.mark.parametrize(
+    ("user", "project", "roles"),
+    [
+        ("alice", "shop", {"member", "reader"}),
+        ("carol", "shop", {"reader"}),
+        ("dave", "ops", {"admin", "member", "reader"}),
+        ("mallory", "shop", set()),
+    ],
+)
+def test_a_token_brings_user_project_and_roles(
+    site: Keystone, method: KeystoneAuthentication, connect: Connect, user: str, project: str, roles: set[str]
+) -> None:
+    principal = ask(method, connect(X_Auth_Token=site.token(user, project)), site.project(project))
+    assert (principal.project, principal.user, principal.roles) == (site.project(project), site.user(user), roles)
+    assert principal.everywhere == principal.is_admin == (user == "dave")
+
+
+def test_roles_can_have_other_names(site: Keystone, connect: Connect) -> None:
+    method = KeystoneAuthentication(settings(site.url, member_roles=["Made_Up"]))
+    principal = ask(method, connect(X_Auth_Token=site.token("mallory", "shop")), site.project("shop"))
+    assert principal.roles == {"member", "reader"}
+
+
+def test_a_token_is_good_for_its_project_only(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+    for other in (site.project("ops"), "shop", "nowhere"):
+        with pytest.raises(Forbidden, match="for another project"):
+            ask(method, connect(X_Auth_Token=site.token("alice", "shop")), other)
+    with pytest.raises(Forbidden, match="for no project"):
+        ask(method, connect(X_Auth_Token=site.token("alice", None)), site.project("shop"))
+
+
+@pytest.mark.parametrize("forged", [None, "", "x", "gAAAAA" + "B" * 170, "a b" * 10, "é" * 20, "x" * 20_000, "../tokens?a=b" * 3])
+def test_a_forged_token_is_worth_nothing(method: KeystoneAuthentication, connect: Connect, forged: str | None) -> None:
+    with pytest.raises(NotAuthenticated):
+        ask(method, connect(**{} if forged is None else {"X_Auth_Token": forged}), "shop")
+
+
+def test_a_changed_token_is_worth_nothing(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+    token = site.token("alice", "shop")
+    assert ask(method, connect(X_Auth_Token=token), site.project("shop"))
+    changed = token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
+    with pytest.raises(NotAuthenticated):
+        ask(method, connect(X_Auth_Token=changed), site.project("shop"))
+
+
+def test_a_revoked_token_ends_within_the_stated_time(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+    token = site.token("alice", "shop")
+    connection = connect(X_Auth_Token=token)
+    ask(method, connection, site.project("shop"))
+    site.revoke(token)
+    time.sleep(1.05)
+    with pytest.raises(NotAuthenticated):
+        ask(method, connection, site.project("shop"))
+
+
+def test_a_role_that_is_taken_away_ends_too(site: Keystone, connect: Connect) -> None:
+    user = site.user("erin", ("shop", "member"))
+    method = KeystoneAuthentication(settings(site.url, token_cache=0))
+    connection = connect(X_Auth_Token=site.token("erin", "shop"))
+    assert ask(method, connection, site.project("shop")).roles == {"member", "reader"}
+    site.call("DELETE", f"/projects/{site.project('shop')}/users/{user}/roles/{site.role('member')}")
+    with pytest.raises(NotAuthenticated):
+        ask(method, connection, site.project("shop"))
+
+
+def test_a_token_ends_at_its_time_even_while_it_is_remembered(site: Keystone, connect: Connect) -> None:
+    """The short-lived token comes from a second Keystone with the same keys."""
+    twin = Keystone(site._python, site.directory, expiration=6)
+    try:
+        token = twin.start().token("alice", "shop")
+        asked = time.monotonic()
+        method = KeystoneAuthentication(settings(site.url, token_cache=3600))
+        assert ask(method, connect(X_Auth_Token=token), site.project("shop"))
+        time.sleep(max(0.0, asked + 6.1 - time.monotonic()))
+        with pytest.raises(NotAuthenticated):
+            ask(method, connect(X_Auth_Token=token), site.project("shop"))
+    finally:
+        twin.close()
+
+
+def test_much_at_once_is_one_question(
+    site: Keystone, method: KeystoneAuthentication, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = method._session.get
+
+    def count(url: str, **options: object) -> object:
+        asked.append(url)
+        return real(url, **options)
+
+    monkeypatch.setattr(method._session, "get", count)
+    token = site.token("alice", "shop")
+
+    async def all_at_once() -> None:
+        connections = [connect(X_Auth_Token=token) for _ in range(40)]
+        await asyncio.gather(*(method.authenticate(c, site.project("shop")) for c in connections))
+
+    asyncio.run(all_at_once())
+    assert len(asked) == 1
+
+
+def test_the_service_gets_a_new_token_of_its_own_when_the_old_one_ends(site: Keystone, connect: Connect) -> None:
+    method = KeystoneAuthentication(settings(site.url, token_cache=0))
+    connection = connect(X_Auth_Token=site.token("alice", "shop"))
+    ask(method, connection, site.project("shop"))
+    site.revoke(method._session.get_token())
+    assert ask(method, connection, site.project("shop"))
+
+
+class TestAway:
+    def test_it_is_said_and_it_passes(self, site: Keystone, connect: Connect) -> None:
+        method = KeystoneAuthentication(settings(site.url, token_cache=4))
+        known, unknown = (connect(X_Auth_Token=site.token("alice", "shop")) for _ in range(2))
+        ask(method, known, site.project("shop"))
+        site.stop()
+        try:
+            for _ in range(2):
+                with pytest.raises(Unavailable, match=f"Keystone at {site.url} does not answer") as away:
+                    ask(method, unknown, site.project("shop"))
+                assert "Jobs that run are not affected" in away.value.remedy
+            time.sleep(4.05)
+            with pytest.raises(Unavailable):
+                ask(method, known, site.project("shop"))
+        finally:
+            site.start()
+        time.sleep(1.05)
+        assert ask(method, unknown, site.project("shop"))
+
+    def test_those_in_line_do_not_wait_one_after_the_other(self, silent: str, connect: Connect) -> None:
+        method = KeystoneAuthentication(settings(silent, timeout=1))
+
+        async def all_at_once() -> list[object]:
+            connections = [connect(X_Auth_Token=f"token-number-{n}") for n in range(60)]
+            return await asyncio.gather(*(method.authenticate(c, "shop") for c in connections), return_exceptions=True)
+
+        began = time.monotonic()
+        assert {type(outcome) for outcome in asyncio.run(all_at_once())} == {Unavailable}
+        assert time.monotonic() - began < 5
+
+    @pytest.mark.parametrize(
+        "changes", [{"password": "wrong"}, {"username": "powerless", "password": "powerlesspw"}, {"project_name": "nowhere"}]
+    )
+    def test_a_service_that_may_not_ask_blames_itself(self, site: Keystone, connect: Connect, changes: dict[str, str]) -> None:
+        method = KeystoneAuthentication(settings(site.url, **changes))
+        with capture_logs() as logs, pytest.raises(Unavailable, match="does not let this service ask") as refused:
+            ask(method, connect(X_Auth_Token=site.token("alice", "shop")), site.project("shop"))
+        assert "[identity]" in refused.value.remedy
+        assert "pw" not in str(logs) and "wrong" not in str(logs)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Something that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v3"
+
+
+@pytest.mark.parametrize("missing", ["auth_url", "username", "password"])
+def test_what_is_not_configured_is_named(missing: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"identity.{missing}"):
+        KeystoneAuthentication(settings("http://127.0.0.1:1/v3", **{missing: None}))
+
+
+def test_an_application_credential_will_do(site: Keystone, connect: Connect) -> None:
+    import httpx
+
+    user = site.user("strongroom")
+    token = site.token("strongroom", "service")
+    reply = httpx.post(
+        f"{site.url}/users/{user}/application_credentials",
+        json={"application_credential": {"name": "ours", "secret": "app-secret"}},
+        headers={"X-Auth-Token": token},
+    )
+    reply.raise_for_status()
+    credential = reply.json()["application_credential"]["id"]
+    ours = {"application_credential_id": credential, "application_credential_secret": "app-secret"}
+    method = KeystoneAuthentication(settings(site.url, username=None, password=None, **ours))
+    assert ask(method, connect(X_Auth_Token=site.token("alice", "shop")), site.project("shop")).user == site.user("alice")
+
+
+def test_the_challenge_names_keystone(site: Keystone) -> None:
+    for url in (site.url, f"{site.url}/", site.url.removesuffix("/v3")):
+        assert KeystoneAuthentication(settings(url)).challenge == f'Keystone uri="{site.url}"'
