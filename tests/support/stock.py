@@ -31,13 +31,14 @@ class Said:
     stderr: str
 
     def table(self) -> list[dict[str, str]]:
-        """The rows of a list by column. Lines that continue a cell are joined with a newline."""
+        """The rows of a list by column."""
         (header, *rows) = _cells(self.stdout)
-        return [dict(zip(header, row, strict=True)) for row in rows]
+        names = [cell.strip() for cell in header]
+        return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in rows]
 
     def columns(self) -> list[str]:
         """The columns of a list."""
-        return _cells(self.stdout)[0]
+        return [cell.strip() for cell in _cells(self.stdout)[0]]
 
     def fields(self) -> dict[str, str]:
         """The rows of a table of fields and values, in their order."""
@@ -102,9 +103,10 @@ class Stock:
         """It must fail with this HTTP status and a sentence that has ``says`` in it."""
         said = self.tried(command, *arguments)
         assert said.status != 0, f"openstack {said.command} succeeded\n{said.stdout}"
-        assert says in said.stderr, said.stderr
-        assert f"(HTTP {status})" in said.stderr, said.stderr
-        assert "Traceback" not in said.stderr, said.stderr
+        told = said.stdout + said.stderr
+        assert says in told, told
+        assert f"(HTTP {status})" in told, told
+        assert "Traceback" not in told, told
         return said
 
 
