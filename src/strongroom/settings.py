@@ -167,7 +167,7 @@ class Agent(Section):
     restart_limit: int = Field(5, ge=0, description="Restarts of a died server within ten minutes before it is left alone.")
     keep_jobs: int = Field(14, ge=1, description="Days that the directories of finished jobs are kept.")
     servers_user: str | None = Field(
-        None, description="OS user of database servers. Default: the datastore's own (mysql) as root, else the caller."
+        None, description="OS user of database servers. Default: the datastore's own (mysql, postgres) as root, else the caller."
     )
 
 
@@ -175,6 +175,7 @@ class Datastores(Section):
     """Where database programs are looked for, beside the usual places."""
 
     mariadb: list[Path] = Field(default_factory=list, description="Directories with mariadbd and mariadb-backup.")
+    postgresql: list[Path] = Field(default_factory=list, description="Directories with postgres and pg_basebackup.")
     default: str = Field("mariadb", description="Datastore of a new instance that names none.")
 
 

@@ -135,7 +135,7 @@ class Lifecycle:
             pause = min(pause * 1.5, 0.5)
 
     def stop(self, record: ServerRecord) -> None:
-        """SIGTERM (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
+        """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
             return
         command: Process | None = None
@@ -143,7 +143,7 @@ class Lifecycle:
             command = self._command(record, record.definition.stop_command, "stop")
         elif record.process is not None:
             self._let_start(record, record.process)
-            record.process.terminate()
+            record.process.terminate(self.datastore(record).stop_signal)
         deadline = time.monotonic() + self._settings.agent.stop_timeout
         while self.is_running(record):
             if command is not None and not command.alive() and (status := command.exit_status()):

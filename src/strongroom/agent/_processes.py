@@ -62,11 +62,11 @@ class Process(BaseModel):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGINT)
 
-    def terminate(self) -> None:
-        """SIGTERM to it alone."""
+    def terminate(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """This signal to it alone."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+                os.kill(self.pid, how)
 
     def kill_session(self, patience: float = 10.0) -> bool:
         """SIGKILL its whole session and wait. True when nothing of it is left."""

@@ -70,7 +70,7 @@ def _datastores(settings: Settings) -> Iterator[Check]:
             name="datastores",
             level="error",
             message="no database is installed on this host, or its backup tool is missing",
-            remedy="Debian: apt-get install mariadb-server mariadb-backup. Elsewhere name the directory in [datastores].",
+            remedy="Debian: apt-get install mariadb-server mariadb-backup, or postgresql. Else name the place in [datastores].",
         )
     for version in versions:
         programs = ", ".join(str(path) for path in version.programs.values())

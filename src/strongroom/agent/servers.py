@@ -126,7 +126,7 @@ class Servers:
                 data_dir=base_dir / "data",
                 address=self._lifecycle.addresses.allocate(datastore.default_port, self._lifecycle.taken()),
                 port=datastore.default_port,
-                socket=datastores.socket_path(base_dir),
+                socket=datastores.socket_path(base_dir, datastore.socket_name),
             )
             self._registry.save(record)
         datastore.configure(self._lifecycle.server(record))

@@ -106,7 +106,7 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
         gc.collect()
-        gc.freeze()  # what was made so far stays: looking at all of it again takes a fifth of a second, in which nobody is answered
+        gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])

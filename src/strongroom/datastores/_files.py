@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, NoSpace
 
 Owner = tuple[int, int]
 """uid and gid."""
@@ -116,6 +116,17 @@ def bytes_below(top: Path) -> int:
             if entry.is_file(follow_symlinks=False):
                 total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+def require_space(place: Path, needed: int) -> None:
+    """Raises NoSpace when a restore of ``needed`` bytes does not fit on the file system of ``place``."""
+    stat = os.statvfs(place)
+    free = stat.f_bavail * stat.f_frsize
+    if free < needed:
+        raise NoSpace(
+            f"the restore needs about {needed >> 20} MiB on the file system of {place}, but only {free >> 20} MiB are free",
+            remedy="Free space there, discard old data of earlier restores, or restore on another host.",
+        )
 
 
 def sync_tree(top: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -149,6 +150,9 @@ class ChainLink(Protocol):
     def copy_to(self, fd: int) -> None:
         """Write the raw, verified stream into ``fd`` (a pipe). Raises ArtifactError, StorageError, BrokenPipeError."""
 
+    def chunks(self) -> Iterator[bytes]:
+        """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
@@ -178,6 +182,10 @@ class Datastore(Protocol):
     default_port: int
     default_user: str
     """OS user that servers run as when the service is root."""
+    socket_name: str
+    """Name of a server's socket in the directory of its own."""
+    stop_signal: signal.Signals
+    """What ends a server in good order, whoever is connected."""
     capabilities: Capabilities
     side_files: frozenset[str]
     """Names of the small files of a stream that ``describe`` reads."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from strongroom.datastores._protocol import Datastore
 from strongroom.datastores.mariadb import MariaDB
+from strongroom.datastores.postgresql import PostgreSQL
 from strongroom.errors import InvalidRequest
 
-_KNOWN: dict[str, Datastore] = {driver.name: driver for driver in (MariaDB(),)}
+_KNOWN: dict[str, Datastore] = {driver.name: driver for driver in (MariaDB(), PostgreSQL())}
 
 
 def names() -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from strongroom import datastores
 from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import (
     chain_of,
@@ -19,7 +20,7 @@ from strongroom.catalog.find import (
     find_instance,
     unfinished_jobs,
 )
-from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged
+from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
 from strongroom.flows._source import require_source
@@ -59,7 +60,7 @@ def request_backup(
 ) -> tuple[Backup, Job]:
     """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
 
-    Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded.
+    Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded, Unsupported.
     """
     check_name(name, "backup")
     if container is not None:
@@ -77,8 +78,15 @@ def request_backup(
         quotas.require(session, project, control.settings, {"backups": 1})
         reason = None
         base: Backup | None = None
+        chains = datastores.get(row.datastore).capabilities.incremental
+        if parent is not None and not chains:
+            raise Unsupported(
+                f"incremental backups of {row.datastore} are not supported", remedy="Leave the parent out, and a full is taken."
+            )
         if parent is not None:
             base = _named_parent(session, project, row, parent)
+        elif incremental and not chains:
+            reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
         elif incremental:
             base, reason = _newest_parent(session, row)
         backup_id = str(uuid.uuid4())

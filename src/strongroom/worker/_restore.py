@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class Link:
     def copy_to(self, fd: int) -> None:
         """The raw, verified stream."""
         self._reader.copy_to(fd)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The raw, verified stream, piece by piece."""
+        return self._reader.chunks()
 
 
 def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import zlib
 from pathlib import Path
 
 from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._mark import unfinished
 from strongroom.errors import ServerFailed
 
 ACCOUNT = "strongroom"

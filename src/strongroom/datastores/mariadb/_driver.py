@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
     BackupSession,
@@ -29,6 +31,8 @@ class MariaDB:
     name = "mariadb"
     default_port = 3306
     default_user = "mysql"
+    socket_name = "mysqld.sock"
+    stop_signal = signal.SIGTERM
     capabilities = Capabilities(stream="mbstream", incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
 
@@ -48,7 +52,7 @@ class MariaDB:
         _facts.check_data(data_dir)
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
-        return _facts.lineage(data_dir, renew=renew)
+        return lineage(data_dir, renew=renew)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from pathlib import Path
 
-from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
+from strongroom.datastores._files import bytes_below
+from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, query, variables, where
-from strongroom.datastores.mariadb._mark import is_unfinished
 from strongroom.datastores.mariadb._versions import number_of
 from strongroom.errors import ServerFailed, StrongroomError
 
-LINEAGE = "strongroom_lineage"
 _GALERA = (
     "wsrep_cluster_state_uuid",
     "wsrep_last_committed",
@@ -60,14 +57,3 @@ def check_data(data_dir: Path) -> None:
         )
     if not (data_dir / "mysql").is_dir():
         raise ServerFailed(f"{data_dir} holds no MariaDB database", remedy="Initialize it, or restore a backup into it.")
-
-
-def lineage(data_dir: Path, *, renew: bool = False) -> str:
-    """The random id of the data directory."""
-    path = data_dir / LINEAGE
-    known = "" if renew else (read_file(path) or "").strip()
-    if re.fullmatch(r"[0-9a-f]{32}", known):
-        return known
-    made = uuid.uuid4().hex
-    write_file(path, made + "\n", owner_of(data_dir))
-    return made

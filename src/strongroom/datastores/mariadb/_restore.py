@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from strongroom.datastores._files import require_space
+from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
 from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
-from strongroom.datastores.mariadb._mark import unfinished
 from strongroom.datastores.mariadb._versions import key, require_tool
-from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed
+from strongroom.errors import ArtifactCorrupt, ToolFailed
 
 COMPLETED = "completed OK!"
 PIPE_BYTES = 1 << 20
@@ -200,13 +201,7 @@ def _require_space(chain: Sequence[ChainLink], target: Path, work_dir: Path) -> 
     if target.stat().st_dev == work_dir.stat().st_dev:
         wanted = {target: sum(wanted.values())}
     for place, needed in wanted.items():
-        stat = os.statvfs(place)
-        free = stat.f_bavail * stat.f_frsize
-        if free < needed:
-            raise NoSpace(
-                f"the restore needs about {needed >> 20} MiB on the file system of {place}, but only {free >> 20} MiB are free",
-                remedy="Free space there, discard old data of earlier restores, or restore on another host.",
-            )
+        require_space(place, needed)
 
 
 def _prepare_memory() -> int:

@@ -1,0 +1,169 @@
+"""Taking a backup: pg_basebackup, a tar stream to a pipe."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from strongroom.artifact import Positions
+from strongroom.datastores._files import bytes_below
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._config import ACCOUNT, port_of, socket_dir
+from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._versions import key, require_series, version_of
+from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
+
+COMPLETED = "base backup completed"
+PIPE_BYTES = 1 << 20
+_CHECKSUMS = re.compile(r'checksum verification failed in file "(?:\./)?([^"]+)", block (\d+)')
+
+
+class Session:
+    """A running pg_basebackup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str) -> None:
+        self.data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / "pg_wal")
+        self.expected: int | None = self.data_bytes
+        self._server = server
+        self._server_version = server_version
+        self._tool_version = tool_version
+        self.held = ExitStack()
+        """What is let go of at the end: the connection that keeps the WAL."""
+        argv = [
+            str(server.version.programs["backup"]),
+            f"--host={socket_dir(server)}",
+            f"--port={port_of(server)}",
+            f"--username={ACCOUNT}",
+            "--no-password",
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=fetch",
+            "--checkpoint=fast",
+            "--manifest-checksums=SHA256",
+            "--label=strongroom",
+            "--verbose",
+        ]
+        self.stdout, write = os.pipe()
+        try:
+            with suppress(OSError):
+                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
+        except BaseException:
+            os.close(self.stdout)
+            raise
+        finally:
+            os.close(write)
+
+    def finish(self) -> BackupResult:
+        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone or its pages are bad."""
+        self._close()
+        try:
+            self._tool.check(COMPLETED)
+        except ToolFailed as error:
+            raise self._blame(error) from error
+        log = self._tool.log.read_text(encoding="utf-8", errors="replace")
+        start = re.search(rf"start point: ({_lsn.PATTERN}) on timeline (\d+)", log)
+        stop = re.search(rf"end point: ({_lsn.PATTERN})", log)
+        if start is None or stop is None:
+            raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
+        return BackupResult(
+            tool=self._tool.name,
+            tool_version=self._tool_version,
+            server_version=self._server_version,
+            positions=Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2])),
+            data_bytes=self.data_bytes,
+        )
+
+    def _blame(self, error: ToolFailed) -> StrongroomError:
+        """Bad pages and a server that died are better explanations of a tool that failed."""
+        bad = _CHECKSUMS.findall(self._tool.log.read_text(encoding="utf-8", errors="replace"))
+        if bad:
+            named = ", ".join(f"block {block} of {file}" for file, block in bad[:10])
+            return ServerFailed(
+                f"the data of {self._server.name or self._server.id} is damaged: wrong page checksums in {named}",
+                remedy="Look for a failing disk, and restore an older backup.",
+            )
+        try:
+            with connect(self._server, timeout=5, patience=10) as connection:
+                query(connection, "SELECT 1")
+        except ServerFailed as gone:
+            return ServerFailed(
+                f"the server died during the backup: {gone.message}\n{error.message}",
+                remedy="Start the server, then back up again.",
+            )
+        return error
+
+    def abort(self) -> None:
+        """End the tool, close the pipe and let go of the WAL."""
+        self._close()
+        self._tool.abort()
+        self.held.close()
+
+    def _close(self) -> None:
+        if self.stdout >= 0:
+            os.close(self.stdout)
+            self.stdout = -1
+
+
+def begin(server: Server, request: BackupRequest) -> Session:
+    """Check that the tool fits the server and that the server serves the data directory, then start."""
+    if request.kind == "incremental":
+        raise Unsupported("incremental backups of PostgreSQL are not supported", remedy="Take a full backup.")
+    with ExitStack() as stack:
+        connection = stack.enter_context(connect(server))
+        ((number, data_dir),) = query(
+            connection, "SELECT current_setting('server_version_num')::int, current_setting('data_directory')"
+        )
+        server_version = f"{number // 10000}.{number % 10000}"
+        tool = _require_tool(server, server_version)
+        _require_own_data(server, Path(data_dir))
+        _refuse_tablespaces(connection, server)
+        _keep_wal(connection)
+        session = Session(server, request, server_version=server_version, tool_version=tool)
+        session.held = stack.pop_all()
+    return session
+
+
+def _require_tool(server: Server, server_version: str) -> str:
+    program = server.version.programs["backup"]
+    require_series(server.version, server_version, f"the server {server.name or server.id}")
+    tool = version_of(program)
+    if tool is None or key(tool) < key(server_version):
+        raise VersionMismatch(
+            f"{program} is version {tool or 'unknown'}, but the server {server.name or server.id} is PostgreSQL {server_version}",
+            remedy=f"Install version {server_version} of its programs, or a later one of that series.",
+        )
+    return tool
+
+
+def _require_own_data(server: Server, said: Path) -> None:
+    """The lineage is read from the directory: it must be that of the server that is backed up."""
+    try:
+        same = said.samefile(server.data_dir)
+    except OSError:
+        same = False
+    if not same:
+        raise ConfigurationError(
+            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            remedy="Correct the data directory or the socket of the server.",
+        )
+
+
+def _refuse_tablespaces(connection: Connection, server: Server) -> None:
+    rows = query(connection, "SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY 1")
+    if rows:
+        named = ", ".join(f"{name} in {location}" for name, location in rows)
+        raise Unsupported(
+            f"{where(server)} has tablespaces ({named}); backups of them are not supported",
+            remedy="Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them.",
+        )
+
+
+def _keep_wal(connection: Connection) -> None:
+    """WAL is copied last. A slot that goes with this connection keeps the server from recycling it until then."""
+    query(connection, "SELECT pg_create_physical_replication_slot('strongroom_' || pg_backend_pid(), true, true)")

@@ -1,0 +1,159 @@
+"""Files of a server that Strongroom runs itself: configuration, who may log in, an empty database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strongroom.datastores._files import make_directory, owner_named, sync_directory, write_file
+from strongroom.datastores._mark import unfinished
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import Server
+from strongroom.datastores._socket import socket_path
+from strongroom.errors import ConfigurationError, ServerFailed, Unsupported
+
+ACCOUNT = "postgres"
+"""The superuser that every data directory has. We come in by the socket, as an OS user that ``pg_ident.conf`` names."""
+_MAP = "strongroom"
+
+
+def option_file(server: Server) -> Path:
+    """The configuration of a server that we run."""
+    return server.base_dir / "postgresql.conf"
+
+
+def error_log(server: Server) -> Path:
+    """The error log."""
+    return server.base_dir / "log" / "error.log"
+
+
+def port_of(server: Server) -> int:
+    """The port; it is part of the socket's name, too."""
+    return server.port or 5432
+
+
+def socket_dir(server: Server) -> Path:
+    """Where the socket is. Its name is not ours to choose."""
+    return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{port_of(server)}")).parent
+
+
+def require_own(server: Server) -> None:
+    """Raises Unsupported for a server that somebody else has set up."""
+    if server.runtime == "adopted":
+        raise Unsupported(
+            "PostgreSQL servers that somebody else has set up cannot be adopted", remedy="Create an instance, and load a dump."
+        )
+
+
+def configure(server: Server) -> None:
+    """Write all files below ``base_dir``, anew each time. There are no secrets in them."""
+    require_own(server)
+    owner = owner_named(server.user)
+    for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket_dir(server)):
+        make_directory(path, owner)
+    write_file(server.base_dir / "pg_hba.conf", _logins(), owner)
+    write_file(server.base_dir / "pg_ident.conf", _accounts(server), owner)
+    write_file(option_file(server), _dump(_options(server)), owner)
+
+
+def _logins() -> str:
+    """By the socket our own account, proven by the OS user; by password everybody else. A superuser without one stays out."""
+    return (
+        f"local all,replication {ACCOUNT} peer map={_MAP}\n"
+        "local all all scram-sha-256\n"
+        "host all all 0.0.0.0/0 scram-sha-256\n"
+        "host all all ::/0 scram-sha-256\n"
+    )
+
+
+def _accounts(server: Server) -> str:
+    return "".join(f"{_MAP} {_quote(user)} {ACCOUNT}\n" for user in sorted({"root", server.user}))
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _between(low: int, value: int, high: int) -> str:
+    return f"{max(low, min(value, high))}MB"
+
+
+def _options(server: Server) -> dict[str, str | int | Path]:
+    ram = server.ram_mb
+    return {
+        "data_directory": server.data_dir,
+        "hba_file": server.base_dir / "pg_hba.conf",
+        "ident_file": server.base_dir / "pg_ident.conf",
+        "external_pid_file": server.base_dir / "run" / "postgresql.pid",
+        "listen_addresses": server.address or "",
+        "port": port_of(server),
+        "unix_socket_directories": f'"{socket_dir(server)}"',
+        "unix_socket_permissions": "0700",
+        "logging_collector": "on",
+        "log_directory": error_log(server).parent,
+        "log_filename": error_log(server).name,
+        "log_rotation_age": 0,
+        "log_rotation_size": 0,
+        "log_timezone": "UTC",
+        "timezone": "UTC",
+        "lc_messages": "C",
+        "password_encryption": "scram-sha-256",
+        "shared_buffers": _between(16, ram // 4, 1 << 18),
+        "effective_cache_size": _between(32, ram * 6 // 10, 1 << 20),
+        "maintenance_work_mem": _between(16, ram // 16, 2048),
+        "max_wal_size": _between(128, ram, 4096),
+        "wal_level": "replica",
+        "archive_mode": "off",
+        "max_wal_senders": 10,
+        "max_replication_slots": 10,
+    }
+
+
+def _dump(options: dict[str, str | int | Path]) -> str:
+    lines = []
+    for name, value in options.items():
+        text = str(value)
+        if "\n" in text:
+            raise ConfigurationError(f"{name} of PostgreSQL cannot hold a line break")
+        lines.append(f"{name} = '" + text.replace("\\", "\\\\").replace("'", "''") + "'\n")
+    return "".join(lines)
+
+
+def start_argv(server: Server) -> list[str]:
+    """The command of the server."""
+    require_own(server)
+    return [str(server.version.programs["server"]), "-D", str(server.data_dir), "-c", f"config_file={option_file(server)}"]
+
+
+def initialize(server: Server, data_dir: Path, log: Path) -> None:
+    """Make the system tables in an empty directory. Called as the OS user of the server.
+
+    Text is sorted by its bytes, so that no index changes its order with the C library of another host.
+    """
+    staging = data_dir / "staging"  # initdb wants an empty directory, and ours holds the mark
+    with unfinished(data_dir):
+        tool = Tool(
+            [
+                server.version.programs["initialize"],
+                f"--pgdata={staging}",
+                f"--username={ACCOUNT}",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--lc-ctype=C.UTF-8",
+                "--data-checksums",
+                "--auth-local=peer",
+                "--auth-host=scram-sha-256",
+                "--no-instructions",
+                "--no-sync",
+            ],
+            log,
+        )
+        try:
+            tool.check()
+        finally:
+            tool.abort()
+        if not (staging / "global" / "pg_control").is_file():
+            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of PostgreSQL.")
+        for path in list(staging.iterdir()):
+            path.rename(data_dir / path.name)
+        staging.rmdir()
+        sync_directory(data_dir)

@@ -1,0 +1,104 @@
+"""The driver: one class with the methods of the Protocol, each done by the module of its noun."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from strongroom.datastores._lineage import lineage
+from strongroom.datastores._protocol import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Phase,
+    Restored,
+    Server,
+    StreamFacts,
+    UserChange,
+    UserSpec,
+    Version,
+)
+from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions
+from strongroom.errors import Unsupported
+
+
+class PostgreSQL:
+    """PostgreSQL 13 and later, single servers. See ``Datastore`` for the methods."""
+
+    name = "postgresql"
+    default_port = 5432
+    default_user = "postgres"
+    socket_name = f".s.PGSQL.{default_port}"
+    stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
+    capabilities = Capabilities(stream="tar", incremental=False, log_apply=False)
+    side_files: frozenset[str] = frozenset()
+
+    def discover(self, places: Sequence[Path]) -> list[Version]:
+        return _versions.discover(places)
+
+    def configure(self, server: Server) -> None:
+        _config.configure(server)
+
+    def start_argv(self, server: Server) -> list[str]:
+        return _config.start_argv(server)
+
+    def ready(self, server: Server) -> Facts:
+        return _facts.ready(server)
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        _facts.check_data(server, data_dir)
+
+    def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        return lineage(data_dir, renew=renew)
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        _config.initialize(server, data_dir, log)
+
+    def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        return _backup.begin(server, request)
+
+    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        return _restore.restore(version, chain, target, phase)
+
+    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
+        raise Unsupported("backups of PostgreSQL that another program wrote cannot be imported")
+
+    def databases(self, server: Server) -> list[DatabaseSpec]:
+        return _admin.databases(server)
+
+    def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
+        _admin.create_databases(server, databases)
+
+    def drop_database(self, server: Server, name: str) -> None:
+        _admin.drop_database(server, name)
+
+    def users(self, server: Server) -> list[UserSpec]:
+        return _admin.users(server)
+
+    def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
+        _admin.create_users(server, users)
+
+    def drop_user(self, server: Server, name: str, host: str) -> None:
+        _admin.drop_user(server, name, host)
+
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        _admin.change_user(server, name, host, change)
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        _admin.grant(server, name, host, databases)
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        _admin.revoke(server, name, host, database)
+
+    def superuser_enabled(self, server: Server) -> bool:
+        return _admin.superuser_enabled(server)
+
+    def enable_superuser(self, server: Server, password: str) -> str:
+        return _admin.enable_superuser(server, password)
+
+    def disable_superuser(self, server: Server) -> None:
+        _admin.disable_superuser(server)

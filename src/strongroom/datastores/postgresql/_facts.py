@@ -1,0 +1,81 @@
+"""What a server and a data directory say of themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+
+from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
+from strongroom.datastores._mark import is_unfinished
+from strongroom.datastores._protocol import Facts, Server
+from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._config import require_own
+from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._versions import series
+from strongroom.errors import ServerFailed, StrongroomError
+
+RESTORED = "strongroom_restored"
+"""Where a restored server must come to before it serves. Removed when it has."""
+
+
+def ready(server: Server) -> Facts:
+    """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup."""
+    require_own(server)
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            ((number, data_dir, recovers),) = query(
+                connection,
+                "SELECT current_setting('server_version_num')::int, current_setting('data_directory'), pg_is_in_recovery()",
+            )
+            if recovers:
+                raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
+            place = Path(data_dir)
+            _require_arrival(connection, server)
+    except ServerFailed:
+        raise
+    except (StrongroomError, psycopg.Error) as error:
+        raise ServerFailed(f"{where(server)} does not serve: {error}") from error
+    return Facts(version_number=f"{number // 10000}.{number % 10000}", data_bytes=bytes_below(place), data_dir=place)
+
+
+def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
+    """Note how far a server on this directory has to come."""
+    write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", owner_of(data_dir))
+
+
+def _require_arrival(connection: Connection, server: Server) -> None:
+    """PostgreSQL itself refuses WAL that ends too early; this is the proof that it did, once after each restore."""
+    text = read_file(server.data_dir / RESTORED)
+    if text is None:
+        return
+    wanted = re.fullmatch(rf"({_lsn.PATTERN}) (\d{{1,9}})\n", text)
+    if wanted is None:
+        raise ServerFailed(f"{server.data_dir / RESTORED} is damaged", remedy="Restore again.")
+    wal_stop, wanted_timeline = wanted[1], int(wanted[2])
+    ((position, timeline),) = query(
+        connection, "SELECT pg_current_wal_lsn()::text, (SELECT timeline_id FROM pg_control_checkpoint())"
+    )
+    if _lsn.parse(position) < _lsn.parse(wal_stop) or timeline < wanted_timeline:
+        raise ServerFailed(
+            f"{where(server)} came up at {position} on timeline {timeline}, "
+            f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
+            remedy="Restore again, or restore another backup.",
+        )
+    (server.data_dir / RESTORED).unlink()
+
+
+def check_data(server: Server, data_dir: Path) -> None:
+    """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
+    remedy = "Restore again; what is in this directory cannot be used."
+    if is_unfinished(data_dir):
+        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+    found = (read_file(data_dir / "PG_VERSION") or "").strip()
+    if not found or not (data_dir / "global" / "pg_control").is_file():
+        raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")
+    if found != series(server.version.number):
+        raise ServerFailed(
+            f"{data_dir} is of PostgreSQL {found}, and the server is {server.version.number}",
+            remedy=f"Install PostgreSQL {found}.",
+        )

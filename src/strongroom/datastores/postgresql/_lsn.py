@@ -1,0 +1,21 @@
+"""Positions in the WAL: two hexadecimal halves of a 64-bit number, with a slash between."""
+
+from __future__ import annotations
+
+import re
+
+PATTERN = r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}"
+
+
+def parse(text: str) -> int:
+    """The number of ``1/2A000028``. Raises ValueError."""
+    if not re.fullmatch(PATTERN, text):
+        raise ValueError(f"{text!r} is no position in the WAL")
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def segments(timeline: int, start: int, stop: int, size: int) -> list[str]:
+    """Names of the WAL files of ``size`` bytes that hold the bytes from ``start`` to before ``stop``."""
+    each = (1 << 32) // size
+    return [f"{timeline:08X}{n // each:08X}{n % each:08X}" for n in range(start // size, (stop - 1) // size + 1)]

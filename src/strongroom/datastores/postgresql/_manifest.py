@@ -1,0 +1,116 @@
+"""``backup_manifest``: every file of a base backup with its size and checksum, and the WAL that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from strongroom.datastores._files import entries
+from strongroom.datastores.postgresql import _lsn
+from strongroom.errors import ArtifactCorrupt
+
+NAME = "backup_manifest"
+MAX_BYTES = 256 << 20
+_PIECE = 4 << 20
+_REMEDY = "What was unpacked is not what the server gave; restore another backup."
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class File(_Part):
+    """A file as the server sent it."""
+
+    path: str | None = Field(None, alias="Path")
+    encoded_path: str | None = Field(None, alias="Encoded-Path", pattern=r"^([0-9a-fA-F]{2})*$")
+    size: int = Field(alias="Size", ge=0)
+    algorithm: Literal["SHA224", "SHA256", "SHA384", "SHA512"] = Field(alias="Checksum-Algorithm")
+    checksum: str = Field(alias="Checksum")
+
+    @property
+    def name(self) -> str:
+        """Its path; one that is not UTF-8 comes in hexadecimal."""
+        return self.path if self.path is not None else os.fsdecode(bytes.fromhex(self.encoded_path or ""))
+
+
+class WalRange(_Part):
+    """WAL of one timeline that is needed to become consistent."""
+
+    timeline: int = Field(alias="Timeline", ge=1)
+    start: str = Field(alias="Start-LSN", pattern=f"^{_lsn.PATTERN}$")
+    end: str = Field(alias="End-LSN", pattern=f"^{_lsn.PATTERN}$")
+
+
+class Manifest(_Part):
+    """The whole of it. ``parse`` checks its own checksum."""
+
+    files: list[File] = Field(alias="Files")
+    wal: list[WalRange] = Field(alias="WAL-Ranges", min_length=1)
+    checksum: str = Field(alias="Manifest-Checksum")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Raises ArtifactCorrupt when it is not one, or not whole."""
+        try:
+            manifest = cls.model_validate_json(data)
+        except (ValidationError, RecursionError) as error:
+            raise ArtifactCorrupt(f"{NAME} of the stream cannot be read", remedy=_REMEDY) from error
+        body = data[: data.rfind(b'"Manifest-Checksum"')]
+        if hashlib.sha256(body).hexdigest() != manifest.checksum:
+            raise ArtifactCorrupt(f"{NAME} of the stream has a wrong checksum", remedy=_REMEDY)
+        return manifest
+
+
+def check_files(manifest: Manifest, top: Path) -> None:
+    """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
+    known = {file.name for file in manifest.files}
+    found = {
+        path
+        for entry in entries(top)
+        if not entry.is_dir(follow_symlinks=False)
+        and not (path := os.path.relpath(entry.path, top)).startswith("pg_wal/")
+        and path != NAME
+    }
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
+        wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
+    wrong += [f"{path} is not in {NAME}" for path in sorted(found - known - _UNLISTED)]
+    if wrong:
+        raise ArtifactCorrupt(f"{len(wrong)} files are not as they were backed up: {'; '.join(wrong[:10])}", remedy=_REMEDY)
+
+
+_UNLISTED = frozenset({"strongroom_incomplete"})
+
+
+def _problem(file: File, top: Path) -> str | None:
+    digest = hashlib.new(file.algorithm)
+    size = 0
+    try:
+        fd = os.open(top / file.name, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        return f"{file.name}: {error.strerror}"
+    with os.fdopen(fd, "rb", buffering=0) as content:
+        while piece := content.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    if size != file.size:
+        return f"{file.name} has {size} bytes instead of {file.size}"
+    return None if digest.hexdigest() == file.checksum.lower() else f"{file.name} has a wrong {file.algorithm}"
+
+
+def check_wal(ranges: Sequence[WalRange], directory: Path) -> None:
+    """Every WAL file that is needed is there and whole. Raises ArtifactCorrupt, naming what is missing."""
+    sizes = {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file() and len(path.name) == 24}
+    size = max(sizes.values(), default=0)
+    if size < 1 << 20 or size & (size - 1) or size > 1 << 30:
+        raise ArtifactCorrupt("the stream holds no WAL", remedy=_REMEDY)
+    for part in ranges:
+        for name in _lsn.segments(part.timeline, _lsn.parse(part.start), _lsn.parse(part.end), size):
+            if sizes.get(name) != size:
+                raise ArtifactCorrupt(f"WAL file {name} is {'cut short' if name in sizes else 'missing'}", remedy=_REMEDY)

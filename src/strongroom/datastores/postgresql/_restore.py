@@ -1,0 +1,172 @@
+"""Restoring a full backup: straight from the stream into the final directory, each file checked there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from strongroom.artifact import Positions
+from strongroom.datastores._files import owner_of, read_file, require_space, write_file
+from strongroom.datastores._lineage import LINEAGE
+from strongroom.datastores._mark import unfinished
+from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores.postgresql import _lsn, _manifest
+from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
+from strongroom.datastores.postgresql._tar import TarReader
+from strongroom.datastores.postgresql._versions import require_series
+from strongroom.errors import ArtifactCorrupt, Unsupported
+
+_CONTROL = "global/pg_control"
+_SETTINGS = "postgresql.auto.conf"
+_STRAY = (LINEAGE, RESTORED, "standby.signal", "recovery.signal", "recovery.conf", _manifest.NAME)
+_MAX_CONTROL = 64 * 1024
+_PIECE = 1 << 20
+_RESERVE = 64 << 20
+"""Bytes beyond the data that the replay of the WAL may need."""
+
+
+def restore(version: Version, chain: Sequence[ChainLink], target: Path, phase: Phase) -> Restored:
+    """See the Protocol. Until the end ``target`` is marked as unusable.
+
+    No ``restore_command`` is needed: the WAL is in the backup, and a server with a ``backup_label`` does not come up without it.
+    """
+    if len(chain) != 1 or chain[0].kind != "full":
+        raise Unsupported("incremental backups of PostgreSQL are not supported", remedy="Restore a full backup.")
+    (link,) = chain
+    require_series(version, link.server_version, "the server of the backup")
+    require_space(target, link.raw_size + _RESERVE)
+    with unfinished(target):
+        phase("extract")
+        _extract(TarReader(link.chunks()), target)
+        phase("check files")
+        positions = _check(version, link, target)
+        facts = _settle(target, positions)
+        phase("sync")
+    return Restored(positions=positions, facts=facts)
+
+
+# --- from the stream to files
+
+
+def _extract(tar: TarReader, target: Path) -> None:
+    """Unpack everything, ``pg_control`` last. No link is ever made, so that no path leads outside."""
+    control = None
+    with _Writer() as writer:
+        for member in tar.members():
+            path = target / member.path
+            try:
+                if member.kind == "directory":
+                    if member.path:
+                        path.mkdir(mode=0o700)
+                elif member.path == _CONTROL:
+                    if control is not None or member.size > _MAX_CONTROL:
+                        raise ArtifactCorrupt("the stream holds no usable pg_control")
+                    control = b"".join(tar.data())
+                else:
+                    writer.write(path, tar.data())
+            except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+                raise ArtifactCorrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+        if control is None:
+            raise ArtifactCorrupt("the stream holds no pg_control", remedy="It is not a whole backup of PostgreSQL.")
+        writer.write(target / _CONTROL, iter([memoryview(control)]))
+
+
+class _Writer:
+    """Writes new files, pieces of them side by side, a bounded number at a time."""
+
+    def __init__(self) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="write")
+        self._most = 4 * cores
+        self._queue: deque[tuple[Future[None] | None, int]] = deque()
+        """Pieces that are on their way, in order; none stands for the end of a file."""
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            while self._queue and kind is None:
+                self._take()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+            for future, fd in self._queue:
+                if future is None:
+                    os.close(fd)
+
+    def write(self, path: Path, pieces: Iterator[memoryview]) -> None:
+        """Raises OSError, of this file or of one before."""
+        self._make_room()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            offset = 0
+            for piece in pieces:
+                for start in range(0, len(piece), _PIECE):
+                    part = piece[start : start + _PIECE]
+                    self._make_room()
+                    self._queue.append((self._pool.submit(_pwrite, fd, part, offset), fd))
+                    offset += len(part)
+        finally:
+            self._queue.append((None, fd))
+
+    def _make_room(self) -> None:
+        while len(self._queue) >= self._most:
+            self._take()
+
+    def _take(self) -> None:
+        future, fd = self._queue.popleft()
+        if future is None:
+            os.close(fd)
+        else:
+            future.result()
+
+
+def _pwrite(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+# --- what was unpacked
+
+
+def _check(version: Version, link: ChainLink, target: Path) -> Positions:
+    """The directory is, file by file, what the server sent, and what the artifact says that it is."""
+    try:
+        data = (target / _manifest.NAME).read_bytes()
+    except FileNotFoundError:
+        raise ArtifactCorrupt(f"the stream holds no {_manifest.NAME}", remedy="It is not a whole backup.") from None
+    manifest = _manifest.Manifest.parse(data)
+    _manifest.check_files(manifest, target)
+    _manifest.check_wal(manifest.wal, target / "pg_wal")
+    require_series(version, (read_file(target / "PG_VERSION") or "").strip(), "the server of the backup")
+    label = read_file(target / "backup_label") or ""
+    start = re.search(rf"^START WAL LOCATION: ({_lsn.PATTERN}) ", label, re.MULTILINE)
+    newest = manifest.wal[-1]
+    found = Positions(wal_start=start[1] if start else None, wal_stop=newest.end, timeline=newest.timeline)
+    meant = link.positions
+    if start is None or (meant.wal_start, meant.wal_stop) != (found.wal_start, found.wal_stop):
+        raise ArtifactCorrupt(
+            f"the stream is a backup from {found.wal_start} to {found.wal_stop} "
+            f"instead of from {meant.wal_start} to {meant.wal_stop}",
+            remedy="The artifact is not what its manifest says; restore another backup.",
+        )
+    return found
+
+
+def _settle(target: Path, positions: Positions) -> dict[str, str]:
+    """Remove what belongs to the source server; return what it had set by ALTER SYSTEM.
+
+    Such settings win over our configuration: it could listen, archive or follow a primary as the source does.
+    """
+    for name in _STRAY:
+        (target / name).unlink(missing_ok=True)
+    assert positions.wal_stop is not None and positions.timeline is not None
+    expect_arrival(target, positions.wal_stop, positions.timeline)
+    settings = [line for line in (read_file(target / _SETTINGS) or "").splitlines() if line.strip() and line[0] != "#"]
+    write_file(target / _SETTINGS, "", owner_of(target))
+    return {"dropped_settings": "; ".join(settings)} if settings else {}
