@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from support import keystone, stock, swift
+from support import keystone, postgresql_versions, stock, swift
 
 if __name__ == "__main__":
-    for name, install in (("Swift", swift.install), ("Keystone", keystone.template), ("OpenStack's clients", stock.install)):
+    for name, install in (
+        ("Swift", swift.install),
+        ("Keystone", keystone.template),
+        ("OpenStack's clients", stock.install),
+        ("PostgreSQL 16 and 18", postgresql_versions.install),
+    ):
         try:
             install()
         except (OSError, RuntimeError) as error:
