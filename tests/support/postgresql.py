@@ -44,8 +44,8 @@ def version() -> Version:
     return driver.discover([])[0]
 
 
-def describe(place: Path, name: str, address: str | None) -> Server:
-    """A server below ``place``, not made yet."""
+def describe(place: Path, name: str, address: str | None, of: Version | None = None) -> Server:
+    """A server below ``place``, not made yet; of this machine's version unless another is given."""
     base = place / name
     return Server(
         id=f"id-{name}",
@@ -58,7 +58,7 @@ def describe(place: Path, name: str, address: str | None) -> Server:
         address=address,
         port=5432,
         ram_mb=64,
-        version=version(),
+        version=of or version(),
     )
 
 
@@ -69,14 +69,13 @@ def scratch(place: Path, name: str) -> Path:
     return path
 
 
-@cache
-def _template() -> Path:
+def _template(of: Version) -> Path:
     """An empty database that servers are copied from; it lives as long as the machine's temporary directory."""
-    final = Path(f"/tmp/sr-template-pg-{server_user()}-{version().number}")
+    final = Path(f"/tmp/sr-template-pg-{server_user()}-{of.number}")
     if final.exists():
         return final
     place = Path(tempfile.mkdtemp(prefix="sr-template-", dir="/tmp"))
-    server = describe(place, "template", None)
+    server = describe(place, "template", None, of)
     _prepare(server)
     run_as(server.user, driver.initialize, server, server.data_dir, server.base_dir / "log" / "install.log")
     with contextlib.suppress(OSError):  # another process of the test run was faster
@@ -140,11 +139,11 @@ class PostgreSQLServer:
 
 
 @contextlib.contextmanager
-def running(place: Path, pool: str | None = None, *, name: str = "a") -> Iterator[PostgreSQLServer]:
+def running(place: Path, pool: str | None = None, *, name: str = "a", of: Version | None = None) -> Iterator[PostgreSQLServer]:
     """A new, empty server that runs; without a pool it has its socket only."""
-    server = describe(place, name, str(ipaddress.ip_network(pool)[1]) if pool else None)
+    server = describe(place, name, str(ipaddress.ip_network(pool)[1]) if pool else None, of)
     _prepare(server)
-    subprocess.run(["cp", "-a", f"{_template()}/.", str(server.data_dir)], check=True)
+    subprocess.run(["cp", "-a", f"{_template(server.version)}/.", str(server.data_dir)], check=True)
     with started(server) as instance:
         yield instance
 
