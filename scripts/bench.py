@@ -13,42 +13,32 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pymysql
+from bench_run import Goal, Run, console, judge, size_of, warm
 from demo import Service
 from demo_data import SCHEMA, DataSet, Loader
-from rich.console import Console
-from rich.table import Table
 
-console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
-
-GOALS = {
-    "backup: times faster than the seed's pipeline": (15.0, "seed backup", "strongroom backup"),
-    "backup: times faster than zstd -T0 -1": (1.0, "zstd backup", "strongroom backup"),
-    "restore to ACTIVE: times faster than the seed's steps": (4.0, "seed restore", "strongroom restore"),
-    "restore, the same work: times faster than zstd -dc": (1.0, "zstd restore", "strongroom restore (worker)"),
-}
-MEMORY = 300 * 1024**2
+GOALS = (
+    Goal("backup: times faster than the seed's pipeline", 15, "seed backup", "strongroom backup"),
+    Goal("backup: times faster than zstd -T0 -1", 1, "zstd backup", "strongroom backup"),
+    Goal("restore to ACTIVE: times faster than the seed's steps", 4, "seed restore", "strongroom restore"),
+    Goal("restore, the same work: times faster than zstd -dc", 1, "zstd restore", "strongroom restore (worker)"),
+)
 FIRST_BYTE = 1.0
 
 
-class Bench:
+class Bench(Run):
     """One service, one instance, one data set."""
 
     def __init__(self, service: Service, place: Path) -> None:
+        super().__init__(place)
         self.service = service
-        self.place = place
-        self.seconds: dict[str, list[float]] = {}
-        self.bytes: dict[str, int] = {}
-        self.memory: list[int] = []
-        self.first_byte: list[float] = []
         service.ask("instance", "create", "bench", "--flavor", "d3", "--size", "20")
         self.instance = service.ask("instance", "show", "bench")
         self.base = service.data_dir / "instances" / self.instance["id"]
@@ -84,36 +74,14 @@ class Bench:
                     if int(row[1]) < 50:
                         break
                     time.sleep(0.2)
-        size = sum(p.stat().st_size for p in self.data.rglob("*") if p.is_file())
-        console.print(f"loaded: {size / 1e9:.2f} GB in the data directory, {time.monotonic() - began:.0f} s")
-
-    def warm(self) -> None:
-        """Everything into the page cache, and nothing left to write."""
-        for path in self.data.rglob("*"):
-            if path.is_file():
-                with path.open("rb", buffering=0) as file:
-                    while file.read(1 << 22):
-                        pass
-        os.sync()
-
-    def timed(self, name: str, work: Callable[[], object]) -> None:
-        """Run one variant and keep its time."""
-        os.sync()
-        began = time.monotonic()
-        work()
-        self.seconds.setdefault(name, []).append(time.monotonic() - began)
-        console.print(f"  {name:<28} {self.seconds[name][-1]:7.2f} s")
-
-    def shell(self, pipeline: str) -> None:
-        """A pipeline as a person types it; every part of it must succeed."""
-        subprocess.run(["bash", "-o", "pipefail", "-ec", pipeline], check=True, stderr=subprocess.DEVNULL)
+        console.print(f"loaded: {size_of(self.data) / 1e9:.2f} GB in the data directory, {time.monotonic() - began:.0f} s")
 
     # --- backups
 
     def seed_backup(self) -> None:
         """The seed documents: mariabackup, one gzip."""
         self.shell(f"mariadb-backup --defaults-file={self.options} --backup --stream=mbstream | gzip > {self.place}/b.gz; sync")
-        self.bytes["seed backup"] = (self.place / "b.gz").stat().st_size
+        self.stored("seed backup", (self.place / "b.gz").stat().st_size)
 
     def zstd_backup(self) -> None:
         """The best that two stock tools do."""
@@ -121,7 +89,7 @@ class Bench:
             f"mariadb-backup --defaults-file={self.options} --backup --stream=mbstream --parallel=2"
             f" | zstd -q -f -T0 -1 -o {self.place}/b.zst; sync"
         )
-        self.bytes["zstd backup"] = (self.place / "b.zst").stat().st_size
+        self.stored("zstd backup", (self.place / "b.zst").stat().st_size)
 
     def strongroom_backup(self) -> None:
         """Request to COMPLETED, by the command line."""
@@ -129,7 +97,7 @@ class Bench:
         view: dict[str, Any] = {}
         self.timed("strongroom backup", lambda: view.update(self.service.ask("backup", "create", "bench", "--instance", "bench")))
         self.last = view["id"]
-        self.bytes["strongroom backup"] = view["stored_size"]
+        self.stored("strongroom backup", view["stored_size"])
         job = self.service.ask("job", "show", view["job_id"])
         self.memory.append(job["output"]["max_rss"])
         self.first_byte.append(job["output"]["first_byte"] - asked)
@@ -173,31 +141,17 @@ class Bench:
         self.timed("strongroom restore", lambda: self.service.ask("restore", self.last, "--name", "copy"))
         job = self.service.ask("job", "show", self.service.ask("instance", "show", "copy")["job_id"])
         self.memory.append(job["output"]["max_rss"])
-        self.seconds.setdefault("strongroom restore (worker)", []).append(sum(job["output"]["seconds"].values()))
+        self.note("strongroom restore (worker)", sum(job["output"]["seconds"].values()))
         self.service.ask("instance", "delete", "copy", "--yes")
 
     # --- the outcome
 
-    def report(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         """Print the tables; what they say, for programs."""
-        table = Table("variant", "median s", "all", "stored MB")
-        median = {name: statistics.median(values) for name, values in self.seconds.items()}
-        for name, values in self.seconds.items():
-            stored = f"{self.bytes[name] / 1e6:.0f}" if name in self.bytes else ""
-            table.add_row(name, f"{median[name]:.2f}", " ".join(f"{v:.2f}" for v in values), stored)
-        console.print(table)
-        goals = Table("goal", "wanted", "measured", "reached")
-        outcome: dict[str, Any] = {}
-        for text, (wanted, slow, fast) in GOALS.items():
-            ratio = median[slow] / median[fast]
-            outcome[text] = round(ratio, 2)
-            goals.add_row(text, f"{wanted:g}", f"{ratio:.2f}", "yes" if ratio >= wanted else "NO")
-        peak, first = max(self.memory), statistics.median(self.first_byte)
-        outcome |= {"worker memory, peak bytes": peak, "request to first byte, seconds": round(first, 2)}
-        goals.add_row("worker memory, MB", f"< {MEMORY >> 20}", f"{peak / 2**20:.0f}", "yes" if peak < MEMORY else "NO")
-        goals.add_row(
-            "request to the tool's first byte, s", f"< {FIRST_BYTE:g}", f"{first:.2f}", "yes" if first < FIRST_BYTE else "NO"
-        )
+        goals, outcome = self.report(GOALS)
+        first = statistics.median(self.first_byte)
+        outcome["request to first byte, seconds"] = round(first, 2)
+        judge(goals, "request to the tool's first byte, s", f"< {FIRST_BYTE:g}", f"{first:.2f}", first < FIRST_BYTE)
         console.print(goals)
         return outcome
 
@@ -218,7 +172,7 @@ def main() -> None:
         service.start()
         bench = Bench(service, place)
         bench.load(options.size)
-        bench.warm()
+        warm(bench.data)
         for number in range(1, options.rounds + 1):
             console.print(f"round {number}")
             bench.timed("seed backup", bench.seed_backup)
@@ -227,7 +181,7 @@ def main() -> None:
             bench.seed_restore()
             bench.zstd_restore()
             bench.strongroom_restore()
-        outcome = bench.report()
+        outcome = bench.outcome()
         if options.json:
             print(json.dumps(outcome))
     finally:
