@@ -30,6 +30,7 @@
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
+        ├── WalGone                    the log since the parent backup is not there any more
         ├── VersionMismatch            tool, server and backup versions do not fit each other
         ├── NoSpace                    the target file system is too small
         ├── Cancelled                  somebody cancelled the job
@@ -207,6 +208,10 @@ class ManifestInvalid(ArtifactError):
 
 class CannotDecrypt(ArtifactError):
     """None of the identities at hand opens the artifact."""
+
+
+class WalGone(JobError):
+    """The log since the parent backup is not on the server any more: only a full backup can be taken."""
 
 
 class VersionMismatch(JobError):

@@ -67,6 +67,8 @@ def _check_link(parent: Manifest, child: Manifest) -> None:
     wrong = [name for name in same if getattr(parent, name) != getattr(child, name)]
     if parent.positions.to_lsn != child.positions.from_lsn:
         wrong.append("LSN")
+    if child.positions.wal_from not in (None, parent.positions.wal_stop):
+        wrong.append("WAL location")
     if wrong:
         raise ManifestInvalid(
             f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",

@@ -16,6 +16,7 @@ FORMAT: Literal[1] = 1
 MAX_BYTES = 64 * 1024**2
 MAX_SEGMENTS = 500_000
 """16 TB at the default segment size; what a manifest of MAX_BYTES holds."""
+LSN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -35,9 +36,19 @@ class Positions(Part):
     binlog_position: int | None = Field(None, ge=0)
     gtid: str | None = None
     galera: str | None = Field(None, description="uuid:seqno of the cluster.")
-    wal_start: str | None = Field(None, description="PostgreSQL: start WAL location.")
-    wal_stop: str | None = Field(None, description="PostgreSQL: stop WAL location.")
+    wal_start: str | None = Field(None, pattern=LSN, description="PostgreSQL: start WAL location.")
+    wal_stop: str | None = Field(None, pattern=LSN, description="PostgreSQL: stop WAL location.")
     timeline: int | None = Field(None, ge=1)
+    system_identifier: str | None = Field(None, pattern=r"^\d{1,20}$", description="PostgreSQL: id of the database cluster.")
+    wal_from: str | None = Field(
+        None, pattern=LSN, description="PostgreSQL, an incremental that is the WAL since its parent: where the parent ends."
+    )
+
+    @property
+    def reached(self) -> int:
+        """How far the server had come, as a number; 0 when nobody knows."""
+        high, _, low = (self.wal_stop or "0/0").partition("/")
+        return self.to_lsn or (int(high, 16) << 32 | int(low, 16))
 
 
 class Parent(Part):

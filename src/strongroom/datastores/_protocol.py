@@ -44,6 +44,7 @@ class Server(Strict):
     address: str | None = None
     port: int | None = None
     ram_mb: int = 512
+    wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
     version: Version
     defaults_file: Path | None = Field(None, description="adopted: the server's own option file.")
     credentials_file: Path | None = Field(
@@ -218,7 +219,14 @@ class Datastore(Protocol):
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
         """Check versions and permissions, then start the tool.
 
-        Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged when the server cannot go on from the parent.
+        Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged or WalGone when the server cannot go on from the
+        parent.
+        """
+
+    def stored(self, server: Server, positions: Positions) -> None:
+        """A backup that ends at ``positions`` is in the store: what was kept for it, or before it, may go.
+
+        Raises ServerFailed; the backup is good all the same.
         """
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
+from strongroom.artifact import Positions
 from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import (
     chain_of,
@@ -165,7 +166,7 @@ def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
         parent = by_id.get(backup.parent_id or "")
         return 1 + depth(parent) if parent else 0
 
-    return sorted(backups, key=lambda b: ((b.positions or {}).get("to_lsn", 0), depth(b), b.created), reverse=True)
+    return sorted(backups, key=lambda b: (Positions.model_validate(b.positions or {}).reached, depth(b), b.created), reverse=True)
 
 
 def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from strongroom.artifact import Manifest, Parent, Writer, load_chain, load_manifest, read_manifest
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
-from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactExists, LineageChanged, StrongroomError
+from strongroom.errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactExists,
+    LineageChanged,
+    ServerFailed,
+    StrongroomError,
+    WalGone,
+)
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import BackupJob, WorkerSpec
@@ -96,6 +105,8 @@ def _write(
         positions=result.positions,
         data_size=result.data_bytes,
     )
+    with suppress(ServerFailed):  # the next backup sees to it
+        datastore.stored(server, manifest.positions)
     return _output(manifest, events, base.reason) | {"first_byte": writer.first_byte}
 
 
@@ -115,7 +126,7 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
 def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
     if not job.fall_back_to_full:
         raise error
-    return _Base(reason=f"A full backup was taken: {error.message}.")
+    return _Base(reason=f"A full backup was taken: {error.message.rstrip('.')}.")
 
 
 def _require_same_history(parent: Manifest, job: BackupJob, server: Server, lineage: str) -> None:
@@ -141,7 +152,7 @@ def _begin(spec: WorkerSpec, job: BackupJob, server: Server, datastore: Datastor
 
     try:
         return start(base), base
-    except LineageChanged as error:
+    except (LineageChanged, WalGone) as error:
         base = _fall_back(job, error)
         return start(base), base
 

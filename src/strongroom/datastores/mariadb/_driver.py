@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from strongroom.artifact import Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -59,6 +60,9 @@ class MariaDB:
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
         return _backup.begin(server, request)
+
+    def stored(self, server: Server, positions: Positions) -> None:
+        """Nothing is kept for backups."""
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from strongroom.artifact import Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -22,7 +23,7 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
-from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions
+from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions, _wal_slot
 from strongroom.errors import Unsupported
 
 
@@ -60,6 +61,9 @@ class PostgreSQL:
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
         return _backup.begin(server, request)
+
+    def stored(self, server: Server, positions: Positions) -> None:
+        _wal_slot.release(server, positions)
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, phase)

@@ -15,6 +15,11 @@ def parse(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
+def text(number: int) -> str:
+    """As the server writes it."""
+    return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
+
+
 def segments(timeline: int, start: int, stop: int, size: int) -> list[str]:
     """Names of the WAL files of ``size`` bytes that hold the bytes from ``start`` to before ``stop``."""
     each = (1 << 32) // size

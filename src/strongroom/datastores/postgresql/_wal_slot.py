@@ -1,0 +1,64 @@
+"""Keeps the WAL that the next incremental needs: a physical replication slot, bounded by ``max_slot_wal_keep_size``."""
+
+from __future__ import annotations
+
+import os
+
+import psycopg
+
+from strongroom.artifact import Positions
+from strongroom.datastores._protocol import Server
+from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.errors import ServerFailed
+
+NAME = "strongroom"
+_SHARE = 10
+"""The part of a file system that WAL may take when nobody has set a limit."""
+_LEAST_MB = 256
+_OLDER = 4
+"""The part of the limit that is kept for incrementals on parents that are not the newest."""
+
+
+def limit_mb(server: Server) -> int:
+    """MB of WAL that slots may keep."""
+    if server.wal_limit_mb is not None:
+        return server.wal_limit_mb
+    stat = os.statvfs(server.base_dir)
+    return max(_LEAST_MB, (stat.f_blocks * stat.f_frsize >> 20) // _SHARE)
+
+
+def keep(connection: Connection) -> None:
+    """From now on no WAL goes until ``release`` says so. A slot that had to give up is made anew."""
+    rows = query(
+        connection, "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", NAME
+    )
+    if rows == [(True,)]:
+        drop(connection)
+    if rows != [(False,)]:
+        query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
+
+
+def drop(connection: Connection) -> None:
+    """Nothing is kept any more."""
+    query(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME)
+
+
+def release(server: Server, positions: Positions) -> None:
+    """Let go of WAL before the end of this backup, but for some for older parents. Raises ServerFailed."""
+    if positions.wal_stop is None:
+        return
+    try:
+        with connect(server) as connection:
+            rows = query(
+                connection,
+                "SELECT restart_lsn::text, pg_current_wal_lsn()::text FROM pg_replication_slots"
+                " WHERE slot_name = %s AND wal_status <> 'lost'",
+                NAME,
+            )
+            for kept, now in rows:
+                until = min(_lsn.parse(positions.wal_stop), _lsn.parse(now) - (limit_mb(server) << 20) // _OLDER)
+                if until > _lsn.parse(kept):
+                    query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, _lsn.text(until))
+    except psycopg.Error as error:
+        raise ServerFailed(f"the WAL that {where(server)} keeps could not be released: {error}") from error
