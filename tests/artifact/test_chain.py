@@ -65,7 +65,7 @@ def test_parent_that_was_changed(store: Store, top: Path, chain: list[Manifest])
         ({"datastore": "postgresql"}, "datastore"),
         ({"datastore_version": "11.8"}, "datastore_version"),
         ({"chain": "another"}, "chain"),
-        ({"stream": "tar", "positions": Positions(from_lsn=99, to_lsn=200)}, "LSN"),
+        ({"positions": Positions(from_lsn=99, to_lsn=200)}, "LSN"),
         ({"positions": Positions(from_lsn=101, to_lsn=200)}, "LSN"),
         ({"positions": Positions()}, "LSN"),
     ],

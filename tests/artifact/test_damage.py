@@ -245,7 +245,7 @@ def test_damaged_index(store: Store, top: Path, here: Location, damage: str) -> 
 def test_malformed_stream_under_good_hashes_is_found(store: Store, top: Path, here: Location) -> None:
     write_artifact(store, here, [*mb_file("f", noise(1000)), b"rubbish rubbish rubbish"])
     file = top / "box" / "one" / "manifest.json"
-    file.write_text(file.read_text().replace('"stream": "tar"', '"stream": "mbstream"'))
+    file.write_text(file.read_text().replace('"stream": "plain"', '"stream": "mbstream"'))
     report = verify(open_artifact(store, here))
     assert [str(problem) for problem in report.problems if "not a whole mbstream" in str(problem)]
 

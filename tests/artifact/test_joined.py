@@ -28,7 +28,7 @@ from strongroom.artifact import (
     sweep_orphans,
 )
 from strongroom.errors import StorageError
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Stat, open_store
 from strongroom.storage._swift import SwiftStore
 from support.artifacts import FIELDS, SMALL, feed, mb_file, noise, take, write_artifact
@@ -61,9 +61,9 @@ def names(client: httpx.Client, container: str) -> list[str]:
 def test_one_object_a_backup_that_streams_it(store: SwiftStore, client: httpx.Client, here: Location) -> None:
     data = noise(300_000)
     manifest = write_artifact(store, here, data)
-    assert names(client, "box") == ["one.tar.zst"]
+    assert names(client, "box") == ["one.bin.zst"]
     assert names(client, "box_segments") == sorted(["one/manifest.json", *(f"one/{n:08d}" for n in range(5))])
-    assert artifact_url(store, manifest) == store.url("box/one.tar.zst")
+    assert artifact_url(store, manifest) == store.url("box/one.bin.zst")
     reply = httpx.get(artifact_url(store, manifest), headers=client.headers)
     assert len(reply.content) == manifest.stored_size
     with zstandard.ZstdDecompressor().stream_reader(reply.content, read_across_frames=True) as reader:
@@ -101,7 +101,7 @@ def test_encryption_shows_in_the_name(store: SwiftStore, client: httpx.Client, h
 
     _, recipient = new_identity()
     write_artifact(store, here, noise(100), recipients=[recipient])
-    assert names(client, "box") == ["one.tar.zst.age"]
+    assert names(client, "box") == ["one.bin.zst.age"]
     delete_artifact(store, here)
     assert names(client, "box") == []
 
@@ -114,10 +114,10 @@ def test_very_many_segments_are_joined_by_way_of_others(
     data = noise(9 * 64 * 1024)
     manifest = write_artifact(store, here, data, GZIP)
     assert len(manifest.segments) == 9
-    assert names(client, "box") == ["one.tar.gz"]
+    assert names(client, "box") == ["one.bin.gz"]
     assert sum("joined-" in name for name in names(client, "box_segments")) == {4: 3, 2: 5 + 3 + 2}[most]
-    assert gzip.decompress(client.get("/box/one.tar.gz").content) == data
-    stat = store.head("box/one.tar.gz")
+    assert gzip.decompress(client.get("/box/one.bin.gz").content) == data
+    stat = store.head("box/one.bin.gz")
     assert (stat.size, stat.md5) == (manifest.stored_size, None)
     assert take(open_artifact(store, here).copy_to) == data
     delete_artifact(store, here)
@@ -150,7 +150,7 @@ def test_deletion_leaves_nothing(store: SwiftStore, client: httpx.Client, here: 
     if finished:
         write_artifact(store, here, noise(300_000))
     else:
-        with pytest.raises(KeyError), Writer(store, here, SMALL, stream="tar") as writer:
+        with pytest.raises(KeyError), Writer(store, here, SMALL, stream="plain") as writer:
             feed(noise(300_000), writer.copy_from)
             raise KeyError("the tool failed")
     delete_artifact(store, here)
@@ -164,7 +164,7 @@ def test_a_listing_that_is_late_hides_no_segment_from_deletion(
     write_artifact(store, here, mb_file("a", noise(300_000)), stream="mbstream")
     monkeypatch.setattr(SwiftStore, "list", lambda store, prefix: iter(()))
     delete_artifact(store, here)
-    with pytest.raises(KeyError), Writer(store, other, SMALL, stream="tar") as writer:
+    with pytest.raises(KeyError), Writer(store, other, SMALL, stream="plain") as writer:
         feed(noise(300_000), writer.copy_from)
         raise KeyError("the tool failed")
     assert names(client, "box") + names(client, "box_segments") == []
@@ -182,16 +182,16 @@ def test_what_a_writer_left_that_died_before_its_manifest_is_swept(
             raise KeyboardInterrupt
         return real(self, key, data, create=create)
 
-    writer = Writer(store, here, SMALL, stream="tar", owner="me")
+    writer = Writer(store, here, SMALL, stream="plain", owner="me")
     writer.open()
     feed(noise(300_000), writer.copy_from)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(SwiftStore, "put", put)
         writer.finish(**{**FIELDS, "chain": here.id})
-    assert names(client, "box") == ["kept.tar.zst", "one.tar.zst"]
+    assert names(client, "box") == ["kept.bin.zst", "one.bin.zst"]
     assert sweep_orphans(store, "me", lambda _: False, timedelta(hours=1)) == []
     assert sweep_orphans(store, "me", lambda _: False, timedelta(0)) == [here]
-    assert names(client, "box") == ["kept.tar.zst"]
+    assert names(client, "box") == ["kept.bin.zst"]
     assert list(list_artifacts(store)) == [kept]
     assert all(name.startswith("kept/") for name in names(client, "box_segments"))
 
@@ -200,7 +200,7 @@ def test_a_parent_whose_object_was_removed_by_hand_is_still_named(
     store: SwiftStore, client: httpx.Client, here: Location
 ) -> None:
     write_artifact(store, here, noise(100))
-    client.delete("/box/one.tar.zst").raise_for_status()
+    client.delete("/box/one.bin.zst").raise_for_status()
     _, sha256 = read_manifest(store, here)
     child = write_artifact(
         store,
@@ -212,7 +212,7 @@ def test_a_parent_whose_object_was_removed_by_hand_is_still_named(
         positions=Positions(from_lsn=100, to_lsn=200),
     )
     assert isinstance(child, Manifest)
-    told = client.head("/box/two.tar.zst").headers
-    assert told["x-object-meta-parent-location"] == store.url("box/one.tar.zst")
+    told = client.head("/box/two.bin.zst").headers
+    assert told["x-object-meta-parent-location"] == store.url("box/one.bin.zst")
     assert "x-object-meta-parent-checksum" not in told
-    assert store.head("box/two.tar.zst").modified <= datetime.now(UTC) + timedelta(seconds=2)
+    assert store.head("box/two.bin.zst").modified <= datetime.now(UTC) + timedelta(seconds=2)

@@ -12,7 +12,7 @@ import pytest
 
 from strongroom.artifact import Location, Manifest, Problem, Writer, delete_artifact, list_artifacts, open_artifact, sweep_orphans
 from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageError
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import DirectoryStore, Store, open_store
 from support.artifacts import SMALL, feed, noise, take, write_artifact
 
@@ -25,7 +25,7 @@ def at(name: str, container: str = "box") -> Location:
 
 
 def begin(store: Store, location: Location, owner: str) -> Writer:
-    writer = Writer(store, location, SMALL, stream="tar", owner=owner)
+    writer = Writer(store, location, SMALL, stream="plain", owner=owner)
     writer.open()
     feed(DATA, writer.copy_from)
     writer._drain()

@@ -25,7 +25,7 @@ from strongroom.errors import (
     StorageError,
     StorageFull,
 )
-from strongroom.settings import Artifact, Storage
+from strongroom.sections import Artifact, Storage
 from strongroom.storage import Capabilities, Stat, Store, open_store
 from support.artifacts import FIELDS, SMALL, feed, mb_file, noise, take, write_artifact
 
@@ -157,7 +157,7 @@ def test_store_read_only(place: Path, here: Location) -> None:
 def test_finished_backup_is_never_touched(store: Store, top: Path, here: Location) -> None:
     first = write_artifact(store, here, DATA)
     before = files(top)
-    writer = Writer(store, here, SMALL, stream="tar")
+    writer = Writer(store, here, SMALL, stream="plain")
     with pytest.raises(ArtifactExists):
         writer.open()
     writer.abort()
@@ -168,7 +168,7 @@ def test_finished_backup_is_never_touched(store: Store, top: Path, here: Locatio
 
 
 def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -> None:
-    writer = Writer(store, here, SMALL, stream="tar")
+    writer = Writer(store, here, SMALL, stream="plain")
     writer.open()
     feed(DATA, writer.copy_from)
     store.put(here.manifest, b"somebody else's")
@@ -183,10 +183,10 @@ def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, her
         import os, sys
         from pathlib import Path
         from strongroom.artifact import Location, Writer
-        from strongroom.settings import Storage
+        from strongroom.sections import Storage
         from strongroom.storage import open_store
         from support.artifacts import SMALL
-        writer = Writer(open_store(Storage(), Path({str(top)!r})), Location(container="box", id="one"), SMALL, stream="tar")
+        writer = Writer(open_store(Storage(), Path({str(top)!r})), Location(container="box", id="one"), SMALL, stream="plain")
         writer.open()
         writer.copy_from(0)
     """
@@ -215,7 +215,7 @@ def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, her
 
 def test_stop_interrupts_a_read_that_waits(store: Store, top: Path, here: Location) -> None:
     ours, theirs = os.pipe()
-    with pytest.raises(Cancelled, match="enough"), Writer(store, here, SMALL, stream="tar") as writer:
+    with pytest.raises(Cancelled, match="enough"), Writer(store, here, SMALL, stream="plain") as writer:
         threading.Timer(0.3, writer.stop, [Cancelled("enough")]).start()
         os.write(theirs, b"a beginning")
         writer.copy_from(ours)
@@ -232,7 +232,7 @@ def test_stop_from_a_signal_handler(store: Store, top: Path, here: Location, wai
                 time.sleep(1.5)
             return super().put(key, data, create=create)
 
-    writer = Writer(Slow(store), here, SMALL, stream="tar")
+    writer = Writer(Slow(store), here, SMALL, stream="plain")
     ours, theirs = os.pipe()
     sent = b"short" if waits_in == "finish" else DATA if waits_in == "put" else b""
     sender = threading.Thread(target=lambda: os.write(theirs, sent) if sent else None)
@@ -271,7 +271,7 @@ def test_bad_recipient_is_told_before_anything_is_written(store: Store, top: Pat
     secret, _ = new_identity()
     for key in ("age1rubbish", secret):
         with pytest.raises(ConfigurationError, match="not an age public key") as caught:
-            Writer(store, here, SMALL, [key], stream="tar")
+            Writer(store, here, SMALL, [key], stream="plain")
         assert secret not in str(caught.value)
     assert files(top) == []
 
@@ -287,14 +287,14 @@ RSS = """
     import os, sys
     from pathlib import Path
     from strongroom.artifact import Location, Writer, new_identity, open_artifact
-    from strongroom.settings import Artifact, Storage
+    from strongroom.sections import Artifact, Storage
     from strongroom.storage import open_store
     from support.artifacts import FIELDS
     store, here = open_store(Storage(), Path(sys.argv[1])), Location(container="box", id="one")
     def peak():  # not ru_maxrss, which begins with what the parent had at the fork
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
     if sys.argv[2] == "write":
-        with Writer(store, here, Artifact(threads=4), sys.argv[3:], stream="tar") as writer:
+        with Writer(store, here, Artifact(threads=4), sys.argv[3:], stream="plain") as writer:
             writer.copy_from(0)
             print(writer.finish(**FIELDS, chain="one").raw_size, peak())
     else:

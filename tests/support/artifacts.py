@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from strongroom.artifact import Location, Manifest, Positions, Writer
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store
 
 FIELDS: dict[str, Any] = {
@@ -86,7 +86,7 @@ def write_artifact(
     settings: Artifact = SMALL,
     recipients: Sequence[str] = (),
     *,
-    stream: Any = "tar",
+    stream: Any = "plain",
     owner: str = "",
     on_progress: Callable[[int, int], None] | None = None,
     **fields: Any,

@@ -11,7 +11,7 @@ from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.errors import ArtifactMissing, ManifestInvalid
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store
 
 LONGEST = 10_000
@@ -69,6 +69,8 @@ def _check_link(parent: Manifest, child: Manifest) -> None:
         wrong.append("LSN")
     if child.positions.wal_from not in (None, parent.positions.wal_stop):
         wrong.append("WAL location")
+    if child.positions.blocks_from not in (None, parent.positions.wal_start):
+        wrong.append("start WAL location")
     if wrong:
         raise ManifestInvalid(
             f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",

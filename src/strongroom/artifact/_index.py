@@ -10,7 +10,7 @@ import zstandard
 from strongroom.artifact._codec import Opener, Sealer
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Index
-from strongroom.artifact._mbstream import Mbstream, Ranges
+from strongroom.artifact._walk import Ranges, Walk
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
 
@@ -18,7 +18,7 @@ MAX_BYTES = 128 * 1024**2
 _REMEDY = "The backup itself can still be restored; single files cannot be fetched from it."
 
 
-def store_index(store: Store, location: Location, stream: Mbstream, sealer: Sealer) -> Index:
+def store_index(store: Store, location: Location, stream: Walk, sealer: Sealer) -> Index:
     """Put the index of ``stream``: ``{path: [[offset, length], …]}`` as JSON, compressed, then sealed."""
     packer = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
     pieces, mark = [], "{"

@@ -13,7 +13,7 @@ from strongroom.artifact._manifest import Manifest
 from strongroom.errors import StorageNotFound
 from strongroom.storage import Joining, Stat, Store
 
-_STREAMS = {"mbstream": "xbstream", "tar": "tar"}
+_STREAMS = {"mbstream": "xbstream", "tar": "tar", "plain": "bin"}
 _CODECS = {"zstd": "zst", "gzip": "gz"}
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from strongroom.artifact._location import Location
+from strongroom.artifact._walk import Format
 from strongroom.errors import ManifestInvalid
 
 FORMAT: Literal[1] = 1
@@ -42,6 +43,12 @@ class Positions(Part):
     system_identifier: str | None = Field(None, pattern=r"^\d{1,20}$", description="PostgreSQL: id of the database cluster.")
     wal_from: str | None = Field(
         None, pattern=LSN, description="PostgreSQL, an incremental that is the WAL since its parent: where the parent ends."
+    )
+    blocks_from: str | None = Field(
+        None, pattern=LSN, description="PostgreSQL, an incremental that is changed blocks: start WAL location of its parent."
+    )
+    backup_manifest_sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="PostgreSQL: of the tool's own manifest."
     )
 
     @property
@@ -101,7 +108,7 @@ class Manifest(Part):
     chain: str = Field(description="Id of the full that the chain stands on; its own id for a full.")
     lineage: str = Field(description="Random id of the data directory that was read.")
     host: str = ""
-    stream: Literal["mbstream", "tar"]
+    stream: Format
     index: Index | None = None
     positions: Positions
     codec: Codec

@@ -12,6 +12,7 @@ import struct
 from array import array
 from collections.abc import Collection, Iterator
 
+from strongroom.artifact._walk import Ranges
 from strongroom.errors import ArtifactCorrupt
 
 _HEAD = struct.Struct("<8sBcI")
@@ -21,8 +22,6 @@ _REWRITE = 0x02
 _MAX_PATH = 512
 _MAX_KEPT = 64 * 1024
 _MAX_HEADER = _HEAD.size + _MAX_PATH + 4 + _MAX_PATH + _PAYLOAD.size
-
-Ranges = list[tuple[int, int]]
 
 
 class Mbstream:

@@ -16,11 +16,12 @@ from strongroom.artifact._index import load_index
 from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest, Segment
-from strongroom.artifact._mbstream import Ranges
 from strongroom.artifact._pipe import pour
 from strongroom.artifact._plan import give_memory_back, plan_threads
+from strongroom.artifact._tar import content
+from strongroom.artifact._walk import Ranges
 from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ManifestInvalid, NotFound, StorageNotFound
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store
 
 Progress = Callable[[int, int], None]
@@ -109,7 +110,9 @@ class Reader:
         return load_index(self._store, self._location, self.manifest.index, self._opener)
 
     def extract(self, paths: Iterable[str]) -> Iterator[bytes]:
-        """The part of the stream that holds the files ``paths``: an mbstream of their own. Fetches only the segments it needs.
+        """The part of the stream that holds the files ``paths``: a stream of their own, in its order (a tar without its end).
+
+        Fetches only the segments that it needs.
 
         Raises NotFound for a path that is not in the backup, and as ``chunks`` does.
         """
@@ -123,6 +126,10 @@ class Reader:
         if ranges and max(offset + length for offset, length in ranges) > self.manifest.raw_size:
             raise ArtifactCorrupt(f"the index of backup {self._location.prefix} points beyond its stream", remedy=_REMEDY)
         return self._cut(ranges)
+
+    def read(self, path: str) -> bytes:
+        """The content of one file of a tar stream. Raises as ``extract`` does."""
+        return content(b"".join(self.extract([path])))
 
     def stop(self, error: BaseException) -> None:
         """Make whoever waits for a segment raise ``error``. From any thread, and from a signal handler."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from strongroom.artifact._mbstream import Mbstream, Ranges
 from strongroom.artifact._reader import Reader
+from strongroom.artifact._walk import Ranges, Walk
+from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactError
 
 MOST_PROBLEMS = 100
@@ -35,7 +36,7 @@ def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None
     Raises StorageError when the store does not answer, CannotDecrypt, or what ``reader.stop`` was given.
     """
     manifest = reader.manifest
-    walk = Mbstream() if manifest.stream == "mbstream" else None
+    walk = walk_of(manifest.stream)
     problems: list[ArtifactError] = []
     raw = stored = 0
     for number, found in reader.segments(range(len(manifest.segments))):
@@ -55,7 +56,7 @@ def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None
     return Report(len(manifest.segments), raw, stored, files, tuple(problems[:MOST_PROBLEMS]))
 
 
-def _attempt(walk: Mbstream, step: Callable[[], None], problems: list[ArtifactError]) -> Mbstream | None:
+def _attempt(walk: Walk, step: Callable[[], None], problems: list[ArtifactError]) -> Walk | None:
     try:
         step()
     except ArtifactCorrupt as error:
@@ -64,7 +65,7 @@ def _attempt(walk: Mbstream, step: Callable[[], None], problems: list[ArtifactEr
     return walk
 
 
-def _check_index(reader: Reader, walk: Mbstream | None, problems: list[ArtifactError]) -> None:
+def _check_index(reader: Reader, walk: Walk | None, problems: list[ArtifactError]) -> None:
     if reader.manifest.index is None:
         return
     try:
@@ -76,5 +77,5 @@ def _check_index(reader: Reader, walk: Mbstream | None, problems: list[ArtifactE
         problems.append(ArtifactCorrupt(f"the index of backup {reader.manifest.location.prefix} is not that of its stream"))
 
 
-def _same(walk: Mbstream, index: dict[str, Ranges]) -> bool:
+def _same(walk: Walk, index: dict[str, Ranges]) -> bool:
     return walk.files == len(index) and all(index.get(path) == ranges for path, ranges in walk.ranges())

@@ -9,7 +9,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -22,11 +22,12 @@ from strongroom.artifact._intent import Intent
 from strongroom.artifact._joined import join
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
-from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._plan import give_memory_back, plan_segment, plan_threads
 from strongroom.artifact._sweep import delete_artifact
+from strongroom.artifact._walk import Format
+from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactExists, ConfigurationError, StorageError, StorageExists, StorageNotFound
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store
 
 Progress = Callable[[int, int], None]
@@ -48,11 +49,14 @@ class Writer:
         settings: Artifact,
         recipients: Sequence[str] = (),
         *,
-        stream: Literal["mbstream", "tar"],
+        stream: Format,
+        keep: Collection[str] = (),
         owner: str = "",
         on_progress: Progress | None = None,
     ) -> None:
         """``recipients`` are age public keys, none for a backup in clear; ``owner`` is the id of this service.
+
+        ``keep`` names files of the stream whose content is wanted in ``kept``.
 
         Raises ConfigurationError for a bad recipient.
         """
@@ -64,8 +68,10 @@ class Writer:
         self._level = settings.level or DEFAULT_LEVEL[settings.codec]
         self._codec = settings.codec
         self._compression = compression(settings.codec, self._level)
-        self._stream: Literal["mbstream", "tar"] = stream
-        self._walk = Mbstream() if stream == "mbstream" else None
+        self._stream: Format = stream
+        self._walk = walk_of(stream, keep)
+        self.kept: Mapping[str, bytes | bytearray] = self._walk.kept if self._walk else {}
+        """Content of files of the stream that has passed by so far."""
         self._owner = owner
         self._on_progress = on_progress
         held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed

@@ -1,0 +1,20 @@
+"""The walk for each format of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact._tar import Tar
+from strongroom.artifact._walk import Format, Walk
+
+
+def walk_of(stream: Format, keep: Collection[str] = ()) -> Walk | None:
+    """None where there is nothing to follow. ``keep`` names files whose content is wanted."""
+    match stream:
+        case "mbstream":
+            return Mbstream(keep)
+        case "tar":
+            return Tar(keep)
+        case "plain":
+            return None
