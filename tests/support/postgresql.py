@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -233,9 +233,9 @@ def proven(connection: Connection, at_least: int) -> None:
 # --- backups
 
 
-def take(server: Server, work_dir: Path, stream: Path) -> BackupResult:
+def take(server: Server, work_dir: Path, stream: Path, parent: Positions | None = None) -> BackupResult:
     """A backup into a plain file; to be called by ``run_as``."""
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.begin_backup(server, BackupRequest("incremental" if parent else "full", parent, work_dir))
     try:
         with stream.open("wb") as file:
             while data := os.read(session.stdout, 1 << 20):
@@ -247,7 +247,7 @@ def take(server: Server, work_dir: Path, stream: Path) -> BackupResult:
 
 @dataclass
 class FileLink:
-    """A chain of one whose stream is a plain file."""
+    """A backup whose stream is a plain file."""
 
     path: Path
     positions: Positions
@@ -265,18 +265,21 @@ class FileLink:
                 yield data
 
 
-def backup(instance: PostgreSQLServer, place: Path, name: str = "full") -> FileLink:
-    """Take a backup as the server's user: ``name`` is its place below ``place``."""
-    work_dir = scratch(place, name)
+def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: FileLink | None = None) -> FileLink:
+    """Take a backup as the server's user, with a parent an incremental: ``name`` is its place below ``place``."""
+    server, work_dir = instance.server, scratch(place, name)
     stream = work_dir / "stream"
-    result = run_as(instance.server.user, take, instance.server, work_dir, stream)
-    return FileLink(stream, result.positions, result.server_version, result.data_bytes)
+    result = run_as(server.user, take, server, work_dir, stream, parent.positions if parent else None)
+    run_as(server.user, driver.stored, server, result.positions)
+    kind = "incremental" if parent else "full"
+    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind)
 
 
-def restore(link: FileLink, place: Path, name: str) -> Server:
-    """A new server, not started, on what the backup holds."""
+def restore(links: FileLink | Sequence[FileLink], place: Path, name: str) -> Server:
+    """A new server, not started, on what the backup, or the chain, holds."""
+    chain = [links] if isinstance(links, FileLink) else list(links)
     server = describe(place, name, None)
     _prepare(server)
-    run_as(server.user, driver.restore, version(), [link], server.data_dir, scratch(place, f"work-{name}"), str)
+    run_as(server.user, driver.restore, server.version, chain, server.data_dir, scratch(place, f"work-{name}"), str)
     driver.lineage(server.data_dir, renew=True)
     return server

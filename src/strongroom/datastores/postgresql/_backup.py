@@ -12,7 +12,7 @@ from strongroom.artifact import Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
-from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql import _lsn, _wal_slot
 from strongroom.datastores.postgresql._config import ACCOUNT, port_of, socket_dir
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
@@ -112,8 +112,6 @@ class Session:
 
 def begin(server: Server, request: BackupRequest) -> Session:
     """Check that the tool fits the server and that the server serves the data directory, then start."""
-    if request.kind == "incremental":
-        raise Unsupported("incremental backups of PostgreSQL are not supported", remedy="Take a full backup.")
     with ExitStack() as stack:
         connection = stack.enter_context(connect(server))
         ((number, data_dir),) = query(
@@ -121,9 +119,10 @@ def begin(server: Server, request: BackupRequest) -> Session:
         )
         server_version = f"{number // 10000}.{number % 10000}"
         tool = _require_tool(server, server_version)
-        _require_own_data(server, Path(data_dir))
+        require_own_data(server, Path(data_dir))
         _refuse_tablespaces(connection, server)
         _keep_wal(connection)
+        _wal_slot.keep(connection, server)
         session = Session(server, request, server_version=server_version, tool_version=tool)
         session.held = stack.pop_all()
     return session
@@ -141,7 +140,7 @@ def _require_tool(server: Server, server_version: str) -> str:
     return tool
 
 
-def _require_own_data(server: Server, said: Path) -> None:
+def require_own_data(server: Server, said: Path) -> None:
     """The lineage is read from the directory: it must be that of the server that is backed up."""
     try:
         same = said.samefile(server.data_dir)

@@ -23,7 +23,7 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
-from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions, _wal_slot
+from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions, _wal_backup, _wal_slot
 from strongroom.errors import Unsupported
 
 
@@ -35,7 +35,7 @@ class PostgreSQL:
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(stream="tar", incremental=False, log_apply=False)
+    capabilities = Capabilities(stream="tar", incremental=True, log_apply=False)
     side_files: frozenset[str] = frozenset()
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
@@ -60,13 +60,15 @@ class PostgreSQL:
         _config.initialize(server, data_dir, log)
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
-        return _backup.begin(server, request)
+        if request.kind == "full":
+            return _backup.begin(server, request)
+        return _wal_backup.begin(server, request)
 
     def stored(self, server: Server, positions: Positions) -> None:
         _wal_slot.release(server, positions)
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-        return _restore.restore(version, chain, target, phase)
+        return _restore.restore(version, chain, target, work_dir, phase)
 
     def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
         raise Unsupported("backups of PostgreSQL that another program wrote cannot be imported")

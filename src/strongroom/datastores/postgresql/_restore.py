@@ -1,4 +1,4 @@
-"""Restoring a full backup: straight from the stream into the final directory, each file checked there."""
+"""Restoring a backup: straight from the stream into the final directory, each file checked there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strongroom.datastores._files import owner_of, read_file, require_space, wri
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
-from strongroom.datastores.postgresql import _lsn, _manifest
+from strongroom.datastores.postgresql import _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.datastores.postgresql._versions import require_series
@@ -29,22 +29,32 @@ _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
 
 
-def restore(version: Version, chain: Sequence[ChainLink], target: Path, phase: Phase) -> Restored:
+def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
     """See the Protocol. Until the end ``target`` is marked as unusable.
 
-    No ``restore_command`` is needed: the WAL is in the backup, and a server with a ``backup_label`` does not come up without it.
+    A full needs no ``restore_command``: its WAL is in it, and a server with a ``backup_label`` does not come up without it.
     """
-    if len(chain) != 1 or chain[0].kind != "full":
+    wal = [link for link in chain if _wal_restore.is_wal(link)]
+    base = chain[: len(chain) - len(wal)]
+    if len(base) != 1 or base[0].kind != "full" or any(_wal_restore.is_wal(link) for link in base):
         raise Unsupported("incremental backups of PostgreSQL are not supported", remedy="Restore a full backup.")
-    (link,) = chain
-    require_series(version, link.server_version, "the server of the backup")
-    require_space(target, link.raw_size + _RESERVE)
+    (link,) = base
+    for each in chain:
+        require_series(version, each.server_version, "the server of the backup")
+    require_space(target, sum(each.raw_size for each in chain) + _RESERVE)
     with unfinished(target):
         phase("extract")
         _extract(TarReader(link.chunks()), target)
         phase("check files")
         positions = _check(version, link, target)
         facts = _settle(target, positions)
+        if wal:
+            _wal_restore.add(wal, positions, target, phase)
+            phase("recover")
+            positions = wal[-1].positions
+            arrived = _wal_restore.recover(version, positions, target, work_dir)
+            assert arrived.wal_stop is not None and arrived.timeline is not None
+            expect_arrival(target, arrived.wal_stop, arrived.timeline)
         phase("sync")
     return Restored(positions=positions, facts=facts)
 

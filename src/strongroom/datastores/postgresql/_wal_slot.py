@@ -28,14 +28,17 @@ def limit_mb(server: Server) -> int:
     return max(_LEAST_MB, (stat.f_blocks * stat.f_frsize >> 20) // _SHARE)
 
 
-def keep(connection: Connection) -> None:
-    """From now on no WAL goes until ``release`` says so. A slot that had to give up is made anew."""
+def keep(connection: Connection, server: Server) -> None:
+    """From now on no WAL goes until ``release`` says so. A slot that had to give up is made anew.
+
+    On a server of somebody else a slot is never made: its owner decides what may fill the disk.
+    """
     rows = query(
         connection, "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", NAME
     )
     if rows == [(True,)]:
         drop(connection)
-    if rows != [(False,)]:
+    if rows == [(True,)] or (not rows and server.runtime == "process"):
         query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
 
 

@@ -1,0 +1,243 @@
+"""Taking an incremental of a server that cannot tell which blocks have changed: a tar stream of all WAL since the parent."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tarfile
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+
+import strongroom
+from strongroom.artifact import Positions
+from strongroom.datastores._files import bytes_below
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores.postgresql import _lsn, _wal, _wal_slot
+from strongroom.datastores.postgresql._backup import PIPE_BYTES, require_own_data
+from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._versions import require_series
+from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
+
+FOLDER = "pg_wal"
+_BLOCK = 512
+_FULL = "Take a full backup; incrementals can go on from that."
+_MAX_HISTORY = 1 << 20
+
+
+class Source:
+    """The WAL that the backup is made of: whole files that the server has done with, and how their timeline came about."""
+
+    def __init__(self, server: Server, system: int, size: int, history: _wal.History, start: int, stop: int) -> None:
+        self.system, self.size, self.history, self.stop = system, size, history, stop
+        self._folder = server.data_dir / FOLDER
+        self.names = history.files((start - 1) // size * size + size, -(-stop // size) * size, size) if stop > start else []
+
+    def require_all(self) -> None:
+        """Raises WalGone, naming the first file that is not there."""
+        for name in self.names:
+            if not (self._folder / name).is_file():
+                raise gone(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
+
+    def stream(self) -> Iterator[bytes]:
+        """A tar of the files, each proven. Raises WalGone, ServerFailed."""
+        if self.history.current > 1:
+            name = _wal.history_file(self.history.current)
+            text = (self._folder / name).read_bytes()
+            yield from (_header(name, len(text)), text, bytes(-len(text) % _BLOCK))
+        for name in self.names:
+            yield _header(name, self.size)
+            try:
+                with (self._folder / name).open("rb") as file:
+                    yield from _wal.proven(file.fileno(), name, self.size, self.system, self.history)
+            except (FileNotFoundError, _wal.Recycled) as error:
+                raise gone(f"WAL file {name} was removed by the server while it was backed up ({error})") from error
+            except _wal.Unfit as error:
+                raise ServerFailed(
+                    f"the WAL of the server is damaged: {error}", remedy=f"Look for a failing disk. {_FULL}"
+                ) from error
+        yield bytes(2 * _BLOCK)
+
+    @property
+    def bytes(self) -> int:
+        """Of the stream, about."""
+        return (self.size + _BLOCK) * len(self.names) + 2 * _BLOCK
+
+
+def gone(why: str) -> WalGone:
+    """The error of which Trove's users know the text; the remedy says more."""
+    return WalGone(
+        "Cannot find parent backup WAL file.",
+        remedy=f"{why}. {_FULL} Take incrementals more often, or raise `wal_limit` in [agent], so that it is kept.",
+    )
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(f"{FOLDER}/{name}")
+    info.size, info.mode = size, 0o600
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+class Session:
+    """WAL on its way into a pipe. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
+        self.expected: int | None = source.bytes
+        self._source = source
+        self._positions, self._number = positions, number
+        self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
+        self._error: BaseException | None = None
+        self._check = _Check(server, source, request.work_dir / "waldump.log")
+        self.stdout, write = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._feeder = threading.Thread(target=self._feed, args=(write,), name="feeder", daemon=True)
+        self._feeder.start()
+
+    def _feed(self, fd: int) -> None:
+        try:
+            for piece in self._source.stream():
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(fd, view) :]
+        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+            self._error = error
+        finally:
+            os.close(fd)
+
+    def finish(self) -> BackupResult:
+        """Raises WalGone, ServerFailed unless every byte was proven, and every record as far as there is a program for it."""
+        self._close()
+        self._feeder.join()
+        if self._error is not None:
+            raise self._error
+        self._check.finish()
+        return BackupResult(
+            tool="strongroom",
+            tool_version=strongroom.__version__,
+            server_version=self._number,
+            positions=self._positions,
+            data_bytes=self._data_bytes,
+        )
+
+    def abort(self) -> None:
+        """End everything; the thread follows when its pipe breaks."""
+        self._close()
+        self._feeder.join(5)
+        self._check.abort()
+
+    def _close(self) -> None:
+        if self.stdout >= 0:
+            os.close(self.stdout)
+            self.stdout = -1
+
+
+class _Check:
+    """pg_waldump, which checks every record's checksum up to the end of the backup, on the timeline that it ends on."""
+
+    def __init__(self, server: Server, source: Source, log: Path) -> None:
+        program = server.version.programs["server"].with_name("pg_waldump")
+        begun = source.history.ancestors[-1][1] if source.history.ancestors else 0
+        self._tool: Tool | None = None
+        if source.names and program.is_file():
+            start = max(_wal.address(source.names[0], source.size), begun)
+            argv: list[str | Path] = [program, "--stats", f"--path={server.data_dir / FOLDER}"]
+            argv += [f"--timeline={source.history.current}", f"--start={_lsn.text(start)}", f"--end={_lsn.text(source.stop)}"]
+            with Path(os.devnull).open("wb") as null:
+                self._tool = Tool(argv, log, stdout=null.fileno())
+
+    def finish(self) -> None:
+        if self._tool is not None:
+            try:
+                self._tool.check()
+            except ToolFailed as error:
+                raise ServerFailed(
+                    f"the WAL of the server is damaged: {error.message}", remedy=f"Look for a failing disk. {_FULL}"
+                ) from error
+
+    def abort(self) -> None:
+        if self._tool is not None:
+            self._tool.abort()
+
+
+def begin(server: Server, request: BackupRequest) -> Session:
+    """Mark the end of the backup in the WAL, see that everything since the parent is there, then start."""
+    parent = request.parent
+    if parent is None or parent.wal_stop is None or parent.timeline is None:
+        raise ConfigurationError("the parent backup tells no WAL location to go on from", remedy=_FULL)
+    with connect(server) as connection:
+        ((number, data_dir, system, size),) = query(
+            connection,
+            "SELECT current_setting('server_version_num')::int, current_setting('data_directory'),"
+            " (SELECT system_identifier FROM pg_control_system()),"
+            " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
+        )
+        server_version = f"{number // 10000}.{number % 10000}"
+        require_series(server.version, server_version, f"the server {server.name or server.id}")
+        require_own_data(server, Path(data_dir))
+        if parent.system_identifier not in (None, str(system)):
+            raise LineageChanged(f"{where(server)} is another database than the one that was backed up", remedy=_FULL)
+        try:
+            _wal_slot.keep(connection, server)
+            source = _source(connection, server, parent, system, size)
+        except psycopg.Error as error:
+            raise ServerFailed(
+                f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
+                remedy="`strongroom check` says which rights the account of the backup needs.",
+            ) from error
+    source.require_all()
+    positions = Positions(
+        wal_from=parent.wal_stop,
+        wal_stop=_lsn.text(source.stop),
+        timeline=source.history.current,
+        system_identifier=str(system),
+    )
+    return Session(server, request, source, positions, server_version)
+
+
+def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
+    """Everything from the parent's end to a record that is written now, after which the server goes on in another file."""
+    assert parent.wal_stop is not None and parent.timeline is not None
+    start = _lsn.parse(parent.wal_stop)
+    ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")
+    if _lsn.parse(now) < start:
+        raise LineageChanged(
+            f"{where(server)} is at {now}, before the end of the parent backup at {parent.wal_stop}: "
+            "its data was replaced by an older copy",
+            remedy=_FULL,
+        )
+    ((stop, name),) = query(
+        connection,
+        "SELECT stop::text, pg_walfile_name(stop) FROM pg_create_restore_point(%s) AS stop",
+        f"strongroom {uuid.uuid4()}",
+    )
+    query(connection, "SELECT pg_switch_wal()")
+    history = _history(server, int(name[:8], 16))
+    try:
+        left = history.left(parent.timeline)
+    except _wal.Unfit as error:
+        raise LineageChanged(f"{where(server)} is on another history than the parent backup: {error}", remedy=_FULL) from error
+    if left is not None and left < -(-start // size) * size:
+        raise LineageChanged(
+            f"{where(server)} left timeline {parent.timeline} at {_lsn.text(left)}, before the end of the parent backup",
+            remedy=_FULL,
+        )
+    return Source(server, system, size, history, start, _lsn.parse(stop))
+
+
+def _history(server: Server, timeline: int) -> _wal.History:
+    if timeline == 1:
+        return _wal.History(1)
+    path = server.data_dir / FOLDER / _wal.history_file(timeline)
+    try:
+        text = path.read_bytes()[:_MAX_HISTORY].decode(errors="replace")
+        return _wal.History.parse(timeline, text)
+    except FileNotFoundError as error:
+        raise gone(f"{path.name}, the history of the timeline, is not on the server any more") from error
+    except (OSError, _wal.Unfit) as error:
+        raise ServerFailed(f"{path} cannot be read: {error}", remedy=_FULL) from error

@@ -1,0 +1,223 @@
+"""Restoring incrementals that are WAL: every file is proven to follow the one before, then the server replays all to the end
+of the last one, or has failed.
+
+The recovery runs in a server for a single user, which has neither socket nor port, and ends with its input.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from strongroom.artifact import Positions
+from strongroom.datastores._files import owner_of, read_file, write_file
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import ChainLink, Phase, Version
+from strongroom.datastores.postgresql import _lsn, _wal
+from strongroom.datastores.postgresql._tar import TarReader
+from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed
+
+FOLDER = "pg_wal"
+_SIGNAL = "recovery.signal"
+_LEFT = ("backup_label.old", "tablespace_map.old")
+_MAX_HISTORY = 1 << 20
+_REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
+_SAID = re.compile(rf'"reached ({_lsn.PATTERN}) on (\d+)"')
+
+
+def is_wal(link: ChainLink) -> bool:
+    """Whether an incremental of this driver is WAL."""
+    return link.positions.wal_from is not None
+
+
+def add(links: Sequence[ChainLink], base: Positions, target: Path, phase: Phase) -> None:
+    """Put the WAL of ``links`` beside that of the base, which is in ``target`` already. Raises ArtifactCorrupt."""
+    folder = target / FOLDER
+    size = _file_size(folder)
+    (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
+    before, history = base, _history(folder, base.timeline or 1)
+    _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
+    for number, link in enumerate(links, 1):
+        after = link.positions
+        phase(f"extract incremental {number}")
+        if after.wal_from != before.wal_stop or after.system_identifier not in (None, str(system)):
+            raise _corrupt(
+                f"incremental {number} begins at {after.wal_from} of system {after.system_identifier}, "
+                f"and the backup before it ends at {before.wal_stop} of system {system}"
+            )
+        found = _extract(link, folder, size)
+        history = _history(folder, after.timeline or 1)
+        _require_descent(before, history, size)
+        wanted = _range(_end(before.wal_stop, size), after.wal_stop, history, size)
+        if missing := [name for name in wanted if name not in found]:
+            raise _corrupt(f"incremental {number} holds no WAL file {missing[0]}")
+        _prove(wanted, folder, size, system, history)
+        before = after
+
+
+def recover(version: Version, positions: Positions, target: Path, work_dir: Path) -> Positions:
+    """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
+
+    Raises ToolFailed when it did not come that far. A new timeline begins there.
+    """
+    assert positions.wal_stop is not None and positions.timeline is not None
+    owner = owner_of(target)
+    config = work_dir / "recovery.conf"
+    write_file(config, _settings(positions), owner)
+    write_file(target / _SIGNAL, "", owner)
+    question = work_dir / "recovery.sql"
+    write_file(
+        question,
+        "SELECT 'reached ' || pg_current_wal_lsn() || ' on ' || timeline_id FROM pg_control_checkpoint()"
+        " WHERE NOT pg_is_in_recovery()\n",
+        owner,
+    )
+    argv: list[str | Path] = [version.programs["server"], "--single", "-D", target, "-c", f"config_file={config}"]
+    with question.open("rb") as stdin:
+        tool = Tool([*argv, "template1"], work_dir / "recovery.log", stdin=stdin.fileno())
+    try:
+        tool.check()
+    except NoSpace:
+        raise
+    except ToolFailed as error:
+        raise ToolFailed(f"the WAL of the backup cannot be replayed to its end: {error.message}", remedy=_REMEDY) from error
+    finally:
+        tool.abort(0)
+    return _arrived(positions, target, tool.log)
+
+
+def _settings(positions: Positions) -> str:
+    """All WAL is there already, so nothing is fetched. Recovery that ends before its target is an error of the server's own."""
+    return (
+        "restore_command = 'false'\n"
+        f"recovery_target_lsn = '{positions.wal_stop}'\n"
+        "recovery_target_inclusive = off\n"
+        f"recovery_target_timeline = '{positions.timeline}'\n"
+        "recovery_target_action = 'promote'\n"
+        "hot_standby = off\n"
+        "archive_mode = off\n"
+        "wal_level = replica\n"
+        "max_prepared_transactions = 1000\n"
+        "shared_buffers = 128MB\n"
+        "lc_messages = 'C'\n"
+        "log_timezone = 'UTC'\n"
+    )
+
+
+def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
+    said = _SAID.search(log.read_text(encoding="utf-8", errors="replace"))
+    assert positions.wal_stop is not None and positions.timeline is not None
+    if (
+        said is None
+        or _lsn.parse(said[1]) < _lsn.parse(positions.wal_stop)
+        or int(said[2]) <= positions.timeline
+        or (target / _SIGNAL).exists()
+        or (target / "backup_label").exists()
+    ):
+        raise ToolFailed(
+            f"the recovery ended at {said[1] if said else 'no known place'}, not at {positions.wal_stop}: rows are missing",
+            remedy=_REMEDY,
+        )
+    for name in _LEFT:
+        (target / name).unlink(missing_ok=True)
+    return positions.model_copy(update={"timeline": int(said[2])})
+
+
+# --- files of WAL
+
+
+def _file_size(folder: Path) -> int:
+    size = max((path.stat().st_size for path in folder.iterdir() if _wal.NAME.fullmatch(path.name)), default=0)
+    if not _wal.is_size(size):
+        raise _corrupt("the full backup holds no WAL")
+    return size
+
+
+def _end(position: str | None, size: int) -> str:
+    """The end of the file that ``position`` is in: a backup holds its last file whole."""
+    return _lsn.text(-(-_lsn.parse(position or "0/0") // size) * size)
+
+
+def _range(start: str | None, stop: str | None, history: _wal.History, size: int) -> list[str]:
+    if start is None or stop is None:
+        raise _corrupt("a backup of the chain does not tell where its WAL begins and ends")
+    first, last = _lsn.parse(start), _lsn.parse(stop)
+    return history.files(first, last, size) if first < last else []
+
+
+def _history(folder: Path, timeline: int) -> _wal.History:
+    if timeline == 1:
+        return _wal.History(1)
+    name = _wal.history_file(timeline)
+    text = read_file(folder / name, limit=_MAX_HISTORY)
+    if text is None:
+        raise _corrupt(f"{name}, which tells where timeline {timeline} comes from, is missing")
+    try:
+        return _wal.History.parse(timeline, text)
+    except _wal.Unfit as error:
+        raise _corrupt(str(error)) from error
+
+
+def _require_descent(before: Positions, history: _wal.History, size: int) -> None:
+    try:
+        left = history.left(before.timeline or 1)
+    except _wal.Unfit as error:
+        raise _corrupt(str(error)) from error
+    if left is not None and left < _lsn.parse(_end(before.wal_stop, size)):
+        raise _corrupt(
+            f"timeline {before.timeline} was left at {_lsn.text(left)}, before the end of the backup at {before.wal_stop}"
+        )
+
+
+def _extract(link: ChainLink, folder: Path, size: int) -> set[str]:
+    """Unpack one incremental; the names of its files of WAL."""
+    found: set[str] = set()
+    tar = TarReader(link.chunks())
+    for member in tar.members():
+        name = member.path.removeprefix(f"{FOLDER}/")
+        if member.kind == "directory" and name in ("", FOLDER):
+            continue
+        history = bool(_wal.HISTORY.fullmatch(name))
+        if member.kind != "file" or not (history or _wal.NAME.fullmatch(name)):
+            raise _corrupt(f"an incremental holds {member.path!r}, which is no WAL")
+        if member.size > _MAX_HISTORY if history else member.size != size:
+            raise _corrupt(f"WAL file {name} has {member.size} bytes")
+        if history:
+            _put_history(folder / name, b"".join(tar.data()))
+            continue
+        if (folder / name).exists():
+            raise _corrupt(f"WAL file {name} is in the chain twice")
+        fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            for piece in tar.data():
+                file.write(piece)
+        found.add(name)
+    return found
+
+
+def _put_history(path: Path, data: bytes) -> None:
+    if path.exists():
+        if path.read_bytes() != data:
+            raise _corrupt(f"{path.name} is in the chain twice, and differs")
+    else:
+        path.write_bytes(data)
+        path.chmod(0o600)
+
+
+def _prove(names: Sequence[str], folder: Path, size: int, system: int, history: _wal.History) -> None:
+    for name in names:
+        try:
+            with (folder / name).open("rb") as file:
+                for _ in _wal.proven(file.fileno(), name, size, system, history):
+                    pass
+        except FileNotFoundError as error:
+            raise _corrupt(f"WAL file {name} is missing") from error
+        except _wal.Unfit as error:
+            raise _corrupt(str(error)) from error
+
+
+def _corrupt(what: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(what, remedy=_REMEDY)
