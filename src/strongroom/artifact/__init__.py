@@ -12,6 +12,7 @@ from strongroom.artifact._manifest import Codec, Index, Manifest, Parent, Positi
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
 from strongroom.artifact._verify import Report, verify
+from strongroom.artifact._walk import Ranges
 from strongroom.artifact._writer import Writer
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Place",
     "Positions",
     "Problem",
+    "Ranges",
     "Reader",
     "Report",
     "Segment",

@@ -109,7 +109,7 @@ class Reader:
             raise NotFound(f"backup {self._location.prefix} has no index of its files")
         return load_index(self._store, self._location, self.manifest.index, self._opener)
 
-    def extract(self, paths: Iterable[str]) -> Iterator[bytes]:
+    def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
         """The part of the stream that holds the files ``paths``: a stream of their own, in its order (a tar without its end).
 
         Fetches only the segments that it needs.
@@ -122,10 +122,14 @@ class Reader:
             if path not in index:
                 raise NotFound(f"file {path!r} is not in backup {self._location.prefix}", remedy="See the index for its files.")
             ranges += index[path]
-        ranges.sort()
-        if ranges and max(offset + length for offset, length in ranges) > self.manifest.raw_size:
+        return self.cut(ranges)
+
+    def cut(self, ranges: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
+        """Ranges of the stream, (offset, length) in bytes, in the order of the stream. Raises as ``extract`` does."""
+        ordered = sorted(ranges)
+        if ordered and max(offset + length for offset, length in ordered) > self.manifest.raw_size:
             raise ArtifactCorrupt(f"the index of backup {self._location.prefix} points beyond its stream", remedy=_REMEDY)
-        return self._cut(ranges)
+        return self._cut(ordered)
 
     def read(self, path: str) -> bytes:
         """The content of one file of a tar stream. Raises as ``extract`` does."""
@@ -191,18 +195,23 @@ class Reader:
 
     # --- single files
 
-    def _cut(self, ranges: Ranges) -> Iterator[bytes]:
+    def _cut(self, ranges: Ranges) -> Iterator[memoryview]:
         ends = list(accumulate(segment.raw for segment in self.manifest.segments))
         pieces = list(self._pieces(ranges, ends))
         fetched = self.segments(dict.fromkeys(number for number, _, _ in pieces))
-        current, data = -1, b""
+        current, data = -1, memoryview(b"")
+        raw = stored = 0
         for number, start, stop in pieces:
             while current != number:
                 current, found = next(fetched)
                 if isinstance(found, BaseException):
                     raise found
-                data = found
+                data = memoryview(found)
+                stored += self.manifest.segments[number].stored
             yield data[start:stop]
+            raw += stop - start
+            if self.on_progress:
+                self.on_progress(raw, stored)
 
     def _pieces(self, ranges: Ranges, ends: list[int]) -> Iterator[tuple[int, int, int]]:
         """Ranges of the stream as ranges of segments: number, start, stop."""

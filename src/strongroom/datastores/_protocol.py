@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -96,6 +96,8 @@ class Capabilities:
     incremental: bool
     log_apply: bool
     """Incrementals are applied one after the other to a prepared parent."""
+    keep: frozenset[str] = frozenset()
+    """Files of the stream whose content ``finish`` wants to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ class BackupRequest:
     work_dir: Path
     """Scratch directory of the job, on local disk, owned by the server's user."""
     parallel: int = 2
+    parent_file: Callable[[str], bytes] | None = None
+    """Reads a file out of the parent's stored stream. Raises ArtifactError, NotFound, StorageError."""
+    kept: Mapping[str, bytes | bytearray] = field(default_factory=dict)
+    """Content of those files of the new stream that ``Capabilities.keep`` names, as far as they have passed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,15 @@ class ChainLink(Protocol):
 
     def chunks(self) -> Iterator[bytes]:
         """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
+
+    def files(self) -> Collection[str]:
+        """Paths of the files in the stream. Raises NotFound when it has no index, ArtifactError, StorageError."""
+
+    def extract(self, paths: Iterable[str]) -> Iterator[bytes | memoryview]:
+        """The part of the stream that holds these files, verified, in its order. Fetches what is needed for them only.
+
+        Raises as ``files`` and ``chunks`` do.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +225,9 @@ class Datastore(Protocol):
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         """The random id in the data directory, made when it is missing; ``renew`` makes another."""
+
+    def keep_configuration(self, server: Server, new: Path) -> None:
+        """Before ``new`` takes the place of the data directory of an adopted server: what its owner has set stays as it is."""
 
     # --- jobs (called by the worker, as the server's user)
 

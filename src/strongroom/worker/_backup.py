@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from strongroom.artifact import Manifest, Parent, Writer, load_chain, load_manifest, read_manifest
+from strongroom.artifact import Manifest, Parent, Reader, Writer, load_chain, load_manifest, read_manifest
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
 from strongroom.errors import (
     ArtifactCorrupt,
@@ -54,6 +54,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         job.artifact,
         job.recipients,
         stream=datastore.capabilities.stream,
+        keep=datastore.capabilities.keep,
         owner=job.owner,
         on_progress=progress,
     )
@@ -72,7 +73,7 @@ def _write(
 ) -> dict[str, Any]:
     lineage = datastore.lineage(server.data_dir)
     base = _choose(store, job, server, lineage)
-    session, base = _begin(spec, job, server, datastore, base)
+    session, base = _begin(spec, job, store, writer, server, datastore, base)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
@@ -144,11 +145,19 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
         raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=remedy)
 
 
-def _begin(spec: WorkerSpec, job: BackupJob, server: Server, datastore: Datastore, base: _Base) -> tuple[BackupSession, _Base]:
+def _begin(
+    spec: WorkerSpec, job: BackupJob, store: Store, writer: Writer, server: Server, datastore: Datastore, base: _Base
+) -> tuple[BackupSession, _Base]:
     def start(base: _Base) -> BackupSession:
-        positions = base.parent.positions if base.parent else None
-        parallel = len(os.sched_getaffinity(0))
-        return datastore.begin_backup(server, BackupRequest(base.kind, positions, spec.work_dir, parallel))
+        request = BackupRequest(
+            kind=base.kind,
+            parent=base.parent.positions if base.parent else None,
+            work_dir=spec.work_dir,
+            parallel=len(os.sched_getaffinity(0)),
+            parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
+            kept=writer.kept,
+        )
+        return datastore.begin_backup(server, request)
 
     try:
         return start(base), base

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Positions, Reader, open_chain
+from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Positions, Ranges, Reader, open_chain
 from strongroom.datastores import BackupKind, Version, get
-from strongroom.errors import TooLarge, VersionMismatch
+from strongroom.errors import NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import RestoreJob, VerifyJob, WorkerSpec
@@ -31,6 +31,9 @@ class Link:
         self.server_version = manifest.server_version
         self.raw_size = manifest.raw_size or manifest.stored_size
         self.data_size = manifest.data_size
+        self._events = events
+        self._phase = phase
+        self._index: dict[str, Ranges] | None = None
 
     def copy_to(self, fd: int) -> None:
         """The raw, verified stream."""
@@ -39,6 +42,24 @@ class Link:
     def chunks(self) -> Iterator[bytes]:
         """The raw, verified stream, piece by piece."""
         return self._reader.chunks()
+
+    def files(self) -> Collection[str]:
+        """Paths of the files in the stream."""
+        return self._ranges().keys()
+
+    def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
+        """The part of the stream that holds these files."""
+        assert isinstance(self._reader, Reader)
+        ranges = [part for path in paths for part in self._ranges()[path]]
+        self._events.expect(self._phase, sum(length for _, length in ranges))
+        return self._reader.cut(ranges)
+
+    def _ranges(self) -> dict[str, Ranges]:
+        if self._index is None:
+            if isinstance(self._reader, ForeignReader):
+                raise NotFound(f"backup {self._reader.manifest.id} has no index of its files")
+            self._index = self._reader.index()
+        return self._index
 
 
 def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, Any]:
