@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from strongroom.datastores._files import make_directory, owner_named, sync_directory, write_file
@@ -14,6 +15,7 @@ from strongroom.errors import ConfigurationError, ServerFailed, Unsupported
 ACCOUNT = "postgres"
 """The superuser that every data directory has. We come in by the socket, as an OS user that ``pg_ident.conf`` names."""
 _MAP = "strongroom"
+_LEAST_WAL_MB = 64
 
 
 def option_file(server: Server) -> Path:
@@ -77,6 +79,15 @@ def _between(low: int, value: int, high: int) -> str:
     return f"{max(low, min(value, high))}MB"
 
 
+def wal_limit_mb(server: Server) -> int:
+    """MB of WAL that is kept for incrementals: as was set, else a tenth of the file system, at most half of what is free."""
+    if server.wal_limit_mb is not None:
+        return server.wal_limit_mb
+    stat = os.statvfs(server.base_dir)
+    blocks = min(stat.f_blocks // 10, stat.f_bavail // 2)
+    return max(_LEAST_WAL_MB, blocks * stat.f_frsize >> 20)
+
+
 def _options(server: Server) -> dict[str, str | int | Path]:
     ram = server.ram_mb
     return {
@@ -105,6 +116,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "archive_mode": "off",
         "max_wal_senders": 10,
         "max_replication_slots": 10,
+        "max_slot_wal_keep_size": f"{wal_limit_mb(server)}MB",
     }
 
 

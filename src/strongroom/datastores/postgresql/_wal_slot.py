@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import psycopg
 
 from strongroom.artifact import Positions
 from strongroom.datastores._protocol import Server
 from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._config import wal_limit_mb
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.errors import ServerFailed
 
 NAME = "strongroom"
-_SHARE = 10
-"""The part of a file system that WAL may take when nobody has set a limit."""
-_LEAST_MB = 256
 _OLDER = 4
 """The part of the limit that is kept for incrementals on parents that are not the newest."""
-
-
-def limit_mb(server: Server) -> int:
-    """MB of WAL that slots may keep."""
-    if server.wal_limit_mb is not None:
-        return server.wal_limit_mb
-    stat = os.statvfs(server.base_dir)
-    return max(_LEAST_MB, (stat.f_blocks * stat.f_frsize >> 20) // _SHARE)
 
 
 def keep(connection: Connection, server: Server) -> None:
@@ -59,8 +47,9 @@ def release(server: Server, positions: Positions) -> None:
                 " WHERE slot_name = %s AND wal_status <> 'lost'",
                 NAME,
             )
+            older = (wal_limit_mb(server) << 20) // _OLDER if server.runtime == "process" else 0
             for kept, now in rows:
-                until = min(_lsn.parse(positions.wal_stop), _lsn.parse(now) - (limit_mb(server) << 20) // _OLDER)
+                until = min(_lsn.parse(positions.wal_stop), _lsn.parse(now) - older)
                 if until > _lsn.parse(kept):
                     query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, _lsn.text(until))
     except psycopg.Error as error:
