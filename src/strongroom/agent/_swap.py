@@ -77,6 +77,7 @@ class Swapper:
             # All that can be refused is refused before the old server is touched.
             datastore.check_data(server, new)
             datastore.lineage(new, renew=True)
+            datastore.keep_configuration(server, new)
             journal = Journal(job=job, had_old=record.data_dir.is_dir(), wanted=record.wanted)
             self._save(record, journal)
         self.finish(record, journal)

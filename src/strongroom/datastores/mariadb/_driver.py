@@ -55,6 +55,9 @@ class MariaDB:
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         return lineage(data_dir, renew=renew)
 
+    def keep_configuration(self, server: Server, new: Path) -> None:
+        """Option files are not in the data directory."""
+
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)
 

@@ -13,7 +13,7 @@ from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
 from strongroom.datastores.postgresql import _lsn, _wal_slot
-from strongroom.datastores.postgresql._config import ACCOUNT, port_of, socket_dir
+from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
@@ -36,10 +36,7 @@ class Session:
         """What is let go of at the end: the connection that keeps the WAL."""
         argv = [
             str(server.version.programs["backup"]),
-            f"--host={socket_dir(server)}",
-            f"--port={port_of(server)}",
-            f"--username={ACCOUNT}",
-            "--no-password",
+            *connection_options(server, request.work_dir),
             "--pgdata=-",
             "--format=tar",
             "--wal-method=fetch",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from strongroom.datastores._files import make_directory, owner_named, sync_directory, write_file
+from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, sync_directory, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.errors import ConfigurationError, ServerFailed, Unsupported
+from strongroom.errors import ConfigurationError, ServerFailed
 
 ACCOUNT = "postgres"
 """The superuser that every data directory has. We come in by the socket, as an OS user that ``pg_ident.conf`` names."""
 _MAP = "strongroom"
 _LEAST_WAL_MB = 64
+_OWNERS_FILES = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
+_MOST = 4 << 20
 
 
 def option_file(server: Server) -> Path:
@@ -30,31 +33,45 @@ def error_log(server: Server) -> Path:
 
 def port_of(server: Server) -> int:
     """The port; it is part of the socket's name, too."""
+    if server.socket is not None and (found := re.fullmatch(r"\.s\.PGSQL\.(\d{1,5})", server.socket.name)):
+        return int(found[1])
     return server.port or 5432
 
 
-def socket_dir(server: Server) -> Path:
-    """Where the socket is. Its name is not ours to choose."""
-    return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{port_of(server)}")).parent
-
-
-def require_own(server: Server) -> None:
-    """Raises Unsupported for a server that somebody else has set up."""
+def host_of(server: Server) -> str:
+    """The directory of the socket, whose name is not ours to choose; the address of an adopted server that has none."""
     if server.runtime == "adopted":
-        raise Unsupported(
-            "PostgreSQL servers that somebody else has set up cannot be adopted", remedy="Create an instance, and load a dump."
-        )
+        if server.socket is None:
+            return server.address or "127.0.0.1"
+        return str(server.socket.parent if server.socket.name.startswith(".s.PGSQL.") else server.socket)
+    return str(socket_dir(server))
+
+
+def socket_dir(server: Server) -> Path:
+    """Where the socket of a server that we run is."""
+    return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{port_of(server)}")).parent
 
 
 def configure(server: Server) -> None:
     """Write all files below ``base_dir``, anew each time. There are no secrets in them."""
-    require_own(server)
+    if server.runtime == "adopted":
+        return
     owner = owner_named(server.user)
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket_dir(server)):
         make_directory(path, owner)
     write_file(server.base_dir / "pg_hba.conf", _logins(), owner)
     write_file(server.base_dir / "pg_ident.conf", _accounts(server), owner)
     write_file(option_file(server), _dump(_options(server)), owner)
+
+
+def keep(server: Server, new: Path) -> None:
+    """An adopted server may have its configuration in its data directory: a backup has an old one, and lacks ALTER SYSTEM."""
+    if server.runtime != "adopted":
+        return
+    for name in _OWNERS_FILES:
+        text = read_file(server.data_dir / name, limit=_MOST)
+        if text is not None:
+            write_file(new / name, text, owner_of(new))
 
 
 def _logins() -> str:
@@ -131,8 +148,9 @@ def _dump(options: dict[str, str | int | Path]) -> str:
 
 
 def start_argv(server: Server) -> list[str]:
-    """The command of the server."""
-    require_own(server)
+    """The command of the server. An adopted one is started as its owner said."""
+    if server.runtime == "adopted":
+        return list(server.start_command)
     return [str(server.version.programs["server"]), "-D", str(server.data_dir), "-c", f"config_file={option_file(server)}"]
 
 

@@ -56,6 +56,9 @@ class PostgreSQL:
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         return lineage(data_dir, renew=renew)
 
+    def keep_configuration(self, server: Server, new: Path) -> None:
+        _config.keep(server, new)
+
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)
 

@@ -11,18 +11,17 @@ from strongroom.datastores._files import bytes_below, owner_of, read_file, write
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
 from strongroom.datastores.postgresql import _lsn
-from strongroom.datastores.postgresql._config import require_own
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import series
 from strongroom.errors import ServerFailed, StrongroomError
 
 RESTORED = "strongroom_restored"
 """Where a restored server must come to before it serves. Removed when it has."""
+READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
 
 
 def ready(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup."""
-    require_own(server)
     try:
         with connect(server, timeout=5, patience=10) as connection:
             ((number, data_dir, recovers),) = query(
@@ -35,8 +34,12 @@ def ready(server: Server) -> Facts:
             _require_arrival(connection, server)
     except ServerFailed:
         raise
-    except (StrongroomError, psycopg.Error) as error:
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
+    except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
+    except StrongroomError as error:
+        raise ServerFailed(error.message, remedy=error.remedy) from error
     return Facts(version_number=f"{number // 10000}.{number % 10000}", data_bytes=bytes_below(place), data_dir=place)
 
 
