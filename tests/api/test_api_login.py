@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from strongroom.api import create_app
 from strongroom.cli._app import app as command_line
 from strongroom.identity import BasicAuthentication, KeystoneAuthentication, Method, User, edit_users, hash_password
-from strongroom.settings import Identity
+from strongroom.sections import Identity
 from support.keystone import Keystone, keystone
 from support.site import Site
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Location
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import Store, open_store
 from support.swift import swift
 

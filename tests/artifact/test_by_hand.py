@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Location, Parent, new_identity, read_manifest
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store
 from support.artifacts import write_artifact
 from support.mariadb import FileLink, MariaDBServer, backup, make, running

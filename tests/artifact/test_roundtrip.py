@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from strongroom.artifact import Location, load_manifest, new_identity, open_artifact, verify
 from strongroom.errors import NotFound
-from strongroom.settings import Artifact, Storage
+from strongroom.sections import Artifact, Storage
 from strongroom.storage import Store, open_store
 from support.artifacts import SMALL, mb_file, noise, take, write_artifact
 

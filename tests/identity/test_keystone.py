@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, Unavailable
 from strongroom.identity import KeystoneAuthentication, Principal
-from strongroom.settings import Identity
+from strongroom.sections import Identity
 from support.keystone import Keystone
 
 Connect = Callable[..., HTTPConnection]

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.errors import StorageError, StorageExists, StorageNotFound
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import DirectoryStore, Store, open_store
 
 Opener = Callable[[], Store]

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.errors import ConfigurationError, StorageDenied, StorageError, StorageFull
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import Store, open_store
 from support.proxy import proxy
 

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import open_store
 from strongroom.storage._swift import SwiftStore
 from support.proxy import proxy

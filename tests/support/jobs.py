@@ -15,7 +15,7 @@ from typing import Any
 from strongroom.artifact import Location
 from strongroom.datastores import Server
 from strongroom.datastores._files import make_directory, owner_named
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import BackupJob, Event, InitializeJob, Job, RestoreJob, Result, StorageSpec, VerifyJob, WorkerSpec
 from support import processes

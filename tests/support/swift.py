@@ -16,7 +16,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from support.keystone import Keystone, template
 from support.venvs import interpreter
 

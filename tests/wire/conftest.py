@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from strongroom.identity import User, edit_users, hash_password
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage import open_store
 from support.keystone import keystone
 from support.service import Service

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from strongroom.errors import ConfigurationError
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 
 STORE_GID = 8779
 """Group of a store that root makes. A number without a name, given to workers and to nobody else."""

@@ -152,22 +152,22 @@ def view(
         "updated": naive(row.updated),
         "service_status_updated": naive(row.seen or row.updated),
         "region": region,
-        "flavor": FlavorLink(id=row.flavor, links=caller.links("flavors", row.flavor)),
-        "datastore": DatastoreOf(type=row.datastore, version=row.series, version_number=row.version_number),
+        "flavor": {"id": row.flavor, "links": caller.links("flavors", row.flavor)},
+        "datastore": {"type": row.datastore, "version": row.series, "version_number": row.version_number},
         "volume": _volume(row),
-        "access": Access(is_public=False, allowed_cidrs=[]),
+        "access": {"is_public": False, "allowed_cidrs": []},
         "links": caller.links("instances", row.id),
         "host": row.host,
         "runtime": row.runtime,
         "port": row.port,
         "socket": row.socket,
         "data_bytes": row.data_bytes,
-        "old_data": [OldData(name=o["name"], bytes=o["bytes"], since=_aware(o["since"])) for o in row.old_data],
+        "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
         "detail": row.detail,
         "job_id": job_id,
     }
     if row.address and row.task != "BUILD":
-        fields["addresses"] = [Address(address=row.address, type="private", network=_derived("network", row.host))]
+        fields["addresses"] = [{"address": row.address, "type": "private", "network": _derived("network", row.host)}]
         fields["ip"] = [row.address]
     if row.fault:
         fields["fault"] = _fault(row.fault)
@@ -177,7 +177,7 @@ def view(
         fields["server_id"] = _derived("host", row.host) if placed else None
         fields["volume_id"] = _derived("volume", row.id) if placed else None
         fields["encrypted_rpc_messaging"] = True
-    return InstanceView(**fields)
+    return InstanceView.model_validate(fields)  # with all that is in it in one pass
 
 
 @lru_cache(4096)
@@ -204,11 +204,11 @@ def operating_status(row: Instance, silent: bool) -> str:
     return "HEALTHY" if row.healthy else "ERROR"
 
 
-def _volume(row: Instance) -> VolumeOf:
+def _volume(row: Instance) -> dict[str, float]:
     if not row.data_bytes:
-        return VolumeOf(size=row.volume_size)
+        return {"size": row.volume_size}
     used = row.data_bytes / GB
-    return VolumeOf(size=row.volume_size, used=round(used, 2), used_percent=round(100 * used / row.volume_size, 2))
+    return {"size": row.volume_size, "used": round(used, 2), "used_percent": round(100 * used / row.volume_size, 2)}
 
 
 def _aware(time: str) -> str:

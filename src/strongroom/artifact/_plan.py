@@ -6,7 +6,7 @@ import ctypes
 import os
 from functools import cache
 
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 
 _STEP = 64 * 1024
 _M_MMAP_THRESHOLD = -3
@@ -25,11 +25,11 @@ def give_memory_back() -> None:
 
 
 def plan_threads(settings: Artifact, segment_size: int, *, held: int) -> int:
-    """Threads, each of which holds up to ``held`` segments: one a core as far as memory reaches, at least 1.
+    """Threads, each of which holds up to ``held`` segments: one more than cores as far as memory reaches, at least 1.
 
-    One segment more is held by whoever reads the stream or writes it out.
+    While one waits for the store, each core still has work. One segment more is held by whoever reads the stream or writes it out.
     """
-    wanted = settings.threads or len(os.sched_getaffinity(0))
+    wanted = settings.threads or len(os.sched_getaffinity(0)) + 1
     return max(1, min(wanted, (settings.memory - segment_size) // (segment_size * held)))
 
 

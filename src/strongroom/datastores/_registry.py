@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from typing import cast
+
 from strongroom.datastores._protocol import Datastore
-from strongroom.datastores.mariadb import MariaDB
-from strongroom.datastores.postgresql import PostgreSQL
 from strongroom.errors import InvalidRequest
 
-_KNOWN: dict[str, Datastore] = {driver.name: driver for driver in (MariaDB(), PostgreSQL())}
+_DRIVERS = {"mariadb": "MariaDB", "postgresql": "PostgreSQL"}
+"""Class of the driver, by the name of the database and of its package. Loaded on first use: a worker needs one of them."""
 
 
 def names() -> list[str]:
     """Names of the databases, sorted."""
-    return sorted(_KNOWN)
+    return sorted(_DRIVERS)
 
 
+@cache
 def get(name: str) -> Datastore:
     """The driver. Raises InvalidRequest for an unknown name."""
-    try:
-        return _KNOWN[name]
-    except KeyError:
-        raise InvalidRequest(f"there is no datastore {name!r}", remedy=f"Known are: {', '.join(names())}.") from None
+    if name not in _DRIVERS:
+        raise InvalidRequest(f"there is no datastore {name!r}", remedy=f"Known are: {', '.join(names())}.")
+    return cast(Datastore, getattr(import_module(f"strongroom.datastores.{name}"), _DRIVERS[name])())

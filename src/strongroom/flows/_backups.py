@@ -25,7 +25,7 @@ from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, Linea
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
 from strongroom.flows._source import require_source
-from strongroom.settings import CONTAINER_PATTERN
+from strongroom.sections import CONTAINER_PATTERN
 
 
 def check_name(name: str, noun: str) -> None:

@@ -1,4 +1,4 @@
-"""The worker process. Everything is imported here, before it gives up root: its modules may lie where only root can read."""
+"""The worker process. All is imported before it gives up root: its modules may lie where only root can read."""
 
 from __future__ import annotations
 

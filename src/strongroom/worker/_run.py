@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from strongroom.errors import Cancelled, ConfigurationError, JobError, NoSpace, StrongroomError
+from strongroom import datastores, storage
+from strongroom.datastores import Server
+from strongroom.errors import Cancelled, ConfigurationError, InvalidRequest, JobError, NoSpace, StrongroomError
 from strongroom.worker import _signals
 from strongroom.worker._events import EventLog
 from strongroom.worker._privileges import become
 from strongroom.worker.jobs import perform
-from strongroom.worker.spec import Failure, Result, WorkerSpec
+from strongroom.worker.spec import Failure, ImportJob, InitializeJob, RestoreJob, Result, VerifyJob, WorkerSpec
 
 
 def main() -> int:
@@ -31,6 +33,7 @@ def main() -> int:
     output: dict[str, Any] = {}
     failure: StrongroomError | None = None
     try:
+        _load(spec)
         become(spec.user, spec.store_gid)
         _signals.raise_cancelled()
         output = perform(spec, EventLog(spec.job_dir / "events.jsonl"))
@@ -60,6 +63,20 @@ def _read(data: bytes) -> WorkerSpec | None:
         problems = [{"where": e["loc"], "what": e["type"]} for e in error.errors(include_url=False, include_input=False)]
         print(f"no usable job on stdin: {json.dumps(problems)}", file=sys.stderr)  # noqa: T201 - the log of the worker
         return None
+
+
+def _load(spec: WorkerSpec) -> None:
+    """Import what the job needs, and no more: it takes longer than anything else before the first byte."""
+    job = spec.job
+    datastores.get(job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _server(spec).datastore)
+    if not isinstance(job, InitializeJob):
+        storage.load(job.storage.driver)
+
+
+def _server(spec: WorkerSpec) -> Server:
+    if spec.server is None:
+        raise InvalidRequest(f"a {spec.job.kind} job needs a server")
+    return spec.server
 
 
 def _explain(error: Exception) -> StrongroomError:

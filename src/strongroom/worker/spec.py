@@ -14,8 +14,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, fie
 
 from strongroom.artifact import ForeignChain, Location
 from strongroom.datastores import BackupKind, Server
-from strongroom.settings import Artifact as ArtifactSettings
-from strongroom.settings import Storage
+from strongroom.sections import Artifact as ArtifactSettings
+from strongroom.sections import Storage
 
 
 class Message(BaseModel):

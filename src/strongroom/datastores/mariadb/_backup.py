@@ -22,6 +22,8 @@ from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, 
 COMPLETED = "completed OK!"
 PIPE_BYTES = 1 << 20
 _OPEN_FILES = 65535
+_LOG_COPY_INTERVAL = 50
+"""Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 
 
@@ -47,6 +49,7 @@ class Session:
             f"--parallel={request.parallel}",
             f"--extra-lsndir={self._meta}",
             f"--open-files-limit={_OPEN_FILES}",
+            f"--log-copy-interval={_LOG_COPY_INTERVAL}",
         ]
         if galera:
             argv.append("--galera-info")
