@@ -12,7 +12,7 @@ import pytest
 
 from strongroom.artifact import load_manifest, new_identity
 from strongroom.datastores import Server, get
-from strongroom.settings import Artifact
+from strongroom.sections import Artifact
 from strongroom.worker.spec import InitializeJob, Job
 from support import jobs, mariadb
 from support.identity import server_user

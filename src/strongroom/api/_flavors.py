@@ -8,7 +8,7 @@ from pydantic import Field
 from strongroom.api._caller import Caller, CallerDep, ControlDep
 from strongroom.api._fields import Link, Segment, View
 from strongroom.errors import NotFound
-from strongroom.settings import Flavor
+from strongroom.sections import Flavor
 
 router = APIRouter(tags=["flavors"])
 

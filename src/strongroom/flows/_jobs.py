@@ -15,7 +15,7 @@ from strongroom.errors import Busy, Cancelled
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 
-NOTICE = 0.1
+NOTICE = 0.05
 """Seconds between two looks at a job that somebody waits for."""
 
 

@@ -25,7 +25,7 @@ from starlette.requests import HTTPConnection
 from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, Unavailable
 from strongroom.identity._answers import Answers
 from strongroom.identity._principal import ADMIN, MEMBER, READER, Principal, Role, with_implied
-from strongroom.settings import Identity
+from strongroom.sections import Identity
 
 log = structlog.get_logger()
 
