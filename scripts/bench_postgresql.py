@@ -124,7 +124,8 @@ class Instance:
             connection.execute("CREATE SCHEMA db1")
             connection.execute("CREATE SCHEMA db2")
             connection.execute(SCHEMA.encode())
-            DataSet(megabytes).fill(Copier(connection))
+            # The data set allows for more overhead than there is here.
+            DataSet(megabytes * 4 // 3).fill(Copier(connection))
             connection.execute(KEYS.encode())
             connection.execute("VACUUM (FREEZE, ANALYZE)")
             connection.execute("CHECKPOINT")
