@@ -62,7 +62,11 @@ class Client:
                 raise httpx.InvalidURL("it must begin with http:// or https:// and name a host")
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the URL {url} is not valid: {error}", remedy=f"Give one like {DEFAULT_URL}.") from error
-        self._http = httpx.Client(timeout=httpx.Timeout(POLL + 15, connect=5), trust_env=not _is_loopback(host))
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(POLL + 15, connect=5),
+            trust_env=not _is_loopback(host),
+            verify=self.url.startswith("https:"),  # loading certificates takes as long as a request; no redirect is followed
+        )
 
     def close(self) -> None:
         """Give the connections back."""
