@@ -7,11 +7,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
-from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
-from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
+from strongroom.api._caller import (
+    JOB_HEADER,
+    Caller,
+    CallerDep,
+    ControlDep,
+    ListedDep,
+    PageDep,
+    accepted,
+    looking,
+    next_links,
+    reply,
+)
 from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
@@ -206,7 +216,8 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
     return OneBackup(backup=_view(row, job.id, restorable=False))
 
 
-@router.get("/backups", response_model_exclude_unset=True)
+@router.get("/backups", response_model=ManyBackups)
+@looking
 def index(
     request: Request,
     caller: CallerDep,
@@ -215,46 +226,46 @@ def index(
     project: ListedDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     datastore: Annotated[str | None, Query(description="Id or name.")] = None,
-) -> ManyBackups:
+) -> Response:
     """Backups, newest first.
 
     The marker carries the instance along: the stock client forgets that filter after the first page.
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
-    conditions: list[ColumnElement[bool]] = [Backup.deleted.is_(None)]
+    filters: dict[str, str] = {}
     with control.catalog.read() as session:
         if instance_id is not None:
-            conditions.append(Backup.instance_id == _instance_id(session, caller, instance_id))
+            filters["instance_id"] = _instance_id(session, caller, instance_id)
         if datastore is not None:
-            conditions.append(Backup.datastore == _datastore(datastore))
-        rows, following = newest_first(session, Backup, Page(page.limit, marker or None), project, *conditions)
-        reply = ManyBackups(backups=_views(session, rows))
+            filters["datastore"] = _datastore(datastore)
+        rows, following = newest_first(session, Backup, Page(page.limit, marker or None), project, filters)
+        seen = ManyBackups(backups=_views(session, rows))
     if following:
-        reply.links = next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
-    return reply
+        seen.links = next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
+    return reply(seen)
 
 
-@router.get("/instances/{instance}/backups", response_model_exclude_unset=True)
-def of_instance(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyBackups:
+@router.get("/instances/{instance}/backups", response_model=ManyBackups)
+@looking
+def of_instance(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
     """Backups of one instance, newest first."""
     with control.catalog.read() as session:
         owner = find_instance(session, caller.project, instance)
-        rows, marker = newest_first(
-            session, Backup, page, owner.project, Backup.instance_id == owner.id, Backup.deleted.is_(None)
-        )
-        reply = ManyBackups(backups=_views(session, rows))
+        rows, marker = newest_first(session, Backup, page, owner.project, {"instance_id": owner.id})
+        seen = ManyBackups(backups=_views(session, rows))
     if marker:
-        reply.links = next_links(request, page, marker)
-    return reply
+        seen.links = next_links(request, page, marker)
+    return reply(seen)
 
 
-@router.get("/backups/{backup}")
-def show(backup: Segment, caller: CallerDep, control: ControlDep) -> OneBackup:
+@router.get("/backups/{backup}", response_model=OneBackup)
+@looking
+def show(backup: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One backup, by id or unique name."""
     with control.catalog.read() as session:
         (seen,) = _views(session, [find_backup(session, caller.project, backup)])
-    return OneBackup(backup=seen)
+    return reply(OneBackup(backup=seen))
 
 
 @router.delete("/backups/{backup}", status_code=202)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringCon
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, user_specs
-from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text, plain
 from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
@@ -224,25 +224,27 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
     return OneInstance(instance=view(row, caller, region, job_id=job.id))
 
 
-@router.get("/instances", response_model_exclude_unset=True)
-@router.get("/instances/detail", response_model_exclude_unset=True)
-def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyInstances:
+@router.get("/instances", response_model=ManyInstances)
+@router.get("/instances/detail", response_model=ManyInstances)
+@looking
+def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
     """Instances of the project, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, caller.project, Instance.deleted.is_(None))
-        reply = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
+        rows, marker = newest_first(session, Instance, page, caller.project)
+        seen = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
     if marker:
-        reply.links = next_links(request, page, marker)
-    return reply
+        seen.links = next_links(request, page, marker)
+    return reply(seen)
 
 
-@router.get("/instances/{instance}", response_model_exclude_unset=True)
-def show(instance: Segment, caller: CallerDep, control: ControlDep) -> OneInstance:
+@router.get("/instances/{instance}", response_model=OneInstance)
+@looking
+def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One instance, by id or unique name."""
     with control.catalog.read() as session:
         row = find_instance(session, caller.project, instance)
         (seen,) = views(session, [row], caller, control.settings.service.region)
-    return OneInstance(instance=seen)
+    return reply(OneInstance(instance=seen))
 
 
 @router.put("/instances/{instance}", status_code=202)

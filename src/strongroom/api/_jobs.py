@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
-from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from strongroom.api._caller import Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, next_links
+from strongroom.api._caller import Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._fields import Link, Segment, View, iso
 from strongroom.catalog import Job
 from strongroom.catalog.queries import newest_first
@@ -67,7 +66,8 @@ class ManyJobs(View):
     links: list[Link] = Field(default_factory=list)
 
 
-@router.get("/jobs", response_model_exclude_unset=True)
+@router.get("/jobs", response_model=ManyJobs)
+@looking
 def index(
     request: Request,
     caller: CallerDep,
@@ -77,33 +77,33 @@ def index(
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
-) -> ManyJobs:
+) -> Response:
     """Jobs of the project, newest first."""
-    conditions: list[ColumnElement[bool]] = []
+    filters: dict[str, str] = {}
     with control.catalog.read() as session:
         if instance_id is not None:
-            conditions.append(Job.instance_id == _id(session, caller, find_instance, instance_id))
+            filters["instance_id"] = _id(session, caller, find_instance, instance_id)
         if backup_id is not None:
-            conditions.append(Job.backup_id == _id(session, caller, find_backup, backup_id))
+            filters["backup_id"] = _id(session, caller, find_backup, backup_id)
         if status is not None:
-            conditions.append(Job.status == status)
-        rows, marker = newest_first(session, Job, page, project, *conditions)
-    reply = ManyJobs(jobs=[_view(row) for row in rows])
+            filters["status"] = status
+        rows, marker = newest_first(session, Job, page, project, filters)
+    seen = ManyJobs(jobs=[_view(row) for row in rows])
     if marker:
-        reply.links = next_links(request, page, marker)
-    return reply
+        seen.links = next_links(request, page, marker)
+    return reply(seen)
 
 
-@router.get("/jobs/{job}")
+@router.get("/jobs/{job}", response_model=OneJob)
 async def show(
     job: Segment,
     caller: CallerDep,
     control: ControlDep,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for more than `after` events, or the end.")] = 0,
     after: Annotated[int, Query(ge=-1)] = -1,
-) -> OneJob:
+) -> Response:
     """One job; with ``wait`` the answer comes when something has changed."""
-    return OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait)))
+    return reply(OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait))))
 
 
 @router.delete("/jobs/{job}", status_code=202)

@@ -75,9 +75,8 @@ def index(
     deleted: Annotated[bool, Query(description="Those that are gone, instead of those that are there.")] = False,
 ) -> ManyManagedInstances:
     """Instances of all projects, newest first."""
-    gone = Instance.deleted.is_not(None) if deleted else Instance.deleted.is_(None)
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, project_id, gone)
+        rows, marker = newest_first(session, Instance, page, project_id, deleted=deleted)
         reply = ManyManagedInstances(instances=_views(session, rows, caller, control))
     if marker:
         reply.links = next_links(request, page, marker)

@@ -27,6 +27,8 @@ class Catalog:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.at_hand = engine.dialect.name == "sqlite"
+        """Whether looking takes no longer than a thread would need to wake up."""
         self._readers = sessionmaker(engine, expire_on_commit=False)
         self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False)
 
@@ -79,7 +81,9 @@ def open_catalog(settings: Settings) -> Catalog:
     else:
         path = settings.service.data_dir / "catalog.sqlite"
         _touch_private(path)
-        engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=THREADS)
+        engine = create_engine(
+            f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=THREADS, pool_use_lifo=True
+        )
         _prepare_sqlite(engine)
     try:
         migrate(engine)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog._tables import Backup, Instance, Job, Strategy
@@ -15,19 +16,24 @@ Named = TypeVar("Named", Instance, Backup)
 
 
 def _one(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
-    living = select(table).where(table.deleted.is_(None))
-    if project is not None:
-        living = living.where(table.project == project)
-    by_id = session.scalars(living.where(table.id == ref)).one_or_none()
+    values = {"ref": ref} if project is None else {"ref": ref, "project": project}
+    by_id: Named | None = session.scalars(_living(table, "id", project is not None), values).one_or_none()
     if by_id is not None:
         return by_id
-    named = session.scalars(living.where(table.name == ref).limit(10)).all()
+    named: Sequence[Named] = session.scalars(_living(table, "name", project is not None).limit(10), values).all()
     if not named:
         raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
     if len(named) > 1:
         ids = ", ".join(row.id for row in named)
         raise Conflict(f"{len(named)} {noun}s are named {ref}: {ids}", remedy="Name one by its id.")
     return named[0]
+
+
+@lru_cache(8)
+def _living(table: type[Named], column: str, owned: bool) -> Select[Any]:
+    """Made once: to make a statement takes longer than to run it."""
+    query = select(table).where(table.deleted.is_(None), getattr(table, column) == bindparam("ref"))
+    return query.where(table.project == bindparam("project")) if owned else query
 
 
 def find_instance(session: Session, project: str | None, ref: str) -> Instance:

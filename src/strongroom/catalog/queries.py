@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import Integer, Select, String, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog._tables import Backup, Host, Instance, Job, now
+from strongroom.catalog._tables import Backup, Host, Instance, Job, Table, now
 from strongroom.errors import InvalidRequest
 
 SILENT = timedelta(seconds=90)
 """A host that was not heard of for this long is silent (Trove's limit for a guest)."""
 
 Row = TypeVar("Row", Instance, Backup, Job)
+
+# Statements are made once, with parameters: to make one takes longer than to run it.
+_BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
+_HOSTS = select(Host.name, Host.seen)
+_LINKS = select(Backup.id, Backup.parent_id, and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))).where(
+    Backup.chain_id.in_(bindparam("chains", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +36,23 @@ class Page:
 
 
 def newest_first(
-    session: Session, table: type[Row], page: Page, project: str | None, *conditions: ColumnElement[bool]
+    session: Session,
+    table: type[Row],
+    page: Page,
+    project: str | None,
+    filters: Mapping[str, str] | None = None,
+    *,
+    deleted: bool = False,
 ) -> tuple[list[Row], str | None]:
     """A page of rows of ``project`` (None: of all), newest first, and the marker of the next one.
 
+    ``deleted``: rows that are gone, instead of those that are there. ``filters`` are columns and their values.
     Raises InvalidRequest for an unknown marker, and in the same way for one of another project.
     The marker stays good when its row is deleted meanwhile, and rows that come or go neither repeat nor hide others.
+    What comes back has all columns and is no object of the session: twice as fast, and only to be looked at.
     """
-    if project is not None:
-        conditions = (*conditions, table.project == project)
-    query = select(table).where(*conditions).order_by(table.created.desc(), table.id.desc()).limit(page.limit + 1)
+    wanted = {**(filters or {}), **({} if project is None else {"project": project})}
+    values: dict[str, object] = {**wanted, "rows": page.limit + 1}
     if page.marker is not None:
         last = session.get(table, page.marker)
         if last is None or project not in (None, last.project):
@@ -45,23 +60,41 @@ def newest_first(
                 f"marker {page.marker[:100]} is not the id of a row of this list",
                 remedy="Take it from the link `next` of a page.",
             )
-        query = query.where(or_(table.created < last.created, and_(table.created == last.created, table.id < last.id)))
-    rows = list(session.scalars(query))
+        values |= {"last_created": last.created, "last_id": last.id}
+    query = _newest_first(table, tuple(sorted(wanted)), deleted, page.marker is not None)
+    rows = cast("list[Row]", session.execute(query, values).all())
     return rows[: page.limit], rows[page.limit - 1].id if len(rows) > page.limit else None
+
+
+@lru_cache(256)
+def _newest_first(table: type[Table], filters: tuple[str, ...], deleted: bool, marked: bool) -> Select[Any]:
+    column = table.__table__.c
+    query = select(*column).where(*(column[name] == bindparam(name) for name in filters))
+    if "deleted" in column:
+        query = query.where(column.deleted.is_not(None) if deleted else column.deleted.is_(None))
+    if marked:
+        created = bindparam("last_created", type_=column.created.type)
+        older = column.id < bindparam("last_id", type_=String)
+        query = query.where(or_(column.created < created, and_(column.created == created, older)))
+    return query.order_by(column.created.desc(), column.id.desc()).limit(bindparam("rows", type_=Integer))
 
 
 def newest_jobs(session: Session, owner: type[Instance] | type[Backup], ids: Iterable[str]) -> dict[str, str]:
     """Id of the newest job about each of the instances or backups; those that never had one are left out."""
+    found = session.execute(_newest_jobs(owner), {"ids": list(ids)})
+    return {key: job for key, job in found if job is not None}
+
+
+@lru_cache(2)
+def _newest_jobs(owner: type[Instance] | type[Backup]) -> Select[Any]:
     subject = Job.instance_id if owner is Instance else Job.backup_id
     newest = select(Job.id).where(subject == owner.id).order_by(Job.created.desc(), Job.id.desc()).limit(1).scalar_subquery()
-    found = session.execute(select(owner.id, newest).where(owner.id.in_(list(ids))))
-    return {key: job for key, job in found if job is not None}
+    return select(owner.id, newest).where(owner.id.in_(bindparam("ids", expanding=True)))
 
 
 def being_backed_up(session: Session) -> set[str]:
     """Ids of the instances of which a backup is running."""
-    running = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
-    return {instance_id for instance_id in session.scalars(running) if instance_id}
+    return {instance_id for instance_id in session.scalars(_BUSY) if instance_id}
 
 
 def is_silent(host: Host) -> bool:
@@ -75,15 +108,14 @@ def _is_silent(seen: datetime | None) -> bool:
 
 def silent_hosts(session: Session) -> set[str]:
     """Names of the hosts that are silent."""
-    return {name for name, seen in session.execute(select(Host.name, Host.seen)) if _is_silent(seen)}
+    return {name for name, seen in session.execute(_HOSTS) if _is_silent(seen)}
 
 
 def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
     """Ids of those backups that cannot be restored: not COMPLETED or RESTORED themselves, or standing on one that is not."""
     wanted = list(backups)
-    good = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))
-    chains = select(Backup.id, Backup.parent_id, good).where(Backup.chain_id.in_({b.chain_id for b in wanted}))
-    links = {key: (parent, is_good) for key, parent, is_good in session.execute(chains)}
+    found = session.execute(_LINKS, {"chains": list({backup.chain_id for backup in wanted})})
+    links = {key: (parent, is_good) for key, parent, is_good in found}
     broken = set()
     for backup in wanted:
         at: str | None = backup.id
