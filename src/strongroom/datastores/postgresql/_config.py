@@ -107,7 +107,7 @@ def wal_limit_mb(server: Server) -> int:
 
 def _options(server: Server) -> dict[str, str | int | Path]:
     ram = server.ram_mb
-    return {
+    options: dict[str, str | int | Path] = {
         "data_directory": server.data_dir,
         "hba_file": server.base_dir / "pg_hba.conf",
         "ident_file": server.base_dir / "pg_ident.conf",
@@ -135,6 +135,9 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "max_replication_slots": 10,
         "max_slot_wal_keep_size": f"{wal_limit_mb(server)}MB",
     }
+    if int(server.version.series) >= 17:
+        options |= {"summarize_wal": "on", "wal_summary_keep_time": "40d"}  # for incrementals
+    return options
 
 
 def _dump(options: dict[str, str | int | Path]) -> str:

@@ -23,7 +23,17 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
-from strongroom.datastores.postgresql import _admin, _backup, _config, _facts, _restore, _versions, _wal_backup, _wal_slot
+from strongroom.datastores.postgresql import (
+    _admin,
+    _backup,
+    _block_backup,
+    _config,
+    _facts,
+    _restore,
+    _versions,
+    _wal_backup,
+    _wal_slot,
+)
 from strongroom.errors import Unsupported
 
 
@@ -35,7 +45,7 @@ class PostgreSQL:
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(stream="tar", incremental=True, log_apply=False)
+    capabilities = Capabilities(stream="tar", incremental=True, log_apply=False, keep=_block_backup.KEEP)
     side_files: frozenset[str] = frozenset()
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
@@ -63,7 +73,7 @@ class PostgreSQL:
         _config.initialize(server, data_dir, log)
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
-        if request.kind == "full":
+        if request.kind == "full" or _block_backup.possible(server, request.parent):
             return _backup.begin(server, request)
         return _wal_backup.begin(server, request)
 

@@ -51,6 +51,7 @@ class WalRange(_Part):
 class Manifest(_Part):
     """The whole of it. ``parse`` checks its own checksum."""
 
+    system: int | None = Field(None, alias="System-Identifier", description="17 and later.")
     files: list[File] = Field(alias="Files")
     wal: list[WalRange] = Field(alias="WAL-Ranges", min_length=1)
     checksum: str = Field(alias="Manifest-Checksum")
