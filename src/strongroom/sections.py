@@ -163,6 +163,12 @@ class Agent(Section):
     stop_timeout: float = Field(300.0, gt=0, description="Seconds a database server may take to stop.")
     restart_limit: int = Field(5, ge=0, description="Restarts of a died server within ten minutes before it is left alone.")
     keep_jobs: int = Field(14, ge=1, description="Days that the directories of finished jobs are kept.")
+    wal_limit: int | None = Field(
+        None,
+        ge=64,
+        description="MB of WAL that a PostgreSQL server keeps for the next incremental backup. When it comes to more, it is let "
+        "go of, and the next backup has to be a full. Default: a tenth of the file system, at most half of what is free.",
+    )
     servers_user: str | None = Field(
         None, description="OS user of database servers. Default: the datastore's own (mysql, postgres) as root, else the caller."
     )

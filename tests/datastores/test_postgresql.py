@@ -130,12 +130,6 @@ def test_tablespaces_are_refused_before_the_backup(place: Path) -> None:
         assert not (place / "full" / "backup.log").exists()
 
 
-def test_an_incremental_is_refused(place: Path) -> None:
-    server = postgresql.describe(place, "a", None)
-    with pytest.raises(Unsupported):
-        driver.begin_backup(server, BackupRequest("incremental", None, place))
-
-
 def test_damaged_pages_are_named(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)

@@ -275,10 +275,10 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind)
 
 
-def restore(links: FileLink | Sequence[FileLink], place: Path, name: str) -> Server:
+def restore(links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None) -> Server:
     """A new server, not started, on what the backup, or the chain, holds."""
     chain = [links] if isinstance(links, FileLink) else list(links)
-    server = describe(place, name, None)
+    server = describe(place, name, None, of)
     _prepare(server)
     run_as(server.user, driver.restore, server.version, chain, server.data_dir, scratch(place, f"work-{name}"), str)
     driver.lineage(server.data_dir, renew=True)

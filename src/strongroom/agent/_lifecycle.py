@@ -53,6 +53,7 @@ class Lifecycle:
             address=record.address,
             port=record.port,
             ram_mb=definition.ram_mb,
+            wal_limit_mb=self._settings.agent.wal_limit,
             version=_versions.find(self._settings, definition.datastore, definition.series),
             defaults_file=definition.defaults_file,
             credentials_file=definition.credentials_file,
