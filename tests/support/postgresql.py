@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any
 
 import psycopg
 
-from strongroom.artifact import Positions
-from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get, socket_path
+from strongroom.artifact import Pages, Positions, Ranges
+from strongroom.artifact._tar import Tar, content
+from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.postgresql._connection import connect
 from strongroom.errors import StrongroomError
@@ -233,14 +234,22 @@ def proven(connection: Connection, at_least: int) -> None:
 # --- backups
 
 
-def take(server: Server, work_dir: Path, stream: Path, parent: Positions | None = None) -> BackupResult:
-    """A backup into a plain file; to be called by ``run_as``."""
-    session = driver.begin_backup(server, BackupRequest("incremental" if parent else "full", parent, work_dir))
+def take(
+    server: Server, work_dir: Path, stream: Path, parent: Positions | None = None, read: Callable[[str], bytes] | None = None
+) -> tuple[BackupResult, Pages | None]:
+    """A backup into a plain file, looked at on its way as the worker does; to be called by ``run_as``."""
+    tar = Tar(driver.capabilities.keep)
+    kind: BackupKind = "incremental" if parent else "full"
+    session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept))
+    tar.tap = session.inspection
     try:
         with stream.open("wb") as file:
             while data := os.read(session.stdout, 1 << 20):
                 file.write(data)
-        return session.finish()
+                tar.feed(data)
+                if session.inspection and (look := session.inspection.take()):
+                    look()
+        return session.finish(), session.inspection.pages() if session.inspection else None
     finally:
         session.abort()
 
@@ -254,6 +263,7 @@ class FileLink:
     server_version: str
     data_size: int
     kind: str = "full"
+    pages: Pages | None = None
 
     @property
     def raw_size(self) -> int:
@@ -264,15 +274,34 @@ class FileLink:
             while data := file.read(300_001):  # members begin and end anywhere in a piece
                 yield data
 
+    def files(self) -> dict[str, Ranges]:
+        tar = Tar()
+        for data in self.chunks():
+            tar.feed(data)
+        return dict(tar.ranges())
+
+    def extract(self, paths: Iterable[str]) -> Iterator[bytes]:
+        files = self.files()
+        with self.path.open("rb") as file:
+            for offset, length in sorted(part for path in paths for part in files[path]):
+                file.seek(offset)
+                while data := file.read(min(length, 300_001)):
+                    length -= len(data)
+                    yield data
+
+    def read(self, path: str) -> bytes:
+        return content(b"".join(self.extract([path])))
+
 
 def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: FileLink | None = None) -> FileLink:
     """Take a backup as the server's user, with a parent an incremental: ``name`` is its place below ``place``."""
     server, work_dir = instance.server, scratch(place, name)
     stream = work_dir / "stream"
-    result = run_as(server.user, take, server, work_dir, stream, parent.positions if parent else None)
+    on = (parent.positions, parent.read) if parent else ()
+    result, pages = run_as(server.user, take, server, work_dir, stream, *on)
     run_as(server.user, driver.stored, server, result.positions)
     kind = "incremental" if parent else "full"
-    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind)
+    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages)
 
 
 def restore(links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None) -> Server:

@@ -14,11 +14,11 @@ from strongroom.datastores._files import owner_of, read_file, require_space, wri
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
-from strongroom.datastores.postgresql import _lsn, _manifest, _wal_restore
+from strongroom.datastores.postgresql import _block_restore, _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.datastores.postgresql._versions import require_series
-from strongroom.errors import ArtifactCorrupt, Unsupported
+from strongroom.errors import ArtifactCorrupt
 
 _CONTROL = "global/pg_control"
 _SETTINGS = "postgresql.auto.conf"
@@ -36,17 +36,22 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
     """
     wal = [link for link in chain if _wal_restore.is_wal(link)]
     base = chain[: len(chain) - len(wal)]
-    if len(base) != 1 or base[0].kind != "full" or any(_wal_restore.is_wal(link) for link in base):
-        raise Unsupported("incremental backups of PostgreSQL are not supported", remedy="Restore a full backup.")
-    (link,) = base
+    if not base or base[0].kind != "full" or any(not _block_restore.is_blocks(link) for link in base[1:]):
+        raise ArtifactCorrupt("the chain is not one of a full backup and its incrementals", remedy="Restore another backup.")
     for each in chain:
         require_series(version, each.server_version, "the server of the backup")
-    require_space(target, sum(each.raw_size for each in chain) + _RESERVE)
+    newest = base[-1]
+    merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
+    require_space(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     with unfinished(target):
-        phase("extract")
-        _extract(TarReader(link.chunks()), target)
-        phase("check files")
-        positions = _check(version, link, target)
+        if len(base) > 1:
+            needed = _block_restore.merge(base, target, phase).wal
+        else:
+            phase("extract")
+            _extract(TarReader(newest.chunks()), target)
+            phase("check files")
+            needed = _listed(target)
+        positions = _check(version, newest, needed, target)
         facts = _settle(target, positions)
         if wal:
             _wal_restore.add(wal, positions, target, phase)
@@ -144,22 +149,27 @@ def _pwrite(fd: int, data: memoryview, offset: int) -> None:
 # --- what was unpacked
 
 
-def _check(version: Version, link: ChainLink, target: Path) -> Positions:
-    """The directory is, file by file, what the server sent, and what the artifact says that it is."""
+def _listed(target: Path) -> list[_manifest.WalRange]:
+    """The directory is, file by file, what the server sent; the WAL that it needs."""
     try:
         data = (target / _manifest.NAME).read_bytes()
     except FileNotFoundError:
         raise ArtifactCorrupt(f"the stream holds no {_manifest.NAME}", remedy="It is not a whole backup.") from None
-    manifest = _manifest.Manifest.parse(data)
+    manifest = _manifest.parse(data)
     _manifest.check_files(manifest, target)
-    _manifest.check_wal(manifest.wal, target / "pg_wal")
+    return manifest.wal
+
+
+def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange], target: Path) -> Positions:
+    """All WAL is there, and the directory is what the artifact says that it is."""
+    _manifest.check_wal(wal, target / "pg_wal")
     require_series(version, (read_file(target / "PG_VERSION") or "").strip(), "the server of the backup")
     label = read_file(target / "backup_label") or ""
     start = re.search(rf"^START WAL LOCATION: ({_lsn.PATTERN}) ", label, re.MULTILINE)
-    newest = manifest.wal[-1]
+    newest = wal[-1]
     found = Positions(wal_start=start[1] if start else None, wal_stop=newest.end, timeline=newest.timeline)
-    meant = link.positions
-    if start is None or (meant.wal_start, meant.wal_stop) != (found.wal_start, found.wal_stop):
+    meant = link.positions  # nothing is known of what others wrote, before it was read
+    if start is None or meant.wal_start not in (None, found.wal_start) or meant.wal_stop not in (None, found.wal_stop):
         raise ArtifactCorrupt(
             f"the stream is a backup from {found.wal_start} to {found.wal_stop} "
             f"instead of from {meant.wal_start} to {meant.wal_stop}",

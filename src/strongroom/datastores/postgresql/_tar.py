@@ -25,7 +25,7 @@ class Member:
 class TarReader:
     """Members in their order; ``data`` gives the content of the one that ``members`` gave last, which is skipped otherwise."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
         self._left = 0

@@ -1,0 +1,411 @@
+"""Restoring a chain of incrementals that are changed blocks: in one pass, newest first, each block written once, nothing staged.
+
+Every file that is read is proven by the list of files of its own backup. What comes out has no such list: there the checksums of
+its pages prove that each came to its place, where the database has them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.artifact import Pages
+from strongroom.datastores._protocol import ChainLink, Phase
+from strongroom.datastores._writer import Writer
+from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._increment import (
+    BLOCK,
+    HEAD,
+    Header,
+    increment_of,
+    increment_path,
+    relation_of,
+)
+from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
+from strongroom.datastores.postgresql._pages import position, wrong_pages
+from strongroom.datastores.postgresql._tar import Member, TarReader
+from strongroom.errors import ArtifactCorrupt
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.uint32]
+
+CONTROL = "global/pg_control"
+_LABEL = "backup_label"
+_SMALL = frozenset({CONTROL, _LABEL})
+_MAX_SMALL = 64 * 1024
+_PIECE = 256 * BLOCK
+_REMEDY = "The chain cannot be restored to here; restore a backup before it."
+
+
+def is_blocks(link: ChainLink) -> bool:
+    """Whether a backup stands on the one before by changed blocks."""
+    return link.positions.blocks_from is not None
+
+
+def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
+    """Write what the newest of ``chain`` is into ``target``; its list of files. Memory does not grow with the database.
+
+    Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
+    """
+    _require_order(chain)
+    held: set[int] = set()
+    try:
+        with Writer() as writer:
+            merger = _Merger(target, writer, held)
+            *older, newest = chain
+            manifest = _list_of(newest)
+            phase(f"extract incremental {len(older)}")
+            merger.newest(newest, manifest)
+            for number in reversed(range(len(older))):
+                phase(f"extract incremental {number}" if number else "extract")
+                merger.older(older[number])
+    finally:
+        for fd in held:  # after an error
+            os.close(fd)
+    merger.finish()
+    return manifest
+
+
+def _require_order(chain: Sequence[ChainLink]) -> None:
+    first, *rest = chain
+    if first.kind != "full" or is_blocks(first):
+        raise _corrupt("the chain does not begin with a full backup")
+    for before, after in zip(chain, rest, strict=False):
+        if after.positions.blocks_from != before.positions.wal_start:
+            raise _corrupt(
+                f"an incremental holds the blocks since {after.positions.blocks_from}, "
+                f"and the backup before it begins at {before.positions.wal_start}"
+            )
+    systems = {link.positions.system_identifier for link in chain} - {None}
+    if len(systems) > 1:
+        raise _corrupt("the backups of the chain are of different database systems")
+
+
+def _list_of(link: ChainLink) -> Manifest:
+    """The list of files of one backup, proven to be its own."""
+    tar = TarReader(link.extract([NAME]))
+    member = next(tar.members())
+    data = b"".join(tar.data())
+    wanted = link.positions.backup_manifest_sha256
+    if member.path != NAME or (wanted is not None and hashlib.sha256(data).hexdigest() != wanted):
+        raise _corrupt(f"{NAME} is not that of the backup")
+    manifest = Manifest.parse(data)
+    newest = manifest.wal[-1]
+    if (newest.start, newest.end) != (link.positions.wal_start, link.positions.wal_stop):
+        raise _corrupt(f"{NAME} is of a backup from {newest.start} to {newest.end}")
+    if link.positions.system_identifier not in (None, str(manifest.system)):
+        raise _corrupt(f"{NAME} is of database system {manifest.system}")
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """Which blocks of a file an older backup is still to give. As bits: there may be very many."""
+
+    length: int
+    bits: bytes
+
+    @classmethod
+    def of(cls, mask: Mask) -> _Missing | None:
+        return cls(len(mask), np.packbits(mask).tobytes()) if mask.any() else None
+
+    def mask(self) -> Mask:
+        return np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.length).astype(np.bool_)
+
+
+class _Merger:
+    """What is known of the files of the target while the chain is read from its end to its beginning."""
+
+    def __init__(self, target: Path, writer: Writer, held: set[int]) -> None:
+        """``held`` are the descriptors that are open."""
+        self._target = target
+        self._writer = writer
+        self._missing: dict[str, _Missing] = {}
+        self._control: bytes | None = None
+        self._judged = False
+        self._open = held
+
+    def newest(self, link: ChainLink, manifest: Manifest) -> None:
+        """Everything of it; its files are the files of the target."""
+        self._judged = link.pages is not None
+        files = {file.name: file for file in manifest.files}
+        tar = TarReader(link.chunks())
+        for member in tar.members():
+            try:
+                if member.kind == "directory":
+                    if member.path:
+                        (self._target / member.path).mkdir(mode=0o700)
+                elif member.path != NAME:
+                    self._new(link, member, tar, self._expected(files, member))
+            except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+                raise _corrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+        if files:
+            raise _corrupt(f"{len(files)} files are missing: {', '.join(sorted(files)[:10])}")
+        if self._control is None:
+            raise _corrupt("the stream holds no pg_control")
+
+    def older(self, link: ChainLink) -> None:
+        """The blocks of it that no newer backup has. A file that it holds whole is complete then."""
+        if not self._missing:
+            return
+        held = {file.name: file for file in _list_of(link).files}
+        names = {}
+        for path in self._missing:
+            name = next((name for name in (increment_path(path), path) if name in held), None)
+            if name is None:
+                raise _corrupt(
+                    f"no backup of the chain holds all blocks of {path}: it is not in the one at {link.positions.wal_start}"
+                )
+            names[name] = path
+        tar = TarReader(link.extract(names))
+        for member in tar.members():
+            path = names.pop(member.path)
+            fd = self._descriptor(self._target / path, os.O_WRONLY)
+            blocks = _Blocks(self, link, path, fd, self._missing.pop(path).mask())
+            content = _Content(self._writer, member, tar, held[member.path], fd, self._open)
+            if path == member.path:
+                blocks.complete(content, member.size)
+            else:
+                self._remember(path, blocks.fill(content, member.size, self._limit(link, path)))
+            if not names:
+                return
+        raise _corrupt(f"the stream lacks {len(names)} files that its index names")
+
+    def finish(self) -> None:
+        """Nothing may be missing; then the database may be seen as one."""
+        if self._missing:
+            raise _corrupt(
+                f"no backup of the chain holds all blocks of {len(self._missing)} files: {', '.join(sorted(self._missing)[:10])}"
+            )
+        assert self._control is not None
+        (self._target / CONTROL).write_bytes(self._control)
+        (self._target / CONTROL).chmod(0o600)
+
+    def _new(self, link: ChainLink, member: Member, tar: TarReader, expected: File | None) -> None:
+        if member.path in _SMALL:
+            self._small(member, tar, expected)
+            return
+        path = increment_of(member.path)
+        fd = self._descriptor(self._target / (path or member.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        content = _Content(self._writer, member, tar, expected, fd, self._open)
+        if path is None:
+            content.copy()
+        else:
+            blocks = _Blocks(self, link, path, fd, None)
+            self._remember(path, blocks.fill(content, member.size, self._limit(link, path)))
+
+    def _small(self, member: Member, tar: TarReader, expected: File | None) -> None:
+        if member.size > _MAX_SMALL or expected is None:
+            raise _corrupt(f"the stream holds no usable {member.path}")
+        data = b"".join(tar.data())
+        if len(data) != expected.size or hashlib.new(expected.algorithm, data).hexdigest() != expected.checksum.lower():
+            raise _damaged(member.path, expected)
+        if member.path == CONTROL:
+            self._control = data
+            return
+        lines = [line for line in data.splitlines(keepends=True) if not line.startswith(b"INCREMENTAL FROM ")]
+        fd = self._descriptor(self._target / member.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with os.fdopen(fd, "wb") as file:
+            self._open.discard(fd)
+            file.write(b"".join(lines))
+
+    def _expected(self, files: dict[str, File], member: Member) -> File | None:
+        """What the list says of the file; nothing for WAL, which proves itself."""
+        expected = files.pop(member.path, None)
+        if expected is None and not member.path.startswith("pg_wal/"):
+            raise _corrupt(f"{member.path} is not in {NAME}")
+        return expected
+
+    def _limit(self, link: ChainLink, path: str) -> int | None:
+        """To how many blocks the file was cut before this backup, as far as it is known to have been."""
+        relation = relation_of(path)
+        cut = (link.positions.truncated or {}).get(str(relation[0])) if relation else None
+        return None if cut is None or relation is None else max(0, cut - relation[1])
+
+    def _remember(self, path: str, mask: Mask) -> None:
+        if missing := _Missing.of(mask):
+            self._missing[path] = missing
+
+    def _descriptor(self, path: Path, flags: int) -> int:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._open.add(fd)
+        return fd
+
+    def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers) -> None:
+        """Raises ArtifactCorrupt when a page is not what its place in the relation wants. Called in any thread.
+
+        Not judged are pages that were damaged when the backup read them, and those that the replay of its WAL writes anew.
+        """
+        relation = relation_of(path)
+        if not self._judged or relation is None:
+            return
+        blocks = numbers + np.uint32(relation[1])
+        pages = link.pages or Pages(checked=0, damaged=0)
+        replayed = range(_lsn.parse(link.positions.wal_start or "0/0"), _lsn.parse(link.positions.wal_stop or "0/0"))
+        for n in wrong_pages(data, blocks):
+            block = int(blocks[n])
+            known = pages.damaged > len(pages.named) or any((page.path, page.block) == (path, block) for page in pages.named)
+            if not known and position(data[n * BLOCK :]) not in replayed:
+                raise _corrupt(f"block {block} of {path} has a wrong checksum after the merge of the chain")
+
+
+class _Blocks:
+    """The file ``path`` of the target, to which blocks come. ``missing`` are those that are welcome; none: it is new."""
+
+    def __init__(self, merger: _Merger, link: ChainLink, path: str, fd: int, missing: Mask | None) -> None:
+        self._merger = merger
+        self._link = link
+        self._path = path
+        self._fd = fd
+        self._missing = missing
+
+    def fill(self, content: _Content, size: int, limit: int | None) -> Mask:
+        """Take the blocks of an incremental file; what is still missing then.
+
+        Older backups may give blocks below its length only. Also where a later incremental is longer: there the file was cut and
+        has grown again, and what nobody has of it is empty.
+        """
+        head = content.exact(HEAD.size)
+        numbers = content.exact(4 * Header.count(head, self._path))
+        header = Header.parse(head, numbers, self._path, size)
+        content.exact(header.size - len(head) - len(numbers))
+        length = header.length if limit is None else min(header.length, limit)
+        if self._missing is None:
+            total = max(header.length, int(header.blocks[-1]) + 1 if len(header.blocks) else 0)
+            os.ftruncate(self._fd, total * BLOCK)
+            self._missing = np.zeros(total, np.bool_)
+            self._missing[:length] = True
+            wanted = np.ones(len(header.blocks), np.bool_)
+        else:
+            wanted = header.blocks < len(self._missing)
+            wanted[wanted] = self._missing[header.blocks[wanted]]
+        content.each(partial(self._write, header.blocks, wanted))
+        self._missing[header.blocks[wanted]] = False
+        self._missing[length:] = False
+        return self._missing
+
+    def complete(self, content: _Content, size: int) -> None:
+        """Take what is missing from the whole file of an older backup. What it does not have either is empty."""
+        assert self._missing is not None
+        count = size // BLOCK
+        wanted = np.zeros(count, np.bool_)
+        most = min(count, len(self._missing))
+        wanted[:most] = self._missing[:most]
+        content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted))
+
+    def _write(self, numbers: Numbers, wanted: Mask, first: int, data: memoryview) -> None:
+        """Blocks from the ``first`` of the content on. In any thread."""
+        here = slice(first, first + len(data) // BLOCK)
+        chosen = np.flatnonzero(wanted[here])
+        if not len(chosen):
+            return
+        to = numbers[here][chosen]
+        breaks = np.flatnonzero((np.diff(chosen) != 1) | (np.diff(to) != 1)) + 1
+        for start, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(chosen)], strict=True):
+            begin = int(chosen[start]) * BLOCK
+            _pwrite(self._fd, data[begin : begin + (end - start) * BLOCK], int(to[start]) * BLOCK)
+        if len(chosen) < len(data) // BLOCK:
+            data = memoryview(np.frombuffer(data[: len(data) // BLOCK * BLOCK], np.uint8).reshape(-1, BLOCK)[chosen].tobytes())
+        self._merger.judge(self._link, self._path, data, to)
+
+
+class _Content:
+    """The content of a member on its way into a file: hashed as it passes, in order, and the file closed at its end.
+
+    Read it with ``copy``; or with ``exact`` and then ``each``.
+    """
+
+    def __init__(self, writer: Writer, member: Member, tar: TarReader, expected: File | None, fd: int, held: set[int]) -> None:
+        self._writer = writer
+        self._member = member
+        self._pieces = tar.data()
+        self._rest = memoryview(b"")
+        self._left = member.size
+        self._expected = expected
+        self._hash = hashlib.new(expected.algorithm) if expected else None
+        self._fd = fd
+        self._held = held
+        self._last: Future[None] | None = None
+        if expected and expected.size != member.size:
+            raise _damaged(member.path, expected)
+
+    def copy(self) -> None:
+        """Write all of it."""
+        offset = 0
+        for piece in self._cut(1):
+            self._begin(piece, partial(_pwrite, self._fd, piece, offset))
+            offset += len(piece)
+
+    def exact(self, size: int) -> bytes:
+        """The next bytes."""
+        data = b"".join(self._take(size))
+        if len(data) != size:
+            raise _corrupt(f"{self._member.path} is cut off")
+        if self._hash:
+            self._hash.update(data)
+        return data
+
+    def each(self, write: Callable[[int, memoryview], None]) -> None:
+        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread."""
+        first = 0
+        for piece in self._cut(BLOCK):
+            whole = piece[: len(piece) // BLOCK * BLOCK]
+            self._begin(piece, partial(write, first, whole))
+            first += len(whole) // BLOCK
+
+    def _take(self, size: int) -> Iterator[memoryview]:
+        while size and self._left:
+            if not self._rest:
+                self._rest = next(self._pieces)
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(piece)
+            self._left -= len(piece)
+            yield piece
+
+    def _cut(self, unit: int) -> Iterator[memoryview]:
+        """The rest in pieces that are multiples of ``unit``, but for the last; at least one."""
+        if not self._left:
+            yield memoryview(b"")
+        while self._left:
+            if not self._rest:
+                self._rest = next(self._pieces)
+            size = min(len(self._rest), _PIECE) // unit * unit
+            parts = list(self._take(size or unit))
+            yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def _begin(self, piece: memoryview, write: Callable[[], None]) -> None:
+        self._last = self._writer.begin(len(piece), partial(self._work, piece, write, self._last, last=not self._left))
+
+    def _work(self, piece: memoryview, write: Callable[[], None], before: Future[None] | None, *, last: bool) -> None:
+        write()
+        if before:
+            before.result()  # has begun before this did
+        if self._hash:
+            self._hash.update(piece)
+        if last:
+            self._held.discard(self._fd)
+            os.close(self._fd)
+            if self._hash and self._expected and self._hash.hexdigest() != self._expected.checksum.lower():
+                raise _damaged(self._member.path, self._expected)
+
+
+def _pwrite(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _damaged(path: str, expected: File) -> ArtifactCorrupt:
+    return _corrupt(f"{path} has a wrong size or {expected.algorithm}")
+
+
+def _corrupt(what: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(what, remedy=_REMEDY)
