@@ -205,11 +205,10 @@ class FileLink:
     def raw_size(self) -> int:
         return self.path.stat().st_size
 
-    def copy_to(self, fd: int) -> None:
+    def chunks(self) -> Iterator[bytes]:
         with self.path.open("rb") as file:
-            while data := memoryview(file.read(1 << 20)):
-                while data:
-                    data = data[os.write(fd, data) :]
+            while data := file.read(1 << 20):
+                yield data
 
 
 def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | None = None) -> FileLink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -14,18 +15,19 @@ from strongroom.artifact import open_artifact, verify
 from strongroom.datastores import Server, get
 from strongroom.worker.spec import InitializeJob, Job, Result
 from support import jobs, mariadb, slow
+from support.bucket import bucket
 from support.jobs import WorkerProcess
 from support.mariadb import MariaDBServer
 
 driver = get("mariadb")
 
 PHASES = {
-    # what runs: job, program that is late, the word in its command line by which it is met
+    # what runs: job, program that is late, the word in its command line by which it is met; or no program, but a backup's bytes
     "copy": ("backup", "backup", "--backup"),
     "copy of an incremental": ("incremental", "backup", "--backup"),
-    "extract": ("restore", "stream", "--parallel"),
+    "extract": ("restore", None, "full"),
     "prepare": ("restore", "backup", "--prepare"),
-    "extract incremental 1": ("restore", "stream", "incremental-1"),
+    "extract incremental 1": ("restore", None, "inc"),
     "apply incremental 1": ("restore", "backup", "--incremental-dir"),
     "rehearsal": ("verify", "backup", "--prepare"),
     "initialize": ("initialize", "initialize", "--datadir"),
@@ -46,8 +48,9 @@ def backup(place: Path, server: Server, id: str, parent: str | None = None) -> N
     WorkerProcess(place, f"take-{id}", jobs.backup_job(place, server, id, parent), user=server.user, server=server).succeed()
 
 
-def begin(place: Path, server: Server, phase: str) -> WorkerProcess:
-    """A worker whose program of this phase has begun, and takes its time."""
+@contextlib.contextmanager
+def begun(place: Path, server: Server, phase: str) -> Iterator[WorkerProcess]:
+    """A worker whose program of this phase has begun, or whose fetching of a backup, and takes its time."""
     kind, role, word = PHASES[phase]
     todo: dict[str, Job] = {
         "backup": jobs.backup_job(place, server, "new"),
@@ -56,10 +59,17 @@ def begin(place: Path, server: Server, phase: str) -> WorkerProcess:
         "verify": jobs.verify_job(place, "inc", prepare=True),
         "initialize": InitializeJob(),
     }
+    if role is None:
+        with bucket(place / "store", f"{jobs.CONTAINER}/{word}/{0:08d}") as late:
+            job = todo[kind].model_copy(update={"storage": late.storage})
+            worker = WorkerProcess(place, "met", job, user=server.user, server=server)
+            worker.wait_until(lambda: late.asked.is_set() and worker.events()[-1].phase == phase)
+            yield worker
+        return
     worker = WorkerProcess(place, "met", todo[kind], user=server.user, server=slow.late(server, place, role, word))
     worker.wait_for_tool("/bin/bash", word)
     time.sleep(0.1)
-    return worker
+    yield worker
 
 
 def require_clean(place: Path, worker: WorkerProcess) -> None:
@@ -76,11 +86,11 @@ def require_no_orphans(place: Path) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_cancel(place: Path, a: MariaDBServer, phase: str) -> None:
-    worker = begin(place, a.server, phase)
-    began = time.monotonic()
-    worker.interrupt()
-    result = worker.wait()
-    assert time.monotonic() - began < 15
+    with begun(place, a.server, phase) as worker:
+        began = time.monotonic()
+        worker.interrupt()
+        result = worker.wait()
+        assert time.monotonic() - began < 15
     assert (result.status, result.failure and result.failure.code) == ("cancelled", "Cancelled"), worker.log.read_text()
     require_clean(place, worker)
     require_no_orphans(place)
@@ -93,9 +103,9 @@ def test_cancel(place: Path, a: MariaDBServer, phase: str) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
-    worker = begin(place, a.server, phase)
-    worker.kill()
-    require_clean(place, worker)
+    with begun(place, a.server, phase) as worker:
+        worker.kill()
+        require_clean(place, worker)
     assert not (worker.directory / "result.json").exists()
     if worker.target is not None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
@@ -108,10 +118,10 @@ def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
 
 
 def test_cancel_by_sigterm_of_the_worker_alone(place: Path, a: MariaDBServer) -> None:
-    worker = begin(place, a.server, "prepare")
-    os.kill(worker.process.pid, signal.SIGTERM)
-    assert worker.wait().status == "cancelled"
-    require_clean(place, worker)
+    with begun(place, a.server, "prepare") as worker:
+        os.kill(worker.process.pid, signal.SIGTERM)
+        assert worker.wait().status == "cancelled"
+        require_clean(place, worker)
 
 
 def test_a_real_copy_is_cancelled_or_killed_at_any_moment(place: Path, a: MariaDBServer) -> None:

@@ -1,24 +1,37 @@
 """One backup as bytes: segments, codec, manifest, writer, reader, verify. Knows no database."""
 
 from strongroom.artifact._chain import load_chain, open_chain
-from strongroom.artifact._foreign import ForeignBackup, ForeignChain, Piece, Place, check_format, check_link, find_foreign, locate
+from strongroom.artifact._foreign import (
+    ForeignBackup,
+    ForeignChain,
+    Piece,
+    Place,
+    check_format,
+    check_link,
+    find_foreign,
+    follow,
+    locate,
+)
 from strongroom.artifact._foreign_reader import Contents, ForeignReader
 from strongroom.artifact._intent import Intent
 from strongroom.artifact._joined import artifact_url, joined_keys
 from strongroom.artifact._keys import check_recipients, load_identities, new_identity
 from strongroom.artifact._load import load_manifest, read_manifest
 from strongroom.artifact._location import ID_PATTERN, Location
-from strongroom.artifact._manifest import Codec, Index, Manifest, Parent, Positions, Segment
+from strongroom.artifact._manifest import Codec, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
+from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
-from strongroom.artifact._verify import Report, verify
-from strongroom.artifact._walk import Ranges
+from strongroom.artifact._verify import Check, Report, verify
+from strongroom.artifact._walk import Ranges, Tap
 from strongroom.artifact._writer import Writer
 
 __all__ = [
     "ID_PATTERN",
+    "Check",
     "Codec",
     "Contents",
+    "DamagedPage",
     "ForeignBackup",
     "ForeignChain",
     "ForeignReader",
@@ -26,6 +39,8 @@ __all__ = [
     "Intent",
     "Location",
     "Manifest",
+    "Mbstream",
+    "Pages",
     "Parent",
     "Piece",
     "Place",
@@ -35,6 +50,7 @@ __all__ = [
     "Reader",
     "Report",
     "Segment",
+    "Tap",
     "Writer",
     "artifact_url",
     "check_format",
@@ -42,6 +58,7 @@ __all__ = [
     "check_recipients",
     "delete_artifact",
     "find_foreign",
+    "follow",
     "joined_keys",
     "list_artifacts",
     "load_chain",

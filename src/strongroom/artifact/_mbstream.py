@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Collection, Iterator
 
-from strongroom.artifact._walk import Ranges
+from strongroom.artifact._walk import Ranges, Tap
 from strongroom.errors import ArtifactCorrupt
 
 _HEAD = struct.Struct("<8sBcI")
@@ -27,11 +27,13 @@ _MAX_HEADER = _HEAD.size + _MAX_PATH + 4 + _MAX_PATH + _PAYLOAD.size
 class Mbstream:
     """Feed it the stream in pieces of any size, then ``finish``. Payloads are skipped, never copied.
 
-    Except those of the small files that ``keep`` names: ``kept`` has their content, cut off after 64 KiB.
+    Except those of the small files that ``keep`` names: ``kept`` has their content, cut off after 64 KiB. Who wants to unpack it
+    overrides ``begin``, ``piece``, ``end``, ``rename`` and ``remove``: they are called in the order of the stream.
     """
 
     def __init__(self, keep: Collection[str] = ()) -> None:
         self.kept: dict[str, bytearray] = {}
+        self.tap: Tap | None = None
         self._keep = keep
         self._keeping: bytearray | None = None
         self._files: dict[str, array[int]] = {}
@@ -39,6 +41,22 @@ class Mbstream:
         self._position = 0
         self._skip = 0
         self._held = b""
+        self._path = ""
+
+    def begin(self, path: str, *, again: bool) -> None:
+        """A file begins; with ``again`` in place of the one of this name that was there before."""
+
+    def piece(self, path: str, offset: int, data: memoryview) -> None:
+        """Content of a file that has begun. ``data`` is part of what ``feed`` was given."""
+
+    def end(self, path: str) -> None:
+        """The file is whole."""
+
+    def rename(self, old: str, new: str) -> None:
+        """A file, whole already, gets another name, in place of what had it."""
+
+    def remove(self, path: str) -> None:
+        """A file, all that begin with ``path`` when it ends with ``*``, or a directory goes. It may be missing."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """The next piece of the stream. Raises ArtifactCorrupt when it cannot be one."""
@@ -57,8 +75,10 @@ class Mbstream:
         size = len(view)
         while at < size:
             step = min(self._skip, size - at)
-            if self._keeping is not None:
-                self._keeping += view[at : at + min(step, _MAX_KEPT - len(self._keeping))]
+            if step:
+                if self._keeping is not None:
+                    self._keeping += view[at : at + min(step, _MAX_KEPT - len(self._keeping))]
+                self.piece(self._path, self._open[self._path] - self._skip, view[at : at + step])
             at += step
             self._skip -= step
             if at < size:
@@ -103,7 +123,7 @@ class Mbstream:
             raise self._malformed(f"a chunk of unknown type {kind!r}")
         if left < used + extra:
             return None
-        path = self._path(view[at + _HEAD.size : at + used])
+        path = self._safe(view[at + _HEAD.size : at + used])
         payload: int = 0
         if kind == b"R":
             (length,) = struct.unpack_from("<I", view, at + used)
@@ -111,23 +131,26 @@ class Mbstream:
                 raise self._malformed(f"a path of {length} bytes")
             if left < used + extra + length:
                 return None
-            self._rename(path, self._path(view[at + used + 4 : at + used + 4 + length]), used + 4 + length)
+            self._rename(path, self._safe(view[at + used + 4 : at + used + 4 + length]), used + 4 + length)
             extra += length
         elif kind == b"D":
             self._closed(path)
             self._files.pop(path, None)
+            self.remove(path)
         else:
             if kind == b"P":
                 payload, offset, _crc = _PAYLOAD.unpack_from(view, at + used)
                 if self._opened(path, flags) != offset:
                     raise self._malformed(f"a piece of {path!r} is missing")
                 self._open[path] = offset + payload
+                self._path = path
             elif kind == b"S":
                 self._opened(path, flags)
                 (self._open[path],) = struct.unpack_from("<Q", view, at + used)
             else:
                 self._opened(path, flags)
                 del self._open[path]
+                self.end(path)
             self._add(path, used + extra + payload)
             self._keeping = self.kept.setdefault(path, bytearray()) if payload and path in self._keep else None
         used += extra
@@ -141,6 +164,7 @@ class Mbstream:
             if path in self._files and not flags & _REWRITE:
                 raise self._malformed(f"{path!r} comes twice")
             self._open[path] = 0
+            self.begin(path, again=path in self._files)
         return self._open[path]
 
     def _closed(self, path: str) -> None:
@@ -160,8 +184,9 @@ class Mbstream:
         if old in self._files:
             self._files[new] = self._files.pop(old)
             self._add(new, length)
+            self.rename(old, new)
 
-    def _path(self, raw: memoryview) -> str:
+    def _safe(self, raw: memoryview) -> str:
         path = bytes(raw).decode("utf-8", "surrogateescape")
         if path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise self._malformed(f"path {path!r} leads outside")

@@ -27,7 +27,7 @@ def give_memory_back() -> None:
 def plan_threads(settings: Artifact, segment_size: int, *, held: int) -> int:
     """Threads, each of which holds up to ``held`` segments: one more than cores as far as memory reaches, at least 1.
 
-    While one waits for the store, each core still has work. One segment more is held by whoever reads the stream or writes it out.
+    While one waits for the store, each core has work. One segment more is held by whoever reads the stream or writes it out.
     """
     wanted = settings.threads or len(os.sched_getaffinity(0)) + 1
     return max(1, min(wanted, (settings.memory - segment_size) // (segment_size * held)))

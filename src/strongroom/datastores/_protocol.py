@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Check, Pages, Positions, Tap
 
 BackupKind = Literal["full", "incremental"]
 
@@ -126,12 +126,21 @@ class BackupResult:
     data_bytes: int
 
 
+class Inspection(Tap, Protocol):
+    """Looks at the pages of the database in the stream of a backup."""
+
+    def pages(self) -> Pages:
+        """What was found, now that all has been looked at."""
+
+
 class BackupSession(Protocol):
     """A running backup tool. ``stdout`` is the file descriptor of the stream (the caller reads it to its end)."""
 
     stdout: int
     expected: int | None
     """Bytes that the stream will have, about; none when nobody can tell."""
+    inspection: Inspection | None
+    """Who looks at the stream on its way; nobody where the database has no checksums of its pages."""
 
     def finish(self) -> BackupResult:
         """Close ``stdout``, wait for every process, check every exit status and the tool's success mark.
@@ -153,9 +162,8 @@ class ChainLink(Protocol):
     """Bytes of the stream."""
     data_size: int
     """Bytes of the data directory that was backed up."""
-
-    def copy_to(self, fd: int) -> None:
-        """Write the raw, verified stream into ``fd`` (a pipe). Raises ArtifactError, StorageError, BrokenPipeError."""
+    pages: Pages | None
+    """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
 
     def chunks(self) -> Iterator[bytes]:
         """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
@@ -176,7 +184,8 @@ class StreamFacts:
 
     kind: BackupKind
     positions: Positions
-    server_version: str
+    server_version: str | None
+    """Or its series; none when the stream does not tell."""
 
 
 Phase = Callable[[str], None]
@@ -189,6 +198,8 @@ class Restored:
 
     positions: Positions
     facts: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    """What people should know before they use it."""
 
 
 class Datastore(Protocol):
@@ -254,9 +265,13 @@ class Datastore(Protocol):
         worthless.
         """
 
-    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
-        """What the ``side_files`` of a stream that nobody vouches for say of it.
+    def stream_check(self, positions: Positions) -> Check | None:
+        """What proves the files in the stream of a backup; nothing where the stream has no checksums of them."""
 
+    def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
+        """What a stream that nobody vouches for says of itself: its ``side_files``, and how many bytes of it each file takes.
+
+        ``said`` is what others say of it, where that is all that is known.
         Raises ArtifactCorrupt when they are missing or damaged, VersionMismatch when it is a backup of something else.
         """
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Positions, Ranges, Reader, open_chain
+from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Pages, Positions, Ranges, Reader, open_chain
 from strongroom.datastores import BackupKind, Version, get
 from strongroom.errors import NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
+from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import RestoreJob, VerifyJob, WorkerSpec
 
@@ -31,13 +32,10 @@ class Link:
         self.server_version = manifest.server_version
         self.raw_size = manifest.raw_size or manifest.stored_size
         self.data_size = manifest.data_size
+        self.pages: Pages | None = manifest.pages if isinstance(manifest, Manifest) else None
         self._events = events
         self._phase = phase
         self._index: dict[str, Ranges] | None = None
-
-    def copy_to(self, fd: int) -> None:
-        """The raw, verified stream."""
-        self._reader.copy_to(fd)
 
     def chunks(self) -> Iterator[bytes]:
         """The raw, verified stream, piece by piece."""
@@ -94,6 +92,7 @@ def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: 
         "chain": [manifest.id for manifest in chain],
         "positions": restored.positions.model_dump(mode="json", exclude_none=True),
         "facts": restored.facts,
+        "warnings": [*damage(chain), *restored.warnings],
         "raw_size": sum(manifest.raw_size for manifest in chain),
         "stored_size": sum(manifest.stored_size for manifest in chain),
         "data_size": chain[-1].data_size,

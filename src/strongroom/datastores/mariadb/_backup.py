@@ -11,7 +11,7 @@ from pathlib import Path
 
 from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
@@ -32,6 +32,7 @@ class Session:
 
     def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, galera: bool) -> None:
         self.data_bytes = _data_bytes(server.data_dir)
+        self.inspection: Inspection | None = None
         self.expected = self.data_bytes if request.kind == "full" else None
         self._server = server
         self._request = request

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Check, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -70,7 +70,10 @@ class MariaDB:
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
 
-    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
+    def stream_check(self, positions: Positions) -> Check | None:
+        return None
+
+    def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         return _checkpoints.describe(files)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:

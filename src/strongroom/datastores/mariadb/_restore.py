@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._writer import Writer
 from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
+from strongroom.datastores.mariadb._unpack import Unpack
 from strongroom.datastores.mariadb._versions import key, require_tool
 from strongroom.errors import ArtifactCorrupt, ToolFailed
 
 COMPLETED = "completed OK!"
-PIPE_BYTES = 1 << 20
 MAX_PREPARE_MEMORY = 1 << 30
 _RESERVE = 64 << 20
 """Bytes beyond the data that a prepare may need for its logs."""
@@ -39,44 +37,36 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
 
 
 class _Extraction:
-    """mbstream unpacking one backup into a directory, fed through a pipe by a thread."""
+    """One backup on its way into a directory, in a thread."""
 
-    def __init__(self, program: Path, link: ChainLink, directory: Path, log: Path) -> None:
+    def __init__(self, link: ChainLink, directory: Path, *, durable: bool) -> None:
         self._error: BaseException | None = None
-        read, write = os.pipe()
-        try:
-            with suppress(OSError):
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            self._tool = Tool([program, "-x", f"--parallel={_cores()}", f"--directory={directory}"], log, stdin=read)
-        except BaseException:
-            os.close(write)
-            raise
-        finally:
-            os.close(read)
-        self._feeder = threading.Thread(target=self._feed, args=(link, write), name="feeder", daemon=True)
-        self._feeder.start()
+        self._unwanted = False
+        self._thread = threading.Thread(target=self._run, args=(link, directory, durable), name="extraction", daemon=True)
+        self._thread.start()
 
-    def _feed(self, link: ChainLink, fd: int) -> None:
+    def _run(self, link: ChainLink, directory: Path, durable: bool) -> None:
         try:
-            link.copy_to(fd)
+            with Writer(durable=durable) as writer:
+                unpack = Unpack(directory, writer)
+                for chunk in link.chunks():
+                    if self._unwanted:
+                        return
+                    unpack.feed(chunk)
+                unpack.finish()
         except BaseException as error:  # noqa: BLE001 - raised again by finish()
             self._error = error
-        finally:
-            os.close(fd)
 
     def finish(self) -> None:
-        """Wait for the end. What went wrong with the stream explains more than what mbstream made of it."""
-        self._feeder.join()
-        if self._error is not None and not isinstance(self._error, BrokenPipeError):
-            raise self._error
-        self._tool.check(quiet=True)  # mbstream exits with 0 after "failed to create file", too (10.11.19)
+        """Wait for the end. Raises ArtifactError, StorageError, OSError."""
+        self._thread.join()
         if self._error is not None:
-            raise ToolFailed("mbstream did not read its input to the end") from self._error
+            raise self._error
 
     def abort(self) -> None:
-        """End mbstream; the thread follows when its pipe breaks."""
-        self._tool.abort()
-        self._feeder.join(5)
+        """End it. A thread that waits for the store is left behind."""
+        self._unwanted = True
+        self._thread.join(5)
 
 
 class _Work:
@@ -116,8 +106,7 @@ class _Work:
     def _extract(self, number: int) -> _Extraction:
         directory = self._directory(number)
         directory.mkdir(mode=0o700, exist_ok=number == 0)
-        log = self._work_dir / f"extract-{number}.log"
-        extraction = _Extraction(self._programs["stream"], self._chain[number], directory, log)
+        extraction = _Extraction(self._chain[number], directory, durable=number == 0)
         self._parts.append(extraction)
         return extraction
 
@@ -210,7 +199,3 @@ def _prepare_memory() -> int:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
     available = int(match[1]) * 1024 if match else MAX_PREPARE_MEMORY
     return max(64 << 20, min(MAX_PREPARE_MEMORY, available // 4))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
