@@ -177,6 +177,7 @@ def main() -> None:
             console.print(f"round {number}")
             bench.timed("seed backup", bench.seed_backup)
             bench.timed("zstd backup", bench.zstd_backup)
+            bench.timed("zstd backup, parallel", lambda: bench.zstd_backup("--parallel=2"))
             bench.strongroom_backup()
             bench.seed_restore()
             bench.zstd_restore()
