@@ -165,8 +165,11 @@ def spawn(
     cwd: Path,
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
+    tunables: str = "",
 ) -> tuple[Process, IO[bytes] | None]:
     """Start ``argv`` detached, as ``account`` with ``become`` (root only), output to the descriptor ``log``.
+
+    ``tunables`` are for glibc; the children of the process do not get them from us.
 
     Returns it with the pipe to its stdin, when ``stdin`` is PIPE. Raises OSError.
     """
@@ -177,7 +180,7 @@ def spawn(
         stdout=log,
         stderr=log,
         cwd=cwd,
-        env=environment(account),
+        env=environment(account) | ({"GLIBC_TUNABLES": tunables} if tunables else {}),
         start_new_session=True,
         pass_fds=tuple(pass_fds),
         umask=0o077,

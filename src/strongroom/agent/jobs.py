@@ -43,6 +43,8 @@ from strongroom.worker.spec import (
 log = structlog.get_logger()
 
 WORKER = (sys.executable, "-P", "-m", "strongroom.worker")
+TUNABLES = "glibc.malloc.hugetlb=1"
+"""Huge pages for large buffers: a segment of 32 MiB is 16 page faults instead of 8192, a quarter of a restore's time."""
 LEAVE = 10.0
 """Seconds that a worker may take to exit after it wrote its result."""
 
@@ -313,7 +315,14 @@ class Jobs:
             try:
                 # The worker changes to the user by itself, once it has imported what may lie where only root can read.
                 job.record.process, stdin = spawn(
-                    self._worker, account=account, become=False, log=output, cwd=Path("/"), stdin=subprocess.PIPE, pass_fds=locks
+                    self._worker,
+                    account=account,
+                    become=False,
+                    log=output,
+                    cwd=Path("/"),
+                    stdin=subprocess.PIPE,
+                    pass_fds=locks,
+                    tunables=TUNABLES,
                 )
             finally:
                 os.close(output)
