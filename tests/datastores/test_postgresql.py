@@ -130,21 +130,6 @@ def test_tablespaces_are_refused_before_the_backup(place: Path) -> None:
         assert not (place / "full" / "backup.log").exists()
 
 
-def test_damaged_pages_are_named(place: Path) -> None:
-    with postgresql.running(place) as a:
-        with_data(a)
-        ((path,),) = a.sql("SELECT pg_relation_filepath('customers')")
-        a.end()
-        with (a.server.data_dir / path).open("r+b") as file:
-            file.seek(3 * 8192 + 4000)
-            byte = file.read(1)
-            file.seek(-1, os.SEEK_CUR)
-            file.write(bytes([byte[0] ^ 1]))
-        a.start()
-        with pytest.raises(ServerFailed, match=f"block 3 of {path}"):
-            postgresql.backup(a, place)
-
-
 def test_a_server_that_dies_fails_the_backup(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
@@ -394,9 +379,3 @@ def test_the_superuser_is_opened_and_closed(place: Path, pool: str) -> None:
         with pytest.raises(psycopg.OperationalError):
             login(a, "postgres", "hush", "postgres")
         driver.ready(a.server)
-
-
-def test_the_server_of_somebody_else_is_not_adopted(place: Path) -> None:
-    server = postgresql.describe(place, "a", None).model_copy(update={"runtime": "adopted"})
-    with pytest.raises(StrongroomError, match="adopted"):
-        driver.ready(server)

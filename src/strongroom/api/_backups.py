@@ -23,6 +23,7 @@ from strongroom.api._caller import (
     reply,
 )
 from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
+from strongroom.artifact import Pages
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
 from strongroom.errors import InvalidRequest, NotFound
@@ -137,6 +138,9 @@ class BackupView(View):
     kind: str = Field(description="full or incremental.")
     container: str
     chain_id: str = Field(description="Id of the full that it stands on.")
+    pages: Pages | None = Field(
+        description="What the checksums of the pages of the database said when it was taken; null where it has none."
+    )
     data_size: int | None = Field(description="Bytes in the data directory.")
     raw_size: int | None = Field(description="Bytes of the stream.")
     stored_size: int | None = Field(description="Bytes in the store.")
@@ -328,6 +332,7 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         kind=row.kind,
         container=row.container,
         chain_id=row.chain_id,
+        pages=Pages.model_validate(row.pages) if row.pages else None,
         data_size=row.data_size,
         raw_size=row.raw_size,
         stored_size=row.stored_size,

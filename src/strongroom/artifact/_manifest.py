@@ -47,6 +47,10 @@ class Positions(Part):
     blocks_from: str | None = Field(
         None, pattern=LSN, description="PostgreSQL, an incremental that is changed blocks: start WAL location of its parent."
     )
+    truncated: dict[str, int] | None = Field(
+        None,
+        description="PostgreSQL, changed blocks: to how many blocks relations (tablespace/database/file/fork) were cut since the parent.",
+    )
     backup_manifest_sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="PostgreSQL: of the tool's own manifest."
     )
@@ -70,6 +74,29 @@ class Index(Part):
 
     stored: int = Field(ge=0)
     sha256: str = Sha256
+
+
+class DamagedPage(Part):
+    """A page of the database that was damaged already when it was read."""
+
+    path: str
+    block: int = Field(ge=0, description="Number of the page in its relation.")
+
+
+class Pages(Part):
+    """What the database's own page checksums said while the stream passed by."""
+
+    checked: int = Field(ge=0)
+    damaged: int = Field(ge=0)
+    named: list[DamagedPage] = Field(default_factory=list, max_length=1000, description="The first of the damaged ones.")
+
+    @property
+    def damage(self) -> str:
+        """The damaged ones, for people; empty when there is none."""
+        named = [f"block {page.block} of {page.path}" for page in self.named[:10]]
+        more = ["…"] if self.damaged > len(named) else []
+        what = "1 damaged page" if self.damaged == 1 else f"{self.damaged} damaged pages"
+        return f"{what}: {', '.join(named + more)}" if self.damaged else ""
 
 
 class Segment(Part):
@@ -111,6 +138,7 @@ class Manifest(Part):
     stream: Format
     index: Index | None = None
     positions: Positions
+    pages: Pages | None = Field(None, description="null where the database has no checksums of its pages.")
     codec: Codec
     recipients: list[str] | None = Field(None, description="age public keys; null when the artifact is not encrypted.")
     segment_size: int = Field(ge=1)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from strongroom.artifact._walk import Ranges
+from strongroom.artifact._walk import Ranges, Tap
 from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 512
@@ -56,6 +56,9 @@ class Tar:
 
     def __init__(self, keep: Collection[str] = ()) -> None:
         self.kept: dict[str, bytearray] = {}
+        self.tap: Tap | None = None
+        self._path = ""
+        self._size = 0
         self._keep = keep
         self._keeping: bytearray | None = None
         self._files: dict[str, array[int]] = {}
@@ -79,6 +82,8 @@ class Tar:
                 step = min(self._left, size - at)
                 if self._keeping is not None:
                     self._keeping += view[at : at + step]
+                if self.tap is not None:
+                    self.tap.saw(self._path, self._size - self._left, view[at : at + step])
                 self._left -= step
             elif self._padding:
                 step = min(self._padding, size - at)
@@ -124,6 +129,9 @@ class Tar:
         if member.path in self._files:
             raise _malformed(f"{member.path!r} comes twice", position)
         self._files[member.path] = array("Q", (position, BLOCK + self._left + self._padding))
+        self._path, self._size = member.path, member.size
+        if self.tap is not None and not member.size:
+            self.tap.saw(member.path, 0, memoryview(b""))
         if member.path in self._keep and member.size <= _MAX_KEPT:
             self._keeping = self.kept[member.path] = bytearray()
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from strongroom.artifact._reader import Reader
-from strongroom.artifact._walk import Ranges, Walk
+from strongroom.artifact._walk import Ranges, Tap, Walk
 from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactError
 
 MOST_PROBLEMS = 100
+
+
+class Check(Tap, Protocol):
+    """Proves the files of a stream as they pass by."""
+
+    def problems(self) -> Sequence[ArtifactError]:
+        """What is wrong with them, now that all have been seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +38,17 @@ class Report:
         return not self.problems
 
 
-def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None) -> Report:
+def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None, check: Check | None = None) -> Report:
     """Read everything; what is missing or damaged is reported, not raised. ``on_progress`` gets raw and stored bytes so far.
+
+    ``check`` knows more of the files in the stream, and is asked at the end when nothing is missing.
 
     Raises StorageError when the store does not answer, CannotDecrypt, or what ``reader.stop`` was given.
     """
     manifest = reader.manifest
     walk = walk_of(manifest.stream)
+    if walk:
+        walk.tap = check
     problems: list[ArtifactError] = []
     raw = stored = 0
     for number, found in reader.segments(range(len(manifest.segments))):
@@ -47,10 +59,14 @@ def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None
             walk = None  # with a gap it cannot be followed
         elif walk:
             walk = _attempt(walk, partial(walk.feed, found), problems)
+            if check and (rest := check.take()):
+                rest()
         if on_progress:
             on_progress(raw, stored)
     if walk:
         walk = _attempt(walk, walk.finish, problems)
+    if walk and check:
+        problems += check.problems()
     _check_index(reader, walk, problems)
     files = walk.files if walk else None
     return Report(len(manifest.segments), raw, stored, files, tuple(problems[:MOST_PROBLEMS]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Protocol
 
 Format = Literal["mbstream", "tar", "plain"]
@@ -12,8 +12,24 @@ Ranges = list[tuple[int, int]]
 """Parts of a stream, (offset, length) in bytes."""
 
 
+class Tap(Protocol):
+    """Looks at the content of the files of a stream on their way. Made anew for each stream."""
+
+    def saw(self, path: str, offset: int, data: memoryview) -> None:
+        """The next piece of the file ``path``, at ``offset`` in it; an empty file is one piece without content."""
+
+    def take(self) -> Callable[[], None] | None:
+        """What is still to be done with all pieces since the last call: in any thread, side by side with other such work.
+
+        The content of the pieces is there until then, and not longer.
+        """
+
+
 class Walk(Protocol):
     """Made anew for each stream. What it cannot be raises ArtifactCorrupt."""
+
+    tap: Tap | None
+    """Who looks on. Only the walk of a tar has something to tell."""
 
     @property
     def files(self) -> int:

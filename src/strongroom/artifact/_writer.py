@@ -24,7 +24,7 @@ from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
 from strongroom.artifact._plan import give_memory_back, plan_segment, plan_threads
 from strongroom.artifact._sweep import delete_artifact
-from strongroom.artifact._walk import Format
+from strongroom.artifact._walk import Format, Tap
 from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactExists, ConfigurationError, StorageError, StorageExists, StorageNotFound
 from strongroom.sections import Artifact
@@ -107,8 +107,10 @@ class Writer:
         intent = Intent(id=self._location.id, owner=self._owner, started=self._started)
         self._store.put(self._location.intent, intent.model_dump_json().encode())
 
-    def copy_from(self, fd: int) -> None:
+    def copy_from(self, fd: int, tap: Tap | None = None) -> None:
         """Read ``fd`` (a pipe) to its end. Returns when all is read, with the last segments still on their way.
+
+        ``tap`` looks at the files of a tar; its work is done beside that of the segments, and has ended after ``wait``.
 
         Raises at once what failed in any thread (StorageError), what ``stop`` was given, or ArtifactCorrupt when the stream is
         malformed, cut off or empty.
@@ -117,6 +119,8 @@ class Writer:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
         for _ in range(self._threads + 1):
             self._free.put(bytearray(self._segment_size))
+        if self._walk:
+            self._walk.tap = tap
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.register(self._wake[0], select.POLLIN)
@@ -141,12 +145,16 @@ class Writer:
                     raise ConfigurationError(
                         f"the backup has more than {MAX_SEGMENTS} segments", remedy="Choose a larger artifact.segment_size."
                     )
-                self._submit(self._put, number, buffer, length)
+                self._submit(self._put, number, buffer, length, tap.take() if tap else None)
                 number = self._begun = number + 1
         if self._walk:
             self._walk.finish()
         elif not number:
             raise ArtifactCorrupt("the stream is empty", remedy="Look at the log of the backup tool.")
+
+    def wait(self) -> None:
+        """Until every segment is stored. Raises what failed in any thread."""
+        self._drain()
 
     def finish(self, **fields: Any) -> Manifest:
         """Wait for every segment, read each back by HEAD, and put the manifest. Call it only when the tool has succeeded.
@@ -255,8 +263,10 @@ class Writer:
         finally:
             self._done.put(None)
 
-    def _put(self, number: int, buffer: bytearray, length: int) -> None:
+    def _put(self, number: int, buffer: bytearray, length: int, look: Callable[[], None] | None) -> None:
         data = self._compression.compress(memoryview(buffer)[:length])
+        if look:
+            look()
         self._free.put(buffer)
         data = self._sealer.seal(data)
         sha256 = hashlib.sha256(data).hexdigest()

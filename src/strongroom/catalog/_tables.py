@@ -121,6 +121,8 @@ class Backup(Table):
     """What was written elsewhere and is only pointed to (``flows._source.Source``); null: our own, in container/id."""
     lineage: Mapped[str | None]
     positions: Mapped[dict[str, Any] | None]
+    pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What the checksums of its pages said when it was taken (``artifact.Pages``)."""
     data_size: Mapped[int | None]
     raw_size: Mapped[int | None]
     stored_size: Mapped[int | None]

@@ -177,6 +177,8 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
         )
         raise
     if job["status"] == "succeeded":
+        for warning in job["output"].get("warnings", []):
+            note(f"Warning: {warning}")
         return job
     fault = job["fault"] or {}
     what = f"{job['kind']} job {job_id}"

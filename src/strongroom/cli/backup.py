@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli._render import Column, duration, moment, size, times
-from strongroom.cli._session import Session, Wait, Yes, command, confirm
+from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Backups: take, look at, check, delete.")
@@ -41,7 +41,15 @@ def _verified(value: dict[str, Any] | None) -> str:
         return ""
     how = "read and prepared" if value["prepared"] else "read"
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
-    return f"{outcome} at {moment(value['at'])}"
+    said = f"; {value['message']}" if value["ok"] and value["message"] else ""
+    return f"{outcome} at {moment(value['at'])}{said}"
+
+
+def _pages(value: dict[str, Any] | None) -> str:
+    if not value:
+        return ""
+    named = ", ".join(f"block {page['block']} of {page['path']}" for page in value["named"])
+    return f"{value['damaged']} of {value['checked']}: {named}" if value["damaged"] else f"none of {value['checked']}"
 
 
 LIST = [
@@ -71,6 +79,7 @@ SHOW = [
     Column("Instance ID", "instance_id"),
     Column("Datastore", "datastore.type"),
     Column("Version", "datastore.version"),
+    Column("Damaged pages", "pages", _pages),
     Column("Data", "data_size", size),
     Column("Stream", "raw_size", size),
     Column("Stored", "stored_size", size),
@@ -186,9 +195,14 @@ def import_(
 def list_(
     session: Session,
     instance: Annotated[str | None, typer.Option("--instance", "-i", help="Only of this instance: name or id.")] = None,
+    all_projects: AllProjects = False,
 ) -> None:
     """List backups, the newest first."""
-    session.output.rows(session.client.pages("backups", instance_id=instance), LIST)
+    if all_projects:
+        found = session.client.pages("backups", instance_id=instance, all_projects=True)
+        session.output.rows(found, [Column("Project", "project_id"), *LIST])
+    else:
+        session.output.rows(session.client.pages("backups", instance_id=instance), LIST)
 
 
 @command(app, "show", example="strongroom backup show monday\nstrongroom backup show monday -f value -c id")

@@ -11,7 +11,17 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import ForeignBackup, Location, Place, check_link, find_foreign, load_chain, locate, read_manifest
+from strongroom.artifact import (
+    ForeignBackup,
+    Location,
+    Place,
+    check_link,
+    find_foreign,
+    follow,
+    load_chain,
+    locate,
+    read_manifest,
+)
 from strongroom.catalog import Backup, Job, now, quotas
 from strongroom.catalog.find import find_backup, find_job
 from strongroom.catalog.queries import installed
@@ -110,7 +120,7 @@ def request_import(
         base = _named_parent(session, project, parent) if parent else _known(session, project, backups[-2:-1])
         if base is not None:
             row.parent_id, row.chain_id, row.kind = base.id, base.chain_id, "incremental"
-            row.source = Source(foreign=backups[-1:]).model_dump(mode="json")
+            row.source = Source(foreign=[follow(source_of(base).foreign[-1], backups[-1])]).model_dump(mode="json")
         session.add(row)
         session.flush()
         job = new_job(session, project, "import", backup=row)
@@ -158,6 +168,7 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         encrypted=manifest.recipients is not None,
         source=Source(artifact=at, manifest_sha256=sha256).model_dump(mode="json"),
         positions=manifest.positions.model_dump(mode="json", exclude_none=True),
+        pages=manifest.pages.model_dump(mode="json") if manifest.pages else None,
         raw_size=manifest.raw_size,
         stored_size=manifest.stored_size,
         started=manifest.started,

@@ -93,7 +93,7 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
             "at": now().isoformat(),
             "ok": ok,
             "prepared": bool(job.params.get("prepare")),
-            "message": failure["message"] if failure else None,
+            "message": failure["message"] if failure else "; ".join(job.output.get("warnings", [])) or None,
         }
     else:
         return
@@ -111,6 +111,7 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.location = location
     backup.lineage = manifest.lineage
     backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
+    backup.pages = manifest.pages.model_dump(mode="json") if manifest.pages else None
     backup.data_size = manifest.data_size
     backup.raw_size = manifest.raw_size
     backup.stored_size = manifest.stored_size

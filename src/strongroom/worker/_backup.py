@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from strongroom.artifact import Manifest, Parent, Reader, Writer, load_chain, load_manifest, read_manifest
+from strongroom.artifact import ForeignBackup, Manifest, Parent, Reader, Writer, load_chain, load_manifest, read_manifest
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
 from strongroom.errors import (
     ArtifactCorrupt,
@@ -77,7 +78,7 @@ def _write(
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
-            writer.copy_from(session.stdout)
+            writer.copy_from(session.stdout, session.inspection)
         except ArtifactCorrupt:
             session.finish()  # a tool or a server that died explains a stream that is cut short
             raise
@@ -87,6 +88,7 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
+    writer.wait()
     manifest = writer.finish(
         kind=base.kind,
         name=job.name,
@@ -104,6 +106,7 @@ def _write(
         lineage=lineage,
         host=socket.gethostname(),
         positions=result.positions,
+        pages=session.inspection.pages() if session.inspection else None,
         data_size=result.data_bytes,
     )
     with suppress(ServerFailed):  # the next backup sees to it
@@ -166,11 +169,23 @@ def _begin(
         return start(base), base
 
 
+def damage(chain: Sequence[Manifest | ForeignBackup]) -> list[str]:
+    """What the backups of a chain tell of damage in the database that they were taken from."""
+    found = [(backup, backup.pages.damage) for backup in chain if isinstance(backup, Manifest) and backup.pages]
+    return [
+        f"the database was damaged when backup {backup.name or backup.id} was taken: {what}; look for a failing disk, "
+        "and for what these pages hold in an older backup"
+        for backup, what in found
+        if what
+    ]
+
+
 def _output(manifest: Manifest, events: EventLog, reason: str | None) -> dict[str, Any]:
     events.close()
     return {
         "manifest": manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True),
         "segments": len(manifest.segments),
         "reason": reason,
+        "warnings": damage([manifest]),
         "seconds": events.seconds,
     }

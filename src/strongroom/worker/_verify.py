@@ -6,8 +6,10 @@ from typing import Any
 
 from strongroom.artifact import ForeignChain, ForeignReader, load_chain, open_artifact, open_chain
 from strongroom.artifact import verify as read_all
+from strongroom.datastores import get
 from strongroom.errors import InvalidRequest
 from strongroom.storage import Store, open_store
+from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
 from strongroom.worker._restore import installed, open_readers, restore_chain
 from strongroom.worker.spec import VerifyJob, WorkerSpec
@@ -25,7 +27,8 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     keys = [identity.get_secret_value() for identity in job.identities]
     reader = open_artifact(store, job.location, keys, settings=job.artifact)
     events.phase("read", total=chain[-1].raw_size)
-    report = read_all(reader, lambda raw, stored: events.advance("read", raw, stored))
+    check = get(job.datastore).stream_check(chain[-1].positions)
+    report = read_all(reader, lambda raw, stored: events.advance("read", raw, stored), check)
     if report.problems:
         first = report.problems[0]
         more = len(report.problems) - 1
@@ -36,6 +39,7 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
         "raw_size": report.raw_size,
         "stored_size": report.stored_size,
         "files": report.files,
+        "warnings": damage(chain),
     }
     if job.prepare:
         output["prepared"] = _rehearse(spec, job, store, events)
@@ -54,7 +58,7 @@ def _verify_foreign(spec: WorkerSpec, job: VerifyJob, location: ForeignChain, st
         "segments": len(contents.pieces),
         "raw_size": contents.raw_size,
         "stored_size": newest.stored_size,
-        "files": contents.files,
+        "files": len(contents.files),
     }
     if job.prepare:
         output["prepared"] = _rehearse(spec, job, store, events)

@@ -7,7 +7,7 @@
 * import: ``backups`` (a ForeignBackup each, with hashes, sizes and positions), ``files``;
 * initialize: nothing.
 
-All but the last have ``seconds``, by phase.
+All but the last have ``seconds``, by phase; backup, restore and verify have ``warnings``, a list of sentences.
 """
 
 from __future__ import annotations

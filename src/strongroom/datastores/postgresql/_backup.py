@@ -11,25 +11,29 @@ from pathlib import Path
 from strongroom.artifact import Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
-from strongroom.datastores.postgresql import _lsn, _wal_slot
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
+from strongroom.datastores.postgresql import _block_backup, _lsn, _wal_slot
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
 
 COMPLETED = "base backup completed"
 PIPE_BYTES = 1 << 20
-_CHECKSUMS = re.compile(r'checksum verification failed in file "(?:\./)?([^"]+)", block (\d+)')
 
 
 class Session:
     """A running pg_basebackup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
-    def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str) -> None:
+    def __init__(
+        self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, pages: bool, parent: Path | None
+    ) -> None:
+        """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
         self.data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / "pg_wal")
-        self.expected: int | None = self.data_bytes
-        self._server = server
+        self.expected: int | None = None if parent else self.data_bytes
+        self.inspection: Inspection | None = PageInspection(server.data_dir) if pages else None
+        self._server, self._request = server, request
         self._server_version = server_version
         self._tool_version = tool_version
         self.held = ExitStack()
@@ -42,8 +46,10 @@ class Session:
             "--wal-method=fetch",
             "--checkpoint=fast",
             "--manifest-checksums=SHA256",
+            "--no-verify-checksums",  # it would give up at a damaged page, of which we tell
             "--label=strongroom",
             "--verbose",
+            *([f"--incremental={parent}"] if parent else []),
         ]
         self.stdout, write = os.pipe()
         try:
@@ -57,7 +63,7 @@ class Session:
             os.close(write)
 
     def finish(self) -> BackupResult:
-        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone or its pages are bad."""
+        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
         self._close()
         try:
             self._tool.check(COMPLETED)
@@ -68,23 +74,17 @@ class Session:
         stop = re.search(rf"end point: ({_lsn.PATTERN})", log)
         if start is None or stop is None:
             raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
+        positions = Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2])),
+            positions=_block_backup.described(self._server, self._request, positions),
             data_bytes=self.data_bytes,
         )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
-        """Bad pages and a server that died are better explanations of a tool that failed."""
-        bad = _CHECKSUMS.findall(self._tool.log.read_text(encoding="utf-8", errors="replace"))
-        if bad:
-            named = ", ".join(f"block {block} of {file}" for file, block in bad[:10])
-            return ServerFailed(
-                f"the data of {self._server.name or self._server.id} is damaged: wrong page checksums in {named}",
-                remedy="Look for a failing disk, and restore an older backup.",
-            )
+        """A server that died is a better explanation of a tool that failed."""
         try:
             with connect(self._server, timeout=5, patience=10) as connection:
                 query(connection, "SELECT 1")
@@ -111,16 +111,20 @@ def begin(server: Server, request: BackupRequest) -> Session:
     """Check that the tool fits the server and that the server serves the data directory, then start."""
     with ExitStack() as stack:
         connection = stack.enter_context(connect(server))
-        ((number, data_dir),) = query(
-            connection, "SELECT current_setting('server_version_num')::int, current_setting('data_directory')"
+        ((number, data_dir, pages),) = query(
+            connection,
+            "SELECT current_setting('server_version_num')::int, current_setting('data_directory'),"
+            " current_setting('data_checksums')::bool",
         )
         server_version = f"{number // 10000}.{number % 10000}"
         tool = _require_tool(server, server_version)
         require_own_data(server, Path(data_dir))
         _refuse_tablespaces(connection, server)
+        parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
         _keep_wal(connection)
-        _wal_slot.keep(connection, server)
-        session = Session(server, request, server_version=server_version, tool_version=tool)
+        if not _block_backup.summarizes(connection):
+            _wal_slot.keep(connection, server)
+        session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
         session.held = stack.pop_all()
     return session
 

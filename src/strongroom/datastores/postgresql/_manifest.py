@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,26 +18,31 @@ from strongroom.errors import ArtifactCorrupt
 NAME = "backup_manifest"
 MAX_BYTES = 256 << 20
 _PIECE = 4 << 20
-_REMEDY = "What was unpacked is not what the server gave; restore another backup."
+REMEDY = "What was unpacked is not what the server gave; restore another backup."
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class File(_Part):
-    """A file as the server sent it."""
+class Listed(_Part):
+    """A file, of which nothing but the size is known: Trove takes backups without a checksum that Python can compute."""
 
     path: str | None = Field(None, alias="Path")
     encoded_path: str | None = Field(None, alias="Encoded-Path", pattern=r"^([0-9a-fA-F]{2})*$")
     size: int = Field(alias="Size", ge=0)
-    algorithm: Literal["SHA224", "SHA256", "SHA384", "SHA512"] = Field(alias="Checksum-Algorithm")
-    checksum: str = Field(alias="Checksum")
 
     @property
     def name(self) -> str:
         """Its path; one that is not UTF-8 comes in hexadecimal."""
         return self.path if self.path is not None else os.fsdecode(bytes.fromhex(self.encoded_path or ""))
+
+
+class File(Listed):
+    """A file as the server sent it."""
+
+    algorithm: Literal["SHA224", "SHA256", "SHA384", "SHA512"] = Field(alias="Checksum-Algorithm")
+    checksum: str = Field(alias="Checksum")
 
 
 class WalRange(_Part):
@@ -48,28 +53,45 @@ class WalRange(_Part):
     end: str = Field(alias="End-LSN", pattern=f"^{_lsn.PATTERN}$")
 
 
-class Manifest(_Part):
-    """The whole of it. ``parse`` checks its own checksum."""
+class _Whole(_Part):
+    """``parse`` checks its own checksum."""
 
     system: int | None = Field(None, alias="System-Identifier", description="17 and later.")
-    files: list[File] = Field(alias="Files")
     wal: list[WalRange] = Field(alias="WAL-Ranges", min_length=1)
     checksum: str = Field(alias="Manifest-Checksum")
 
     @classmethod
-    def parse(cls, data: bytes) -> Manifest:
+    def parse(cls, data: bytes) -> Self:
         """Raises ArtifactCorrupt when it is not one, or not whole."""
         try:
             manifest = cls.model_validate_json(data)
         except (ValidationError, RecursionError) as error:
-            raise ArtifactCorrupt(f"{NAME} of the stream cannot be read", remedy=_REMEDY) from error
+            raise ArtifactCorrupt(f"{NAME} of the stream cannot be read", remedy=REMEDY) from error
         body = data[: data.rfind(b'"Manifest-Checksum"')]
         if hashlib.sha256(body).hexdigest() != manifest.checksum:
-            raise ArtifactCorrupt(f"{NAME} of the stream has a wrong checksum", remedy=_REMEDY)
+            raise ArtifactCorrupt(f"{NAME} of the stream has a wrong checksum", remedy=REMEDY)
         return manifest
 
 
-def check_files(manifest: Manifest, top: Path) -> None:
+class Manifest(_Whole):
+    """The whole of it."""
+
+    files: list[File] = Field(alias="Files")
+
+
+class ForeignManifest(_Whole):
+    """One with checksums that are not looked at, or none: its stream has others, those of gzip and of the store."""
+
+    files: list[Listed] = Field(alias="Files")
+
+
+def parse(data: bytes) -> Manifest | ForeignManifest:
+    """Of a backup that we have taken, or of one that another program took. Raises ArtifactCorrupt."""
+    ours = b'"Checksum-Algorithm": "SHA' in data
+    return Manifest.parse(data) if ours else ForeignManifest.parse(data)
+
+
+def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
     """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
     known = {file.name for file in manifest.files}
     found = {
@@ -83,35 +105,44 @@ def check_files(manifest: Manifest, top: Path) -> None:
         wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
     wrong += [f"{path} is not in {NAME}" for path in sorted(found - known - _UNLISTED)]
     if wrong:
-        raise ArtifactCorrupt(f"{len(wrong)} files are not as they were backed up: {'; '.join(wrong[:10])}", remedy=_REMEDY)
+        raise ArtifactCorrupt(f"{len(wrong)} files are not as they were backed up: {'; '.join(wrong[:10])}", remedy=REMEDY)
 
 
 _UNLISTED = frozenset({"strongroom_incomplete"})
 
 
-def _problem(file: File, top: Path) -> str | None:
-    digest = hashlib.new(file.algorithm)
+def _problem(file: Listed, top: Path) -> str | None:
+    digest = hashlib.new(file.algorithm) if isinstance(file, File) else None
     size = 0
     try:
         fd = os.open(top / file.name, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
         return f"{file.name}: {error.strerror}"
     with os.fdopen(fd, "rb", buffering=0) as content:
-        while piece := content.read(_PIECE):
+        if digest is None:
+            size = os.fstat(content.fileno()).st_size
+        while digest is not None and (piece := content.read(_PIECE)):
             digest.update(piece)
             size += len(piece)
     if size != file.size:
         return f"{file.name} has {size} bytes instead of {file.size}"
-    return None if digest.hexdigest() == file.checksum.lower() else f"{file.name} has a wrong {file.algorithm}"
+    if isinstance(file, File) and digest is not None and digest.hexdigest() != file.checksum.lower():
+        return f"{file.name} has a wrong {file.algorithm}"
+    return None
 
 
 def check_wal(ranges: Sequence[WalRange], directory: Path) -> None:
     """Every WAL file that is needed is there and whole. Raises ArtifactCorrupt, naming what is missing."""
-    sizes = {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file() and len(path.name) == 24}
+    require_wal(ranges, {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file()})
+
+
+def require_wal(ranges: Sequence[WalRange], files: Mapping[str, int]) -> None:
+    """As ``check_wal``, with the sizes of the files."""
+    sizes = {name: size for name, size in files.items() if len(name) == 24}
     size = max(sizes.values(), default=0)
     if size < 1 << 20 or size & (size - 1) or size > 1 << 30:
-        raise ArtifactCorrupt("the stream holds no WAL", remedy=_REMEDY)
+        raise ArtifactCorrupt("the stream holds no WAL", remedy=REMEDY)
     for part in ranges:
         for name in _lsn.segments(part.timeline, _lsn.parse(part.start), _lsn.parse(part.end), size):
             if sizes.get(name) != size:
-                raise ArtifactCorrupt(f"WAL file {name} is {'cut short' if name in sizes else 'missing'}", remedy=_REMEDY)
+                raise ArtifactCorrupt(f"WAL file {name} is {'cut short' if name in sizes else 'missing'}", remedy=REMEDY)

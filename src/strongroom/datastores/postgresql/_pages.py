@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
+Data = bytes | bytearray | memoryview
 
 PAGE = 8192
 PAGES_PER_FILE = 131072
@@ -36,30 +38,37 @@ def first_block(path: str) -> int | None:
     return int(found[1] or 0) * PAGES_PER_FILE if found else None
 
 
-def damaged(data: bytes | bytearray | memoryview, blocks: int | Words, replayed: range = range(0)) -> list[int]:
-    """Numbers of the blocks whose pages are damaged. ``data`` is whole pages; ``blocks`` numbers the first, or each.
+def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
+    """Numbers of the blocks whose pages are damaged. ``data`` is whole pages, of which ``first`` is the number of the first.
 
     Pages that were last changed by the WAL of the backup, at the positions ``replayed``, are not judged: a backup may catch
-    them half-written, and the replay writes them anew. A page that was never used must be all zero.
+    them half-written, and the replay writes them anew.
     """
-    pages = np.frombuffer(data, "<u4").reshape(-1, PAGE // 128, 32)
-    numbers = np.arange(blocks, blocks + len(pages), dtype=np.uint32) if isinstance(blocks, int) else blocks
-    scratch = [np.empty((min(_BATCH, len(pages)), 32), np.uint32) for _ in range(3)]
-    found: list[int] = []
-    for start in range(0, len(pages), _BATCH):
-        batch, names = pages[start : start + _BATCH], numbers[start : start + _BATCH]
-        found += [int(names[n]) for n in _wrong(batch, names, scratch) if position(batch[n]) not in replayed]
-    return found
+    blocks = np.arange(first, first + len(data) // PAGE, dtype=np.uint32)
+    view = memoryview(data)
+    return [first + n for n in wrong_pages(data, blocks) if position(view[n * PAGE :]) not in replayed]
 
 
-def position(page: Words) -> int:
+def position(page: Data) -> int:
     """Where in the WAL the last change of the page is."""
-    high, low = page.reshape(-1)[:2]
+    high, low = struct.unpack_from("<II", page)
     return int(high) << 32 | int(low)
 
 
+def wrong_pages(data: Data, blocks: Words) -> list[int]:
+    """Which of the pages have a wrong checksum, or are not in use and hold something nevertheless.
+
+    ``data`` is whole pages, ``blocks`` their numbers in their relations.
+    """
+    pages = np.frombuffer(data, "<u4").reshape(-1, PAGE // 128, 32)
+    scratch = [np.empty((min(_BATCH, len(pages)), 32), np.uint32) for _ in range(3)]
+    found: list[int] = []
+    for start in range(0, len(pages), _BATCH):
+        found += [start + n for n in _wrong(pages[start : start + _BATCH], blocks[start : start + _BATCH], scratch)]
+    return found
+
+
 def _wrong(pages: Words, numbers: Words, scratch: list[Words]) -> list[int]:
-    """Indexes of the pages with a wrong checksum, and of those not used that hold something."""
     wrong = _checksums(pages, numbers, scratch) != pages[:, 0, 2] & _LOW
     unused = pages[:, 0, 3] >> np.uint32(16) == 0  # pd_upper
     if unused.any():

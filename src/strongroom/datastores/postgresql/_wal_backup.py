@@ -17,7 +17,7 @@ import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
 from strongroom.datastores.postgresql import _lsn, _wal, _wal_slot
 from strongroom.datastores.postgresql._backup import PIPE_BYTES, require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
@@ -87,6 +87,7 @@ class Session:
     """WAL on its way into a pipe. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
     def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
+        self.inspection: Inspection | None = None
         self.expected: int | None = source.bytes
         self._source = source
         self._positions, self._number = positions, number

@@ -1,0 +1,13 @@
+"""What the page checksums of a database said when a backup was taken"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("backups", sa.Column("pages", sa.JSON(none_as_null=True), nullable=True))

@@ -1,0 +1,66 @@
+"""A PostgreSQL with damaged pages: its backup is taken, and whoever looks at it, verifies it or restores it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+
+from support.service import Service
+
+PASSWORD = "pass of user1"
+
+
+def damage(path: Path, block: int, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(block * 8192 + at)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Service]) -> None:
+    service = serve()
+    pg = service.create(
+        "pg1",
+        datastore={"type": "postgresql"},
+        databases=[{"name": "db1"}],
+        users=[{"name": "user1", "password": PASSWORD, "databases": [{"name": "db1"}]}],
+    )
+
+    def connect(view: dict[str, list[str]]) -> psycopg.Connection:
+        return psycopg.connect(host=view["ip"][0], user="user1", password=PASSWORD, dbname="db1", autocommit=True)
+
+    with connect(pg) as connection:
+        connection.execute("CREATE TABLE t AS SELECT id, repeat('x', 500) AS note FROM generate_series(1, 1000) id")
+        connection.execute("CREATE TABLE u AS SELECT * FROM t")
+        rows = connection.execute("SELECT pg_relation_filepath('t')").fetchall()
+    ((path,),) = rows
+    service.backup("pg1", "good")
+    good = service.get("/backups/good")["backup"]
+    assert (good["pages"]["damaged"], good["pages"]["named"]) == (0, [])
+    assert good["pages"]["checked"] > 1000
+
+    service.wait(service.act("/instances/pg1/action", {"stop": {}}))
+    damage(service.data_dir / "instances" / pg["id"] / "data" / path, 3, 4000)
+    service.wait(service.act("/instances/pg1/action", {"start": {}}))
+    created = service.cli("backup", "create", "bad", "--instance", "pg1")
+    assert f"Warning: the database was damaged when backup bad was taken: 1 damaged page: block 3 of {path}" in created.stderr
+    bad = service.get("/backups/bad")["backup"]
+    assert (bad["status"], bad["pages"]["damaged"], bad["pages"]["named"]) == ("COMPLETED", 1, [{"path": path, "block": 3}])
+    assert f"block 3 of {path}" in service.cli("backup", "show", "bad").stdout.replace("\n", "")
+
+    verified = service.cli("backup", "verify", "bad", "--prepare")
+    assert f"block 3 of {path}" in verified.stderr
+    state = service.get("/backups/bad")["backup"]["verified"]
+    assert state["ok"] is True
+    assert f"block 3 of {path}" in state["message"]
+    service.cli("backup", "verify", "good")
+    assert service.get("/backups/good")["backup"]["verified"]["message"] is None
+
+    # What is not damaged is there.
+    restored = service.cli("restore", "bad", "--name", "pg2")
+    assert f"block 3 of {path}" in restored.stderr
+    with connect(service.get("/instances/pg2")["instance"]) as connection:
+        assert connection.execute("SELECT count(*) FROM u").fetchall() == [(1000,)]
