@@ -97,7 +97,7 @@ def test_a_path_that_leads_upwards_is_refused(store: Store, text: str) -> None:
 )
 def test_what_cannot_be_restored_is_refused_by_its_name(store: Store, top: Path, name: str, word: str) -> None:
     put(top, f"box/{name}", gzip.compress(STREAM))
-    for attempt in (lambda: check_format(name), lambda: find(store, f"box/{name}")):
+    for attempt in (lambda: check_format(name, "mariadb"), lambda: find(store, f"box/{name}")):
         with pytest.raises(InvalidRequest) as refused:
             attempt()
         assert word in refused.value.message
@@ -170,7 +170,7 @@ def test_segments_that_are_left_without_their_object(store: Store, top: Path) ->
         (backup,) = find(store, f"box/{name}")
         assert (len(backup.pieces), backup.positions.to_lsn, backup.stored_size) == (3, 7, len(data))
         contents = ForeignReader(store, backup).read()
-        assert (contents.raw_size, contents.files) == (len(STREAM), 2)
+        assert (contents.raw_size, len(contents.files)) == (len(STREAM), 2)
         hexes = "".join(hashlib.md5((top / piece.key).read_bytes()).hexdigest() for piece in backup.pieces)
         found = backup.model_copy(update={"pieces": contents.pieces})
         assert found.checksum == hashlib.md5(hexes.encode()).hexdigest()  # as Swift computes it for a large object

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.artifact import Positions
 from strongroom.artifact._mbstream import Mbstream
+from strongroom.datastores import StreamFacts
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from support import mariadb
 from support.identity import run_as, server_user
@@ -27,6 +29,10 @@ def link(place: Path) -> FileLink:
         return mariadb.backup(server, place, "full")
 
 
+def describe(files: dict[str, bytes]) -> StreamFacts:
+    return driver.describe(files, {}, Positions())
+
+
 def side_files(link: FileLink) -> dict[str, bytes]:
     walk = Mbstream(driver.side_files)
     walk.feed(link.path.read_bytes())
@@ -36,11 +42,11 @@ def side_files(link: FileLink) -> dict[str, bytes]:
 
 def test_a_stream_describes_itself_and_lies_are_noticed(link: FileLink) -> None:
     files = side_files(link)
-    facts = driver.describe(files)
+    facts = describe(files)
     assert (facts.kind, facts.server_version) == ("full", link.server_version)
     assert facts.positions == link.positions.model_copy(update={"galera": None})
     renamed = {name.replace("xtrabackup_", "mariadb_backup_"): data for name, data in files.items()}
-    assert driver.describe(renamed) == facts
+    assert describe(renamed) == facts
 
     def changed(name: str, pattern: bytes, text: bytes) -> dict[str, bytes]:
         data = re.sub(pattern, text, files[name])
@@ -48,7 +54,7 @@ def test_a_stream_describes_itself_and_lies_are_noticed(link: FileLink) -> None:
         return {**files, name: data}
 
     incremental = changed(CHECKPOINTS, b"full-backuped", b"incremental")
-    assert driver.describe(incremental).kind == "incremental"
+    assert describe(incremental).kind == "incremental"
     bad: list[tuple[dict[str, bytes], type[Exception]]] = [
         ({}, ArtifactCorrupt),
         ({INFO: files[INFO]}, ArtifactCorrupt),
@@ -62,7 +68,7 @@ def test_a_stream_describes_itself_and_lies_are_noticed(link: FileLink) -> None:
     ]
     for given, error in bad:
         with pytest.raises(error):
-            driver.describe(given)
+            describe(given)
 
 
 def test_what_the_stream_says_of_its_version_counts(place: Path, link: FileLink) -> None:

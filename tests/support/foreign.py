@@ -77,7 +77,7 @@ def segmented(path: Path, size: int) -> list[Path]:
     data = path.read_bytes()
     pieces = []
     for number, start in enumerate(range(0, len(data), size)):
-        piece = path.with_name(f"{path.name.removesuffix('.xbstream.gz')}_{number:08d}")
+        piece = path.with_name(f"{path.name.partition('.')[0]}_{number:08d}")
         piece.write_bytes(data[start : start + size])
         piece.chmod(0o644)
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Backups that other programs wrote: mbstream in gzip, as Trove and Kolla leave it. Found and described, never copied.
+"""Backups that other programs wrote: mbstream or tar in gzip, as Trove and Kolla leave it. Found and described, never copied.
 
 ``docs/import.md`` says for people what is taken. Names, metadata and content are hostile input.
 """
@@ -25,7 +25,9 @@ _SIDE_CAR = ".meta.json"
 _MAX_SIDE_CAR = 64 * 1024
 _PLAIN = (".xbs", ".mbs", ".xbstream")
 """What Kolla's instructions leave: they unpack in place."""
-_SIZED = re.compile(r"(?P<id>.+)\.xbstream\.gz")
+_TROVES = {"mbstream": ".xbstream.gz", "tar": ".tar.gz"}
+"""How the names of Trove's objects end."""
+_SIZED = re.compile(r"(?P<id>.+)\.(xbstream|tar)\.gz")
 _PIECE = re.compile(r"(?P<id>.+)_00000000")
 _Texts = TypeAdapter(dict[str, str])
 
@@ -43,7 +45,7 @@ class Piece(BaseModel):
 
 
 class ForeignBackup(BaseModel):
-    """One backup in the form ``mbstream | gzip``, or without the gzip: one object, or numbered ones in their order.
+    """One backup in the form ``mbstream | gzip`` (PostgreSQL: ``tar``), or without the gzip: one object, or numbered ones.
 
     Everything but where it is may be unknown until it was read: positions are null, sizes 0 then.
     """
@@ -77,6 +79,11 @@ class ForeignBackup(BaseModel):
     def name(self) -> str:
         """As of a manifest; there is nothing but the name of the object."""
         return self.id
+
+    @property
+    def stream(self) -> Literal["mbstream", "tar"]:
+        """The format of its stream."""
+        return _stream_of(self.datastore)
 
     @property
     def packed(self) -> bool:
@@ -169,7 +176,11 @@ def _in_store(key: str, text: str) -> Place:
     return Place(key=key)
 
 
-def check_format(key: str) -> None:
+def _stream_of(datastore: str) -> Literal["mbstream", "tar"]:
+    return "tar" if datastore == "postgresql" else "mbstream"
+
+
+def check_format(key: str, datastore: str) -> None:
     """Raise InvalidRequest, with a sentence, for what cannot be restored; only the name is looked at."""
     name = PurePosixPath(key).name
     if name.endswith(".enc"):
@@ -177,12 +188,18 @@ def check_format(key: str) -> None:
             f"{name} is encrypted in the way of Trove before Victoria, which is not read",
             remedy="Decrypt it first: openssl enc -d -aes-256-cbc -md sha512 -pbkdf2 -iter 10000 -in … -out ….",
         )
-    if name.endswith((".tar.gz", ".tgz", ".tar")):
+    stream = _stream_of(datastore)
+    if stream == "tar" and not name.endswith(_TROVES[stream]) and not _PIECE.fullmatch(name):
         raise InvalidRequest(
-            f"{name} is an archive of PostgreSQL; this service restores MariaDB only",
-            remedy="Restore it by hand.",
+            f"{name} is not named as a backup of PostgreSQL by Trove is",
+            remedy="Names end in .tar.gz; the datastore of others is `--datastore mariadb`.",
         )
-    if not name.endswith((".gz", *_PLAIN)) and not _PIECE.fullmatch(name):
+    if stream == "mbstream" and name.endswith((".tar.gz", ".tgz", ".tar")):
+        raise InvalidRequest(
+            f"{name} is an archive of PostgreSQL, and a backup of {datastore} is asked for",
+            remedy="Name the datastore: `--datastore postgresql`.",
+        )
+    if stream == "mbstream" and not name.endswith((".gz", *_PLAIN)) and not _PIECE.fullmatch(name):
         raise InvalidRequest(
             f"{name} is not named as a backup of Trove or Kolla is",
             remedy="Names end in .xbstream.gz (Trove), .xbs.gz or .mbs.gz (Kolla), or so without .gz.",
@@ -206,16 +223,26 @@ def store_of(store: Store, directory: Path | None) -> Store:
 
 def check_link(parent: ForeignBackup, child: ForeignBackup) -> None:
     """Raise ArtifactCorrupt unless ``child`` is an incremental that begins where ``parent`` ends, as far as both were read."""
-    begins, ends = child.positions.from_lsn, parent.positions.to_lsn
     if child.kind != "incremental":
         raise ArtifactCorrupt(
             f"{child.id} cannot stand on {parent.id}: it is a full backup", remedy="Import it without a parent."
         )
-    if None not in (begins, ends) and begins != ends:
-        raise ArtifactCorrupt(
-            f"{child.id} cannot stand on {parent.id}: it begins at LSN {begins}, and that one ends at {ends}",
-            remedy="Name the backup that it was taken on.",
-        )
+    for what, begins, ends in (
+        ("LSN", child.positions.from_lsn, parent.positions.to_lsn),
+        ("WAL location", child.positions.wal_from, parent.positions.wal_stop),
+    ):
+        if None not in (begins, ends) and begins != ends:
+            raise ArtifactCorrupt(
+                f"{child.id} cannot stand on {parent.id}: it begins at {what} {begins}, and that one ends at {ends}",
+                remedy="Name the backup that it was taken on.",
+            )
+
+
+def follow(parent: ForeignBackup, child: ForeignBackup) -> ForeignBackup:
+    """``child`` with where its WAL has to begin: where ``parent`` ends. Nothing in the child itself tells that."""
+    if child.stream != "tar" or child.kind != "incremental":
+        return child
+    return child.model_copy(update={"positions": child.positions.model_copy(update={"wal_from": parent.positions.wal_stop})})
 
 
 def find_foreign(store: Store, place: Place, *, datastore: str, datastore_version: str) -> ForeignChain:
@@ -228,13 +255,13 @@ def find_foreign(store: Store, place: Place, *, datastore: str, datastore_versio
     seen: set[str] = set()
     wanted: str | None = None
     while True:
-        check_format(place.key)
+        check_format(place.key, datastore)
         if place.key in seen or len(chain) >= LONGEST:
             raise ArtifactCorrupt(f"the chain of {chain[0].id} goes in a circle at {place.key}")
         seen.add(place.key)
         source = store_of(store, place.directory)
         pieces = _pieces(source, place.key)
-        metadata = {**pieces[0][1], **_side_car(source, place.key)}
+        metadata = {**pieces[0][1], **_side_car(source, place.key, datastore)}
         backup = _describe(place, [piece for piece, _ in pieces], metadata, datastore, datastore_version)
         if wanted and backup.checksum and wanted != backup.checksum:
             raise ArtifactCorrupt(
@@ -244,7 +271,10 @@ def find_foreign(store: Store, place: Place, *, datastore: str, datastore_versio
         chain.append(backup)
         parent = metadata.get("parent-location")
         if not parent:
-            return ForeignChain(backups=chain[::-1])
+            found = chain[-1:]
+            for child in reversed(chain[:-1]):
+                found.append(follow(found[-1], child))
+            return ForeignChain(backups=found)
         wanted = metadata.get("parent-checksum", "").strip('"') or None
         place = _parent(store, place, parent)
 
@@ -270,7 +300,6 @@ def _describe(
         )
     name = PurePosixPath(place.key).name
     by_name = name.startswith(("incremental-", "backup-incremental-"))
-    lsn = metadata.get("lsn", "")
     return ForeignBackup(
         directory=place.directory,
         pieces=pieces,
@@ -278,9 +307,32 @@ def _describe(
         datastore=datastore,
         datastore_version=datastore_version,
         server_version=version,
-        positions=Positions.model_validate({"to_lsn": int(lsn) if lsn.isdecimal() and len(lsn) < 20 else None}),
+        positions=_said(place, metadata, datastore),
         etag=metadata.get("etag", "").strip('"') or None,
     )
+
+
+def _said(place: Place, metadata: Mapping[str, str], datastore: str) -> Positions:
+    """What the metadata tell of where the backup begins and ends."""
+    lsn, incremental = metadata.get("lsn", ""), bool(metadata.get("parent-location"))
+    if _stream_of(datastore) == "mbstream":
+        return Positions(to_lsn=int(lsn) if lsn.isdecimal() and len(lsn) < 20 else None)
+    file = metadata.get("stop-wal-file", "")
+    said = {
+        "wal_start": None if incremental else metadata.get("start-segment"),
+        "wal_stop": metadata.get("stop-segment"),
+        "timeline": int(file[:8], 16) if re.fullmatch("[0-9A-F]{24}", file) else None,
+    }
+    try:
+        positions = Positions.model_validate(said)
+    except ValidationError as error:
+        raise ArtifactCorrupt(f"the metadata of {place.key} tell WAL locations that are none") from error
+    if incremental and None in (positions.wal_stop, positions.timeline):
+        raise ArtifactCorrupt(
+            f"the metadata of {place.key} do not tell where its WAL ends",
+            remedy="Put them beside it: stop-segment and stop-wal-file of the object in Swift; see docs/import.md.",
+        )
+    return positions
 
 
 def _pieces(store: Store, key: str) -> list[tuple[Piece, Mapping[str, str]]]:
@@ -315,10 +367,10 @@ def _piece(stat: Stat) -> tuple[Piece, Mapping[str, str]]:
     return Piece(key=stat.key, size=stat.size, etag=etag, md5=stat.md5), stat.metadata
 
 
-def _side_car(store: Store, key: str) -> dict[str, str]:
+def _side_car(store: Store, key: str, datastore: str) -> dict[str, str]:
     """The metadata of an object that was copied out of a store that keeps them: ``<name>.meta.json`` beside it."""
     if numbered := _PIECE.fullmatch(key):
-        key = f"{numbered['id']}.xbstream.gz"
+        key = f"{numbered['id']}{_TROVES[_stream_of(datastore)]}"
     try:
         data = store.get(f"{key}{_SIDE_CAR}", length=_MAX_SIDE_CAR + 1)
     except StorageNotFound:

@@ -13,8 +13,9 @@ from typing import Any
 
 from strongroom.artifact._foreign import ForeignBackup, Piece, store_of
 from strongroom.artifact._gunzip import gunzip
-from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._pipe import pour
+from strongroom.artifact._walk import Walk
+from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
 
@@ -25,18 +26,18 @@ _REMEDY = "What is stored was changed or lost; restore from another backup, and 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found by reading all: pieces with their hashes, bytes of the stream, files in it, content of those to keep."""
+    """What was found by reading all: pieces and their hashes, bytes of the stream, files to keep, and what each takes of it."""
 
     pieces: list[Piece]
     raw_size: int
-    files: int
     kept: dict[str, bytes]
+    files: dict[str, int]
 
 
 class ForeignReader:
     """One backup that another program wrote. ``manifest`` is what is known in the place of one.
 
-    The stream is proven to be a whole mbstream whose names stay inside while it is read, and by the hashes that are known.
+    The stream is proven to be a whole mbstream or tar whose names stay inside while it is read, and by the hashes that are known.
     """
 
     def __init__(
@@ -72,15 +73,22 @@ class ForeignReader:
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The raw stream. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
-        yield from self._run(_Hashes(self.manifest.pieces), Mbstream(self._keep))
+        yield from self._run(_Hashes(self.manifest.pieces), self._walk())
 
     def read(self) -> Contents:
         """Read everything and say what it was. Raises as ``chunks`` does."""
-        hashes, walk = _Hashes(self.manifest.pieces, everything=True), Mbstream(self._keep)
+        hashes, walk = _Hashes(self.manifest.pieces, everything=True), self._walk()
         raw_size = sum(len(chunk) for chunk in self._run(hashes, walk))
-        return Contents(hashes.found, raw_size, walk.files, {name: bytes(data) for name, data in walk.kept.items()})
+        kept = {name: bytes(data) for name, data in walk.kept.items()}
+        files = {name: sum(length for _, length in ranges) for name, ranges in walk.ranges()}
+        return Contents(hashes.found, raw_size, kept, files)
 
-    def _run(self, hashes: _Hashes, walk: Mbstream) -> Generator[bytes, None, None]:
+    def _walk(self) -> Walk:
+        walk = walk_of(self.manifest.stream, self._keep)
+        assert walk is not None
+        return walk
+
+    def _run(self, hashes: _Hashes, walk: Walk) -> Generator[bytes, None, None]:
         raw = 0
         try:
             with contextlib.closing(self._stored(hashes)) as stored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, ForeignReader, check_link, open_chain
+from strongroom.artifact import ForeignBackup, ForeignReader, check_link, follow, open_chain
 from strongroom.datastores import get
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from strongroom.storage import open_store
@@ -33,12 +33,13 @@ def _read(
     job: ImportJob, reader: ForeignReader, before: list[ForeignBackup], events: EventLog, phase: str
 ) -> tuple[ForeignBackup, int]:
     reader.on_progress = lambda raw, stored: events.advance(phase, raw, stored)
-    said = reader.manifest
+    said = follow(before[-1], reader.manifest) if before else reader.manifest
     contents = reader.read()
-    facts = get(job.datastore).describe(contents.kept)
-    if not f"{facts.server_version}.".startswith(f"{said.datastore_version}."):
+    facts = get(job.datastore).describe(contents.kept, contents.files, said.positions)
+    version = facts.server_version or said.server_version
+    if not f"{version}.".startswith(f"{said.datastore_version}."):
         raise VersionMismatch(
-            f"{said.id} is of {said.datastore} {facts.server_version}, not of {said.datastore_version}",
+            f"{said.id} is of {said.datastore} {version}, not of {said.datastore_version}",
             remedy="Name the version that it was taken of.",
         )
     if said.positions.to_lsn not in (None, facts.positions.to_lsn):
@@ -48,11 +49,11 @@ def _read(
             "pieces": contents.pieces,
             "kind": facts.kind,
             "positions": facts.positions,
-            "server_version": facts.server_version,
+            "server_version": version,
             "raw_size": contents.raw_size,
             "data_size": before[-1].data_size if before else contents.raw_size,
         }
     )
     if before:
         check_link(before[-1], described)
-    return described, contents.files
+    return described, len(contents.files)

@@ -28,13 +28,13 @@ from strongroom.datastores.postgresql import (
     _backup,
     _block_backup,
     _config,
+    _describe,
     _facts,
     _restore,
     _versions,
     _wal_backup,
     _wal_slot,
 )
-from strongroom.errors import Unsupported
 
 
 class PostgreSQL:
@@ -46,7 +46,7 @@ class PostgreSQL:
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
     capabilities = Capabilities(stream="tar", incremental=True, log_apply=False, keep=_block_backup.KEEP)
-    side_files: frozenset[str] = frozenset()
+    side_files = _describe.SIDE_FILES
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
@@ -83,8 +83,8 @@ class PostgreSQL:
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
 
-    def describe(self, files: Mapping[str, bytes]) -> StreamFacts:
-        raise Unsupported("backups of PostgreSQL that another program wrote cannot be imported")
+    def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
+        return _describe.describe(files, sizes, said)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)

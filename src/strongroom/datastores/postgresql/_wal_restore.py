@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
@@ -30,7 +30,7 @@ _SAID = re.compile(rf'"reached ({_lsn.PATTERN}) on (\d+)"')
 
 def is_wal(link: ChainLink) -> bool:
     """Whether an incremental of this driver is WAL."""
-    return link.positions.wal_from is not None
+    return link.kind == "incremental" and link.positions.blocks_from is None
 
 
 def add(links: Sequence[ChainLink], base: Positions, target: Path, phase: Phase) -> None:
@@ -43,16 +43,16 @@ def add(links: Sequence[ChainLink], base: Positions, target: Path, phase: Phase)
     for number, link in enumerate(links, 1):
         after = link.positions
         phase(f"extract incremental {number}")
-        if after.wal_from != before.wal_stop or after.system_identifier not in (None, str(system)):
+        if after.wal_from not in (None, before.wal_stop) or after.system_identifier not in (None, str(system)):
             raise _corrupt(
                 f"incremental {number} begins at {after.wal_from} of system {after.system_identifier}, "
                 f"and the backup before it ends at {before.wal_stop} of system {system}"
             )
-        found = _extract(link, folder, size)
+        _extract(link, folder, size)
         history = _history(folder, after.timeline or 1)
         _require_descent(before, history, size)
         wanted = _range(_end(before.wal_stop, size), after.wal_stop, history, size)
-        if missing := [name for name in wanted if name not in found]:
+        if missing := [name for name in wanted if not (folder / name).exists()]:
             raise _corrupt(f"incremental {number} holds no WAL file {missing[0]}")
         _prove(wanted, folder, size, system, history)
         before = after
@@ -172,8 +172,8 @@ def _require_descent(before: Positions, history: _wal.History, size: int) -> Non
         )
 
 
-def _extract(link: ChainLink, folder: Path, size: int) -> set[str]:
-    """Unpack one incremental; the names of its files of WAL."""
+def _extract(link: ChainLink, folder: Path, size: int) -> None:
+    """Unpack one incremental. What others wrote may hold WAL that is there already; then it has to be the same."""
     found: set[str] = set()
     tar = TarReader(link.chunks())
     for member in tar.members():
@@ -188,14 +188,23 @@ def _extract(link: ChainLink, folder: Path, size: int) -> set[str]:
         if history:
             _put_history(folder / name, b"".join(tar.data()))
             continue
+        if name in found:
+            raise _corrupt(f"WAL file {name} is in an incremental twice")
+        found.add(name)
         if (folder / name).exists():
-            raise _corrupt(f"WAL file {name} is in the chain twice")
+            _require_same(folder / name, tar.data())
+            continue
         fd = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "wb", buffering=0) as file:
             for piece in tar.data():
                 file.write(piece)
-        found.add(name)
-    return found
+
+
+def _require_same(path: Path, pieces: Iterator[memoryview]) -> None:
+    with path.open("rb", buffering=0) as file:
+        for piece in pieces:
+            if file.read(len(piece)) != piece:
+                raise _corrupt(f"{path.name} is in the chain twice, and differs")
 
 
 def _put_history(path: Path, data: bytes) -> None:
