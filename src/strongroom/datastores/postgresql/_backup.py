@@ -122,7 +122,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
         _refuse_tablespaces(connection, server)
         parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
         _keep_wal(connection)
-        if not _block_backup.summarizes(connection):
+        if _block_backup.summarizes(connection):
+            _wal_slot.drop(connection)
+        else:
             _wal_slot.keep(connection, server)
         session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
         session.held = stack.pop_all()
