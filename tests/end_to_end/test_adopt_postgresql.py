@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +70,59 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnPostgre
     # Letting go of it leaves the server as it is.
     service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
     assert own.sql(SUMS) == expected
+
+
+def findings(service: Service) -> dict[str, tuple[str, str]]:
+    """What ``strongroom check`` says of the server: level and remedy, by message."""
+    done = service.cli("check", "-f", "json", check=False)
+    found = [check for check in json.loads(done.stdout) if check["name"] == "server own"]
+    assert done.returncode == int(any(check["level"] == "error" for check in found))
+    return {check["message"]: (check["level"], check["remedy"]) for check in found}
+
+
+def test_check_says_what_is_missing_and_its_lines_help(service: Service, place: Path) -> None:
+    hba = "local all backup scram-sha-256\nlocal all all peer\n"
+    own = OwnPostgreSQL(place, settings="wal_level = minimal\nmax_wal_senders = 0\n", hba=hba)
+    credentials = place / "backup.pgpass"
+    credentials.write_text("# ours\nlocalhost:5432:*:backup:a\\:secret\\\\word\n")
+    credentials.chmod(0o600)
+    shutil.chown(credentials, own.user)
+    try:
+        own.sql("CREATE ROLE backup LOGIN PASSWORD 'a:secret\\word'")
+        own.sql("CREATE TABLE t AS SELECT 1 AS id")
+        arguments = (
+            "instance", "adopt", "own", "--datastore", "postgresql", "--socket", str(own.run / ".s.PGSQL.5432"),
+            "--credentials-file", str(credentials),
+        )  # fmt: skip
+        refused = service.cli(*arguments, check=False)
+        assert refused.returncode != 0
+        assert "GRANT pg_read_all_settings" in refused.stderr
+        service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
+        own.sql("GRANT pg_read_all_settings TO backup")
+        service.cli(*arguments)
+
+        found = findings(service)
+        errors = {message: remedy for message, (level, remedy) in found.items() if level == "error"}
+        assert errors.pop("wal_level is minimal").startswith("ALTER SYSTEM SET wal_level = replica;")
+        assert errors.pop("max_wal_senders is 0").startswith("ALTER SYSTEM SET max_wal_senders = 10;")
+        assert errors.pop("role backup may not take backups") == 'ALTER ROLE "backup" REPLICATION;'
+        ((message, remedy),) = errors.items()
+        assert "replication" in message
+        assert "local  replication  backup  scram-sha-256" in remedy
+        assert any("start" in message for message, (level, _) in found.items() if level == "warning")
+
+        # What the lines say is done by the owner, and then it works.
+        own.sql("ALTER SYSTEM SET wal_level = replica")
+        own.sql("ALTER SYSTEM SET max_wal_senders = 10")
+        own.sql('ALTER ROLE "backup" REPLICATION')
+        (own.data / "pg_hba.conf").write_text("local  replication  backup  scram-sha-256\n" + hba)
+        own.end()
+        subprocess.run([str(own.start)], check=True)
+        assert [message for message, (level, _) in findings(service).items() if level == "error"] == []
+        full = service.backup("own", "full")
+        assert full["status"] == "COMPLETED"
+        for path in (service.data_dir, place / "serve.log"):
+            for file in [path, *path.rglob("*")]:
+                assert not file.is_file() or b"secret\\word" not in file.read_bytes(), file
+    finally:
+        own.end()

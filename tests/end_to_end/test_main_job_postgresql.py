@@ -114,7 +114,7 @@ def test_a_backup_that_was_changed_is_found(serve: Callable[..., Service]) -> No
     service = serve()
     service.create("pg1", datastore={"type": "postgresql"})
     full = service.backup("pg1", "full")
-    (path, *_) = sorted((service.data_dir / "store").rglob("0*"))
+    (path, *_) = sorted((service.data_dir / "store").rglob("00000000"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.chmod(0o600)

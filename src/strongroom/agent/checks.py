@@ -17,6 +17,8 @@ from strongroom import datastores
 from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
+from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_group
 from strongroom.artifact import check_recipients, load_identities
 from strongroom.errors import ConfigurationError, StrongroomError
@@ -49,6 +51,7 @@ def run_checks(settings: Settings) -> list[Check]:
         ("store", _store),
         ("encryption", _encryption),
         ("addresses", _pool),
+        ("adopted servers", _adopted),
         ("clock", _clock),
         ("limits", _limits),
     ]
@@ -120,6 +123,9 @@ def _store(settings: Settings) -> Iterator[Check]:
     storage = settings.storage
     place = storage.bucket or storage.auth_url or ""
     where = str(settings.store_path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
+    if storage.by_token:
+        yield Check(name="store", level="ok", message=f"{where}: used with the tokens of those who ask, so not tried here")
+        return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
     group = store_group(storage.model_copy(update={"path": settings.store_path.absolute()}))
@@ -184,6 +190,20 @@ def _pool(settings: Settings) -> Iterator[Check]:
         address = addresses.allocate(port, ())
         addresses.close()
         yield Check(name="addresses", level="ok", message=f"pool {settings.agent.pool}: {address}:{port} is free")
+
+
+def _adopted(settings: Settings) -> Iterator[Check]:
+    """What servers that somebody else has set up lack for backups."""
+    records = settings.service.data_dir / "agent" / "servers"
+    if not records.is_dir():
+        return
+    registry = Registry(records)
+    registry.load()
+    lifecycle = Lifecycle(settings, registry, settings.service.data_dir / "instances")
+    for record in registry.all():
+        if record.definition.runtime == "adopted":
+            for finding in datastores.get(record.definition.datastore).examine(lifecycle.server(record)):
+                yield Check(name=f"server {record.definition.name or record.id}", **finding.model_dump())
 
 
 def _clock(settings: Settings) -> Iterator[Check]:

@@ -88,6 +88,14 @@ class Facts(Strict):
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
 
 
+class Finding(Strict):
+    """Something that was looked at."""
+
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a driver can do."""
@@ -236,6 +244,9 @@ class Datastore(Protocol):
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         """The random id in the data directory, made when it is missing; ``renew`` makes another."""
+
+    def examine(self, server: Server) -> Iterator[Finding]:
+        """What a server of somebody else lacks for backups, with what its owner would have to do. Changes nothing."""
 
     def keep_configuration(self, server: Server, new: Path) -> None:
         """Before ``new`` takes the place of the data directory of an adopted server: what its owner has set stays as it is."""

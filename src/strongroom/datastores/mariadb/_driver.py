@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Positions
@@ -15,6 +15,7 @@ from strongroom.datastores._protocol import (
     ChainLink,
     DatabaseSpec,
     Facts,
+    Finding,
     Phase,
     Restored,
     Server,
@@ -24,6 +25,7 @@ from strongroom.datastores._protocol import (
     Version,
 )
 from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _restore, _versions
+from strongroom.errors import ServerFailed
 
 
 class MariaDB:
@@ -54,6 +56,14 @@ class MariaDB:
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         return lineage(data_dir, renew=renew)
+
+    def examine(self, server: Server) -> Iterator[Finding]:
+        try:
+            self.ready(server)
+        except ServerFailed as error:
+            yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
+        else:
+            yield Finding(level="ok", message="it answers")
 
     def keep_configuration(self, server: Server, new: Path) -> None:
         """Option files are not in the data directory."""

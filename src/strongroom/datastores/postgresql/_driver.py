@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Check, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -15,6 +15,7 @@ from strongroom.datastores._protocol import (
     ChainLink,
     DatabaseSpec,
     Facts,
+    Finding,
     Phase,
     Restored,
     Server,
@@ -29,12 +30,14 @@ from strongroom.datastores.postgresql import (
     _block_backup,
     _config,
     _describe,
+    _examine,
     _facts,
     _restore,
     _versions,
     _wal_backup,
     _wal_slot,
 )
+from strongroom.datastores.postgresql._stream_check import StreamCheck
 
 
 class PostgreSQL:
@@ -66,6 +69,9 @@ class PostgreSQL:
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         return lineage(data_dir, renew=renew)
 
+    def examine(self, server: Server) -> Iterator[Finding]:
+        return _examine.examine(server)
+
     def keep_configuration(self, server: Server, new: Path) -> None:
         _config.keep(server, new)
 
@@ -82,6 +88,9 @@ class PostgreSQL:
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
+
+    def stream_check(self, positions: Positions) -> Check | None:
+        return None if positions.wal_from else StreamCheck()
 
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         return _describe.describe(files, sizes, said)
