@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,7 @@ class FileLink:
     data_size: int
     kind: str = "full"
     pages: Pages | None = None
+    _files: dict[str, Ranges] | None = field(default=None, init=False, repr=False)
 
     @property
     def raw_size(self) -> int:
@@ -275,10 +276,12 @@ class FileLink:
                 yield data
 
     def files(self) -> dict[str, Ranges]:
-        tar = Tar()
-        for data in self.chunks():
-            tar.feed(data)
-        return dict(tar.ranges())
+        if self._files is None:
+            tar = Tar()
+            for data in self.chunks():
+                tar.feed(data)
+            self._files = dict(tar.ranges())
+        return self._files
 
     def extract(self, paths: Iterable[str]) -> Iterator[bytes]:
         files = self.files()

@@ -32,7 +32,7 @@ from strongroom.datastores.postgresql._increment import (
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
 from strongroom.datastores.postgresql._tar import Member, TarReader
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, NotFound
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.uint32]
@@ -42,6 +42,8 @@ _LABEL = "backup_label"
 _SMALL = frozenset({CONTROL, _LABEL})
 _MAX_SMALL = 64 * 1024
 _PIECE = 256 * BLOCK
+_UNSENT = 32 << 20
+"""Bytes of one file that may wait in the page cache before the disk is told."""
 _REMEDY = "The chain cannot be restored to here; restore a backup before it."
 
 
@@ -50,10 +52,18 @@ def is_blocks(link: ChainLink) -> bool:
     return link.positions.blocks_from is not None
 
 
-def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
-    """Write what the newest of ``chain`` is into ``target``; its list of files. Memory does not grow with the database.
+def has_list(link: ChainLink) -> bool:
+    """Whether its list of files can be had before the files, so that each is proven while it is written."""
+    try:
+        return NAME in link.files()
+    except NotFound:
+        return False
 
-    Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
+
+def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
+    """Write what the newest of ``chain`` is into ``target``; its list of files. A full alone is a chain, too.
+
+    Memory does not grow with the database. Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
     """
     _require_order(chain)
     held: set[int] = set()
@@ -62,7 +72,7 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
             merger = _Merger(target, writer, held)
             *older, newest = chain
             manifest = _list_of(newest)
-            phase(f"extract incremental {len(older)}")
+            phase(f"extract incremental {len(older)}" if older else "extract")
             merger.newest(newest, manifest)
             for number in reversed(range(len(older))):
                 phase(f"extract incremental {number}" if number else "extract")
@@ -339,10 +349,15 @@ class _Content:
 
     def copy(self) -> None:
         """Write all of it."""
-        offset = 0
+        offset = sent = 0
         for piece in self._cut(1):
-            self._begin(piece, partial(_pwrite, self._fd, piece, offset))
-            offset += len(piece)
+            end = offset + len(piece)
+            if end - sent < _UNSENT and self._left:
+                self._begin(piece, partial(_pwrite, self._fd, piece, offset))
+            else:
+                self._begin(piece, partial(_pwrite_and_send, self._fd, piece, offset, sent))
+                sent = end
+            offset = end
 
     def exact(self, size: int) -> bytes:
         """The next bytes."""
@@ -401,6 +416,12 @@ def _pwrite(fd: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
+
+
+def _pwrite_and_send(fd: int, data: memoryview, offset: int, start: int) -> None:
+    """Also have what was written from ``start`` on sent to the disk, without waiting: the sync at the end finds less to do."""
+    _pwrite(fd, data, offset)
+    os.posix_fadvise(fd, start, offset + len(data) - start, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet stays in memory
 
 
 def _damaged(path: str, expected: File) -> ArtifactCorrupt:

@@ -1,0 +1,432 @@
+"""Incrementals of changed blocks on a real PostgreSQL 18: against its own tool file by file, and by data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from strongroom.artifact import Positions
+from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
+from strongroom.datastores.postgresql import _block_backup
+from strongroom.datastores.postgresql._increment import increment_path, relation_of
+from strongroom.datastores.postgresql._manifest import Manifest
+from strongroom.errors import ArtifactCorrupt, CannotDecrypt, LineageChanged, StrongroomError, VersionMismatch, WalGone
+from support import postgresql, postgresql_versions
+from support.identity import run_as
+from support.postgresql import FileLink, PostgreSQLServer, Writer, checksums, fill, proven
+from support.postgresql_streams import BLOCK, archive
+
+driver = get("postgresql")
+
+
+@pytest.fixture(scope="session")
+def eighteen() -> Version:
+    return postgresql_versions.version("18")
+
+
+@pytest.fixture
+def server(place: Path, eighteen: Version) -> Iterator[PostgreSQLServer]:
+    with postgresql.running(place, of=eighteen) as instance:
+        driver.create_databases(instance.server, [DatabaseSpec(name="db1")])
+        yield instance
+
+
+def of(server: PostgreSQLServer, database: str = "db1") -> dict[str, tuple[int, str]]:
+    with server.connect(database) as connection:
+        return checksums(connection)
+
+
+def data(server: Server, database: str = "db1") -> dict[str, tuple[int, str]]:
+    """What a restored server holds; the checksums of all pages are looked at, too. The server is started for it, and stopped."""
+    with postgresql.started(server) as instance:
+        found = of(instance, database)
+        instance.end()
+    program = server.version.programs["server"].with_name("pg_checksums")
+    done = subprocess.run([program, "--check", "-D", server.data_dir], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return found
+
+
+def rows(server: PostgreSQLServer, table: str, first: int, last: int, width: int = 400) -> None:
+    """By COPY: it extends a table by several pages at once, some of which stay empty."""
+    with server.connect() as connection, connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
+        for number in range(first, last):
+            copy.write_row((number, f"{number} " * (width // len(f"{number} "))))
+
+
+# --- against the tool
+
+
+def combined(chain: Sequence[FileLink], place: Path) -> dict[str, bytes]:
+    """What pg_combinebackup makes of a chain: two by two, so that a cut in the middle of the chain counts."""
+    program = postgresql_versions.programs("18") / "pg_combinebackup"
+    folders = []
+    for number, link in enumerate(chain):
+        folder = place / f"unpacked-{number}"
+        folder.mkdir(mode=0o700)
+        subprocess.run(["tar", "-xf", link.path, "-C", folder], check=True)
+        folders.append(folder)
+    whole, *rest = folders
+    for number, folder in enumerate(rest):
+        out = place / f"combined-{number}"
+        subprocess.run([program, "--no-sync", "--output", out, whole, folder], check=True, capture_output=True)
+        shutil.rmtree(whole)
+        shutil.rmtree(folder)
+        whole = out
+    found = {str(path.relative_to(whole)): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    shutil.rmtree(whole)
+    return found
+
+
+def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[str]:
+    """Where ours is another than the tool's.
+
+    The tool takes pages that a table has lost and got again without any WAL from the older backup; they are empty in truth, and
+    in ours. Such blocks are let through.
+    """
+    theirs = combined(chain, place)
+    ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
+    cut = {name for link in chain for name in link.positions.truncated or {}}
+    for name in ("backup_manifest", "postgresql.auto.conf", "strongroom_lineage", "strongroom_restored"):
+        theirs.pop(name, None)
+        ours.pop(name, None)
+    wrong = sorted(theirs.keys() ^ ours.keys())
+    for path in theirs.keys() & ours.keys():
+        a, b = theirs[path], ours[path]
+        relation = relation_of(path)
+        if len(a) == len(b) and relation and str(relation[0]) in cut:
+            blocks = [n for n in range(0, len(a), BLOCK) if a[n : n + BLOCK] != b[n : n + BLOCK]]
+            wrong += [f"{path} {n // BLOCK}" for n in blocks if any(b[n : n + BLOCK])]
+        elif a != b:
+            wrong.append(path)
+    return wrong
+
+
+STEPS: list[Callable[[PostgreSQLServer, random.Random, int], object]] = [
+    lambda a, r, n: a.sql(f"CREATE TABLE t{n} (id int, text text); CREATE INDEX ON t{n} (id)"),
+    lambda a, r, n: rows(a, some(a, r), 0, r.randrange(4000)),
+    lambda a, r, n: rows(a, some(a, r), 0, r.randrange(4000)),
+    lambda a, r, n: a.sql(f"UPDATE {some(a, r)} SET text = 'changed {n}' WHERE id % 97 = {r.randrange(97)}"),
+    lambda a, r, n: a.sql(f"UPDATE {some(a, r)} SET id = id + 1 WHERE id < {r.randrange(300)}"),
+    lambda a, r, n: a.sql(f"DELETE FROM {some(a, r)} WHERE id > {r.randrange(3000)}"),
+    lambda a, r, n: [a.sql(f"DELETE FROM {(t := some(a, r))} WHERE id > {r.randrange(3000)}"), a.sql(f"VACUUM (FREEZE) {t}")],
+    lambda a, r, n: a.sql("VACUUM (FREEZE)"),
+    lambda a, r, n: a.sql(f"VACUUM FULL {some(a, r)}"),
+    lambda a, r, n: a.sql(f"TRUNCATE {some(a, r)}"),
+    lambda a, r, n: a.sql(f"DROP TABLE {(t := some(a, r))}; CREATE TABLE {t} AS SELECT 7 AS id, 'anew'::text AS text"),
+    lambda a, r, n: a.sql(f"CREATE UNLOGGED TABLE u{n} AS SELECT generate_series(1, 500) AS id, 'lost'::text AS text"),
+    lambda a, r, n: a.sql(f"ALTER TABLE {some(a, r)} SET UNLOGGED"),
+    lambda a, r, n: a.sql(f"ALTER TABLE {some(a, r)} SET LOGGED"),
+    lambda a, r, n: a.sql(f"CREATE DATABASE more{n} TEMPLATE db1 STRATEGY {r.choice(('file_copy', 'wal_log'))}", "postgres"),
+    lambda a, r, n: a.sql(f"REINDEX TABLE {some(a, r)}"),
+    lambda a, r, n: a.sql("CHECKPOINT"),
+    lambda a, r, n: a.sql("SELECT pg_switch_wal()"),
+]
+
+
+def some(a: PostgreSQLServer, r: random.Random) -> str:
+    return r.choice([name for (name,) in a.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_histories_come_out_as_the_tool_has_them(
+    server: PostgreSQLServer, place: Path, eighteen: Version, seed: int
+) -> None:
+    source = random.Random(seed)
+    server.sql("CREATE TABLE t (id int, text text)")
+    server.sql("CREATE TABLE still (id int, text text)")
+    rows(server, "t", 0, 3000)
+    rows(server, "still", 0, 3000)
+    server.sql("VACUUM (FREEZE)")
+    chain = [postgresql.backup(server, place)]
+    for number in range(3):
+        for step in range(source.randrange(1, 9)):
+            source.choice(STEPS)(server, source, 10 * number + step)
+        chain.append(postgresql.backup(server, place, f"i{number}", chain[-1]))
+    logged = {
+        f"public.{name}" for (name,) in server.sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relpersistence = 'p'")
+    }
+    expected = {table: found for table, found in of(server).items() if table in logged}
+    server.end()
+    assert all(link.positions.blocks_from for link in chain[1:])
+    restored = postgresql.restore(chain, place, "r", of=eighteen)
+    assert differences(chain, restored.data_dir, place) == []
+    assert {table: found for table, found in data(restored).items() if table in logged} == expected
+
+
+def test_a_chain_of_ten_under_writes_is_restored_to_any_of_its_ends(
+    server: PostgreSQLServer, place: Path, eighteen: Version
+) -> None:
+    with server.connect() as connection:
+        fill(connection, 500)
+    ends = []
+    with Writer(server.connect()) as writer:
+        chain = [postgresql.backup(server, place)]
+        for number in range(10):
+            server.sql(f"UPDATE orders SET amount = {number} WHERE id % 50 = {number}")
+            ends.append(writer.committed)
+            chain.append(postgresql.backup(server, place, f"i{number}", chain[-1]))
+    expected = of(server)
+    assert {link.positions.system_identifier for link in chain} == {chain[0].positions.system_identifier}
+    assert [link.positions.blocks_from for link in chain[1:]] == [link.positions.wal_start for link in chain[:-1]]
+    assert not server.sql("SELECT * FROM pg_replication_slots")
+    newest = postgresql.restore(chain, place, "newest", of=eighteen)
+    assert {p.name for p in newest.data_dir.iterdir()}.isdisjoint({"backup_manifest", "recovery.signal", "standby.signal"})
+    with postgresql.started(newest) as b:
+        with b.connect() as connection:
+            proven(connection, ends[-1])
+        assert {k: v for k, v in of(b).items() if k != "public.sequence"} == {
+            k: v for k, v in expected.items() if k != "public.sequence"
+        }
+        # a restored server is backed up anew, and goes on from there
+        full = postgresql.backup(b, place, "full-of-restored")
+        b.sql("CREATE TABLE after AS SELECT 1 AS id")
+        expected = of(b)
+        chain_of_restored = [full, postgresql.backup(b, place, "incremental-of-restored", full)]
+    assert data(postgresql.restore(chain_of_restored, place, "again", of=eighteen)) == expected
+    middle = postgresql.restore(chain[:4], place, "middle", of=eighteen)
+    with postgresql.started(middle) as b, b.connect() as connection:
+        proven(connection, ends[2])
+
+
+def test_two_children_of_one_parent_and_a_chain_restored_twice(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+    server.sql("CREATE TABLE t (id int, text text)")
+    rows(server, "t", 0, 3000)
+    full = postgresql.backup(server, place)
+    states = []
+    children = []
+    for number in range(2):
+        server.sql(f"UPDATE t SET text = 'child {number}' WHERE id % 100 = {number}")
+        children.append(postgresql.backup(server, place, f"i{number}", full))
+        states.append(of(server))
+    for number in (0, 1, 0):
+        name = f"r{number}{len(list(place.glob('r*')))}"
+        assert data(postgresql.restore([full, children[number]], place, name, of=eighteen)) == states[number]
+    with pytest.raises(ArtifactCorrupt, match="holds the blocks since"):
+        postgresql.restore([full, *children], place, "wrong", of=eighteen)
+
+
+def test_a_table_that_was_cut_and_grew_again_gets_no_old_rows_back(
+    server: PostgreSQLServer, place: Path, eighteen: Version
+) -> None:
+    """By pages that are not in the WAL: pg_combinebackup fills them with what was there before."""
+    for name in ("one", "two"):
+        server.sql(f"CREATE TABLE {name} (id int, text text)")
+        rows(server, name, 0, 10_000)
+    server.sql("VACUUM (FREEZE)")
+    chain = [postgresql.backup(server, place)]
+    server.sql("DELETE FROM one WHERE id >= 5000")
+    server.sql("DELETE FROM two WHERE id >= 5000")
+    server.sql("VACUUM (FREEZE)")
+    rows(server, "one", 20_000, 21_500, 100)  # within one incremental
+    chain.append(postgresql.backup(server, place, "i1", chain[-1]))
+    rows(server, "two", 20_000, 21_500, 100)  # over two of them
+    chain.append(postgresql.backup(server, place, "i2", chain[-1]))
+    assert set((chain[1].positions.truncated or {}).values()) >= {
+        *(blocks for (blocks,) in server.sql("SELECT count(DISTINCT (ctid::text::point)[0]) FROM one WHERE id < 5000"))
+    }
+    expected = of(server)
+    empty = server.sql("SELECT pg_relation_size('one') / 8192 - 1 - max((ctid::text::point)[0])::int FROM one")
+    server.end()
+    assert empty[0][0] > 0, "no page of the table is empty, so that this test proves nothing"
+    assert data(postgresql.restore(chain, place, "r", of=eighteen)) == expected
+
+
+# --- what an incremental can stand on
+
+
+class Backup:
+    """Calls the driver as the server's user; what begins is ended at once."""
+
+    def __init__(self, server: PostgreSQLServer, place: Path) -> None:
+        self._server, self._place = server, place
+        self._number = 0
+
+    def begin(self, positions: Positions, read: Callable[[str], bytes] | None) -> None:
+        self._number += 1
+        work_dir = postgresql.scratch(self._place, f"begin-{self._number}")
+        run_as(self._server.server.user, self._begin, work_dir, positions, read)
+
+    def _begin(self, work_dir: Path, positions: Positions, read: Callable[[str], bytes] | None) -> None:
+        driver.begin_backup(self._server.server, BackupRequest("incremental", positions, work_dir, parent_file=read)).abort()
+
+
+def locked(path: str) -> bytes:
+    raise CannotDecrypt("no identity opens backup box/full")
+
+
+def test_without_the_key_the_parents_list_comes_from_the_copy_beside_the_server(
+    server: PostgreSQLServer, place: Path, eighteen: Version
+) -> None:
+    full = postgresql.backup(server, place)
+    backup = Backup(server, place)
+    copies = server.server.base_dir / "backups"
+    (copy,) = copies.iterdir()
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert copy.name == f"{full.positions.backup_manifest_sha256}.manifest"
+    backup.begin(full.positions, locked)
+    copy.write_bytes(copy.read_bytes().replace(b"PG_VERSION", b"PG_VERSIOM"))
+    with pytest.raises(LineageChanged, match="the parent's list of files is damaged"):
+        backup.begin(full.positions, locked)
+    backup.begin(full.positions, full.read)  # the store comes first
+    copy.unlink()
+    with pytest.raises(LineageChanged, match=r"no identity opens backup box/full, and .* has no copy of it any more"):
+        backup.begin(full.positions, locked)
+
+
+def test_few_copies_are_kept(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_block_backup, "_MOST_COPIES", 2)
+    links = [postgresql.backup(server, place, f"b{number}") for number in range(3)]
+    kept = {path.stem for path in (server.server.base_dir / "backups").iterdir()}
+    assert kept == {link.positions.backup_manifest_sha256 for link in links[1:]}
+
+
+def test_what_an_incremental_cannot_stand_on(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+    server.sql("CREATE TABLE t (id int, text text)")
+    full = postgresql.backup(server, place)
+    other = postgresql.backup(server, place, "other")
+    backup = Backup(server, place)
+
+    def parent(**change: object) -> Positions:
+        return full.positions.model_copy(update=change)
+
+    with pytest.raises(LineageChanged, match="is of database system 5"):
+        backup.begin(parent(system_identifier="5"), full.read)
+    with pytest.raises(LineageChanged, match="was promoted: it is on timeline 1, and the parent backup is of timeline 2"):
+        backup.begin(parent(timeline=2), full.read)
+    with pytest.raises(LineageChanged, match="damaged"):
+        backup.begin(parent(), other.read)
+    with pytest.raises(LineageChanged, match="is of another backup"):
+        backup.begin(parent(backup_manifest_sha256=None), other.read)
+    with pytest.raises(LineageChanged, match="does not say where"):
+        backup.begin(parent(wal_start=None), full.read)
+    with pytest.raises(LineageChanged, match="cannot be read: there is no parent, and"):
+        backup.begin(parent(backup_manifest_sha256=None), None)
+    backup.begin(parent(), full.read)
+
+
+def test_a_parent_older_than_the_summaries_is_said_at_once(server: PostgreSQLServer, place: Path) -> None:
+    full = postgresql.backup(server, place)
+    server.sql("CREATE TABLE t (id int, text text)")
+    first = postgresql.backup(server, place, "i", full)
+    server.sql("CREATE TABLE t2 (id int, text text)")
+    postgresql.backup(server, place, "i2", first)
+    start = re.sub(r"(.+)/(.+)", lambda m: f"{int(m[1], 16):08X}{int(m[2], 16):08X}", full.positions.wal_start or "")
+    (summary,) = (server.server.data_dir / "pg_wal" / "summaries").glob(f"00000001{start}*.summary")
+    summary.unlink()
+    backup = Backup(server, place)
+    with pytest.raises(WalGone, match=f"has no summary of the WAL at {full.positions.wal_start}"):
+        backup.begin(full.positions, full.read)
+    backup.begin(first.positions, first.read)
+
+
+def settings(server: PostgreSQLServer, **values: str) -> None:
+    for name, value in values.items():
+        server.sql(f"ALTER SYSTEM SET {name} = '{value}'", "postgres")
+    server.end()
+    server.start()
+
+
+def test_a_server_that_does_not_tell_all_changes_gives_its_wal_instead(
+    server: PostgreSQLServer, place: Path, eighteen: Version
+) -> None:
+    server.sql("CREATE TABLE t (id int, text text)")
+    rows(server, "t", 0, 500)
+    chain = [postgresql.backup(server, place)]
+    rows(server, "t", 500, 600)
+    chain.append(postgresql.backup(server, place, "blocks", chain[-1]))
+    program = eighteen.programs["server"].with_name("pg_checksums")
+    server.end()
+    subprocess.run([program, "--disable", "-D", server.server.data_dir], check=True, capture_output=True)
+    server.start()
+    with server.connect() as connection:
+        assert not _block_backup.summarizes(connection)
+    settings(server, wal_log_hints="on")
+    with server.connect() as connection:
+        assert _block_backup.summarizes(connection)
+    assert _block_backup.possible(server.server, chain[-1].positions)
+    assert not _block_backup.possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
+
+
+# --- what must not be restored
+
+
+def rewritten(link: FileLink, path: str, change: Callable[[bytes], bytes], place: Path) -> FileLink:
+    """The backup with another content of one file, its lists corrected: only pages can tell."""
+    files = {name: link.read(name) for name in link.files()}
+    files[path] = change(files[path])
+    listing = files.pop("backup_manifest")
+    old = next(file for file in Manifest.parse(listing).files if file.name == path).checksum.encode()
+    listing = listing.replace(old, hashlib.sha256(files[path]).hexdigest().encode())
+    body = listing[: listing.rindex(b'"Manifest-Checksum"')]
+    listing = body + b'"Manifest-Checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    stream = place / f"rewritten-{link.path.parent.name}"
+    stream.write_bytes(archive({**files, "backup_manifest": listing}))
+    stream.chmod(0o644)
+    positions = link.positions.model_copy(update={"backup_manifest_sha256": hashlib.sha256(listing).hexdigest()})
+    return dataclasses.replace(link, path=stream, positions=positions)
+
+
+def test_blocks_in_the_place_of_others_are_noticed_by_their_checksums(
+    server: PostgreSQLServer, place: Path, eighteen: Version
+) -> None:
+    server.sql("CREATE TABLE t (id int, text text)")
+    rows(server, "t", 0, 5000)
+    server.sql("VACUUM (FREEZE)")
+    full = postgresql.backup(server, place)
+    server.sql("UPDATE t SET text = 'x' WHERE id IN (100, 2000)")
+    child = postgresql.backup(server, place, "i", full)
+    ((path,),) = server.sql("SELECT pg_relation_filepath('t')")
+    server.end()
+    increment = increment_path(path)
+
+    def moved(data: bytes) -> bytes:
+        count, first = struct.unpack_from("<II", data, 4)[0], struct.unpack_from("<I", data, 12)[0]
+        assert count >= 2 and first > 0
+        return data[:12] + struct.pack("<I", first - 1) + data[16:]
+
+    wrong = rewritten(child, increment, moved, place)
+    with pytest.raises(ArtifactCorrupt, match=rf"block \d+ of {path} has a wrong checksum after the merge"):
+        postgresql.restore([full, wrong], place, "wrong", of=eighteen)
+    postgresql.restore([full, rewritten(child, increment, bytes, place)], place, "right", of=eighteen)
+
+
+def test_another_version_is_refused_before_anything_is_written(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+    chain = [postgresql.backup(server, place)]
+    chain.append(postgresql.backup(server, place, "i", chain[-1]))
+    other = eighteen.model_copy(update={"series": "17", "number": "17.11"})
+    target = postgresql.scratch(place, "target")
+    with pytest.raises(VersionMismatch):
+        run_as(server.server.user, driver.restore, other, chain, target, postgresql.scratch(place, "work"), str)
+    assert not list(target.iterdir())
+
+
+def test_a_server_killed_between_two_backups_loses_nothing(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+    server.sql("CREATE TABLE t (id int, text text)")
+    chain = [postgresql.backup(server, place)]
+    for number in range(2):
+        rows(server, "t", 1000 * number, 1000 * number + 700)
+        server.end(signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                server.start()
+                break
+            except StrongroomError:  # its children are still on their way out
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        chain.append(postgresql.backup(server, place, f"i{number}", chain[-1]))
+    expected = of(server)
+    server.end()
+    assert data(postgresql.restore(chain, place, "r", of=eighteen)) == expected
