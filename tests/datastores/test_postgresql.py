@@ -59,7 +59,7 @@ def test_a_backup_under_writes_is_restored_row_for_row(place: Path) -> None:
             link = postgresql.backup(a, place)
             with a.connect() as connection:
                 expected = checksums(connection)
-        assert a.sql("SELECT count(*) FROM pg_replication_slots") == [(0,)]
+        assert a.sql("SELECT count(*) FROM pg_replication_slots WHERE slot_name <> 'strongroom'") == [(0,)]
     assert link.server_version == a.server.version.number
     assert link.positions.timeline == 1
     assert 0.5 < link.data_size / link.raw_size < 1.2

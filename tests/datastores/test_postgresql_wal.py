@@ -263,10 +263,15 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
         slot = "SELECT slot_name, temporary, wal_status FROM pg_replication_slots"
         full = postgresql.backup(a, place)
         assert a.sql(slot) == [("strongroom", False, "reserved")]
-        for _ in range(14):
+        assert driver.ready(a.server).warning == ""
+        for _ in range(4):
+            a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
+        assert "MB are left for WAL" in driver.ready(a.server).warning
+        for _ in range(10):
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
         a.sql("CHECKPOINT")
         assert a.sql(slot) == [("strongroom", False, "lost")]
+        assert "let go of" in driver.ready(a.server).warning
         wal = sum(path.stat().st_size for path in (a.server.data_dir / "pg_wal").iterdir() if path.is_file())
         assert wal < 224 << 20
         a.sql("CREATE TABLE t AS SELECT 1 AS id")
@@ -274,6 +279,7 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
             postgresql.backup(a, place, "b", full)
         assert a.sql(slot) == [("strongroom", False, "reserved")]
         full = postgresql.backup(a, place, "full2")
+        assert driver.ready(a.server).warning == ""
         a.sql("INSERT INTO t VALUES (2)")
         child = postgresql.backup(a, place, "c", full)
     with postgresql.started(postgresql.restore([full, child], place, "r")) as b:

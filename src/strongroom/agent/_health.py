@@ -24,7 +24,7 @@ class Health:
     @classmethod
     def good(cls, facts: Facts) -> Health:
         """It serves."""
-        return cls(facts, "", facts.data_bytes, time.monotonic() + CALM)
+        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + CALM)
 
     @classmethod
     def bad(cls, detail: str, data_bytes: int) -> Health:

@@ -52,7 +52,7 @@ class Views:
             wanted=record.wanted,
             state="swapping" if swapping else _state(record, running=running, healthy=healthy, has_data=has_data),
             healthy=healthy,
-            detail="" if healthy else (record.failed or health.detail),
+            detail=health.detail if healthy else (record.failed or health.detail),
             address=record.address,
             port=record.port,
             socket=record.socket,

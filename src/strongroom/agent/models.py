@@ -56,7 +56,7 @@ class ServerView(Message):
         description="new: no data yet; failed: died more often than it is restarted, or a swap needs a person."
     )
     healthy: bool = Field(description="It answers SQL.")
-    detail: str = Field("", description="Why it is not healthy.")
+    detail: str = Field("", description="Why it is not healthy, or will not be before long.")
     address: str | None = None
     port: int | None = None
     socket: Path | None = None

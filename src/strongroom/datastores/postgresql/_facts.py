@@ -10,7 +10,7 @@ import psycopg
 from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
-from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql import _lsn, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import series
 from strongroom.errors import ServerFailed, StrongroomError
@@ -32,6 +32,7 @@ def ready(server: Server) -> Facts:
                 raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
             place = Path(data_dir)
             _require_arrival(connection, server)
+            warning = _wal_slot.warning(connection)
     except ServerFailed:
         raise
     except psycopg.errors.InsufficientPrivilege as error:
@@ -40,7 +41,8 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
     except StrongroomError as error:
         raise ServerFailed(error.message, remedy=error.remedy) from error
-    return Facts(version_number=f"{number // 10000}.{number % 10000}", data_bytes=bytes_below(place), data_dir=place)
+    number = f"{number // 10000}.{number % 10000}"
+    return Facts(version_number=number, data_bytes=bytes_below(place), data_dir=place, warning=warning)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:

@@ -35,6 +35,23 @@ def drop(connection: Connection) -> None:
     query(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME)
 
 
+def warning(connection: Connection) -> str:
+    """What there is to say of the WAL that is kept, before and after it is let go of; nothing when all is well."""
+    rows = query(
+        connection,
+        "SELECT coalesce(wal_status, 'lost') = 'lost', safe_wal_size / 1048576,"
+        " (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size')"
+        " FROM pg_replication_slots WHERE slot_name = %s",
+        NAME,
+    )
+    for lost, left, limit in rows:
+        if lost:
+            return f"more than {limit} MB of WAL came since the last backup, and was let go of: the next backup is a full"
+        if left is not None and left < limit // _OLDER:
+            return f"{max(left, 0)} of {limit} MB are left for WAL since the last backup: without a new one the next is a full"
+    return ""
+
+
 def release(server: Server, positions: Positions) -> None:
     """Let go of WAL before the end of this backup, but for some for older parents. Raises ServerFailed."""
     if positions.wal_stop is None:
