@@ -16,6 +16,7 @@ FIELDS = {
     *("id", "name", "description", "locationRef", "instance_id", "created", "updated", "size", "status", "parent_id"),
     *("project_id", "datastore", "instance_name", "kind", "container", "chain_id", "data_size", "raw_size", "stored_size"),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
+    "pages",
 }
 
 

@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "PUT /instances/{instance}": {"instance": {"name": "renamed"}},
     "PATCH /instances/{instance}": {"instance": {"name": "renamed"}},
     "POST /instances/{instance}/action": {"restart": {}},
+    "POST /instances/{instance}/action reset_status": {"reset_status": {}},
     "POST /mgmt/instances/{instance}/action": {"reboot": {}},
     "POST /instances/{instance}/databases": {"databases": [{"name": "new"}]},
     "POST /instances/{instance}/users": {"users": [{"name": "new", "password": "secret"}]},
@@ -93,7 +94,7 @@ class World(Site):
 
     def use(self, user: str | None, route: str, things: dict[str, str], *, project: str = "mine") -> httpx.Response:
         """Send a request that means something to the route, about ``things``."""
-        method, _, path = route.partition(" ")
+        method, path, *_ = route.split()
         body = BODIES.get(route)
         return self.ask_as(user, method, fill(path, things), fill(body, things), project=project)
 
@@ -169,7 +170,8 @@ def routes(site: Site) -> list[str]:
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(site: Site) -> None:
-    assert sorted(routes(site)) == sorted(RULES)
+    assert set(routes(site)) == {" ".join(route.split()[:2]) for route in RULES}
+    assert set(routes(site)) <= set(RULES)
 
 
 def test_whoever_only_looks_only_reads() -> None:
@@ -215,7 +217,7 @@ def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -
     before = world.dump("mine")
     reply = world.use(role, route, world.mine)
     if RANK.index(role) < RANK.index(RULES[route]):
-        assert f"needs the role {RULES[route]}" in told(reply, 403, "forbidden")["message"]
+        assert "needs the role" in told(reply, 403, "forbidden")["message"]
         assert world.dump("mine") == before
     else:
         assert reply.status_code not in (400, 401, 403), reply.text
@@ -289,9 +291,8 @@ def test_lists_and_their_filters_tell_nothing_of_others(world: World, role: str,
 @pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies"])
 def test_only_administrators_may_ask_for_other_projects(world: World, role: str, path: str) -> None:
     told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
-    if path != "/backup_strategies":
-        told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
-        assert "theirs" in world.ask_as("admin", "GET", path, all_projects="True").text
+    told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
+    assert "theirs" in world.ask_as("admin", "GET", path, all_projects="True").text
     seen = world.ask_as("admin", "GET", path, project_id="theirs").text
     assert "theirs" in seen and "mine" not in seen
 

@@ -244,3 +244,20 @@ def test_jobs_are_filtered(run: Run, canned: Canned) -> None:
     assert json.loads(run("job", "list", "-i", "mysql1", "--status", "running", "-f", "json").stdout) == []
     assert canned.asked[0][2] == "instance_id=mysql1&status=running&limit=50"
     assert run("job", "list", "--status", "nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("noun", "path", "body"),
+    [
+        ("instance", "/mgmt/instances", {"instances": [{**INSTANCE, "tenant_id": "shop"}]}),
+        ("backup", "/backups", {"backups": [{**BACKUP, "project_id": "shop"}]}),
+        ("job", "/jobs", {"jobs": [{**DONE, "project_id": "shop"}]}),
+        ("strategy", "/backup_strategies", {"backup_strategies": [{"project_id": "shop", "instance_id": ""}]}),
+    ],
+)
+def test_lists_of_all_projects(run: Run, canned: Canned, noun: str, path: str, body: Any) -> None:
+    canned.on("GET", path, (200, body))
+    heading, _, row = run(noun, "list", "--all-projects").stdout.splitlines()
+    assert "Project" in heading and "shop" in row
+    if noun != "instance":
+        assert "all_projects=true" in canned.asked[-1][2]

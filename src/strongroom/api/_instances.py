@@ -28,6 +28,7 @@ from strongroom.flows import (
     request_resize_volume,
     request_restore,
 )
+from strongroom.identity import authorize
 
 router = APIRouter(tags=["instances"])
 
@@ -185,7 +186,7 @@ class InstanceAction(Body):
 
     resize: Resize | None = None
     reset_status: dict[str, Any] = Field(
-        default_factory=dict, description="Give up whatever is being done to it; running backups fail."
+        default_factory=dict, description="Give up whatever is being done to it; running backups fail. For administrators."
     )
     restart: dict[str, Any] = Field(default_factory=dict)
     start: dict[str, Any] = Field(default_factory=dict)
@@ -282,6 +283,7 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
     if body.resize is not None:
         return _resize(body.resize, instance, caller, control)
     if name == "reset_status":
+        authorize(caller.principal, "POST /instances/{instance}/action reset_status")
         request_reset(control, caller.project, instance)
         return accepted()
     for kind in get_args(Action):

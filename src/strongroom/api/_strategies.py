@@ -72,9 +72,14 @@ def index(
     control: ControlDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
+    all_projects: Annotated[bool, Query(description="Extension: of all projects; for administrators.")] = False,
 ) -> ManyStrategies:
     """Strategies of the project."""
-    query = select(Strategy).where(Strategy.project == _project(caller, project_id)).order_by(Strategy.created)
+    query = select(Strategy).order_by(Strategy.created)
+    if not all_projects:
+        query = query.where(Strategy.project == _project(caller, project_id))
+    elif not caller.principal.is_admin:
+        raise _not_yours()
     with control.catalog.read() as session:
         if instance_id is not None:
             query = query.where(Strategy.instance_id == _instance_id(session, caller.project, instance_id))
@@ -103,8 +108,12 @@ def _project(caller: Caller, asked: str | None) -> str:
     if asked is None or asked == caller.project:
         return caller.project
     if not caller.principal.is_admin:
-        raise Forbidden("only administrators may see or change the strategies of other projects")
+        raise _not_yours()
     return asked
+
+
+def _not_yours() -> Forbidden:
+    return Forbidden("only administrators may see or change the strategies of other projects")
 
 
 def _instance_id(session: Session, project: str, ref: str) -> str:

@@ -88,12 +88,12 @@ class Client:
         """DELETE."""
         return self._send("DELETE", path, query=query)
 
-    def pages(self, resource: str, **query: Any) -> list[dict[str, Any]]:
+    def pages(self, *path: str, **query: Any) -> list[dict[str, Any]]:
         """Every item of a list of Trove's, over all its pages."""
         items: list[dict[str, Any]] = []
         while True:
-            body = self.get(resource, **query)
-            items += body[resource]
+            body = self.get(*path, **query)
+            items += body[path[-1]]
             following = next((link["href"] for link in body.get("links", []) if link["rel"] == "next"), None)
             if following is None:
                 return items

@@ -21,6 +21,7 @@ from strongroom.cli._render import Format, Output, note
 from strongroom.errors import Busy, Conflict, InvalidRequest, NotAuthenticated, NotFound, StrongroomError, Unavailable
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
+AllProjects = Annotated[bool, typer.Option("--all-projects", help="Of all projects; for administrators.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli._render import Column, moment, size
-from strongroom.cli._session import Session, Wait, Yes, command, confirm
+from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
 
@@ -138,9 +138,12 @@ def adopt(
 
 
 @command(app, "list", example="strongroom instance list\nstrongroom instance list -f value -c name -c status")
-def list_(session: Session) -> None:
+def list_(session: Session, all_projects: AllProjects = False) -> None:
     """List the instances of the project."""
-    session.output.rows(session.client.pages("instances"), LIST)
+    if all_projects:
+        session.output.rows(session.client.pages("mgmt", "instances"), [Column("Project", "tenant_id"), *LIST])
+    else:
+        session.output.rows(session.client.pages("instances"), LIST)
 
 
 @command(app, "show", example="strongroom instance show mysql1\nstrongroom instance show mysql1 -f value -c socket")

@@ -10,7 +10,7 @@ import typer
 from strongroom.cli._progress import Meter, figures
 from strongroom.cli._progress import follow as follow_job
 from strongroom.cli._render import Column, moment, note, size
-from strongroom.cli._session import Session, Wait, command
+from strongroom.cli._session import AllProjects, Session, Wait, command
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: what the service is doing and has done.")
 
@@ -71,10 +71,15 @@ def list_(
     backup: Annotated[str | None, typer.Option(help="Only about this backup: name or id.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    all_projects: AllProjects = False,
 ) -> None:
     """List jobs, the newest first."""
     query = {"instance_id": instance, "backup_id": backup, "status": status.value if status else None, "limit": limit}
-    session.output.rows(session.client.get("jobs", **query)["jobs"], LIST)
+    if all_projects:
+        found = session.client.get("jobs", **query, all_projects=True)
+        session.output.rows(found["jobs"], [Column("Project", "project_id"), *LIST])
+    else:
+        session.output.rows(session.client.get("jobs", **query)["jobs"], LIST)
 
 
 @command(app, "show", example="strongroom job show 4b6f0e0a-8a5d-4b52-9b0d-0f5b8f3c2a11")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli._render import Column
-from strongroom.cli._session import Session, command
+from strongroom.cli._session import AllProjects, Session, command
 
 app = typer.Typer(no_args_is_help=True, help="Backup strategies: the container that backups go to.")
 
@@ -39,9 +39,10 @@ def create(
 
 
 @command(app, "list", example="strongroom strategy list")
-def list_(session: Session, instance: Instance = None) -> None:
+def list_(session: Session, instance: Instance = None, all_projects: AllProjects = False) -> None:
     """List the strategies of the project."""
-    found = session.client.get("backup_strategies", instance_id=_id(session, instance))
+    query = {"all_projects": True} if all_projects else {}
+    found = session.client.get("backup_strategies", instance_id=_id(session, instance), **query)
     session.output.rows(found["backup_strategies"], COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: one line for each route. What is not here is for administrators."""
+"""Who may do what: one line for each route, and for each action that needs more. What is not here is for administrators."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ RULES: dict[str, Role] = {
     "PATCH /instances/{instance}": MEMBER,
     "DELETE /instances/{instance}": MEMBER,
     "POST /instances/{instance}/action": MEMBER,
+    "POST /instances/{instance}/action reset_status": ADMIN,
     "GET /instances/{instance}/backups": READER,
     "GET /instances/{instance}/databases": READER,
     "POST /instances/{instance}/databases": MEMBER,
@@ -77,7 +78,7 @@ RULES: dict[str, Role] = {
     "GET /checks": ADMIN,
     "POST /catalog/rebuild": ADMIN,
 }
-"""Method and path below the project → the least role that may use it."""
+"""Method and path below the project (and the action, where it is not as the others) → the least role that may use it."""
 
 
 def authorize(principal: Principal, route: str) -> None:
