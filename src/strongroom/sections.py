@@ -87,6 +87,11 @@ class Storage(Section):
     credentials_file: Path | None = Field(None, description="gcs: service account key file.")
     auth_url: str | None = Field(None, description="swift: URL of Keystone (`…/v3`), or of Swift's own auth (`…/auth/v1.0`).")
     auth_version: Literal["3", "1"] = Field("3", description="swift: 3 is Keystone, 1 is Swift's own auth.")
+    auth: Literal["service", "user"] = Field(
+        "service",
+        description="swift: with whose rights: `service` (the user of this service, named here), or `user` (the token of whoever "
+        "asks, with `identity.method` keystone; backups are in the account of the project, and none outlasts its token).",
+    )
     username: str | None = Field(None, description="swift: the user of this service.")
     password: SecretStr | None = Field(None, description="swift: its password.")
     project_name: str | None = Field(None, description="swift: its project, with Keystone.")
@@ -115,11 +120,27 @@ class Storage(Section):
     @property
     def by_project(self) -> bool:
         """Whether each project has a store of its own."""
-        return self.driver == "swift" and self.account == "project"
+        return self.driver == "swift" and (self.account == "project" or self.by_token)
 
-    def of_project(self, project: str) -> Storage:
-        """The store of ``project``: this one, unless each project has its own."""
-        return self.model_copy(update={"account": f"{self.reseller_prefix}{project}"}) if self.by_project else self
+    @property
+    def by_token(self) -> bool:
+        """Whether the store is used with the tokens of those who ask."""
+        return self.driver == "swift" and self.auth == "user"
+
+    def of_project(self, project: str, token: SecretStr | None = None) -> Storage:
+        """The store of ``project``: this one, unless each project has its own; with the token of whoever asks, if need be."""
+        if not self.by_project:
+            return self
+        mine = self.model_copy(update={"account": f"{self.reseller_prefix}{project}"})
+        return (
+            TokenStorage(**{name: getattr(mine, name) for name in Storage.model_fields}, token=token) if self.by_token else mine
+        )
+
+
+class TokenStorage(Storage):
+    """A store with a token to use it with: in memory and on the way to a worker, never in a file."""
+
+    token: SecretStr | None = None
 
 
 class Artifact(Section):

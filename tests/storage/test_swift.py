@@ -86,6 +86,34 @@ def test_each_project_has_an_account_of_its_own(keystone_swift: Any) -> None:
         assert account.get("/c_segments").text.split() == ["a/0"]
 
 
+def test_the_token_of_whoever_asks(keystone_swift: Any) -> None:
+    keystone = keystone_swift.keystone
+    name = uuid4().hex
+    keystone.user(name, (name, "member"))
+    project, token = keystone.project(name), SecretStr(keystone.token(name, name))
+    settings = Storage(driver="swift", auth="user", auth_url=keystone.url, retries=0)
+    assert settings.by_project
+    store = opened(settings.of_project(project, token))
+    store.put("c/a/0", b"x")
+    assert store.get("c/a/0") == b"x"
+    with keystone_swift.in_account(f"AUTH_{project}") as account:
+        assert account.get("/c_segments").text.split() == ["a/0"]
+    with pytest.raises(StorageDenied, match="does not allow this user"):
+        opened(settings.of_project(keystone.project("empty"), token)).put("c/a/0", b"x")
+    for none in (settings, settings.of_project(project)):
+        with pytest.raises(StorageDenied, match="is not known any more: the service was started anew") as caught:
+            opened(none).get("c/a/0")
+        assert 'storage.auth = "service"' in caught.value.remedy
+    keystone.revoke(token.get_secret_value())
+    keystone_swift.forget_tokens()
+    for some in (store, opened(settings.of_project(project, token))):
+        for call in calls(some)[:-1]:
+            with pytest.raises(StorageDenied, match="whoever asked for this is not valid any more, for ") as caught:
+                call()
+            assert 'storage.auth = "service"' in caught.value.remedy
+            assert token.get_secret_value() not in repr(caught.value) + repr(caught.value.__cause__)
+
+
 def test_an_application_credential(keystone_swift: Any) -> None:
     keystone = keystone_swift.keystone
     user = keystone.user("strongroom")
@@ -298,9 +326,10 @@ def test_many_threads_share_connections(swift: Any, place: Path) -> None:
 EVERYTHING = """
 import sys
 import strongroom.worker.__main__  # what a worker loads while it may still read everything
+import strongroom.storage
+strongroom.storage.load("swift")
 loaded = set(sys.modules)
-from pydantic import SecretStr
-store = strongroom.storage.open_store(strongroom.settings.Storage.model_validate_json(sys.stdin.read()))
+store = strongroom.storage.open_store(strongroom.sections.TokenStorage.model_validate_json(sys.stdin.read()))
 part = store.put("c/a/0", b"x" * 100_000)
 store.put("c/a/m", b"x", create=True)
 try:
@@ -324,6 +353,18 @@ def test_nothing_is_imported_late(request: pytest.FixtureRequest, kind: str, pla
     """A worker gives up root's rights before it opens the store; what it imports then may be out of its reach."""
     settings = request.getfixturevalue(kind).storage(f"AUTH_{place.name}")
     text = settings.model_dump_json().replace('"**********"', f'"{settings.password.get_secret_value()}"', 1)
+    _nothing_is_imported_late(text)
+
+
+def test_nothing_is_imported_late_with_a_token(keystone_swift: Any) -> None:
+    keystone = keystone_swift.keystone
+    keystone.user("alice", ("late", "member"))
+    token = keystone.token("alice", "late")
+    settings = Storage(driver="swift", auth="user", auth_url=keystone.url).of_project(keystone.project("late"), SecretStr(token))
+    _nothing_is_imported_late(settings.model_dump_json().replace("**********", token))
+
+
+def _nothing_is_imported_late(text: str) -> None:
     done = subprocess.run([sys.executable, "-c", EVERYTHING], input=text, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -98,11 +98,13 @@ class Keystone:
             self.call("PUT", f"/projects/{self.project(project)}/users/{user}/roles/{self.role(role)}")
         return user
 
-    def endpoint(self, kind: str, url: str) -> None:
+    def endpoint(self, kind: str, url: str, region: str = "RegionOne") -> None:
         """Let the catalog of every token name the service; ``$(project_id)s`` in the URL is filled in."""
         service = self._ensure("service", kind, type=kind)
+        if region != "RegionOne":
+            self.call("POST", "/regions", {"region": {"id": region}})
         for interface in ("public", "internal", "admin"):
-            wish = {"service_id": service, "interface": interface, "url": url, "region_id": "RegionOne"}
+            wish = {"service_id": service, "interface": interface, "url": url, "region_id": region}
             self.call("POST", "/endpoints", {"endpoint": wish})
 
     def forget_endpoint(self, kind: str) -> None:

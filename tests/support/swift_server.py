@@ -69,6 +69,7 @@ project_name = service
 user_domain_id = default
 project_domain_id = default
 delay_auth_decision = True
+cache = swift.cache
 [filter:keystoneauth]
 use = egg:swift#keystoneauth
 operator_roles = admin, member

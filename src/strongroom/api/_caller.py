@@ -30,7 +30,8 @@ PREFIX = "/v1.0/{project}"
 
 async def _control(request: Request) -> Control:
     control: Control = request.app.state.control
-    return control
+    principal: Principal | None = request.scope.get(PRINCIPAL)
+    return control.on_behalf(principal.token) if principal else control
 
 
 ControlDep = Annotated[Control, Depends(_control)]
@@ -40,14 +41,17 @@ P = ParamSpec("P")
 def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
     """For a handler that only looks into the catalog (its parameter ``control``).
 
-    SQLite is asked at once: readers wait for nobody there, and threads that take turns cost three times what they do.
-    Any other database is waited for in a thread.
+    SQLite is asked at once: readers wait for nobody there, and threads that take turns cost three times what they do. One at a
+    time, so that between two answers the loop sees who has come meanwhile. Any other database is waited for in a thread.
     """
 
     @wraps(handler)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
         control = cast(Control, kwargs["control"])
-        return handler(*args, **kwargs) if control.catalog.at_hand else await run_in_threadpool(handler, *args, **kwargs)
+        if not control.catalog.at_hand:
+            return await run_in_threadpool(handler, *args, **kwargs)
+        async with control.turn:
+            return handler(*args, **kwargs)
 
     return answer
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-from strongroom.settings import CONTAINER_PATTERN
+from strongroom.sections import CONTAINER_PATTERN
 
 GB = 1024**3
 SLASH = "\udc2f"

@@ -19,6 +19,7 @@ from strongroom import __version__
 from strongroom.agent.app import Agent
 from strongroom.agent.client import AgentClient
 from strongroom.api._app import create_app
+from strongroom.api._http import HttpProtocol
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
 from strongroom.flows import Control, Engine, Monitor
@@ -48,6 +49,23 @@ def prepare_data_dir(path: Path) -> None:
                 )
 
 
+def check_tokens(settings: Settings) -> None:
+    """Raise ConfigurationError when stores are to be used with tokens that callers do not have, or in another account."""
+    storage = settings.storage
+    if storage.auth == "service":
+        return
+    if settings.identity.method != "keystone" or storage.driver != "swift" or storage.auth_version != "3":
+        raise ConfigurationError(
+            'storage.auth = "user" needs callers with tokens of Keystone, and a Swift that knows them',
+            remedy='Set identity.method = "keystone", storage.driver = "swift" and storage.auth_version = "3".',
+        )
+    if storage.account not in ("service", "project"):
+        raise ConfigurationError(
+            f'with storage.auth = "user" backups are in the account of each project, not in {storage.account}',
+            remedy="Leave storage.account out.",
+        )
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises ConfigurationError that says why not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -75,6 +93,7 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it serves."""
     service = settings.service
     method = open_method(settings)
+    check_tokens(settings)
     prepare_data_dir(service.data_dir)
     bound = listen(service.host, service.port)
     agent = Agent(settings)
@@ -94,6 +113,7 @@ async def serve(settings: Settings) -> None:
         server = _Server(
             uvicorn.Config(
                 create_app(control, method=method),
+                http=HttpProtocol,
                 lifespan="off",
                 log_level="warning",
                 access_log=False,

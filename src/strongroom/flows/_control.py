@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from strongroom.agent.client import AgentClient
@@ -13,6 +16,7 @@ from strongroom.artifact import load_identities
 from strongroom.catalog import Backup, Catalog, Job
 from strongroom.errors import NotFound
 from strongroom.flows._secrets import Secrets
+from strongroom.sections import Storage
 from strongroom.settings import Settings
 from strongroom.storage import Store, open_store
 
@@ -25,8 +29,11 @@ class Control:
         self.catalog = catalog
         self.store = store
         self._stores: dict[str, Store] = {}
+        self._token: SecretStr | None = None
         self._lock = threading.Lock()
         self.secrets = Secrets(settings.service.data_dir / "secrets")
+        self.turn = asyncio.Lock()
+        """Held by who looks into the catalog from the event loop."""
         self.start: Callable[[Job], None] = _not_running
         self._agents = agents
 
@@ -42,18 +49,42 @@ class Control:
         except KeyError:
             raise NotFound(f"host {host} has no agent", remedy="See `strongroom host list`.") from None
 
+    def on_behalf(self, token: SecretStr | None) -> Control:
+        """The same for somebody who asks, and for the jobs they start, if stores are used with the tokens of those who ask."""
+        if not self.settings.storage.by_token:
+            return self
+        mine = copy(self)
+        mine._token, mine._stores = token, {}
+
+        def start(job: Job) -> None:
+            if token is not None:
+                self.secrets.hold(job.id, token)
+            self.start(job)
+
+        mine.start = start
+        return mine
+
+    def for_job(self, job_id: str) -> Control:
+        """The same on behalf of whoever asked for the job."""
+        return self.on_behalf(self.secrets.held(job_id))
+
+    def storage_of(self, project: str) -> Storage:
+        """Settings of the store that holds the backups of ``project``."""
+        return self.settings.storage.of_project(project, self._token)
+
     def store_of(self, project: str) -> Store:
         """The store that holds the backups of ``project``: ``store`` for all, unless each project has its own."""
-        storage = self.settings.storage
-        if not storage.by_project:
+        if not self.settings.storage.by_project:
             return self.store
         with self._lock:
             if project not in self._stores:
-                self._stores[project] = open_store(storage.of_project(project))
+                self._stores[project] = open_store(self.storage_of(project))
             return self._stores[project]
 
     def stores(self) -> Iterator[Store]:
-        """Every store that holds a backup of this service, or may."""
+        """Every store that holds a backup of this service, or may; none when there is nobody's token to use them with."""
+        if self.settings.storage.by_token:
+            return
         if not self.settings.storage.by_project:
             yield self.store
             return

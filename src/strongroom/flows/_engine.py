@@ -70,6 +70,7 @@ async def begin(job_id: str) -> str | None:
         with _the_control().catalog.write() as session:
             row = find_job(session, None, job_id)
             if row.finished is not None:
+                _the_control().secrets.drop(job_id)
                 return None
             if row.status == "queued":
                 row.status, row.started = "running", now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import structlog
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from strongroom.agent.models import HostView, ServerView
 from strongroom.artifact import sweep_orphans
-from strongroom.catalog import Backup, Host, Instance, now
+from strongroom.catalog import Backup, Host, Instance, Job, now
 from strongroom.errors import StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
@@ -102,7 +103,10 @@ class Monitor:
                 session.add(row)
 
     def tidy(self) -> None:
-        """Once a day: remove what failed backups of this service left in the store, and DBOS's old history."""
+        """Once a day: remove what failed backups of this service left in the store, and DBOS's old history.
+
+        Where stores are used with the tokens of those who ask, what was left is only named.
+        """
 
         def is_running(backup_id: str) -> bool:
             with self._control.catalog.read() as session:
@@ -116,7 +120,25 @@ class Monitor:
                 swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=timedelta(hours=1)))
             except StrongroomError as error:
                 log.warning("could not sweep the store", error=error.code, reason=error.message)
+        for backup_id, project, left in self._left():
+            log.warning(
+                "a failed backup left objects in the store",
+                backup=backup_id,
+                project=project,
+                objects=left,
+                remedy=f"Somebody of the project deletes the backup: strongroom backup delete {backup_id}",
+            )
         log.info("tidied", orphans=swept, workflows=self._engine.purge())
+
+    def _left(self) -> Iterator[tuple[str, str, str]]:
+        """Failed backups of which something is in the store, their projects, and where."""
+        failed = select(Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
+        with self._control.catalog.read() as session:
+            for backup_id, project, output in session.execute(
+                failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup")
+            ):
+                if left := output.get("left"):
+                    yield backup_id, project, left
 
 
 def _later(instance: Instance, asked: datetime) -> bool:

@@ -15,6 +15,7 @@ from strongroom.worker.spec import BackupJob, ImportJob, InitializeJob, JobReque
 
 def order(control: Control, session: Session, job: Job) -> JobRequest:
     """The request for the agent that ``job`` needs. Raises ConfigurationError when identities cannot be read."""
+    control = control.for_job(job.id)
     backup = session.get(Backup, job.backup_id) if job.backup_id else None
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     if job.kind == "backup":
@@ -33,7 +34,7 @@ def order(control: Control, session: Session, job: Job) -> JobRequest:
 
 
 def _storage(control: Control, project: str) -> StorageSpec:
-    storage = control.settings.storage.of_project(project)
+    storage = control.storage_of(project)
     if storage.driver == "directory":
         storage = storage.model_copy(update={"path": control.settings.store_path.resolve()})
     return StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})

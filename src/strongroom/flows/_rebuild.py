@@ -48,8 +48,8 @@ async def rebuild(control: Control, job_id: str) -> None:
     def work() -> None:
         with control.catalog.read() as session:
             job = find_job(session, None, job_id)
-        search = _Search(control, job)
-        for found in list_artifacts(control.store_of(job.project), job.params.get("container")):
+        search = _Search(control.for_job(job_id), job)
+        for found in list_artifacts(search.store, job.params.get("container")):
             search.take(found)
         search.write()
         search.miss_parents()
@@ -63,7 +63,7 @@ class _Search:
     def __init__(self, control: Control, job: Job) -> None:
         self._control = control
         self._job = job
-        self._store = control.store_of(job.project)
+        self.store = control.store_of(job.project)
         self._dry = bool(job.params.get("dry_run"))
         self._waiting: list[Manifest] = []
         self._parents: dict[str, Manifest] = {}
@@ -144,7 +144,7 @@ class _Search:
             series=manifest.datastore_version,
             created=manifest.started,
         )
-        _outcomes.complete_backup(row, manifest, artifact_url(self._store, manifest), None)
+        _outcomes.complete_backup(row, manifest, artifact_url(self.store, manifest), None)
         row.updated = manifest.finished
         return row
 
@@ -158,7 +158,7 @@ class _Search:
             return True
         for key in (location.intent, location.segment(0)):
             with contextlib.suppress(StorageNotFound):
-                self._store.head(key)
+                self.store.head(key)
                 return True
         return False
 

@@ -1,4 +1,7 @@
-"""Secrets that a job needs later, such as the passwords of users to create: in files (0600) of their own, never in a database."""
+"""Secrets that a job needs later, never in a database.
+
+The passwords of users to create are in files (0600) of their own. The tokens of those who ask are in memory alone.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 
 class Secrets:
     """One JSON file a job in ``directory``."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._tokens: dict[str, SecretStr] = {}
 
     def put(self, job_id: str, value: dict[str, Any]) -> None:
         """Keep ``value`` for the job, durably."""
@@ -34,8 +40,17 @@ class Secrets:
             return {}
         return value
 
+    def hold(self, job_id: str, token: SecretStr) -> None:
+        """Remember the token of whoever asked for the job, until it is over or the process ends."""
+        self._tokens[job_id] = token
+
+    def held(self, job_id: str) -> SecretStr | None:
+        """That token; none when the process is another than the one that was asked."""
+        return self._tokens.get(job_id)
+
     def drop(self, job_id: str) -> None:
-        """Forget it; no error when there is nothing."""
+        """Forget it all; no error when there is nothing."""
+        self._tokens.pop(job_id, None)
         self._path(job_id).unlink(missing_ok=True)
 
     def _path(self, job_id: str) -> Path:

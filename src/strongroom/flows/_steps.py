@@ -10,7 +10,7 @@ from strongroom.artifact import artifact_url, delete_artifact, load_manifest
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound
+from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound, StorageError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
@@ -134,7 +134,7 @@ async def record(control: Control, job_id: str) -> None:
         job, _, backup = _load(control, job_id)
         assert backup is not None
         location = location_of(backup)
-        store = control.store_of(backup.project)
+        store = control.for_job(job_id).store_of(backup.project)
         manifest = load_manifest(store, location)
         url = artifact_url(store, manifest)
         with control.catalog.write() as session:
@@ -195,20 +195,33 @@ async def delete_stored(control: Control, job_id: str) -> None:
                     remedy="Delete that one first.",
                 )
         # Children first, whatever the order of the jobs of a cascade: what is gone already is no error.
+        theirs = control.for_job(job_id)
         for link in doomed:
             if link.source is None:
-                delete_artifact(control.store_of(link.project), location_of(link))
+                delete_artifact(theirs.store_of(link.project), location_of(link))
 
     await asyncio.to_thread(remove)
 
 
 async def clean(control: Control, job_id: str) -> None:
-    """After a failed backup: nothing of it stays in the store, even when its worker died."""
+    """After a failed backup: nothing of it stays in the store, even when its worker died.
+
+    What stays because there is no good token any more is noted in the job's output, for nobody can sweep it later.
+    """
 
     def remove() -> None:
         _, _, backup = _load(control, job_id)
         assert backup is not None
-        delete_artifact(control.store_of(backup.project), location_of(backup))
+        store, location = control.for_job(job_id).store_of(backup.project), location_of(backup)
+        try:
+            delete_artifact(store, location)
+        except StorageError:
+            if not control.settings.storage.by_token:
+                raise
+            with control.catalog.write() as session:
+                job = find_job(session, None, job_id)
+                job.output = {**job.output, "left": f"{location.container}/{location.id}"}
+            raise
 
     await asyncio.to_thread(remove)
 

@@ -20,6 +20,7 @@ import requests
 import structlog
 from keystoneauth1 import exceptions, session
 from keystoneauth1.identity import v3
+from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
 from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, Unavailable
@@ -74,7 +75,7 @@ class KeystoneAuthentication:
             raise NotAuthenticated("this service wants a token of Keystone", remedy="Send it in the header X-Auth-Token.")
         if not TOKEN.fullmatch(token):
             raise _invalid()
-        key = hashlib.sha256(token.encode()).digest()  # so that no token stays in memory
+        key = hashlib.sha256(token.encode()).digest()  # so that no token stays in memory for this
         found = await self._tokens.get(key, partial(self._validate, token))
         if found.project is None:
             raise Forbidden("the token is for no project", remedy="Get one that is: set OS_PROJECT_NAME or OS_PROJECT_ID.")
@@ -83,7 +84,9 @@ class KeystoneAuthentication:
                 "the token is for another project than the path of the request",
                 remedy=f"Use the path /v1.0/{found.project}, or a token for the other project.",
             )
-        return Principal(project=project, user=found.user, roles=found.roles, everywhere=ADMIN in found.roles)
+        return Principal(
+            project=project, user=found.user, roles=found.roles, everywhere=ADMIN in found.roles, token=SecretStr(token)
+        )
 
     def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
         """Administrators."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
 Role = Literal["reader", "member", "admin"]
@@ -33,6 +34,8 @@ class Principal:
     user: str
     roles: frozenset[Role]
     everywhere: bool = False
+    token: SecretStr | None = None
+    """Of Keystone, to use Swift with."""
 
     @property
     def is_admin(self) -> bool:

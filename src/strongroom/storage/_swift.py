@@ -22,7 +22,7 @@ from swiftclient.client import Connection
 from swiftclient.exceptions import ClientException
 
 from strongroom.errors import StorageError, StorageExists, StorageNotFound
-from strongroom.settings import Storage
+from strongroom.sections import Storage
 from strongroom.storage._key import split, split_prefix
 from strongroom.storage._protocol import Capabilities, Stat
 from strongroom.storage._swift_wire import Action, Wire

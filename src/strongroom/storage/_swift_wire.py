@@ -17,15 +17,16 @@ from urllib.parse import quote
 
 import requests
 import urllib3
+from keystoneauth1 import access, session
 from keystoneauth1 import exceptions as keystone
-from keystoneauth1 import session
 from keystoneauth1.identity import v3
+from keystoneauth1.identity.base import BaseIdentityPlugin
 from pydantic import SecretStr
 from swiftclient.client import Connection
 from swiftclient.exceptions import ClientException
 
 from strongroom.errors import ConfigurationError, StorageDenied, StorageError, StorageFull, StorageNotFound
-from strongroom.settings import Storage
+from strongroom.sections import Storage, TokenStorage
 
 T = TypeVar("T")
 Action = Callable[[Connection, int], T]
@@ -37,6 +38,7 @@ _NETWORK = (OSError, requests.RequestException, urllib3.exceptions.HTTPError)
 _AUTH_AGAIN = (keystone.RetriableConnectionFailure, keystone.HttpServerError)
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
+_SERVICE_USER = 'the user of the service: storage.auth = "service", with storage.username and password.'
 
 
 class Wire:
@@ -133,6 +135,11 @@ class Wire:
         where = f"{key} in {self.shown}" if key else self.shown
         if isinstance(error, ClientException):
             return _refusal(error, where)
+        if isinstance(error, keystone.Unauthorized) and self._storage.by_token:
+            return StorageDenied(
+                f"the token of whoever asked for this is not valid any more, for {where}",
+                remedy=f"Ask again with a new one. What takes longer than a token lives needs {_SERVICE_USER}",
+            )
         if isinstance(error, keystone.Unauthorized):
             return StorageDenied(
                 f"{self._storage.auth_url} does not accept the credentials for {where}",
@@ -154,10 +161,39 @@ class Wire:
         )
 
 
+class _GivenToken(BaseIdentityPlugin):
+    """The token of somebody else, used as it is: Keystone tells its catalog, and gives no other."""
+
+    def __init__(self, auth_url: str, token: SecretStr | None) -> None:
+        super().__init__(auth_url=auth_url)
+        self._top = auth_url.rstrip("/")
+        self._token = token
+
+    def get_auth_ref(self, session: session.Session, **_: Any) -> access.AccessInfo:
+        if self._token is None:
+            raise StorageDenied(
+                "the token of whoever asked for this is not known any more: the service was started anew since then, and keeps "
+                "tokens in memory alone",
+                remedy=f"Ask again. What has to outlast the service's process needs {_SERVICE_USER}",
+            )
+        token = self._token.get_secret_value()
+        headers = {"X-Auth-Token": token, "X-Subject-Token": token, "Accept": "application/json"}
+        try:
+            reply = session.get(f"{self._top}/auth/tokens", headers=headers, authenticated=False)
+        except (keystone.NotFound, keystone.Forbidden) as error:
+            raise keystone.Unauthorized from error
+        return access.create(resp=reply, auth_token=token)
+
+    def get_cache_id_elements(self) -> dict[str, Any]:
+        return {}
+
+
 def _session(storage: Storage) -> session.Session:
     auth: Any
     url = _needed(storage, "auth_url", "It is Keystone's, such as https://keystone.example.org/v3.")
-    if storage.application_credential_id or storage.application_credential_secret:
+    if storage.by_token:
+        auth = _GivenToken(url, storage.token if isinstance(storage, TokenStorage) else None)
+    elif storage.application_credential_id or storage.application_credential_secret:
         auth = v3.ApplicationCredential(
             auth_url=url,
             application_credential_id=_needed(storage, "application_credential_id"),

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, fie
 from strongroom.artifact import ForeignChain, Location
 from strongroom.datastores import BackupKind, Server
 from strongroom.sections import Artifact as ArtifactSettings
-from strongroom.sections import Storage
+from strongroom.sections import TokenStorage
 
 
 class Message(BaseModel):
@@ -24,10 +24,10 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StorageSpec(Storage):
+class StorageSpec(TokenStorage):
     """The store with its secrets in clear: exists on the wire to the agent and on a worker's stdin, nowhere else."""
 
-    @field_serializer("secret_access_key", "password", "application_credential_secret", when_used="json")
+    @field_serializer("secret_access_key", "password", "application_credential_secret", "token", when_used="json")
     def _reveal(self, value: SecretStr | None) -> str | None:
         return value.get_secret_value() if value else None
 
