@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Servi
     state = service.get("/backups/bad")["backup"]["verified"]
     assert state["ok"] is True
     assert f"block 3 of {path}" in state["message"]
+    # Said by a manifest whose database sorted text as this host cannot: as if it came from elsewhere.
+    path_of_manifest = service.data_dir / "store" / good["container"] / good["id"] / "manifest.json"
+    manifest = json.loads(path_of_manifest.read_text())
+    assert {"provider": "libc", "locale": "C"} in manifest["collations"]
+    manifest["collations"].append({"provider": "libc", "locale": "xx_YY.UTF-8", "version": "2.1"})
+    path_of_manifest.chmod(0o600)
+    path_of_manifest.write_text(json.dumps(manifest))
+    verified = service.cli("backup", "verify", "good", "--prepare")
+    assert "Warning: locale xx_YY.UTF-8 of the C library is not on this host" in verified.stderr
+    assert "xx_YY" in service.get("/backups/good")["backup"]["verified"]["message"]
     service.cli("backup", "verify", "good")
     assert service.get("/backups/good")["backup"]["verified"]["message"] is None
 

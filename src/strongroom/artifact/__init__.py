@@ -18,7 +18,7 @@ from strongroom.artifact._joined import artifact_url, joined_keys
 from strongroom.artifact._keys import check_recipients, load_identities, new_identity
 from strongroom.artifact._load import load_manifest, read_manifest
 from strongroom.artifact._location import ID_PATTERN, Location
-from strongroom.artifact._manifest import Codec, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
+from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
@@ -30,6 +30,7 @@ __all__ = [
     "ID_PATTERN",
     "Check",
     "Codec",
+    "Collation",
     "Contents",
     "DamagedPage",
     "ForeignBackup",

@@ -76,6 +76,14 @@ class Index(Part):
     sha256: str = Sha256
 
 
+class Collation(Part):
+    """Rules by which a database sorts text. Where they have another version, its indexes may be wrong."""
+
+    provider: Literal["libc", "icu", "builtin"]
+    locale: str = Field(pattern=r"^[^\x00]{0,200}$")
+    version: str | None = None
+
+
 class DamagedPage(Part):
     """A page of the database that was damaged already when it was read."""
 
@@ -138,6 +146,9 @@ class Manifest(Part):
     stream: Format
     index: Index | None = None
     positions: Positions
+    collations: list[Collation] = Field(
+        default_factory=list, description="Those of the databases, where they depend on the host."
+    )
     pages: Pages | None = Field(None, description="null where the database has no checksums of its pages.")
     codec: Codec
     recipients: list[str] | None = Field(None, description="age public keys; null when the artifact is not encrypted.")

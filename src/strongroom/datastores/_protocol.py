@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.artifact import Check, Pages, Positions, Tap
+from strongroom.artifact import Check, Collation, Pages, Positions, Tap
 
 BackupKind = Literal["full", "incremental"]
 
@@ -133,6 +133,7 @@ class BackupResult:
     server_version: str
     positions: Positions
     data_bytes: int
+    collations: list[Collation] = field(default_factory=list)
 
 
 class Inspection(Tap, Protocol):
@@ -174,7 +175,7 @@ class ChainLink(Protocol):
     pages: Pages | None
     """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
 
     def files(self) -> Collection[str]:
@@ -207,8 +208,6 @@ class Restored:
 
     positions: Positions
     facts: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    """What people should know before they use it."""
 
 
 class Datastore(Protocol):
@@ -276,6 +275,9 @@ class Datastore(Protocol):
         Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. What is in ``target`` after an error is
         worthless.
         """
+
+    def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
+        """What is different on this host from where a backup was taken, so that restored data may not be as it was."""
 
     def stream_check(self, positions: Positions) -> Check | None:
         """What proves the files in the stream of a backup; nothing where the stream has no checksums of them."""

@@ -107,6 +107,7 @@ def _write(
         host=socket.gethostname(),
         positions=result.positions,
         pages=session.inspection.pages() if session.inspection else None,
+        collations=result.collations,
         data_size=result.data_bytes,
     )
     with suppress(ServerFailed):  # the next backup sees to it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Link:
         self._phase = phase
         self._index: dict[str, Ranges] | None = None
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """The raw, verified stream, piece by piece."""
         return self._reader.chunks()
 
@@ -86,13 +86,17 @@ def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: 
     """Extract and prepare in ``target``."""
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
-    restored = get(chain[-1].datastore).restore(version, links, target, spec.work_dir, events.phase)
+    datastore = get(chain[-1].datastore)
+    warnings = datastore.warnings(
+        version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
+    )
+    restored = datastore.restore(version, links, target, spec.work_dir, events.phase)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],
         "positions": restored.positions.model_dump(mode="json", exclude_none=True),
         "facts": restored.facts,
-        "warnings": [*damage(chain), *restored.warnings],
+        "warnings": [*damage(chain), *warnings],
         "raw_size": sum(manifest.raw_size for manifest in chain),
         "stored_size": sum(manifest.stored_size for manifest in chain),
         "data_size": chain[-1].data_size,

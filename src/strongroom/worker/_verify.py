@@ -43,6 +43,7 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     }
     if job.prepare:
         output["prepared"] = _rehearse(spec, job, store, events)
+        output["warnings"] = output["prepared"]["warnings"]
     events.close()
     return output | {"seconds": events.seconds}
 

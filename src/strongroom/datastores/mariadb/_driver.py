@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Check, Positions
+from strongroom.artifact import Check, Collation, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -79,6 +79,9 @@ class MariaDB:
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
+
+    def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
+        return []  # it brings its own rules along
 
     def stream_check(self, positions: Positions) -> Check | None:
         return None

@@ -8,11 +8,11 @@ import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
-from strongroom.datastores.postgresql import _block_backup, _lsn, _wal_slot
+from strongroom.datastores.postgresql import _block_backup, _collations, _lsn, _wal_slot
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
@@ -38,6 +38,7 @@ class Session:
         self._tool_version = tool_version
         self.held = ExitStack()
         """What is let go of at the end: the connection that keeps the WAL."""
+        self.collations: list[Collation] = []
         argv = [
             str(server.version.programs["backup"]),
             *connection_options(server, request.work_dir),
@@ -81,6 +82,7 @@ class Session:
             server_version=self._server_version,
             positions=_block_backup.described(self._server, self._request, positions),
             data_bytes=self.data_bytes,
+            collations=self.collations,
         )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
@@ -126,7 +128,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
             _wal_slot.drop(connection)
         else:
             _wal_slot.keep(connection, server)
+        collations = _collations.used(connection)
         session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
+        session.collations = collations
         session.held = stack.pop_all()
     return session
 

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Check, Positions
+from strongroom.artifact import Check, Collation, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -28,6 +28,7 @@ from strongroom.datastores.postgresql import (
     _admin,
     _backup,
     _block_backup,
+    _collations,
     _config,
     _describe,
     _examine,
@@ -88,6 +89,9 @@ class PostgreSQL:
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         return _restore.restore(version, chain, target, work_dir, phase)
+
+    def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
+        return _collations.warnings(version.programs["server"], collations)
 
     def stream_check(self, positions: Positions) -> Check | None:
         return None if positions.wal_from else StreamCheck()

@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg
 
 import strongroom
-from strongroom.artifact import Positions
+from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
-from strongroom.datastores.postgresql import _lsn, _wal, _wal_slot
+from strongroom.datastores.postgresql import _collations, _lsn, _wal, _wal_slot
 from strongroom.datastores.postgresql._backup import PIPE_BYTES, require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import require_series
@@ -89,6 +89,7 @@ class Session:
     def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
         self.inspection: Inspection | None = None
         self.expected: int | None = source.bytes
+        self.collations: list[Collation] = []
         self._source = source
         self._positions, self._number = positions, number
         self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
@@ -124,6 +125,7 @@ class Session:
             server_version=self._number,
             positions=self._positions,
             data_bytes=self._data_bytes,
+            collations=self.collations,
         )
 
     def abort(self) -> None:
@@ -186,6 +188,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         try:
             _wal_slot.keep(connection, server)
             source = _source(connection, server, parent, system, size)
+            collations = _collations.used(connection)
         except psycopg.Error as error:
             raise ServerFailed(
                 f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
@@ -198,7 +201,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
         timeline=source.history.current,
         system_identifier=str(system),
     )
-    return Session(server, request, source, positions, server_version)
+    session = Session(server, request, source, positions, server_version)
+    session.collations = collations
+    return session
 
 
 def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
