@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from strongroom.artifact import Positions
@@ -14,6 +11,7 @@ from strongroom.datastores._files import owner_of, read_file, require_space, wri
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _block_restore, _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tar import TarReader
@@ -24,7 +22,6 @@ _CONTROL = "global/pg_control"
 _SETTINGS = "postgresql.auto.conf"
 _STRAY = (LINEAGE, RESTORED, "standby.signal", "recovery.signal", "recovery.conf", _manifest.NAME)
 _MAX_CONTROL = 64 * 1024
-_PIECE = 1 << 20
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
 
@@ -44,7 +41,7 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
     require_space(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     with unfinished(target):
-        if len(base) > 1:
+        if len(base) > 1 or _block_restore.has_list(newest):
             needed = _block_restore.merge(base, target, phase).wal
         else:
             phase("extract")
@@ -68,9 +65,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
 
 
 def _extract(tar: TarReader, target: Path) -> None:
-    """Unpack everything, ``pg_control`` last. No link is ever made, so that no path leads outside."""
+    """Unpack a stream without an index, ``pg_control`` last. No link is ever made, so that no path leads outside."""
     control = None
-    with _Writer() as writer:
+    with Writer() as writer:
         for member in tar.members():
             path = target / member.path
             try:
@@ -82,68 +79,21 @@ def _extract(tar: TarReader, target: Path) -> None:
                         raise ArtifactCorrupt("the stream holds no usable pg_control")
                     control = b"".join(tar.data())
                 else:
-                    writer.write(path, tar.data())
+                    _copy(writer, path, tar.data())
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
                 raise ArtifactCorrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
         if control is None:
             raise ArtifactCorrupt("the stream holds no pg_control", remedy="It is not a whole backup of PostgreSQL.")
-        writer.write(target / _CONTROL, iter([memoryview(control)]))
+        _copy(writer, target / _CONTROL, iter([memoryview(control)]))
 
 
-class _Writer:
-    """Writes new files, pieces of them side by side, a bounded number at a time."""
-
-    def __init__(self) -> None:
-        cores = len(os.sched_getaffinity(0))
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="write")
-        self._most = 4 * cores
-        self._queue: deque[tuple[Future[None] | None, int]] = deque()
-        """Pieces that are on their way, in order; none stands for the end of a file."""
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            while self._queue and kind is None:
-                self._take()
-        finally:
-            self._pool.shutdown(cancel_futures=True)
-            for future, fd in self._queue:
-                if future is None:
-                    os.close(fd)
-
-    def write(self, path: Path, pieces: Iterator[memoryview]) -> None:
-        """Raises OSError, of this file or of one before."""
-        self._make_room()
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            offset = 0
-            for piece in pieces:
-                for start in range(0, len(piece), _PIECE):
-                    part = piece[start : start + _PIECE]
-                    self._make_room()
-                    self._queue.append((self._pool.submit(_pwrite, fd, part, offset), fd))
-                    offset += len(part)
-        finally:
-            self._queue.append((None, fd))
-
-    def _make_room(self) -> None:
-        while len(self._queue) >= self._most:
-            self._take()
-
-    def _take(self) -> None:
-        future, fd = self._queue.popleft()
-        if future is None:
-            os.close(fd)
-        else:
-            future.result()
-
-
-def _pwrite(fd: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
+def _copy(writer: Writer, path: Path, pieces: Iterator[memoryview]) -> None:
+    file = writer.open(path)
+    offset = 0
+    for piece in pieces:
+        file.write(offset, piece)
+        offset += len(piece)
+    file.close()
 
 
 # --- what was unpacked
