@@ -83,6 +83,15 @@ def test_a_parent_is_named_by_id_or_name(site: Site) -> None:
     told(site.ask("POST", "/backups", {"backup": {"name": "x", "instance": key, "parent_id": parent}}), 409, "conflict")
 
 
+def test_a_catalog_across_the_network_is_asked_in_a_thread(site: Site) -> None:
+    site.backup(site.instance(), "full")
+    paths = ("/instances", "/instances/mysql1", "/backups", "/backups/full", "/jobs", "/instances/mysql1/backups")
+    at_hand = [site.get(path) for path in paths]
+    site.control.catalog.at_hand = False
+    assert [site.get(path) for path in paths] == at_hand
+    told(site.ask("GET", "/backups/none"), 404, "itemNotFound")
+
+
 RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_datastore_version_id": "10.11", "size": 0.3}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial, wraps
@@ -42,7 +43,7 @@ def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
     """For a handler that only looks into the catalog (its parameter ``control``).
 
     SQLite is asked at once: readers wait for nobody there, and threads that take turns cost three times what they do. One at a
-    time, so that between two answers the loop sees who has come meanwhile. Any other database is waited for in a thread.
+    time, and between two the loop sees who has come: first come, first served. Any other database is waited for in a thread.
     """
 
     @wraps(handler)
@@ -51,6 +52,7 @@ def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
         if not control.catalog.at_hand:
             return await run_in_threadpool(handler, *args, **kwargs)
         async with control.turn:
+            await asyncio.sleep(0)
             return handler(*args, **kwargs)
 
     return answer
@@ -115,7 +117,8 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
     for noun in OWNED if principal.everywhere else ():
         if noun in request.path_params:
             ref = request.path_params[noun].replace(SLASH, "/")
-            return replace(caller, project=await run_in_threadpool(caller.owner, control, noun, ref))
+            owner = partial(caller.owner, control, noun, ref)
+            return replace(caller, project=owner() if control.catalog.at_hand else await run_in_threadpool(owner))
     return caller
 
 
