@@ -84,7 +84,7 @@ def test_damage_under_a_hash_that_was_made_to_fit(store: Store, here: Location, 
         lie["stored_size"] = sum(s["stored"] for s in lie["segments"])
         (folder / "manifest.json").write_text(json.dumps(lie))
         with pytest.raises(ArtifactCorrupt, match="segment 1"):
-            take(open_artifact(store, here).copy_to)
+            take(open_artifact(store, here))
 
 
 def no_json(manifest: dict[str, Any]) -> str:
@@ -177,7 +177,7 @@ def test_manifest_that_lies_about_a_segment(store: Store, here: Location, folder
         first["sha256"] = last["sha256"]
     file.write_text(json.dumps(manifest))
     with pytest.raises(ArtifactCorrupt, match="segment 0"):
-        take(open_artifact(store, here).copy_to)
+        take(open_artifact(store, here))
 
 
 def test_no_manifest_is_no_backup(store: Store, here: Location, folder: Path) -> None:
@@ -198,7 +198,7 @@ def test_wrong_identity_is_told_before_anything_is_read(store: Store, top: Path,
 
 def test_one_identity_of_many_is_enough(store: Store, here: Location) -> None:
     write_artifact(store, here, DATA, SMALL, [RECIPIENT, new_identity()[1]])
-    assert take(open_artifact(store, here, [OTHER, IDENTITY]).copy_to) == DATA
+    assert take(open_artifact(store, here, [OTHER, IDENTITY])) == DATA
 
 
 def test_damaged_header_is_not_taken_for_a_wrong_key(store: Store, top: Path, here: Location) -> None:
@@ -208,7 +208,7 @@ def test_damaged_header_is_not_taken_for_a_wrong_key(store: Store, top: Path, he
     data[data.index(b"X25519") + 10] ^= 1
     segment.write_bytes(data)
     with pytest.raises(ArtifactError) as caught:
-        take(open_artifact(store, here, [IDENTITY]).copy_to)
+        take(open_artifact(store, here, [IDENTITY]))
     assert isinstance(caught.value, ArtifactCorrupt)
 
 
@@ -217,7 +217,7 @@ def test_clear_segments_cannot_be_slipped_into_an_encrypted_backup(store: Store,
     segment = top / "box" / "one" / "00000001"
     segment.write_bytes(zstandard.compress(b"evil"))
     with pytest.raises(ArtifactCorrupt, match="segment 1"):
-        take(open_artifact(store, here, [IDENTITY]).copy_to)
+        take(open_artifact(store, here, [IDENTITY]))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "another's", "bomb"])
@@ -239,7 +239,7 @@ def test_damaged_index(store: Store, top: Path, here: Location, damage: str) -> 
     report = verify(reader)
     assert len(report.problems) == 1
     assert "index" in str(report.problems[0])
-    assert len(take(reader.copy_to)) == reader.manifest.raw_size
+    assert len(take(reader)) == reader.manifest.raw_size
 
 
 def test_malformed_stream_under_good_hashes_is_found(store: Store, top: Path, here: Location) -> None:

@@ -68,7 +68,7 @@ def test_one_object_a_backup_that_streams_it(store: SwiftStore, client: httpx.Cl
     assert len(reply.content) == manifest.stored_size
     with zstandard.ZstdDecompressor().stream_reader(reply.content, read_across_frames=True) as reader:
         assert reader.read() == data
-    assert take(open_artifact(store, here).copy_to) == data
+    assert take(open_artifact(store, here)) == data
     assert list(list_artifacts(store)) == [manifest]
 
 
@@ -119,7 +119,7 @@ def test_very_many_segments_are_joined_by_way_of_others(
     assert gzip.decompress(client.get("/box/one.bin.gz").content) == data
     stat = store.head("box/one.bin.gz")
     assert (stat.size, stat.md5) == (manifest.stored_size, None)
-    assert take(open_artifact(store, here).copy_to) == data
+    assert take(open_artifact(store, here)) == data
     delete_artifact(store, here)
     assert names(client, "box") + names(client, "box_segments") == []
 

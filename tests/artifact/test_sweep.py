@@ -58,7 +58,7 @@ def test_delete_leaves_nothing_and_takes_nothing_else(store: Store, top: Path) -
     delete_artifact(store, at("one"))
     delete_artifact(store, at("one"))
     assert [path.name for path in (top / "box").iterdir()] == ["two"]
-    assert take(open_artifact(store, at("two")).copy_to) == DATA
+    assert take(open_artifact(store, at("two"))) == DATA
 
 
 def test_half_deleted_is_not_a_backup_and_can_be_deleted_again(top: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,7 +195,7 @@ def test_links_in_the_wrong_place_are_noticed(place: Path, chain: list[FileLink]
 class Broken(FileLink):
     """Fails in the middle, as a store may."""
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         yield self.path.read_bytes()[:40_000]
         raise StorageError("segment 3 is gone")
 

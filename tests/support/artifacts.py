@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from strongroom.artifact import Location, Manifest, Positions, Writer
+from strongroom.artifact import ForeignReader, Location, Manifest, Positions, Reader, Writer
 from strongroom.sections import Artifact
 from strongroom.storage import Store
 
@@ -60,23 +60,9 @@ def feed(data: bytes | Sequence[bytes], read: Callable[[int], None]) -> None:
         writer.join()
 
 
-def take(fill: Callable[[int], None]) -> bytes:
-    """What ``fill`` writes into the pipe that it is called with."""
-    ours, theirs = os.pipe()
-    got: list[bytes] = []
-
-    def read() -> None:
-        with os.fdopen(ours, "rb") as pipe:
-            got.append(pipe.read())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        fill(theirs)
-    finally:
-        os.close(theirs)
-        reader.join()
-    return got[0]
+def take(reader: Reader | ForeignReader) -> bytes:
+    """The whole stream."""
+    return b"".join(reader.chunks())
 
 
 def write_artifact(

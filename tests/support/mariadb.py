@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -205,7 +205,7 @@ class FileLink:
     def raw_size(self) -> int:
         return self.path.stat().st_size
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         with self.path.open("rb") as file:
             while data := file.read(1 << 20):
                 yield data

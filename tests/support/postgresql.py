@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -270,7 +270,7 @@ class FileLink:
     def raw_size(self) -> int:
         return self.path.stat().st_size
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         with self.path.open("rb") as file:
             while data := file.read(300_001):  # members begin and end anywhere in a piece
                 yield data

@@ -7,7 +7,7 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from strongroom.artifact import Pages, Positions, Ranges
@@ -86,7 +86,7 @@ class MemoryLink:
 
     raw_size: int = 0
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         for start in range(0, len(self.stream), 50_001):  # members begin and end anywhere in a piece
             yield self.stream[start : start + 50_001]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from strongroom.artifact._foreign import ForeignBackup, Piece, store_of
 from strongroom.artifact._gunzip import gunzip
-from strongroom.artifact._pipe import pour
 from strongroom.artifact._walk import Walk
 from strongroom.artifact._walks import walk_of
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
@@ -63,13 +62,6 @@ class ForeignReader:
             etag = stat.etag.strip('"') if stat.etag else None
             if stat.size != piece.size or (piece.etag and etag and etag != piece.etag):
                 raise ArtifactCorrupt(f"{self._store.url(piece.key)} is another object now", remedy=_REMEDY)
-
-    def copy_to(self, fd: int) -> None:
-        """Write the raw stream into ``fd`` (a pipe). Raises as ``chunks`` does, and BrokenPipeError when nobody reads it.
-
-        The hash of a piece is known at its end: what was written before an error is worthless.
-        """
-        pour(self.chunks(), fd)
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The raw stream. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""

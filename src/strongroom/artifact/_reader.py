@@ -16,7 +16,6 @@ from strongroom.artifact._index import load_index
 from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest, Segment
-from strongroom.artifact._pipe import pour
 from strongroom.artifact._plan import give_memory_back, plan_threads
 from strongroom.artifact._tar import content
 from strongroom.artifact._walk import Ranges
@@ -98,10 +97,6 @@ class Reader:
             stored += self.manifest.segments[number].stored
             if self.on_progress:
                 self.on_progress(raw, stored)
-
-    def copy_to(self, fd: int) -> None:
-        """Write the raw stream into ``fd`` (a pipe). Raises as ``chunks`` does, and BrokenPipeError when nobody reads it."""
-        pour(self.chunks(), fd)
 
     def index(self) -> dict[str, Ranges]:
         """Files of the stream with their ranges. Raises NotFound when the artifact has no index, ArtifactError."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from strongroom.datastores._files import require_space
@@ -47,9 +48,9 @@ class _Extraction:
 
     def _run(self, link: ChainLink, directory: Path, durable: bool) -> None:
         try:
-            with Writer(durable=durable) as writer:
+            with Writer(durable=durable) as writer, closing(link.chunks()) as chunks:
                 unpack = Unpack(directory, writer)
-                for chunk in link.chunks():
+                for chunk in chunks:
                     if self._unwanted:
                         return
                     unpack.feed(chunk)
