@@ -49,7 +49,7 @@ class Positions(Part):
     )
     truncated: dict[str, int] | None = Field(
         None,
-        description="PostgreSQL, changed blocks: to how many blocks relations (tablespace/database/file/fork) were cut since the parent.",
+        description="PostgreSQL, changed blocks: blocks left of each relation (tablespace/database/file/fork) that was cut.",
     )
     backup_manifest_sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="PostgreSQL: of the tool's own manifest."
