@@ -39,6 +39,8 @@ class Link:
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The raw, verified stream, piece by piece."""
+        if total := self._reader.manifest.raw_size:
+            self._events.expect(self._phase, total)
         return self._reader.chunks()
 
     def files(self) -> Collection[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Positions
@@ -16,7 +17,7 @@ from strongroom.datastores._protocol import BackupRequest, Server
 from strongroom.datastores.postgresql import _lsn, _manifest
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._increment import Relation, increment_of, relation_of
-from strongroom.errors import ArtifactError, LineageChanged, NotFound, ToolFailed, WalGone
+from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
 
 OLDEST = 17
 LABEL = "backup_label"
@@ -50,7 +51,9 @@ def summarizes(connection: Connection) -> bool:
     if settings.get("summarize_wal") != "on" or all(settings.get(name) != "on" for name in _LOGGED):
         return False
     ((allowed,),) = query(
-        connection, "SELECT has_function_privilege('pg_wal_summary_contents(bigint, pg_lsn, pg_lsn)', 'execute')"
+        connection,
+        "SELECT has_function_privilege('pg_wal_summary_contents(bigint, pg_lsn, pg_lsn)', 'execute')"
+        " AND has_function_privilege('pg_available_wal_summaries()', 'execute')",
     )
     return bool(allowed)
 
@@ -155,7 +158,8 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     if wanted is not None:
         found["truncated"] = _truncated(server, manifest, wanted, newest) or None
     if int(server.version.series) >= OLDEST:
-        _keep_copy(server, sha256, bytes(data))
+        with suppress(ConfigurationError, OSError):  # without it an incremental may have to be a full, and says so
+            _keep_copy(server, sha256, bytes(data))
     return positions.model_copy(update=found)
 
 
