@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from urllib.parse import unquote
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,14 +29,14 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req-{uuid.uuid4()}"
+        request_id = f"req-{uuid.uuid4()}".encode()
         answering = False
 
         async def tell(message: Message) -> None:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                MutableHeaders(scope=message)["x-openstack-request-id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-openstack-request-id", request_id)]
             await send(message)
 
         connection = HTTPConnection(scope)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -59,6 +60,7 @@ class NoAuthentication:
         return peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid())
 
 
+@lru_cache(256)
 def _hostname(netloc: str) -> str:
     try:
         return urlsplit(f"//{netloc}").hostname or ""
@@ -66,6 +68,7 @@ def _hostname(netloc: str) -> str:
         return ""
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is an address or name that only this machine reaches."""
     if host.lower() == "localhost":
