@@ -91,7 +91,7 @@ def broken(change: dict[str, object]) -> bytes:
         (broken({"name": "/etc/file"}), "leads outside"),
         (broken({"name": "a//file"}), "leads outside"),
         (broken({"name": "."}), "leads outside"),
-        (broken({"type": tarfile.LNKTYPE}), "type b'1'"),
+        (broken({"type": tarfile.LNKTYPE}), "a hard link, 'file'"),
         (broken({"type": tarfile.FIFOTYPE}), "type b'6'"),
         (tar(FILES).replace(b"PG_VERSION", b"PG_VERSIOM"), "wrong sum"),
     ],

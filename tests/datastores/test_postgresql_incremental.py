@@ -248,6 +248,32 @@ def test_a_table_that_was_cut_and_grew_again_gets_no_old_rows_back(
     assert data(postgresql.restore(chain, place, "r", of=eighteen)) == expected
 
 
+@pytest.mark.slow
+def test_a_table_of_more_than_one_file(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+    """Cut back to one file of 1 GiB, and grown beyond it again."""
+    total = "SELECT count(*), sum(id), md5(string_agg(rtrim(text), ',' ORDER BY id)) FROM t"
+    server.sql("CREATE TABLE t (id int, text char(5000))")
+    server.sql("ALTER TABLE t ALTER text SET STORAGE plain")
+    server.sql("INSERT INTO t SELECT i, 'old' FROM generate_series(1, 131500) i")
+    server.sql("VACUUM (FREEZE)")
+    chain = [postgresql.backup(server, place)]
+    server.sql("DELETE FROM t WHERE id > 131000")
+    server.sql("VACUUM (FREEZE) t")
+    server.sql("UPDATE t SET text = 'changed' WHERE id % 1000 = 0")
+    chain.append(postgresql.backup(server, place, "i1", chain[-1]))
+    server.sql("INSERT INTO t SELECT i, 'new' FROM generate_series(200000, 200800) i")
+    chain.append(postgresql.backup(server, place, "i2", chain[-1]))
+    server.sql("UPDATE t SET text = 'newer' WHERE id > 200700")
+    chain.append(postgresql.backup(server, place, "i3", chain[-1]))
+    expected = server.sql(total)
+    server.end()
+    restored = postgresql.restore(chain, place, "r", of=eighteen)
+    assert any(path.name.endswith(".1") for path in (restored.data_dir / "base").glob("*/*"))
+    assert differences(chain, restored.data_dir, place) == []
+    with postgresql.started(restored) as instance:
+        assert instance.sql(total) == expected
+
+
 # --- what an incremental can stand on
 
 
@@ -334,6 +360,10 @@ def test_a_parent_older_than_the_summaries_is_said_at_once(server: PostgreSQLSer
     with pytest.raises(WalGone, match=f"has no summary of the WAL at {full.positions.wal_start}"):
         backup.begin(full.positions, full.read)
     backup.begin(first.positions, first.read)
+    for summary in (server.server.data_dir / "pg_wal" / "summaries").iterdir():
+        summary.unlink()
+    with pytest.raises(WalGone, match=f"has no summary of the WAL at {first.positions.wal_start}"):
+        backup.begin(first.positions, first.read)
 
 
 def settings(server: PostgreSQLServer, **values: str) -> None:

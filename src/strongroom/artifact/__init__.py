@@ -22,6 +22,7 @@ from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, 
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
+from strongroom.artifact._tar import Member
 from strongroom.artifact._verify import Check, Report, verify
 from strongroom.artifact._walk import Ranges, Tap
 from strongroom.artifact._writer import Writer
@@ -41,6 +42,7 @@ __all__ = [
     "Location",
     "Manifest",
     "Mbstream",
+    "Member",
     "Pages",
     "Parent",
     "Piece",

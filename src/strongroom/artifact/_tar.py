@@ -40,7 +40,8 @@ class Member:
         path = (f"{prefix}/{name}" if prefix else name).removeprefix("./").rstrip("/")
         kind = _KINDS.get(header[156:157])
         if kind is None:
-            raise _malformed(f"a member of type {header[156:157]!r}, {path!r}")
+            name = "a hard link" if header[156:157] == b"1" else f"a member of type {header[156:157]!r}"
+            raise _malformed(f"{name}, {path!r}")
         if path == "." and kind == "directory":
             path = ""
         if (path or kind != "directory") and any(part in ("", ".", "..") for part in path.split("/")):

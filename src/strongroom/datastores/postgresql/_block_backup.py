@@ -51,14 +51,17 @@ def summarizes(connection: Connection) -> bool:
     if settings.get("summarize_wal") != "on" or all(settings.get(name) != "on" for name in _LOGGED):
         return False
     ((allowed,),) = query(
-        connection,
-        "SELECT has_function_privilege('pg_wal_summary_contents(bigint, pg_lsn, pg_lsn)', 'execute')"
-        " AND has_function_privilege('pg_available_wal_summaries()', 'execute')",
+        connection, "SELECT bool_and(has_function_privilege(name, 'execute')) FROM unnest(%s::text[]) AS name", list(_FUNCTIONS)
     )
     return bool(allowed)
 
 
 _LOGGED = ("data_checksums", "wal_log_hints")
+_FUNCTIONS = (
+    "pg_available_wal_summaries()",
+    "pg_get_wal_summarizer_state()",
+    "pg_wal_summary_contents(bigint, pg_lsn, pg_lsn)",
+)
 
 
 def prepare(connection: Connection, server: Server, request: BackupRequest) -> Path:
@@ -105,7 +108,10 @@ def _require_summaries(connection: Connection, server: Server, timeline: int, st
             break
         known = max(known, last)
     ((reached,),) = query(
-        connection, "SELECT coalesce(max(end_lsn), '0/0')::text FROM pg_available_wal_summaries() WHERE tli = %s", timeline
+        connection,
+        "SELECT greatest((SELECT max(end_lsn) FROM pg_available_wal_summaries() WHERE tli = %s),"
+        " (SELECT summarized_lsn FROM pg_get_wal_summarizer_state()))::text",
+        timeline,
     )
     if known < _lsn.parse(reached):
         raise WalGone(

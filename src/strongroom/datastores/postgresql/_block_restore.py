@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.artifact import Pages
+from strongroom.artifact import Member, Pages
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _lsn
@@ -31,7 +31,7 @@ from strongroom.datastores.postgresql._increment import (
 )
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
-from strongroom.datastores.postgresql._tar import Member, TarReader
+from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.errors import ArtifactCorrupt, NotFound
 
 Mask = NDArray[np.bool_]

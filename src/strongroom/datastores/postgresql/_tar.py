@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from strongroom.artifact import Member
 from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 512
 _REMEDY = "It is not a whole backup of PostgreSQL; restore another one."
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file or directory of the stream. ``path`` is relative and stays below where it is unpacked."""
-
-    path: str
-    kind: Literal["file", "directory"]
-    size: int
-    mode: int
 
 
 class TarReader:
@@ -78,38 +67,10 @@ class TarReader:
 
 
 def _parse(header: bytes) -> Member:
-    if header[257:262] != b"ustar":
-        raise _corrupt("has a header that is not ustar")
-    if sum(header[:148]) + 8 * 0x20 + sum(header[156:]) != _octal(header[148:156]):
-        raise _corrupt("has a header with a wrong sum")
-    name, prefix = (bytes(field).partition(b"\0")[0] for field in (header[:100], header[345:500]))
-    path = (prefix + b"/" + name if prefix else name).decode("utf-8", "surrogateescape").removeprefix("./").rstrip("/")
-    kind: Literal["file", "directory"]
-    match header[156:157]:
-        case b"0" | b"\0":
-            kind = "file"
-        case b"5":
-            kind = "directory"
-        case b"1" | b"2":
-            raise _corrupt(f"holds a link, {path!r}: tablespaces cannot be restored")
-        case other:
-            raise _corrupt(f"holds a member of type {other!r}, {path!r}")
-    parts = path.split("/")
-    if (kind == "file" or path not in ("", ".")) and any(part in ("", ".", "..") for part in parts):
-        raise _corrupt(f"holds a file that would lead outside, {path!r}")
-    size = _number(header[124:136]) if kind == "file" else 0
-    return Member("" if path == "." else path, kind, size, _octal(header[100:108]))
-
-
-def _number(field: bytes) -> int:
-    return int.from_bytes(field[1:]) if field[0] == 0x80 else _octal(field)
-
-
-def _octal(field: bytes) -> int:
-    text = field.strip(b"\0 ")
-    if not all(0x30 <= digit <= 0x37 for digit in text):
-        raise _corrupt("has a header with a number that is none")
-    return int(text or b"0", 8)
+    member = Member.parse(header)
+    if member.kind == "link":
+        raise _corrupt(f"holds a link, {member.path!r}: tablespaces cannot be restored")
+    return member
 
 
 def _corrupt(what: str) -> ArtifactCorrupt:
