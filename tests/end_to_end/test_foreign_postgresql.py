@@ -14,7 +14,7 @@ import pytest
 from strongroom.flows import version_id
 from support.foreign import md5, segmented, side_car
 from support.foreign_postgresql import Source
-from support.postgresql import checksums, fill, version
+from support.postgresql import checksums, fill, scratch, version
 from support.service import Refused, Service
 
 SERIES = version().series
@@ -150,6 +150,14 @@ def test_a_child_of_trove_that_lacks_wal_is_never_a_restore_with_rows_missing(
     # The first is whole, and so is a file of the host.
     view = service.cli_json("backup", "import", str(one), "--name", "one", *options)
     assert restored(service, "pg3", view["id"]) == first
+
+    # The replay would make a tablespace again, in its old place on this host, whosever that is by now.
+    base = source.full(box)
+    space = scratch(place, "space")
+    source.sql(f"CREATE TABLESPACE far LOCATION '{space}'", "DROP TABLESPACE far")
+    far = service.cli_json("backup", "import", str(source.incremental(box, base)), "--name", "far", *options)
+    job = service.wait(service.act(f"/backups/{far['id']}/action", {"verify": {"prepare": True}}), expect="failed")
+    assert "a tablespace was made" in job["fault"]["message"]
 
     # Damage is noticed: in the stream, in its metadata, in what was there when it was imported.
     data = bytearray(gzip.decompress(full.read_bytes()))

@@ -56,8 +56,13 @@ def _base(files: Mapping[str, bytes], said: Positions) -> StreamFacts:
 
 def _wal_alone(sizes: Mapping[str, int], said: Positions) -> StreamFacts:
     size = max(sizes.values(), default=0)
-    if not _wal.is_size(size) or set(sizes.values()) != {size} or said.wal_stop is None or said.timeline is None:
-        raise ArtifactCorrupt("the stream holds files that are no WAL, or nothing tells where it ends", remedy=_REMEDY)
+    if not _wal.is_size(size) or set(sizes.values()) != {size}:
+        raise ArtifactCorrupt("the stream holds files that are no WAL", remedy=_REMEDY)
+    if said.wal_stop is None or said.timeline is None:
+        raise ArtifactCorrupt(
+            "the stream is WAL, and nothing tells where its backup ends",
+            remedy="Put its metadata beside it (stop-segment, stop-wal-file, parent-location); see docs/import.md.",
+        )
     stop = _lsn.parse(said.wal_stop)
     begin = _lsn.parse(said.wal_from) if said.wal_from else stop - 1
     wanted = _wal.History(said.timeline).files(-(-begin // size) * size, stop, size) if said.wal_from else []

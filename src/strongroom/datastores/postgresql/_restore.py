@@ -51,7 +51,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
         positions = _check(version, newest, needed, target)
         facts = _settle(target, positions)
         if wal:
-            _wal_restore.add(wal, positions, target, phase)
+            _wal_restore.add(wal, len(base), positions, target, phase)
+            if any(each.positions.system_identifier is None for each in wal):  # of others
+                _wal_restore.refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
             phase("recover")
             positions = wal[-1].positions
             arrived = _wal_restore.recover(version, positions, target, work_dir)

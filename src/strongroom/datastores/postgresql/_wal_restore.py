@@ -18,7 +18,7 @@ from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Version
 from strongroom.datastores.postgresql import _lsn, _wal
 from strongroom.datastores.postgresql._tar import TarReader
-from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed
+from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported
 
 FOLDER = "pg_wal"
 _SIGNAL = "recovery.signal"
@@ -33,14 +33,17 @@ def is_wal(link: ChainLink) -> bool:
     return link.kind == "incremental" and link.positions.blocks_from is None
 
 
-def add(links: Sequence[ChainLink], base: Positions, target: Path, phase: Phase) -> None:
-    """Put the WAL of ``links`` beside that of the base, which is in ``target`` already. Raises ArtifactCorrupt."""
+def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, phase: Phase) -> None:
+    """Put the WAL of ``links`` beside that of the base, which is in ``target`` already. Raises ArtifactCorrupt.
+
+    ``first`` is the number of the first of them in the whole chain.
+    """
     folder = target / FOLDER
     size = _file_size(folder)
     (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
     before, history = base, _history(folder, base.timeline or 1)
     _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
-    for number, link in enumerate(links, 1):
+    for number, link in enumerate(links, first):
         after = link.positions
         phase(f"extract incremental {number}")
         if after.wal_from not in (None, before.wal_stop) or after.system_identifier not in (None, str(system)):
@@ -56,6 +59,26 @@ def add(links: Sequence[ChainLink], base: Positions, target: Path, phase: Phase)
             raise _corrupt(f"incremental {number} holds no WAL file {missing[0]}")
         _prove(wanted, folder, size, system, history)
         before = after
+
+
+def refuse_tablespaces(version: Version, base: Positions, last: Positions, target: Path, work_dir: Path) -> None:
+    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``."""
+    program = version.programs["server"].with_name("pg_waldump")
+    if not program.is_file():
+        raise Unsupported(f"WAL of others is replayed only when {program} has looked at it", remedy="Install it.")
+    found = work_dir / "tablespaces"
+    argv: list[str | Path] = [program, "--rmgr=Tablespace", "--limit=1", f"--path={target / FOLDER}"]
+    argv += [f"--timeline={last.timeline}", f"--start={base.wal_start}", f"--end={last.wal_stop}"]
+    with found.open("wb") as file:
+        tool = Tool(argv, work_dir / "tablespaces.log", stdout=file.fileno())
+        try:
+            tool.check()
+        except ToolFailed as error:
+            raise _corrupt(f"the WAL cannot be read: {error.message}") from error
+        finally:
+            tool.abort()
+    if found.stat().st_size:
+        raise _corrupt("a tablespace was made or dropped in the WAL; it would be in the same place on this host")
 
 
 def recover(version: Version, positions: Positions, target: Path, work_dir: Path) -> Positions:
@@ -102,6 +125,7 @@ def _settings(positions: Positions) -> str:
         "wal_level = replica\n"
         "max_prepared_transactions = 1000\n"
         "shared_buffers = 128MB\n"
+        "fsync = off\n"  # all is made durable at once, when it has succeeded
         "lc_messages = 'C'\n"
         "log_timezone = 'UTC'\n"
     )
