@@ -1,0 +1,111 @@
+"""Which account we use on a server of somebody else: that of a password file, of a service file, or of the socket's owner."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from strongroom.datastores import Server
+from strongroom.datastores._peer import acting_as
+from strongroom.datastores.postgresql._account import Account, account, connection_options
+from strongroom.errors import ConfigurationError
+from support.postgresql import describe
+
+
+def adopted(place: Path, text: str | None = None, **where: object) -> Server:
+    path = place / "credentials"
+    if text is not None:
+        path.write_text(text)
+        where["credentials_file"] = path
+    base = {"runtime": "adopted", "socket": None, "address": None, "port": None}
+    return describe(place, "a", None).model_copy(update=base | where)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("*:*:*:backup:secret\n", Account("backup", "secret")),
+        (
+            "other:5432:*:wrong:x\n# a:b\n10.0.0.7:5433:*:port:x\n10.0.0.7:5432:*:backup:a\\:b\\\\c\r\n",
+            Account("backup", "a:b\\c"),
+        ),
+        ("*:*:*:*:everybody\n10.0.0.7:*:*:backup:two\n", Account("backup", "two")),
+        (
+            "[shop]\nhost=10.0.0.7\nuser=backup\npassword = with spaces = in it\n[other]\nuser=x\n",
+            Account("backup", "with spaces = in it"),
+        ),
+        ("# made by hand\n[shop]\nuser=backup\n", Account("backup", None)),
+    ],
+)
+def test_files(place: Path, text: str, found: Account) -> None:
+    server = adopted(place, text, address="10.0.0.7", port=5432)
+    assert account(server) == found
+    assert "secret" not in repr(account(server))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", "other:5432:*:backup:x\n", "*:*:*:*:x\n", "[shop]\npassword=x\n"])
+def test_files_without_an_account(place: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no account"):
+        account(adopted(place, text, address="10.0.0.7", port=5432))
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        account(adopted(place, address="10.0.0.7", credentials_file=place / "none"))
+
+
+def test_localhost_is_the_socket(place: Path) -> None:
+    assert account(adopted(place, "localhost:5432:*:backup:x\n", socket=place)) == Account("backup", "x")
+    assert account(adopted(place, "localhost:5433:*:backup:x\n", socket=place / ".s.PGSQL.5433")) == Account("backup", "x")
+
+
+def test_a_password_is_never_in_a_command(place: Path) -> None:
+    options = connection_options(adopted(place, "*:*:*:back:up:ignored\n*:*:*:backup:a\\:b\\\\c\n", address="10.0.0.7"), place)
+    assert not any("a:b" in option or "a\\:b" in option for option in options)
+    assert {"--host=10.0.0.7", "--port=5432", "--username=backup", "--no-password"} <= set(options)
+    path = place / "pgpass"
+    assert f"--dbname=passfile='{path}'" in options
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("*:*:*:backup:a\\:b\\\\c\n", 0o600)
+
+
+@pytest.mark.root
+def test_root_is_the_owner_of_the_socket(place: Path) -> None:
+    entry = pwd.getpwnam("nobody")
+    path = place / ".s.PGSQL.5432"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+        assert account(adopted(place, socket=place)) == Account("nobody")
+
+
+@pytest.mark.root
+def test_only_the_thread_that_asks_is_somebody_else() -> None:
+    uid = pwd.getpwnam("nobody").pw_uid
+    first, second = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def other() -> None:
+        first.wait(30)
+        seen.append(effective())
+        second.set()
+
+    def effective() -> int:
+        status = Path(f"/proc/self/task/{threading.get_native_id()}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[2])
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with acting_as(uid):
+        assert effective() == uid
+        with pytest.raises(PermissionError):
+            Path("/root").iterdir().__next__()
+        first.set()
+        second.wait(30)
+    thread.join()
+    assert seen == [0]
+    assert effective() == 0
+    with pytest.raises(KeyError), acting_as(uid):
+        raise KeyError
+    assert effective() == 0
