@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from strongroom.artifact import Ranges
 from strongroom.datastores import BackupRequest, DatabaseSpec, UserChange, UserSpec, get
 from strongroom.errors import (
     AlreadyExists,
@@ -181,6 +182,17 @@ def changed(link: FileLink, place: Path, change: Change) -> FileLink:
     return dataclasses.replace(link, path=path)
 
 
+class Unindexed(FileLink):
+    """As one that another program wrote: its list of files is known when all of it was read."""
+
+    def files(self) -> dict[str, Ranges]:
+        raise NotFound("there is no index")
+
+
+def unindexed(link: FileLink) -> FileLink:
+    return Unindexed(**{field.name: getattr(link, field.name) for field in dataclasses.fields(link) if field.init})
+
+
 def find(members: list[tuple[tarfile.TarInfo, bytes]], pattern: str) -> int:
     return next(n for n, (info, _) in enumerate(members) if re.fullmatch(pattern, info.name))
 
@@ -232,10 +244,14 @@ def add(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Change:
 def test_what_is_not_as_it_was_taken_is_refused(place: Path, kept: FileLink, change: Change, said: str) -> None:
     link = changed(kept, place, change)
     with pytest.raises(ArtifactCorrupt, match=said):
-        postgresql.restore(link, place, "b")
-    with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
-    assert not (place / "evil").exists() and not (place / "b" / "evil").exists()
+        postgresql.restore(unindexed(link), place, "b")
+    with pytest.raises(ArtifactCorrupt):
+        postgresql.restore(link, place, "c")
+    for name in ("b", "c"):
+        with pytest.raises(ServerFailed, match="not finished"):
+            driver.check_data(postgresql.describe(place, name, None), place / name / "data")
+        assert not (place / name / "evil").exists()
+    assert not (place / "evil").exists()
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 10_000, 30_000_000, -512, -1024])
@@ -244,14 +260,18 @@ def test_a_stream_that_is_cut_is_refused(place: Path, kept: FileLink, size: int)
     path = place / "stream"
     path.write_bytes(data[: size if size >= 0 else len(data.rstrip(b"\0")) // 512 * 512 + size])
     path.chmod(0o644)
-    with pytest.raises(ArtifactError):
-        postgresql.restore(dataclasses.replace(kept, path=path), place, "b")
+    link = dataclasses.replace(kept, path=path)
+    for name, each in (("b", link), ("c", unindexed(link))):
+        with pytest.raises(ArtifactError):
+            postgresql.restore(each, place, name)
 
 
 def test_another_backup_or_version_than_the_one_meant_is_refused(place: Path, kept: FileLink) -> None:
     other = kept.positions.model_copy(update={"wal_start": "0/9000028"})
     with pytest.raises(ArtifactCorrupt, match="instead of from 0/9000028"):
-        postgresql.restore(dataclasses.replace(kept, positions=other), place, "b")
+        postgresql.restore(unindexed(dataclasses.replace(kept, positions=other)), place, "b")
+    with pytest.raises(ArtifactCorrupt, match="is of a backup from"):
+        postgresql.restore(dataclasses.replace(kept, positions=other), place, "d")
     with pytest.raises(VersionMismatch):
         postgresql.restore(dataclasses.replace(kept, server_version="14.9"), place, "c")
     assert list((place / "c" / "data").iterdir()) == []

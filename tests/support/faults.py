@@ -13,6 +13,9 @@ from pathlib import Path
 from support import processes
 from support.service import Service
 
+TOOLS = ("mariadb-backup", "mariabackup", "pg_basebackup")
+"""Programs that take and prepare backups."""
+
 
 def kill_workers(service: Service) -> int:
     """kill -9 every worker of the service; how many there were."""
@@ -61,7 +64,7 @@ def one_tool_at_a_time(place: Path) -> Iterator[list[str]]:
 
     def watch() -> None:
         while not stop.is_set():
-            tools = [c for c in processes.below(place).values() if "mariadb-backup" in c and "setpriv" not in c]
+            tools = [c for c in processes.below(place).values() if c.partition(" ")[0].endswith(TOOLS)]
             if len(tools) > 1:
                 wrong.append(" | ".join(tools))
             time.sleep(0.02)

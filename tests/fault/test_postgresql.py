@@ -1,0 +1,286 @@
+"""The faults of a backup and of a restore, on PostgreSQL: killed, stopped, cancelled, no room, no rights, damage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from support import processes
+from support.databases import POSTGRESQL as database
+from support.faults import duration, hit, kill_everything, kill_service, kill_workers, one_tool_at_a_time
+from support.service import Failed, Refused, Service
+
+BLOWS = [kill_workers, kill_service, kill_everything]
+ROWS = 12000
+"""Some 60 MB of WAL and data: a backup takes long enough to be hit."""
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> list[float]:
+    """Parts of a job's time at which it is hit: one, or twelve with --soak."""
+    count = 12 if request.config.getoption("--soak") else 1
+    return [(n + 0.5) / count for n in range(count)]
+
+
+def begin_backup(service: Service, name: str, **fields: object) -> str:
+    response = service.call("POST", "/backups", {"backup": {"name": name, "instance": "pg1", **fields}})
+    return response.headers["Strongroom-Job"]
+
+
+def in_place(service: Service, backup: dict[str, Any]) -> str:
+    return service.act("/instances/pg1/action", {"restore": {"backupRef": backup["id"]}})
+
+
+def healthy(service: Service, seconds: float = 90) -> None:
+    """Wait until the instance serves again."""
+    deadline = time.monotonic() + seconds
+    while service.get("/instances/pg1")["instance"]["operating_status"] != "HEALTHY":
+        assert time.monotonic() < deadline, service.get("/instances/pg1")
+        time.sleep(0.2)
+
+
+def caught(service: Service, job: str, program: str = "pg_basebackup", seconds: float = 60) -> int:
+    """The running tool of the job, stopped in its tracks: its pid."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for pid, command in processes.below(service.place).items():
+            if program in command.partition(" ")[0]:
+                os.kill(pid, signal.SIGSTOP)
+                return pid
+        assert service.job(job)["status"] in ("queued", "running"), "the job was over before it could be hit"
+    raise AssertionError(f"{program} was not started")
+
+
+def no_new_data(service: Service, instance: dict[str, Any]) -> None:
+    base = service.data_dir / "instances" / instance["id"]
+    assert not [path.name for path in base.iterdir() if ".new-" in path.name]
+
+
+@pytest.mark.parametrize("blow", BLOWS)
+def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(
+    service: Service, blow: Callable[[Service], int], moments: list[float]
+) -> None:
+    one = database.create(service, "pg1", ROWS)
+    expected = database.sums(service, "pg1")
+    full = service.backup("pg1", "undisturbed")
+    with one_tool_at_a_time(service.place) as wrong:
+        for number, moment in enumerate(moments):
+            for kind in (0, 1):
+                name = f"b{number}{kind}"
+                job = hit(service, lambda n=name, k=kind: begin_backup(service, n, incremental=k), 0.3 + moment, blow)
+                assert job["status"] in ("succeeded", "failed"), job
+        backups = service.get("/backups")["backups"]
+        completed = [b for b in backups if b["status"] == "COMPLETED"]
+        assert all(b["fault"]["message"] for b in backups if b["status"] != "COMPLETED")
+        assert {name.split("/")[0] for name in service.objects("database_backups")} == {b["id"] for b in completed}
+        newest = max(completed, key=lambda b: b["finished"])
+        job = hit(
+            service,
+            lambda: service.call(
+                "POST", "/instances", {"instance": {"name": "pg2", "restorePoint": {"backupRef": newest["id"]}}}
+            ).headers["Strongroom-Job"],
+            0.7,
+            blow,
+        )
+        assert job["status"] == "succeeded", job
+        assert database.sums(service, "pg2") == expected
+
+        database.execute(service, "pg1", "CREATE TABLE after (id int)")
+        old = database.sums(service, "pg1")
+        lasts = duration(service, lambda: in_place(service, full))
+        for moment in (*moments, 0.95):
+            database.execute(service, "pg1", "CREATE TABLE IF NOT EXISTS after (id int)")
+            assert database.sums(service, "pg1") == old
+            job = hit(service, lambda: in_place(service, full), moment * lasts, blow)
+            healthy(service)
+            assert database.sums(service, "pg1") == (expected if job["status"] == "succeeded" else old), job
+            no_new_data(service, one)
+            service.wait(service.act("/instances/pg1/action", {"discard_old": {}}))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGQUIT], ids=lambda how: how.name)
+def test_the_server_ends_in_mid_backup(service: Service, how: signal.Signals) -> None:
+    """Killed, stopped in good order (fast shutdown), stopped at once."""
+    database.create(service, "pg1", ROWS)
+    expected = database.sums(service, "pg1")
+    server = database.pid(service, "pg1")
+    job = begin_backup(service, "b")
+    tool = caught(service, job)
+    os.kill(server, how)
+    deadline = time.monotonic() + 90
+    while Path(f"/proc/{server}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(tool, signal.SIGCONT)
+    end = service.wait(job, expect="failed")
+    backup = service.get(f"/backups/{end['backup_id']}")["backup"]
+    assert backup["status"] == "FAILED"
+    assert backup["fault"]["message"] and backup["fault"]["remedy"]
+    assert service.objects("database_backups") == []
+    healthy(service)
+    assert backup["id"] in service.get("/instances/pg1")["instance"]["fault"]["message"]
+    assert database.sums(service, "pg1") == expected
+    assert service.backup("pg1", "after")["status"] == "COMPLETED"
+
+
+def test_cancelled_and_two_at_once(service: Service) -> None:
+    one = database.create(service, "pg1", ROWS)
+    job = begin_backup(service, "b")
+    tool = caught(service, job)
+    with pytest.raises(Refused) as refused:
+        begin_backup(service, "c")
+    assert refused.value.status == 422
+    with pytest.raises(Refused) as refused:
+        service.call("DELETE", f"/backups/{service.job(job)['backup_id']}")
+    assert refused.value.status == 422
+    service.call("DELETE", f"/jobs/{job}")
+    service.wait(job, expect="cancelled")
+    assert not Path(f"/proc/{tool}").exists()
+    assert service.objects("database_backups") == []
+    full = service.backup("pg1", "full")
+    database.execute(service, "pg1", "CREATE TABLE after (id int)")
+    old = database.sums(service, "pg1")
+    lasts = duration(service, lambda: begin_backup(service, "another"))
+    for moment in (0.0, 0.2, 0.4):
+        job = in_place(service, full)
+        time.sleep(moment * lasts)
+        service.call("DELETE", f"/jobs/{job}")
+        end = service.wait(job, expect=None)
+        healthy(service)
+        no_new_data(service, one)
+        if end["status"] != "cancelled":
+            break
+        assert database.sums(service, "pg1") == old
+    assert service.backup("pg1", "after")["status"] == "COMPLETED"
+    slots = "SELECT slot_name FROM pg_replication_slots WHERE temporary"
+    with psycopg.connect(host=str(Path(one["socket"]).parent), user="postgres", dbname="db1") as connection:
+        assert connection.execute(slots).fetchall() == []
+
+
+@pytest.fixture
+def mounted(place: Path) -> Iterator[Callable[..., Path]]:
+    """Small file systems."""
+    tops: list[Path] = []
+
+    def mount(top: Path, size: str, mode: str = "2770") -> Path:
+        top.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(top)], check=True)
+        tops.append(top)
+        return top
+
+    yield mount
+    processes.end(place)
+    for top in tops:
+        subprocess.run(["umount", "-l", str(top)], check=True)
+
+
+@pytest.mark.root
+def test_a_store_without_room_or_rights(serve: Callable[..., Service], place: Path, mounted: Callable[..., Path]) -> None:
+    store = mounted(place / "store", "4m")
+    service = serve(config=f'[storage]\npath = "{store}"\n[artifact]\nsegment_size = 1048576\n')
+    database.create(service, "pg1", ROWS)
+    with pytest.raises(Failed) as failed:
+        service.backup("pg1", "b")
+    assert failed.value.job["fault"]["code"] == "StorageFull"
+    assert [path for path in store.rglob("*") if path.is_file()] == []
+    subprocess.run(["mount", "-o", "remount,size=512m,ro", str(store)], check=True)
+    with pytest.raises(Failed) as failed:
+        service.backup("pg1", "c")
+    assert failed.value.job["fault"]["code"] == "StorageDenied"
+    subprocess.run(["mount", "-o", "remount,rw", str(store)], check=True)
+    assert service.backup("pg1", "d")["status"] == "COMPLETED"
+    assert "fault" not in service.get("/instances/pg1")["instance"]
+
+
+@pytest.mark.root
+def test_a_file_that_cannot_be_read(service: Service) -> None:
+    one = database.create(service, "pg1", 200)
+    database.execute(service, "pg1", "CHECKPOINT")  # what a server cannot sync ends it
+    data = service.data_dir / "instances" / one["id"] / "data"
+    table = max((path for path in (data / "base").rglob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+    owner = table.stat()
+    os.chown(table, 0, 0)
+    with pytest.raises(Failed) as failed:
+        service.backup("pg1", "b")
+    assert str(table.relative_to(data)) in failed.value.job["fault"]["message"]
+    assert service.objects("database_backups") == []
+    os.chown(table, owner.st_uid, owner.st_gid)
+    assert service.backup("pg1", "b2")["status"] == "COMPLETED"
+
+
+@pytest.mark.root
+def test_a_disk_of_the_database_that_is_full(serve: Callable[..., Service], place: Path, mounted: Callable[..., Path]) -> None:
+    """``pg_wal`` cannot grow: the server ends. What was committed is there when there is room again."""
+    disk = mounted(place / "d" / "instances", "700m", "711")
+    service = serve()
+    database.create(service, "pg1", 200)
+    expected = database.sums(service, "pg1")
+    ballast = disk / "ballast"
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - (8 << 20))
+    with pytest.raises(psycopg.Error):
+        database.execute(service, "pg1", "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 300000)")
+        database.execute(service, "pg1", "CREATE TABLE big2 AS SELECT repeat('x', 1000) FROM generate_series(1, 300000)")
+    with pytest.raises((Failed, Refused)):
+        service.backup("pg1", "no room")
+    ballast.unlink()
+    deadline = time.monotonic() + 90
+    while service.get("/instances/pg1")["instance"]["operating_status"] != "HEALTHY" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    healthy(service)
+    assert {name: sums for name, sums in database.sums(service, "pg1").items() if name in expected} == expected
+    assert service.backup("pg1", "after")["status"] == "COMPLETED"
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[list[Path]], object]] = {
+    "flipped": lambda segments: damage(segments[1]),
+    "cut": lambda segments: os.truncate(segments[1], segments[1].stat().st_size // 2),
+    "missing": lambda segments: segments[-1].unlink(),
+    "swapped": lambda segments: (
+        segments[0].rename(segments[0].with_name("x")),
+        segments[1].rename(segments[0]),
+        segments[0].with_name("x").rename(segments[1]),
+    ),
+}
+
+
+def test_damage_is_found_before_the_old_data_is_touched(service: Service) -> None:
+    one = database.create(service, "pg1", 3000)
+    full = service.backup("pg1", "full")
+    database.execute(service, "pg1", "UPDATE customers SET note = 'later' WHERE id % 2 = 0")
+    child = service.backup("pg1", "child", incremental=1)
+    before = database.sums(service, "pg1")
+    store = service.data_dir / "store" / "database_backups"
+    copy = service.place / "copy"
+    subprocess.run(["cp", "-a", str(store), str(copy)], check=True)
+    for what, harm in DAMAGE.items():
+        harm(sorted((store / full["id"]).glob("0*")))
+        with pytest.raises(Failed) as failed:
+            service.wait(service.act(f"/backups/{full['id']}/action", {"verify": {"prepare": False}}))
+        assert failed.value.job["fault"]["code"].startswith("Artifact"), what
+        with pytest.raises(Failed) as failed:
+            service.wait(in_place(service, child))
+        assert failed.value.job["fault"]["code"].startswith("Artifact"), what
+        view = service.get("/instances/pg1")["instance"]
+        assert (view["status"], view["old_data"]) == ("ACTIVE", []), what
+        subprocess.run(["rm", "-rf", str(store)], check=True)
+        subprocess.run(["cp", "-a", str(copy), str(store)], check=True)
+    assert database.sums(service, "pg1") == before
+    no_new_data(service, one)
+    service.wait(in_place(service, child))
+    assert database.sums(service, "pg1") == before
