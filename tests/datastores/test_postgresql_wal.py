@@ -20,7 +20,7 @@ import pytest
 from strongroom.artifact import Positions
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
 from strongroom.datastores.postgresql import _wal
-from strongroom.errors import ArtifactCorrupt, LineageChanged, ServerFailed, StrongroomError, ToolFailed, WalGone
+from strongroom.errors import ArtifactCorrupt, LineageChanged, ServerFailed, StrongroomError, ToolFailed, Unsupported, WalGone
 from support import postgresql, postgresql_versions, processes
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, Writer, checksums, fill, proven
@@ -523,3 +523,18 @@ def test_histories() -> None:
     for text in ("x", "1\t5\n", "3\t0/1\n1\t0/2\n", "1\t0/1\n1\t0/2\n", "4\t0/1\n"):
         with pytest.raises(_wal.Unfit):
             _wal.History.parse(4, text)
+
+
+def test_tablespaces_are_refused_also_when_they_are_gone_again(place: Path) -> None:
+    with postgresql.running(place) as a:
+        full = postgresql.backup(a, place)
+        space = postgresql.scratch(place, "space")
+        a.sql(f"CREATE TABLESPACE far LOCATION '{space}'", "postgres")
+        with pytest.raises(Unsupported, match=f"far in {space}"):
+            postgresql.backup(a, place, "one", full)
+        a.sql("DROP TABLESPACE far", "postgres")
+        with pytest.raises(LineageChanged, match="a tablespace was made or dropped"):
+            postgresql.backup(a, place, "two", full)
+        again = postgresql.backup(a, place, "again")
+        a.sql("CREATE TABLE t AS SELECT 1 AS id", "postgres")
+        assert postgresql.backup(a, place, "three", again).positions.wal_from == again.positions.wal_stop

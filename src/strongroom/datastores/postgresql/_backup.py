@@ -12,12 +12,12 @@ from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
-from strongroom.datastores.postgresql import _block_backup, _collations, _lsn, _wal_slot
+from strongroom.datastores.postgresql import _block_backup, _collations, _lsn, _tablespaces, _wal_slot
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
-from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
+from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 COMPLETED = "base backup completed"
 PIPE_BYTES = 1 << 20
@@ -70,6 +70,8 @@ class Session:
             self._tool.check(COMPLETED)
         except ToolFailed as error:
             raise self._blame(error) from error
+        with connect(self._server) as connection:
+            _tablespaces.refuse(connection, self._server)  # that was made meanwhile
         log = self._tool.log.read_text(encoding="utf-8", errors="replace")
         start = re.search(rf"start point: ({_lsn.PATTERN}) on timeline (\d+)", log)
         stop = re.search(rf"end point: ({_lsn.PATTERN})", log)
@@ -121,7 +123,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         server_version = f"{number // 10000}.{number % 10000}"
         tool = _require_tool(server, server_version)
         require_own_data(server, Path(data_dir))
-        _refuse_tablespaces(connection, server)
+        _tablespaces.refuse(connection, server)
         parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
         _keep_wal(connection)
         if _block_backup.summarizes(connection):
@@ -157,16 +159,6 @@ def require_own_data(server: Server, said: Path) -> None:
         raise ConfigurationError(
             f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
-        )
-
-
-def _refuse_tablespaces(connection: Connection, server: Server) -> None:
-    rows = query(connection, "SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY 1")
-    if rows:
-        named = ", ".join(f"{name} in {location}" for name, location in rows)
-        raise Unsupported(
-            f"{where(server)} has tablespaces ({named}); backups of them are not supported",
-            remedy="Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them.",
         )
 
 

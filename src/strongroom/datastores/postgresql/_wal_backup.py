@@ -16,9 +16,8 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
-from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
-from strongroom.datastores.postgresql import _collations, _lsn, _wal, _wal_slot
+from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
 from strongroom.datastores.postgresql._backup import PIPE_BYTES, require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import require_series
@@ -64,6 +63,12 @@ class Source:
         yield bytes(2 * _BLOCK)
 
     @property
+    def start(self) -> int:
+        """Where the WAL of the timeline that it ends on begins."""
+        begun = self.history.ancestors[-1][1] if self.history.ancestors else 0
+        return max(_wal.address(self.names[0], self.size), begun) if self.names else self.stop
+
+    @property
     def bytes(self) -> int:
         """Of the stream, about."""
         return (self.size + _BLOCK) * len(self.names) + 2 * _BLOCK
@@ -94,7 +99,6 @@ class Session:
         self._positions, self._number = positions, number
         self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
         self._error: BaseException | None = None
-        self._check = _Check(server, source, request.work_dir / "waldump.log")
         self.stdout, write = os.pipe()
         with suppress(OSError):
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -113,12 +117,11 @@ class Session:
             os.close(fd)
 
     def finish(self) -> BackupResult:
-        """Raises WalGone, ServerFailed unless every byte was proven, and every record as far as there is a program for it."""
+        """Raises WalGone, ServerFailed unless every page was proven."""
         self._close()
         self._feeder.join()
         if self._error is not None:
             raise self._error
-        self._check.finish()
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -132,40 +135,11 @@ class Session:
         """End everything; the thread follows when its pipe breaks."""
         self._close()
         self._feeder.join(5)
-        self._check.abort()
 
     def _close(self) -> None:
         if self.stdout >= 0:
             os.close(self.stdout)
             self.stdout = -1
-
-
-class _Check:
-    """pg_waldump, which checks every record's checksum up to the end of the backup, on the timeline that it ends on."""
-
-    def __init__(self, server: Server, source: Source, log: Path) -> None:
-        program = server.version.programs["server"].with_name("pg_waldump")
-        begun = source.history.ancestors[-1][1] if source.history.ancestors else 0
-        self._tool: Tool | None = None
-        if source.names and program.is_file():
-            start = max(_wal.address(source.names[0], source.size), begun)
-            argv: list[str | Path] = [program, "--stats", f"--path={server.data_dir / FOLDER}"]
-            argv += [f"--timeline={source.history.current}", f"--start={_lsn.text(start)}", f"--end={_lsn.text(source.stop)}"]
-            with Path(os.devnull).open("wb") as null:
-                self._tool = Tool(argv, log, stdout=null.fileno())
-
-    def finish(self) -> None:
-        if self._tool is not None:
-            try:
-                self._tool.check()
-            except ToolFailed as error:
-                raise ServerFailed(
-                    f"the WAL of the server is damaged: {error.message}", remedy=f"Look for a failing disk. {_FULL}"
-                ) from error
-
-    def abort(self) -> None:
-        if self._tool is not None:
-            self._tool.abort()
 
 
 def begin(server: Server, request: BackupRequest) -> Session:
@@ -183,6 +157,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         server_version = f"{number // 10000}.{number % 10000}"
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         require_own_data(server, Path(data_dir))
+        _tablespaces.refuse(connection, server)
         if parent.system_identifier not in (None, str(system)):
             raise LineageChanged(f"{where(server)} is another database than the one that was backed up", remedy=_FULL)
         try:
@@ -195,6 +170,14 @@ def begin(server: Server, request: BackupRequest) -> Session:
                 remedy="`strongroom check` says which rights the account of the backup needs.",
             ) from error
     source.require_all()
+    if source.names:
+        try:  # pg_waldump checks every record on its way
+            _tablespaces.refuse_in_wal(server, source.history.current, source.start, source.stop, request.work_dir)
+        except ToolFailed as error:
+            source.require_all()
+            raise ServerFailed(
+                f"the WAL of the server is damaged: {error.message}", remedy=f"Look for a failing disk. {_FULL}"
+            ) from error
     positions = Positions(
         wal_from=parent.wal_stop,
         wal_stop=_lsn.text(source.stop),
