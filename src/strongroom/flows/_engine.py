@@ -28,7 +28,9 @@ APPLICATION = "strongroom"
 WORKFLOWS = f"{APPLICATION}-1"
 """Version of the workflows. A job that was begun under another one stays untouched, so change it only with the plans."""
 POLL = 0.1
-"""Seconds between two looks at a queue: half of the time from a request to its start."""
+"""Seconds between two looks at a queue: half of the time from a request to its start. Each look takes CPU, also at rest."""
+CONTROL_POLL = 0.4
+"""The same for jobs that no host does: deletions, rebuilds."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
 CONTROL_QUEUE = "control"
@@ -191,7 +193,7 @@ class Engine:
         for name, limit in queues.items():
             DBOS.register_queue(
                 name,
-                polling_interval_sec=POLL,
+                polling_interval_sec=CONTROL_POLL if name == CONTROL_QUEUE else POLL,
                 on_conflict="always_update",
                 worker_concurrency=limit,
                 partition_concurrency=1,
