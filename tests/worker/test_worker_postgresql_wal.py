@@ -39,14 +39,15 @@ def late(a: PostgreSQLServer, place: Path, phase: str) -> tuple[WorkerProcess, s
         server = slow.late(a.server, place, "server", "--single")
         job = jobs.restore_job(place, "inc").model_copy(update={"datastore": "postgresql"})
         return WorkerProcess(place, "met", job, user=server.user, server=server), "--single"
+    word = "--rmgr=Tablespace"
     real = a.server.version.programs["server"].with_name("pg_waldump")
-    server = slow.with_program(a.server, "server", real)  # the place of the programs is where the server is
-    server = slow.with_program(slow.late(server, place, "server", "--stats"), "server", place / "postgres")
-    return WorkerProcess(place, "met", jobs.backup_job(place, server, "new", "inc"), user=server.user, server=server), "--stats"
+    server = slow.with_program(a.server, "server", real)  # it is looked for where the server is
+    server = slow.with_program(slow.late(server, place, "server", word), "server", place / "postgres")
+    return WorkerProcess(place, "met", jobs.backup_job(place, server, "new", "inc"), user=server.user, server=server), word
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
-@pytest.mark.parametrize("phase", ["recover", "copy"])
+@pytest.mark.parametrize("phase", ["recover", "check"])
 def test_cancel_and_kill(place: Path, a: PostgreSQLServer, phase: str, how: str) -> None:
     worker, word = late(a, place, phase)
     worker.wait_for_tool("/bin/bash", word)
