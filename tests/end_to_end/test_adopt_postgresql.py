@@ -42,6 +42,10 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnPostgre
     assert (view["runtime"], view["status"], view["operating_status"]) == ("adopted", "ACTIVE", "HEALTHY")
     expected = own.sql(SUMS)
     full = service.backup("own", "full")
+    own.sql("UPDATE t SET note = 'changed' WHERE id % 10 = 0")
+    changed = own.sql(SUMS)
+    child = service.backup("own", "inc", incremental=1)
+    assert (child["kind"], child["parent_id"]) == ("incremental", full["id"])
     own.sql("DROP TABLE t")
     own.sql("ALTER SYSTEM SET work_mem = '5MB'")
     conf = own.data / "postgresql.conf"
@@ -49,6 +53,9 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnPostgre
 
     service.wait(service.act("/instances/own/action", {"restore": {"backupRef": full["id"]}}))
     assert own.sql(SUMS) == expected
+    service.wait(service.act("/instances/own/action", {"discard_old": {}}))
+    service.wait(service.act("/instances/own/action", {"restore": {"backupRef": child["id"]}}))
+    assert own.sql(SUMS) == changed
     # The data is that of the backup, the configuration is as its owner has it now.
     assert own.sql("SHOW work_mem") == "5MB"
     assert own.sql("SHOW deadlock_timeout") == "1234ms"
@@ -69,7 +76,7 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnPostgre
 
     # Letting go of it leaves the server as it is.
     service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
-    assert own.sql(SUMS) == expected
+    assert own.sql(SUMS) == changed
 
 
 def findings(service: Service) -> dict[str, tuple[str, str]]:
