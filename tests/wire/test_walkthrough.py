@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from strongroom.flows import version_id
-from support.load import fill
-from support.service import Service, checksums
+from support.databases import MARIADB, POSTGRESQL, Database
+from support.postgresql import version as newest_postgresql
+from support.service import Service
 
 INSTANCE_LIST = (
     *("ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size"),
@@ -26,15 +27,15 @@ BACKUP_LIST = ("ID", "Instance ID", "Name", "Status", "Parent ID", "Updated", "P
 OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "detail", "job_id"}
 OURS_OF_BACKUPS = {
     *("instance_name", "kind", "container", "chain_id", "data_size", "raw_size", "stored_size", "codec", "encrypted", "started"),
-    *("finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
+    *("finished", "seconds", "reason", "pages", "fault", "verified", "positions", "restorable", "job_id"),
 }
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 SIZE = re.compile(r"\d+\.\d+")
 ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
 ADDRESSES = re.compile(rf"\[\{{'address': '{ADDRESS.pattern}', 'type': 'private', 'network': '{ID.pattern}'\}}\]")
-SERIES, NUMBER = "10.11", re.compile(r"10\.11\.\d+")
-VERSION = version_id("mariadb", SERIES)
+SERIES = {"mariadb": "10.11", "postgresql": newest_postgresql().series}
+SUFFIX = {"mariadb": "xbstream.zst", "postgresql": "tar.zst"}
 
 Expected = dict[str, str | re.Pattern[str]]
 
@@ -58,13 +59,13 @@ def settled(service: Service, path: str) -> dict[str, Any]:
     return dict(view)
 
 
-def backup_fields(cloud: Any, name: str, status: str, **known: str | re.Pattern[str]) -> Expected:
+def backup_fields(cloud: Any, datastore: str, name: str, status: str, **known: str | re.Pattern[str]) -> Expected:
     """What the documentation shows of a backup, when it was just asked for; ``known`` is what differs."""
     fresh: Expected = {
         "created": TIME,
-        "datastore": "mariadb",
-        "datastore_version": SERIES,
-        "datastore_version_id": VERSION,
+        "datastore": datastore,
+        "datastore_version": SERIES[datastore],
+        "datastore_version_id": version_id(datastore, SERIES[datastore]),
         "description": "None",
         "id": ID,
         "instance_id": ID,
@@ -79,19 +80,27 @@ def backup_fields(cloud: Any, name: str, status: str, **known: str | re.Pattern[
     return {**fresh, **known}
 
 
-@pytest.mark.parametrize("cloud", ["none_directory", "none_swift", "basic_swift", "keystone_cloud"], indirect=True)
-def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("cloud", "database"),
+    [(cloud, MARIADB) for cloud in ("none_directory", "none_swift", "basic_swift", "keystone_cloud")]
+    + [("none_swift", POSTGRESQL)],
+    indirect=["cloud"],
+    ids=lambda value: value.datastore if isinstance(value, Database) else value,
+)
+def test_every_command_of_the_documentation(cloud: Any, database: Database, place: Path, pool: str) -> None:
     service, openstack = cloud.service, cloud.stock
+    datastore = database.datastore
+    series, version, suffix = SERIES[datastore], version_id(datastore, SERIES[datastore]), SUFFIX[datastore]
     mysql1 = service.create(
         "mysql1",
+        datastore={"type": datastore},
         flavorRef="d2",
         volume={"size": 1},
         databases=[{"name": "db1"}, {"name": "db2"}],
         users=[{"name": "user1", "password": "secret-of-user1", "databases": [{"name": "db1"}, {"name": "db2"}]}],
     )["id"]
-    with service.sql(mysql1) as connection:
-        fill(connection, 500)
-        before = checksums(connection)
+    database.fill(service, mysql1, 500)
+    before = database.sums(service, mysql1)
 
     # Before creating backup
     said = openstack("database instance list")
@@ -99,8 +108,8 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
     row = {
         "ID": mysql1,
         "Name": "mysql1",
-        "Datastore": "mariadb",
-        "Datastore Version": SERIES,
+        "Datastore": datastore,
+        "Datastore Version": series,
         "Status": "ACTIVE",
         "Operating Status": "HEALTHY",
         "Public": "False",
@@ -117,7 +126,7 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
 
     # Backup the database instance
     said = openstack("database backup create mysql-backup-name1 --instance mysql1 --swift-container my-trove-backups")
-    same(said.fields(), backup_fields(cloud, "mysql-backup-name1", "NEW", instance_id=mysql1), OURS_OF_BACKUPS)
+    same(said.fields(), backup_fields(cloud, datastore, "mysql-backup-name1", "NEW", instance_id=mysql1), OURS_OF_BACKUPS)
     full = said.fields()["id"]
     settled(service, f"/backups/{full}")
     said = openstack("database backup list")
@@ -136,28 +145,32 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
         },
     )
     said = openstack("database backup show", full)
-    location = re.compile(rf"(http|file)://.*/my-trove-backups/{full}" + (r"\.xbstream\.zst" if cloud.backend == "swift" else ""))
-    done = backup_fields(cloud, "mysql-backup-name1", "COMPLETED", id=full, instance_id=mysql1, locationRef=location, size=SIZE)
+    location = re.compile(
+        rf"(http|file)://.*/my-trove-backups/{full}" + (rf"\.{re.escape(suffix)}" if cloud.backend == "swift" else "")
+    )
+    done = backup_fields(
+        cloud, datastore, "mysql-backup-name1", "COMPLETED", id=full, instance_id=mysql1, locationRef=location, size=SIZE
+    )
     same(said.fields(), done, OURS_OF_BACKUPS)
 
     # Check the backup data in Swift
     if cloud.backend == "swift":
         containers = [row["Name"] for row in openstack("container list").table()]
         assert containers == ["my-trove-backups", "my-trove-backups_segments"]
-        assert [row["Name"] for row in openstack("object list my-trove-backups").table()] == [f"{full}.xbstream.zst"]
+        assert [row["Name"] for row in openstack("object list my-trove-backups").table()] == [f"{full}.{suffix}"]
 
     # Restore a database instance
     number = service.get(f"/instances/{mysql1}")["instance"]["datastore"]["version_number"]
     said = openstack(
-        *("database instance create mysql2 --flavor d2 --size 1", "--nic", f"net-id={uuid.uuid4()}", "--datastore", "mariadb"),
-        *("--datastore-version", SERIES, "--datastore-version-number", number),
+        *("database instance create mysql2 --flavor d2 --size 1", "--nic", f"net-id={uuid.uuid4()}", "--datastore", datastore),
+        *("--datastore-version", series, "--datastore-version-number", number),
         *("--backup", openstack.value("id", "database backup show mysql-backup-name1")),
     )
     created: Expected = {
         "allowed_cidrs": "[]",
         "created": TIME,
-        "datastore": "mariadb",
-        "datastore_version": SERIES,
+        "datastore": datastore,
+        "datastore_version": series,
         "datastore_version_number": number,
         "encrypted_rpc_messaging": "True",
         "flavor": "d2",
@@ -192,15 +205,14 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
     assert [row["Name"] for row in said.table()] == ["db1", "db2"]
     said = openstack("database user list", mysql2)
     assert [(row["Name"], row["Host"], row["Databases"]) for row in said.table()] == [("user1", "%", "db1, db2")]
-    with service.sql(mysql2) as connection:
-        assert checksums(connection) == before
+    assert database.sums(service, mysql2) == before
 
     # Create incremental backups
     said = openstack(
         "database backup create mysql-backup-name1.1 --instance mysql1 --swift-container my-trove-backups --parent",
         openstack.value("id", "database backup show mysql-backup-name1"),
     )
-    increment = backup_fields(cloud, "mysql-backup-name1.1", "NEW", instance_id=mysql1, parent_id=full)
+    increment = backup_fields(cloud, datastore, "mysql-backup-name1.1", "NEW", instance_id=mysql1, parent_id=full)
     same(said.fields(), increment, OURS_OF_BACKUPS)
     child = said.fields()["id"]
     assert settled(service, f"/backups/{child}")["kind"] == "incremental"
@@ -212,8 +224,8 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
     same(
         said.fields(),
         {
-            "datastore": "mariadb",
-            "datastore_version": SERIES,
+            "datastore": datastore,
+            "datastore_version": series,
             "locationRef": re.compile(location.pattern.replace(full, child)),
             "size": SIZE,
         },
@@ -222,14 +234,13 @@ def test_every_command_of_the_documentation(cloud: Any, place: Path, pool: str) 
     base, _, _ = pool.rpartition(".")
     with cloud.second_region(place, f"{base}.128/25") as two:
         said = two.stock(
-            *("database backup create", "--restore-from", there, "--restore-datastore-version", VERSION),
+            *("database backup create", "--restore-from", there, "--restore-datastore-version", version),
             *("--restore-size", "0.3", "test-restore"),
         )
-        record = backup_fields(two, "test-restore", "RESTORED", instance_id="None", locationRef=there, size="0.3")
+        record = backup_fields(two, datastore, "test-restore", "RESTORED", instance_id="None", locationRef=there, size="0.3")
         same(said.fields(), record, OURS_OF_BACKUPS)
         three = two.service.create("mysql3", restorePoint={"backupRef": said.fields()["id"]})["id"]
-        with two.service.sql(three) as connection:
-            assert checksums(connection) == before
+        assert database.sums(two.service, three) == before
 
     # Troubleshooting
     cloud.remove_manifest("my-trove-backups", full)
