@@ -227,7 +227,7 @@ def add(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Change:
         pytest.param(drop(r"base/\d+/1259"), "No such file", id="a-file-is-missing"),
         pytest.param(drop(r"pg_wal/[0-9A-F]{24}"), "WAL", id="wal-is-missing"),
         pytest.param(drop("backup_label"), "backup_label", id="no-label"),
-        pytest.param(flip(r"base/\d+/1259"), "1259 has a wrong SHA256", id="a-byte-of-a-file"),
+        pytest.param(flip(r"base/\d+/1259"), "1259 has a wrong CRC32C", id="a-byte-of-a-file"),
         pytest.param(flip("global/pg_control"), "pg_control has a wrong", id="a-byte-of-the-control-file"),
         pytest.param(flip("backup_manifest"), "backup_manifest", id="a-byte-of-the-manifest"),
         pytest.param(add("base/extra"), "base/extra is not in", id="a-file-too-many"),

@@ -402,8 +402,10 @@ def rewritten(link: FileLink, path: str, change: Callable[[bytes], bytes], place
     files = {name: link.read(name) for name in link.files()}
     files[path] = change(files[path])
     listing = files.pop("backup_manifest")
-    old = next(file for file in Manifest.parse(listing).files if file.name == path).checksum.encode()
-    listing = listing.replace(old, hashlib.sha256(files[path]).hexdigest().encode())
+    old = next(file for file in Manifest.parse(listing).files if file.name == path)
+    new = old.hash()
+    new.update(files[path])
+    listing = listing.replace(old.checksum.encode(), new.hexdigest().encode())
     body = listing[: listing.rindex(b'"Manifest-Checksum"')]
     listing = body + b'"Manifest-Checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
     stream = place / f"rewritten-{link.path.parent.name}"

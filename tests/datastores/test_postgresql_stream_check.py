@@ -64,8 +64,8 @@ def test_files_that_are_not_as_they_were(stream: bytes) -> None:
         names = tar.getnames()
     wal = next(name for name in names if name.startswith("pg_wal/0"))
     table = next(name for name in names if name.startswith("base/") and name.endswith("/1259"))
-    assert problems(rewritten(stream, change=table)) == [f"{table} has a wrong SHA256"]
-    assert problems(rewritten(stream, change="global/pg_control")) == ["global/pg_control has a wrong SHA256"]
+    assert problems(rewritten(stream, change=table)) == [f"{table} has a wrong CRC32C"]
+    assert problems(rewritten(stream, change="global/pg_control")) == ["global/pg_control has a wrong CRC32C"]
     (cut,) = problems(rewritten(stream, cut=table))
     assert f"{table} has " in cut
     assert problems(rewritten(stream, drop="PG_VERSION")) == ["PG_VERSION is missing in the stream"]

@@ -16,6 +16,7 @@ from strongroom.datastores.postgresql import _block_backup, _collations, _lsn, _
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
+from strongroom.datastores.postgresql._manifest import OURS
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
@@ -46,7 +47,7 @@ class Session:
             "--format=tar",
             "--wal-method=fetch",
             "--checkpoint=fast",
-            "--manifest-checksums=SHA256",
+            f"--manifest-checksums={OURS}",
             "--no-verify-checksums",  # it would give up at a damaged page, of which we tell
             "--label=strongroom",
             "--verbose",

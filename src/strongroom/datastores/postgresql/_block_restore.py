@@ -216,7 +216,9 @@ class _Merger:
         if member.size > _MAX_SMALL or expected is None:
             raise _corrupt(f"the stream holds no usable {member.path}")
         data = b"".join(tar.data())
-        if len(data) != expected.size or hashlib.new(expected.algorithm, data).hexdigest() != expected.checksum.lower():
+        digest = expected.hash()
+        digest.update(data)
+        if len(data) != expected.size or digest.hexdigest() != expected.checksum.lower():
             raise _damaged(member.path, expected)
         if member.path == CONTROL:
             self._control = data
@@ -340,7 +342,7 @@ class _Content:
         self._rest = memoryview(b"")
         self._left = member.size
         self._expected = expected
-        self._hash = hashlib.new(expected.algorithm) if expected else None
+        self._hash = expected.hash() if expected else None
         self._fd = fd
         self._held = held
         self._last: Future[None] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,7 +10,6 @@ from strongroom.errors import ArtifactCorrupt, ArtifactError
 
 _WAL = "pg_wal/"
 _SEGMENT = re.compile(r"pg_wal/[0-9A-F]{24}")
-_ALGORITHM = "SHA256"
 _MOST_NAMED = 100
 
 
@@ -21,15 +19,15 @@ class StreamCheck:
     def __init__(self) -> None:
         self._manifest = bytearray()
         self._sizes: dict[str, int] = {}
-        self._hashes: dict[str, bytes] = {}
+        self._hashes: dict[str, str] = {}
         self._path = ""
-        self._hash = hashlib.sha256()
+        self._hash = _manifest.new_hash(_manifest.OURS)
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
         """The next piece of a file."""
         if offset == 0:
             self._close()
-            self._path, self._hash = path, hashlib.sha256()
+            self._path, self._hash = path, _manifest.new_hash(_manifest.OURS)
         self._sizes[path] = offset + len(data)
         if path == _manifest.NAME:
             self._manifest += data[: _manifest.MAX_BYTES - len(self._manifest)]
@@ -55,7 +53,7 @@ class StreamCheck:
 
     def _close(self) -> None:
         if self._path:
-            self._hashes[self._path] = self._hash.digest()
+            self._hashes[self._path] = self._hash.hexdigest()
 
     def _compare(self, manifest: _manifest.Manifest) -> Iterator[str]:
         left = {path for path in self._sizes if not path.startswith(_WAL)} - {_manifest.NAME}
@@ -66,7 +64,7 @@ class StreamCheck:
                 yield f"{name} is missing in the stream"
             elif self._sizes[name] != file.size:
                 yield f"{name} has {self._sizes[name]} bytes instead of {file.size}"
-            elif file.algorithm == _ALGORITHM and self._hashes[name].hex() != file.checksum.lower():
+            elif file.algorithm == _manifest.OURS and self._hashes[name] != file.checksum.lower():
                 yield f"{name} has a wrong {file.algorithm}"
         for name in sorted(left):
             yield f"{name} is not in {_manifest.NAME}"
