@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,8 @@ async def serve(settings: Settings) -> None:
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
         gc.collect()
         gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
+        sys.setswitchinterval(0.001)  # threads that look after jobs keep those who answer waiting less
+        gc.set_threshold(50_000)  # an answer makes some thousand objects, and hardly ever a cycle: look for those less often
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])
