@@ -71,6 +71,13 @@ class Writer:
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def pwrite(fd: int, data: memoryview, offset: int) -> None:
+    """All of ``data``, at ``offset``. Raises OSError."""
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
 class File:
     """One file of a Writer."""
 
@@ -108,14 +115,8 @@ class File:
             os.close(fd)
 
     def _put(self, offset: int, data: memoryview) -> None:
-        def put() -> None:
-            at, left = offset, data
-            while left:
-                written = os.pwrite(self._fd, left, at)
-                at, left = at + written, left[written:]
-
         self._begun = [future for future in self._begun if not future.done() or future.exception()]
-        self._begun.append(self._writer.begin(len(data), put))
+        self._begun.append(self._writer.begin(len(data), lambda: pwrite(self._fd, data, offset)))
         self._size += len(data)
         self._unsynced += len(data)
         if self._writer.durable and self._unsynced >= _UNSYNCED:

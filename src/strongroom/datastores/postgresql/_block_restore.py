@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from strongroom.artifact import Member, Pages
 from strongroom.datastores._protocol import ChainLink, Phase
-from strongroom.datastores._writer import Writer
+from strongroom.datastores._writer import Writer, pwrite
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._increment import (
     BLOCK,
@@ -323,7 +323,7 @@ class _Blocks:
         breaks = np.flatnonzero((np.diff(chosen) != 1) | (np.diff(to) != 1)) + 1
         for start, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(chosen)], strict=True):
             begin = int(chosen[start]) * BLOCK
-            _pwrite(self._fd, data[begin : begin + (end - start) * BLOCK], int(to[start]) * BLOCK)
+            pwrite(self._fd, data[begin : begin + (end - start) * BLOCK], int(to[start]) * BLOCK)
         if len(chosen) < len(data) // BLOCK:
             data = memoryview(np.frombuffer(data[: len(data) // BLOCK * BLOCK], np.uint8).reshape(-1, BLOCK)[chosen].tobytes())
         self._merger.judge(self._link, self._path, data, to)
@@ -355,7 +355,7 @@ class _Content:
         for piece in self._cut(1):
             end = offset + len(piece)
             if end - sent < _UNSENT and self._left:
-                self._begin(piece, partial(_pwrite, self._fd, piece, offset))
+                self._begin(piece, partial(pwrite, self._fd, piece, offset))
             else:
                 self._begin(piece, partial(_pwrite_and_send, self._fd, piece, offset, sent))
                 sent = end
@@ -414,15 +414,9 @@ class _Content:
                 raise _damaged(self._member.path, self._expected)
 
 
-def _pwrite(fd: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
-
-
 def _pwrite_and_send(fd: int, data: memoryview, offset: int, start: int) -> None:
     """Also have what was written from ``start`` on sent to the disk, without waiting: the sync at the end finds less to do."""
-    _pwrite(fd, data, offset)
+    pwrite(fd, data, offset)
     os.posix_fadvise(fd, start, offset + len(data) - start, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet stays in memory
 
 
