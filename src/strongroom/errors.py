@@ -15,6 +15,7 @@
     ├── TooManyRequests           413  too many wrong passwords; try again later
     ├── Unsupported               501  this datastore or store cannot do it
     ├── Unavailable               503  a part of the service does not answer
+    │   └── HostSilent            503  the agent of a host does not answer
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
         ├── ToolFailed                 a program that we ran failed; carries its last lines
@@ -148,6 +149,10 @@ class Unavailable(StrongroomError):
     """A part of the service does not answer."""
 
     status = 503
+
+
+class HostSilent(Unavailable):
+    """The agent of a host does not answer: it, its machine or the network is down. What it was doing may go on."""
 
 
 class JobError(StrongroomError):

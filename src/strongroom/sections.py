@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 DEFAULT_PORT = 8779
+AGENT_PORT = 8780
+HOST_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 CONTAINER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9@%_+=:,.-]{0,254}$"
 
 
@@ -171,10 +173,20 @@ def _network(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    return str(ipaddress.ip_address(value))
+
+
 class Agent(Section):
     """How jobs and database servers are run on this host."""
 
-    name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of this host.")
+    embedded: bool = Field(True, description="serve: whether this machine is a database host, too, without `strongroom agent`.")
+    name: str = Field("local", pattern=HOST_PATTERN, description="Name of this host. One that has joined has that of its token.")
+    address: Annotated[str, AfterValidator(_address)] | None = Field(
+        None,
+        description="agent: address to listen on. Default: the one from which the control plane is reached.",
+    )
+    port: int = Field(AGENT_PORT, ge=0, le=65535, description="agent: port to listen on (0 takes a free one, when it joins).")
     pool: Annotated[str, AfterValidator(_network)] = Field(
         "127.1.0.0/16", description="Addresses given to instances; each listens on its own at the standard port."
     )
@@ -192,6 +204,22 @@ class Agent(Section):
     )
     servers_user: str | None = Field(
         None, description="OS user of database servers. Default: the datastore's own (mysql, postgres) as root, else the caller."
+    )
+
+
+class Hosts(Section):
+    """How the control plane looks after the hosts that have an agent."""
+
+    silent_after: float = Field(25.0, ge=1, description="Seconds without an answer after which a host is shown as silent.")
+    lost_after: float = Field(
+        60.0,
+        ge=1,
+        description="Seconds without an answer after which the jobs of a host fail. What its agent has gone on with is cancelled "
+        "when it is back.",
+    )
+    token_life: float = Field(3600.0, ge=1, description="Seconds for which the token of `strongroom host add` is good.")
+    overcommit: float = Field(
+        1.5, gt=0, description="How often the memory of a host may be given to instances, by their flavors, when one is placed."
     )
 
 

@@ -19,6 +19,7 @@ from strongroom.sections import (
     Datastores,
     Encryption,
     Flavor,
+    Hosts,
     Identity,
     Quotas,
     Service,
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     artifact: Artifact = Field(default_factory=Artifact)
     encryption: Encryption = Field(default_factory=Encryption)
     agent: Agent = Field(default_factory=Agent)
+    hosts: Hosts = Field(default_factory=Hosts)
     datastores: Datastores = Field(default_factory=Datastores)
     quotas: Quotas = Field(default_factory=Quotas)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)

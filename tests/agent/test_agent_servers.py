@@ -87,13 +87,13 @@ def test_as_a_plain_user_everything_is_that_users(place: Path, pool: str) -> Non
 import asyncio, json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from strongroom.agent import Agent
+from strongroom.agent import Agent, store_gid
 from strongroom.settings import load
 from support.agents import serve
 agent = Agent(load(None, service={"data_dir": sys.argv[1]}, agent={"pool": sys.argv[2]}))
 agent.start()
 view = serve(agent, "s1")
-print(json.dumps([view.state, Path(f"/proc/{view.pid}").owner(), view.data_dir.owner(), agent.store_gid]))
+print(json.dumps([view.state, Path(f"/proc/{view.pid}").owner(), view.data_dir.owner(), store_gid(agent.settings)]))
 agent.delete_server("s1")
 agent.stop()
 """

@@ -25,5 +25,6 @@ def host_view(settings: Settings, jobs_running: int) -> HostView:
         pool=settings.agent.pool,
         versions=_versions.installed(settings),
         jobs_running=jobs_running,
+        jobs_limit=settings.agent.jobs,
         time=datetime.now(UTC),
     )

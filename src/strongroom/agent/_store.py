@@ -7,9 +7,15 @@ from pathlib import Path
 
 from strongroom.errors import ConfigurationError
 from strongroom.sections import Storage
+from strongroom.settings import Settings
 
 STORE_GID = 8779
 """Group of a store that root makes. A number without a name, given to workers and to nobody else."""
+
+
+def store_gid(settings: Settings) -> int | None:
+    """``store_group`` of the store that is configured."""
+    return store_group(settings.storage.model_copy(update={"path": settings.store_path.absolute()}))
 
 
 def store_group(storage: Storage) -> int | None:

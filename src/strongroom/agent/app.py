@@ -18,7 +18,6 @@ from strongroom.agent import _locks
 from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
-from strongroom.agent._store import store_group
 from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
@@ -56,12 +55,6 @@ class Agent:
         self._supervisor = Supervisor(self.servers, self.jobs)
         self._lock: int | None = None
         self.app = _application(self)
-
-    @property
-    def store_gid(self) -> int | None:
-        """The group that may write the directory store, which is made when it is missing; none when we are not root."""
-        storage = self.settings.storage.model_copy(update={"path": self.settings.store_path.absolute()})
-        return store_group(storage)
 
     def start(self) -> None:
         """Find servers and jobs again, go on with what was cut off, and begin to look after them.

@@ -19,7 +19,7 @@ from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._registry import Registry
-from strongroom.agent._store import store_group
+from strongroom.agent._store import store_gid
 from strongroom.artifact import check_recipients, load_identities
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.settings import Settings
@@ -128,8 +128,7 @@ def _store(settings: Settings) -> Iterator[Check]:
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
-    group = store_group(storage.model_copy(update={"path": settings.store_path.absolute()}))
-    store = open_store(storage, settings.store_path, gid=group)
+    store = open_store(storage, settings.store_path, gid=store_gid(settings))
     data = secrets.token_bytes(64)
     began = time.monotonic()
     try:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from strongroom.agent.checks import Check
 from strongroom.agent.models import HostView, RootAccount, RootState, ServerDefinition, ServerView, Swap
 from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
-from strongroom.errors import Unavailable, from_dict
+from strongroom.errors import HostSilent, Unavailable, from_dict
 from strongroom.worker.spec import JobRequest, JobView
 
 T = TypeVar("T")
 EMBEDDED = "http://agent"
 PATIENCE = 900.0
 """Seconds for an answer: stopping and starting a large server takes minutes."""
+LONGEST = 16 * 1024**2
+"""Bytes of an answer. An agent that was broken into does not fill our memory."""
 
 
 class AgentClient:
-    """One method a route. Every method raises what the agent answered, or Unavailable when it does not answer.
+    """One method a route. Every method raises what the agent answered, or HostSilent when it does not answer.
 
-    Needs no closing on an in-process transport; over the network use it as an asynchronous context manager.
+    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``.
     """
 
-    def __init__(self, base_url: str = EMBEDDED, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, base_url: str = EMBEDDED, *, transport: httpx.AsyncBaseTransport | None = None, connect: float = 10
+    ) -> None:
         self._where = base_url
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=httpx.Timeout(PATIENCE, connect=10))
+        limits = httpx.Timeout(PATIENCE, connect=connect)
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=limits, headers=headers, trust_env=False)
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -160,20 +167,28 @@ class AgentClient:
     async def _call(self, kind: type[T] | None, method: str, path: str, *, body: Any = None, **query: str | float) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)
         try:
-            response = await self._http.request(
-                method, path, content=content, params=query or None, headers={"Content-Type": "application/json"}
-            )
+            async with self._http.stream(method, path, content=content, params=query or None) as response:
+                answer = bytearray()
+                async for piece in response.aiter_raw():
+                    answer += piece
+                    if len(answer) > LONGEST:
+                        raise Unavailable(f"the agent at {self._where} answers with more than {LONGEST} bytes")
         except httpx.HTTPError as error:
-            raise Unavailable(
-                f"the agent at {self._where} does not answer: {error or type(error).__name__}",
+            raise HostSilent(
+                f"the agent at {self._where} does not answer: {str(error) or type(error).__name__}",
                 remedy="Is it running? See `strongroom check`.",
             ) from error
-        if response.is_error:
-            try:
-                raise from_dict(response.json()["error"])
-            except (ValueError, KeyError, TypeError):
-                raise Unavailable(f"the agent at {self._where} answered {response.status_code} without a reason") from None
-        return _adapter(kind).validate_json(response.content) if kind is not None else None  # type: ignore[return-value]
+        try:
+            if not response.is_error:
+                return _adapter(kind).validate_json(bytes(answer)) if kind is not None else None  # type: ignore[return-value]
+            refusal = json.loads(answer)["error"]
+            assert isinstance(refusal, dict)
+        except (ValidationError, ValueError, KeyError, TypeError, AssertionError):
+            raise HostSilent(
+                f"the agent at {self._where} answered {response.status_code}, and nothing that is of its API",
+                remedy="Its log says more. Agents and control plane should be of the same version.",
+            ) from None
+        raise from_dict(refusal)
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:

@@ -105,4 +105,5 @@ class HostView(Message):
     pool: str
     versions: list[Version]
     jobs_running: int
+    jobs_limit: int = Field(2, ge=1, le=64, description="Jobs that it takes at a time.")
     time: AwareDatetime

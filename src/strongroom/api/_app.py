@@ -14,6 +14,7 @@ from strongroom.api import (
     _datastores,
     _errors,
     _flavors,
+    _hosts,
     _instances,
     _jobs,
     _mgmt,
@@ -30,7 +31,7 @@ from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
 
 ROOMS = (
-    *(_instances, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs, _mgmt),
+    *(_instances, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs, _mgmt, _hosts),
     *(_catalog, _site, _absent),
 )
 """What is there below a project, in the order of the page that describes it."""
@@ -59,6 +60,7 @@ def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, m
     app.add_middleware(Gate, method=method)
     _errors.install(app)
     app.include_router(_site.open_router)
+    app.include_router(_hosts.open_router)
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, dependencies=[Depends(authorized)])
     _openapi.describe(app)

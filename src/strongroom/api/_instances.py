@@ -127,6 +127,7 @@ class InstanceWish(Body):
     configuration: Any = None
     replica_of: Any = None
     locality: Any = None
+    host: Ref | None = Field(None, description="Extension: the host to put it on; for administrators.")
     adopt: Adopt | None = Field(None, description="Extension: take in a server that runs already, instead of making one.")
 
 
@@ -203,6 +204,8 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
     region = control.settings.service.region
     if wish.region_name not in ("", region):
         raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
+    if wish.host is not None:
+        authorize(caller.principal, "POST /instances host")
     databases, users = database_specs(wish.databases), user_specs(wish.users)
     _refuse_strange_grants(wish.databases, wish.users)
     backup = wish.restorePoint.backupRef if wish.restorePoint else None
@@ -219,6 +222,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         databases=databases,
         users=users,
         adopt=_definition(wish, caller, control) if wish.adopt else None,
+        host=wish.host,
         echo=wish.model_dump(mode="json", include={"nics", "availability_zone"}, exclude_unset=True, by_alias=True),
     )
     response.headers[JOB_HEADER] = job.id

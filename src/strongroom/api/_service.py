@@ -1,53 +1,30 @@
-"""The whole service in one process: catalog, embedded agent, engine, monitor, and the API in front of them."""
+"""The whole service in one process: catalog, agent (if it is embedded), engine, monitor, and the API in front of them."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 import structlog
 import uvicorn
 
 from strongroom import __version__
-from strongroom.agent.app import Agent
-from strongroom.agent.client import AgentClient
+from strongroom.agent import Agent, AgentClient, store_gid
+from strongroom.agent.serving import Server, listen, prepare_data_dir
 from strongroom.api._app import create_app
 from strongroom.api._http import HttpProtocol
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine, Monitor
+from strongroom.flows import Control, Engine, Monitor, connect_hosts
 from strongroom.identity import open_method
 from strongroom.settings import Settings
 from strongroom.storage import open_store
 
 log = structlog.get_logger()
-
-
-def prepare_data_dir(path: Path) -> None:
-    """Make the state directory: others may traverse it (database servers run as other users) but not list it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o711)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot use data directory {path}: {error.strerror}",
-            remedy="Choose another with --data-dir, or make it for the user that runs strongroom.",
-        ) from None
-    if os.geteuid() == 0:
-        for parent in path.resolve().parents:
-            if not parent.stat().st_mode & 0o001:
-                raise ConfigurationError(
-                    f"database servers run as another user and cannot reach {path}: {parent} is closed to others",
-                    remedy=f"Use a --data-dir outside of {parent}, or `chmod o+x {parent}`.",
-                )
 
 
 def check_tokens(settings: Settings) -> None:
@@ -67,27 +44,9 @@ def check_tokens(settings: Settings) -> None:
         )
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises ConfigurationError that says why not."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}", remedy="Is another service there? Choose another --port."
-        ) from None
-    return bound
-
-
-class _Server(uvicorn.Server):
-    """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _client_of(agent: Agent) -> Callable[[], AgentClient]:
+    transport = httpx.ASGITransport(app=agent.app, raise_app_exceptions=False)
+    return lambda: AgentClient(transport=transport)
 
 
 async def serve(settings: Settings) -> None:
@@ -97,21 +56,22 @@ async def serve(settings: Settings) -> None:
     check_tokens(settings)
     prepare_data_dir(service.data_dir)
     bound = listen(service.host, service.port)
-    agent = Agent(settings)
-    transport = httpx.ASGITransport(app=agent.app, raise_app_exceptions=False)
     catalog = open_catalog(settings)
-    store = open_store(settings.storage, settings.store_path, gid=agent.store_gid)
-    control = Control(settings, catalog, store, {settings.agent.name: lambda: AgentClient(transport=transport)})
+    agent = Agent(settings) if settings.agent.embedded else None
+    store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
+    control = Control(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
+    connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
     await asyncio.to_thread(engine.lock)
-    await asyncio.to_thread(agent.start)
+    if agent is not None:
+        await asyncio.to_thread(agent.start)
     try:
         await monitor.look()
         await asyncio.to_thread(engine.start)
         monitor.start()
         host, port = bound.getsockname()[:2]
-        server = _Server(
+        server = Server(
             uvicorn.Config(
                 create_app(control, method=method),
                 http=HttpProtocol,
@@ -136,7 +96,8 @@ async def serve(settings: Settings) -> None:
     finally:
         await monitor.stop()
         await asyncio.to_thread(engine.stop)
-        await asyncio.to_thread(agent.stop)
+        if agent is not None:
+            await asyncio.to_thread(agent.stop)
         store.close()
         catalog.close()
         bound.close()

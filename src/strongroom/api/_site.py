@@ -1,4 +1,4 @@
-"""About the service itself: version documents, health, hosts, checks."""
+"""About the service itself: version documents, health, checks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pydantic import Field
 from sqlalchemy import select
 
 from strongroom.api._caller import CallerDep, ControlDep
-from strongroom.api._fields import Link, View, iso
-from strongroom.catalog import Host
-from strongroom.catalog.queries import is_silent
+from strongroom.api._fields import Link, View
 from strongroom.errors import StrongroomError
 from strongroom.flows import Control
 
@@ -40,36 +38,6 @@ class OneVersionDocument(View):
     """Reply about the one version."""
 
     version: VersionDocument
-
-
-class InstalledView(View):
-    """A database that is installed on a host."""
-
-    datastore: str
-    series: str
-    number: str
-
-
-class HostView(View):
-    """A machine with an agent."""
-
-    name: str
-    hostname: str
-    status: str = Field(description="up or silent.")
-    version: str = Field(description="Of Strongroom.")
-    cores: int
-    memory_bytes: int
-    free_bytes: int
-    pool: str
-    versions: list[InstalledView]
-    jobs_running: int
-    last_seen: str | None
-
-
-class ManyHosts(View):
-    """Reply with all hosts."""
-
-    hosts: list[HostView]
 
 
 class CheckView(View):
@@ -114,14 +82,6 @@ def healthcheck(control: ControlDep) -> str:
     return "OK"
 
 
-@router.get("/hosts")
-def hosts(caller: CallerDep, control: ControlDep) -> ManyHosts:
-    """Extension: machines with an agent."""
-    with control.catalog.read() as session:
-        rows = session.scalars(select(Host).order_by(Host.name)).all()
-    return ManyHosts(hosts=[_host(row) for row in rows])
-
-
 @router.get("/checks")
 async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
     """Extension: what every agent finds when it looks at its configuration, tools, store and permissions."""
@@ -136,22 +96,3 @@ async def _checks(control: Control, host: str) -> list[CheckView]:
     except StrongroomError as error:
         return [CheckView(host=host, name="agent", level="error", message=error.message, remedy=error.remedy)]
     return [CheckView(host=host, name=c.name, level=c.level, message=c.message, remedy=c.remedy) for c in found]
-
-
-def _host(row: Host) -> HostView:
-    view = row.view
-    return HostView(
-        name=row.name,
-        hostname=view.get("hostname", ""),
-        status="silent" if is_silent(row) else "up",
-        version=view.get("version", ""),
-        cores=view.get("cores", 0),
-        memory_bytes=view.get("memory_bytes", 0),
-        free_bytes=view.get("free_bytes", 0),
-        pool=view.get("pool", ""),
-        versions=[
-            InstalledView(datastore=v["datastore"], series=v["series"], number=v["number"]) for v in view.get("versions", [])
-        ],
-        jobs_running=view.get("jobs_running", 0),
-        last_seen=iso(row.seen),
-    )

@@ -3,7 +3,7 @@
 For backups the store is the truth and the rows are a cache of manifests; for everything else the rows are all there is.
 """
 
-from strongroom.catalog._engine import Catalog, open_catalog
+from strongroom.catalog._engine import Catalog, database_url, open_catalog
 from strongroom.catalog._tables import Backup, Host, Instance, Job, Quota, Strategy, now
 
-__all__ = ["Backup", "Catalog", "Host", "Instance", "Job", "Quota", "Strategy", "now", "open_catalog"]
+__all__ = ["Backup", "Catalog", "Host", "Instance", "Job", "Quota", "Strategy", "database_url", "now", "open_catalog"]

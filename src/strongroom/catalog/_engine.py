@@ -10,14 +10,19 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from strongroom.catalog._tables import Fact
+from strongroom.catalog.queries import SILENT_AFTER
 from strongroom.errors import ConfigurationError
 from strongroom.settings import Settings
 
+WRITERS = 877900
+"""PostgreSQL: the advisory lock of whoever writes."""
+SERVICE = 877901
+"""PostgreSQL: the advisory lock of the one service that runs."""
 THREADS = 40
 """Connections that are kept: one for each thread that answers requests, so that none has to be made while somebody waits."""
 
@@ -25,12 +30,13 @@ THREADS = 40
 class Catalog:
     """Sessions on one database. ``read`` for looking, ``write`` for a transaction that others wait for."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, silent_after: float) -> None:
         self.engine = engine
         self.at_hand = engine.dialect.name == "sqlite"
         """Whether looking takes no longer than a thread would need to wake up."""
-        self._readers = sessionmaker(engine, expire_on_commit=False)
-        self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False)
+        facts = {SILENT_AFTER: silent_after}
+        self._readers = sessionmaker(engine, expire_on_commit=False, info=facts)
+        self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False, info=facts)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -40,9 +46,17 @@ class Catalog:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back by an exception. On SQLite writers take turns (BEGIN IMMEDIATE)."""
+        """A transaction: committed at the end, rolled back by an exception. Writers take turns: what one has read stays true."""
         with self._writers.begin() as session:
             yield session
+
+    def alone(self) -> Connection | None:
+        """PostgreSQL: a connection that says, while it is open, that we run on the database; none when another service does."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if connection.scalar(text(f"SELECT pg_try_advisory_lock({SERVICE})")):
+            return connection
+        connection.close()
+        return None
 
     @property
     def service_id(self) -> str:
@@ -54,6 +68,24 @@ class Catalog:
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def database_url(settings: Settings) -> URL | None:
+    """Where catalog and engine are, if not in files: PostgreSQL. Raises ConfigurationError, which has no password in it."""
+    if settings.service.database_url is None:
+        return None
+    try:
+        url = make_url(settings.service.database_url.get_secret_value())
+    except ArgumentError:
+        raise ConfigurationError(
+            "service.database_url is not a URL", remedy="Give one like postgresql://strongroom@db.example.org/strongroom."
+        ) from None
+    if url.get_backend_name() != "postgresql" or not url.database:
+        raise ConfigurationError(
+            f"service.database_url must name a database of PostgreSQL, not {url.render_as_string(hide_password=True)}",
+            remedy="Give one like postgresql://strongroom@db.example.org/strongroom, or leave it out for SQLite.",
+        )
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -73,11 +105,19 @@ def _prepare_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _prepare_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        if connection.get_execution_options().get("write"):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Open the catalog and bring its tables up to date. Raises ConfigurationError when it cannot be opened."""
-    url = settings.service.database_url
+    url = database_url(settings)
     if url is not None:
-        engine = create_engine(url.get_secret_value(), pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True, pool_size=THREADS // 2, max_overflow=THREADS // 2, pool_use_lifo=True)
+        _prepare_postgresql(engine)
     else:
         path = settings.service.data_dir / "catalog.sqlite"
         _touch_private(path)
@@ -92,7 +132,7 @@ def open_catalog(settings: Settings) -> Catalog:
             f"cannot open the catalog {engine.url.render_as_string(hide_password=True)}: {error.orig}",
             remedy="Check service.database_url, or the permissions and free space of service.data_dir.",
         ) from None
-    catalog = Catalog(engine)
+    catalog = Catalog(engine, silent_after=settings.hosts.silent_after)
     with catalog.write() as session:
         if session.get(Fact, "service_id") is None:
             session.add(Fact(key="service_id", value=str(uuid.uuid4())))

@@ -214,6 +214,13 @@ class Host(Table):
     view: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The agent's HostView."""
     seen: Mapped[datetime | None]
+    url: Mapped[str | None]
+    """Where its agent listens; null: it is embedded, or has not joined."""
+    certificate: Mapped[str | None] = mapped_column(Text)
+    """That of its agent, in PEM."""
+    token_key: Mapped[str | None]
+    """Of the one-time token with which it may join (``agent.joining.Token.key``)."""
+    token_until: Mapped[datetime | None]
 
 
 class Fact(Table):

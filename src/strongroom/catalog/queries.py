@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session, aliased
 from strongroom.catalog._tables import Backup, Host, Instance, Job, Table, now
 from strongroom.errors import InvalidRequest
 
-SILENT = timedelta(seconds=90)
-"""A host that was not heard of for this long is silent (Trove's limit for a guest)."""
+SILENT_AFTER = "silent_after"
+"""Key of ``Session.info``: seconds after which a host that was not heard of is silent."""
 
 Row = TypeVar("Row", Instance, Backup, Job)
 
@@ -103,18 +103,10 @@ def being_backed_up(session: Session) -> set[str]:
     return {instance_id for instance_id in session.scalars(_BUSY) if instance_id}
 
 
-def is_silent(host: Host) -> bool:
-    """Whether the agent of the host was not heard of for too long."""
-    return _is_silent(host.seen)
-
-
-def _is_silent(seen: datetime | None) -> bool:
-    return seen is None or now() - seen > SILENT
-
-
 def silent_hosts(session: Session) -> set[str]:
-    """Names of the hosts that are silent."""
-    return {name for name, seen in session.execute(_HOSTS) if _is_silent(seen)}
+    """Names of the hosts whose agent was not heard of for too long."""
+    limit = now() - timedelta(seconds=session.info[SILENT_AFTER])
+    return {name for name, seen in session.execute(_HOSTS) if seen is None or seen < limit}
 
 
 def broken_chains(session: Session, backups: Sequence[Backup]) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli import backup, catalog, check, db, info, instance, job, key, restore, strategy, user, userfile
+from strongroom.cli import backup, catalog, check, db, host, info, instance, job, key, restore, strategy, user, userfile
 from strongroom.cli._session import EXIT_CODES, epilog, guarded
 
 _CODES = "\n".join(
@@ -51,6 +51,13 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="State, instances and artifacts. Default: /var/lib/strongroom.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: 8779.")] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="PostgreSQL for state: postgresql://USER@HOST/NAME; its password is in ~/.pgpass. Default: files.",
+        ),
+    ] = None,
 ) -> None:
     """Run the service: API, jobs and database servers, until SIGTERM.
 
@@ -59,7 +66,36 @@ def serve(
     with guarded():
         from strongroom.cli._serve import run  # loads the whole service, which no other command needs
 
-        run(config, data_dir=data_dir, host=host, port=port)
+        run(config, data_dir=data_dir, host=host, port=port, database=database)
+
+
+@app.command(
+    "agent",
+    epilog=epilog("strongroom agent --control-plane https://backup.example.org:8779 --token-file token.txt\nstrongroom agent"),
+)
+def agent(
+    config: Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file (TOML).")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="State and instances. Default: /var/lib/strongroom.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: the one from which the control plane is reached.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: 8780.")] = None,
+    control_plane: Annotated[str | None, typer.Option(metavar="URL", help="The service to join.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token of `strongroom host add`. One that was used already is passed over.")
+    ] = None,
+    token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read the token from the first line of stdin.")] = False,
+) -> None:
+    """Run the agent of a database host, until SIGTERM. The first time it joins a control plane, with a token.
+
+    Database servers and running jobs outlive it; the next start finds them again.
+    """
+    with guarded():
+        from strongroom.cli._serve import run_agent
+        from strongroom.cli._token import token_given
+
+        token = token_given(token_stdin, token_file, wanted=control_plane is not None)
+        run_agent(config, data_dir=data_dir, address=address, port=port, control_plane=control_plane, token=token)
 
 
 app.add_typer(instance.app, name="instance")
@@ -72,7 +108,7 @@ app.add_typer(strategy.app, name="strategy")
 app.add_typer(job.app, name="job")
 app.add_typer(info.datastore, name="datastore")
 app.add_typer(info.flavor, name="flavor")
-app.add_typer(info.host, name="host")
+app.add_typer(host.app, name="host")
 app.add_typer(check.app)
 app.add_typer(key.app, name="key")
 app.add_typer(userfile.app, name="user-file")

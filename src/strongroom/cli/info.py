@@ -1,21 +1,14 @@
-"""``strongroom datastore|flavor|host list``: what the service offers, and where."""
+"""``strongroom datastore|flavor list``: what the service offers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
-from strongroom.cli._render import Column, moment, size
+from strongroom.cli._render import Column, size
 from strongroom.cli._session import Session, command
 
 datastore = typer.Typer(no_args_is_help=True, help="Databases that can be served.")
 flavor = typer.Typer(no_args_is_help=True, help="Sizes of instances.")
-host = typer.Typer(no_args_is_help=True, help="Machines that run the databases.")
-
-
-def _versions(value: list[dict[str, Any]] | None) -> str:
-    return ", ".join(f"{v['datastore']} {v['number']}" for v in value or [])
 
 
 @command(datastore, "list", example="strongroom datastore list")
@@ -45,20 +38,3 @@ def flavors(session: Session) -> None:
         Column("Cores", "vcpus", right=True),
     ]
     session.output.rows(session.client.get("flavors")["flavors"], columns)
-
-
-@command(host, "list", example="strongroom host list")
-def hosts(session: Session) -> None:
-    """List the machines, with their databases and free space."""
-    columns = [
-        Column("Name", "name"),
-        Column("Hostname", "hostname"),
-        Column("Status", "status"),
-        Column("Databases", "versions", _versions),
-        Column("Cores", "cores", right=True),
-        Column("Memory", "memory_bytes", size, right=True),
-        Column("Free", "free_bytes", size, right=True),
-        Column("Jobs", "jobs_running", right=True),
-        Column("Seen (UTC)", "last_seen", moment),
-    ]
-    session.output.rows(session.client.get("hosts")["hosts"], columns)

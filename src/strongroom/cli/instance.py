@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, l
 Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="Name or id of the instance.")]
 Flavor = Annotated[str | None, typer.Option(help="Size of the server's memory (`strongroom flavor list`).")]
 Size = Annotated[int | None, typer.Option(min=1, help="Largest size of the data, in GB.")]
+Host = Annotated[str | None, typer.Option(help="Host to put it on (`strongroom host list`). Default: where most is left.")]
 Version = Annotated[str | None, typer.Option(help="Series (10.11) or full version (10.11.19).")]
 
 
@@ -86,6 +87,7 @@ def create(
     datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
     version: Version = None,
     database: Annotated[list[str] | None, typer.Option(help="Create this database in it; may be repeated.")] = None,
+    host: Host = None,
     wait: Wait = True,
 ) -> None:
     """Create a database server. Only the name is needed."""
@@ -95,6 +97,7 @@ def create(
         "volume": {"size": size} if size else None,
         "datastore": datastore_body(datastore, version),
         "databases": [{"name": d} for d in database] if database else None,
+        "host": host,
     }
     make(session, body, wait)
 
@@ -121,6 +124,7 @@ def adopt(
     user: Annotated[str | None, typer.Option(help="OS user it runs as. Default: the owner of the data directory.")] = None,
     datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
     version: Version = None,
+    host: Annotated[str | None, typer.Option(help="Host it runs on; needed when there are several.")] = None,
     wait: Wait = True,
 ) -> None:
     """Take a server that runs already into care: it can be backed up, and restored in place. It is not touched."""
@@ -134,7 +138,7 @@ def adopt(
         "stop_command": shlex.split(stop_command) if stop_command else None,
     }
     given = {key: value for key, value in terms.items() if value is not None}
-    make(session, {"name": name, "datastore": datastore_body(datastore, version), "adopt": given}, wait)
+    make(session, {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}, wait)
 
 
 @command(app, "list", example="strongroom instance list\nstrongroom instance list -f value -c name -c status")

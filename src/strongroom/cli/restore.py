@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
-from strongroom.cli.instance import Flavor, Size, make, show_instance
+from strongroom.cli.instance import Flavor, Host, Size, make, show_instance
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer()
@@ -29,6 +29,7 @@ def restore(
     ] = None,
     flavor: Flavor = None,
     size: Size = None,
+    host: Host = None,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
@@ -46,11 +47,12 @@ def restore(
             "flavorRef": flavor,
             "volume": {"size": size} if size else None,
             "restorePoint": {"backupRef": found["id"]},
+            "host": host,
         }
         make(session, body, wait)
     elif in_place is not None:
-        if flavor or size:
-            raise InvalidRequest("--flavor and --size are for a new instance", remedy="Leave them out with --in-place.")
+        if flavor or size or host:
+            raise InvalidRequest("--flavor, --size and --host are for a new instance", remedy="Leave them out with --in-place.")
         when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name']}"
         confirm(f"Replace the data of {in_place} by backup {when}?", yes, required=True)
         reply = session.client.post("instances", in_place, "action", json={"restore": {"backupRef": found["id"]}})

@@ -24,6 +24,7 @@ from strongroom.catalog.find import (
 from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._placement import reader_of
 from strongroom.flows._source import require_source
 from strongroom.sections import CONTAINER_PATTERN
 
@@ -176,15 +177,9 @@ def request_verify(control: Control, project: str, backup: str, *, prepare: bool
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
         job = new_job(session, project, "verify", backup=row, prepare=prepare)
-        job.host = host_for(session, control, row)
+        job.host = reader_of(session, control, row)
     control.start(job)
     return job
-
-
-def host_for(session: Session, control: Control, backup: Backup) -> str:
-    """Where to read the backup: the host of the backup's instance while that lives, else any."""
-    instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
-    return instance.host if instance and instance.host in control.hosts else control.hosts[0]
 
 
 def refuse_unless_restorable(session: Session, backup: Backup) -> None:

@@ -15,6 +15,7 @@ from strongroom.agent.client import AgentClient
 from strongroom.artifact import load_identities
 from strongroom.catalog import Backup, Catalog, Job
 from strongroom.errors import NotFound
+from strongroom.flows._presence import Presence
 from strongroom.flows._secrets import Secrets
 from strongroom.sections import Storage
 from strongroom.settings import Settings
@@ -25,6 +26,7 @@ class Control:
     """One a service. ``start`` is set by the engine: it makes a queued job run, at least once, whatever dies meanwhile."""
 
     def __init__(self, settings: Settings, catalog: Catalog, store: Store, agents: dict[str, Callable[[], AgentClient]]) -> None:
+        """``agents``: those of this process, by the names of their hosts. Others come by ``connect``."""
         self.settings = settings
         self.catalog = catalog
         self.store = store
@@ -35,12 +37,31 @@ class Control:
         self.turn = asyncio.Lock()
         """Held by who looks into the catalog from the event loop."""
         self.start: Callable[[Job], None] = _not_running
-        self._agents = agents
+        self._agents = dict(agents)
+        self._embedded = frozenset(agents)
+        self.presence = Presence(settings.hosts.lost_after)
+        self.on_host: Callable[[str, int | None], None] = nobody_cares
+        """Set by the engine: told of every host that joins, and how many jobs it takes at a time, once that is known."""
 
     @property
     def hosts(self) -> list[str]:
         """Names of the hosts that have an agent."""
         return list(self._agents)
+
+    def embedded(self, host: str) -> bool:
+        """Whether the agent of the host is of this process."""
+        return host in self._embedded
+
+    def connect(self, host: str, agent: Callable[[], AgentClient]) -> None:
+        """From now on the host has this agent."""
+        self._agents[host] = agent
+        self.presence.expect(host)
+        self.on_host(host, None)
+
+    def disconnect(self, host: str) -> None:
+        """The host has no agent any more."""
+        self._agents.pop(host, None)
+        self.presence.forget(host)
 
     def agent(self, host: str) -> AgentClient:
         """A client of the agent on ``host``; cheap, to be made anew where it is used. Raises NotFound."""
@@ -96,6 +117,10 @@ class Control:
         """age identities that restores on behalf of this service may use. Raises ConfigurationError."""
         paths: list[Path] = self.settings.encryption.identity_files
         return load_identities(paths)
+
+
+def nobody_cares(_host: str, _limit: int | None) -> None:
+    """While the engine does not run: it looks for itself when it starts."""
 
 
 def _not_running(job: Job) -> None:

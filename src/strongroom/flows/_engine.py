@@ -13,13 +13,14 @@ from typing import Any
 import structlog
 from dbos import DBOS, DBOSConfig, EnqueueOptions
 from dbos import _serialization as dbos_serialization
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import Connection, create_engine, event, select
 
-from strongroom.catalog import Job, now
+from strongroom.catalog import Host, Job, database_url, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import Cancelled, ConfigurationError, JobError, StrongroomError
 from strongroom.flows import _outcomes
-from strongroom.flows._control import Control
+from strongroom.flows._control import Control, nobody_cares
+from strongroom.flows._presence import attend
 from strongroom.flows._steps import CLEANERS, PLANS
 
 log = structlog.get_logger()
@@ -30,7 +31,7 @@ WORKFLOWS = f"{APPLICATION}-1"
 POLL = 0.1
 """Seconds between two looks at a queue: half of the time from a request to its start. Each look takes CPU, also at rest."""
 CONTROL_POLL = 0.4
-"""The same for jobs that no host does: deletions, rebuilds."""
+"""The same for jobs that no host does (deletions, rebuilds), and for those of other machines."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
 CONTROL_QUEUE = "control"
@@ -89,8 +90,8 @@ async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
     control = _the_control()
     action = PLANS[kind][number]
     try:
-        await asyncio.to_thread(_refuse_if_cancelled, control, job_id)
-        await action(control, job_id)
+        host = await asyncio.to_thread(_host_unless_cancelled, control, job_id)
+        await attend(control.presence, host, lambda: action(control, job_id))
     except StrongroomError as error:
         log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
         return error.to_dict()
@@ -103,12 +104,13 @@ async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
     return None
 
 
-def _refuse_if_cancelled(control: Control, job_id: str) -> None:
-    """A cancel counts until the last thing is done: a backup whose artifact is whole is kept all the same."""
+def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
+    """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
     with control.catalog.read() as session:
         row = find_job(session, None, job_id)
         if row.cancel and row.kind != "backup":
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
+        return row.host
 
 
 @DBOS.step(name="clean")
@@ -156,6 +158,7 @@ class Engine:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._lock: TextIOWrapper | None = None
+        self._alone: Connection | None = None
 
     def lock(self) -> None:
         """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
@@ -168,6 +171,13 @@ class Engine:
             raise ConfigurationError(
                 f"another strongroom serve is running on {data_dir}", remedy="Stop it, or use another --data-dir."
             ) from None
+        if database_url(self._control.settings) is not None:
+            self._alone = self._control.catalog.alone()
+            if self._alone is None:
+                self._lock.close()
+                raise ConfigurationError(
+                    "another strongroom serve is running on the same database", remedy="Stop it, or use another database."
+                )
 
     def start(self) -> None:
         """Launch, and pick up every unfinished job. The lock must be held."""
@@ -175,31 +185,35 @@ class Engine:
         _Running.control = self._control
         dbos_serialization.DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign, assignment]
         logging.getLogger("dbos").setLevel(logging.ERROR)
-        path = data_dir / "engine.sqlite"
-        path.touch(mode=0o600)
+        url = database_url(self._control.settings)
+        if url is None:
+            path = data_dir / "engine.sqlite"
+            path.touch(mode=0o600)
+            _wal(str(path))
         config: DBOSConfig = {
             "name": APPLICATION,
             "executor_id": APPLICATION,
             "application_version": WORKFLOWS,
-            "system_database_url": f"sqlite:///{path}",
+            "system_database_url": f"sqlite:///{path}" if url is None else url.render_as_string(hide_password=False),
             "serializer": _JSON(),
             "log_level": "ERROR",
         }
-        _wal(str(path))
         DBOS(config=config)
-        queues = {CONTROL_QUEUE: 4} | {f"host.{name}": self._control.settings.agent.jobs for name in self._control.hosts}
-        DBOS.listen_queues(list(queues))
         DBOS.launch()
-        for name, limit in queues.items():
-            DBOS.register_queue(
-                name,
-                polling_interval_sec=CONTROL_POLL if name == CONTROL_QUEUE else POLL,
-                on_conflict="always_update",
-                worker_concurrency=limit,
-                partition_concurrency=1,
-            )
+        _register(CONTROL_QUEUE, 4, CONTROL_POLL)
+        for name in self._control.hosts:
+            self._queue_of(name)
+        self._control.on_host = self._queue_of
         self._control.start = enqueue
         self._pick_up()
+
+    def _queue_of(self, host: str, limit: int | None = None) -> None:
+        """Make the queue of the host, or change how many of its jobs run at a time. A running engine notices it by itself."""
+        if limit is None:
+            with self._control.catalog.read() as session:
+                row = session.get(Host, host)
+            limit = (row.view if row else {}).get("jobs_limit", self._control.settings.agent.jobs)
+        _register(f"host.{host}", limit, POLL if self._control.embedded(host) else CONTROL_POLL)
 
     def _pick_up(self) -> None:
         """Start jobs whose request was written but whose workflow was not, and settle those whose workflow is gone."""
@@ -230,8 +244,17 @@ class Engine:
         """Stop executing. Jobs on agents go on, and are found again at the next start."""
         DBOS.destroy(workflow_completion_timeout_sec=0)
         _Running.control = None
+        self._control.on_host = nobody_cares
+        if self._alone is not None:
+            self._alone.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _register(name: str, limit: int, poll: float) -> None:
+    DBOS.register_queue(
+        name, polling_interval_sec=poll, on_conflict="always_update", worker_concurrency=limit, partition_concurrency=1
+    )
 
 
 def enqueue(row: Job) -> None:

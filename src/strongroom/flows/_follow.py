@@ -9,7 +9,7 @@ import structlog
 
 from strongroom.catalog import Job
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Cancelled, JobLost, Unavailable, from_dict
+from strongroom.errors import Busy, Cancelled, JobLost, from_dict
 from strongroom.flows._control import Control
 from strongroom.flows._orders import order
 from strongroom.worker.spec import JobRequest, JobView, Result
@@ -22,24 +22,17 @@ LOOK = 0.5
 """Seconds between two looks at a running job: the pace of progress, and of noticing a cancel."""
 _ONLY_ITS_END = 2**31
 """More events than a job has: the agent answers when the job ends, or when the wait is over."""
-SILENCE = 600.0
-"""Seconds that an agent may not answer before its job is given up."""
 
 
 async def run_on_agent(control: Control, job_id: str) -> Result:
-    """The result of the job on the agent of its host. Raises what the worker reported, Cancelled, JobLost, Unavailable."""
-    last_answer = time.monotonic()
+    """The result of the job on the agent of its host. Raises what the worker reported, Cancelled, JobLost, HostSilent.
+
+    Asked again after HostSilent, it finds the job again.
+    """
     while True:
         attempt = await asyncio.to_thread(_attempt, control, job_id)
         agent_job = f"{job_id}-{attempt}"
-        try:
-            view = await _follow(control, job_id, agent_job)
-        except Unavailable:
-            if time.monotonic() - last_answer > SILENCE:
-                raise
-            await asyncio.sleep(2)
-            continue
-        last_answer = time.monotonic()
+        view = await _follow(control, job_id, agent_job)
         if view.status != "lost":
             return _outcome(view)
         log.warning("worker lost", job=job_id, attempt=attempt)
@@ -68,7 +61,7 @@ async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
             job = find_job(session, None, job_id)
             if job.cancel:
                 return None
-            return job.host or control.hosts[0], order(control, session, job)
+            return job_host(job), order(control, session, job)
 
     prepared = await asyncio.to_thread(prepare)
     if prepared is None:
@@ -87,6 +80,12 @@ async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
     return view
 
 
+def job_host(job: Job) -> str:
+    """Whatever works on a host was given one when it was asked for."""
+    assert job.host is not None, f"{job.kind} job {job.id} has no host"
+    return job.host
+
+
 async def _put(control: Control, job_id: str, agent_job: str, host: str, request: JobRequest) -> JobView:
     """Start the job. The lock of the server may be held a moment longer by a job that has just ended."""
     deadline = time.monotonic() + 60
@@ -100,11 +99,11 @@ async def _put(control: Control, job_id: str, agent_job: str, host: str, request
 
 
 async def _cancel_existing(control: Control, job_id: str, agent_job: str) -> JobView:
-    def host_of() -> str:
+    def host() -> str:
         with control.catalog.read() as session:
-            return find_job(session, None, job_id).host or control.hosts[0]
+            return job_host(find_job(session, None, job_id))
 
-    agent = control.agent(await asyncio.to_thread(host_of))
+    agent = control.agent(await asyncio.to_thread(host))
     known = {view.id for view in await agent.jobs()}
     if agent_job not in known:
         raise Cancelled(f"job {job_id} was cancelled")

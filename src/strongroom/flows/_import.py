@@ -26,11 +26,12 @@ from strongroom.catalog import Backup, Job, now, quotas
 from strongroom.catalog.find import find_backup, find_job
 from strongroom.catalog.queries import installed
 from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, Forbidden, InvalidRequest, NotFound, StorageError
-from strongroom.flows._backups import check_name, host_for, refuse_unless_restorable
+from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
-from strongroom.flows._instances import GB, version_id
 from strongroom.flows._jobs import new_job
+from strongroom.flows._placement import GB, reader_of
 from strongroom.flows._source import Source, source_of
+from strongroom.flows._versions import version_id
 from strongroom.storage import Store
 
 
@@ -124,7 +125,7 @@ def request_import(
         session.add(row)
         session.flush()
         job = new_job(session, project, "import", backup=row)
-        job.host = host_for(session, control, row)
+        job.host = reader_of(session, control, row)
     control.start(job)
     return row, job
 

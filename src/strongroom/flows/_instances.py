@@ -5,25 +5,23 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from strongroom.agent.models import ServerDefinition
-from strongroom.catalog import Backup, Host, Instance, Job, now, quotas
+from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
-from strongroom.catalog.queries import in_order
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import Cancelled, Conflict, InvalidRequest, NotFound, TooLarge
+from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._placement import GB, Need, place
 from strongroom.flows._source import require_source
+from strongroom.flows._versions import version_id
 
-GB = 1024**3
+ROOM = 512 * 1024**2
+"""Bytes of disk that an empty instance needs to begin with; its volume is a limit, not a reservation."""
 DEFAULT_VOLUME = 10
 """GB of a new instance that names no size."""
 
@@ -42,9 +40,12 @@ def request_instance(
     databases: Sequence[DatabaseSpec] = (),
     users: Sequence[UserSpec] = (),
     adopt: ServerDefinition | None = None,
+    host: str | None = None,
     echo: dict[str, Any] | None = None,
 ) -> tuple[Instance, Job]:
     """Create an instance: empty, from a backup, or by adopting a running server. Everything but the name has a default.
+
+    ``host`` is where it goes; without it, where there is most room.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -70,11 +71,14 @@ def request_instance(
             if version is None and version_number is None:
                 version = source.series
             volume_size = _volume_for(source, volume_size)
-        host, found = _place(
-            session,
+        need = Need(
             datastore or (adopt.datastore if adopt else settings.datastores.default),
             [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
+            ram=0 if adopt else settings.flavors[flavor].ram,
+            room=0 if adopt else (source.data_size or 0 if source else 0) or ROOM,
+            host=_host_to_adopt_on(control, host) if adopt else host,
         )
+        host, found = place(session, control, need)
         if source is not None and found["series"] != source.series:
             raise Conflict(
                 f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
@@ -119,10 +123,11 @@ def request_instance(
     return instance, job
 
 
-@lru_cache(256)
-def version_id(*names: str) -> str:
-    """Stable id of a datastore (one name) or of a version of it (datastore, series): the same on every service."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, "strongroom:datastore:" + ":".join(names)))
+def _host_to_adopt_on(control: Control, host: str | None) -> str | None:
+    """A server that runs is where it is: with several hosts it must be said. Raises InvalidRequest."""
+    if host is None and len(control.hosts) > 1:
+        raise InvalidRequest("on which host the server runs is not said", remedy="Name it: --host (`strongroom host list`).")
+    return host
 
 
 def _volume_for(source: Backup, asked: int | None) -> int:
@@ -135,29 +140,6 @@ def _volume_for(source: Backup, asked: int | None) -> int:
             remedy=f"Ask for --size {needed} or more.",
         )
     return asked
-
-
-def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The host with most room among those that have the version, and the version as its agent describes it."""
-    candidates: list[tuple[int, str, dict[str, Any]]] = []
-    known: set[str] = set()
-    datastores: set[str] = set()
-    for host in session.scalars(select(Host)):
-        for found in host.view.get("versions", []):
-            known.add(f"{found['datastore']} {found['series']}")
-            datastores |= {found["datastore"], version_id(found["datastore"])}
-            names = (found["series"], found["number"], version_id(found["datastore"], found["series"]))
-            if datastore in (found["datastore"], version_id(found["datastore"])) and all(asked in names for asked in wanted):
-                candidates.append((host.view.get("free_bytes", 0), host.name, found))
-    if candidates:
-        _, name, found = max(candidates, key=lambda c: (in_order(c[2]["series"]), c[0]))
-        return name, found
-    remedy = (
-        f"Installed: {', '.join(sorted(known))}." if known else "No database is installed on any host: see `strongroom check`."
-    )
-    if datastore not in datastores:
-        raise NotFound(f"datastore {datastore} cannot be found", remedy=remedy)
-    raise InvalidRequest(f"version {' '.join(wanted)} of datastore {datastore} cannot be found", remedy=remedy)
 
 
 def request_restore(control: Control, project: str, instance: str, backup: str) -> Job:

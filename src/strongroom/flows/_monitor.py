@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
 from strongroom.artifact import sweep_orphans
@@ -18,48 +18,55 @@ from strongroom.errors import StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
+from strongroom.flows._return import call_back
 
 log = structlog.get_logger()
 
 PACE = 1.0
 """Seconds between two looks at an agent."""
-HOST_PACE = 15.0
-"""Seconds between two looks at the facts of a host."""
-SILENT = timedelta(seconds=90)
-"""A host that was not heard of for this long is called silent (Trove's limit for a guest)."""
+HOST_PACE = 10.0
+"""Seconds between two looks at the facts of a host; how often it is noted that it was heard of."""
+ANSWER = 10.0
+"""Seconds that an answer to a look may take."""
+FIRST_LOOK = 2.0
+"""Seconds that the first look may take before the service serves without the hosts that have not answered."""
 DAILY = 24 * 3600.0
 
 
 class Monitor:
-    """Runs as a task of the service's event loop."""
+    """Runs as a task of the service's event loop. A host that hangs does not keep the others from being seen."""
 
     def __init__(self, control: Control, engine: Engine) -> None:
         self._control = control
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._returns: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
+        self._answers: dict[str, bool] = {}
 
     async def look(self) -> None:
-        """Look at every host once: the catalog knows its hosts and servers after it."""
-        for host in self._control.hosts:
-            await self._look(host)
+        """Look at every host once: the catalog knows those that answer, and their servers, after it."""
+        self._begin_looks()
+        if self._looks:
+            await asyncio.wait(self._looks.values(), timeout=FIRST_LOOK)
 
     def start(self) -> None:
         """Go on looking in the background. The engine must run."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End the task."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """End all tasks."""
+        tasks = [*self._looks.values(), *self._returns.values(), *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         next_daily = time.monotonic()
         while True:
             try:
-                await self.look()
+                self._begin_looks()
                 if time.monotonic() >= next_daily:
                     next_daily = time.monotonic() + DAILY
                     await asyncio.to_thread(self.tidy)
@@ -67,19 +74,40 @@ class Monitor:
                 log.exception("monitor stumbled")
             await asyncio.sleep(PACE)
 
+    def _begin_looks(self) -> None:
+        for host in self._control.hosts:
+            if host not in self._looks or self._looks[host].done():
+                self._looks[host] = asyncio.create_task(self._look(host))
+
     async def _look(self, host: str) -> None:
-        agent = self._control.agent(host)
-        asked = now()
         try:
-            servers = await agent.servers()
-            facts: HostView | None = None
-            if time.monotonic() >= self._next_host.get(host, 0):
-                facts = await agent.host()
-                self._next_host[host] = time.monotonic() + HOST_PACE
-        except StrongroomError as error:
-            log.warning("agent does not answer", host=host, reason=error.message)
-            return
+            answers = await self._ask(host)
+            if answers != self._answers.get(host, True):
+                log.info("host is back", host=host) if answers else log.warning("host does not answer", host=host)
+            if answers and not self._answers.get(host, False):
+                self._returns[host] = asyncio.create_task(call_back(self._control, host))
+            self._answers[host] = answers
+        except Exception:
+            log.exception("monitor stumbled", host=host)
+
+    async def _ask(self, host: str) -> bool:
+        """Whether the agent answers; the catalog knows what it says."""
+        asked = now()
+        facts: HostView | None = None
+        try:
+            agent = self._control.agent(host)
+            async with asyncio.timeout(ANSWER):
+                servers = await agent.servers()
+                if time.monotonic() >= self._next_host.get(host, 0):
+                    facts = await agent.host()
+        except (StrongroomError, TimeoutError):
+            self._next_host.pop(host, None)
+            return False
+        if facts is not None:
+            self._next_host[host] = time.monotonic() + HOST_PACE
+        self._control.presence.heard(host)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
+        return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
@@ -87,8 +115,7 @@ class Monitor:
         with self._control.catalog.read() as session:
             living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None), Instance.id.in_(views))
             changed = [i.id for i in session.scalars(living) if not _later(i, asked) and _outcomes.mirror(i, views[i.id])]
-        stale = facts is not None
-        if not changed and not stale:
+        if not changed and facts is None:
             return
         with self._control.catalog.write() as session:
             for instance_id in changed:
@@ -97,10 +124,21 @@ class Monitor:
                     _outcomes.mirror(instance, views[instance_id])
                     instance.seen = now()
             if facts is not None:
-                row = session.get(Host, host) or Host(name=host)
-                row.view = facts.model_dump(mode="json")
-                row.seen = now()
-                session.add(row)
+                self._note(session, host, facts)
+
+    def _note(self, session: Session, host: str, facts: HostView) -> None:
+        """Keep what the host says of itself, under the name that we know it by. One that was removed meanwhile stays gone."""
+        row = session.get(Host, host)
+        if row is None:
+            if not self._control.embedded(host):
+                return
+            row = Host(name=host)
+            session.add(row)
+        is_other = (row.view or {}).get("jobs_limit") != facts.jobs_limit
+        row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
+        row.seen = now()
+        if is_other:
+            self._control.on_host(host, facts.jobs_limit)
 
     def tidy(self) -> None:
         """Once a day: remove what failed backups of this service left in the store, and DBOS's old history.

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from strongroom.artifact import ForeignChain
 from strongroom.catalog import Backup, Instance, Job
 from strongroom.flows._control import Control
-from strongroom.flows._instances import GB
+from strongroom.flows._placement import GB
 from strongroom.flows._source import location_of, source_of, target_of
 from strongroom.worker.spec import BackupJob, ImportJob, InitializeJob, JobRequest, RestoreJob, StorageSpec, VerifyJob
 

@@ -8,6 +8,7 @@ from strongroom.identity._principal import ADMIN, MEMBER, READER, Principal, Rol
 RULES: dict[str, Role] = {
     "GET /instances": READER,
     "POST /instances": MEMBER,
+    "POST /instances host": ADMIN,
     "GET /instances/detail": READER,
     "GET /instances/{instance}": READER,
     "PUT /instances/{instance}": MEMBER,
@@ -75,6 +76,9 @@ RULES: dict[str, Role] = {
     "GET /jobs/{job}": READER,
     "DELETE /jobs/{job}": MEMBER,
     "GET /hosts": ADMIN,
+    "POST /hosts": ADMIN,
+    "GET /hosts/{host}": ADMIN,
+    "DELETE /hosts/{host}": ADMIN,
     "GET /checks": ADMIN,
     "POST /catalog/rebuild": ADMIN,
 }

@@ -1,0 +1,55 @@
+"""What every process of ours that listens does: a state directory, a bound socket, a server that leaves signals alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from strongroom.errors import ConfigurationError
+
+
+def prepare_data_dir(path: Path) -> None:
+    """Make the state directory: others may traverse it (database servers run as other users) but not list it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o711)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot use data directory {path}: {error.strerror}",
+            remedy="Choose another with --data-dir, or make it for the user that runs strongroom.",
+        ) from None
+    if os.geteuid() == 0:
+        for parent in path.resolve().parents:
+            if not parent.stat().st_mode & 0o001:
+                raise ConfigurationError(
+                    f"database servers run as another user and cannot reach {path}: {parent} is closed to others",
+                    remedy=f"Use a --data-dir outside of {parent}, or `chmod o+x {parent}`.",
+                )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises ConfigurationError that says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}", remedy="Is another service there? Choose another --port."
+        ) from None
+    return bound
+
+
+class Server(uvicorn.Server):
+    """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

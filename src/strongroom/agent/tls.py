@@ -1,0 +1,101 @@
+"""Keys of the line between control plane and agents: each side has its own, and knows the one certificate of the other.
+
+There is no authority that signs, so there is none that could sign for somebody else: a certificate is trusted because it was
+handed over when the host joined (``agent.joining``), and for nothing but itself.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from strongroom.agent._files import make_directory, read_bytes, sync_directory
+from strongroom.errors import ConfigurationError, InvalidRequest
+
+MAX_CERTIFICATE = 8192
+"""Characters of a certificate in PEM; ours have some 600."""
+NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""RFC 5280's word for a certificate that does not run out: it ends when the host is removed, or joins again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A private key (0600) and its certificate, as files; ``certificate`` in PEM, too."""
+
+    key_file: Path
+    certificate_file: Path
+    certificate: str
+
+    def client(self, peer: str) -> ssl.SSLContext:
+        """To connect with, to whoever has the certificate ``peer`` and to nobody else. Raises InvalidRequest."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False  # who has the key is the host, whatever its address
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=checked(peer))
+        context.load_cert_chain(self.certificate_file, self.key_file)
+        return context
+
+
+def key_pair(directory: Path, name: str) -> KeyPair:
+    """The key pair in ``directory``, made when there is none; ``name`` is for people to read. Raises ConfigurationError."""
+    pair = directory / "key.pem", directory / "certificate.pem"
+    try:
+        make_directory(directory)
+        if not all(path.exists() for path in pair):
+            key, certificate = _made(name)
+            _write(pair[0], key)
+            _write(pair[1], certificate)
+            sync_directory(directory)
+        return KeyPair(*pair, certificate=checked(read_bytes(pair[1]).decode()))
+    except (OSError, ValueError, InvalidRequest) as error:
+        raise ConfigurationError(f"cannot use the keys in {directory}: {error}", remedy="Give it to our OS user.") from None
+
+
+def checked(certificate: str) -> str:
+    """``certificate`` if it is one in PEM, and only one. Raises InvalidRequest."""
+    try:
+        if len(certificate) > MAX_CERTIFICATE:
+            raise ValueError("too long")
+        (one,) = x509.load_pem_x509_certificates(certificate.encode())
+    except ValueError as error:
+        raise InvalidRequest(f"this is not a certificate: {error}") from None
+    return one.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _made(name: str) -> tuple[bytes, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2000, 1, 1, tzinfo=UTC))  # the clock of a host may be wrong
+        .not_valid_after(NO_END)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    return (
+        key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()),
+        certificate.public_bytes(serialization.Encoding.PEM),
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)

@@ -1,0 +1,111 @@
+"""Hosts with an agent of their own: add, join, remove; and the line to each."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+
+from strongroom.agent.joining import JoinReply, JoinRequest, Token, proof_of_control, proof_of_host, same
+from strongroom.agent.remote import RemoteAgent
+from strongroom.agent.tls import KeyPair, checked, key_pair
+from strongroom.catalog import Host, Instance, Job, now
+from strongroom.catalog.queries import silent_hosts
+from strongroom.errors import Busy, Cancelled, Conflict, Forbidden, InvalidRequest, NotFound
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+from strongroom.sections import HOST_PATTERN
+
+
+def request_host(control: Control, name: str) -> tuple[Token, datetime]:
+    """A one-time token for a host to join with, and its end. One that is there already may join anew, with other keys.
+
+    Raises InvalidRequest, Conflict.
+    """
+    if not re.fullmatch(HOST_PATTERN, name):
+        raise InvalidRequest(
+            f"{name[:64]!r} cannot be the name of a host",
+            remedy="Use 1 to 63 lower-case letters, digits, _ and -; begin with one of the first two.",
+        )
+    if control.embedded(name):
+        raise Conflict(f"host {name} is this machine: its agent is part of the service", remedy="Choose another name.")
+    token = Token.new(name)
+    until = now() + timedelta(seconds=control.settings.hosts.token_life)
+    with control.catalog.write() as session:
+        row = session.get(Host, name) or Host(name=name)
+        row.token_key, row.token_until = token.key, until
+        session.add(row)
+    return token, until
+
+
+def join_host(control: Control, request: JoinRequest) -> JoinReply:
+    """A host has come with its token. Asked again with the same certificate, the answer is the same. Raises Forbidden."""
+    certificate = checked(request.certificate)
+    url = urlsplit(request.url)
+    if url.scheme != "https" or not url.hostname or url.path or url.query:
+        raise InvalidRequest(f"{request.url!r} is not where an agent listens", remedy="It is like https://10.0.0.1:8780.")
+    pair = own_keys(control)
+    with control.catalog.write() as session:
+        row = session.get(Host, request.name)
+        key = row.token_key if row is not None and row.token_until is not None and row.token_until > now() else None
+        wanted = proof_of_host(key or "", request.name, request.url, request.certificate)
+        if row is None or key is None or not same(request.proof, wanted):
+            raise Forbidden(
+                f"host {request.name} may not join: its token is unknown, was used, or is too old",
+                remedy=f"Get a new one: `strongroom host add {request.name}`.",
+            )
+        reply = JoinReply(certificate=pair.certificate, proof=proof_of_control(key, request.certificate, pair.certificate))
+        row.url, row.certificate = request.url, certificate
+        row.token_key = row.token_until = None
+    _connect(control, pair, request.name, request.url, certificate)
+    return reply
+
+
+def connect_hosts(control: Control) -> None:
+    """Know the agents of all hosts that have joined."""
+    with control.catalog.read() as session:
+        rows = list(session.scalars(select(Host).where(Host.url.is_not(None))))
+    if rows:
+        pair = own_keys(control)
+        for row in rows:
+            assert row.url is not None and row.certificate is not None
+            _connect(control, pair, row.name, row.url, row.certificate)
+
+
+def request_remove_host(control: Control, name: str, *, force: bool = False) -> None:
+    """Forget the host: its agent is not spoken to any more. Its instances have to be gone, or ``force`` forgets those of a silent
+    host, too; their backups stay.
+
+    Raises NotFound, Conflict, Busy.
+    """
+    if control.embedded(name):
+        raise Conflict(f"host {name} is this machine", remedy="Turn its agent off in the configuration: agent.embedded = false.")
+    with control.catalog.write() as session:
+        row = session.get(Host, name)
+        if row is None:
+            raise NotFound(f"host {name} cannot be found", remedy="See `strongroom host list`.")
+        living = list(session.scalars(select(Instance).where(Instance.host == name, Instance.deleted.is_(None))))
+        if living and not force:
+            raise Conflict(
+                f"host {name} has instances: {', '.join(i.name for i in living)}",
+                remedy="Delete them first. When the host is gone for good, --force forgets them; their backups stay.",
+            )
+        if living and name not in silent_hosts(session):
+            raise Busy(f"host {name} answers: its instances live", remedy="Delete them first.")
+        for job in session.scalars(select(Job).where(Job.host == name, Job.finished.is_(None))):
+            _outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was given up: host {name} was removed").to_dict())
+        for instance in living:
+            instance.deleted = instance.updated = now()
+        session.delete(row)
+    control.disconnect(name)
+
+
+def own_keys(control: Control) -> KeyPair:
+    """The key pair of this control plane."""
+    return key_pair(control.settings.service.data_dir / "control-plane", "strongroom control plane")
+
+
+def _connect(control: Control, pair: KeyPair, name: str, url: str, certificate: str) -> None:
+    control.connect(name, RemoteAgent(url, pair.client(certificate)))

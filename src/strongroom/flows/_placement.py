@@ -1,0 +1,131 @@
+"""On which host a new instance goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Host, Instance
+from strongroom.catalog.queries import in_order, silent_hosts
+from strongroom.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from strongroom.flows._control import Control
+from strongroom.flows._versions import version_id
+
+MB = 1024**2
+GB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an instance needs of its host. ``versions``: series, numbers or ids that must all be those of the version."""
+
+    datastore: str
+    versions: Sequence[str]
+    ram: int = 0
+    """MB; 0: it brings its own."""
+    room: int = 0
+    """Bytes of disk."""
+    host: str | None = None
+    """Only this one."""
+
+
+def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str, Any]]:
+    """The host, and the version as its agent describes it: the newest that fits, on the host that is used least.
+
+    Raises NotFound for an unknown datastore or host, InvalidRequest for an unknown version, Conflict with what each host lacks.
+    """
+    hosts = list(session.scalars(select(Host).order_by(Host.name)))
+    if need.host is not None and need.host not in {host.name for host in hosts}:
+        raise NotFound(f"host {need.host} cannot be found", remedy="See `strongroom host list`.")
+    _refuse_unknown(hosts, need)
+    silent, promised = silent_hosts(session), _promised(session, control)
+    fitting: list[tuple[list[int], float, int, str, dict[str, Any]]] = []
+    lacking: list[str] = []
+    for host in hosts:
+        if need.host not in (None, host.name):
+            continue
+        ram = promised.get(host.name, 0)
+        version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
+        lacks = _lacks(host, need, version, ram, host.name in silent, control.settings.hosts.overcommit)
+        if lacks or version is None:
+            lacking.append(f"{host.name} {lacks}")
+            continue
+        memory = host.view.get("memory_bytes", 0)
+        used = ram * MB / memory if memory else 0.0
+        fitting.append((in_order(version["series"]), -used, host.view.get("free_bytes", 0), host.name, version))
+    if not fitting:
+        raise Conflict(
+            f"no host can take the instance: {'; '.join(lacking)}",
+            remedy="Ask for less, make room, or add a host (`strongroom host add`).",
+        )
+    *_, name, version = max(fitting, key=lambda f: f[:3])
+    return name, version
+
+
+def reader_of(session: Session, control: Control, backup: Backup) -> str:
+    """Where to read the backup: the host of its instance, else one that has its database, else any. Raises Unavailable."""
+    silent = silent_hosts(session)
+    up = [name for name in control.hosts if control.embedded(name) or name not in silent]
+    if not up:
+        raise Unavailable("there is no host to do it: none has joined, or all are silent", remedy="See `strongroom host list`.")
+    instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
+    if instance is not None and instance.host in up:
+        return instance.host
+    hosts = (session.get(Host, name) for name in up)
+    need = Need(backup.datastore, [backup.series])
+    return next((host.name for host in hosts if host is not None and _versions(host, need)), up[0])
+
+
+def _versions(host: Host, need: Need) -> list[dict[str, Any]]:
+    """Those installed there that will do."""
+    return [
+        found
+        for found in host.view.get("versions", [])
+        if need.datastore in (found["datastore"], version_id(found["datastore"]))
+        and {found["series"], found["number"], version_id(found["datastore"], found["series"])}.issuperset(need.versions)
+    ]
+
+
+def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool, overcommit: float) -> str:
+    """Why the host cannot take it; empty when it can. What its agent does not tell is not held against it."""
+    memory, free = host.view.get("memory_bytes", 0), host.view.get("free_bytes", 0)
+    left = max(0, int(memory * overcommit / MB) - promised)
+    if not host.view:
+        return "has not joined"
+    if version is None:
+        return f"does not have {' '.join([need.datastore, *need.versions])}"
+    if silent and host.url is not None:
+        return "is silent"
+    if need.ram and memory and need.ram > left:
+        return f"has {left} MB of memory left for instances, not {need.ram} MB"
+    if need.room > free:
+        return f"has {free / GB:.1f} GB of disk free, not {need.room / GB:.1f} GB"
+    return ""
+
+
+def _promised(session: Session, control: Control) -> dict[str, int]:
+    """MB of memory that the instances of each host may take, by their flavors."""
+    flavors = control.settings.flavors
+    found: dict[str, int] = {}
+    ours = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), Instance.runtime == "process")
+    for host, flavor in session.execute(ours):
+        found[host] = found.get(host, 0) + (flavors[flavor].ram if flavor in flavors else 0)
+    return found
+
+
+def _refuse_unknown(hosts: Sequence[Host], need: Need) -> None:
+    """Raise unless the version is somewhere."""
+    versions = [found for host in hosts for found in host.view.get("versions", [])]
+    known = {f"{found['datastore']} {found['series']}" for found in versions}
+    datastores = {found["datastore"] for found in versions}
+    remedy = (
+        f"Installed: {', '.join(sorted(known))}." if known else "No database is installed on any host: see `strongroom check`."
+    )
+    if need.datastore not in datastores | {version_id(name) for name in datastores}:
+        raise NotFound(f"datastore {need.datastore} cannot be found", remedy=remedy)
+    if not any(_versions(host, need) for host in hosts):
+        raise InvalidRequest(f"version {' '.join(need.versions)} of datastore {need.datastore} cannot be found", remedy=remedy)
