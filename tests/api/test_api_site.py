@@ -65,7 +65,7 @@ def test_an_instance_takes_ids_of_datastore_and_version(site: Site) -> None:
 def test_hosts(site: Site) -> None:
     (host,) = site.get("/hosts")["hosts"]
     assert (host["name"], host["hostname"], host["status"], host["cores"]) == ("local", "box", "up", 2)
-    assert (host["memory_bytes"], host["free_bytes"], host["jobs_running"]) == (GB, 100 * GB, 0)
+    assert (host["memory_bytes"], host["free_bytes"], host["jobs_running"]) == (64 * GB, 100 * GB, 0)
     assert host["versions"][1] == {"datastore": "mariadb", "series": "10.11", "number": "10.11.19"}
     site.edit(Host, "local", lambda row: setattr(row, "seen", now() - timedelta(minutes=2)))
     assert site.get("/hosts")["hosts"][0]["status"] == "silent"

@@ -48,6 +48,9 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.user = user
+        self.prefix: list[str] = []
+        self.flags: list[str] = []
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.config = place / "strongroom.toml"
         self.config.write_text(f'[agent]\npool = "{pool}"\n{config}')
@@ -64,8 +67,8 @@ class Service:
     # --- the process
 
     def start(self, *, wait: bool = True) -> Service:
-        argv = [sys.executable, "-m", "strongroom", "serve", "--config", str(self.config)]
-        argv += ["--data-dir", str(self.data_dir), "--port", str(self.port)]
+        argv = [*self.prefix, sys.executable, "-m", "strongroom", "serve", "--config", str(self.config)]
+        argv += ["--data-dir", str(self.data_dir), "--port", str(self.port), *self.flags]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 argv,
@@ -170,12 +173,12 @@ class Service:
 
     def cli(self, *args: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "strongroom", *args],
+            [*self.prefix, sys.executable, "-m", "strongroom", *args],
             capture_output=True,
             text=True,
             input=stdin,
             timeout=180,
-            env={**os.environ, "STRONGROOM_URL": self.url, "COLUMNS": "200"},
+            env={**os.environ, "STRONGROOM_URL": self.url, "COLUMNS": "200", **self.environment},
             check=False,
         )
         if check and done.returncode != 0:

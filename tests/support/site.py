@@ -118,7 +118,7 @@ class Site:
             "hostname": "box",
             "version": "0.1",
             "cores": 2,
-            "memory_bytes": GB,
+            "memory_bytes": 64 * GB,
             "free_bytes": 100 * GB,
             "pool": "127.1.0.0/16",
         }

@@ -134,7 +134,7 @@ def join(body: JoinRequest, control: ControlDep) -> JoinReply:
 def _views(session: Session, control: Control, rows: list[Host]) -> list[HostView]:
     silent = silent_hosts(session)
     living = select(Instance.host, func.count()).where(Instance.deleted.is_(None)).group_by(Instance.host)
-    counts: dict[str, int] = dict(session.execute(living).tuples())
+    counts = {row[0]: row[1] for row in session.execute(living)}
     return [_view(row, row.name in silent, control.embedded(row.name), counts.get(row.name, 0)) for row in rows]
 
 
