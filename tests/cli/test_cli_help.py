@@ -45,7 +45,7 @@ def test_every_command_has_help_with_examples_that_parse(run: Run, path: tuple[s
         program, *words = shlex.split(example.partition(" <")[0])
         assert program == "strongroom"
         assert tuple(words[: len(path)]) == path
-        if path in {("serve",), ("key", "new"), ("check",)} or path[0] == "user-file":
+        if path in {("serve",), ("agent",), ("key", "new"), ("check",)} or path[0] == "user-file":
             continue
         result = run(*words, *(["--yes"] if "--in-place" in words else []), stdin="secret\n")
         assert result.exit_code != 2 or "password" in result.stderr, f"{example}: {result.stderr}"

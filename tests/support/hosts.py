@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pymysql
 import pytest
 
 from strongroom.identity import User, edit_users, hash_password
@@ -35,7 +36,9 @@ needs_hosts = pytest.mark.skipif(bool(namespaces.missing()), reason=namespaces.m
 class ControlPlane(Service):
     """A service in the namespace of the switch, which has no agent of its own and knows one user, an administrator."""
 
-    def __init__(self, place: Path, namespace: Namespace, *, config: str = "", flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, place: Path, namespace: Namespace, *, config: str, flags: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
         users = place / "users.json"
         with edit_users(users) as known:
             known[USER] = User(password=hash_password(PASSWORD), projects={PROJECT: "admin"})
@@ -46,7 +49,7 @@ class ControlPlane(Service):
         self.namespace = namespace
         self.prefix = namespace.prefix
         self.flags = ["--host", CONTROL, *flags]
-        self.environment = {"STRONGROOM_USERNAME": USER, "STRONGROOM_PASSWORD_FILE": str(self.password_file)}
+        self.environment = {**environment, "STRONGROOM_USERNAME": USER, "STRONGROOM_PASSWORD_FILE": str(self.password_file)}
         self.url = f"http://{CONTROL}:8779"
         self.http = httpx.Client(base_url=f"{self.url}/v1.0/{PROJECT}", timeout=90, auth=(USER, PASSWORD), trust_env=False)
 
@@ -106,14 +109,23 @@ class Host:
 class Hosts:
     """``count`` hosts that have joined a control plane (``service``). A directory store is shared: all are on one file system.
 
-    ``config`` is more of the control plane's TOML, ``flags`` more of its command line, ``agents`` more of the hosts' TOML (which
-    begins in the section [agent]).
+    ``config`` is more of the control plane's TOML, ``flags`` more of its command line, ``environment`` more of its environment,
+    ``agents`` more of the hosts' TOML (which begins in the section [agent]).
     """
 
-    def __init__(self, place: Path, count: int, *, config: str = "", flags: Sequence[str] = (), agents: str = "") -> None:
+    def __init__(
+        self,
+        place: Path,
+        count: int,
+        *,
+        config: str = "",
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        agents: str = "",
+    ) -> None:
         self.place = place
         self.network = Network(count)
-        self.service = ControlPlane(place, self.network.switch, config=config, flags=flags)
+        self.service = ControlPlane(place, self.network.switch, config=config, flags=flags, environment=environment or {})
         self.hosts = {f"h{n}": Host(place, n, namespace, agents) for n, namespace in self.network.machines.items()}
 
     def __enter__(self) -> Hosts:
@@ -157,6 +169,22 @@ class Hosts:
                 raise AssertionError(f"{name} is {view['status']}, not {status}:\n{self.hosts[name].log.read_text()[-3000:]}")
             time.sleep(0.1)
         return view
+
+    @contextlib.contextmanager
+    def sql(self, instance: str, database: str | None = None) -> Iterator[pymysql.Connection[Any]]:
+        """A connection to an instance of MariaDB, wherever it is, as our own account."""
+        view = self.service.get(f"/instances/{instance}")["instance"]
+        connection = pymysql.connect(
+            read_default_file=str(self.hosts[view["host"]].data_dir / "instances" / view["id"] / "client.cnf"),
+            read_default_group="client",
+            unix_socket=view["socket"],
+            database=database,
+            autocommit=True,
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def partition(self, name: str) -> None:
         """Pull its cable."""

@@ -76,6 +76,7 @@ class Service:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd="/",
+                env={**os.environ, **self.environment},
                 user=self.user,
                 extra_groups=[] if self.user else None,
                 start_new_session=True,

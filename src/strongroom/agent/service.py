@@ -44,12 +44,16 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
 
     Raises ConfigurationError, InvalidRequest, Unavailable before it serves.
     """
-    data_dir = settings.service.data_dir
-    prepare_data_dir(data_dir)
-    make_directory(data_dir / "agent", 0o711)
-    home = data_dir / "agent" / "control-plane"
-    pair = key_pair(home, "strongroom agent")
+    home = settings.service.data_dir / "agent" / "control-plane"
     member = await asyncio.to_thread(_load, home)
+    if token is None and member is None:
+        raise ConfigurationError(
+            "this host has not joined a control plane",
+            remedy="There, say `strongroom host add NAME`; here, give the token: --control-plane URL --token-file FILE.",
+        )
+    prepare_data_dir(settings.service.data_dir)
+    make_directory(home.parent, 0o711)
+    pair = key_pair(home, "strongroom agent")
     if token is not None and (member is None or member.token != _hash(token)):
         if control_plane is None:
             raise InvalidRequest("a token alone does not say where to join", remedy="Name it: --control-plane URL.")
@@ -60,12 +64,8 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
         member = await asyncio.to_thread(_join, bound, control_plane, token, pair)
         await asyncio.to_thread(write_model, home / "member.json", member)
         log.info("joined", host=member.name, control_plane=control_plane)
-    elif member is None:
-        raise ConfigurationError(
-            "this host has not joined a control plane",
-            remedy="There, say `strongroom host add NAME`; here, give the token: --control-plane URL --token-file FILE.",
-        )
     else:
+        assert member is not None
         _refuse_another_address(settings, member)
         bound = listen(member.address, member.port)
     settings.agent.name = member.name

@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 PACE = 1.0
 """Seconds between two looks at an agent."""
-HOST_PACE = 10.0
-"""Seconds between two looks at the facts of a host; how often it is noted that it was heard of."""
+HOST_PACE = 0.4
+"""Times ``hosts.silent_after``: between two looks at the facts of a host, when it is also noted that it was heard of."""
 ANSWER = 10.0
 """Seconds that an answer to a look may take."""
 FIRST_LOOK = 2.0
@@ -104,7 +104,7 @@ class Monitor:
             self._next_host.pop(host, None)
             return False
         if facts is not None:
-            self._next_host[host] = time.monotonic() + HOST_PACE
+            self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
         self._control.presence.heard(host)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
         return True

@@ -1,0 +1,49 @@
+"""Two hosts and a control plane on PostgreSQL, shared by the tests of a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import namespaces, processes
+from support.hosts import Hosts
+from support.own_postgresql import OwnPostgreSQL
+
+DATABASE_PASSWORD = "password-of-the-database"
+STORE_PASSWORD = "password-of-a-store"
+LIMITS = "[hosts]\nsilent_after = 3\nlost_after = 8\n"
+
+
+@pytest.fixture(scope="module")
+def shared_place() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    place.chmod(0o711)
+    yield place
+    processes.end(place)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def database(shared_place: Path) -> Iterator[OwnPostgreSQL]:
+    """A PostgreSQL in which the role ``strongroom`` has a password and an empty database."""
+    own = OwnPostgreSQL(shared_place, hba="local all postgres peer\nlocal all all scram-sha-256\n")
+    own.sql(f"CREATE ROLE strongroom LOGIN PASSWORD '{DATABASE_PASSWORD}'")
+    own.sql("CREATE DATABASE strongroom OWNER strongroom")
+    yield own
+    own.end()
+
+
+@pytest.fixture(scope="module")
+def hosts(shared_place: Path, database: OwnPostgreSQL) -> Iterator[Hosts]:
+    if why := namespaces.missing():
+        pytest.skip(why)
+    passfile = shared_place / "pgpass"
+    passfile.write_text(f"*:*:*:strongroom:{DATABASE_PASSWORD}\n")
+    passfile.chmod(0o600)
+    flags = ["--database", f"postgresql://strongroom@/strongroom?host={database.run}"]
+    with Hosts(shared_place, 2, config=LIMITS, flags=flags, environment={"PGPASSFILE": str(passfile)}) as hosts:
+        yield hosts
