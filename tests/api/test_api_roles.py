@@ -44,10 +44,21 @@ BODIES: dict[str, Any] = {
     "POST /backups/{backup}/action": {"verify": {}},
     "POST /backup_strategies": {"backup_strategy": {"instance_id": "{instance}", "swift_container": "c"}},
     "PUT /mgmt/quotas/{owner}": {"quotas": {"backups": 3}},
+    "POST /instances host": {"instance": {"name": "new", "host": "local"}},
+    "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
 }
 """What routes need to get as far as they can."""
-NAMES = {"name": "db", "user": "u", "database": "db", "flavor": "d1", "datastore": "mariadb", "version": "10.11", "thing": "x"}
+NAMES = {
+    "name": "db",
+    "user": "u",
+    "database": "db",
+    "flavor": "d1",
+    "datastore": "mariadb",
+    "version": "10.11",
+    "thing": "x",
+    "host": "local",
+}
 OWNED = ("instance", "backup", "job")
 
 

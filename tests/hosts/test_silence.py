@@ -1,4 +1,4 @@
-"""A host is cut off, its agent dies, the control plane dies: what is said, what fails, what goes on, and that it is welcome back."""
+"""A host is cut off, its agent dies, the control plane dies: what is said, what fails, what goes on, who is welcome back."""
 
 from __future__ import annotations
 
