@@ -29,6 +29,11 @@ def there(hosts: Hosts) -> Hosts:
     return hosts
 
 
+@pytest.fixture(autouse=True)
+def _all_is_well(there: Hosts) -> None:
+    until(lambda: health(there, "mysql2") == "HEALTHY", "mysql2 is healthy")
+
+
 @contextlib.contextmanager
 def held(hosts: Hosts, host: str) -> Iterator[Callable[[], None]]:
     """The next backup tool on the host is stopped as soon as it is there; call what comes to let it go on. Resumed at the end."""

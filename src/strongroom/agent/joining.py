@@ -105,7 +105,7 @@ def join(control_plane: str, token: Token, url: str, certificate: str) -> str:
         raise Unavailable(
             f"the control plane at {where} does not answer: {str(error) or type(error).__name__}", remedy="Check --control-plane."
         ) from error
-    except (ValidationError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValidationError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise Unavailable(f"{where} answers, but is no control plane of Strongroom", remedy="Check --control-plane.") from error
     if not same(reply.proof, proof_of_control(token.key, certificate, reply.certificate)):
         raise ConfigurationError(

@@ -57,7 +57,9 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
     if token is not None and (member is None or member.token != _hash(token)):
         if control_plane is None:
             raise InvalidRequest("a token alone does not say where to join", remedy="Name it: --control-plane URL.")
-        address: str = settings.agent.address or await asyncio.to_thread(_source, control_plane)
+        address = settings.agent.address
+        if address is None:
+            address = await asyncio.to_thread(_source, control_plane)
         if ipaddress.ip_address(address).is_unspecified:
             raise InvalidRequest(f"agent.address {address} is no address to be reached at", remedy="Name one of this host.")
         bound = listen(address, settings.agent.port)
