@@ -1,4 +1,4 @@
-"""Databases and users, by SQL. Names are hostile: they are checked, quoted, and never formatted into text."""
+"""Databases and users of MariaDB and MySQL, by SQL. Names are hostile: they are checked, quoted, and never formatted into text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFai
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 SUPERUSER = "root"
-SYSTEM_USERS = frozenset({SUPERUSER, "mysql", "mariadb.sys", ACCOUNT, "PUBLIC", ""})
+SYSTEM_USERS = frozenset(
+    {SUPERUSER, "mysql", "mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema", ACCOUNT, "PUBLIC", ""}
+)
+_ACCOUNTS = {
+    "mariadb": "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE",
+    "mysql": "SELECT User, Host FROM mysql.user",  # a role is an account like others
+}
 MAX_DATABASE_NAME = 64
 MAX_USER_NAME = 80
 _HOST = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")
@@ -81,7 +87,8 @@ def databases(server: Server) -> list[DatabaseSpec]:
 
 
 def _exists(connection: Connection[Cursor], name: str) -> bool:
-    return bool(query(connection, "SELECT 1 FROM information_schema.schemata WHERE schema_name = BINARY %s", name))
+    found = query(connection, "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s", name)
+    return (name,) in found  # the server may think that names are the same when their case is not
 
 
 def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
@@ -125,7 +132,7 @@ def _plain(pattern: str) -> str:
 def users(server: Server) -> list[UserSpec]:
     """Accounts of users, by name and host, with the databases that they have rights on."""
     with _session(server, "list users") as connection:
-        accounts = query(connection, "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE")
+        accounts = query(connection, _ACCOUNTS[server.datastore])
         rights = query(connection, "SELECT User, Host, Db FROM mysql.db")
     granted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for name, host, pattern in rights:
@@ -138,7 +145,7 @@ def users(server: Server) -> list[UserSpec]:
 
 
 def _is_user(connection: Connection[Cursor], name: str, host: str) -> bool:
-    return bool(query(connection, "SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", name, host))
+    return bool(query(connection, "SELECT 1 FROM mysql.user WHERE User = %s AND Host = %s", name, host))
 
 
 def _require_user(connection: Connection[Cursor], name: str, host: str) -> None:

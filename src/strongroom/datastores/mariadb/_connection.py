@@ -1,4 +1,4 @@
-"""SQL connections to a server, over its own socket wherever there is one."""
+"""SQL connections to a server of MariaDB or MySQL, over its own socket wherever there is one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, socket_of
 from strongroom.errors import ConfigurationError, ServerFailed
 
+PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _REFUSED = {1044, 1045, 1227, 1524, 1698}
 
 
@@ -35,7 +36,7 @@ def account(server: Server) -> tuple[str, str]:
 def where(server: Server) -> str:
     """The server and its place, for messages."""
     place = socket_of(server) or f"{server.address}:{server.port or 3306}"
-    return f"MariaDB of {server.name or server.id} at {place}"
+    return f"{PRODUCTS[server.datastore]} of {server.name or server.id} at {place}"
 
 
 @contextmanager

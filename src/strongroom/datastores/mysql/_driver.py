@@ -1,0 +1,131 @@
+"""The driver: one class with the methods of the Protocol, each done by the module of its noun."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from strongroom.artifact import Check, Collation, Positions
+from strongroom.datastores._lineage import lineage
+from strongroom.datastores._protocol import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Finding,
+    Phase,
+    Restored,
+    Server,
+    StreamFacts,
+    UserChange,
+    UserSpec,
+    Version,
+)
+from strongroom.datastores.mariadb import _admin
+from strongroom.datastores.mysql import _config, _facts, _versions
+from strongroom.errors import ServerFailed
+
+
+class MySQL:
+    """MySQL 8.0.17 and later, single servers. See ``Datastore`` for the methods."""
+
+    name = "mysql"
+    default_port = 3306
+    default_user = "mysql"
+    socket_name = "mysqld.sock"
+    stop_signal = signal.SIGTERM
+    capabilities = Capabilities(stream="tar", incremental=True, log_apply=True)
+    side_files: frozenset[str] = frozenset()
+
+    def discover(self, places: Sequence[Path]) -> list[Version]:
+        return _versions.discover(places)
+
+    def configure(self, server: Server) -> None:
+        _config.configure(server)
+
+    def start_argv(self, server: Server) -> list[str]:
+        return _config.start_argv(server)
+
+    def ready(self, server: Server) -> Facts:
+        return _facts.ready(server)
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        _facts.check_data(data_dir)
+
+    def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        return lineage(data_dir, renew=renew)
+
+    def examine(self, server: Server) -> Iterator[Finding]:
+        try:
+            self.ready(server)
+        except ServerFailed as error:
+            yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
+        else:
+            yield Finding(level="ok", message="it answers")
+
+    def keep_configuration(self, server: Server, new: Path) -> None:
+        """Option files are not in the data directory."""
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        _config.initialize(server, data_dir, log)
+
+    def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        from strongroom.datastores.mysql import _backup
+
+        return _backup.begin(server, request)
+
+    def stored(self, server: Server, positions: Positions) -> None:
+        """Nothing is kept for backups."""
+
+    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        from strongroom.datastores.mysql import _restore
+
+        return _restore.restore(version, chain, target, work_dir, phase)
+
+    def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
+        return []  # it brings its own rules along
+
+    def stream_check(self, positions: Positions) -> Check | None:
+        return None
+
+    def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
+        raise NotImplementedError
+
+    def databases(self, server: Server) -> list[DatabaseSpec]:
+        return _admin.databases(server)
+
+    def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
+        _admin.create_databases(server, databases)
+
+    def drop_database(self, server: Server, name: str) -> None:
+        _admin.drop_database(server, name)
+
+    def users(self, server: Server) -> list[UserSpec]:
+        return _admin.users(server)
+
+    def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
+        _admin.create_users(server, users)
+
+    def drop_user(self, server: Server, name: str, host: str) -> None:
+        _admin.drop_user(server, name, host)
+
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        _admin.change_user(server, name, host, change)
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        _admin.grant(server, name, host, databases)
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        _admin.revoke(server, name, host, database)
+
+    def superuser_enabled(self, server: Server) -> bool:
+        return _admin.superuser_enabled(server)
+
+    def enable_superuser(self, server: Server, password: str) -> str:
+        return _admin.enable_superuser(server, password)
+
+    def disable_superuser(self, server: Server) -> None:
+        _admin.disable_superuser(server)
