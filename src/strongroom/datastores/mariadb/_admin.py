@@ -1,4 +1,4 @@
-"""Databases and users of MariaDB and MySQL, by SQL. Names are hostile: they are checked, quoted, and never formatted into text."""
+"""Databases and users of MariaDB and MySQL, by SQL. Names are hostile: checked, quoted, and never formatted into text."""
 
 from __future__ import annotations
 

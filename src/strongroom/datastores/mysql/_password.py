@@ -1,4 +1,4 @@
-"""What a server stores of a password, so that an account can be made without the password, and whatever the server's rules are."""
+"""What a server stores of a password: with it an account is made without the password, whatever the rules for passwords."""
 
 from __future__ import annotations
 
