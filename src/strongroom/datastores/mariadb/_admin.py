@@ -23,10 +23,11 @@ SYSTEM_USERS = frozenset(
 )
 _ACCOUNTS = {
     "mariadb": "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE",
-    "mysql": "SELECT User, Host FROM mysql.user",  # a role is an account like others
+    "mysql": "SELECT User, Host FROM mysql.user"  # a role is an account that nobody can log in with
+    " WHERE NOT (account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = '')",
 }
 MAX_DATABASE_NAME = 64
-MAX_USER_NAME = 80
+MAX_USER_NAME = {"mariadb": 80, "mysql": 32}
 _HOST = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")
 _WORD = re.compile(r"[A-Za-z0-9_]{1,64}")
 _INVALID = {1059, 1064, 1102, 1115, 1253, 1273, 1372, 1396, 1470, 1819, 3866}
@@ -62,9 +63,11 @@ def check_database(name: str) -> None:
     _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
 
 
-def check_user(name: str, host: str) -> None:
+def check_user(server: Server, name: str, host: str) -> None:
     """Raises InvalidRequest when no account may have this name or host."""
-    _check_name("user", name, MAX_USER_NAME, SYSTEM_USERS)
+    _check_name("user", name, MAX_USER_NAME[server.datastore], SYSTEM_USERS)
+    if server.datastore == "mysql" and name.startswith(" "):
+        raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="MySQL would leave out the space at its beginning.")
     if not _HOST.fullmatch(host):
         raise InvalidRequest(f"{host!r} cannot be the host of a user", remedy="Use an address, a name, or a pattern with %.")
 
@@ -172,7 +175,7 @@ def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -
 def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     """All are checked before the first is made."""
     for spec in specs:
-        check_user(spec.name, spec.host)
+        check_user(server, spec.name, spec.host)
         if not spec.password:
             raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
         for database in spec.databases:
@@ -188,7 +191,7 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
 
 def drop_user(server: Server, name: str, host: str) -> None:
     """With all its rights."""
-    check_user(name, host)
+    check_user(server, name, host)
     with _session(server, f"drop user {name!r}") as connection:
         _require_user(connection, name, host)
         query(connection, "DROP USER %s@%s", name, host)
@@ -197,8 +200,8 @@ def drop_user(server: Server, name: str, host: str) -> None:
 def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
     """The new name first: it is what may be refused."""
     new_name, new_host = change.name or name, change.host or host
-    check_user(name, host)
-    check_user(new_name, new_host)
+    check_user(server, name, host)
+    check_user(server, new_name, new_host)
     with _session(server, f"change user {name!r}") as connection:
         _require_user(connection, name, host)
         if (new_name, new_host) != (name, host):
@@ -210,7 +213,7 @@ def change_user(server: Server, name: str, host: str, change: UserChange) -> Non
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
     """All rights on the databases, which must exist."""
-    check_user(name, host)
+    check_user(server, name, host)
     for database in names:
         check_database(database)
     with _session(server, f"grant to user {name!r}") as connection:
@@ -221,7 +224,7 @@ def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
 
 def revoke(server: Server, name: str, host: str, database: str) -> None:
     """Also of a grant that somebody wrote without escapes."""
-    check_user(name, host)
+    check_user(server, name, host)
     check_database(database)
     with _session(server, f"revoke from user {name!r}") as connection:
         _require_user(connection, name, host)

@@ -22,6 +22,8 @@ BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
 _KEEP_BINLOG = 7 * 86400
 """Seconds that the binary log is kept: what the next incremental needs."""
+_SMALL = 1024
+"""MB of memory below which the server's own bookkeeping, which goes by the number of tables, is kept small."""
 _ROOT_LOCKED = "ALTER USER `root`@`localhost` ACCOUNT LOCK;\n"
 
 
@@ -99,6 +101,8 @@ def _server_options(server: Server, socket: Path) -> Options:
         "innodb_buffer_pool_size": _between(16, server.ram_mb * 55 // 100, 1 << 20),
         "innodb_log_buffer_size": _between(4, server.ram_mb // 16, 64),
     }
+    if server.ram_mb < _SMALL:
+        options |= {"table_definition_cache": 800, "table_open_cache": 400}
     if number >= (8,):
         options |= {"mysqlx": "OFF", "binlog_expire_logs_seconds": _KEEP_BINLOG}
     else:

@@ -25,8 +25,7 @@ from strongroom.datastores._protocol import (
     Version,
 )
 from strongroom.datastores.mariadb import _admin
-from strongroom.datastores.mysql import _config, _facts, _versions
-from strongroom.errors import ServerFailed
+from strongroom.datastores.mysql import _config, _examine, _facts, _versions
 
 
 class MySQL:
@@ -59,12 +58,7 @@ class MySQL:
         return lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        try:
-            self.ready(server)
-        except ServerFailed as error:
-            yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
-        else:
-            yield Finding(level="ok", message="it answers")
+        return _examine.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
         """Option files are not in the data directory."""

@@ -15,13 +15,15 @@ from strongroom.datastores._protocol import Version
 from strongroom.datastores.mariadb._versions import key, number_of, series
 
 PROGRAMS = {"server": "mysqld", "client": "mysql", "binlog": "mysqlbinlog"}
+CLONES = (8, 0, 17)
+"""The first version with the clone plugin."""
 XTRABACKUP = "xtrabackup"
 """Name of the program, and its role. It is optional, and lies elsewhere than the server."""
 _USUAL = ["/usr", "/usr/local", "/usr/local/mysql"]
 _FOLDERS = ["", "sbin", "bin", "libexec"]
 _SAID = re.compile(r"\bVer(?:sion)? (\d+\.\d+\.\d+)|\bversion (\d+\.\d+\.\d+)")
 
-__all__ = ["PROGRAMS", "XTRABACKUP", "discover", "key", "number_of", "series", "version_of"]
+__all__ = ["CLONES", "PROGRAMS", "XTRABACKUP", "discover", "key", "number_of", "series", "version_of"]
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
