@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Format, Pages, Positions
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -209,6 +209,8 @@ class FileLink:
     positions: Positions
     server_version: str
     data_size: int
+    pages: Pages | None = None
+    stream: Format = "mbstream"
 
     @property
     def raw_size(self) -> int:
@@ -227,7 +229,8 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
     result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes)
+    made = get(running.server.datastore).stream(running.server)
+    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
@@ -17,7 +16,7 @@ from strongroom.datastores.mysql import _password
 from strongroom.datastores.mysql._versions import key
 from strongroom.errors import ServerFailed
 
-Options = Mapping[str, str | int | Path | None]
+Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
 _KEEP_BINLOG = 7 * 86400
@@ -79,7 +78,7 @@ def basedir(version: Version) -> Path:
 
 def _server_options(server: Server, socket: Path) -> Options:
     number = key(server.version.number)
-    options: dict[str, str | int | Path | None] = {
+    options: Options = {
         "basedir": basedir(server.version),
         "datadir": server.data_dir,
         "socket": socket,

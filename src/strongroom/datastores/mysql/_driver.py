@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Check, Collation, Positions
+from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -24,8 +24,9 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
-from strongroom.datastores.mariadb import _admin
-from strongroom.datastores.mysql import _config, _examine, _facts, _versions
+from strongroom.datastores.mariadb import _admin, _checkpoints
+from strongroom.datastores.mysql import _config, _examine, _facts, _versions, _xtrabackup
+from strongroom.errors import LineageChanged
 
 
 class MySQL:
@@ -36,8 +37,8 @@ class MySQL:
     default_user = "mysql"
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
-    capabilities = Capabilities(stream="tar", incremental=True, log_apply=True)
-    side_files: frozenset[str] = frozenset()
+    capabilities = Capabilities(incremental=True, log_apply=True)
+    side_files = _checkpoints.SIDE_FILES
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
@@ -67,14 +68,28 @@ class MySQL:
         _config.initialize(server, data_dir, log)
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        by_pages = _xtrabackup.serves(server.version)
+        if request.parent is not None and (request.parent.to_lsn is not None) != by_pages:
+            before, now = ("without", "has one now") if by_pages else ("by", "has none for this server")
+            raise LineageChanged(
+                f"the parent backup was taken {before} XtraBackup, and this host {now}",
+                remedy="Take a full backup; incrementals can go on from that.",
+            )
+        if by_pages:
+            return _xtrabackup.begin(server, request)
         from strongroom.datastores.mysql import _backup
 
         return _backup.begin(server, request)
+
+    def stream(self, server: Server) -> Format:
+        return "mbstream" if _xtrabackup.serves(server.version) else "tar"
 
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        if chain[0].stream == "mbstream":
+            return _xtrabackup.restore(version, chain, target, work_dir, phase)
         from strongroom.datastores.mysql import _restore
 
         return _restore.restore(version, chain, target, work_dir, phase)
@@ -86,7 +101,7 @@ class MySQL:
         return None
 
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
-        raise NotImplementedError
+        return _checkpoints.describe(files, "MySQL")  # by others there are only those of XtraBackup
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)
