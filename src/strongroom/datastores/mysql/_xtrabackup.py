@@ -11,7 +11,7 @@ from pathlib import Path
 from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored, Server, Version
 from strongroom.datastores.mariadb import _backup, _restore
 from strongroom.datastores.mariadb._checkpoints import PREPARED
-from strongroom.datastores.mariadb._connection import connect, query, server_pid
+from strongroom.datastores.mariadb._connection import connect, query, server_pid, variables
 from strongroom.datastores.mysql._versions import XTRABACKUP, key, number_of, series, version_of
 from strongroom.errors import ConfigurationError, VersionMismatch
 
@@ -43,10 +43,10 @@ def begin(server: Server, request: BackupRequest) -> _backup.Session:
         raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
     with connect(server) as connection:
         ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
-        found = query(connection, "SELECT count FROM information_schema.innodb_metrics WHERE name = 'log_lsn_current'")
+        lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
         pid = server_pid(connection)
-    if found:
-        _backup.require_history(server, request, int(found[0][0]))
+    if lsn is not None:  # since 8.0.30
+        _backup.require_history(server, request, int(lsn))
     tool = _require_tool(server.version, version)
     _backup.require_own_data(server, Path(data_dir), pid)
     return _Session(server, request, server_version=number_of(version), tool_version=tool, galera=False)
