@@ -8,6 +8,7 @@ has to be root, and paths are what they seem.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -83,16 +84,11 @@ def _fetch(home: Path) -> None:
 
 def _mirror() -> str:
     """Where this machine gets Debian from."""
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = [uri for uri in done.stdout.split() if "security" not in uri]
+    done = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False)
+    found = [uri for uri in re.findall(r"'(\S+)/dists/", done.stdout) if uri.endswith("/debian")]
     if done.returncode or not found:
         raise RuntimeError(f"apt knows no mirror of Debian: {done.stderr.strip()[-400:]}")
-    return found[0]
+    return str(found[0])
 
 
 @cache
