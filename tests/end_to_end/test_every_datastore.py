@@ -14,7 +14,7 @@ PASSWORD = "pass of 'user1'"
 
 @pytest.mark.parametrize("database", EVERY, ids=lambda database: database.datastore)
 def test_the_life_of_an_instance_and_its_backups(serve: Callable[..., Service], database: Database) -> None:
-    service = serve(config="[artifact]\nsegment_size = 1048576\n")
+    service = serve(config="[artifact]\nsegment_size = 1048576\n" + database.config)
 
     # A server with databases, users and a superuser, as asked for
     one = database.create(service, "one", 500, users=[{"name": "user1", "password": PASSWORD, "databases": [{"name": "db1"}]}])

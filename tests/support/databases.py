@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from support import load, postgresql
+from support import load, mariadb, mysql_programs, postgresql
 from support.service import Service
 from support.service import checksums as mariadb_checksums
 
@@ -25,6 +25,16 @@ class Database:
     datastore: str
     account: str
     """Name of the superuser."""
+
+    @property
+    def config(self) -> str:
+        """What the configuration of a service has to say for it. Skips the test where the database cannot be had."""
+        return ""
+
+    @property
+    def series(self) -> str:
+        """The newest that a service has."""
+        raise NotImplementedError
 
     def create(self, service: Service, name: str, rows: int, **fields: Any) -> dict[str, Any]:
         """A new instance with data in it."""
@@ -55,6 +65,10 @@ class Database:
 class MariaDB(Database):
     """See ``Database``."""
 
+    @property
+    def series(self) -> str:
+        return mariadb.version().series
+
     def fill(self, service: Service, name: str, rows: int) -> None:
         with self._sql(service, name) as connection:
             load.fill(connection, rows)
@@ -83,8 +97,24 @@ class MariaDB(Database):
             yield connection
 
 
+class MySQL(MariaDB):
+    """The same, from a place of its own."""
+
+    @property
+    def config(self) -> str:
+        return f'[datastores]\nmysql = ["{mysql_programs.programs()}"]\n'
+
+    @property
+    def series(self) -> str:
+        return mysql_programs.version().series
+
+
 class PostgreSQL(Database):
     """See ``Database``."""
+
+    @property
+    def series(self) -> str:
+        return postgresql.version().series
 
     def fill(self, service: Service, name: str, rows: int) -> None:
         with self._sql(service, name) as connection:
@@ -118,4 +148,5 @@ class PostgreSQL(Database):
 
 MARIADB = MariaDB("mariadb", "root")
 POSTGRESQL = PostgreSQL("postgresql", "postgres")
-EVERY = (MARIADB, POSTGRESQL)
+MYSQL = MySQL("mysql", "root")
+EVERY = (MARIADB, POSTGRESQL, MYSQL)

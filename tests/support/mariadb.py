@@ -1,4 +1,4 @@
-"""Real MariaDB servers in a test's own place, made and started by the driver itself."""
+"""Real MariaDB (and MySQL) servers in a test's own place, made and started by the driver itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Format, Pages, Positions
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -36,30 +36,31 @@ def version() -> Version:
     return driver.discover([])[0]
 
 
-@cache
-def _template(user: str) -> Path:
+def _template(user: str, of: Version) -> Path:
     """An empty database that servers of ``user`` are copied from; it lives as long as the machine's temporary directory."""
-    final = Path(f"/tmp/sr-template-{user}-{version().number}")
+    final = Path(f"/tmp/sr-template-{user}-{of.datastore}-{of.number}")
     if final.exists():
         return final
     place = Path(tempfile.mkdtemp(prefix="sr-template-", dir="/tmp"))
-    server = describe(place, "template", None, user=user)
+    server = describe(place, "template", None, user=user, of=of)
     prepare_directories(server)
-    driver.configure(server)
-    run_as(user, driver.initialize, server, server.data_dir, place / "template" / "log" / "install.log")
+    get(of.datastore).configure(server)
+    run_as(user, get(of.datastore).initialize, server, server.data_dir, place / "template" / "log" / "install.log")
+    (server.data_dir / "auto.cnf").unlink(missing_ok=True)  # of MySQL: every server has an id of its own
     with contextlib.suppress(OSError):  # another process of the test run was faster
         server.data_dir.rename(final)
     shutil.rmtree(place)
     return final
 
 
-def describe(place: Path, name: str, address: str | None, *, user: str, ram_mb: int = 64) -> Server:
-    """A server below ``place``, not made yet."""
+def describe(place: Path, name: str, address: str | None, *, user: str, ram_mb: int = 64, of: Version | None = None) -> Server:
+    """A server below ``place``, not made yet; of this machine's MariaDB unless another version is given."""
     base = place / name
+    of = of or version()
     return Server(
         id=f"id-{name}",
         name=name,
-        datastore="mariadb",
+        datastore=of.datastore,
         user=user,
         base_dir=base,
         data_dir=base / "data",
@@ -67,7 +68,7 @@ def describe(place: Path, name: str, address: str | None, *, user: str, ram_mb: 
         address=address,
         port=3306,
         ram_mb=ram_mb,
-        version=version(),
+        version=of,
     )
 
 
@@ -99,6 +100,7 @@ class MariaDBServer:
         return self.server.data_dir
 
     def start(self, *, wait: float = 60) -> None:
+        driver = get(self.server.datastore)
         driver.configure(self.server)
         driver.check_data(self.server, self.server.data_dir)
         user = {"user": self.server.user, "group": owner_named(self.server.user)[1], "extra_groups": []}
@@ -168,20 +170,27 @@ class MariaDBServer:
 
 
 def make(
-    place: Path, pool: str | None, *, name: str = "a", number: int = 1, user: str | None = None, ram_mb: int = 64
+    place: Path,
+    pool: str | None,
+    *,
+    name: str = "a",
+    number: int = 1,
+    user: str | None = None,
+    ram_mb: int = 64,
+    of: Version | None = None,
 ) -> MariaDBServer:
     """A new empty server, not started. ``number`` is its address in the pool; without a pool it has its socket only."""
     user = user or server_user()
     address = str(ipaddress.ip_network(pool)[number]) if pool else None
-    server = describe(place, name, address, user=user, ram_mb=ram_mb)
+    server = describe(place, name, address, user=user, ram_mb=ram_mb, of=of)
     prepare_directories(server)
-    subprocess.run(["cp", "-a", "--sparse=always", f"{_template(user)}/.", str(server.data_dir)], check=True)
+    subprocess.run(["cp", "-a", "--sparse=always", f"{_template(user, server.version)}/.", str(server.data_dir)], check=True)
     return MariaDBServer(server)
 
 
 def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
     """A backup into a plain file; to be called by ``run_as``."""
-    session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir))
+    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir))
     try:
         with stream.open("wb") as file:
             while data := os.read(session.stdout, 1 << 20):
@@ -200,6 +209,8 @@ class FileLink:
     positions: Positions
     server_version: str
     data_size: int
+    pages: Pages | None = None
+    stream: Format = "mbstream"
 
     @property
     def raw_size(self) -> int:
@@ -218,7 +229,8 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
     result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes)
+    made = get(running.server.datastore).stream(running.server)
+    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made)
 
 
 @contextlib.contextmanager

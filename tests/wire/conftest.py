@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from strongroom.identity import User, edit_users, hash_password
 from strongroom.sections import Storage
 from strongroom.storage import open_store
+from support.databases import Database
 from support.keystone import keystone
 from support.service import Service
 from support.stock import Stock, stock
@@ -37,7 +38,7 @@ class Cloud:
     stock: Stock
     project: str
     storage: str
-    """The store, as the configuration file has it."""
+    """The store, as the configuration file has it, with what else its regions have in common."""
 
     @property
     def backend(self) -> str:
@@ -90,10 +91,17 @@ def none_directory(serve: Serve, stock: Stock) -> Cloud:
 
 
 @pytest.fixture
-def none_swift(serve: Serve, stock: Stock, open_swift: Any) -> Cloud:
+def more(request: pytest.FixtureRequest) -> str:
+    """What the configuration needs for the database that the test is about."""
+    database: Database | None = request.node.callspec.params.get("database") if hasattr(request.node, "callspec") else None
+    return database.config if database else ""
+
+
+@pytest.fixture
+def none_swift(serve: Serve, stock: Stock, open_swift: Any, more: str) -> Cloud:
     """No authentication, neither here nor at Swift."""
     account = f"AUTH_{uuid.uuid4().hex}"
-    storage = section(open_swift.storage(account))
+    storage = section(open_swift.storage(account)) + more
     return _open_to_all(
         serve(config=storage), stock, storage, {"OS_OBJECT_STORE_ENDPOINT_OVERRIDE": f"{open_swift.url}/v1/{account}"}
     )

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from strongroom.flows import version_id
-from support.databases import MARIADB, POSTGRESQL, Database
-from support.postgresql import version as newest_postgresql
+from support.databases import MARIADB, MYSQL, POSTGRESQL, Database
 from support.service import Service
 
 INSTANCE_LIST = (
@@ -34,8 +33,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 SIZE = re.compile(r"\d+\.\d+")
 ADDRESS = re.compile(r"127\.\d+\.\d+\.\d+")
 ADDRESSES = re.compile(rf"\[\{{'address': '{ADDRESS.pattern}', 'type': 'private', 'network': '{ID.pattern}'\}}\]")
-SERIES = {"mariadb": "10.11", "postgresql": newest_postgresql().series}
-SUFFIX = {"mariadb": "xbstream.zst", "postgresql": "tar.zst"}
+SUFFIX = {"mariadb": "xbstream.zst", "postgresql": "tar.zst", "mysql": "tar.zst"}
 
 Expected = dict[str, str | re.Pattern[str]]
 
@@ -59,13 +57,13 @@ def settled(service: Service, path: str) -> dict[str, Any]:
     return dict(view)
 
 
-def backup_fields(cloud: Any, datastore: str, name: str, status: str, **known: str | re.Pattern[str]) -> Expected:
+def backup_fields(cloud: Any, database: Database, name: str, status: str, **known: str | re.Pattern[str]) -> Expected:
     """What the documentation shows of a backup, when it was just asked for; ``known`` is what differs."""
     fresh: Expected = {
         "created": TIME,
-        "datastore": datastore,
-        "datastore_version": SERIES[datastore],
-        "datastore_version_id": version_id(datastore, SERIES[datastore]),
+        "datastore": database.datastore,
+        "datastore_version": database.series,
+        "datastore_version_id": version_id(database.datastore, database.series),
         "description": "None",
         "id": ID,
         "instance_id": ID,
@@ -83,14 +81,14 @@ def backup_fields(cloud: Any, datastore: str, name: str, status: str, **known: s
 @pytest.mark.parametrize(
     ("cloud", "database"),
     [(cloud, MARIADB) for cloud in ("none_directory", "none_swift", "basic_swift", "keystone_cloud")]
-    + [("none_swift", POSTGRESQL)],
+    + [("none_swift", POSTGRESQL), ("none_swift", MYSQL)],
     indirect=["cloud"],
     ids=lambda value: value.datastore if isinstance(value, Database) else value,
 )
 def test_every_command_of_the_documentation(cloud: Any, database: Database, place: Path, pool: str) -> None:
     service, openstack = cloud.service, cloud.stock
     datastore = database.datastore
-    series, version, suffix = SERIES[datastore], version_id(datastore, SERIES[datastore]), SUFFIX[datastore]
+    series, version, suffix = database.series, version_id(datastore, database.series), SUFFIX[datastore]
     mysql1 = service.create(
         "mysql1",
         datastore={"type": datastore},
@@ -126,7 +124,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
 
     # Backup the database instance
     said = openstack("database backup create mysql-backup-name1 --instance mysql1 --swift-container my-trove-backups")
-    same(said.fields(), backup_fields(cloud, datastore, "mysql-backup-name1", "NEW", instance_id=mysql1), OURS_OF_BACKUPS)
+    same(said.fields(), backup_fields(cloud, database, "mysql-backup-name1", "NEW", instance_id=mysql1), OURS_OF_BACKUPS)
     full = said.fields()["id"]
     settled(service, f"/backups/{full}")
     said = openstack("database backup list")
@@ -149,7 +147,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
         rf"(http|file)://.*/my-trove-backups/{full}" + (rf"\.{re.escape(suffix)}" if cloud.backend == "swift" else "")
     )
     done = backup_fields(
-        cloud, datastore, "mysql-backup-name1", "COMPLETED", id=full, instance_id=mysql1, locationRef=location, size=SIZE
+        cloud, database, "mysql-backup-name1", "COMPLETED", id=full, instance_id=mysql1, locationRef=location, size=SIZE
     )
     same(said.fields(), done, OURS_OF_BACKUPS)
 
@@ -212,7 +210,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
         "database backup create mysql-backup-name1.1 --instance mysql1 --swift-container my-trove-backups --parent",
         openstack.value("id", "database backup show mysql-backup-name1"),
     )
-    increment = backup_fields(cloud, datastore, "mysql-backup-name1.1", "NEW", instance_id=mysql1, parent_id=full)
+    increment = backup_fields(cloud, database, "mysql-backup-name1.1", "NEW", instance_id=mysql1, parent_id=full)
     same(said.fields(), increment, OURS_OF_BACKUPS)
     child = said.fields()["id"]
     assert settled(service, f"/backups/{child}")["kind"] == "incremental"
@@ -237,7 +235,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
             *("database backup create", "--restore-from", there, "--restore-datastore-version", version),
             *("--restore-size", "0.3", "test-restore"),
         )
-        record = backup_fields(two, datastore, "test-restore", "RESTORED", instance_id="None", locationRef=there, size="0.3")
+        record = backup_fields(two, database, "test-restore", "RESTORED", instance_id="None", locationRef=there, size="0.3")
         same(said.fields(), record, OURS_OF_BACKUPS)
         three = two.service.create("mysql3", restorePoint={"backupRef": said.fields()["id"]})["id"]
         assert database.sums(two.service, three) == before

@@ -24,7 +24,7 @@ from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
 from strongroom.artifact._tar import Member
 from strongroom.artifact._verify import Check, Report, verify
-from strongroom.artifact._walk import Ranges, Tap
+from strongroom.artifact._walk import Format, Ranges, Tap
 from strongroom.artifact._writer import Writer
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ForeignBackup",
     "ForeignChain",
     "ForeignReader",
+    "Format",
     "Index",
     "Intent",
     "Location",

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.artifact import Check, Collation, Pages, Positions, Tap
+from strongroom.artifact import Check, Collation, Format, Pages, Positions, Tap
 
 BackupKind = Literal["full", "incremental"]
 
@@ -101,7 +101,6 @@ class Finding(Strict):
 class Capabilities:
     """What a driver can do."""
 
-    stream: Literal["mbstream", "tar"]
     incremental: bool
     log_apply: bool
     """Incrementals are applied one after the other to a prepared parent."""
@@ -174,6 +173,7 @@ class ChainLink(Protocol):
     """Bytes of the data directory that was backed up."""
     pages: Pages | None
     """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
+    stream: Format
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
@@ -262,6 +262,9 @@ class Datastore(Protocol):
         Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged or WalGone when the server cannot go on from the
         parent.
         """
+
+    def stream(self, server: Server) -> Format:
+        """What kind of stream a backup of the server is."""
 
     def stored(self, server: Server, positions: Positions) -> None:
         """A backup that ends at ``positions`` is in the store: what was kept for it, or before it, may go.

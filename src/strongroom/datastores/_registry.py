@@ -9,7 +9,7 @@ from typing import cast
 from strongroom.datastores._protocol import Datastore
 from strongroom.errors import InvalidRequest
 
-_DRIVERS = {"mariadb": "MariaDB", "postgresql": "PostgreSQL"}
+_DRIVERS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
 """Class of the driver, by the name of the database and of its package. Loaded on first use: a worker needs one of them."""
 
 

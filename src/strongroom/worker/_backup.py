@@ -54,7 +54,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         job.location,
         job.artifact,
         job.recipients,
-        stream=datastore.capabilities.stream,
+        stream=datastore.stream(server),
         keep=datastore.capabilities.keep,
         owner=job.owner,
         on_progress=progress,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, ForeignReader, Manifest, Pages, Positions, Ranges, Reader, open_chain
+from strongroom.artifact import ForeignBackup, ForeignReader, Format, Manifest, Pages, Positions, Ranges, Reader, open_chain
 from strongroom.datastores import BackupKind, Version, get
 from strongroom.errors import NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
@@ -32,6 +32,7 @@ class Link:
         self.server_version = manifest.server_version
         self.raw_size = manifest.raw_size or manifest.stored_size
         self.data_size = manifest.data_size
+        self.stream: Format = manifest.stream
         self.pages: Pages | None = manifest.pages if isinstance(manifest, Manifest) else None
         self._events = events
         self._phase = phase

@@ -1,4 +1,4 @@
-"""Databases and users, by SQL. Names are hostile: they are checked, quoted, and never formatted into text."""
+"""Databases and users of MariaDB and MySQL, by SQL. Names are hostile: checked, quoted, and never formatted into text."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFai
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
 SUPERUSER = "root"
-SYSTEM_USERS = frozenset({SUPERUSER, "mysql", "mariadb.sys", ACCOUNT, "PUBLIC", ""})
+SYSTEM_USERS = frozenset(
+    {SUPERUSER, "mysql", "mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema", ACCOUNT, "PUBLIC", ""}
+)
+_ACCOUNTS = {
+    "mariadb": "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE",
+    "mysql": "SELECT User, Host FROM mysql.user"  # a role is an account that nobody can log in with
+    " WHERE NOT (account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = '')",
+}
 MAX_DATABASE_NAME = 64
-MAX_USER_NAME = 80
+MAX_USER_NAME = {"mariadb": 80, "mysql": 32}
 _HOST = re.compile(r"[A-Za-z0-9_.:%/-]{1,255}")
 _WORD = re.compile(r"[A-Za-z0-9_]{1,64}")
 _INVALID = {1059, 1064, 1102, 1115, 1253, 1273, 1372, 1396, 1470, 1819, 3866}
@@ -56,9 +63,11 @@ def check_database(name: str) -> None:
     _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
 
 
-def check_user(name: str, host: str) -> None:
+def check_user(server: Server, name: str, host: str) -> None:
     """Raises InvalidRequest when no account may have this name or host."""
-    _check_name("user", name, MAX_USER_NAME, SYSTEM_USERS)
+    _check_name("user", name, MAX_USER_NAME[server.datastore], SYSTEM_USERS)
+    if server.datastore == "mysql" and name.startswith(" "):
+        raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="MySQL would leave out the space at its beginning.")
     if not _HOST.fullmatch(host):
         raise InvalidRequest(f"{host!r} cannot be the host of a user", remedy="Use an address, a name, or a pattern with %.")
 
@@ -81,7 +90,8 @@ def databases(server: Server) -> list[DatabaseSpec]:
 
 
 def _exists(connection: Connection[Cursor], name: str) -> bool:
-    return bool(query(connection, "SELECT 1 FROM information_schema.schemata WHERE schema_name = BINARY %s", name))
+    found = query(connection, "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s", name)
+    return (name,) in found  # the server may think that names are the same when their case is not
 
 
 def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
@@ -125,7 +135,7 @@ def _plain(pattern: str) -> str:
 def users(server: Server) -> list[UserSpec]:
     """Accounts of users, by name and host, with the databases that they have rights on."""
     with _session(server, "list users") as connection:
-        accounts = query(connection, "SELECT User, Host FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.is_role') IS NOT TRUE")
+        accounts = query(connection, _ACCOUNTS[server.datastore])
         rights = query(connection, "SELECT User, Host, Db FROM mysql.db")
     granted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for name, host, pattern in rights:
@@ -138,7 +148,7 @@ def users(server: Server) -> list[UserSpec]:
 
 
 def _is_user(connection: Connection[Cursor], name: str, host: str) -> bool:
-    return bool(query(connection, "SELECT 1 FROM mysql.global_priv WHERE User = %s AND Host = %s", name, host))
+    return bool(query(connection, "SELECT 1 FROM mysql.user WHERE User = %s AND Host = %s", name, host))
 
 
 def _require_user(connection: Connection[Cursor], name: str, host: str) -> None:
@@ -165,7 +175,7 @@ def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -
 def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     """All are checked before the first is made."""
     for spec in specs:
-        check_user(spec.name, spec.host)
+        check_user(server, spec.name, spec.host)
         if not spec.password:
             raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
         for database in spec.databases:
@@ -181,7 +191,7 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
 
 def drop_user(server: Server, name: str, host: str) -> None:
     """With all its rights."""
-    check_user(name, host)
+    check_user(server, name, host)
     with _session(server, f"drop user {name!r}") as connection:
         _require_user(connection, name, host)
         query(connection, "DROP USER %s@%s", name, host)
@@ -190,8 +200,8 @@ def drop_user(server: Server, name: str, host: str) -> None:
 def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
     """The new name first: it is what may be refused."""
     new_name, new_host = change.name or name, change.host or host
-    check_user(name, host)
-    check_user(new_name, new_host)
+    check_user(server, name, host)
+    check_user(server, new_name, new_host)
     with _session(server, f"change user {name!r}") as connection:
         _require_user(connection, name, host)
         if (new_name, new_host) != (name, host):
@@ -203,7 +213,7 @@ def change_user(server: Server, name: str, host: str, change: UserChange) -> Non
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
     """All rights on the databases, which must exist."""
-    check_user(name, host)
+    check_user(server, name, host)
     for database in names:
         check_database(database)
     with _session(server, f"grant to user {name!r}") as connection:
@@ -214,7 +224,7 @@ def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
 
 def revoke(server: Server, name: str, host: str, database: str) -> None:
     """Also of a grant that somebody wrote without escapes."""
-    check_user(name, host)
+    check_user(server, name, host)
     check_database(database)
     with _session(server, f"revoke from user {name!r}") as connection:
         _require_user(connection, name, host)

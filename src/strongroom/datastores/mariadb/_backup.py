@@ -1,4 +1,4 @@
-"""Taking a backup: mariadb-backup, streaming to a pipe."""
+"""Taking a backup: mariadb-backup, streaming to a pipe. XtraBackup of MySQL is run in the same way."""
 
 from __future__ import annotations
 
@@ -42,16 +42,7 @@ class Session:
         self._meta.mkdir(mode=0o700)
         options = request.work_dir / "backup.cnf"
         write_file(options, _backup_options(server), owner_of(request.work_dir))
-        argv = [
-            str(server.version.programs["backup"]),
-            f"--defaults-file={options}",
-            "--backup",
-            "--stream=mbstream",
-            f"--parallel={request.parallel}",
-            f"--extra-lsndir={self._meta}",
-            f"--open-files-limit={_OPEN_FILES}",
-            f"--log-copy-interval={_LOG_COPY_INTERVAL}",
-        ]
+        argv = self._command(options)
         if galera:
             argv.append("--galera-info")
         if request.kind == "incremental":
@@ -67,6 +58,19 @@ class Session:
             raise
         finally:
             os.close(write)
+
+    def _command(self, options: Path) -> list[str]:
+        """The tool with what it is always told."""
+        return [
+            str(self._server.version.programs["backup"]),
+            f"--defaults-file={options}",
+            "--backup",
+            "--stream=mbstream",
+            f"--parallel={self._request.parallel}",
+            f"--extra-lsndir={self._meta}",
+            f"--open-files-limit={_OPEN_FILES}",
+            f"--log-copy-interval={_LOG_COPY_INTERVAL}",
+        ]
 
     def finish(self) -> BackupResult:
         """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
@@ -124,27 +128,34 @@ def begin(server: Server, request: BackupRequest) -> Session:
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
+    require_history(server, request, lsn)
+    tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
+    require_own_data(server, Path(data_dir), pid)
+    return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
+
+
+def require_history(server: Server, request: BackupRequest, lsn: int) -> None:
+    """Raises LineageChanged when the server, which is at ``lsn``, has not come as far as the parent."""
     if request.parent is not None and lsn < (request.parent.to_lsn or 0):
         raise LineageChanged(
             f"{where(server)} is at LSN {lsn}, before the end of the parent backup at {request.parent.to_lsn}: "
             "its data was replaced by an older copy",
             remedy="Take a full backup.",
         )
-    tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    _require_own_data(server, Path(data_dir), pid)
-    return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
 
 
 def _backup_options(server: Server) -> str:
     user, password = account(server)
     socket = socket_of(server)
     options: dict[str, str | int | Path | None] = {"datadir": server.data_dir, "user": user, "password": password}
+    if server.datastore == "mariadb":
+        options["protocol"] = "tcp" if socket is None else "socket"
     if socket is not None:
-        options |= {"protocol": "socket", "socket": socket}
+        options["socket"] = socket
     else:
-        options |= {"protocol": "tcp", "host": server.address or "127.0.0.1", "port": server.port or 3306}
+        options |= {"host": server.address or "127.0.0.1", "port": server.port or 3306}
     include = f"!include {server.defaults_file}\n" if server.defaults_file else ""
-    return include + _options.dump("mariadb-backup", options)
+    return include + _options.dump("xtrabackup" if server.datastore == "mysql" else "mariadb-backup", options)
 
 
 def _data_bytes(data_dir: Path) -> int:
@@ -157,7 +168,7 @@ def _data_bytes(data_dir: Path) -> int:
     return total
 
 
-def _require_own_data(server: Server, said: Path, pid: int | None) -> None:
+def require_own_data(server: Server, said: Path, pid: int | None) -> None:
     """Files and positions must come from one server: a backup of two restores without an error, and has lost rows."""
     try:
         same = said.samefile(server.data_dir)

@@ -75,22 +75,22 @@ def _place(checkpoints: Checkpoints, info: str, galera: str | None) -> Positions
     )
 
 
-def describe(files: Mapping[str, bytes]) -> StreamFacts:
-    """See the Protocol."""
+def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFacts:
+    """See the Protocol. Streams of MariaDB and of MySQL have the same files."""
     texts = {name: data.decode("utf-8", "replace") for name, data in files.items()}
 
     def text(name: str) -> str:
         found = next((texts[prefix + name] for prefix in PREFIXES if prefix + name in texts), None)
         if found is None:
-            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy="It is not a whole backup of MariaDB.")
+            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy=f"It is not a whole backup of {product}.")
         return found
 
     checkpoints, info = _parse(text("checkpoints")), text("info")
     said = dict(re.findall(r"^(\w+) = (.*)$", info, re.MULTILINE))
     version = said.get("server_version", "")
-    if "MariaDB" not in version:
+    if ("MariaDB" in version) != (product == "MariaDB") or not version:
         raise VersionMismatch(
-            f"the backup is not of MariaDB: it was written by {said.get('tool_name')!r} of server {version!r}",
+            f"the backup is not of {product}: it was written by {said.get('tool_name')!r} of server {version!r}",
             remedy="Restore it with the tool that wrote it.",
         )
     if said.get("compressed", "N") != "N":

@@ -1,4 +1,4 @@
-"""SQL connections to a server, over its own socket wherever there is one."""
+"""SQL connections to a server of MariaDB or MySQL, over its own socket wherever there is one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, socket_of
 from strongroom.errors import ConfigurationError, ServerFailed
 
+PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _REFUSED = {1044, 1045, 1227, 1524, 1698}
 
 
@@ -35,12 +36,14 @@ def account(server: Server) -> tuple[str, str]:
 def where(server: Server) -> str:
     """The server and its place, for messages."""
     place = socket_of(server) or f"{server.address}:{server.port or 3306}"
-    return f"MariaDB of {server.name or server.id} at {place}"
+    return f"{PRODUCTS[server.datastore]} of {server.name or server.id} at {place}"
 
 
 @contextmanager
-def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> Iterator[Connection[Cursor]]:
+def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False) -> Iterator[Connection[Cursor]]:
     """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
+
+    Over TCP it is encrypted where the server can; with ``tls`` it is so over a socket too, or there is none.
 
     Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account is refused.
     """
@@ -53,7 +56,8 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> It
             port=server.port or 3306,
             user=user,
             password=password.encode(),  # of text, PyMySQL would make latin1
-            ssl_disabled=path is not None,
+            ssl_disabled=path is not None and not tls,
+            ssl={"check_hostname": False, "verify_mode": False} if tls else None,
             charset="utf8mb4",
             autocommit=True,
             connect_timeout=max(1, int(timeout)),

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Check, Collation, Positions
+from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -36,7 +36,7 @@ class MariaDB:
     default_user = "mysql"
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
-    capabilities = Capabilities(stream="mbstream", incremental=True, log_apply=True)
+    capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
@@ -73,6 +73,9 @@ class MariaDB:
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
         return _backup.begin(server, request)
+
+    def stream(self, server: Server) -> Format:
+        return "mbstream"
 
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""

@@ -25,7 +25,7 @@ def _quote(value: str | int | Path) -> str:
     if re.fullmatch(r"[A-Za-z0-9_./:*-]*", text):
         return text
     if "\n" in text or "\0" in text:
-        raise ConfigurationError("an option of a MariaDB option file cannot hold a line break")
+        raise ConfigurationError("an option of an option file cannot hold a line break")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

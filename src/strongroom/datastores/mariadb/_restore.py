@@ -29,12 +29,7 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
     """See the Protocol. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     newest = max((link.server_version for link in chain), key=key)
     require_tool(version.programs["backup"], newest, "the server of the backup")
-    _require_space(chain, target, work_dir)
-    with unfinished(target):
-        _Work(version, chain, target, work_dir, phase).run()
-        phase("sync")
-        facts = _clean(target)
-    return Restored(positions=chain[-1].positions, facts=facts)
+    return Work(version, chain, target, work_dir, phase).restore()
 
 
 class _Extraction:
@@ -70,10 +65,14 @@ class _Extraction:
         self._thread.join(5)
 
 
-class _Work:
-    """One restore. While one backup is prepared or applied, the next one is fetched."""
+class Work:
+    """One restore. While one backup is prepared or applied, the next one is fetched.
+
+    XtraBackup does it in the same way, but for what a subclass changes.
+    """
 
     def __init__(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> None:
+        self._version = version
         self._programs = version.programs
         self._chain = chain
         self._target = target
@@ -81,7 +80,16 @@ class _Work:
         self._phase = phase
         self._parts: list[Tool | _Extraction] = []
 
-    def run(self) -> None:
+    def restore(self) -> Restored:
+        """All of it. Until the end ``target`` is marked as unusable."""
+        _require_space(self._chain, self._target, self._work_dir)
+        with unfinished(self._target):
+            self._run()
+            self._phase("sync")
+            facts = _clean(self._target)
+        return Restored(positions=self._chain[-1].positions, facts=facts)
+
+    def _run(self) -> None:
         """Raises on the first thing that is not as it should be; nothing is left running."""
         try:
             extraction = self._extract(0)
@@ -94,7 +102,7 @@ class _Work:
                 if number + 1 < len(self._chain):
                     extraction = self._extract(number + 1)
                 tool.check(COMPLETED)
-                self._require_prepared(link)
+                self._require_prepared(link, self._state_after(number))
                 if number:
                     shutil.rmtree(self._directory(number))
         finally:
@@ -111,11 +119,20 @@ class _Work:
         self._parts.append(extraction)
         return extraction
 
+    def _command(self, number: int) -> list[str]:
+        """The tool, for the backup of this number in the chain."""
+        return [str(self._programs["backup"]), f"--defaults-file={self._target / 'backup-my.cnf'}", "--prepare"]
+
+    def _state_after(self, number: int) -> str:
+        """What the tool says of the data when it has prepared, or applied, the backup of this number."""
+        return PREPARED
+
+    def _require_tool(self, server_version: str) -> None:
+        require_tool(self._programs["backup"], server_version, "the server of the backup")
+
     def _prepare(self, number: int) -> Tool:
         argv = [
-            str(self._programs["backup"]),
-            f"--defaults-file={self._target / 'backup-my.cnf'}",
-            "--prepare",
+            *self._command(number),
             f"--use-memory={_prepare_memory()}",
             f"--tmpdir={self._work_dir}",
             f"--target-dir={self._target}",
@@ -135,7 +152,7 @@ class _Work:
             raise _lie(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
         version = re.search(r"^server_version = (\S+)$", read_side_file(self._directory(number), "info") or "", re.MULTILINE)
         if version:  # what the stream says counts more than what was said of it
-            require_tool(self._programs["backup"], version[1], "the server of the backup")
+            self._require_tool(version[1])
         for said, meant in ((found.to_lsn, positions.to_lsn), (found.last_lsn, positions.last_lsn)):
             if meant is not None and said != meant:
                 raise _lie(number, f"ends at LSN {said} instead of {meant}")
@@ -144,12 +161,12 @@ class _Work:
             if found.from_lsn != before:
                 raise _lie(number, f"begins at LSN {found.from_lsn}, but the one before it ends at {before}")
 
-    def _require_prepared(self, link: ChainLink) -> None:
+    def _require_prepared(self, link: ChainLink, wanted: str) -> None:
         state = self._state()
-        if state.backup_type != PREPARED or link.positions.to_lsn not in (None, state.to_lsn):
+        if state.backup_type != wanted or link.positions.to_lsn not in (None, state.to_lsn):
             raise ToolFailed(
-                f"mariadb-backup said that all is well, but left {state.backup_type} at LSN {state.to_lsn} "
-                f"instead of {PREPARED} at {link.positions.to_lsn}"
+                f"the tool said that all is well, but left {state.backup_type} at LSN {state.to_lsn} "
+                f"instead of {wanted} at {link.positions.to_lsn}"
             )
 
     def _state(self) -> Checkpoints:

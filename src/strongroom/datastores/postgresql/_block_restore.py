@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from strongroom.artifact import Member, Pages
 from strongroom.datastores._protocol import ChainLink, Phase
+from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer, pwrite
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._increment import (
@@ -31,7 +32,6 @@ from strongroom.datastores.postgresql._increment import (
 )
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
-from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.errors import ArtifactCorrupt, NotFound
 
 Mask = NDArray[np.bool_]

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Check, Collation, Positions
+from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -49,7 +49,7 @@ class PostgreSQL:
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(stream="tar", incremental=True, log_apply=False, keep=_block_backup.KEEP)
+    capabilities = Capabilities(incremental=True, log_apply=False, keep=_block_backup.KEEP)
     side_files = _describe.SIDE_FILES
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
@@ -83,6 +83,9 @@ class PostgreSQL:
         if request.kind == "full" or _block_backup.possible(server, request.parent):
             return _backup.begin(server, request)
         return _wal_backup.begin(server, request)
+
+    def stream(self, server: Server) -> Format:
+        return "tar"
 
     def stored(self, server: Server, positions: Positions) -> None:
         _wal_slot.release(server, positions)

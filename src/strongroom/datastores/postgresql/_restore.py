@@ -11,10 +11,10 @@ from strongroom.datastores._files import owner_of, read_file, require_space, wri
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _block_restore, _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
-from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 

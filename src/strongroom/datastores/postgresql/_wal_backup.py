@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import tarfile
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 
 import strongroom
 from strongroom.artifact import Collation, Positions
+from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._files import bytes_below
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
 from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
-from strongroom.datastores.postgresql._backup import PIPE_BYTES, require_own_data
+from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
@@ -88,40 +85,25 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
-class Session:
+class Session(Fed):
     """WAL on its way into a pipe. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
     def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
-        self.inspection: Inspection | None = None
-        self.expected: int | None = source.bytes
+        super().__init__()
+        self.expected = source.bytes
         self.collations: list[Collation] = []
         self._source = source
         self._positions, self._number = positions, number
         self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
-        self._error: BaseException | None = None
-        self.stdout, write = os.pipe()
-        with suppress(OSError):
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._feeder = threading.Thread(target=self._feed, args=(write,), name="feeder", daemon=True)
-        self._feeder.start()
+        self._start()
 
-    def _feed(self, fd: int) -> None:
-        try:
-            for piece in self._source.stream():
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(fd, view) :]
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
-            self._error = error
-        finally:
-            os.close(fd)
+    def _produce(self, out: int) -> None:
+        for piece in self._source.stream():
+            write_all(out, piece)
 
     def finish(self) -> BackupResult:
         """Raises WalGone, ServerFailed unless every page was proven."""
-        self._close()
-        self._feeder.join()
-        if self._error is not None:
-            raise self._error
+        self._join()
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -130,16 +112,6 @@ class Session:
             data_bytes=self._data_bytes,
             collations=self.collations,
         )
-
-    def abort(self) -> None:
-        """End everything; the thread follows when its pipe breaks."""
-        self._close()
-        self._feeder.join(5)
-
-    def _close(self) -> None:
-        if self.stdout >= 0:
-            os.close(self.stdout)
-            self.stdout = -1
 
 
 def begin(server: Server, request: BackupRequest) -> Session:

@@ -1,4 +1,4 @@
-"""Reads a tar stream of pg_basebackup, as hostile input: plain files and directories in the ustar format, nothing else."""
+"""Reads a tar stream, as hostile input: plain files and directories in the ustar format, nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from strongroom.artifact import Member
 from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 512
-_REMEDY = "It is not a whole backup of PostgreSQL; restore another one."
+_REMEDY = "It is not a whole backup; restore another one."
 
 
 class TarReader:

@@ -1,0 +1,5 @@
+"""MySQL: the clone plugin's protocol and the binary log, or XtraBackup where it is installed."""
+
+from strongroom.datastores.mysql._driver import MySQL
+
+__all__ = ["MySQL"]

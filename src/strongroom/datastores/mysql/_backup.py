@@ -1,0 +1,370 @@
+"""Taking a full: we are the recipient of a clone, and what arrives becomes a tar at once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+import strongroom
+from strongroom.artifact import Positions
+from strongroom.datastores._feed import Fed
+from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession, Server
+from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
+from strongroom.datastores.mysql import _binlog
+from strongroom.datastores.mysql._archive import Archive
+from strongroom.datastores.mysql._clone import (
+    DELETED_OR_RENAMED,
+    DONE,
+    FILES,
+    PAGES,
+    PATIENCE,
+    REDO,
+    Block,
+    Clone,
+    File,
+    State,
+)
+from strongroom.datastores.mysql._size import data_bytes
+from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
+from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
+
+DDL_PATIENCE = 300
+"""Seconds that the backup waits for DDL that runs, and that DDL has to wait for the backup before the backup gives up."""
+STALL = 60
+"""Seconds that the donor waits for us to read on before it breaks off."""
+_LOOK = 1.0
+_REDO_FILE = "#innodb_redo/#ib_redo{}"
+_SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
+_MARKERS = {
+    "#clone/#status_fix": "",
+    "#clone/#replace_files": "",
+    "#clone/#view_status": "2 1\n0 0\nSTRONGROOM\n0\n\n\n0\n\n",
+    "#clone/#view_progress": "1\n" + "2 1 0 0 0 0 0\n" * 5 + "0 0 0 0 0 0 0\n" * 2,
+}
+"""What a local clone leaves in its copy: because of them the server that starts on it says how far the copy has come."""
+
+
+class Session(Fed):
+    """A running copy. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, clone: Clone, facts: dict[str, Any], version: str) -> None:
+        super().__init__()
+        self.held = ExitStack()
+        """Connections, closed at the end."""
+        self.expected = self.data_bytes = data_bytes(server.data_dir)
+        self._server, self._clone, self._facts, self._version = server, clone, facts, version
+        self._lower: Positions | None = None
+        self._upper: str | None = None
+        self._complete = False
+        self._why: StrongroomError | None = None
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._watcher.start()
+        self._start()
+
+    def finish(self) -> BackupResult:
+        """Raises ServerFailed unless the copy came to its end."""
+        try:
+            self._join()
+        except (OSError, EOFError, pymysql.MySQLError) as error:
+            raise self._blame(error) from error
+        finally:
+            self._over.set()
+        if not self._complete or self._lower is None:
+            raise ToolFailed("the copy ended before its end")
+        return BackupResult(
+            tool="strongroom",
+            tool_version=strongroom.__version__,
+            server_version=self._version,
+            positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
+            data_bytes=self.data_bytes,
+        )
+
+    def abort(self) -> None:
+        """Break off; the server is told, so that it lets go of its locks at once."""
+        self._over.set()
+        if not self._complete:
+            self._clone.close()
+            _kill(self._server, self._clone.ids)
+        super().abort()
+        with suppress(pymysql.MySQLError):
+            self.held.close()
+
+    # --- the copy
+
+    def _produce(self, out: int) -> None:
+        archive = Archive(out)
+        for name in self._facts["directories"]:
+            archive.directory(name)
+        files: dict[tuple[int, int], File] = {}
+        done = 0
+        for event in self._clone.events():
+            if isinstance(event, File):
+                self._learn(event, files)
+            elif isinstance(event, Block):
+                self._put(event, files, archive)
+            elif event.begins:
+                self._facts["states"].append({"state": event.number, "bytes": event.estimate})
+                if event.number == PAGES:  # surely before the end of the copy
+                    self._lower = positions(self._server)
+            else:
+                self._end_of(event, files, archive)
+            done = event.number if isinstance(event, State) else done
+        if done != DONE:
+            raise ToolFailed("the server ended the copy before its end")
+        self._clone.end()
+        with connect(self._server) as connection:
+            self._upper = executed(connection)
+        for path, text in _MARKERS.items():
+            archive.file(path, text.encode())
+        assert self._lower is not None
+        donor = self._clone.donor
+        self._facts |= {"protocol": donor.protocol, "donor": donor.settings, "plugins": donor.plugins}
+        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper}
+        archive.end(self._facts)
+        self._complete = True
+
+    def _learn(self, file: File, files: dict[tuple[int, int], File]) -> None:
+        if file.flags & DELETED_OR_RENAMED:
+            raise ServerFailed(f"{file.name} was renamed or dropped during the copy", remedy="Back up again.")
+        files[file.state, file.index] = file
+
+    def _put(self, block: Block, files: dict[tuple[int, int], File], archive: Archive) -> None:
+        file = files.get((FILES if block.state == PAGES else block.state, block.index))
+        if file is None:
+            raise ServerFailed(f"the server sent data of a file {block.index} that it has not announced", remedy="Report it.")
+        path = _path(file)
+        if not archive.seen(path):
+            archive.open(path, file.size)
+        archive.put(path, block, self._clone)
+
+    def _end_of(self, state: State, files: dict[tuple[int, int], File], archive: Archive) -> None:
+        """Files of which nothing came are empty, or zeros."""
+        archive.close()
+        if state.number in (FILES, REDO):
+            for (number, _), file in files.items():
+                if number == state.number and not archive.seen(_path(file)):
+                    archive.open(_path(file), file.size)
+        archive.close()
+
+    # --- whom it bothers
+
+    def _watch(self) -> None:
+        """Break off when somebody has waited for the backup for too long."""
+        try:
+            with connect(self._server) as connection:
+                while not self._over.wait(_LOOK):
+                    waited = max((int(row[5] or 0) for row in query(connection, "SHOW PROCESSLIST") if _waits(row)), default=0)
+                    if waited >= DDL_PATIENCE:
+                        self._why = ServerFailed(
+                            f"a statement that changes tables has waited {waited} s for the backup, which gave way to it",
+                            remedy="Back up when no tables are changed.",
+                        )
+                        self._clone.close()
+                        _kill(self._server, self._clone.ids)
+                        return
+        except (StrongroomError, pymysql.MySQLError):
+            return  # the copy will notice, too
+
+    def _blame(self, error: Exception) -> StrongroomError:
+        """Who is to blame for a connection that broke."""
+        if self._why is not None:
+            return self._why
+        try:
+            with connect(self._server, timeout=5, patience=10) as connection:
+                query(connection, "SELECT 1")
+        except StrongroomError as gone:
+            return ServerFailed(
+                f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
+            )
+        return ServerFailed(
+            f"{where(self._server)} broke off the copy: {error or 'the connection was closed'}",
+            remedy="See its error log, then back up again.",
+        )
+
+
+def begin(server: Server, request: BackupRequest) -> BackupSession:
+    """Check that the server can be copied whole and that it serves the data directory, then start."""
+    with connect(server) as connection:
+        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+        _require_own_data(server, Path(data_dir))
+        if series(number_of(version)) != server.version.series:
+            raise VersionMismatch(
+                f"{where(server)} is MySQL {version}, not {server.version.series}", remedy="Correct the version of the instance."
+            )
+        if request.kind == "incremental":
+            return _binlog.begin(connection, server, request, number_of(version))
+        _require_whole(connection, server, version)
+        encrypted = bool(query(connection, "SELECT 1 FROM information_schema.innodb_tablespaces WHERE encryption = 'Y' LIMIT 1"))
+        persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
+        ((lower_case, page_size, files),) = query(
+            connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
+        )
+    if encrypted:
+        _require_tls(server)
+    with ExitStack() as stack:
+        pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
+        for each in pair:
+            query(each, f"SET SESSION net_write_timeout = {STALL}")
+        clone = _open(server, pair[0], pair[1])
+        try:
+            facts: dict[str, Any] = {
+                "format": 1,
+                "version": version,
+                "settings": {
+                    "lower_case_table_names": lower_case,
+                    "innodb_page_size": page_size,
+                    "innodb_data_file_path": files,
+                },
+                "persisted": persisted,
+                "encrypted": encrypted,
+                "directories": _directories(server.data_dir),
+                "states": [],
+            }
+            session = Session(server, clone, facts, number_of(version))
+        except BaseException:
+            clone.close()
+            raise
+        session.held = stack.pop_all()
+    session.start()
+    return session
+
+
+def _open(server: Server, main: Connection[Cursor], second: Connection[Cursor]) -> Clone:
+    try:
+        clone = Clone(main, second)
+        clone.begin(DDL_PATIENCE)
+    except (OSError, EOFError) as error:
+        raise ServerFailed(f"{where(server)} broke off: {error or 'closed'}", remedy="See its error log.") from error
+    return clone
+
+
+def positions(server: Server) -> Positions:
+    """Where the server is now."""
+    with connect(server) as connection:
+        ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
+        log = _binlog.current(connection) if logs else None
+        return Positions(
+            gtid=executed(connection),
+            binlog_file=log[0] if log else None,
+            binlog_position=log[1] if log else None,
+            server_uuid=uuid,
+        )
+
+
+def executed(connection: Connection[Cursor]) -> str | None:
+    """The set of executed GTIDs, nothing where they are off."""
+    ((mode, found),) = query(connection, "SELECT @@gtid_mode, @@gtid_executed")
+    return str(found).replace("\n", "") if mode == "ON" else None
+
+
+def _require_own_data(server: Server, said: Path) -> None:
+    """The lineage is read from the directory: it must be that of the server that is copied.
+
+    Who has the lock of its first file tells nothing: a server loses it when it is cloned.
+    """
+    try:
+        same = said.samefile(server.data_dir)
+    except OSError:
+        same = False
+    if not same:
+        raise ConfigurationError(
+            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            remedy="Correct the data directory or the socket of the server.",
+        )
+
+
+# --- what a clone cannot carry
+
+
+def _require_whole(connection: Connection[Cursor], server: Server, version: str) -> None:
+    if key(version) < CLONES:
+        raise ConfigurationError(
+            f"{where(server)} is MySQL {version}, which has no clone plugin",
+            remedy="Install XtraBackup of its series, or upgrade the server.",
+        )
+    if not query(connection, "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone' AND plugin_status = 'ACTIVE'"):
+        raise ConfigurationError(
+            f"{where(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
+        )
+    others = query(
+        connection,
+        "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE engine NOT IN ('InnoDB', 'MEMORY')"
+        " AND table_type = 'BASE TABLE'"
+        " AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 10",
+    )
+    if others:
+        named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
+        raise ConfigurationError(
+            f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
+            remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
+        )
+    elsewhere = query(
+        connection,
+        "SELECT path FROM information_schema.innodb_datafiles WHERE path LIKE '/%' OR path LIKE '../%' LIMIT 10",
+    )
+    if elsewhere:
+        raise ConfigurationError(
+            f"{where(server)} has tablespaces outside of its data directory: {', '.join(path for (path,) in elsewhere)}",
+            remedy="Move them into it; a restore could not put them back.",
+        )
+
+
+def _require_tls(server: Server) -> None:
+    try:
+        with connect(server, tls=True):
+            pass
+    except StrongroomError as error:
+        raise ConfigurationError(
+            f"{where(server)} has encrypted tablespaces, of which the keys go over TLS only, and it offers none: {error.message}",
+            remedy="Let the server have a certificate (ssl_cert, ssl_key).",
+        ) from error
+
+
+def _name(schema: str, table: str) -> str:
+    return f"{identifier(schema)}.{identifier(table)}"
+
+
+def _directories(data_dir: Path) -> list[str]:
+    """Those of the schemas, as the server has named them; nothing tells a recipient of empty ones."""
+    found = (path for path in data_dir.iterdir() if path.is_dir() and not path.is_symlink() and _SCHEMA.fullmatch(path.name))
+    return sorted({"mysql", *(path.name for path in found)})
+
+
+def _path(file: File) -> str:
+    path = file.name.removeprefix("./") or _REDO_FILE.format(file.index)
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ConfigurationError(f"the server has data in {path}, outside of its data directory", remedy="Move it.")
+    return path
+
+
+def _waits(row: tuple[Any, ...]) -> bool:
+    return bool(row[6] == "Waiting for backup lock")
+
+
+def _kill(server: Server, ids: tuple[int, int]) -> None:
+    """Have the server end its side, which may not have noticed."""
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            for number in ids:
+                try:
+                    query(connection, f"KILL {number}")
+                except pymysql.MySQLError as error:
+                    if parts(error)[0] != 1094:  # it has ended
+                        raise
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and any(row[0] in ids for row in query(connection, "SHOW PROCESSLIST")):
+                time.sleep(0.05)
+    except (StrongroomError, pymysql.MySQLError):
+        return  # a server that does not answer holds no lock for long

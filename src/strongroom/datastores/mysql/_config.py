@@ -1,0 +1,154 @@
+"""Files of a server that Strongroom runs itself: configuration, our account, an empty database."""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from pathlib import Path
+
+from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._mark import unfinished
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import Server, Version
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
+from strongroom.datastores.mysql import _password
+from strongroom.datastores.mysql._versions import key
+from strongroom.errors import ServerFailed
+
+Options = dict[str, str | int | Path | None]
+BINLOG = "binlog"
+"""Name of the binary log of a server that we run."""
+_KEEP_BINLOG = 7 * 86400
+"""Seconds that the binary log is kept: what the next incremental needs."""
+_SMALL = 1024
+"""MB of memory below which the server's own bookkeeping, which goes by the number of tables, is kept small."""
+_ROOT_LOCKED = "ALTER USER `root`@`localhost` ACCOUNT LOCK;\n"
+
+
+def configure(server: Server) -> None:
+    """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
+    if server.runtime == "adopted":
+        return
+    owner = owner_named(server.user)
+    socket = socket_of(server)
+    assert socket is not None
+    for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
+        make_directory(path, owner)
+    write_file(server.base_dir / "init.sql", account_sql(_secret(server, owner, socket), server.version), owner)
+    write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
+    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+
+
+def _secret(server: Server, owner: Owner, socket: Path) -> str:
+    path = server.base_dir / "client.cnf"
+    known = _options.read(path).get("password") if read_file(path) is not None else None
+    password = known or secrets.token_hex(24)
+    write_file(path, _options.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
+    return password
+
+
+def account_sql(password: str, version: Version) -> str:
+    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
+    plugin, stored = _password.stored(password, key(version.number))
+    account = f"`{ACCOUNT}`@`localhost`"
+    return (
+        "SET SESSION sql_log_bin=0;\n"
+        f"CREATE USER IF NOT EXISTS {account} IDENTIFIED WITH {plugin} AS '{stored}';\n"
+        f"ALTER USER {account} IDENTIFIED WITH {plugin} AS '{stored}' PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+    )
+
+
+def _between(low: int, value: int, high: int) -> str:
+    return f"{max(low, min(value, high))}M"
+
+
+def redo_options(version: Version, ram_mb: int) -> Options:
+    """How much redo log there is; the option has another name since 8.0.30."""
+    if key(version.number) >= (8, 0, 30):
+        return {"innodb_redo_log_capacity": _between(32, ram_mb // 4, 4096)}
+    return {"innodb_log_file_size": _between(16, ram_mb // 8, 2048)}
+
+
+def basedir(version: Version) -> Path:
+    """Where the files of the installation are, for an installation that is not where it was built for."""
+    return version.programs["server"].parent.parent
+
+
+def _server_options(server: Server, socket: Path) -> Options:
+    number = key(server.version.number)
+    options: Options = {
+        "basedir": basedir(server.version),
+        "datadir": server.data_dir,
+        "socket": socket,
+        "pid-file": server.base_dir / "run" / "mysqld.pid",
+        "log_error": error_log(server),
+        "tmpdir": server.base_dir / "tmp",
+        "secure_file_priv": "NULL",
+        "init-file": server.base_dir / "init.sql",
+        "skip-name-resolve": None,
+        "local_infile": 0,
+        "character-set-server": "utf8mb4",
+        "max_allowed_packet": "64M",
+        "log_bin": BINLOG,
+        "sync_binlog": 1,
+        "server_id": zlib.crc32(server.id.encode()) or 1,
+        "gtid_mode": "ON",
+        "enforce_gtid_consistency": "ON",
+        "innodb_flush_log_at_trx_commit": 1,
+        "innodb_buffer_pool_size": _between(16, server.ram_mb * 55 // 100, 1 << 20),
+        "innodb_log_buffer_size": _between(4, server.ram_mb // 16, 64),
+    }
+    if server.ram_mb < _SMALL:
+        options |= {"table_definition_cache": 800, "table_open_cache": 400}
+    if number >= (8,):
+        options |= {"mysqlx": "OFF", "binlog_expire_logs_seconds": _KEEP_BINLOG}
+    else:
+        options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
+    if number >= (8, 0, 17):
+        options["plugin-load-add"] = "mysql_clone.so"
+    if server.address is None:
+        options["skip-networking"] = None
+    else:
+        options |= {"bind-address": server.address, "port": server.port or 3306}
+    return options | redo_options(server.version, server.ram_mb)
+
+
+def start_argv(server: Server) -> list[str]:
+    """The command of the server. An adopted one is started as its owner said."""
+    if server.runtime == "adopted":
+        return list(server.start_command)
+    return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
+
+
+def initialize(server: Server, data_dir: Path, log: Path) -> None:
+    """Make the system tables in an empty directory. Called as the OS user of the server.
+
+    Its ``root@localhost``, who would have no password, is locked: nobody needs it.
+    """
+    staging = data_dir / "staging"  # the server wants an empty directory, and ours holds the mark
+    with unfinished(data_dir):
+        tool = Tool(
+            [
+                server.version.programs["server"],
+                "--no-defaults",
+                "--initialize-insecure",
+                f"--basedir={basedir(server.version)}",
+                f"--datadir={staging}",
+                f"--tmpdir={server.base_dir / 'tmp'}",
+                f"--init-file={server.base_dir / 'initialize.sql'}",
+                "--skip-log-bin",
+                *(f"--{name}={value}" for name, value in redo_options(server.version, server.ram_mb).items()),
+            ],
+            log,
+        )
+        try:
+            tool.check()
+        finally:
+            tool.abort()
+        if not (staging / "ibdata1").is_file() or not (staging / "mysql").is_dir():
+            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MySQL.")
+        for path in list(staging.iterdir()):
+            path.rename(data_dir / path.name)
+        staging.rmdir()

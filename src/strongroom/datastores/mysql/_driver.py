@@ -1,0 +1,140 @@
+"""The driver: one class with the methods of the Protocol, each done by the module of its noun."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from strongroom.artifact import Check, Collation, Format, Positions
+from strongroom.datastores._lineage import lineage
+from strongroom.datastores._protocol import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Finding,
+    Phase,
+    Restored,
+    Server,
+    StreamFacts,
+    UserChange,
+    UserSpec,
+    Version,
+)
+from strongroom.datastores.mariadb import _admin, _checkpoints
+from strongroom.datastores.mysql import _config, _examine, _facts, _versions, _xtrabackup
+from strongroom.errors import LineageChanged
+
+
+class MySQL:
+    """MySQL 8.0.17 and later, single servers. See ``Datastore`` for the methods."""
+
+    name = "mysql"
+    default_port = 3306
+    default_user = "mysql"
+    socket_name = "mysqld.sock"
+    stop_signal = signal.SIGTERM
+    capabilities = Capabilities(incremental=True, log_apply=True)
+    side_files = _checkpoints.SIDE_FILES
+
+    def discover(self, places: Sequence[Path]) -> list[Version]:
+        return _versions.discover(places)
+
+    def configure(self, server: Server) -> None:
+        _config.configure(server)
+
+    def start_argv(self, server: Server) -> list[str]:
+        return _config.start_argv(server)
+
+    def ready(self, server: Server) -> Facts:
+        return _facts.ready(server)
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        _facts.check_data(data_dir)
+
+    def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        return lineage(data_dir, renew=renew)
+
+    def examine(self, server: Server) -> Iterator[Finding]:
+        return _examine.examine(server)
+
+    def keep_configuration(self, server: Server, new: Path) -> None:
+        """Option files are not in the data directory."""
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        _config.initialize(server, data_dir, log)
+
+    def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        by_pages = _xtrabackup.serves(server.version)
+        if request.parent is not None and (request.parent.to_lsn is not None) != by_pages:
+            before, now = ("without", "has one now") if by_pages else ("by", "has none for this server")
+            raise LineageChanged(
+                f"the parent backup was taken {before} XtraBackup, and this host {now}",
+                remedy="Take a full backup; incrementals can go on from that.",
+            )
+        if by_pages:
+            return _xtrabackup.begin(server, request)
+        from strongroom.datastores.mysql import _backup
+
+        return _backup.begin(server, request)
+
+    def stream(self, server: Server) -> Format:
+        return "mbstream" if _xtrabackup.serves(server.version) else "tar"
+
+    def stored(self, server: Server, positions: Positions) -> None:
+        """Nothing is kept for backups."""
+
+    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        if chain[0].stream == "mbstream":
+            return _xtrabackup.restore(version, chain, target, work_dir, phase)
+        from strongroom.datastores.mysql import _restore
+
+        return _restore.restore(version, chain, target, work_dir, phase)
+
+    def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
+        return []  # it brings its own rules along
+
+    def stream_check(self, positions: Positions) -> Check | None:
+        return None
+
+    def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
+        return _checkpoints.describe(files, "MySQL")  # by others there are only those of XtraBackup
+
+    def databases(self, server: Server) -> list[DatabaseSpec]:
+        return _admin.databases(server)
+
+    def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
+        _admin.create_databases(server, databases)
+
+    def drop_database(self, server: Server, name: str) -> None:
+        _admin.drop_database(server, name)
+
+    def users(self, server: Server) -> list[UserSpec]:
+        return _admin.users(server)
+
+    def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
+        _admin.create_users(server, users)
+
+    def drop_user(self, server: Server, name: str, host: str) -> None:
+        _admin.drop_user(server, name, host)
+
+    def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        _admin.change_user(server, name, host, change)
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        _admin.grant(server, name, host, databases)
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        _admin.revoke(server, name, host, database)
+
+    def superuser_enabled(self, server: Server) -> bool:
+        return _admin.superuser_enabled(server)
+
+    def enable_superuser(self, server: Server, password: str) -> str:
+        return _admin.enable_superuser(server, password)
+
+    def disable_superuser(self, server: Server) -> None:
+        _admin.disable_superuser(server)

@@ -1,0 +1,47 @@
+"""What a server and a data directory say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strongroom.datastores._files import bytes_below
+from strongroom.datastores._mark import is_unfinished
+from strongroom.datastores._protocol import Facts, Server
+from strongroom.datastores.mariadb._checkpoints import read_checkpoints
+from strongroom.datastores.mariadb._connection import connect, query, where
+from strongroom.datastores.mysql._versions import number_of
+from strongroom.datastores.mysql._xtrabackup import FINISHED
+from strongroom.errors import ServerFailed, StrongroomError
+
+_REMEDY = "Restore again; what is in this directory cannot be used."
+
+
+def ready(server: Server) -> Facts:
+    """Raises ServerFailed while the server does not serve."""
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+    except ServerFailed:
+        raise
+    except StrongroomError as error:
+        raise ServerFailed(error.message, remedy=error.remedy) from error
+    if "MariaDB" in version:
+        raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
+    place = Path(data_dir)
+    return Facts(version_number=number_of(version), data_bytes=bytes_below(place), data_dir=place)
+
+
+def check_data(data_dir: Path) -> None:
+    """Refuse a directory that is no database, or that a restore has not finished."""
+    if is_unfinished(data_dir):
+        raise ServerFailed(
+            f"{data_dir} holds a restore that was not finished",
+            remedy=_REMEDY,
+        )
+    checkpoints = read_checkpoints(data_dir)
+    if checkpoints is not None and checkpoints.backup_type != FINISHED:
+        raise ServerFailed(
+            f"{data_dir} holds a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=_REMEDY
+        )
+    if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
+        raise ServerFailed(f"{data_dir} holds no MySQL database", remedy="Initialize it, or restore a backup into it.")

@@ -1,0 +1,163 @@
+"""A server that nobody but us can reach, for the time of a restore: no network, no replication, no events, no binary log."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pymysql
+
+from strongroom.datastores._files import owner_of, write_file
+from strongroom.datastores._process import Tool
+from strongroom.datastores._protocol import Version
+from strongroom.datastores._socket import MAX_BYTES
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mysql import _password
+from strongroom.datastores.mysql._config import basedir, redo_options
+from strongroom.datastores.mysql._versions import key
+from strongroom.errors import ServerFailed
+
+_ACCOUNT = "strongroom_restore"
+_START = 3600
+"""Seconds that it may take to recover."""
+_MEMORY_MB = 1024
+_SMALL_REDO_MB = 64 * 4
+"""Memory for which there is little redo log: making and writing it costs time that a copy need not take."""
+_INHERITED = ("lower_case_table_names", "innodb_page_size", "innodb_data_file_path")
+
+
+class PrivateServer:
+    """Runs on ``target`` inside the context. Raises ServerFailed, ToolFailed, with the end of its log."""
+
+    def __init__(self, version: Version, target: Path, work_dir: Path, *, settings: Mapping[str, Any], gtid: bool) -> None:
+        self._password = secrets.token_hex(24)
+        folder = work_dir
+        self._short: Path | None = None
+        if len(os.fsencode(work_dir / "private.sock")) > MAX_BYTES:
+            folder = self._short = Path(tempfile.mkdtemp(prefix="strongroom-"))
+        self.socket = folder / "private.sock"
+        self.version = version
+        self._work_dir = work_dir
+        owner = owner_of(work_dir)
+        init = work_dir / "private.sql"
+        write_file(init, _account_sql(self._password, version), owner)
+        options: dict[str, str | int | Path | None] = {
+            "basedir": basedir(version),
+            "datadir": target,
+            "socket": self.socket,
+            "pid-file": work_dir / "private.pid",
+            "tmpdir": work_dir,
+            "secure_file_priv": "NULL",
+            "init-file": init,
+            "skip-networking": None,
+            "mysqlx": "OFF",
+            "skip-replica-start" if key(version.number) >= (8, 0, 26) else "skip-slave-start": None,
+            "event-scheduler": "OFF",
+            "skip-log-bin": None,
+            "gtid_mode": "ON" if gtid else "OFF",
+            "enforce_gtid_consistency": "ON" if gtid else "OFF",
+            "innodb_flush_log_at_trx_commit": 0,
+            "innodb_doublewrite": "OFF",  # what fails is done again from the start
+            "innodb_buffer_pool_size": f"{_memory_mb()}M",
+            "innodb_buffer_pool_load_at_startup": "OFF",
+            "innodb_buffer_pool_dump_at_shutdown": "OFF",
+            "max_allowed_packet": "1G",
+            "character-set-server": "utf8mb4",
+            **redo_options(version, _SMALL_REDO_MB),
+            **{name: settings[name] for name in _INHERITED if name in settings},
+        }
+        config = work_dir / "private.cnf"
+        write_file(config, _options.dump("mysqld", options), owner)
+        self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
+        self._tool: Tool | None = None
+
+    def __enter__(self) -> PrivateServer:
+        self._tool = Tool(self._argv, self._work_dir / "private.log")
+        try:
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._stop()
+        finally:
+            self._end()
+
+    def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """Rows of a statement. Raises ServerFailed."""
+        return self._query([statement], *values)
+
+    def _query(self, statements: Sequence[str], *values: str) -> list[tuple[Any, ...]]:
+        try:
+            with self._connect() as connection, connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement, values or None)
+                return list(cursor.fetchall())
+        except pymysql.MySQLError as error:
+            raise ServerFailed(f"the server on the restored data refuses {statement!r}: {error}") from error
+
+    def client_options(self) -> Path:
+        """An option file for the server's own client."""
+        path = self._work_dir / "private-client.cnf"
+        text = _options.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
+        write_file(path, text, owner_of(self._work_dir))
+        return path
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        return pymysql.connect(
+            unix_socket=str(self.socket), user=_ACCOUNT, password=self._password, autocommit=True, charset="utf8mb4"
+        )
+
+    def _wait(self) -> None:
+        assert self._tool is not None
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                self._connect().close()
+                return
+            except pymysql.MySQLError as error:
+                if not self._tool.running:
+                    self._tool.check()
+                    raise ServerFailed("the server on the restored data ended before it served") from error
+                if time.monotonic() > deadline:
+                    raise ServerFailed(f"the server on the restored data does not serve after {_START} s: {error}") from error
+                time.sleep(0.05)
+
+    def _stop(self) -> None:
+        """In good order; its own account goes first."""
+        assert self._tool is not None
+        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`", "SHUTDOWN"])  # there is no binary log that would tell others
+        self._tool.check()
+
+    def _end(self) -> None:
+        if self._tool is not None:
+            self._tool.abort(0)
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+
+
+def _account_sql(password: str, version: Version) -> str:
+    plugin, stored = _password.stored(password, key(version.number))
+    account = f"`{_ACCOUNT}`@`localhost`"
+    return (
+        f"DROP USER IF EXISTS {account};\n"
+        f"CREATE USER {account} IDENTIFIED WITH {plugin} AS '{stored}';\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+    )
+
+
+def _memory_mb() -> int:
+    """A quarter of the memory of the host, within limits."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(64, min(total // 4, _MEMORY_MB))

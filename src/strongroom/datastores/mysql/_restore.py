@@ -1,0 +1,108 @@
+"""Restoring a chain: unpack into the final directory, let a private server recover it and replay the logs of the incrementals."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from strongroom.artifact import Positions
+from strongroom.datastores._files import require_space
+from strongroom.datastores._mark import unfinished
+from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores.mysql import _replay
+from strongroom.datastores.mysql._private import PrivateServer
+from strongroom.datastores.mysql._unpack import unpack
+from strongroom.datastores.mysql._versions import key, number_of, series
+from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
+
+_RESERVE = 256 << 20
+"""Bytes beyond the data that recovery may need for its logs."""
+_REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
+
+
+def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    """See the Protocol. Until the end ``target`` is marked as unusable."""
+    _require_version(version, chain)
+    _require_chain(chain)
+    require_space(target, sum(link.raw_size for link in chain) + _RESERVE)
+    full, incrementals = chain[0], chain[1:]
+    with unfinished(target):
+        phase("extract")
+        with closing(full.chunks()) as chunks:
+            facts = unpack(chunks, target)
+        if number_of(facts["version"]) != number_of(full.server_version):
+            raise ArtifactCorrupt(f"the stream is of MySQL {facts['version']} instead of {full.server_version}", remedy=_REMEDY)
+        logs = _replay.Logs(work_dir)
+        for number, link in enumerate(incrementals, 1):
+            phase(f"extract incremental {number}")
+            logs.add(number, link)
+        phase("prepare")
+        gtid = full.positions.gtid is not None
+        with PrivateServer(version, target, work_dir, settings=facts["settings"], gtid=gtid) as server:
+            begins = _arrived(server, full.positions)
+            if incrementals:
+                phase("replay")
+                logs.replay(server, begins)
+                _require_reached(server, chain[-1].positions)
+            found = _where(server, chain[-1].positions) if incrementals or gtid else begins
+        shutil.rmtree(target / "#clone", ignore_errors=True)
+        logs.remove()
+        phase("sync")
+    dropped = "; ".join(f"{name} = {value}" for name, value in dict(facts.get("persisted", {})).items())
+    return Restored(positions=found, facts={"dropped_settings": dropped} if dropped else {})
+
+
+def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
+    for link in chain:
+        if series(link.server_version) != version.series or key(link.server_version) > key(version.number):
+            raise VersionMismatch(
+                f"MySQL {version.number} is on this host, and the backup is of {link.server_version}",
+                remedy=f"Install MySQL {link.server_version}, or a later one of its series.",
+            )
+
+
+def _require_chain(chain: Sequence[ChainLink]) -> None:
+    """Each incremental begins where the one before it ends, on the same server."""
+    if chain[0].kind != "full" or any(link.kind != "incremental" for link in chain[1:]):
+        raise ArtifactCorrupt("the chain is not one of a full backup and its incrementals", remedy="Restore another backup.")
+    for number in range(1, len(chain)):
+        before, after = chain[number - 1].positions, chain[number].positions
+        whole = (after.gtid_from, after.binlog_from) == (
+            before.gtid,
+            None if before.gtid is not None else before.binlog_file,
+        )
+        if not whole or after.server_uuid != before.server_uuid:
+            raise ArtifactCorrupt(
+                f"incremental {number} begins at {after.gtid_from or after.binlog_from} of server {after.server_uuid}, "
+                f"and the backup before it ends at {before.gtid or before.binlog_file} of server {before.server_uuid}",
+                remedy=_REMEDY,
+            )
+
+
+def _arrived(server: PrivateServer, lower: Positions) -> Positions:
+    """Where the copy has come to, as the server on it says. Raises ToolFailed when that is before what the backup promises."""
+    found = _where(server, lower)
+    _require_reached(server, lower)
+    if lower.gtid is None and lower.binlog_file is not None:
+        rows = server.query("SELECT binlog_file, binlog_position FROM performance_schema.clone_status")
+        if not rows or not rows[0][0]:
+            raise ToolFailed("the server on the restored data does not say how far its copy has come")
+        name = Path(str(rows[0][0])).name
+        return found.model_copy(update={"binlog_file": name, "binlog_position": int(rows[0][1])})
+    return found
+
+
+def _where(server: PrivateServer, known: Positions) -> Positions:
+    if known.gtid is None:
+        return known
+    ((executed,),) = server.query("SELECT @@gtid_executed")
+    return Positions(gtid=str(executed).replace("\n", ""), server_uuid=known.server_uuid)
+
+
+def _require_reached(server: PrivateServer, wanted: Positions) -> None:
+    if wanted.gtid:
+        ((missing,),) = server.query("SELECT GTID_SUBTRACT(%s, @@gtid_executed)", wanted.gtid)
+        if missing:
+            raise ToolFailed(f"the restored data lacks {str(missing)[:200]}: rows are missing", remedy=_REMEDY)

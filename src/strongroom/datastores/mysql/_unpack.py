@@ -1,0 +1,124 @@
+"""From the tar of a copy to the files of a data directory. Read as hostile input."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from strongroom.artifact import Member
+from strongroom.datastores._tar import TarReader
+from strongroom.datastores._writer import Writer, pwrite
+from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
+from strongroom.errors import ArtifactCorrupt
+
+_MAX_FACTS = 16 << 20
+_MAX_PAGES = 1 << 30
+_REMEDY = "It is not a whole backup of MySQL; restore another one."
+
+
+def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]:
+    """Write the files below ``target``, with the records over them; the facts of the copy. Raises ArtifactCorrupt, OSError.
+
+    No link is ever made, so that no path leads outside.
+    """
+    tar = TarReader(chunks)
+    facts: dict[str, Any] | None = None
+    files: dict[str, Path] = {}
+    with Writer() as writer:
+        for member in tar.members():
+            path = member.path
+            try:
+                if member.kind == "directory":
+                    (target / path).mkdir(mode=0o700, exist_ok=True)
+                elif path == FACTS:
+                    facts = _facts(_small(tar, member, _MAX_FACTS))
+                elif path.startswith(f"{PAGES}/"):
+                    writer.drain()
+                    _apply(_small(tar, member, _MAX_PAGES), files)
+                else:
+                    files[path] = target / path
+                    _copy(writer, tar, target / path)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise _corrupt(f"holds {path!r} in a wrong place: {error.strerror}") from error
+    if facts is None:
+        raise _corrupt(f"holds no {FACTS}")
+    _rename(facts["names"], files, target)
+    return facts
+
+
+def _copy(writer: Writer, tar: TarReader, path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = writer.open(path)
+    offset = 0
+    for piece in tar.data():
+        file.write(offset, piece)
+        offset += len(piece)
+    file.close()
+
+
+def _small(tar: TarReader, member: Member, most: int) -> bytes:
+    if member.size > most:
+        raise _corrupt(f"holds {member.path!r} of {member.size} bytes")
+    return b"".join(tar.data())
+
+
+def _apply(data: bytes, files: Mapping[str, Path]) -> None:
+    """Records: each over the file that it names, which is whole by now."""
+    view, at = memoryview(data), 0
+    open_path, fd = "", -1
+    try:
+        while at < len(view):
+            offset, size, length = RECORD.unpack_from(view, at)
+            at += RECORD.size
+            path = os.fsdecode(bytes(view[at : at + length]))
+            at += length
+            if path != open_path:
+                if fd >= 0:
+                    os.close(fd)
+                    fd = -1
+                if path not in files:
+                    raise _corrupt(f"holds a page of {path!r}, which it does not hold")
+                open_path, fd = path, os.open(files[path], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if at + size > len(view):
+                raise _corrupt("holds a page that is cut off")
+            pwrite(fd, view[at : at + size], offset)
+            at += size
+    except struct.error as error:
+        raise _corrupt("holds pages that are cut off") from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _facts(data: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(data)
+        names = facts["names"]
+        settings = facts["settings"]
+        if facts["format"] != 1 or not all(isinstance(text, str) for pair in (names, settings) for text in pair):
+            raise ValueError("it is of another format")
+        return dict(facts)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _corrupt(f"holds a {FACTS} that cannot be read: {error}") from error
+
+
+def _rename(names: Mapping[str, str], files: Mapping[str, Path], target: Path) -> None:
+    for alias, path in names.items():
+        parts = path.split("/")
+        if alias not in files or not alias.startswith(f"{NAMES}/") or any(part in ("", ".", "..") for part in parts):
+            raise _corrupt(f"holds a wrong name, {alias!r} for {path!r}")
+        (target / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files[alias].rename(target / path)
+    folder = target / OURS
+    if (folder / "names").is_dir():
+        (folder / "names").rmdir()
+    if folder.is_dir():
+        folder.rmdir()
+
+
+def _corrupt(what: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(f"the stream {what}", remedy=_REMEDY)

@@ -1,0 +1,74 @@
+"""A MySQL server that somebody else runs: made with the stock programs, with an option file of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from strongroom.datastores import Version
+from support.identity import server_user
+from support.mysql_programs import version
+
+
+class OwnMySQL:
+    """A plain server below ``place``, started, with scripts to start and stop it. ``root`` has no password at its socket."""
+
+    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "") -> None:
+        self.user = server_user()
+        self.base = place / "own"
+        self.base.mkdir(mode=0o755)
+        self.data = self.base / "mysql"
+        self.socket = self.base / "own.sock"
+        self.options = self.base / "own.cnf"
+        self.programs = (use or version()).programs
+        self.options.write_text(
+            f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\nlog_error={self.base}/own.log\n"
+            f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n{settings}\n"
+        )
+        self.start, self.stop = self.base / "start", self.base / "stop"
+        entry = pwd.getpwnam(self.user)
+        os.chown(self.base, entry.pw_uid, entry.pw_gid)
+        root = os.geteuid() == 0
+        become = f"setpriv --reuid={self.user} --regid={entry.pw_gid} --clear-groups " if root else ""
+        server = f"{self.programs['server']} --defaults-file={self.options}"
+        self.start.write_text(f"#!/bin/sh\ncd / && exec setsid {become}{server} >/dev/null 2>&1 </dev/null &\n")
+        self.stop.write_text(
+            f"#!/bin/sh\npid=$(cat {self.base}/own.pid) && kill $pid && while kill -0 $pid 2>/dev/null; do sleep 0.1; done\n"
+        )
+        for script in (self.start, self.stop):
+            script.chmod(0o755)
+        user: dict[str, Any] = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []} if root else {}
+        subprocess.run([*server.split(" "), "--initialize-insecure"], check=True, cwd="/", **user)
+        subprocess.run([str(self.start)], check=True)
+        self.wait()
+
+    def wait(self, seconds: float = 60) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.connect().close()
+                return
+            except pymysql.MySQLError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def connect(self, user: str = "root", password: str = "") -> pymysql.Connection[Any]:
+        return pymysql.connect(unix_socket=str(self.socket), user=user, password=password, autocommit=True, charset="utf8mb4")
+
+    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Rows of the last of the statements."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def end(self) -> None:
+        subprocess.run([str(self.stop)], check=False)
