@@ -98,7 +98,9 @@ class Service:
 
     def ask(self, *words: str) -> Any:
         """What a command says, as JSON; nothing, if it says nothing."""
-        asked = subprocess.run([PROGRAM, *words, "--format", "json"], env=self.environment, capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            [PROGRAM, *words, "--format", "json"], env=self.environment, capture_output=True, text=True, check=False
+        )
         if asked.returncode != 0:
             raise Failed(f"`strongroom {shlex.join(words)}` failed: {asked.stderr}")
         return json.loads(asked.stdout or "null")

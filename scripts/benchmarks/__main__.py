@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.table import Table
+
 from benchmarks import machine, page, processes
 from benchmarks.bench import Bench, console
 from benchmarks.case import Case
@@ -22,7 +24,6 @@ from benchmarks.cases import CASES, chosen
 from benchmarks.outcome import judge
 from benchmarks.record import CaseResult, Record
 from benchmarks.site import Site
-from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = 0.05
@@ -98,8 +99,7 @@ def _measure(cases: Sequence[Case], record: Record, folder: Path, options: argpa
                 site = Site(place)
                 continue
             result.seconds = round(time.monotonic() - began, 1)
-            record.cases[case.name] = result
-            record.save(folder / RECORD)
+            record.add(folder / RECORD, case.name, result)
             _show(case, result)
     finally:
         site.close()

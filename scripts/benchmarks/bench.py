@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from benchmarks.machine import Rates
 from benchmarks.processes import Memory, cpu_seconds
 from benchmarks.record import CaseResult, Figure, Variant
 from benchmarks.site import Site
-from rich.console import Console
 
 console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Times:
-    """How many times less ``fast`` takes than ``slow``, round by round: seconds, or bytes in the store. ``wanted`` none: only told."""
+    """How many times less ``fast`` takes than ``slow``, round by round, in seconds or bytes. ``wanted`` none: only told."""
 
     text: str
     wanted: float | None

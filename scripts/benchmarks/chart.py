@@ -10,7 +10,8 @@ from benchmarks.outcome import number
 
 _WIDTH, _NAME, _ROW, _TOP = 760, 330, 26, 34
 _STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 } .ours { fill: #0a7d54 } .other { fill: #8c96a3 }
+text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 }
+.ours { fill: #0a7d54 } .other { fill: #8c96a3 }
 .reach { stroke: #1f2328; stroke-width: 1.5 } .floor { stroke: #c2410c; stroke-width: 2 }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .ours { fill: #3fb98a } .other { fill: #6e7681 }
 .reach { stroke: #e6edf3 } .floor { stroke: #fb923c } }

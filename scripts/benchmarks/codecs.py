@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pyrage import x25519
+
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Times
 from benchmarks.mariadb import back_up, mariadb
 from benchmarks.mariadb_restore import restore
-from pyrage import x25519
 
 VARIANTS = {
     "zstd 1": ("zstd", 1, False),
@@ -29,7 +30,10 @@ def codecs(bench: Bench) -> None:
         for name, (codec, level, age) in VARIANTS.items():
             settings = {"ARTIFACT__CODEC": codec, "ARTIFACT__LEVEL": str(level)}
             if age:
-                settings |= {"ENCRYPTION__RECIPIENTS": f'["{key.to_public()}"]', "ENCRYPTION__IDENTITY_FILES": f'["{identities}"]'}
+                settings |= {
+                    "ENCRYPTION__RECIPIENTS": f'["{key.to_public()}"]',
+                    "ENCRYPTION__IDENTITY_FILES": f'["{identities}"]',
+                }
             with bench.site.configured(**settings):
                 view = back_up(bench, server, f"backup, {name}")
                 restore(bench, view["id"], f"restore to ACTIVE, {name}", f"restore, {name}")

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from demo import PROGRAM, Service
+
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Limit
 from benchmarks.catalog_data import Project, fill
 from benchmarks.mariadb import back_up, mariadb
-from demo import PROGRAM, Service
-
 from strongroom.catalog import Job
 
 CHAPTER = "The control plane"
@@ -249,8 +249,8 @@ CASES = (
             Limit("all questions without a pause, 99 of 100 within, ms", None, "without a pause: all, 99 of 100 within"),
         ),
         rounds=1,
-        text=f"{CLIENTS} clients, that think for {1000 * THINK:g} ms on average between two questions, and then that do not think at all.",
-        bound="Without a pause the service is busy all the time: what a client waits is how many others are before it, times the time of an answer.",
+        text=f"{CLIENTS} clients, that think for {1000 * THINK:g} ms between two questions, and then that do not think at all.",
+        bound="The service answers one question at a time, and shares the cores with its clients.",
     ),
     Case(
         "queue",
@@ -264,8 +264,8 @@ CASES = (
         ),
         rounds=1,
         text=(
-            "The instances are rows of a catalog without a server, so every job ends when the agent looks for it: what is measured is "
-            "the way through the queue, not the backup."
+            "The instances are rows of a catalog without a server, so every job ends when the agent looks for it: what is "
+            "measured is the way through the queue, not the backup."
         ),
     ),
 )

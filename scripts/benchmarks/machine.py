@@ -34,7 +34,7 @@ _PROGRAMS = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes a second, with everything in the page cache for ``read``, to a synced file for ``write``, on all cores for the codec."""
+    """Bytes a second: ``read`` from the page cache, ``write`` to a synced file, the codec on all cores."""
 
     read: float
     write: float

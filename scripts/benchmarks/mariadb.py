@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pymysql
-from benchmarks.bench import Bench, size_of
+from demo_data import SCHEMA, DataSet, Loader, Prose
+
+from benchmarks.bench import Bench
 from benchmarks.machine import Rates, measure
 from benchmarks.site import FLAVOR, VOLUME, Site
-from demo_data import SCHEMA, DataSet, Loader, Prose
 
 TABLES = 10_000
 """Of the data ``tables``."""
@@ -92,7 +93,7 @@ class MariaDB:
         """Change one row in about ``share`` of all pages of the one large table, evenly spread."""
         with self.connect() as connection, connection.cursor() as cursor:
             step = max(1, round(PAGE / 1100 / share))
-            cursor.execute("UPDATE db1.large SET touched = touched + 1 WHERE id % %s = %s", (step, turn % step))
+            cursor.execute(f"UPDATE db1.large SET touched = touched + 1 WHERE id % {step} = {turn % step}")
 
     # --- kinds of data
 
@@ -113,6 +114,7 @@ class MariaDB:
     def _make_tables(self, connection: pymysql.Connection[Any], megabytes: int, tables: int) -> None:
         rows = max(1, (megabytes << 20) // tables // 130)
         connection.query("CREATE DATABASE db1")
+        connection.select_db("db1")  # the sequence must be in some
         with connection.cursor() as cursor:
             for number in range(tables):
                 cursor.execute(

@@ -83,8 +83,8 @@ GOALS = (
 BOUND = (
     "The seed's pipeline waits for one gzip, so the ratio grows with what gzip costs on the data and with the number of cores. "
     "Strongroom is measured from the request to COMPLETED: the start of the command and of the worker, the checks of the server, "
-    "hashing, the reading back and the sync of every segment are in its time, and take about the same for any size; the floor has "
-    "none of them. The tool alone to `/dev/null` shows how much of the rest is the tool."
+    "hashing, the reading back and the sync of every segment are in its time, and take about the same for any size; the floor "
+    "has none of them. The tool alone to `/dev/null` shows how much of the rest is the tool."
 )
 
 CASES = (
@@ -101,7 +101,9 @@ CASES = (
         ),
         bound=BOUND,
     ),
-    Case("mariadb-backup-blobs", CHAPTER, "blobs, 1.5 GB", partial(to_directory, kind="blobs", megabytes=1500), GOALS, bound=BOUND),
+    Case(
+        "mariadb-backup-blobs", CHAPTER, "blobs, 1.5 GB", partial(to_directory, kind="blobs", megabytes=1500), GOALS, bound=BOUND
+    ),
     Case(
         "mariadb-backup-tables",
         CHAPTER,
@@ -111,7 +113,12 @@ CASES = (
         bound=BOUND,
     ),
     Case(
-        "mariadb-backup-table", CHAPTER, "one large table, 1.5 GB", partial(to_directory, kind="table", megabytes=1500), GOALS, bound=BOUND
+        "mariadb-backup-table",
+        CHAPTER,
+        "one large table, 1.5 GB",
+        partial(to_directory, kind="table", megabytes=1500),
+        GOALS,
+        bound=BOUND,
     ),
     Case(
         "mariadb-backup-8g",

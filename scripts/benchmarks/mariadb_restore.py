@@ -111,8 +111,9 @@ CASES = (
             Limit("memory of the worker, MB", MEMORY, "memory of the worker"),
         ),
         bound=(
-            "The floor knows only reading, decompressing and writing. `mariadb-backup --prepare`, which runs after the last byte is "
-            "written and cannot begin sooner, is not in it, nor is the sync of what it changes, nor (to ACTIVE) the start of the server."
+            "The floor knows only reading, decompressing and writing. `mariadb-backup --prepare`, which runs after the last byte "
+            "is written and cannot begin sooner, is not in it, nor is the sync of what it changes, nor (to ACTIVE) the start of "
+            "the server."
         ),
     ),
     Case(
@@ -127,8 +128,9 @@ CASES = (
         ),
         text=f"Between two backups a row is changed in {100 * CHANGED:g} % of the pages.",
         bound=(
-            "Every link is one run of `mariadb-backup --prepare --incremental-dir`, one after the other: the tool applies one at a time, "
-            "opens every tablespace and makes its changes durable each time. Fetching the next link is done meanwhile, and costs nothing."
+            "Every link is one run of `mariadb-backup --prepare --incremental-dir`, one after the other: the tool applies one at "
+            "a time, opens every tablespace and makes its changes durable each time. Fetching the next link is done meanwhile, "
+            "and costs nothing."
         ),
     ),
 )

@@ -33,9 +33,8 @@ def _judge(goal: Goal, result: CaseResult) -> Judged | None:
             if not ratios:
                 return None
             wanted, measured = goal.wanted, statistics.median(ratios)
-            return Judged(
-                goal.text, f"≥ {wanted:.3g}" if wanted else "", spread(ratios), round(measured, 2) >= round(wanted, 2) if wanted else None
-            )
+            reached = round(measured, 2) >= round(wanted, 2) if wanted else None
+            return Judged(goal.text, f"≥ {wanted:.3g}" if wanted else "", spread(ratios), reached)
         case Floor():
             variant = result.variants.get(goal.variant)
             if variant is None or not variant.floor:
@@ -68,7 +67,7 @@ def rounds(result: CaseResult, goal: Times) -> list[float]:
 def spread(values: Sequence[float]) -> str:
     """The median, and from where to where the others reach."""
     middle = number(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} ({number(min(values))}–{number(max(values))})"
+    return middle if len(values) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
 
 
 def number(value: float) -> str:

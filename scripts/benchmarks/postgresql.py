@@ -251,9 +251,9 @@ CASES = (
             "`backup_compression = zstd`, level 1, WAL received by streaming."
         ),
         bound=(
-            "One core of PostgreSQL sends the data and reads it page by page (`pg_basebackup` is a single stream), while the others "
-            "compress; pgBackRest reads the files beside the server with two processes. The floor has neither this nor the checks of "
-            "pages, the hashes, the manifest and the sync of what is stored."
+            "One core of PostgreSQL sends the data and reads it page by page (`pg_basebackup` is a single stream), while the "
+            "others compress; pgBackRest reads the files beside the server with two processes. The floor has neither this nor "
+            "the checks of pages, the hashes, the manifest and the sync of what is stored."
         ),
     ),
     Case(
@@ -262,11 +262,22 @@ CASES = (
         "incrementals by the log, PostgreSQL 15, rows, 1.2 GB",
         incrementals,
         tuple(
-            Times(f"{text} changed: times faster than pgBackRest's incremental", None, f"pgBackRest, incremental, {text}", f"Strongroom, incremental, {text}")
+            Times(
+                f"{text} changed: times faster than pgBackRest's incremental",
+                None,
+                f"pgBackRest, incremental, {text}",
+                f"Strongroom, incremental, {text}",
+            )
             for text in SHARES
         )
         + tuple(
-            Times(f"{text} changed: stored, times smaller than pgBackRest's", None, f"pgBackRest, incremental, {text}", f"Strongroom, incremental, {text}", "stored")
+            Times(
+                f"{text} changed: stored, times smaller than pgBackRest's",
+                None,
+                f"pgBackRest, incremental, {text}",
+                f"Strongroom, incremental, {text}",
+                "stored",
+            )
             for text in SHARES
         ),
         rounds=2,
@@ -290,8 +301,8 @@ CASES = (
         rounds=2,
         text="pgBackRest and Barman of Debian 12 know no PostgreSQL 18.",
         bound=(
-            "The time of a small incremental is that of the command, the worker, a checkpoint and the server's summary of its WAL, "
-            "whatever it holds."
+            "The time of a small incremental is that of the command, the worker, a checkpoint and the server's summary of its "
+            "WAL, whatever it holds."
         ),
     ),
 )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from demo_data import DataSet, Prose, Row
+
 from benchmarks.bench import Bench, size_of, warm
 from benchmarks.machine import Rates, measure
 from benchmarks.site import FLAVOR, VOLUME, Site
-from demo_data import DataSet, Prose, Row
 
 OWNER = "postgres"
 AS_OWNER: dict[str, Any] = {"user": OWNER, "group": OWNER, "extra_groups": [], "cwd": "/"}

@@ -49,8 +49,9 @@ class Record(BaseModel):
         """What the file holds; nothing when there is none."""
         return cls.model_validate_json(path.read_text()) if path.exists() else cls()
 
-    def save(self, path: Path) -> None:
-        """At once or not at all."""
+    def add(self, path: Path, name: str, result: CaseResult) -> None:
+        """Keep a case in the file, too, at once or not at all. What another run has kept there meanwhile stays."""
+        self.cases = Record.load(path).cases | {name: result}
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
         temporary.write_text(self.model_dump_json(indent=1, exclude_defaults=True) + "\n")

@@ -57,7 +57,7 @@ class Site:
 
     def forget_backups(self) -> None:
         """Delete every backup; children go with their parents."""
-        for backup in self.ask("backup", "list"):
+        for backup in self.ask("backup", "list") if self._running else []:
             if backup["kind"] == "full":
                 self.ask("backup", "delete", backup["id"], "--yes", "--cascade")
 
