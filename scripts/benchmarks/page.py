@@ -19,20 +19,21 @@ _HEAD = """\
 
 <!-- Made by scripts/bench from benchmarks.json; do not edit. -->
 
-Strongroom beside what people use today: same machine, same data, same run, variants in turn. `scripts/bench` measures everything
-anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` all of them with little data in five
-minutes; `scripts/bench --page` makes this page from the [raw results](benchmarks.json).
+Strongroom beside what people use today: same machine, same data, same run, variants in turn. `scripts/bench` measures
+everything anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` all of them with little
+data in five minutes; `scripts/bench --page` makes this page from the [raw results](benchmarks.json).
 
 Machines differ, so only the ratios mean something. A ratio is the median of the rounds, with the least and the most of them
-behind it; the variants of a round follow one another. All times are what a person waits: pipelines from their first command to a
-synced file system, Strongroom from its command line to COMPLETED or ACTIVE, if a row does not say otherwise. *The same work* is the
-part of Strongroom's worker alone, from its start to the last sync, without the start of the database. The data are in the page cache.
+behind it; the variants of a round follow one another. All times are what a person waits: pipelines from their first command to
+a synced file system, Strongroom from its command line to COMPLETED or ACTIVE, if a row does not say otherwise. *The same work*
+is the part of Strongroom's worker alone, from its start to the last sync, without the start of the database. The data are in
+the page cache.
 
-*CPU* is processor time of all processes, the database's included. *Memory* is the peak of all processes that began for it (resident,
-so what two of them share counts twice), without database servers. The *floor* is what this machine needs at least: the largest of
-bytes by the rate of reading, bytes by the rate of zstd level 1 on all cores with this data (restore: of decompressing), and stored
-bytes (restore: bytes) by the rate of writing to a synced file, each measured in the same run. No start of a program, hash, check or
-sync of many files is in it. In the charts it is the line across a bar.
+*CPU* is processor time of all processes, the database's included. *Memory* is the peak of all processes that began for it
+(resident, so what two of them share counts twice), without database servers. The *floor* is what this machine needs at least:
+the largest of bytes by the rate of reading, bytes by the rate of zstd level 1 on all cores with this data (restore: of
+decompressing), and stored bytes (restore: bytes) by the rate of writing to a synced file, each measured in the same run. No
+start of a program, hash, check or sync of many files is in it. In the charts it is the line across a bar.
 """
 
 

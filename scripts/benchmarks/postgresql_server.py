@@ -44,7 +44,8 @@ ALTER TABLE db2.documents ADD PRIMARY KEY (id);
 """
 LARGE = """
 CREATE SCHEMA db1;
-CREATE TABLE db1.large (id int GENERATED ALWAYS AS IDENTITY, touched int NOT NULL, body text STORAGE PLAIN NOT NULL);
+CREATE TABLE db1.large (id int GENERATED ALWAYS AS IDENTITY, touched int NOT NULL, body text NOT NULL);
+ALTER TABLE db1.large ALTER body SET STORAGE PLAIN;
 """
 CHANGED = ("db1.customers.remarks", "db2.orders.address", "db2.items.quantity", "db2.reviews.stars")
 
