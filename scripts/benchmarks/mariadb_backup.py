@@ -105,7 +105,7 @@ CASES = (
         "mariadb-backup-blobs", CHAPTER, "blobs, 1.5 GB", partial(to_directory, kind="blobs", megabytes=1500), GOALS, bound=BOUND
     ),
     Case(
-        "mariadb-backup-tables",
+        "mariadb-backup-many",
         CHAPTER,
         "10,000 small tables",
         partial(to_directory, kind="tables", megabytes=1000),
@@ -113,7 +113,7 @@ CASES = (
         bound=BOUND,
     ),
     Case(
-        "mariadb-backup-table",
+        "mariadb-backup-large",
         CHAPTER,
         "one large table, 1.5 GB",
         partial(to_directory, kind="table", megabytes=1500),
