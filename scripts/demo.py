@@ -108,7 +108,7 @@ class Service:
     def stop(self) -> None:
         """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""
         if self._process and self._process.poll() is None:
-            with contextlib.suppress(subprocess.SubprocessError):
+            with contextlib.suppress(Failed, subprocess.SubprocessError):
                 for instance in self.ask("instance", "list"):
                     words = ["instance", "delete", instance["id"], "--yes"]
                     subprocess.run([PROGRAM, *words], env=self.environment, capture_output=True, timeout=60, check=False)

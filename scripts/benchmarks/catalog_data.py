@@ -13,6 +13,10 @@ from strongroom.catalog import Backup, Instance, Job, open_catalog
 from strongroom.settings import load
 
 
+LINKS = 9
+"""Incrementals on each full."""
+
+
 @dataclass
 class Project:
     """A project with its instances and backups."""
@@ -58,7 +62,9 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
         )
         chain: list[str] = []
         for turn in range(backups // instances):
-            backup, taken = str(uuid.uuid4()), created + timedelta(days=1 + turn)
+            backup, taken = str(uuid.uuid4()), created + timedelta(hours=6 * (1 + turn))
+            if len(chain) > LINKS:
+                chain = []
             project.backups.append(backup)
             project.names.append(f"mysql-{number}-{turn}")
             rows[Backup].append(
