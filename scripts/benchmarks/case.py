@@ -12,13 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Times:
-    """How many times less ``fast`` takes than ``slow``, round by round, in seconds or bytes. ``wanted`` none: only told."""
+    """``above`` by ``below``, round by round, in seconds or stored bytes: no less than ``wanted``, or with ``most`` no more.
+
+    ``wanted`` none: only told.
+    """
 
     text: str
     wanted: float | None
-    slow: str
-    fast: str
+    above: str
+    below: str
     of: Literal["seconds", "stored"] = "seconds"
+    most: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ Goal = Times | Floor | Limit
 class Case:
     """``name`` chooses it on the command line and in the record; cases of a ``chapter`` share a heading.
 
-    ``bound`` says what bounds the goals that are missed: it is printed below them, if there are any.
+    ``quick``: in a few seconds when it has little data. ``bound`` says what bounds the goals that are missed.
     """
 
     name: str
@@ -55,5 +59,6 @@ class Case:
     run: Callable[[Bench], None]
     goals: tuple[Goal, ...] = ()
     rounds: int = 3
+    quick: bool = True
     text: str = ""
     bound: str = ""

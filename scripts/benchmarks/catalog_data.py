@@ -12,7 +12,6 @@ from sqlalchemy import insert
 from strongroom.catalog import Backup, Instance, Job, open_catalog
 from strongroom.settings import load
 
-
 LINKS = 9
 """Incrementals on each full."""
 

@@ -43,5 +43,6 @@ CASES = (
         growth,
         (Limit("memory of the worker, the most of any size, MB", MEMORY, "memory of the worker, most"),),
         rounds=1,
+        quick=False,
     ),
 )

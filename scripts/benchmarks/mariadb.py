@@ -163,8 +163,8 @@ _KINDS = {
 
 SEED = "mariadb-backup | gzip (the seed)"
 ZSTD = "mariadb-backup | zstd -T0 -1"
-ZSTD_PARALLEL = "the same, --parallel=2"
-NULL = "mariadb-backup > /dev/null"
+ZSTD_PARALLEL = "mariadb-backup --parallel=2 | zstd -T0 -1"
+NULL = "mariadb-backup --parallel=2 > /dev/null"
 STRONGROOM = "Strongroom"
 
 

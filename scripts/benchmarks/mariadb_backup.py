@@ -127,6 +127,7 @@ CASES = (
         partial(to_directory, kind="table", megabytes=8000),
         GOALS,
         rounds=1,
+        quick=False,
         bound=BOUND,
     ),
 )

@@ -122,8 +122,8 @@ CASES = (
         "chains of 1, 5 and 20, one large table, 1.5 GB",
         chains,
         (
-            Times("chain of 5: times faster than the full alone", 1 / 1.5, "full, to ACTIVE", "chain of 5, to ACTIVE"),
-            Times("chain of 20: times faster than the full alone", None, "full, to ACTIVE", "chain of 20, to ACTIVE"),
+            Times("chain of 5: times the full alone", 1.5, "chain of 5, to ACTIVE", "full, to ACTIVE", most=True),
+            Times("chain of 20: times the full alone", None, "chain of 20, to ACTIVE", "full, to ACTIVE"),
             Times("chain of 5: times faster than stock tools", 1, "chain of 5, stock tools", "chain of 5"),
         ),
         text=f"Between two backups a row is changed in {100 * CHANGED:g} % of the pages.",

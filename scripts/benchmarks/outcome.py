@@ -32,36 +32,37 @@ def _judge(goal: Goal, result: CaseResult) -> Judged | None:
             ratios = rounds(result, goal)
             if not ratios:
                 return None
-            wanted, measured = goal.wanted, statistics.median(ratios)
-            reached = round(measured, 2) >= round(wanted, 2) if wanted else None
-            return Judged(goal.text, f"≥ {wanted:.3g}" if wanted else "", spread(ratios), reached)
+            return _judged(goal.text, goal.wanted, spread(ratios), statistics.median(ratios), most=goal.most)
         case Floor():
             variant = result.variants.get(goal.variant)
             if variant is None or not variant.floor:
                 return None
             ratios = [seconds / max(variant.floor.values()) for seconds in variant.seconds]
-            reached = statistics.median(ratios) <= goal.wanted if goal.wanted else None
-            return Judged(goal.text, f"≤ {goal.wanted:g}" if goal.wanted else "", spread(ratios), reached)
+            return _judged(goal.text, goal.wanted, spread(ratios), statistics.median(ratios), most=True)
         case Limit():
             figure = result.figures.get(goal.figure)
             if figure is None:
                 return None
-            reached = figure.value <= goal.wanted if goal.wanted else None
-            return Judged(goal.text, f"≤ {goal.wanted:g}" if goal.wanted else "", number(figure.value), reached)
+            return _judged(goal.text, goal.wanted, number(figure.value), figure.value, most=True)
+
+
+def _judged(text: str, wanted: float | None, shown: str, measured: float, *, most: bool) -> Judged:
+    if wanted is None:
+        return Judged(text, "", shown, None)
+    reached = measured <= wanted if most else measured >= wanted
+    return Judged(text, f"{'≤' if most else '≥'} {wanted:g}", shown, reached)
 
 
 def rounds(result: CaseResult, goal: Times) -> list[float]:
     """The ratio of each round; variants of one round met the same machine. One that was measured once is compared with every."""
-    slow, fast = result.variants.get(goal.slow), result.variants.get(goal.fast)
-    if slow is None or fast is None:
+    above, below = result.variants.get(goal.above), result.variants.get(goal.below)
+    if above is None or below is None:
         return []
-    above: Sequence[float] = getattr(slow, goal.of)
-    below: Sequence[float] = getattr(fast, goal.of)
-    if not above or not below:
-        return []
-    if len(above) != len(below):
-        above = [statistics.median(above)] * len(below)
-    return [a / b for a, b in zip(above, below, strict=True) if b]
+    tops: Sequence[float] = getattr(above, goal.of)
+    bottoms: Sequence[float] = getattr(below, goal.of)
+    if len(tops) != len(bottoms):
+        tops = [statistics.median(tops)] * len(bottoms) if tops else []
+    return [top / bottom for top, bottom in zip(tops, bottoms, strict=bool(tops)) if bottom]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -60,8 +60,7 @@ def _summary(measured: Sequence[tuple[Case, CaseResult]]) -> Iterator[str]:
     for case, result in measured:
         for judged in judge(case, result):
             if judged.reached is not None:
-                anchor = f"{case.chapter}: {case.title}"
-                yield _row(anchor, judged.text, judged.wanted, judged.measured, "yes" if judged.reached else "**no**")
+                yield _row(f"`{case.name}`", judged.text, judged.wanted, judged.measured, "yes" if judged.reached else "**no**")
     yield ""
 
 
@@ -101,7 +100,8 @@ def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
         yield "</details>\n"
     machine = "; ".join(f"{name}: {value}" for name, value in result.machine.items())
     versions = ", ".join(f"{name} {value}" for name, value in result.versions.items())
-    yield f"<sub>{result.when}, {result.commit}{scale}, {result.seconds:.0f} s. {machine}. {versions}.</sub>\n"
+    run = f"`scripts/bench {case.name}`, {result.when}, {result.commit}{scale}, {result.seconds:.0f} s"
+    yield f"<sub>{run}. {machine}. {versions}.</sub>\n"
 
 
 def _variants(result: CaseResult) -> Iterator[str]:
