@@ -98,13 +98,17 @@ class Service:
 
     def ask(self, *words: str) -> Any:
         """What a command says, as JSON; nothing, if it says nothing."""
-        asked = subprocess.run([PROGRAM, *words, "--format", "json"], env=self.environment, stdout=subprocess.PIPE, check=True)
+        asked = subprocess.run(
+            [PROGRAM, *words, "--format", "json"], env=self.environment, capture_output=True, text=True, check=False
+        )
+        if asked.returncode != 0:
+            raise Failed(f"`strongroom {shlex.join(words)}` failed: {asked.stderr}")
         return json.loads(asked.stdout or "null")
 
     def stop(self) -> None:
         """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""
         if self._process and self._process.poll() is None:
-            with contextlib.suppress(subprocess.SubprocessError):
+            with contextlib.suppress(Failed, subprocess.SubprocessError):
                 for instance in self.ask("instance", "list"):
                     words = ["instance", "delete", instance["id"], "--yes"]
                     subprocess.run([PROGRAM, *words], env=self.environment, capture_output=True, timeout=60, check=False)

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from strongroom.api import create_app
 from strongroom.cli._app import app as command_line
-from strongroom.identity import BasicAuthentication, KeystoneAuthentication, Method, User, edit_users, hash_password
+from strongroom.identity import BasicAuthentication, Method, User, edit_users, hash_password
+from strongroom.identity._keystone import KeystoneAuthentication
 from strongroom.sections import Identity
 from support.keystone import Keystone, keystone
 from support.site import Site

@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
 
-from strongroom.catalog import Backup, Catalog, Instance, Strategy, open_catalog
+from strongroom.catalog import Backup, Catalog, Instance, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
 from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance
 from strongroom.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
@@ -47,6 +51,21 @@ def test_migrations_make_exactly_the_tables_of_the_code(catalog: Catalog) -> Non
     with catalog.engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
     assert [d for d in differences if "modify_type" not in str(d)] == []
+
+
+def test_a_catalog_of_an_older_service_is_brought_up_to_date(place: Path) -> None:
+    engine = create_engine(f"sqlite:///{place / 'catalog.sqlite'}")
+    config = Config()
+    config.set_main_option("script_location", str(_engine._MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    engine.dispose()
+    catalog = open_catalog(load(service={"data_dir": place}))
+    with catalog.engine.connect() as connection:
+        reached = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    assert reached == ScriptDirectory.from_config(config).get_current_head()
+    test_migrations_make_exactly_the_tables_of_the_code(catalog)
 
 
 def test_the_file_is_private_and_the_service_keeps_its_id(place: Path, catalog: Catalog) -> None:

@@ -13,7 +13,8 @@ from starlette.requests import HTTPConnection
 from structlog.testing import capture_logs
 
 from strongroom.errors import ConfigurationError, Forbidden, NotAuthenticated, Unavailable
-from strongroom.identity import KeystoneAuthentication, Principal
+from strongroom.identity import Principal
+from strongroom.identity._keystone import KeystoneAuthentication
 from strongroom.sections import Identity
 from support.keystone import Keystone
 

@@ -6,11 +6,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -37,6 +36,7 @@ class Catalog:
         facts = {SILENT_AFTER: silent_after}
         self._readers = sessionmaker(engine, expire_on_commit=False, info=facts)
         self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False, info=facts)
+        self._turn = Lock()  # SQLite lets those who wait sleep, longer and longer, while others overtake them
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -47,7 +47,7 @@ class Catalog:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction: committed at the end, rolled back by an exception. Writers take turns: what one has read stays true."""
-        with self._writers.begin() as session:
+        with self._turn, self._writers.begin() as session:
             yield session
 
     def alone(self) -> Connection | None:
@@ -144,10 +144,27 @@ def _touch_private(path: Path) -> None:
     path.chmod(0o600)
 
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
 def migrate(engine: Engine) -> None:
     """Run the Alembic migrations that the database does not have yet."""
+    if _is_up_to_date(engine):
+        return
+    from alembic import command  # a tenth of all that a start loads, and seldom needed
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _is_up_to_date(engine: Engine) -> bool:
+    """Files of migrations begin with their revision, and each follows the one before."""
+    newest = max(path.stem.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return False
+        return connection.scalar(text("SELECT version_num FROM alembic_version")) == newest

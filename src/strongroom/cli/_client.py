@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from strongroom.cli._credentials import Credentials
+from strongroom.cli._credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
 from strongroom.errors import (
     Conflict,
     Forbidden,
@@ -23,8 +23,6 @@ from strongroom.errors import (
     from_dict,
 )
 
-DEFAULT_URL = "http://127.0.0.1:8779"
-DEFAULT_PROJECT = "default"
 POLL = 20.0
 """Seconds that the service may hold a long poll."""
 PATIENCE = 120.0

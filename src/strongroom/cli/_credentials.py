@@ -14,6 +14,8 @@ import typer
 from strongroom.cli._password import password_in
 from strongroom.errors import InvalidRequest, NotAuthenticated, Unavailable
 
+DEFAULT_URL = "http://127.0.0.1:8779"
+DEFAULT_PROJECT = "default"
 CLOUD_FILES = (Path("clouds.yaml"), Path("~/.config/openstack/clouds.yaml"), Path("/etc/openstack/clouds.yaml"))
 """Where OpenStack's clients look for clouds; ``secure.yaml`` beside one holds what nobody else should read."""
 

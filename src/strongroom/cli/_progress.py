@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from strongroom.cli._client import Client
 from strongroom.cli._render import duration, note, safe, size, times
 from strongroom.errors import JobError
+
+if TYPE_CHECKING:
+    from strongroom.cli._client import Client
 
 INTERVAL = 5.0
 """Seconds between two plain lines of one phase."""
@@ -112,6 +113,8 @@ class Bar:
     """One live line; phases that are done scroll away above it."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # only who looks on has to wait for it
+
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from strongroom.cli._client import DEFAULT_PROJECT, DEFAULT_URL, Client
-from strongroom.cli._credentials import Credentials
+from strongroom.cli._credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
 from strongroom.cli._progress import follow
 from strongroom.cli._render import Format, Output, note
 from strongroom.errors import Busy, Conflict, InvalidRequest, NotAuthenticated, NotFound, StrongroomError, Unavailable
+
+if TYPE_CHECKING:
+    from strongroom.cli._client import Client
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
 AllProjects = Annotated[bool, typer.Option("--all-projects", help="Of all projects; for administrators.")]
@@ -97,6 +99,8 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
             column: Annotated[list[str] | None, typer.Option("--column", "-c", help="Print only this; may be repeated.")] = None,
             **arguments: Any,
         ) -> None:
+            from strongroom.cli._client import Client  # HTTP takes as long to load as all that --help needs
+
             with guarded():
                 client = Client(url, project, Credentials(username, auth_password_file, os_cloud))
                 try:

@@ -8,6 +8,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
+from threading import Lock
 from typing import Any
 
 import structlog
@@ -35,6 +36,8 @@ CONTROL_POLL = 0.4
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
 CONTROL_QUEUE = "control"
+_TURN = Lock()
+"""Of who enqueues: SQLite lets those who wait sleep, longer and longer, while others overtake them."""
 
 
 class _Running:
@@ -266,7 +269,8 @@ def enqueue(row: Job) -> None:
         "queue_partition_key": row.instance_id or row.params.get("partition") or row.id,
         "app_version": WORKFLOWS,
     }
-    DBOS.enqueue_workflow_with_options(options, row.id)
+    with _TURN:
+        DBOS.enqueue_workflow_with_options(options, row.id)
 
 
 def _wal(path: str) -> None:

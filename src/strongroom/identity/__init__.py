@@ -1,7 +1,6 @@
 """Who is asking: request → ``Principal(project, user, roles)``; and who may do what."""
 
 from strongroom.identity._basic import BasicAuthentication
-from strongroom.identity._keystone import KeystoneAuthentication
 from strongroom.identity._none import NoAuthentication
 from strongroom.identity._open import open_method
 from strongroom.identity._principal import Method, Principal, Role
@@ -12,7 +11,6 @@ __all__ = [
     "NAME",
     "RULES",
     "BasicAuthentication",
-    "KeystoneAuthentication",
     "Method",
     "NoAuthentication",
     "Principal",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import structlog
 
 from strongroom.identity._basic import BasicAuthentication
-from strongroom.identity._keystone import KeystoneAuthentication
 from strongroom.identity._none import NoAuthentication, check_none_allowed, is_loopback
 from strongroom.identity._principal import Method
 from strongroom.settings import Settings
@@ -26,6 +25,8 @@ def open_method(settings: Settings) -> Method:
                 )
             return BasicAuthentication(settings.user_file, attempts=identity.attempts, window=identity.attempts_window)
         case "keystone":
+            from strongroom.identity._keystone import KeystoneAuthentication  # slow to load, and most have no need of it
+
             return KeystoneAuthentication(identity)
         case "none":
             check_none_allowed(settings.service.host)

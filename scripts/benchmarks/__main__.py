@@ -1,0 +1,130 @@
+"""The command line of the benchmark: chooses cases, measures them one after the other, and writes the page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks import machine, page, processes
+from benchmarks.bench import Bench, console
+from benchmarks.case import Case
+from benchmarks.cases import CASES, chosen
+from benchmarks.outcome import judge
+from benchmarks.record import CaseResult, Record
+from benchmarks.site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = 0.03
+RECORD = "benchmarks.json"
+
+
+def main() -> int:
+    """Exit status: 0 when every case could be measured, whatever it showed."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Strongroom beside what people use today.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="beginnings of the names of cases (default: all)")
+    parser.add_argument("--list", action="store_true", help="name the cases, and end")
+    parser.add_argument("--page", action="store_true", help="measure nothing: make the page from the record")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"--scale {QUICK:g} --rounds 1, without the largest cases: five minutes"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of the full size (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, help="how often each variant runs (default: as the case says)")
+    parser.add_argument("--resume", action="store_true", help="leave out what the record has of this commit and scale")
+    parser.add_argument("--out", type=Path, help="where page, charts and record are (default: docs; not for a part of the size)")
+    parser.add_argument("--dir", type=Path, default=Path(os.environ.get("TMPDIR", "/var/tmp")), help="where to work")
+    options = parser.parse_args()
+    try:
+        cases = chosen(options.cases)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.quick:
+        options.scale, options.rounds = QUICK, 1
+        cases = [case for case in cases if case.quick]
+    if options.list:
+        for case in cases:
+            print(f"{case.name:<26} {case.chapter}: {case.title}")
+        return 0
+    folder = options.out or (ROOT / "docs" if options.scale == 1 else options.dir / "strongroom-benchmarks")
+    record = Record.load(folder / RECORD)
+    if options.page:
+        print(page.write(CASES, record, folder))
+        return 0
+    commit = _commit()
+    if options.resume:
+        done = {name for name, result in record.cases.items() if (result.commit, result.scale) == (commit, options.scale)}
+        cases = [case for case in cases if case.name not in done]
+    processes.keep()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    failed = _measure(cases, record, folder, options, commit)
+    print(page.write(CASES, record, folder))
+    if failed:
+        print(f"These could not be measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _measure(cases: Sequence[Case], record: Record, folder: Path, options: argparse.Namespace, commit: str) -> list[str]:
+    failed = []
+    place = Path(tempfile.mkdtemp(prefix="strongroom-bench-", dir=options.dir))
+    place.chmod(0o711)
+    site = Site(place)
+    try:
+        for case in cases:
+            console.print(f"{case.name}: {case.chapter}, {case.title}", style="bold")
+            result = CaseResult(
+                when=f"{datetime.now(UTC):%Y-%m-%d}",
+                commit=commit,
+                scale=options.scale,
+                machine=machine.describe(),
+                versions=machine.versions(),
+            )
+            began = time.monotonic()
+            try:
+                case.run(Bench(site, result, scale=options.scale, rounds=options.rounds or case.rounds))
+                site.forget_backups()
+            except Exception:  # noqa: BLE001 - the other cases can still be measured
+                traceback.print_exc()
+                failed.append(case.name)
+                site.close()
+                shutil.rmtree(place)
+                place.mkdir(mode=0o711)
+                site = Site(place)
+                continue
+            result.seconds = round(time.monotonic() - began, 1)
+            record.add(folder / RECORD, case.name, result)
+            _show(case, result)
+    finally:
+        site.close()
+        shutil.rmtree(place, ignore_errors=True)
+    return failed
+
+
+def _show(case: Case, result: CaseResult) -> None:
+    goals = judge(case, result)
+    if goals:
+        table = Table("", "wanted", "measured", "reached")
+        for goal in goals:
+            table.add_row(goal.text, goal.wanted, goal.measured, {True: "yes", False: "NO", None: ""}[goal.reached])
+        console.print(table)
+
+
+def _commit() -> str:
+    ran = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=False
+    )
+    return ran.stdout.strip() or "?"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

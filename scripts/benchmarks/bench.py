@@ -1,0 +1,117 @@
+"""One case being measured: variants in turn, each with its time, processor time, memory and stored bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.machine import Rates
+from benchmarks.processes import Memory, cpu_seconds
+from benchmarks.record import CaseResult, Figure, Variant
+from benchmarks.site import Site
+
+console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
+
+
+class Bench:
+    """What a case works with. Its numbers go to ``result``."""
+
+    def __init__(self, site: Site, result: CaseResult, *, scale: float, rounds: int) -> None:
+        self.site = site
+        self.place = site.place
+        self.result = result
+        self.scale = scale
+        self._rounds = rounds
+
+    # --- how much
+
+    def scaled(self, number: float, least: int = 1) -> int:
+        """A size of the full benchmark, made smaller as the person has asked for."""
+        return max(least, round(number * self.scale))
+
+    def rounds(self) -> Iterator[int]:
+        """Each round; in one, every variant is measured once, so that they share what the machine does meanwhile."""
+        for number in range(1, self._rounds + 1):
+            if self._rounds > 1:
+                console.print(f"  round {number}")
+            yield number
+
+    # --- measuring
+
+    def timed(self, name: str, work: Callable[[], object], command: str = "", *, data: Path | None = None) -> float:
+        """Measure one variant on a disk at rest, with ``data`` in the page cache. Returns its seconds."""
+        variant = self._variant(name, command)
+        if data:
+            warm(data)
+        os.sync()
+        cpu, began = cpu_seconds(), time.monotonic()
+        with Memory() as memory:
+            work()
+            seconds = time.monotonic() - began
+        variant.seconds.append(round(seconds, 3))
+        variant.cpu.append(round(cpu_seconds() - cpu, 2))
+        variant.memory.append(memory.peak)
+        console.print(f"    {name:<44} {seconds:8.2f} s")
+        return seconds
+
+    def note(self, name: str, seconds: float, command: str = "") -> None:
+        """Keep a time that was told."""
+        self._variant(name, command).seconds.append(round(seconds, 3))
+        console.print(f"    {name:<44} {seconds:8.2f} s")
+
+    def stored(self, name: str, size: int) -> None:
+        """Keep what a variant has stored, in bytes."""
+        self._variant(name).stored.append(size)
+
+    def floor(self, name: str, **terms: float) -> None:
+        """The seconds that a variant needs at least, for each thing that bounds it."""
+        self._variant(name).floor = {text: round(seconds, 3) for text, seconds in terms.items()}
+
+    def floors(self, name: str, rates: Rates, size: int, *, stored: int, back: bool = False) -> None:
+        """The floor of a backup, or of a restore (``back``), of ``size`` bytes."""
+        if back:
+            self.floor(name, read=stored / rates.read, decompress=size / rates.decompress, write=size / rates.write)
+        else:
+            self.floor(name, read=size / rates.read, compress=size / rates.compress, write=stored / rates.write)
+
+    def figure(self, name: str, value: float, unit: str) -> None:
+        """Keep a number that is no variant's."""
+        self.result.figures[name] = Figure(value=round(value, 4), unit=unit)
+        console.print(f"    {name:<44} {value:8.2f} {unit}")
+
+    def shell(self, pipeline: str, **how: Any) -> None:
+        """A pipeline as a person types it; every part of it must succeed."""
+        ran = subprocess.run(["bash", "-o", "pipefail", "-ec", pipeline], check=False, capture_output=True, **how)
+        if ran.returncode:
+            raise RuntimeError(f"{pipeline}\nended with {ran.returncode}: {ran.stderr.decode(errors='replace')[-2000:]}")
+
+    def piped(self, name: str, pipeline: str, *, data: Path | None = None, **how: Any) -> float:
+        """Measure a pipeline, to a synced file system. What the page shows has short names for our directories."""
+        shown = pipeline.removesuffix("; sync").replace(str(self.place), "$WORK")
+        return self.timed(name, lambda: self.shell(pipeline, **how), shown, data=data)
+
+    def _variant(self, name: str, command: str = "") -> Variant:
+        variant = self.result.variants.setdefault(name, Variant())
+        variant.command = variant.command or command
+        return variant
+
+
+def warm(data: Path) -> None:
+    """Everything below into the page cache: mariadb-backup drops what it has read from it."""
+    for path in data.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 22):
+                    pass
+
+
+def size_of(top: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in top.rglob("*") if path.is_file())

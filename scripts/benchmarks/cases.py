@@ -1,0 +1,26 @@
+"""Every case, in the order of the page. One that needs the data of the one before it finds them there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks import codecs, control_plane, effect, growth, mariadb_backup, mariadb_restore, postgresql
+from benchmarks.case import Case
+
+CASES: tuple[Case, ...] = (
+    *mariadb_backup.CASES,
+    *mariadb_restore.CASES,
+    *postgresql.CASES,
+    *effect.CASES,
+    *codecs.CASES,
+    *control_plane.CASES,
+    *growth.CASES,
+)
+
+
+def chosen(words: Sequence[str]) -> list[Case]:
+    """Those whose names begin with one of the words; all, when there are none. Raises ValueError for a word that fits none."""
+    for word in words:
+        if not any(case.name.startswith(word) for case in CASES):
+            raise ValueError(f"no case begins with {word}; there are: {', '.join(case.name for case in CASES)}")
+    return [case for case in CASES if not words or case.name.startswith(tuple(words))]

@@ -1,0 +1,98 @@
+"""Effect on the database: transactions a second and their 99th percentile while a backup runs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.case import Case, Limit
+from benchmarks.load import CONNECTIONS, PAUSE, Load
+from benchmarks.mariadb import NULL, STRONGROOM, ZSTD_PARALLEL, back_up, mariadb, piped_backup, tool
+from benchmarks.postgresql_server import BASEBACKUP_ZSTD, postgresql
+from benchmarks.postgresql_server import back_up as back_up_postgresql
+
+CHAPTER = "Effect on the database"
+QUIET = 5.0
+"""Seconds without a backup, in each round."""
+
+
+def on_mariadb(bench: Bench) -> None:
+    """The tool alone, the tool and a fast compressor, Strongroom; and nothing."""
+    server = mariadb(bench, "table", 1500)
+    terms = {"read_default_file": str(server.base / "client.cnf"), "unix_socket": server.socket}
+    rows = bench.scaled(1500, 8) * 900
+    _measure(
+        bench,
+        {**terms, "postgresql": False, "rows": rows},
+        {
+            NULL: lambda: bench.piped(NULL, f"{tool(server, '--parallel=2')} > /dev/null", data=server.data),
+            ZSTD_PARALLEL: lambda: _unlink(piped_backup(bench, server, ZSTD_PARALLEL, "zstd -q -T0 -1", "--parallel=2")),
+            STRONGROOM: lambda: back_up(bench, server),
+        },
+        ZSTD_PARALLEL,
+    )
+
+
+def on_postgresql(bench: Bench) -> None:
+    """pg_basebackup and a fast compressor, Strongroom; and nothing."""
+    server = postgresql(bench, "15", 1500, kind="table")
+    terms = {"host": str(server.socket), "port": server.port, "user": "postgres", "dbname": "postgres"}
+    _measure(
+        bench,
+        {**terms, "postgresql": True, "rows": bench.scaled(1500, 8) * 900},
+        {
+            BASEBACKUP_ZSTD: lambda: server.basebackup(bench, BASEBACKUP_ZSTD, "zstd -q -T0 -1"),
+            STRONGROOM: lambda: back_up_postgresql(bench, STRONGROOM, server),
+        },
+        BASEBACKUP_ZSTD,
+    )
+
+
+def _measure(bench: Bench, terms: dict[str, object], variants: dict[str, Callable[[], object]], bare: str) -> None:
+    windows: dict[str, list[tuple[float, float]]] = {}
+    quiet = max(0.5, QUIET * min(1, bench.scale))
+    with Load(terms) as load:
+        for _ in bench.rounds():
+            began = time.monotonic()
+            time.sleep(quiet)
+            windows.setdefault("no backup", []).append((began, time.monotonic()))
+            for name, work in variants.items():
+                work()
+                ended = time.monotonic()
+                windows.setdefault(name, []).append((ended - bench.result.variants[name].seconds[-1], ended))
+    latency: dict[str, list[float]] = {}
+    for name, times in windows.items():
+        per_round = [load.between(*window) for window in times]
+        latency[name] = [_percentile(found) for found in per_round if found]
+        seconds = sum(ended - began for began, ended in times)
+        bench.figure(f"{name}: transactions a second", sum(map(len, per_round)) / seconds, "/s")
+        bench.figure(f"{name}: 99 of 100 within", 1000 * statistics.median(latency[name]), "ms")
+    ratios = [ours / theirs for ours, theirs in zip(latency[STRONGROOM], latency[bare], strict=True)]
+    bench.figure("99th percentile, Strongroom to the bare tool", statistics.median(ratios), "x")
+
+
+def _percentile(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
+
+
+def _unlink(path: Path) -> None:
+    path.unlink()
+
+
+GOALS = (Limit("99th percentile of latency, times that with the bare tool", 1.0, "99th percentile, Strongroom to the bare tool"),)
+TEXT = (
+    f"{CONNECTIONS} connections read five rows and change one, pause {1000 * PAUSE:g} ms and go on, all the time; "
+    "what is counted for a variant is what ended while it ran. The database, the load and the backup share the cores."
+)
+BOUND = (
+    "Strongroom's threads and the tool's take every core that there is, as `zstd -T0` does, but for a shorter time. "
+    "`artifact.threads` bounds them."
+)
+
+CASES = (
+    Case("effect-mariadb", CHAPTER, "MariaDB, one large table, 1.5 GB", on_mariadb, GOALS, text=TEXT, bound=BOUND),
+    Case("effect-postgresql", CHAPTER, "PostgreSQL 15, one large table, 1.5 GB", on_postgresql, GOALS, text=TEXT, bound=BOUND),
+)

@@ -1,0 +1,119 @@
+"""The machine: what it is, which programs it has, and how fast it reads, writes and compresses the data of a case."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import zstandard
+
+_SLICE = 32 << 20
+_SAMPLE = 16
+"""Slices that the codec is measured with, at most."""
+_WRITTEN = 512 << 20
+"""Bytes that are written to measure the disk, at most."""
+_PROGRAMS = {
+    "MariaDB": "mariadbd --version",
+    "mariadb-backup": "mariadb-backup --version",
+    "PostgreSQL": "/usr/lib/postgresql/15/bin/postgres --version",
+    "pgBackRest": "pgbackrest version",
+    "Barman": "barman --version",
+    "zstd": "zstd --version",
+    "gzip": "gzip --version",
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes a second: ``read`` from the page cache, ``write`` to a synced file, the codec on all cores."""
+
+    read: float
+    write: float
+    compress: float
+    decompress: float
+
+
+def describe() -> dict[str, str]:
+    """What the page says of the machine."""
+    cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    system = re.search(r'^PRETTY_NAME="(.+)"$', Path("/etc/os-release").read_text(), re.MULTILINE)
+    return {
+        "cores": str(len(os.sched_getaffinity(0))),
+        "processor": cpu[1] if cpu else platform.machine(),
+        "memory": f"{int(memory[1]) / 1024**2:.0f} GiB" if memory else "?",
+        "system": f"{system[1] if system else '?'}, Linux {platform.release()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """The programs that are there."""
+    found = {"Python": platform.python_version()}
+    for name, command in _PROGRAMS.items():
+        with suppress(OSError):
+            ran = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+            if number := re.search(r"\d+\.\d+[\w.+~-]*", ran.stdout + ran.stderr):
+                found[name] = number[0]
+    return found
+
+
+def measure(data: Path, place: Path, level: int = 1) -> Rates:
+    """The rates of this machine with the largest files below ``data``."""
+    files = sorted((path for path in data.rglob("*") if path.is_file()), key=lambda path: -path.stat().st_size)
+    slices = list(islice(_slices(files), _SAMPLE))
+    size = sum(map(len, slices))
+    read = 0
+    began = time.monotonic()
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while got := len(file.read(1 << 22)):
+                read += got
+    reading = read / (time.monotonic() - began)
+    frames, compressing = _side_by_side(lambda piece: zstandard.ZstdCompressor(level=level).compress(piece), slices)
+    del slices
+    _, decompressing = _side_by_side(lambda frame: zstandard.ZstdDecompressor().decompress(frame), frames)
+    return Rates(reading, _writing(frames, place), size / compressing, size / decompressing)
+
+
+def _slices(files: Iterable[Path]) -> Iterable[bytes]:
+    """32 MiB at a time, of the files one after the other, as a backup's segments are."""
+    piece = b""
+    for path in files:
+        with path.open("rb") as file:
+            while got := file.read(_SLICE - len(piece)):
+                piece += got
+                if len(piece) == _SLICE:
+                    yield piece
+                    piece = b""
+    if piece:
+        yield piece
+
+
+def _side_by_side(work: Callable[[bytes], bytes], pieces: list[bytes]) -> tuple[list[bytes], float]:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        began = time.monotonic()
+        done = list(pool.map(work, pieces))
+        return done, time.monotonic() - began
+
+
+def _writing(pieces: list[bytes], place: Path) -> float:
+    path = place / "written"
+    written = 0
+    os.sync()
+    began = time.monotonic()
+    with path.open("wb", buffering=0) as file:
+        while written < _WRITTEN:
+            written += sum(map(file.write, pieces))
+        os.fsync(file.fileno())
+    seconds = time.monotonic() - began
+    path.unlink()
+    return written / seconds

@@ -1,0 +1,134 @@
+"""``benchmarks.md`` and its charts, from the record alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.case import Case
+from benchmarks.chart import bars
+from benchmarks.outcome import judge, number, spread
+from benchmarks.record import CaseResult, Record, Variant
+
+CHARTS = "benchmarks"
+"""The folder of the charts, beside the page."""
+_HEAD = """\
+# Benchmarks
+
+<!-- Made by scripts/bench from benchmarks.json; do not edit. -->
+
+Strongroom beside what people use today: same machine, same data, same run, variants in turn. `scripts/bench` measures
+everything anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` all of them with little
+data in five minutes; `scripts/bench --page` makes this page from the [raw results](benchmarks.json).
+
+Machines differ, so only the ratios mean something. A ratio is the median of the rounds, with the least and the most of them
+behind it; the variants of a round follow one another. All times are what a person waits: pipelines from their first command to
+a synced file system, Strongroom from its command line to COMPLETED or ACTIVE, if a row does not say otherwise. *The same work*
+is the part of Strongroom's worker alone, from its start to the last sync, without the start of the database. The data are in
+the page cache.
+
+*CPU* is processor time of all processes, the database's included. *Memory* is the peak of all processes that began for it
+(resident, so what two of them share counts twice), without database servers. The *floor* is what this machine needs at least:
+the largest of bytes by the rate of reading, bytes by the rate of zstd level 1 on all cores with this data (restore: of
+decompressing), and stored bytes (restore: bytes) by the rate of writing to a synced file, each measured in the same run. No
+start of a program, hash, check or sync of many files is in it. In the charts it is the line across a bar.
+"""
+
+
+def write(cases: Sequence[Case], record: Record, folder: Path) -> Path:
+    """The page and its charts, anew. Returns the page."""
+    charts = folder / CHARTS
+    charts.mkdir(parents=True, exist_ok=True)
+    for chart in charts.glob("*.svg"):
+        chart.unlink()
+    measured = [(case, record.cases[case.name]) for case in cases if case.name in record.cases]
+    lines = [_HEAD, *_summary(measured)]
+    for chapter, members in groupby(measured, lambda pair: pair[0].chapter):
+        lines.append(f"## {chapter}\n")
+        for case, result in members:
+            lines += _case(case, result, charts)
+    page = folder / "benchmarks.md"
+    page.write_text("\n".join(lines).rstrip() + "\n")
+    return page
+
+
+def _summary(measured: Sequence[tuple[Case, CaseResult]]) -> Iterator[str]:
+    yield "## What it must show\n"
+    yield from _head("case", "goal", "wanted", "measured", "reached")
+    for case, result in measured:
+        for judged in judge(case, result):
+            if judged.reached is not None:
+                yield _row(f"`{case.name}`", judged.text, judged.wanted, judged.measured, "yes" if judged.reached else "**no**")
+    yield ""
+
+
+def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
+    yield f"### {case.title[0].upper()}{case.title[1:]}\n"
+    scale = "" if result.scale == 1 else f", at {result.scale:g} of the full size"
+    if case.text:
+        yield f"{case.text}\n"
+    if result.data:
+        yield f"Data: {result.data}.\n"
+    times = {name: variant.seconds for name, variant in result.variants.items() if variant.seconds and name[0] != "("}
+    if len(times) > 1:
+        floors = {name: max(variant.floor.values()) for name, variant in result.variants.items() if variant.floor}
+        chart = charts / f"{case.name}.svg"
+        chart.write_text(bars(f"{case.chapter}: {case.title}, seconds", times, floors))
+        yield f"![{case.chapter}: {case.title}]({CHARTS}/{chart.name})\n"
+    if result.variants:
+        yield from _variants(result)
+    if result.figures:
+        yield from _head("figure", "measured")
+        for name, figure in result.figures.items():
+            yield _row(name, f"{number(figure.value)} {figure.unit}".strip())
+        yield ""
+    judged = judge(case, result)
+    if judged:
+        yield from _head("", "wanted", "measured", "reached")
+        for goal in judged:
+            yield _row(goal.text, goal.wanted, goal.measured, {True: "yes", False: "**no**", None: ""}[goal.reached])
+        yield ""
+    if case.bound and any(goal.reached is False for goal in judged):
+        yield f"What bounds what was not reached: {case.bound}\n"
+    commands = {name: variant.command for name, variant in result.variants.items() if variant.command}
+    if commands:
+        yield "<details><summary>Command lines</summary>\n"
+        for name, command in commands.items():
+            yield f"{name}:\n\n```sh\n{command}\n```\n"
+        yield "</details>\n"
+    machine = "; ".join(f"{name}: {value}" for name, value in result.machine.items())
+    versions = ", ".join(f"{name} {value}" for name, value in result.versions.items())
+    run = f"`scripts/bench {case.name}`, {result.when}, {result.commit}{scale}, {result.seconds:.0f} s"
+    yield f"<sub>{run}. {machine}. {versions}.</sub>\n"
+
+
+def _variants(result: CaseResult) -> Iterator[str]:
+    yield from _head("variant", "seconds", "CPU s", "memory MB", "stored MB", "floor s", "times the floor")
+    for name, variant in result.variants.items():
+        yield _row(
+            name,
+            spread(variant.seconds) if variant.seconds else "",
+            number(statistics.median(variant.cpu)) if variant.cpu else "",
+            f"{max(variant.memory) / 2**20:.0f}" if variant.memory else "",
+            f"{statistics.median(variant.stored) / 1e6:.1f}" if variant.stored else "",
+            *_floor(variant),
+        )
+    yield ""
+
+
+def _floor(variant: Variant) -> tuple[str, str]:
+    if not variant.floor:
+        return "", ""
+    name, seconds = max(variant.floor.items(), key=lambda term: term[1])
+    return f"{number(seconds)} ({name})", number(statistics.median(variant.seconds) / seconds)
+
+
+def _head(*titles: str) -> Iterator[str]:
+    yield _row(*titles)
+    yield _row(*("---" for _ in titles))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,113 @@
+"""What a variant costs: processor time and memory of all processes of the benchmark, those included that outlive who began them.
+
+The benchmark runs below a keeper, a process that adopts what its descendants leave behind (database servers, workers) and
+reaps it, so that nothing escapes the sums.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGESIZE")
+_INTERVAL = 0.05
+"""Seconds between two looks at the memory."""
+SERVERS = frozenset({"mariadbd", "mysqld", "postgres"})
+"""Database servers: their memory is no cost of a backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    parent: int
+    name: str
+    own: float
+    """Seconds of processor time; ``reaped``: of the children that have ended and were waited for."""
+    reaped: float
+    resident: int
+
+
+def keep() -> None:
+    """Return in a child of a keeper. The caller itself becomes the keeper, and ends as the child does."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = os.fork()
+    if child == 0:
+        return
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def cpu_seconds() -> float:
+    """Processor time so far of everything below the keeper, without the benchmark's own."""
+    keeper, me = os.getppid(), os.getpid()
+    processes = _all()
+    below = _below(processes, keeper)
+    return processes[keeper].reaped + sum(
+        process.reaped + (process.own if pid != me else 0) for pid, process in processes.items() if pid in below
+    )
+
+
+class Memory:
+    """The peak of what the processes have resident that begin after this did, database servers left out. A context manager."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._before = _below(_all(), os.getppid())
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        keeper = os.getppid()
+        while not self._over.wait(_INTERVAL):
+            processes = _all()
+            new = _below(processes, keeper) - self._before
+            self.peak = max(self.peak, sum(processes[pid].resident for pid in new if processes[pid].name not in SERVERS))
+
+
+def _all() -> dict[int, _Process]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                head, _, tail = (entry / "stat").read_text().rpartition(")")
+                words = tail.split()
+                times = [int(word) / _TICK for word in words[11:15]]
+                found[int(entry.name)] = _Process(
+                    parent=int(words[1]),
+                    name=head.partition("(")[2],
+                    own=times[0] + times[1],
+                    reaped=times[2] + times[3],
+                    resident=int(words[21]) * _PAGE,
+                )
+    return found
+
+
+def _below(processes: dict[int, _Process], top: int) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for pid, process in processes.items():
+        children.setdefault(process.parent, []).append(pid)
+    found: set[int] = set()
+    todo = list(children.get(top, []))
+    while todo:
+        pid = todo.pop()
+        found.add(pid)
+        todo += children.get(pid, [])
+    return found
