@@ -11,13 +11,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Integer, Select, String, and_, bindparam, exists, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from strongroom.catalog._tables import Backup, Host, Instance, Job, Table, now
+from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Table, now
 from strongroom.errors import InvalidRequest
 
 SILENT = timedelta(seconds=90)
 """A host that was not heard of for this long is silent (Trove's limit for a guest)."""
 
-Row = TypeVar("Row", Instance, Backup, Job)
+Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 
 # Statements are made once, with parameters: to make one takes longer than to run it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
@@ -85,15 +85,15 @@ def _newest_first(table: type[Table], filters: tuple[str, ...], deleted: bool, m
     return query.order_by(column.created.desc(), column.id.desc()).limit(bindparam("rows", type_=Integer))
 
 
-def newest_jobs(session: Session, owner: type[Instance] | type[Backup], ids: Iterable[str]) -> dict[str, str]:
-    """Id of the newest job about each of the instances or backups; those that never had one are left out."""
+def newest_jobs(session: Session, owner: type[Instance] | type[Backup] | type[Cluster], ids: Iterable[str]) -> dict[str, str]:
+    """Id of the newest job about each of the instances, backups or clusters; those that never had one are left out."""
     found = session.execute(_newest_jobs(owner), {"ids": list(ids)})
     return {key: job for key, job in found if job is not None}
 
 
-@lru_cache(2)
-def _newest_jobs(owner: type[Instance] | type[Backup]) -> Select[Any]:
-    subject = Job.instance_id if owner is Instance else Job.backup_id
+@lru_cache(3)
+def _newest_jobs(owner: type[Instance] | type[Backup] | type[Cluster]) -> Select[Any]:
+    subject = {Instance: Job.instance_id, Backup: Job.backup_id, Cluster: Job.cluster_id}[owner]
     newest = select(Job.id).where(subject == owner.id).order_by(Job.created.desc(), Job.id.desc()).limit(1).scalar_subquery()
     return select(owner.id, newest).where(owner.id.in_(bindparam("ids", expanding=True)))
 
