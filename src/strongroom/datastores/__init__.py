@@ -1,5 +1,6 @@
 """Databases: one package each, behind one small Protocol."""
 
+from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView
 from strongroom.datastores._protocol import (
     BackupKind,
     BackupRequest,
@@ -23,6 +24,7 @@ from strongroom.datastores._registry import get, names
 from strongroom.datastores._socket import socket_path
 
 __all__ = [
+    "UUID",
     "BackupKind",
     "BackupRequest",
     "BackupResult",
@@ -33,6 +35,9 @@ __all__ = [
     "Datastore",
     "Facts",
     "Finding",
+    "GaleraMember",
+    "GaleraPosition",
+    "GaleraView",
     "Phase",
     "Restored",
     "Server",

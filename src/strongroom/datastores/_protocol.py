@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Pages, Positions, Tap
+from strongroom.datastores._galera import GaleraMember
+from strongroom.datastores._strict import Strict
 
 BackupKind = Literal["full", "incremental"]
-
-
-class Strict(BaseModel):
-    """Base of the models that cross a process boundary."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Version(Strict):
@@ -52,6 +48,7 @@ class Server(Strict):
     )
     start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
     stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
+    galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
 
 
 class DatabaseSpec(Strict):
