@@ -214,7 +214,9 @@ class Cluster(Table):
     datastore: Mapped[str]
     series: Mapped[str]
     wsrep_name: Mapped[str]
-    """``wsrep_cluster_name``: another one after each restore, so that a node with older data can never join."""
+    """What its name on the wire begins with."""
+    epoch: Mapped[int] = mapped_column(default=1)
+    """Counts its restores; the other half of the name, so that a node with older data can never join."""
     state_uuid: Mapped[str | None] = mapped_column(String(36))
     """Identity of its history, as last seen while it was whole."""
     task: Mapped[str | None]
@@ -227,7 +229,7 @@ class Cluster(Table):
 
 
 class Run(Table):
-    """The journal of a restore of a cluster: one row a run, written before and after each thing that is done to a node."""
+    """The journal of a cluster that gets data, new or restored: written before and after each thing that is done to a node."""
 
     __tablename__ = "cluster_runs"
     __table_args__ = (Index("cluster_runs_cluster", "cluster_id", "created"),)
@@ -235,19 +237,20 @@ class Run(Table):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     """Id of the job that began it; in the names of the directories on the nodes."""
     cluster_id: Mapped[str] = mapped_column(String(36))
-    backup_id: Mapped[str] = mapped_column(String(36))
-    phase: Mapped[str] = mapped_column(default="plan")
-    """plan, prepare, verify, stop, swap, bootstrap, join, check, done; undone when all was put back."""
+    backup_id: Mapped[str | None] = mapped_column(String(36))
+    phase: Mapped[str] = mapped_column(default="prepare")
+    """prepare, seed, stop, swap, bootstrap, join, check, done: what is to be done next; undone when all was put back."""
     method: Mapped[str] = mapped_column(default="seed")
     """seed: each node gets the backup; sst: one gets it, the others have it sent by the cluster."""
     nodes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Id of the instance → node, prepare (id of its job), and what was done: stopped, swapped, joined."""
+    """Id of the instance → job (that prepares it), data (name of what is swapped in), and what was done: swapped, joined."""
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Names, identities and times: before, after, outage."""
+    """uuid and position of the new history, the epoch before, times (ISO): stopped, serving."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
 
     OVER = ("done", "undone")
+    REVERSIBLE = ("prepare", "seed", "stop", "swap", "bootstrap")
 
 
 class Strategy(Table):

@@ -20,7 +20,7 @@ from strongroom.errors import Cancelled, Conflict, InvalidRequest, NotFound, Too
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
-from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._source import require_source
 
 GB = 1024**3
@@ -69,8 +69,8 @@ def request_instance(
             datastore = source.datastore
             if version is None and version_number is None:
                 version = source.series
-            volume_size = _volume_for(source, volume_size)
-        host, found = _place(
+            volume_size = volume_for(source, volume_size)
+        host, found = place(
             session,
             datastore or (adopt.datastore if adopt else settings.datastores.default),
             [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
@@ -125,7 +125,7 @@ def version_id(*names: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "strongroom:datastore:" + ":".join(names)))
 
 
-def _volume_for(source: Backup, asked: int | None) -> int:
+def volume_for(source: Backup, asked: int | None) -> int:
     needed = max(1, math.ceil((source.data_size or 0) / GB))
     if asked is None:
         return max(DEFAULT_VOLUME, needed)
@@ -137,12 +137,16 @@ def _volume_for(source: Backup, asked: int | None) -> int:
     return asked
 
 
-def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The host with most room among those that have the version, and the version as its agent describes it."""
+def place(
+    session: Session, datastore: str, wanted: Sequence[str], number: int = 0, hosts: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The host with most room among those (of ``hosts``, if any are named) that have the version, and the version as its agent
+    describes it. ``number`` of a node in its cluster: they go to one host after the other.
+    """
     candidates: list[tuple[int, str, dict[str, Any]]] = []
     known: set[str] = set()
     datastores: set[str] = set()
-    for host in session.scalars(select(Host)):
+    for host in session.scalars(select(Host).where(Host.name.in_(hosts)) if hosts else select(Host)):
         for found in host.view.get("versions", []):
             known.add(f"{found['datastore']} {found['series']}")
             datastores |= {found["datastore"], version_id(found["datastore"])}
@@ -150,7 +154,9 @@ def _place(session: Session, datastore: str, wanted: Sequence[str]) -> tuple[str
             if datastore in (found["datastore"], version_id(found["datastore"])) and all(asked in names for asked in wanted):
                 candidates.append((host.view.get("free_bytes", 0), host.name, found))
     if candidates:
-        _, name, found = max(candidates, key=lambda c: (in_order(c[2]["series"]), c[0]))
+        newest = max(in_order(found["series"]) for *_, found in candidates)
+        best = sorted((c for c in candidates if in_order(c[2]["series"]) == newest), key=lambda c: (-c[0], c[1]))
+        _, name, found = best[number % len(best)]
         return name, found
     remedy = (
         f"Installed: {', '.join(sorted(known))}." if known else "No database is installed on any host: see `strongroom check`."
@@ -167,6 +173,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
         row = find_instance(session, project, instance)
         source = find_backup(session, project, backup)
         refuse_if_busy(session, row, "restore it")
+        refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
         if (source.datastore, source.series) != (row.datastore, row.series):
             raise InvalidRequest(
@@ -175,7 +182,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
                 remedy="Restore it to a new instance of its own version.",
             )
         if row.runtime == "process":  # an adopted server has the room that its owner gave it
-            _volume_for(source, row.volume_size)
+            volume_for(source, row.volume_size)
         row.task = "RESTORE"
         row.updated = now()
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
@@ -192,6 +199,7 @@ def request_action(control: Control, project: str, instance: str, kind: Action) 
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
+        refuse_if_node(row, kind.replace("_", " "))
         row.task = TASK[kind] or row.task
         row.updated = now()
         job = new_job(session, project, kind, instance=row)
@@ -218,6 +226,7 @@ def request_delete_instance(control: Control, project: str, instance: str) -> Jo
     """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound."""
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
+        refuse_if_node(row, "delete")
         for job in unfinished_jobs(session, instance_id=row.id):
             if job.kind == "delete_instance":
                 return job
