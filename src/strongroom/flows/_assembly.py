@@ -7,6 +7,7 @@ Each step reads the journal first, and does what is not done yet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -341,10 +342,8 @@ async def undo(control: Control, job_id: str) -> None:
         entry = journal.node(node.id)
         if entry.get("swapped"):
             await of(node, ring.agent(node).stop_server(node.id))
-            try:
+            with contextlib.suppress(NotFound):  # it was not swapped yet
                 await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
-            except NotFound:
-                pass  # it was not swapped yet
     if "stopped" in run.facts:
         await asyncio.to_thread(_old_epoch, ring, journal)
         ring = await asyncio.to_thread(load_ring, control, job_id)

@@ -105,7 +105,7 @@ def _source(cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None
     if not synced:
         raise Conflict(
             f"no node of cluster {cluster.name} ({cluster.id}) is Synced",
-            remedy=f"`strongroom cluster show {cluster.name}` shows why; `strongroom cluster recover {cluster.name}` brings it back.",
+            remedy=f"Bring it back: `strongroom cluster recover {cluster.name}`.",
         )
     return min(reversed(synced), key=_commits)
 
