@@ -35,6 +35,7 @@ class ServerRecord(BaseModel):
     socket: Path | None = None
     member: GaleraMember | None = Field(None, description="The Galera cluster that it is a node of.")
     data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of; none before it has any.")
+    desynced_for: str | None = Field(None, description="Job for which its cluster does not wait for it.")
     wanted: Literal["running", "stopped"] = "stopped"
     process: Process | None = None
     was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")

@@ -84,6 +84,8 @@ class Swap(Message):
     """
 
     job: str
+    start: bool = Field(True, description="Without it the server stays stopped, and `swap/undo` puts the old data back.")
+    empty: bool = Field(False, description="There is no such directory: make an empty one, which another node will fill.")
 
 
 class Start(Message):
