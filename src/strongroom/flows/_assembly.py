@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -229,25 +229,30 @@ async def join(control: Control, job_id: str) -> None:
     ring, journal = await _begin(control, job_id)
     if journal.passed("join"):
         return
-    for number, node in enumerate(_taking_part(ring, journal)):
-        if journal.node(node.id).get("joined"):
-            continue
-        try:
-            await _join(ring, journal, node)
-        except StrongroomError as error:
-            raise type(error)(
-                f"{error.message}. {_beyond(number, ring, journal)}", remedy=f"{error.remedy} {_resume(ring, journal)}".strip()
-            ) from error
-        await journal.note(node.id, joined=True)
+    for node in _taking_part(ring, journal):
+        if not journal.node(node.id).get("joined"):
+            with _only_ahead(ring, journal):
+                await _join(ring, journal, node)
+            await journal.note(node.id, joined=True)
     await journal.enter("check")
 
 
-def _beyond(serving: int, ring: Ring, journal: Journal) -> str:
-    return f"The new data serves from {serving} of {len(journal.run.nodes)} nodes of cluster {ring.cluster.name}"
+@contextlib.contextmanager
+def _only_ahead(ring: Ring, journal: Journal) -> Iterator[None]:
+    """Beyond the point of no return an error says so, and how to go on."""
+    try:
+        yield
+    except StrongroomError as error:
+        joined = sum(bool(entry.get("joined")) for entry in journal.run.nodes.values())
+        raise type(error)(
+            f"{error.message.rstrip('.')}. The new data serves from {joined} of {len(journal.run.nodes)} nodes of cluster "
+            f"{ring.cluster.name}; the old is not put back",
+            remedy=f"{error.remedy} {_onward(ring)}".strip(),
+        ) from error
 
 
-def _resume(ring: Ring, journal: Journal) -> str:
-    if journal.run.backup_id is None or ring.job.kind == "cluster_create":
+def _onward(ring: Ring) -> str:
+    if ring.job.kind == "cluster_create":
         return f"See to it, then `strongroom cluster recover {ring.cluster.name}`."
     return f"See to it, then go on: `strongroom cluster restore {ring.cluster.name} --resume`."
 
@@ -275,32 +280,37 @@ async def check(control: Control, job_id: str) -> None:
     ring, journal = await _begin(control, job_id)
     if journal.passed("check"):
         return
+    with _only_ahead(ring, journal):
+        tables = await _compare(ring, journal)
+    await journal.fact(tables=tables)
+
+
+async def _compare(ring: Ring, journal: Journal) -> int:
+    """How many tables are equal on all nodes. Raises JobError when one is not."""
     nodes = _taking_part(ring, journal)
     await ring.tell("check", "words written on each node are read on the others; checksums of all tables are compared")
     words = {node.id: f"{journal.run.id[:8]}.{name(node)}" for node in nodes}
     for node in nodes:
         view = await ring.synced(node, journal.run.facts["uuid"])
         if view.size != len(nodes):
-            raise JobError(f"{name(node)} sees {view.size} nodes instead of {len(nodes)}", remedy=_resume(ring, journal))
+            raise JobError(f"{name(node)} sees {view.size} nodes instead of {len(nodes)}")
         await of(node, ring.agent(node).write_canary(node.id, words[node.id]))
     read = await side_by_side(nodes, lambda node: ring.agent(node).canaries(node.id))
     for node in nodes:
         if missing := set(words.values()) - set(read[node.id]):
-            raise JobError(
-                f"{name(node)} does not read what was written as {', '.join(sorted(missing))}", remedy=_resume(ring, journal)
-            )
-    await of(nodes[0], ring.agent(nodes[0]).drop_canaries(nodes[0].id))
+            raise JobError(f"{name(node)} does not read what was written as {', '.join(sorted(missing))}")
+    first, *others = nodes
+    await of(first, ring.agent(first).drop_canaries(first.id))
     found = await side_by_side(nodes, lambda node: ring.agent(node).checksums(node.id))
-    for node in nodes[1:]:
-        differ = sorted(
-            t for t in found[nodes[0].id].keys() | found[node.id].keys() if found[nodes[0].id].get(t) != found[node.id].get(t)
-        )
+    for node in others:
+        tables = found[first.id].keys() | found[node.id].keys()
+        differ = sorted(table for table in tables if found[first.id].get(table) != found[node.id].get(table))
         if differ:
             raise JobError(
-                f"tables are not the same on {name(nodes[0])} and {name(node)}: {', '.join(differ[:5])}",
-                remedy="The cluster serves, but do not trust it: restore again, with --method sst.",
+                f"{len(differ)} tables are not the same on {name(first)} and {name(node)}: {', '.join(differ[:5])}",
+                remedy="Do not trust it: restore again with --method sst.",
             )
-    await journal.fact(tables=len(found[nodes[0].id]))
+    return len(found[first.id])
 
 
 async def finish(control: Control, job_id: str) -> None:
