@@ -20,6 +20,7 @@
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
         ├── ToolFailed                 a program that we ran failed; carries its last lines
         ├── ServerFailed               the database server did not start, stop or answer
+        │   └── NotInCluster           the server runs, but its cluster does not let it serve
         ├── StorageError               the store refused or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create met an existing key
@@ -169,6 +170,10 @@ class ToolFailed(JobError):
 
 class ServerFailed(JobError):
     """The database server did not start, stop or answer."""
+
+
+class NotInCluster(ServerFailed):
+    """The server runs, but is not, or not yet, a serving part of its cluster."""
 
 
 class StorageError(JobError):

@@ -14,11 +14,14 @@ from strongroom.agent._addresses import Addresses, is_free
 from strongroom.agent._files import is_mount_point
 from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.datastores import Datastore, Facts, Server
-from strongroom.errors import ConfigurationError, Conflict, ServerFailed
+from strongroom.agent.models import Start
+from strongroom.datastores import Datastore, Facts, Galera, Server
+from strongroom.errors import ConfigurationError, Conflict, NotInCluster, ServerFailed, Unsupported
 from strongroom.settings import Settings
 
 log = structlog.get_logger()
+
+JOIN = Start()
 
 
 class Lifecycle:
@@ -59,6 +62,7 @@ class Lifecycle:
             credentials_file=definition.credentials_file,
             start_command=definition.start_command,
             stop_command=definition.stop_command,
+            galera=record.member,
         )
 
     def is_running(self, record: ServerRecord) -> bool:
@@ -76,7 +80,7 @@ class Lifecycle:
                 record.process = found
                 self._registry.save(record)
 
-    def launch(self, record: ServerRecord) -> Process | None:
+    def launch(self, record: ServerRecord, start: Start = JOIN) -> Process | None:
         """Start the server unless it runs, and do not wait. Raises ServerFailed, ConfigurationError, Conflict.
 
         For an adopted server the process of its start command is returned.
@@ -87,15 +91,27 @@ class Lifecycle:
         if not record.data_dir.is_dir():
             raise Conflict(f"server {_name(record)} has no data yet", remedy="Initialize it, or restore a backup into it.")
         if record.definition.runtime == "adopted":
+            if start.mode == "bootstrap":
+                return self._command(record, record.definition.bootstrap_command, "bootstrap")
             return self._command(record, record.definition.start_command, "start")
+        require_epoch(record)
         self._settle_address(record)
         server, datastore = self.server(record), self.datastore(record)
         datastore.check_data(server, record.data_dir)
         datastore.configure(server)
+        once: list[str] = []
+        if record.member is not None:
+            once = galera_of(datastore).start_options(server, bootstrap=start.mode == "bootstrap", expected=start.position)
+        transfer = server.version.programs.get("transfer")
         output = self._output(record)
         try:
             process, _ = spawn(
-                datastore.start_argv(server), account=_accounts.by_name(record.user), become=True, log=output, cwd=server.base_dir
+                [*datastore.start_argv(server), *once],
+                account=_accounts.by_name(record.user),
+                become=True,
+                log=output,
+                cwd=server.base_dir,
+                path=str(transfer.parent) if transfer else "",
             )
         except OSError as error:
             raise ServerFailed(f"server {_name(record)} cannot be started: {error}") from error
@@ -127,6 +143,8 @@ class Lifecycle:
                     )
                 if status:
                     raise ServerFailed(f"the start command of {_name(record)} failed{_how(status)}{self._said(record)}")
+            if self._receiving(record):  # takes as long as its data is large
+                deadline = time.monotonic() + self._settings.agent.start_timeout
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
@@ -138,6 +156,9 @@ class Lifecycle:
     def stop(self, record: ServerRecord) -> None:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
+            return
+        if self._receiving(record) and record.definition.runtime == "process":
+            self.kill(record)  # it does not listen to signals meanwhile, and what it has is not whole
             return
         command: Process | None = None
         if record.definition.runtime == "adopted":
@@ -163,10 +184,16 @@ class Lifecycle:
         while process.alive() and process.age() < self._settings.agent.start_timeout:
             try:
                 datastore.ready(server)
+            except NotInCluster:
+                return
             except ServerFailed:
                 time.sleep(0.1)
             else:
                 return
+
+    def _receiving(self, record: ServerRecord) -> bool:
+        galera = self.datastore(record).galera if record.member is not None else None
+        return galera is not None and galera.receiving(self.server(record))
 
     def kill(self, record: ServerRecord) -> None:
         """SIGKILL, for data that is thrown away. Raises ServerFailed when even that does not help."""
@@ -236,6 +263,23 @@ class Lifecycle:
         except OSError:
             return ""
         return f"; it said:\n{text}" if text else ""
+
+
+def galera_of(datastore: Datastore) -> Galera:
+    """Raises Unsupported."""
+    if datastore.galera is None:
+        raise Unsupported(f"there are no Galera clusters of {datastore.name}")
+    return datastore.galera
+
+
+def require_epoch(record: ServerRecord) -> None:
+    """A node whose cluster was restored without it must not come back with what it has. Raises Conflict."""
+    if record.member is not None and record.data_epoch != record.member.epoch:
+        raise Conflict(
+            f"the data of {_name(record)} is of before the last restore of cluster {record.member.cluster}, "
+            "so that it must not be served",
+            remedy="`strongroom cluster recover` gives it the data of the others; its own is put aside.",
+        )
 
 
 def _name(record: ServerRecord) -> str:

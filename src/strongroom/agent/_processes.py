@@ -124,13 +124,13 @@ def identify(pid: int) -> Process | None:
 
 
 def with_command(argv: Sequence[str], uid: int) -> Process | None:
-    """A live session leader of OS user ``uid`` with exactly this command line."""
+    """A live session leader of OS user ``uid`` whose command line begins so: what is added for one start is not known later."""
     wanted = b"\0".join(part.encode() for part in argv) + b"\0"
     for pid, stat in _all():
         if stat.session == pid and stat.state not in "ZX":
             entry = _PROC / str(pid)
             with contextlib.suppress(OSError):
-                if entry.stat().st_uid == uid and (entry / "cmdline").read_bytes() == wanted:
+                if entry.stat().st_uid == uid and (entry / "cmdline").read_bytes().startswith(wanted):
                     return identify(pid)
     return None
 
@@ -145,10 +145,11 @@ def working_in(directory: Path) -> list[int]:
     return found
 
 
-def environment(account: Account) -> dict[str, str]:
+def environment(account: Account, path: str = "") -> dict[str, str]:
     """All that a child of ours sees of our environment."""
+    ours = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return {
-        "PATH": os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        "PATH": f"{path}:{ours}" if path else ours,
         "LANG": "C.UTF-8",
         "HOME": account.home,
         "USER": account.name,
@@ -166,10 +167,11 @@ def spawn(
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     tunables: str = "",
+    path: str = "",
 ) -> tuple[Process, IO[bytes] | None]:
     """Start ``argv`` detached, as ``account`` with ``become`` (root only), output to the descriptor ``log``.
 
-    ``tunables`` are for glibc; the children of the process do not get them from us.
+    ``tunables`` are for glibc; the children of the process do not get them from us. ``path`` goes before PATH.
 
     Returns it with the pipe to its stdin, when ``stdin`` is PIPE. Raises OSError.
     """
@@ -180,7 +182,7 @@ def spawn(
         stdout=log,
         stderr=log,
         cwd=cwd,
-        env=environment(account) | ({"GLIBC_TUNABLES": tunables} if tunables else {}),
+        env=environment(account, path) | ({"GLIBC_TUNABLES": tunables} if tunables else {}),
         start_new_session=True,
         pass_fds=tuple(pass_fds),
         umask=0o077,

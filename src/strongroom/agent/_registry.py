@@ -15,6 +15,7 @@ from strongroom.agent._files import make_directory, read_model, remove_tree, syn
 from strongroom.agent._processes import Process
 from strongroom.agent.models import ServerDefinition
 from strongroom.artifact import ID_PATTERN
+from strongroom.datastores import GaleraMember
 from strongroom.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
@@ -32,6 +33,9 @@ class ServerRecord(BaseModel):
     address: str | None = None
     port: int | None = None
     socket: Path | None = None
+    member: GaleraMember | None = Field(None, description="The Galera cluster that it is a node of.")
+    data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of; none before it has any.")
+    desynced_for: str | None = Field(None, description="Job for which its cluster does not wait for it.")
     wanted: Literal["running", "stopped"] = "stopped"
     process: Process | None = None
     was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")

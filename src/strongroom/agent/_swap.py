@@ -20,7 +20,8 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from strongroom.agent._files import read_model, sync_directory, write_model
+from strongroom.agent import _accounts
+from strongroom.agent._files import make_directory, read_model, sync_directory, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.errors import NotFound, ServerFailed, StrongroomError
@@ -36,6 +37,9 @@ class Journal(BaseModel):
     job: str
     phase: Literal["forward", "back", "done", "undone"] = "forward"
     had_old: bool
+    start: bool = True
+    data_epoch: int | None = None
+    """Of the old data, when it is a node of a cluster."""
     wanted: Literal["running", "stopped"]
     reason: str = ""
     remedy: str = ""
@@ -65,22 +69,48 @@ class Swapper:
         except FileNotFoundError:
             return None
 
-    def swap(self, record: ServerRecord, job: str) -> None:
-        """Swap in what ``job`` has prepared, or report how that went. Raises NotFound, ServerFailed, ConfigurationError."""
+    def swap(self, record: ServerRecord, job: str, *, start: bool = True, empty: bool = False) -> None:
+        """Swap in what ``job`` has prepared, or report how that went. Raises NotFound, ServerFailed, ConfigurationError.
+
+        ``empty``: an empty directory, which another node of the cluster fills. Without ``start`` the server stays stopped.
+        """
         journal = self.journal(record)
         if journal is None or journal.job != job:
             new = beside(record.data_dir, "new", job)
+            if empty:
+                make_directory(new, 0o700, _accounts.by_name(record.user))
             if not new.is_dir():
                 raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
             server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
             # All that can be refused is refused before the old server is touched.
-            datastore.check_data(server, new)
-            datastore.lineage(new, renew=True)
-            datastore.keep_configuration(server, new)
-            journal = Journal(job=job, had_old=record.data_dir.is_dir(), wanted=record.wanted)
+            if not empty:
+                datastore.check_data(server, new)
+                datastore.lineage(new, renew=True)
+                datastore.keep_configuration(server, new)
+            journal = Journal(
+                job=job,
+                had_old=record.data_dir.is_dir(),
+                wanted=record.wanted,
+                start=start,
+                data_epoch=record.data_epoch,
+            )
             self._save(record, journal)
         self.finish(record, journal)
+
+    def undo(self, record: ServerRecord, job: str) -> None:
+        """Put back what was there before swap ``job``, which did not start the server. Raises NotFound, ServerFailed."""
+        journal = self.journal(record)
+        if journal is None or journal.job != job:
+            raise NotFound(f"the last swap of server {record.id} was not {job}")
+        if journal.phase != "undone":
+            journal.phase, journal.wanted = "back", "stopped"
+            self._save(record, journal)
+            self._back(record, journal)
+            if record.failed:
+                raise ServerFailed(record.failed, remedy=journal.remedy)
+            journal.phase, journal.reason = "undone", f"swap {job} was undone"
+            self._save(record, journal)
 
     def finish(self, record: ServerRecord, journal: Journal) -> None:
         """Bring a swap to its end, in whichever direction. Raises ServerFailed when that is back."""
@@ -107,10 +137,11 @@ class Swapper:
             if journal.had_old and not old.exists():
                 _rename(data, old)
             _rename(new, data)
-        record.wanted, record.failed, record.restarts = "running", None, []
+        record.wanted, record.failed, record.restarts = "running" if journal.start else "stopped", None, []
+        record.data_epoch = record.member.epoch if record.member is not None else None
         self._registry.save(record)
-        launched = self._lifecycle.launch(record)
-        self._lifecycle.wait_ready(record, launched)
+        if journal.start:
+            self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
 
     def _back(self, record: ServerRecord, journal: Journal) -> None:
         data, new, old = self._places(record, journal)
@@ -129,6 +160,7 @@ class Swapper:
             self._registry.save(record)
             return
         record.wanted, record.failed, record.restarts = journal.wanted, None, []
+        record.data_epoch = journal.data_epoch
         self._registry.save(record)
         if not journal.had_old or journal.wanted == "stopped":
             return

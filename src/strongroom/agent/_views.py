@@ -64,6 +64,8 @@ class Views:
             restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
             old_data=self._old_data(record),
             galera=health.galera,
+            member=record.member,
+            data_epoch=record.data_epoch,
             job=self._job_on(record.id),
         )
 

@@ -21,12 +21,12 @@ from strongroom.agent._jobdir import JobRecord
 from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
-from strongroom.agent.models import HostView, RootAccount, RootState, ServerDefinition, ServerView, Swap
+from strongroom.agent.models import Canary, HostView, RootAccount, RootState, Seed, ServerDefinition, ServerView, Start, Swap
 from strongroom.agent.servers import Servers
-from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
-from strongroom.worker.spec import JobRequest, JobView
+from strongroom.worker.spec import BackupJob, JobRequest, JobView
 
 LONGEST_WAIT = 60.0
 NOTICE = 0.05
@@ -94,6 +94,12 @@ class Agent:
         """The host now."""
         return host_view(self.settings, self.jobs.running)
 
+    def put_job(self, job_id: str, request: JobRequest) -> JobView:
+        """Start the job, or find it; see ``Jobs.put``."""
+        if isinstance(request.job, BackupJob) and request.job.desync and request.server and not self.jobs.knows(job_id):
+            self.servers.nodes.desync(request.server, job_id)
+        return self.jobs.put(job_id, request)
+
     async def wait_job(self, job_id: str, wait: float, after: int) -> JobView:
         """The job as soon as it has more than ``after`` events or has ended, at the latest after ``wait`` seconds."""
         deadline = time.monotonic() + min(wait, LONGEST_WAIT)
@@ -130,6 +136,7 @@ def _application(agent: Agent) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.include_router(_jobs(agent))
     app.include_router(_servers(agent))
+    app.include_router(_nodes(agent))
     app.include_router(_administration(agent))
     return app
 
@@ -151,7 +158,7 @@ def _jobs(agent: Agent) -> APIRouter:
 
     @router.put("/jobs/{job_id}")
     def put_job(job_id: str, request: JobRequest) -> JobView:
-        return agent.jobs.put(job_id, request)
+        return agent.put_job(job_id, request)
 
     @router.get("/jobs/{job_id}")
     async def get_job(
@@ -199,8 +206,8 @@ def _servers(agent: Agent) -> APIRouter:
         agent.delete_server(server_id)
 
     @router.post("/{server_id}/start")
-    def start(server_id: str) -> ServerView:
-        return servers.start(server_id)
+    def start(server_id: str, start: Start | None = None) -> ServerView:
+        return servers.start(server_id, start or Start())
 
     @router.post("/{server_id}/stop")
     def stop(server_id: str) -> ServerView:
@@ -212,11 +219,63 @@ def _servers(agent: Agent) -> APIRouter:
 
     @router.post("/{server_id}/swap")
     def swap(server_id: str, swap: Swap) -> ServerView:
-        return servers.swap(server_id, swap.job)
+        return servers.swap(server_id, swap.job, start=swap.start, empty=swap.empty)
+
+    @router.post("/{server_id}/swap/undo")
+    def undo_swap(server_id: str, swap: Swap) -> ServerView:
+        return servers.undo_swap(server_id, swap.job)
 
     @router.post("/{server_id}/discard-old")
     def discard_old(server_id: str) -> ServerView:
         return servers.discard_old(server_id)
+
+    return router
+
+
+def _nodes(agent: Agent) -> APIRouter:
+    router = APIRouter(prefix="/servers/{server_id}/galera")
+    nodes = agent.servers.nodes
+
+    @router.put("")
+    def put_galera(server_id: str, member: GaleraMember) -> ServerView:
+        nodes.enroll(server_id, member)
+        return agent.servers.view(server_id)
+
+    @router.get("")
+    def get_galera(server_id: str) -> GaleraView:
+        return nodes.view(server_id)
+
+    @router.post("/position")
+    def position(server_id: str) -> GaleraPosition:
+        return nodes.position(server_id)
+
+    @router.post("/prove-stopped", status_code=204)
+    def prove_stopped(server_id: str) -> None:
+        nodes.prove_stopped(server_id)
+
+    @router.put("/seed")
+    def seed(server_id: str, seed: Seed) -> GaleraPosition:
+        return nodes.seed(server_id, seed)
+
+    @router.put("/canary", status_code=204)
+    def write_canary(server_id: str, canary: Canary) -> None:
+        galera, server = nodes.serving(server_id)
+        galera.write_canary(server, canary.word)
+
+    @router.get("/canary")
+    def canaries(server_id: str) -> list[str]:
+        galera, server = nodes.serving(server_id)
+        return galera.canaries(server)
+
+    @router.delete("/canary", status_code=204)
+    def drop_canaries(server_id: str) -> None:
+        galera, server = nodes.serving(server_id)
+        galera.drop_canaries(server)
+
+    @router.get("/checksums")
+    def checksums(server_id: str) -> dict[str, str]:
+        galera, server = nodes.serving(server_id)
+        return galera.checksums(server)
 
     return router
 

@@ -11,8 +11,18 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from strongroom.agent.checks import Check
-from strongroom.agent.models import HostView, RootAccount, RootState, ServerDefinition, ServerView, Swap
-from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
+from strongroom.agent.models import (
+    Canary,
+    HostView,
+    RootAccount,
+    RootState,
+    Seed,
+    ServerDefinition,
+    ServerView,
+    Start,
+    Swap,
+)
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
 from strongroom.errors import HostSilent, Unavailable, from_dict
 from strongroom.worker.spec import JobRequest, JobView
 
@@ -90,9 +100,9 @@ class AgentClient:
         """One server. Raises NotFound."""
         return await self._call(ServerView, "GET", f"/servers/{server_id}")
 
-    async def start_server(self, server_id: str) -> ServerView:
-        """Start it and wait until it serves."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/start")
+    async def start_server(self, server_id: str, start: Start | None = None) -> ServerView:
+        """Start it and wait until it serves. Raises Conflict, ServerFailed."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/start", body=start)
 
     async def stop_server(self, server_id: str) -> ServerView:
         """Stop it and wait until it is gone."""
@@ -102,9 +112,16 @@ class AgentClient:
         """Stop, start, wait."""
         return await self._call(ServerView, "POST", f"/servers/{server_id}/restart")
 
-    async def swap(self, server_id: str, job: str) -> ServerView:
-        """Put the data that restore job ``job`` prepared into place, and start on it. Raises ServerFailed: the old is back."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap", body=Swap(job=job))
+    async def swap(self, server_id: str, job: str, *, start: bool = True, empty: bool = False) -> ServerView:
+        """Put the data that restore job ``job`` prepared into place, and start on it. Raises ServerFailed: the old is back.
+
+        With ``empty`` an empty directory takes the place of the data. Without ``start`` the server is stopped, and stays so.
+        """
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap", body=Swap(job=job, start=start, empty=empty))
+
+    async def undo_swap(self, server_id: str, job: str) -> ServerView:
+        """Put the data back that was there before swap ``job``, and leave the server stopped. Idempotent. Raises NotFound."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap/undo", body=Swap(job=job, start=False))
 
     async def discard_old(self, server_id: str) -> ServerView:
         """Remove data that swaps have put aside."""
@@ -113,6 +130,51 @@ class AgentClient:
     async def delete_server(self, server_id: str) -> None:
         """Remove a process server with its data, forget an adopted one; no error when it is gone already."""
         await self._call(None, "DELETE", f"/servers/{server_id}")
+
+    # --- nodes of Galera clusters
+
+    async def put_galera(self, server_id: str, member: GaleraMember) -> ServerView:
+        """Make the server a node of a cluster; its configuration is written at its next start. Idempotent.
+
+        One whose data is of another epoch is stopped, killed if need be, and not started again before its data is replaced.
+        Raises Conflict for an epoch older than that of its data.
+        """
+        return await self._call(ServerView, "PUT", f"/servers/{server_id}/galera", body=member)
+
+    async def galera(self, server_id: str) -> GaleraView:
+        """The node as it is now, asked now. Raises NotFound when the server is not of a cluster."""
+        return await self._call(GaleraView, "GET", f"/servers/{server_id}/galera")
+
+    async def galera_position(self, server_id: str) -> GaleraPosition:
+        """What the data of a stopped node holds, by the server's own ``--wsrep-recover``. Raises Busy while it runs."""
+        return await self._call(GaleraPosition, "POST", f"/servers/{server_id}/galera/position")
+
+    async def prove_stopped(self, server_id: str) -> None:
+        """Its process, its ports and every helper of it are gone. Ends helpers that were left. Raises ServerFailed."""
+        await self._call(None, "POST", f"/servers/{server_id}/galera/prove-stopped")
+
+    async def seed(self, server_id: str, job: str, uuid: str) -> GaleraPosition:
+        """Give what job ``job`` prepared the identity ``uuid`` of a new cluster, before it is swapped in.
+
+        Starts it privately for that: its answer is the proof that a server comes up on it. Raises NotFound, ServerFailed.
+        """
+        return await self._call(GaleraPosition, "PUT", f"/servers/{server_id}/galera/seed", body=Seed(job=job, uuid=uuid))
+
+    async def write_canary(self, server_id: str, word: str) -> None:
+        """Write a word through this node."""
+        await self._call(None, "PUT", f"/servers/{server_id}/galera/canary", body=Canary(word=word))
+
+    async def canaries(self, server_id: str) -> list[str]:
+        """Words that this node reads, once it has all that the cluster had committed when it was asked (wsrep_sync_wait)."""
+        return await self._call(list[str], "GET", f"/servers/{server_id}/galera/canary")
+
+    async def drop_canaries(self, server_id: str) -> None:
+        """Remove the words and their table."""
+        await self._call(None, "DELETE", f"/servers/{server_id}/galera/canary")
+
+    async def checksums(self, server_id: str) -> dict[str, str]:
+        """Checksum of every table of users, by ``database.table``. Reads all the data."""
+        return await self._call(dict[str, str], "GET", f"/servers/{server_id}/galera/checksums")
 
     # --- SQL administration
 

@@ -107,6 +107,10 @@ class Jobs:
                 self._jobs[job_id] = self._begin(job_id, request)
         return self.view(job_id)
 
+    def knows(self, job_id: str) -> bool:
+        """There is such a job."""
+        return job_id in self._jobs
+
     def view(self, job_id: str) -> JobView:
         """How the job stands. Raises NotFound."""
         return self._look(self._get(job_id))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.datastores import Version
+from strongroom.datastores import UUID, GaleraMember, Version
 from strongroom.worker.spec import Message
 
 
@@ -29,6 +29,9 @@ class ServerDefinition(Message):
     credentials_file: Path | None = None
     start_command: list[str] = Field(default_factory=list)
     stop_command: list[str] = Field(default_factory=list)
+    bootstrap_command: list[str] = Field(
+        default_factory=list, description="How its owner starts it as the first node of a Galera cluster."
+    )
 
 
 class OldData(Message):
@@ -68,6 +71,8 @@ class ServerView(Message):
     restarts: int = 0
     old_data: list[OldData] = Field(default_factory=list)
     galera: dict[str, str] | None = None
+    member: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
+    data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of.")
     job: str | None = Field(None, description="Id of the job that runs on it now.")
 
 
@@ -79,6 +84,38 @@ class Swap(Message):
     """
 
     job: str
+    start: bool = Field(True, description="Without it the server stays stopped, and `swap/undo` puts the old data back.")
+    empty: bool = Field(False, description="There is no such directory: make an empty one, which another node will fill.")
+
+
+class Start(Message):
+    """Body of ``POST /servers/{id}/start``; none is the same as an empty one.
+
+    A node of a cluster joins it, unless it is to ``bootstrap`` it: that is for this one start, and never written anywhere.
+    Refused (Conflict) when its data is of another epoch than its membership, or not at ``position``. Without ``wait`` the answer
+    comes as soon as the process runs: nodes that wait for each other are all started first.
+    """
+
+    mode: Literal["join", "bootstrap"] = "join"
+    position: str | None = Field(None, description="bootstrap: what its data must hold (uuid:seqno), or it is not started.")
+    wait: bool = True
+
+
+class Seed(Message):
+    """Body of ``PUT /servers/{id}/galera/seed``: give the directory that job ``job`` made the identity of a new cluster.
+
+    With the same ``uuid`` on every node they find each other's data the same, and join without a transfer of state.
+    Idempotent; what the directory says of an older cluster goes.
+    """
+
+    job: str
+    uuid: str = Field(pattern=f"^{UUID}$")
+
+
+class Canary(Message):
+    """Body of ``PUT /servers/{id}/galera/canary``: a word to write, which the other nodes must be able to read."""
+
+    word: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
 
 class RootState(Message):

@@ -18,11 +18,12 @@ from strongroom.agent._accounts import Account
 from strongroom.agent._adopt import adopt
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
-from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._lifecycle import JOIN, Lifecycle, require_epoch
+from strongroom.agent._nodes import Nodes
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent._swap import Swapper, beside
 from strongroom.agent._views import WINDOW, Views, aside
-from strongroom.agent.models import ServerDefinition, ServerView
+from strongroom.agent.models import ServerDefinition, ServerView, Start
 from strongroom.datastores import Datastore, Server
 from strongroom.errors import Busy, Conflict, ServerFailed, StrongroomError
 from strongroom.settings import Settings
@@ -48,6 +49,7 @@ class Servers:
         self._mutexes: dict[str, threading.RLock] = {}
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
+        self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:
@@ -177,14 +179,18 @@ class Servers:
 
     # --- life
 
-    def start(self, server_id: str) -> ServerView:
+    def start(self, server_id: str, start: Start = JOIN) -> ServerView:
         """Start it unless it runs, and wait until it serves. Raises Conflict without data, ServerFailed, ConfigurationError."""
         record = self._registry.get(server_id)
         with self._mutex(server_id):
+            require_epoch(record)
             self._want(record, "running")
             if not (record.definition.runtime == "adopted" and self._refresh(record).healthy):
-                self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
-            self._refresh(record)
+                launched = self._lifecycle.launch(record, start)
+                if start.wait:
+                    self._lifecycle.wait_ready(record, launched)
+            if start.wait:
+                self._refresh(record)
         return self.view(server_id)
 
     def stop(self, server_id: str) -> ServerView:
@@ -206,7 +212,7 @@ class Servers:
             self._refresh(record)
         return self.view(server_id)
 
-    def swap(self, server_id: str, job: str) -> ServerView:
+    def swap(self, server_id: str, job: str, *, start: bool = True, empty: bool = False) -> ServerView:
         """Make what ``job`` prepared the data. Idempotent. Raises Busy, NotFound, ServerFailed, ConfigurationError."""
         record = self._registry.get(server_id)
         journal = self._swapper.journal(record)
@@ -215,7 +221,19 @@ class Servers:
         with self._hold(record, 2 * (limits.start_timeout + limits.stop_timeout) if mine else PATIENCE):
             self._swapping.add(server_id)
             try:
-                self._swapper.swap(record, job)
+                self._swapper.swap(record, job, start=start, empty=empty)
+            finally:
+                self._swapping.discard(server_id)
+                self._refresh(record)
+        return self.view(server_id)
+
+    def undo_swap(self, server_id: str, job: str) -> ServerView:
+        """Put back what was there before swap ``job``; the server is stopped. Raises Busy, NotFound, ServerFailed."""
+        record = self._registry.get(server_id)
+        with self._hold(record):
+            self._swapping.add(server_id)
+            try:
+                self._swapper.undo(record, job)
             finally:
                 self._swapping.discard(server_id)
                 self._refresh(record)
@@ -278,6 +296,7 @@ class Servers:
             dead = record.definition.runtime == "process" and record.wanted == "running" and not running
             if dead and record.failed is None and record.data_dir.is_dir():
                 self._revive(record)
+            self.nodes.resync(record, self._job_on(server_id))
         finally:
             mutex.release()
         if self._health_of(server_id).due(running):

@@ -15,12 +15,6 @@ router = APIRouter(tags=["not supported"])
 REMEDY = "See /openapi.json for what this service does."
 
 
-class NoClusters(View):
-    """There are none."""
-
-    clusters: list[Any]
-
-
 class NoConfigurations(View):
     """There are none."""
 
@@ -31,12 +25,6 @@ class NoModules(View):
     """There are none."""
 
     modules: list[Any]
-
-
-@router.get("/clusters")
-def clusters(caller: CallerDep) -> NoClusters:
-    """No clusters are made by this service."""
-    return NoClusters(clusters=[])
 
 
 @router.get("/configurations")
@@ -51,23 +39,20 @@ def modules(caller: CallerDep) -> NoModules:
     return NoModules(modules=[])
 
 
-@router.post("/clusters", status_code=501)
 @router.post("/configurations", status_code=501)
 @router.post("/modules", status_code=501)
 def create(caller: CallerDep) -> Response:
     """Always refused."""
-    raise Unsupported("clusters, configurations and modules are not supported", remedy=REMEDY)
+    raise Unsupported("configurations and modules are not supported", remedy=REMEDY)
 
 
-@router.get("/clusters/{thing}", status_code=404)
-@router.delete("/clusters/{thing}", status_code=404)
 @router.get("/configurations/{thing}", status_code=404)
 @router.delete("/configurations/{thing}", status_code=404)
 @router.get("/modules/{thing}", status_code=404)
 @router.delete("/modules/{thing}", status_code=404)
 def one(thing: Segment, caller: CallerDep) -> Response:
     """Always 404: there are none."""
-    raise NotFound(f"{thing[:255]} cannot be found: clusters, configurations and modules are not supported", remedy=REMEDY)
+    raise NotFound(f"{thing[:255]} cannot be found: configurations and modules are not supported", remedy=REMEDY)
 
 
 @router.get("/instances/{instance}/configuration", status_code=501)

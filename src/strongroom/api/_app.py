@@ -10,6 +10,7 @@ from strongroom.api import (
     _absent,
     _backups,
     _catalog,
+    _clusters,
     _databases,
     _datastores,
     _errors,
@@ -31,8 +32,8 @@ from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
 
 ROOMS = (
-    *(_instances, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs, _mgmt, _hosts),
-    *(_catalog, _site, _absent),
+    *(_instances, _clusters, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs),
+    *(_mgmt, _hosts, _catalog, _site, _absent),
 )
 """What is there below a project, in the order of the page that describes it."""
 

@@ -135,6 +135,7 @@ class BackupView(View):
     updated: str
     datastore: DatastoreOfBackup
     instance_name: str = Field(description="Extension, as are all that follow.")
+    cluster_id: str | None = Field(description="The cluster that it is a backup of; the instance is the node.")
     kind: str = Field(description="full or incremental.")
     container: str
     chain_id: str = Field(description="Id of the full that it stands on.")
@@ -329,6 +330,7 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         updated=naive(row.updated),
         datastore=DatastoreOfBackup(type=row.datastore, version=row.series, version_id=version_id(row.datastore, row.series)),
         instance_name=row.instance_name,
+        cluster_id=row.cluster_id,
         kind=row.kind,
         container=row.container,
         chain_id=row.chain_id,

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from strongroom.api._fields import SLASH, Link, View
 from strongroom.api._gate import PRINCIPAL
-from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog import Backup, Cluster, Instance, Job
 from strongroom.catalog.queries import Page
 from strongroom.errors import Forbidden
 from strongroom.flows import Control
@@ -67,7 +67,12 @@ def _links(base: str, project: str, collection: str, item: str) -> tuple[Link, L
     )
 
 
-OWNED: dict[str, type[Instance] | type[Backup] | type[Job]] = {"instance": Instance, "backup": Backup, "job": Job}
+OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster]] = {
+    "cluster": Cluster,
+    "instance": Instance,
+    "backup": Backup,
+    "job": Job,
+}
 """Parameters of paths that name a thing of a project."""
 
 

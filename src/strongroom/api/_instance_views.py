@@ -105,6 +105,7 @@ class InstanceView(View):
     server_id: str | None = None
     volume_id: str | None = None
     encrypted_rpc_messaging: bool = True
+    cluster_id: str | None = Field(None, description="The cluster of which it is a node; left out when it is none.")
     host: str = Field(description="Extension: the machine that it runs on.")
     runtime: str = Field(description="Extension: process or adopted.")
     port: int | None = Field(description="Extension.")
@@ -169,8 +170,10 @@ def view(
     if row.address and row.task != "BUILD":
         fields["addresses"] = [{"address": row.address, "type": "private", "network": _derived("network", row.host)}]
         fields["ip"] = [row.address]
+    if row.cluster_id:
+        fields["cluster_id"] = row.cluster_id
     if row.fault:
-        fields["fault"] = _fault(row.fault)
+        fields["fault"] = fault_view(row.fault)
     if caller.principal.is_admin:
         placed = row.state != "new"
         fields["tenant_id"] = row.project
@@ -215,7 +218,8 @@ def _aware(time: str) -> str:
     return iso(datetime.fromisoformat(time)) or ""
 
 
-def _fault(fault: dict[str, Any]) -> Fault:
+def fault_view(fault: dict[str, Any]) -> Fault:
+    """What went wrong, as Trove tells it."""
     message = wrap(fault["message"])
     details = [fault["message"]] if message.endswith("...") else []
     details += [fault["details"]] if fault.get("details") else []

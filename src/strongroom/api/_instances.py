@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from strongroom.agent.models import ServerDefinition
@@ -172,6 +172,14 @@ class Resize(Body):
         return self
 
 
+ClusteredQuery = Annotated[bool, Query(description="Also those that are nodes of clusters.")]
+
+
+def of_clusters(included: bool) -> dict[str, str | None]:
+    """The filter of a list of instances: nodes of clusters are shown with these, unless they are asked for."""
+    return {} if included else {"cluster_id": None}
+
+
 Action = Literal["start", "stop", "restart", "discard_old"]
 REPLICATION = {
     "promote_to_replica_source": "is not a replica",
@@ -232,10 +240,12 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
 @router.get("/instances", response_model=ManyInstances)
 @router.get("/instances/detail", response_model=ManyInstances)
 @looking
-def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
+def index(
+    request: Request, caller: CallerDep, control: ControlDep, page: PageDep, include_clustered: ClusteredQuery = False
+) -> Response:
     """Instances of the project, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, caller.project)
+        rows, marker = newest_first(session, Instance, page, caller.project, of_clusters(include_clustered))
         seen = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
     if marker:
         seen.links = next_links(request, page, marker)

@@ -39,6 +39,7 @@ class JobView(View):
     instance_id: str | None
     instance_name: str
     backup_id: str | None
+    cluster_id: str | None
     phase: str
     done: int
     total: int | None
@@ -131,6 +132,7 @@ def _view(row: Job) -> JobView:
         instance_id=row.instance_id,
         instance_name=row.instance_name,
         backup_id=row.backup_id,
+        cluster_id=row.cluster_id,
         phase=row.phase,
         done=row.done,
         total=row.total,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from strongroom.api._caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
 from strongroom.api._fields import Body, Link, Segment, View, naive
 from strongroom.api._instance_views import InstanceView, views
+from strongroom.api._instances import ClusteredQuery, of_clusters
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import InvalidRequest, Unsupported
@@ -73,10 +74,11 @@ def index(
     page: PageDep,
     project_id: Annotated[str | None, Query(description="Of this project only.")] = None,
     deleted: Annotated[bool, Query(description="Those that are gone, instead of those that are there.")] = False,
+    include_clustered: ClusteredQuery = False,
 ) -> ManyManagedInstances:
     """Instances of all projects, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, project_id, deleted=deleted)
+        rows, marker = newest_first(session, Instance, page, project_id, of_clusters(include_clustered), deleted=deleted)
         reply = ManyManagedInstances(instances=_views(session, rows, caller, control))
     if marker:
         reply.links = next_links(request, page, marker)

@@ -4,6 +4,19 @@ For backups the store is the truth and the rows are a cache of manifests; for ev
 """
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog
-from strongroom.catalog._tables import Backup, Host, Instance, Job, Quota, Strategy, now
+from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Quota, Run, Strategy, now
 
-__all__ = ["Backup", "Catalog", "Host", "Instance", "Job", "Quota", "Strategy", "database_url", "now", "open_catalog"]
+__all__ = [
+    "Backup",
+    "Catalog",
+    "Cluster",
+    "Host",
+    "Instance",
+    "Job",
+    "Quota",
+    "Run",
+    "Strategy",
+    "database_url",
+    "now",
+    "open_catalog",
+]

@@ -47,11 +47,18 @@ class Instance(Table):
     __table_args__ = (
         Index("instances_project_name", "project", "name"),
         Index("instances_project_created", "project", "created", "id"),
+        Index("instances_cluster", "cluster_id"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     name: Mapped[str]
+    cluster_id: Mapped[str | None] = mapped_column(String(36))
+    """The cluster of which it is a node, if it is one."""
+    node: Mapped[str | None]
+    """Its name in the cluster: ``node1``…"""
+    galera: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What the server last said of its cluster (``wsrep_…`` status); null when it did not answer."""
     host: Mapped[str]
     runtime: Mapped[str] = mapped_column(default="process")
     datastore: Mapped[str]
@@ -95,11 +102,14 @@ class Backup(Table):
         Index("backups_parent", "parent_id"),
         Index("backups_chain", "chain_id"),
         Index("backups_status", "status"),
+        Index("backups_cluster", "cluster_id"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     name: Mapped[str]
+    cluster_id: Mapped[str | None] = mapped_column(String(36))
+    """The cluster of which it is a backup; ``instance_id`` is the node that it was taken from."""
     description: Mapped[str | None]
     instance_id: Mapped[str | None] = mapped_column(String(36))
     instance_name: Mapped[str] = mapped_column(default="")
@@ -150,6 +160,7 @@ class Job(Table):
         Index("jobs_project", "project", "created", "id"),
         Index("jobs_instance", "instance_id", "created", "id"),
         Index("jobs_backup", "backup_id", "created", "id"),
+        Index("jobs_cluster", "cluster_id", "created", "id"),
         Index("jobs_unfinished", "status", sqlite_where=text("finished is null"), postgresql_where=text("finished is null")),
     )
 
@@ -157,12 +168,16 @@ class Job(Table):
     project: Mapped[str]
     kind: Mapped[str]
     """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, delete_backup,
-    rebuild."""
+    rebuild; of clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart, cluster_discard_old,
+    cluster_delete, and prepare, the part of a cluster_restore that one node does."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]
     instance_id: Mapped[str | None] = mapped_column(String(36))
     instance_name: Mapped[str] = mapped_column(default="")
+    """Or that of the cluster."""
+    cluster_id: Mapped[str | None] = mapped_column(String(36))
+    """The cluster that it is about: nothing else is done to it meanwhile."""
     backup_id: Mapped[str | None] = mapped_column(String(36))
     params: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the flow needs beside the ids; never a secret."""
@@ -181,6 +196,61 @@ class Job(Table):
     finished: Mapped[datetime | None]
 
     UNFINISHED = ("queued", "running")
+
+
+class Cluster(Table):
+    """A Galera cluster; its nodes are instances. One job at a time works on it."""
+
+    __tablename__ = "clusters"
+    __table_args__ = (
+        Index("clusters_project_name", "project", "name"),
+        Index("clusters_project_created", "project", "created", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project: Mapped[str]
+    name: Mapped[str]
+    runtime: Mapped[str] = mapped_column(default="process")
+    datastore: Mapped[str]
+    series: Mapped[str]
+    wsrep_name: Mapped[str]
+    """What its name on the wire begins with."""
+    epoch: Mapped[int] = mapped_column(default=1)
+    """Counts its restores; the other half of the name, so that a node with older data can never join."""
+    state_uuid: Mapped[str | None] = mapped_column(String(36))
+    """Identity of its history, as last seen while it was whole."""
+    task: Mapped[str | None]
+    """BUILDING, RESTORING, RECOVERING, RESTARTING, DELETING, ERROR, or null: nothing is being done."""
+    fault: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """message, details, created (ISO)."""
+    created: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now)
+    deleted: Mapped[datetime | None]
+
+
+class Run(Table):
+    """The journal of a cluster that gets data, new or restored: written before and after each thing that is done to a node."""
+
+    __tablename__ = "cluster_runs"
+    __table_args__ = (Index("cluster_runs_cluster", "cluster_id", "created"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """Id of the job that began it; in the names of the directories on the nodes."""
+    cluster_id: Mapped[str] = mapped_column(String(36))
+    backup_id: Mapped[str | None] = mapped_column(String(36))
+    phase: Mapped[str] = mapped_column(default="prepare")
+    """prepare, seed, stop, swap, bootstrap, join, check, done: what is to be done next; undone when all was put back."""
+    method: Mapped[str] = mapped_column(default="seed")
+    """seed: each node gets the backup; sst: one gets it, the others have it sent by the cluster."""
+    nodes: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Id of the instance → job (that prepares it), data (name of what is swapped in), and what was done: swapped, joined."""
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """uuid and position of the new history, the epoch before, times (ISO): stopped, serving."""
+    created: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now)
+
+    OVER = ("done", "undone")
+    REVERSIBLE = ("prepare", "seed", "stop", "swap", "bootstrap")
 
 
 class Strategy(Table):

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog._tables import Backup, Instance, Job, Strategy
+from strongroom.catalog._tables import Backup, Cluster, Instance, Job, Run, Strategy
 from strongroom.errors import Conflict, InvalidRequest, NotFound
 
-Named = TypeVar("Named", Instance, Backup)
+Named = TypeVar("Named", Instance, Backup, Cluster)
 
 
 def _one(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
@@ -44,6 +44,24 @@ def find_instance(session: Session, project: str | None, ref: str) -> Instance:
 def find_backup(session: Session, project: str | None, ref: str) -> Backup:
     """The living backup with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
     return _one(session, Backup, "backup", project, ref)
+
+
+def find_cluster(session: Session, project: str | None, ref: str) -> Cluster:
+    """The living cluster with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _one(session, Cluster, "cluster", project, ref)
+
+
+def nodes_of(session: Session, cluster_id: str) -> list[Instance]:
+    """The living nodes of a cluster, in order of their names."""
+    living = select(Instance).where(Instance.cluster_id == cluster_id, Instance.deleted.is_(None))
+    return sorted(session.scalars(living), key=lambda node: (len(node.node or ""), node.node or ""))
+
+
+def open_run(session: Session, cluster_id: str) -> Run | None:
+    """The newest restore of the cluster that was begun and neither done nor undone."""
+    newest = select(Run).where(Run.cluster_id == cluster_id).order_by(Run.created.desc(), Run.id.desc()).limit(1)
+    run = session.scalars(newest).one_or_none()
+    return run if run is not None and run.phase not in Run.OVER else None
 
 
 def find_job(session: Session, project: str | None, job_id: str) -> Job:
@@ -84,11 +102,15 @@ def descendants_of(session: Session, backup_id: str) -> Iterator[Backup]:
         yield child
 
 
-def unfinished_jobs(session: Session, *, instance_id: str | None = None, backup_ids: set[str] | None = None) -> list[Job]:
-    """Jobs that are queued or running on an instance or about any of some backups, oldest first."""
+def unfinished_jobs(
+    session: Session, *, instance_id: str | None = None, backup_ids: set[str] | None = None, cluster_id: str | None = None
+) -> list[Job]:
+    """Jobs that are queued or running on an instance or a cluster, or about any of some backups, oldest first."""
     query = select(Job).where(Job.finished.is_(None)).order_by(Job.created)
     if instance_id is not None:
         query = query.where(Job.instance_id == instance_id)
+    if cluster_id is not None:
+        query = query.where(Job.cluster_id == cluster_id)
     if backup_ids is not None:
         query = query.where(Job.backup_id.in_(backup_ids))
     return list(session.scalars(query))

@@ -11,13 +11,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Integer, Select, String, and_, bindparam, exists, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from strongroom.catalog._tables import Backup, Host, Instance, Job, Table, now
+from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Table, now
 from strongroom.errors import InvalidRequest
 
 SILENT_AFTER = "silent_after"
 """Key of ``Session.info``: seconds after which a host that was not heard of is silent."""
 
-Row = TypeVar("Row", Instance, Backup, Job)
+Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 
 # Statements are made once, with parameters: to make one takes longer than to run it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
@@ -46,13 +46,13 @@ def newest_first(
     table: type[Row],
     page: Page,
     project: str | None,
-    filters: Mapping[str, str] | None = None,
+    filters: Mapping[str, str | None] | None = None,
     *,
     deleted: bool = False,
 ) -> tuple[list[Row], str | None]:
     """A page of rows of ``project`` (None: of all), newest first, and the marker of the next one.
 
-    ``deleted``: rows that are gone, instead of those that are there. ``filters`` are columns and their values.
+    ``deleted``: rows that are gone, instead of those that are there. ``filters`` are columns and their values; none means null.
     Raises InvalidRequest for an unknown marker, and in the same way for one of another project.
     The marker stays good when its row is deleted meanwhile, and rows that come or go neither repeat nor hide others.
     What comes back has all columns and is no object of the session: twice as fast, and only to be looked at.
@@ -67,15 +67,20 @@ def newest_first(
                 remedy="Take it from the link `next` of a page.",
             )
         values |= {"last_created": last.created, "last_id": last.id}
-    query = _newest_first(table, tuple(sorted(wanted)), deleted, page.marker is not None)
+    given = tuple(sorted(name for name, value in wanted.items() if value is not None))
+    query = _newest_first(table, given, tuple(sorted(set(wanted) - set(given))), deleted, page.marker is not None)
     rows = cast("list[Row]", session.execute(query, values).all())
     return rows[: page.limit], rows[page.limit - 1].id if len(rows) > page.limit else None
 
 
 @lru_cache(256)
-def _newest_first(table: type[Table], filters: tuple[str, ...], deleted: bool, marked: bool) -> Select[Any]:
+def _newest_first(
+    table: type[Table], filters: tuple[str, ...], empty: tuple[str, ...], deleted: bool, marked: bool
+) -> Select[Any]:
     column = table.__table__.c
-    query = select(*column).where(*(column[name] == bindparam(name) for name in filters))
+    query = select(*column).where(
+        *(column[name] == bindparam(name) for name in filters), *(column[name].is_(None) for name in empty)
+    )
     if "deleted" in column:
         query = query.where(column.deleted.is_not(None) if deleted else column.deleted.is_(None))
     if marked:
@@ -85,15 +90,15 @@ def _newest_first(table: type[Table], filters: tuple[str, ...], deleted: bool, m
     return query.order_by(column.created.desc(), column.id.desc()).limit(bindparam("rows", type_=Integer))
 
 
-def newest_jobs(session: Session, owner: type[Instance] | type[Backup], ids: Iterable[str]) -> dict[str, str]:
-    """Id of the newest job about each of the instances or backups; those that never had one are left out."""
+def newest_jobs(session: Session, owner: type[Instance] | type[Backup] | type[Cluster], ids: Iterable[str]) -> dict[str, str]:
+    """Id of the newest job about each of the instances, backups or clusters; those that never had one are left out."""
     found = session.execute(_newest_jobs(owner), {"ids": list(ids)})
     return {key: job for key, job in found if job is not None}
 
 
-@lru_cache(2)
-def _newest_jobs(owner: type[Instance] | type[Backup]) -> Select[Any]:
-    subject = Job.instance_id if owner is Instance else Job.backup_id
+@lru_cache(3)
+def _newest_jobs(owner: type[Instance] | type[Backup] | type[Cluster]) -> Select[Any]:
+    subject = {Instance: Job.instance_id, Backup: Job.backup_id, Cluster: Job.cluster_id}[owner]
     newest = select(Job.id).where(subject == owner.id).order_by(Job.created.desc(), Job.id.desc()).limit(1).scalar_subquery()
     return select(owner.id, newest).where(owner.id.in_(bindparam("ids", expanding=True)))
 

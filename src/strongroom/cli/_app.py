@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli import backup, catalog, check, db, host, info, instance, job, key, restore, strategy, user, userfile
+from strongroom.cli import backup, catalog, check, cluster, db, host, info, instance, job, key, restore, strategy, user, userfile
 from strongroom.cli._session import EXIT_CODES, epilog, guarded
 
 _CODES = "\n".join(
@@ -100,6 +100,7 @@ def agent(
 
 app.add_typer(instance.app, name="instance")
 app.add_typer(backup.app, name="backup")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(restore.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")

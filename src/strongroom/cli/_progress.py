@@ -67,6 +67,8 @@ def figures(job: dict[str, Any], meter: Meter) -> str:
         parts.append(f"{size(meter.rate)}/s")
         if (left := meter.left(total)) is not None:
             parts.append(f"{duration(left)} left")
+    if job["kind"].startswith("cluster_") and job["message"]:
+        parts.append(job["message"])
     return ", ".join(parts)
 
 

@@ -145,9 +145,11 @@ def adopt(
 def list_(session: Session, all_projects: AllProjects = False) -> None:
     """List the instances of the project."""
     if all_projects:
-        session.output.rows(session.client.pages("mgmt", "instances"), [Column("Project", "tenant_id"), *LIST])
+        session.output.rows(
+            session.client.pages("mgmt", "instances", include_clustered=True), [Column("Project", "tenant_id"), *LIST]
+        )
     else:
-        session.output.rows(session.client.pages("instances"), LIST)
+        session.output.rows(session.client.pages("instances", include_clustered=True), LIST)
 
 
 @command(app, "show", example="strongroom instance show mysql1\nstrongroom instance show mysql1 -f value -c socket")

@@ -1,5 +1,6 @@
 """Databases: one package each, behind one small Protocol."""
 
+from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView
 from strongroom.datastores._protocol import (
     BackupKind,
     BackupRequest,
@@ -11,6 +12,7 @@ from strongroom.datastores._protocol import (
     Datastore,
     Facts,
     Finding,
+    Galera,
     Phase,
     Restored,
     Server,
@@ -23,6 +25,7 @@ from strongroom.datastores._registry import get, names
 from strongroom.datastores._socket import socket_path
 
 __all__ = [
+    "UUID",
     "BackupKind",
     "BackupRequest",
     "BackupResult",
@@ -33,6 +36,10 @@ __all__ = [
     "Datastore",
     "Facts",
     "Finding",
+    "Galera",
+    "GaleraMember",
+    "GaleraPosition",
+    "GaleraView",
     "Phase",
     "Restored",
     "Server",

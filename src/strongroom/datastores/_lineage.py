@@ -13,10 +13,17 @@ LINEAGE = "strongroom_lineage"
 
 def lineage(data_dir: Path, *, renew: bool = False) -> str:
     """The id, made when it is missing; ``renew`` makes another."""
-    path = data_dir / LINEAGE
-    known = "" if renew else (read_file(path) or "").strip()
-    if re.fullmatch(r"[0-9a-f]{32}", known):
-        return known
-    made = uuid.uuid4().hex
-    write_file(path, made + "\n", owner_of(data_dir))
-    return made
+    known = None if renew else read(data_dir)
+    return known or put(data_dir, uuid.uuid4().hex)
+
+
+def read(data_dir: Path) -> str | None:
+    """The id, when there is a good one."""
+    known = (read_file(data_dir / LINEAGE) or "").strip()
+    return known if re.fullmatch(r"[0-9a-f]{32}", known) else None
+
+
+def put(data_dir: Path, known: str) -> str:
+    """Make it the id."""
+    write_file(data_dir / LINEAGE, known + "\n", owner_of(data_dir))
+    return known

@@ -45,13 +45,22 @@ class Tool:
     """One running program, its messages in ``log``. Killed by the kernel when the thread that started it dies.
 
     So start it from the main thread of a worker. ``stdin`` and ``stdout`` are file descriptors; the default is the null device,
-    and for ``stdout`` the log.
+    and for ``stdout`` the log. ``owner`` (uid, gid): whom root starts it as.
     """
 
-    def __init__(self, argv: Sequence[str | Path], log: Path, *, stdin: int | None = None, stdout: int | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        log: Path,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
         self.name = Path(argv[0]).name
         self.log = log
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+        become = [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"] if owner and os.geteuid() == 0 else []
+        command = ["setpriv", *become, "--pdeathsig", "KILL", "--", *map(str, argv)]
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._process = subprocess.Popen(

@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Tap
+from strongroom.datastores._galera import GaleraMember, GaleraPosition, GaleraView
+from strongroom.datastores._strict import Strict
 
 BackupKind = Literal["full", "incremental"]
-
-
-class Strict(BaseModel):
-    """Base of the models that cross a process boundary."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Version(Strict):
@@ -52,6 +48,7 @@ class Server(Strict):
     )
     start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
     stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
+    galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
 
 
 class DatabaseSpec(Strict):
@@ -210,6 +207,43 @@ class Restored:
     facts: dict[str, str] = field(default_factory=dict)
 
 
+class Galera(Protocol):
+    """What can be asked of the nodes of Galera clusters (called by the agent)."""
+
+    def view(self, server: Server, *, running: bool) -> GaleraView:
+        """The node as it is now; never fails."""
+
+    def receiving(self, server: Server) -> bool:
+        """Another node sends it all its data, or was cut off in that: what it has is not whole."""
+
+    def position(self, server: Server) -> GaleraPosition:
+        """Where the data of a stopped node stands. Raises Conflict when it has none, ToolFailed, ServerFailed."""
+
+    def start_options(self, server: Server, *, bootstrap: bool, expected: str | None = None) -> list[str]:
+        """What is added to the start command this once. Raises Conflict when it cannot bootstrap, or not at ``expected``."""
+
+    def seed(self, server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
+        """Give a prepared directory the identity of a new cluster. Idempotent. Raises ToolFailed, ServerFailed."""
+
+    def ports(self) -> Sequence[int]:
+        """Where nodes listen, beside the port of the datastore."""
+
+    def set_desync(self, server: Server, desync: bool) -> bool:
+        """Whether the cluster waits for this node when it falls behind; true when this has changed something."""
+
+    def write_canary(self, server: Server, word: str) -> None:
+        """Write a word through this node."""
+
+    def canaries(self, server: Server) -> list[str]:
+        """Words that it reads, with all that was committed on any node."""
+
+    def drop_canaries(self, server: Server) -> None:
+        """Remove them."""
+
+    def checksums(self, server: Server) -> dict[str, str]:
+        """Checksum of every table of users, by ``database.table``."""
+
+
 class Datastore(Protocol):
     """One kind of database. Stateless; every call names the server."""
 
@@ -224,6 +258,8 @@ class Datastore(Protocol):
     capabilities: Capabilities
     side_files: frozenset[str]
     """Names of the small files of a stream that ``describe`` reads."""
+    galera: Galera | None
+    """None where there are no Galera clusters of it."""
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""

@@ -1,7 +1,19 @@
 """The durable workflows, and the requests that start them."""
 
-from strongroom.catalog.find import find_backup, find_instance, find_job
+from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
 from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
+from strongroom.flows._cluster_backups import is_synced, request_cluster_backup
+from strongroom.flows._clusters import (
+    plan_cluster_restore,
+    request_adopt_cluster,
+    request_cluster,
+    request_cluster_action,
+    request_cluster_restore,
+    request_delete_cluster,
+    request_recover,
+    request_reset_cluster,
+    request_resume,
+)
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
 from strongroom.flows._hosts import connect_hosts, join_host, request_host, request_remove_host
@@ -25,24 +37,36 @@ __all__ = [
     "Monitor",
     "connect_hosts",
     "find_backup",
+    "find_cluster",
     "find_instance",
     "find_job",
+    "is_synced",
     "join_host",
+    "plan_cluster_restore",
     "request_action",
+    "request_adopt_cluster",
     "request_backup",
     "request_cancel",
+    "request_cluster",
+    "request_cluster_action",
+    "request_cluster_backup",
+    "request_cluster_restore",
     "request_delete_backup",
+    "request_delete_cluster",
     "request_delete_instance",
     "request_host",
     "request_import",
     "request_instance",
     "request_rebuild",
+    "request_recover",
     "request_remove_host",
     "request_reset",
+    "request_reset_cluster",
     "request_resize_flavor",
     "request_resize_volume",
     "request_restore",
     "request_restore_from",
+    "request_resume",
     "request_verify",
     "version_id",
     "wait_job",

@@ -23,7 +23,7 @@ from strongroom.catalog.find import (
 )
 from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows._control import Control
-from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import reader_of
 from strongroom.flows._source import require_source
 from strongroom.sections import CONTAINER_PATTERN
@@ -70,6 +70,7 @@ def request_backup(
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, "take a backup")
+        refuse_if_node(row, "backup")
         if row.task is not None:
             raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
         if row.state != "running":
@@ -90,7 +91,7 @@ def request_backup(
         elif incremental and not chains:
             reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
         elif incremental:
-            base, reason = _newest_parent(session, row)
+            base, reason = newest_parent(session, row)
         backup_id = str(uuid.uuid4())
         backup = Backup(
             id=backup_id,
@@ -138,7 +139,7 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
     return base
 
 
-def _newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
+def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
     """The newest usable backup of the instance, or none and the reason."""
     completed = _newest_first(
         session.scalars(

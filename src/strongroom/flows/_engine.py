@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import logging
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from threading import Lock
@@ -261,7 +262,10 @@ def _register(name: str, limit: int, poll: float) -> None:
 
 
 def enqueue(row: Job) -> None:
-    """Queue the workflow of the job: on its host's queue, one at a time an instance. Idempotent by the id of the job."""
+    """Queue the workflow of the job: on its host's queue, one at a time an instance. Idempotent by the id of the job.
+
+    A step may start jobs, too: not as children, of which DBOS would keep track, so that it must not know that it is in a step.
+    """
     options: EnqueueOptions = {
         "workflow_name": "job",
         "workflow_id": row.id,
@@ -270,7 +274,7 @@ def enqueue(row: Job) -> None:
         "app_version": WORKFLOWS,
     }
     with _TURN:
-        DBOS.enqueue_workflow_with_options(options, row.id)
+        Context().run(DBOS.enqueue_workflow_with_options, options, row.id)
 
 
 def _wal(path: str) -> None:

@@ -15,7 +15,7 @@ from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
-from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import GB, Need, place
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
@@ -70,13 +70,14 @@ def request_instance(
             datastore = source.datastore
             if version is None and version_number is None:
                 version = source.series
-            volume_size = _volume_for(source, volume_size)
+            volume_size = volume_for(source, volume_size)
+        where = _host_to_adopt_on(control, host) if adopt else host
         need = Need(
             datastore or (adopt.datastore if adopt else settings.datastores.default),
             [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
             ram=0 if adopt else settings.flavors[flavor].ram,
             room=0 if adopt else (source.data_size or 0 if source else 0) or ROOM,
-            host=_host_to_adopt_on(control, host) if adopt else host,
+            hosts=[where] if where else [],
         )
         host, found = place(session, control, need)
         if source is not None and found["series"] != source.series:
@@ -130,7 +131,8 @@ def _host_to_adopt_on(control: Control, host: str | None) -> str | None:
     return host
 
 
-def _volume_for(source: Backup, asked: int | None) -> int:
+def volume_for(source: Backup, asked: int | None) -> int:
+    """GB that an instance made of the backup is to have. Raises TooLarge when that is more than was asked for."""
     needed = max(1, math.ceil((source.data_size or 0) / GB))
     if asked is None:
         return max(DEFAULT_VOLUME, needed)
@@ -149,6 +151,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
         row = find_instance(session, project, instance)
         source = find_backup(session, project, backup)
         refuse_if_busy(session, row, "restore it")
+        refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
         if (source.datastore, source.series) != (row.datastore, row.series):
             raise InvalidRequest(
@@ -157,7 +160,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
                 remedy="Restore it to a new instance of its own version.",
             )
         if row.runtime == "process":  # an adopted server has the room that its owner gave it
-            _volume_for(source, row.volume_size)
+            volume_for(source, row.volume_size)
         row.task = "RESTORE"
         row.updated = now()
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
@@ -174,6 +177,7 @@ def request_action(control: Control, project: str, instance: str, kind: Action) 
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
+        refuse_if_node(row, kind.replace("_", " "))
         row.task = TASK[kind] or row.task
         row.updated = now()
         job = new_job(session, project, kind, instance=row)
@@ -200,6 +204,7 @@ def request_delete_instance(control: Control, project: str, instance: str) -> Jo
     """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound."""
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
+        refuse_if_node(row, "delete")
         for job in unfinished_jobs(session, instance_id=row.id):
             if job.kind == "delete_instance":
                 return job

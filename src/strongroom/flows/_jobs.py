@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog import Backup, Cluster, Instance, Job, Run
 from strongroom.catalog.find import find_job, unfinished_jobs
-from strongroom.errors import Busy, Cancelled
+from strongroom.errors import Busy, Cancelled, Unsupported
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 
@@ -20,16 +20,26 @@ NOTICE = 0.05
 
 
 def new_job(
-    session: Session, project: str, kind: str, *, instance: Instance | None = None, backup: Backup | None = None, **params: Any
+    session: Session,
+    project: str,
+    kind: str,
+    *,
+    instance: Instance | None = None,
+    cluster: Cluster | None = None,
+    backup: Backup | None = None,
+    **params: Any,
 ) -> Job:
     """Add a queued job; the caller starts it with ``control.start`` once the transaction is committed."""
+    if cluster is not None and instance is None:
+        params["partition"] = cluster.id
     job = Job(
         id=str(uuid.uuid4()),
         project=project,
         kind=kind,
         host=instance.host if instance else None,
         instance_id=instance.id if instance else None,
-        instance_name=instance.name if instance else "",
+        instance_name=instance.name if instance else cluster.name if cluster else "",
+        cluster_id=cluster.id if cluster else None,
         backup_id=backup.id if backup else None,
         params=params,
     )
@@ -40,10 +50,20 @@ def new_job(
 
 def refuse_if_busy(session: Session, instance: Instance, wish: str) -> None:
     """Raise Busy when a job is queued or running on the instance: one at a time."""
-    for job in unfinished_jobs(session, instance_id=instance.id):
+    of_cluster = unfinished_jobs(session, cluster_id=instance.cluster_id) if instance.cluster_id else []
+    for job in [*unfinished_jobs(session, instance_id=instance.id), *of_cluster]:
         raise Busy(
             f"instance {instance.name} ({instance.id}) is busy: {job.kind} job {job.id} is {job.status}; cannot {wish} now",
             remedy=f"Wait for it (`strongroom job follow {job.id}`) or cancel it (`strongroom job cancel {job.id}`).",
+        )
+
+
+def refuse_if_node(instance: Instance, deed: str) -> None:
+    """Raise Unsupported for a node of a cluster: what is done to one of them is done for all, by commands of the cluster."""
+    if instance.cluster_id is not None:
+        raise Unsupported(
+            f"instance {instance.name} ({instance.id}) is {instance.node} of a cluster; {deed} is not done to single nodes",
+            remedy=f"See `strongroom cluster --help`: cluster {instance.cluster_id}.",
         )
 
 
@@ -68,6 +88,9 @@ def request_cancel(control: Control, project: str | None, job_id: str) -> Job:
         job = find_job(session, project, job_id)
         if job.finished is not None:
             raise Busy(f"job {job.id} is over: it has {job.status}", remedy="There is nothing to cancel.")
+        run = session.get(Run, job.params.get("run", job.id)) if job.kind == "cluster_restore" else None
+        if run is not None and run.phase not in Run.REVERSIBLE:
+            raise Busy(f"job {job.id} is beyond the point of no return: the new data serves", remedy="Let it come to its end.")
         cancel(session, job)
     return job
 

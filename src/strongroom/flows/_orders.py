@@ -53,6 +53,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         datastore_version=backup.series,
         parent=location_of(parent) if parent else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
+        desync=bool(job.params.get("desync")),
         storage=_storage(control, backup.project),
         artifact=control.settings.artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import Manifest
-from strongroom.catalog import Backup, Instance, Job, now
+from strongroom.catalog import Backup, Cluster, Instance, Job, now
+from strongroom.catalog.find import nodes_of
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
@@ -44,6 +45,25 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
         _settle_instance(job, instance, failure)
     if backup is not None:
         _settle_backup(session, job, backup, instance, failure)
+    cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
+    if cluster is not None:
+        _settle_cluster(session, job, cluster, failure)
+
+
+def _settle_cluster(session: Session, job: Job, cluster: Cluster, failure: Failure | None) -> None:
+    if job.kind == "cluster_delete" and failure is None:
+        cluster.deleted = now()
+    elif job.kind in ("cluster_create", "cluster_adopt", "cluster_delete"):
+        cluster.task = None if failure is None else "ERROR"
+        for node in nodes_of(session, cluster.id):
+            node.task = cluster.task
+    elif job.kind.startswith("cluster_"):
+        cluster.task = None
+    if failure is not None:
+        blame(cluster, f"Failed to {_deed(job)}, error: {failure['message']}", failure.get("remedy", ""))
+    else:
+        cluster.fault = None
+    cluster.updated = now()
 
 
 def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> None:
@@ -66,8 +86,10 @@ def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> N
 def _deed(job: Job) -> str:
     if job.kind == "backup":
         return f"create backup {job.backup_id}"
-    if job.kind == "restore":
-        return f"restore backup {job.backup_id}"
+    if job.kind in ("restore", "cluster_restore", "prepare"):
+        return f"{'prepare' if job.kind == 'prepare' else 'restore'} backup {job.backup_id}"
+    if job.kind.startswith("cluster_"):
+        return f"{job.kind.removeprefix('cluster_').replace('_', ' ')} cluster"
     return {"create": "create instance", "adopt": "adopt instance", "discard_old": "discard old data"}.get(
         job.kind, f"{job.kind.removesuffix('_instance')} instance"
     )
@@ -123,9 +145,9 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.updated = now()
 
 
-def blame(instance: Instance, message: str, details: str) -> None:
-    """Record the fault that people see on the instance."""
-    instance.fault = {"message": message, "details": details, "created": now().isoformat()}
+def blame(thing: Instance | Cluster, message: str, details: str) -> None:
+    """Record the fault that people see on the instance or the cluster."""
+    thing.fault = {"message": message, "details": details, "created": now().isoformat()}
 
 
 def mirror(instance: Instance, view: dict[str, Any]) -> bool:
@@ -140,6 +162,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("socket", "socket"),
         ("lineage", "lineage"),
         ("data_bytes", "data_bytes"),
+        ("galera", "galera"),
         ("old_data", "old_data"),
         ("version_number", "version_number"),
         ("series", "series"),

@@ -29,8 +29,10 @@ class Need:
     """MB; 0: it brings its own."""
     room: int = 0
     """Bytes of disk."""
-    host: str | None = None
-    """Only this one."""
+    hosts: Sequence[str] = ()
+    """Only these, if any are named."""
+    beside: Sequence[str] = ()
+    """Hosts of the other nodes of its cluster, each of which needs as much: it goes elsewhere if it can."""
 
 
 def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str, Any]]:
@@ -39,16 +41,17 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
     Raises NotFound for an unknown datastore or host, InvalidRequest for an unknown version, Conflict with what each host lacks.
     """
     hosts = list(session.scalars(select(Host).order_by(Host.name)))
-    if need.host is not None and need.host not in {host.name for host in hosts}:
-        raise NotFound(f"host {need.host} cannot be found", remedy="See `strongroom host list`.")
+    if unknown := set(need.hosts) - {host.name for host in hosts}:
+        raise NotFound(f"host {min(unknown)} cannot be found", remedy="See `strongroom host list`.")
     _refuse_unknown(hosts, need)
     silent, promised = silent_hosts(session), _promised(session, control)
-    fitting: list[tuple[list[int], float, int, str, dict[str, Any]]] = []
+    fitting: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
     lacking: list[str] = []
     for host in hosts:
-        if need.host not in (None, host.name):
+        if need.hosts and host.name not in need.hosts:
             continue
-        ram = promised.get(host.name, 0)
+        beside = need.beside.count(host.name)
+        ram = promised.get(host.name, 0) + beside * need.ram
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
         lacks = _lacks(host, need, version, ram, host.name in silent, control.settings.hosts.overcommit)
         if lacks or version is None:
@@ -56,13 +59,14 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
             continue
         memory = host.view.get("memory_bytes", 0)
         used = ram * MB / memory if memory else 0.0
-        fitting.append((in_order(version["series"]), -used, host.view.get("free_bytes", 0), host.name, version))
+        worth = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
+        fitting.append((worth, host.name, version))
     if not fitting:
         raise Conflict(
             f"no host can take the instance: {'; '.join(lacking)}",
             remedy="Ask for less, make room, or add a host (`strongroom host add`).",
         )
-    *_, name, version = max(fitting, key=lambda f: f[:3])
+    _, name, version = max(fitting, key=lambda f: f[0])
     return name, version
 
 

@@ -8,7 +8,7 @@ from strongroom.catalog import Instance, Job, now, quotas
 from strongroom.catalog.find import find_instance
 from strongroom.errors import Busy, InvalidRequest, Unsupported
 from strongroom.flows._control import Control
-from strongroom.flows._jobs import new_job, refuse_if_busy
+from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 
 
 def request_resize_volume(control: Control, project: str, instance: str, size: int) -> Instance:
@@ -58,6 +58,7 @@ def request_resize_flavor(control: Control, project: str, instance: str, flavor:
 
 def _free(session: Session, project: str, instance: str, wish: str) -> Instance:
     row = find_instance(session, project, instance)
+    refuse_if_node(row, "resize")
     if row.runtime != "process":
         raise Unsupported(
             f"instance {row.name} ({row.id}) was adopted: its memory and its disk are its owner's business",

@@ -11,7 +11,7 @@ from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound, StorageError
-from strongroom.flows import _outcomes
+from strongroom.flows import _assembly, _cluster_steps, _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
 from strongroom.flows._import import record_import
@@ -250,8 +250,22 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "delete_instance": (delete_server,),
     "delete_backup": (delete_stored,),
     "rebuild": (rebuild,),
+    "cluster_create": (
+        *(_assembly.define, _assembly.prepare, _assembly.seed, _assembly.swap),
+        *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
+    ),
+    "cluster_restore": (
+        *(_assembly.prepare, _assembly.seed, _assembly.stop, _assembly.swap),
+        *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
+    ),
+    "prepare": (work,),
+    "cluster_adopt": (_cluster_steps.adopt,),
+    "cluster_recover": (_cluster_steps.recover,),
+    "cluster_restart": (_cluster_steps.restart,),
+    "cluster_discard_old": (_cluster_steps.discard_old,),
+    "cluster_delete": (_cluster_steps.delete,),
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {"backup": clean, "restore": drop_prepared}
+CLEANERS: dict[str, Step] = {"backup": clean, "restore": drop_prepared, "cluster_restore": _assembly.undo}
 """What runs after a failure."""

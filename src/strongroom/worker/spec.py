@@ -48,6 +48,9 @@ class BackupJob(Message):
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
     )
+    desync: bool = Field(
+        False, description="Galera: the cluster does not wait for this node meanwhile. Undone by the agent, too."
+    )
     storage: StorageSpec
     artifact: ArtifactSettings
     recipients: list[str] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb import _galera_config, _options
 from strongroom.errors import ServerFailed
 
 ACCOUNT = "strongroom"
@@ -52,8 +52,11 @@ def configure(server: Server) -> None:
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    write_file(server.base_dir / "init.sql", _account_sql(_secret(server, owner, socket)), owner)
-    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+    write_file(server.base_dir / "init.sql", _accounts_sql(server, _secret(server, owner, socket)), owner)
+    text = _options.dump("mysqld", _server_options(server, socket))
+    if server.galera is not None:
+        text += _options.dump("sst", _galera_config.transfer_options(server))
+    write_file(option_file(server), text, owner)
 
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
@@ -64,16 +67,20 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
     return password
 
 
-def _account_sql(password: str) -> str:
-    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
+def _accounts_sql(server: Server, password: str) -> str:
+    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well.
+
+    Each node of a cluster makes its accounts for itself, also while it is alone.
+    """
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
     stored = "*" + hashlib.sha1(digest, usedforsecurity=False).hexdigest().upper()
     account = f"`{ACCOUNT}`@`localhost`"
+    alone, transfer = ("SET SESSION wsrep_on=0;\n", _galera_config.account_sql(server.user)) if server.galera else ("", "")
     return (
-        "SET SESSION sql_log_bin=0;\n"
+        f"SET SESSION sql_log_bin=0;\n{alone}"
         f"CREATE USER IF NOT EXISTS {account};\n"
         f"ALTER USER {account} IDENTIFIED VIA mysql_native_password USING '{stored}' ACCOUNT UNLOCK;\n"
-        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n{transfer}"
     )
 
 
@@ -123,7 +130,8 @@ def _server_options(server: Server, socket: Path) -> dict[str, str | int | Path 
         options["skip-networking"] = None
     else:
         options |= {"bind-address": server.address, "port": server.port or 3306}
-    return options | _sizes(server.ram_mb)
+    cluster = _galera_config.server_options(server) if server.galera is not None else {}
+    return options | _sizes(server.ram_mb) | cluster
 
 
 def start_argv(server: Server) -> list[str]:

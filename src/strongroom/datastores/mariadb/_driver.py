@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
-from strongroom.datastores._lineage import lineage
 from strongroom.datastores._protocol import (
     BackupRequest,
     BackupSession,
@@ -16,6 +15,7 @@ from strongroom.datastores._protocol import (
     DatabaseSpec,
     Facts,
     Finding,
+    Galera,
     Phase,
     Restored,
     Server,
@@ -24,7 +24,8 @@ from strongroom.datastores._protocol import (
     UserSpec,
     Version,
 )
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _restore, _versions
+from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _restore, _versions
+from strongroom.datastores.mariadb._galera_driver import Nodes
 from strongroom.errors import ServerFailed
 
 
@@ -38,6 +39,7 @@ class MariaDB:
     stop_signal = signal.SIGTERM
     capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
+    galera: Galera | None = Nodes()
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
@@ -52,10 +54,10 @@ class MariaDB:
         return _facts.ready(server)
 
     def check_data(self, server: Server, data_dir: Path) -> None:
-        _facts.check_data(data_dir)
+        _facts.check_data(data_dir, may_be_empty=server.galera is not None and data_dir == server.data_dir)
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
-        return lineage(data_dir, renew=renew)
+        return _lineage.lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
         try:

@@ -8,9 +8,9 @@ from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
-from strongroom.datastores.mariadb._connection import connect, query, variables, where
+from strongroom.datastores.mariadb._connection import connect, variables, where
 from strongroom.datastores.mariadb._versions import number_of
-from strongroom.errors import ServerFailed, StrongroomError
+from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
 
 _GALERA = (
     "wsrep_cluster_state_uuid",
@@ -19,31 +19,40 @@ _GALERA = (
     "wsrep_cluster_status",
     "wsrep_local_state_comment",
     "wsrep_ready",
+    "wsrep_connected",
+    "wsrep_incoming_addresses",
+    "wsrep_local_commits",
 )
 
 
 def ready(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve."""
+    """Raises ServerFailed while the server does not serve; NotInCluster when it is its cluster that does not let it."""
     try:
         with connect(server, timeout=5, patience=10) as connection:
-            ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+            # What a node is asked outside of its cluster as well, where it refuses all that reads tables.
+            said = {name: variables(connection, "VARIABLES", name).get(name, "") for name in ("version", "datadir", "wsrep_on")}
             galera = None
-            if variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON":
+            if said["wsrep_on"] == "ON":
                 status = variables(connection, "STATUS", "wsrep_%")
                 galera = {name: status[name] for name in _GALERA if name in status}
     except ServerFailed:
         raise
     except StrongroomError as error:
         raise ServerFailed(error.message, remedy=error.remedy) from error
-    number = number_of(version)
-    if "MariaDB" not in version:
-        raise ServerFailed(f"{where(server)} is not MariaDB, it says {version}", remedy="Adopt it as what it is.")
-    place = Path(data_dir)
-    return Facts(version_number=number, data_bytes=bytes_below(place), data_dir=place, galera=galera)
+    if "MariaDB" not in said["version"]:
+        raise ServerFailed(f"{where(server)} is not MariaDB, it says {said['version']}", remedy="Adopt it as what it is.")
+    if galera is not None and (galera.get("wsrep_ready"), galera.get("wsrep_cluster_status")) != ("ON", "Primary"):
+        raise NotInCluster(
+            f"{where(server)} is not part of its cluster: {galera.get('wsrep_cluster_status')}, "
+            f"{galera.get('wsrep_local_state_comment')}",
+            remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
+        )
+    place = Path(said["datadir"])
+    return Facts(version_number=number_of(said["version"]), data_bytes=bytes_below(place), data_dir=place, galera=galera)
 
 
-def check_data(data_dir: Path) -> None:
-    """Refuse a directory that is no database, or that a restore has not finished.
+def check_data(data_dir: Path, *, may_be_empty: bool = False) -> None:
+    """Refuse a directory that is no database, or that a restore has not finished. Another node fills one that ``may_be_empty``.
 
     MariaDB starts on an unprepared backup without complaint, and serves wrong data.
     """
@@ -55,5 +64,5 @@ def check_data(data_dir: Path) -> None:
         raise ServerFailed(
             f"{data_dir} holds a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=remedy
         )
-    if not (data_dir / "mysql").is_dir():
+    if not (data_dir / "mysql").is_dir() and not (may_be_empty and not (data_dir / "ibdata1").exists()):
         raise ServerFailed(f"{data_dir} holds no MariaDB database", remedy="Initialize it, or restore a backup into it.")

@@ -28,6 +28,8 @@ def discover(places: Sequence[Path]) -> list[Version]:
             continue
         number = version_of(programs["server"])
         if number is not None and version_of(programs["backup"]) is not None:
+            if (transfer := _transfer(programs["server"], places)) is not None:
+                programs["transfer"] = transfer
             found.setdefault(number, Version(datastore="mariadb", series=series(number), number=number, programs=programs))
     return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
 
@@ -41,6 +43,12 @@ def _roots(places: Sequence[Path]) -> Iterator[Path]:
     for folder in os.environ.get("PATH", SAFE_PATH).split(":"):
         if folder.startswith("/"):
             yield Path(folder).parent
+
+
+def _transfer(server: Path, places: Sequence[Path]) -> Path | None:
+    """What the nodes of a Galera cluster send their state with; a package of its own has it in Debian."""
+    folders = [*places, server.parent.parent / "bin", Path("/usr/bin")]
+    return next((path for folder in folders if (path := folder / "wsrep_sst_common").is_file()), None)
 
 
 def _program(root: Path, name: str) -> Path | None:

@@ -16,6 +16,7 @@ from strongroom.datastores._protocol import (
     DatabaseSpec,
     Facts,
     Finding,
+    Galera,
     Phase,
     Restored,
     Server,
@@ -51,6 +52,7 @@ class PostgreSQL:
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
     capabilities = Capabilities(incremental=True, log_apply=False, keep=_block_backup.KEEP)
     side_files = _describe.SIDE_FILES
+    galera: Galera | None = None
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)

@@ -1,0 +1,83 @@
+"""Options of a node of a Galera cluster, and the programs that it needs beside the server's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from strongroom.datastores._protocol import Server, Version
+from strongroom.errors import ConfigurationError
+
+GROUP_PORT, IST_PORT, SST_PORT = 4567, 4568, 4444
+_PLACES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "lib/*/galera", "lib/*/galera-4")
+Options = dict[str, str | int | Path | None]
+
+
+def provider(version: Version) -> Path:
+    """The Galera library of the host. Raises ConfigurationError."""
+    found = next(_libraries(version.programs["server"].parent.parent), None)
+    if found is None:
+        raise ConfigurationError(
+            f"there is no Galera library for MariaDB {version.number} on this host", remedy="Install galera-4."
+        )
+    return found
+
+
+def _libraries(root: Path) -> Iterator[Path]:
+    for top in (root, Path("/usr")):
+        for place in _PLACES:
+            yield from sorted(top.glob(f"{place}/libgalera_smm.so"))
+
+
+def scripts(version: Version) -> Path:
+    """Directory of the scripts by which nodes send each other state; without them not even a small gap is closed."""
+    common = version.programs.get("transfer")
+    if common is None:
+        raise ConfigurationError(
+            f"the scripts wsrep_sst_* of MariaDB {version.number} are not on this host",
+            remedy="Install its package mariadb-server.",
+        )
+    return common.parent
+
+
+def server_options(server: Server) -> Options:
+    """For the group ``mysqld``: every port on the node's own address, the standard ones."""
+    member, address = server.galera, server.address
+    assert member is not None
+    if address is None:
+        raise ConfigurationError(f"node {member.node} has no address", remedy="Nodes of a cluster talk to each other by TCP.")
+    scripts(server.version)
+    return {
+        "log_slave_updates": "ON",
+        "innodb_autoinc_lock_mode": 2,
+        "wsrep_on": "ON",
+        "wsrep_provider": provider(server.version),
+        "wsrep_cluster_name": member.group,
+        "wsrep_cluster_address": f"gcomm://{','.join(member.peers)}",
+        "wsrep_node_name": member.node,
+        "wsrep_node_address": address,
+        "wsrep_node_incoming_address": address,
+        "wsrep_provider_options": (
+            f"gmcast.listen_addr=tcp://{address}:{GROUP_PORT};ist.recv_addr={address}:{IST_PORT};"
+            f"ist.recv_bind={address}:{IST_PORT};gcache.size={max(32, server.ram_mb // 4)}M;pc.recovery=true"
+        ),
+        "wsrep_sst_method": member.transfer,
+        "wsrep_sst_receive_address": f"{address}:{SST_PORT}",
+        # By its OS user over its own socket: there is no password that could leak, or be the wrong one after a restore.
+        "wsrep_sst_auth": f"{server.user}:",
+    }
+
+
+def transfer_options(server: Server) -> Options:
+    """For the group ``sst``: listen on the node's own address only."""
+    return {"sockopt": f",bind={server.address}"}
+
+
+def account_sql(user: str) -> str:
+    """The account for transfers of state, which is the OS user's own: MariaDB knows it by the socket, under no other name."""
+    account = f"`{user}`@`localhost`"
+    return (
+        f"CREATE USER IF NOT EXISTS {account};\n"
+        f"ALTER USER {account} IDENTIFIED VIA unix_socket ACCOUNT UNLOCK;\n"
+        f"GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICA MONITOR ON *.* TO {account};\n"
+    )

@@ -1,0 +1,153 @@
+"""A stopped node: where its data stands, how it is started, how a directory becomes that of a new cluster."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from strongroom.datastores._files import owner_named
+from strongroom.datastores._galera import UUID, GaleraPosition
+from strongroom.datastores._process import Tool, tail
+from strongroom.datastores._protocol import Server
+from strongroom.datastores._socket import socket_path
+from strongroom.datastores.mariadb import _facts, _galera_files
+from strongroom.datastores.mariadb._config import option_file
+from strongroom.datastores.mariadb._connection import connect, query, variables
+from strongroom.datastores.mariadb._galera_config import provider
+from strongroom.errors import Conflict, ServerFailed, StrongroomError
+
+PATIENCE = 300.0
+"""Seconds that a private start may take: it may have to recover first."""
+
+
+def position(server: Server, data_dir: Path) -> GaleraPosition:
+    """Where the data of a stopped server stands, by ``--wsrep-recover`` with a log of its own.
+
+    ``grastate.dat`` knows it after a stop in good order only. Raises Conflict without data, ToolFailed.
+    """
+    if not (data_dir / "mysql").is_dir():
+        raise Conflict(f"{data_dir} holds no data")
+    if _galera_files.is_receiving(data_dir):
+        return _galera_files.NOWHERE  # the transfer was cut off: half of this, half of that
+    with _program(server, data_dir, ["--wsrep-recover"]) as tool:
+        tool.check()
+        found = re.findall(rf"Recovered position: ({UUID}):(-?\d+)", "\n".join(tail(tool.log, 400, size=1 << 20)))
+    if not found:
+        raise ServerFailed(f"{tool.name} --wsrep-recover told no position of {data_dir}", remedy="Look at the data.")
+    uuid, seqno = found[-1]
+    return GaleraPosition(uuid=uuid, seqno=int(seqno))
+
+
+def start_options(server: Server, *, bootstrap: bool, expected: str | None) -> list[str]:
+    """What is added to the command of this one start; the files of the data directory are made ready for it.
+
+    Without its position a node that had crashed would begin or join a history of zeros. Raises Conflict when it cannot
+    bootstrap with the data that it has.
+    """
+    data_dir = server.data_dir
+    saved = _galera_files.read_saved(data_dir)
+    if not bootstrap:
+        if saved is None or saved.position.seqno >= 0 or not (data_dir / "mysql").is_dir():
+            return []
+        place = position(server, data_dir)
+        return [f"--wsrep-start-position={place}"] if place.known else []
+    place = position(server, data_dir)
+    if not place.known:
+        raise Conflict(
+            f"the data of node {server.name or server.id} is of no cluster, and cannot begin one", remedy="Restore a backup."
+        )
+    if expected is not None and str(place) != expected:
+        raise Conflict(
+            f"the data of node {server.name or server.id} is at {place}, not at {expected}",
+            remedy="Ask all nodes for their positions again.",
+        )
+    _galera_files.forget_view(data_dir)
+    _galera_files.write_saved(data_dir, place, safe_to_bootstrap=True)
+    return ["--wsrep-new-cluster", f"--wsrep-start-position={place}"]
+
+
+def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
+    """Give a prepared directory the identity of a new cluster. Idempotent.
+
+    The name in ``grastate.dat`` is not enough: InnoDB has it as well, and a node where the two differ dies when it joins. So a
+    private server with nobody around it begins the cluster, and is stopped: it has the same first transaction everywhere.
+    """
+    _facts.check_data(data_dir)
+    if position(server, data_dir).uuid != uuid:
+        _galera_files.forget_cluster(data_dir)
+        _galera_files.write_saved(data_dir, GaleraPosition(uuid=uuid, seqno=0), safe_to_bootstrap=True)
+        _begin_and_end(server, data_dir, uuid)
+    place = position(server, data_dir)
+    if place != GaleraPosition(uuid=uuid, seqno=1):
+        raise ServerFailed(f"{data_dir} is at {place} after it was given the identity {uuid}", remedy="Restore again.")
+    _galera_files.forget_cluster(data_dir)
+    _galera_files.write_saved(data_dir, place, safe_to_bootstrap=False)
+    return place
+
+
+def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
+    socket = socket_path(server.base_dir, "seed.sock")
+    options = [
+        f"--socket={socket}",
+        f"--pid-file={socket.with_suffix('.pid')}",
+        "--skip-networking",
+        "--skip-log-bin",
+        "--innodb-buffer-pool-size=64M",
+        "--binlog-format=ROW",
+        "--innodb-autoinc-lock-mode=2",
+        "--wsrep-on=ON",
+        f"--wsrep-provider={provider(server.version)}",
+        "--wsrep-cluster-address=gcomm://",
+        "--wsrep-cluster-name=seed",
+        "--wsrep-node-address=127.0.0.1",
+        "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:0;gcache.size=1M",
+        "--wsrep-new-cluster",
+    ]
+    with _program(server, data_dir, options) as tool:
+        _wait_synced(server.model_copy(update={"socket": socket}), tool, uuid)
+        tool.check()
+
+
+def _wait_synced(server: Server, tool: Tool, uuid: str) -> None:
+    """And shut it down. Raises ToolFailed when it has ended by itself, ServerFailed."""
+    deadline = time.monotonic() + PATIENCE
+    while tool.running:
+        try:
+            with connect(server, timeout=5, patience=30) as connection:
+                status = variables(connection, "STATUS", "wsrep_%")
+                if status.get("wsrep_local_state_comment") == "Synced" and status.get("wsrep_cluster_state_uuid") == uuid:
+                    query(connection, "SHUTDOWN")
+                    return
+        except StrongroomError as error:
+            last = error.message
+        else:
+            last = f"it is {status.get('wsrep_local_state_comment')} in {status.get('wsrep_cluster_state_uuid')}"
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"the restored data does not begin a cluster: {last}", remedy="Look at the backup.")
+        time.sleep(0.05)
+
+
+@contextmanager
+def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Tool]:
+    """The server's program on a directory, as its OS user, its messages in a log of its own."""
+    file = option_file(server) if server.runtime == "process" else server.defaults_file
+    with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
+        tool = Tool(
+            [
+                server.version.programs["server"],
+                f"--defaults-file={file}" if file else "--no-defaults",
+                f"--datadir={data_dir}",
+                "--skip-log-error",
+                *options,
+            ],
+            Path(place) / "server.log",
+            owner=owner_named(server.user),
+        )
+        try:
+            yield tool
+        finally:
+            tool.abort(grace=0)

@@ -1,0 +1,394 @@
+"""Give a cluster data, new or of a backup: prepared on its nodes beside the old, swapped in on all of them, made one cluster.
+
+Until the first node serves the new data, a failure puts everything back by itself; after that there is only the way ahead.
+Each step reads the journal first, and does what is not done yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from strongroom.agent.models import ServerDefinition, Start
+from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
+from strongroom.catalog.find import find_job, nodes_of
+from strongroom.datastores import GaleraPosition
+from strongroom.errors import Cancelled, JobError, NotFound, ServerFailed, StrongroomError, from_dict
+from strongroom.flows import _jobs
+from strongroom.flows._control import Control
+from strongroom.flows._journal import Journal
+from strongroom.flows._recovery import bring_up
+from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
+
+
+async def _begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
+    return await asyncio.to_thread(load_ring, control, job_id), await Journal.of(control, job_id)
+
+
+def _taking_part(ring: Ring, journal: Journal) -> list[Instance]:
+    """The nodes of the run, in the order in which they come up: the first bootstraps."""
+    nodes = [node for node in ring.nodes if node.id in journal.run.nodes]
+    return sorted(nodes, key=lambda node: node.id != journal.run.facts.get("first"))
+
+
+def _prepared(ring: Ring, journal: Journal) -> list[Instance]:
+    """Those of them that get the data themselves; the others have it sent."""
+    nodes = _taking_part(ring, journal)
+    return nodes if journal.run.method == "seed" else nodes[:1]
+
+
+def _said(journal: Journal) -> Callable[[], str]:
+    """What people want to know meanwhile: since when nobody serves, and what is lost."""
+
+    def say() -> str:
+        facts = journal.run.facts
+        parts = []
+        if facts.get("stopped") and not facts.get("serving"):
+            parts.append(f"out of service for {_seconds(facts['stopped']):.0f} s")
+        if facts.get("taken") and facts.get("stopped"):
+            parts.append(f"lost: what was written after {facts['taken'][:19].replace('T', ' ')} UTC")
+        return "; ".join(parts)
+
+    return say
+
+
+def _seconds(since: str, until: str | None = None) -> float:
+    return ((datetime.fromisoformat(until) if until else now()) - datetime.fromisoformat(since)).total_seconds()
+
+
+async def define(control: Control, job_id: str) -> None:
+    """Tell the agents of new nodes of their servers: each gets a place and an address, then learns of the others."""
+    ring = await asyncio.to_thread(load_ring, control, job_id)
+    await ring.tell("define the nodes")
+
+    async def put(node: Instance) -> None:
+        definition = ServerDefinition(
+            name=node.name,
+            datastore=node.datastore,
+            series=node.series,
+            ram_mb=control.settings.flavors[node.flavor].ram,
+        )
+        await ring.see(await ring.agent(node).put_server(node.id, definition))
+
+    await side_by_side(ring.nodes, put)
+    ring = await asyncio.to_thread(load_ring, control, job_id)  # they have addresses now
+    await ring.enroll(ring.nodes, ring.cluster.epoch)
+
+
+async def prepare(control: Control, job_id: str) -> None:
+    """Each node makes the data ready in a directory beside its own, all at once, by a job of its own."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("prepare"):
+        return
+    children = await asyncio.to_thread(_children, ring, journal)
+    for child in children:
+        await asyncio.to_thread(control.start, child)
+    journal = await Journal.of(control, job_id)
+    while True:
+        rows, cancelled = await asyncio.to_thread(_look_at, control, job_id, [child.id for child in children])
+        failed = [row for row in rows if row.status in ("failed", "cancelled")]
+        if failed or cancelled:
+            await asyncio.to_thread(_cancel, control, [row.id for row in rows])
+        if all(row.finished is not None for row in rows):
+            break
+        said = "; ".join(f"{row.params['node']}: {row.phase or row.status}" for row in rows if row.finished is None)
+        totals = [row.total for row in rows if row.total]
+        await ring.tell(
+            "prepare", said, done=sum(row.done for row in rows), total=sum(totals) if len(totals) == len(rows) else None
+        )
+        await asyncio.sleep(LOOK)
+    if cancelled:
+        raise Cancelled(f"job {job_id} was cancelled")
+    if failed:
+        row = next((row for row in failed if row.status == "failed"), failed[0])
+        error = from_dict(row.fault or {})
+        raise type(error)(f"{row.params['node']}: {error.message}", remedy=error.remedy)
+    for row in rows:
+        assert row.instance_id is not None
+        await journal.note(row.instance_id, data=f"{row.id}-{row.attempts}")
+        for warning in row.output.get("warnings", []):
+            await ring.warn(warning)
+    await journal.enter("seed")
+
+
+def _children(ring: Ring, journal: Journal) -> list[Job]:
+    """The jobs of the nodes, made once: their ids are in the journal."""
+    with ring.control.catalog.write() as session:
+        run = session.get(Run, journal.run.id)
+        assert run is not None
+        backup = session.get(Backup, run.backup_id) if run.backup_id else None
+        known = [entry["job"] for entry in run.nodes.values() if entry.get("job")]
+        if known:
+            return list(session.scalars(select(Job).where(Job.id.in_(known)).order_by(Job.created, Job.id)))
+        jobs = []
+        nodes = dict(run.nodes)
+        for node in _prepared(ring, journal):
+            job = _jobs.new_job(
+                session, ring.cluster.project, "prepare", instance=node, backup=backup, node=name(node), for_job=ring.job.id
+            )
+            nodes[node.id] = {**nodes[node.id], "job": job.id}
+            jobs.append(job)
+        run.nodes = nodes
+        return jobs
+
+
+def _look_at(control: Control, job_id: str, children: list[str]) -> tuple[list[Job], bool]:
+    with control.catalog.read() as session:
+        return [find_job(session, None, child) for child in children], find_job(session, None, job_id).cancel
+
+
+def _cancel(control: Control, children: list[str]) -> None:
+    with control.catalog.write() as session:
+        for child in children:
+            job = find_job(session, None, child)
+            if job.finished is None and not job.cancel:
+                _jobs.cancel(session, job)
+
+
+async def seed(control: Control, job_id: str) -> None:
+    """Start each prepared directory privately, still beside the old, and give all the same new identity. Proves them, too."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("seed"):
+        return
+    await ring.tell("verify what was prepared", "each node starts it privately, and gives it the new identity")
+    uuid = journal.run.facts["uuid"]
+    states: dict[str, GaleraPosition] = await side_by_side(
+        _prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
+    )
+    if len({str(state) for state in states.values()}) > 1:
+        said = ", ".join(f"{name(ring.node(key))}: {state}" for key, state in states.items())
+        raise JobError(f"what the nodes prepared is not the same: {said}", remedy="Restore again with --method sst.")
+    await journal.enter("swap" if ring.job.kind == "cluster_create" else "stop", position=str(next(iter(states.values()))))
+
+
+async def stop(control: Control, job_id: str) -> None:
+    """Stop every node, the one that will bootstrap last, and prove that nothing of them is left."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("stop"):
+        return
+    if "stopped" not in journal.run.facts:
+        views = await ring.views()
+        before = {
+            name(ring.node(key)): f"{view.uuid}:{view.seqno}"
+            for key, view in views.items()
+            if not isinstance(view, StrongroomError)
+        }
+        await journal.fact(stopped=now().isoformat(), before=before)
+    await ring.stop(reversed(_taking_part(ring, journal)), lambda node: _said(journal)())
+    await journal.enter("swap")
+
+
+async def swap(control: Control, job_id: str) -> None:
+    """Put the new data in the place of the old on every node, by renaming. From here the nodes are of a new epoch."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("swap"):
+        return
+    await ring.tell("swap", _said(journal)())
+    nodes = _taking_part(ring, journal)
+    await ring.enroll(nodes, await asyncio.to_thread(_new_epoch, ring, journal))
+    prepared = {node.id for node in _prepared(ring, journal)}
+
+    async def put(node: Instance) -> None:
+        data = journal.node(node.id).get("data", journal.run.id)
+        await journal.note(node.id, data=data, swapped=True)  # before it is: to undo what was not done does no harm
+        await ring.see(await ring.agent(node).swap(node.id, data, start=False, empty=node.id not in prepared))
+
+    for node in nodes:
+        await of(node, put(node))
+    await journal.enter("bootstrap")
+
+
+def _new_epoch(ring: Ring, journal: Journal) -> int:
+    """The epoch of the new data; the first run of a cluster is in its first."""
+    with ring.control.catalog.write() as session:
+        cluster = session.get(Cluster, ring.cluster.id)
+        assert cluster is not None
+        cluster.epoch = int(journal.run.facts["epoch"])
+        return cluster.epoch
+
+
+async def bootstrap(control: Control, job_id: str) -> None:
+    """The first node begins the new history. When it serves, there is no way back."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("bootstrap"):
+        return
+    first, *_ = _taking_part(ring, journal)
+    start = Start(mode="bootstrap", position=journal.run.facts["position"])
+    await ring.start(first, start, journal.run.facts["uuid"], _said(journal))
+    await journal.enter("join", serving=now().isoformat())
+    await journal.note(first.id, joined=True)
+
+
+async def join(control: Control, job_id: str) -> None:
+    """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("join"):
+        return
+    for node in _taking_part(ring, journal):
+        if not journal.node(node.id).get("joined"):
+            with _only_ahead(ring, journal):
+                await _join(ring, journal, node)
+            await journal.note(node.id, joined=True)
+    await journal.enter("check")
+
+
+@contextlib.contextmanager
+def _only_ahead(ring: Ring, journal: Journal) -> Iterator[None]:
+    """Beyond the point of no return an error says so, and how to go on."""
+    try:
+        yield
+    except StrongroomError as error:
+        joined = sum(bool(entry.get("joined")) for entry in journal.run.nodes.values())
+        raise type(error)(
+            f"{error.message.rstrip('.')}. The new data serves from {joined} of {len(journal.run.nodes)} nodes of cluster "
+            f"{ring.cluster.name}; the old is not put back",
+            remedy=f"{error.remedy} {_onward(ring)}".strip(),
+        ) from error
+
+
+def _onward(ring: Ring) -> str:
+    if ring.job.kind == "cluster_create":
+        return f"See to it, then `strongroom cluster recover {ring.cluster.name}`."
+    return f"See to it, then go on: `strongroom cluster restore {ring.cluster.name} --resume`."
+
+
+async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
+    uuid, said = journal.run.facts["uuid"], _said(journal)
+    sent = journal.run.method == "sst" or journal.node(node.id).get("sent")
+    if not sent:
+        try:
+            await ring.start(node, Start(), uuid, said)
+            return
+        except (ServerFailed, JobError) as error:
+            await ring.warn(
+                f"{name(node)} did not join with what it had prepared, so the others sent it all data: {error.message}"
+            )
+        await journal.note(node.id, sent=True)
+    if not sent or journal.node(node.id).get("sent"):
+        await ring.stop([node], lambda each: said())
+        await of(node, ring.agent(node).swap(node.id, f"{journal.run.id}-sst", start=False, empty=True))
+    await ring.start(node, Start(), uuid, said)
+
+
+async def check(control: Control, job_id: str) -> None:
+    """Look at the data, not at the states: words written through each node are read on all others, and all tables are equal."""
+    ring, journal = await _begin(control, job_id)
+    if journal.passed("check"):
+        return
+    with _only_ahead(ring, journal):
+        tables = await _compare(ring, journal)
+    await journal.fact(tables=tables)
+
+
+async def _compare(ring: Ring, journal: Journal) -> int:
+    """How many tables are equal on all nodes. Raises JobError when one is not."""
+    nodes = _taking_part(ring, journal)
+    await ring.tell("check", "words written on each node are read on the others; checksums of all tables are compared")
+    words = {node.id: f"{journal.run.id[:8]}.{name(node)}" for node in nodes}
+    for node in nodes:
+        view = await ring.synced(node, journal.run.facts["uuid"])
+        if view.size != len(nodes):
+            raise JobError(f"{name(node)} sees {view.size} nodes instead of {len(nodes)}")
+        await of(node, ring.agent(node).write_canary(node.id, words[node.id]))
+    read = await side_by_side(nodes, lambda node: ring.agent(node).canaries(node.id))
+    for node in nodes:
+        if missing := set(words.values()) - set(read[node.id]):
+            raise JobError(f"{name(node)} does not read what was written as {', '.join(sorted(missing))}")
+    first, *others = nodes
+    await of(first, ring.agent(first).drop_canaries(first.id))
+    found = await side_by_side(nodes, lambda node: ring.agent(node).checksums(node.id))
+    for node in others:
+        tables = found[first.id].keys() | found[node.id].keys()
+        differ = sorted(table for table in tables if found[first.id].get(table) != found[node.id].get(table))
+        if differ:
+            raise JobError(
+                f"{len(differ)} tables are not the same on {name(first)} and {name(node)}: {', '.join(differ[:5])}",
+                remedy="Do not trust it: restore again with --method sst.",
+            )
+    return len(found[first.id])
+
+
+async def finish(control: Control, job_id: str) -> None:
+    """The run is done: the next backup is a full, for the data of every node is new."""
+    _, journal = await _begin(control, job_id)
+    facts = journal.run.facts
+
+    def write() -> None:
+        with control.catalog.write() as session:
+            job = find_job(session, None, job_id)
+            cluster = session.get(Cluster, journal.run.cluster_id)
+            assert cluster is not None
+            cluster.state_uuid = facts["uuid"]
+            output: dict[str, Any] = {
+                "uuid": facts["uuid"],
+                "position": facts["position"],
+                "method": journal.run.method,
+                "tables": facts.get("tables"),
+                "nodes": len(journal.run.nodes),
+            }
+            if facts.get("stopped"):
+                output["outage_seconds"] = round(_seconds(facts["stopped"], facts["serving"]), 3)
+                output["total_seconds"] = round(_seconds(journal.run.created.astimezone(UTC).isoformat()), 3)
+                output["lost_after"] = facts.get("taken")
+            job.output = {**job.output, **output}
+
+    await asyncio.to_thread(write)
+    await journal.enter("done")
+
+
+async def undo(control: Control, job_id: str) -> None:
+    """After a failure: before the point of no return everything is put back, and the old cluster serves again."""
+    ring, journal = await _begin(control, job_id)
+    run = journal.run
+    if run.phase not in Run.REVERSIBLE or ring.job.kind == "cluster_create":
+        return
+    await ring.tell("put everything back", "the restore failed before the point of no return")
+    for node in _taking_part(ring, journal):
+        entry = journal.node(node.id)
+        if entry.get("swapped"):
+            await of(node, ring.agent(node).stop_server(node.id))
+            with contextlib.suppress(NotFound):  # it was not swapped yet
+                await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
+    if "stopped" in run.facts:
+        await asyncio.to_thread(_old_epoch, ring, journal)
+        ring = await asyncio.to_thread(load_ring, control, job_id)
+        await ring.enroll(_taking_part(ring, journal), ring.cluster.epoch)
+        await bring_up(ring)
+    for node in _prepared(ring, journal):
+        if child := journal.node(node.id).get("job"):
+            job = await asyncio.to_thread(_job, control, child)
+            try:
+                await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
+            except NotFound:
+                continue
+    await journal.enter("undone")
+
+
+def _old_epoch(ring: Ring, journal: Journal) -> None:
+    with ring.control.catalog.write() as session:
+        cluster = session.get(Cluster, ring.cluster.id)
+        assert cluster is not None
+        cluster.epoch = int(journal.run.facts["epoch_before"])
+
+
+def _job(control: Control, job_id: str) -> Job:
+    with control.catalog.read() as session:
+        return find_job(session, None, job_id)
+
+
+def nodes_named(session: Any, cluster: Cluster, names: list[str]) -> list[Instance]:
+    """Nodes by name, instance name or id. Raises NotFound."""
+    found = []
+    for wanted in names:
+        node = next((n for n in nodes_of(session, cluster.id) if wanted in (n.node, n.name, n.id)), None)
+        if node is None:
+            raise NotFound(
+                f"cluster {cluster.name} has no node {wanted}", remedy=f"See `strongroom cluster show {cluster.name}`."
+            )
+        found.append(node)
+    return found

@@ -1,0 +1,136 @@
+"""Backups of clusters: of which node, on which parent. A chain stays with one node, for positions are each node's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
+from strongroom.catalog.find import container_for, find_cluster, nodes_of, open_run
+from strongroom.errors import Busy, Conflict
+from strongroom.flows._assembly import nodes_named
+from strongroom.flows._backups import check_container, check_name, newest_parent
+from strongroom.flows._clusters import refuse_if_working
+from strongroom.flows._control import Control
+from strongroom.flows._jobs import new_job
+from strongroom.flows._ring import name as node_name
+
+
+def request_cluster_backup(
+    control: Control,
+    project: str,
+    cluster: str,
+    *,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    incremental: bool = False,
+    node: str | None = None,
+    desync: bool = False,
+) -> tuple[Backup, Job]:
+    """Take a backup of one node that is Synced: the one with the chain for an incremental, else one that serves few writes.
+
+    An incremental that cannot stand on anything is a full, with the reason; when nothing was ever backed up it is an error.
+    Raises NotFound, Conflict, Busy, InvalidRequest, QuotaExceeded.
+    """
+    check_name(name, "backup")
+    if container is not None:
+        check_container(container)
+    with control.catalog.write() as session:
+        row = find_cluster(session, project, cluster)
+        refuse_if_working(session, row, "take a backup")
+        if row.task is not None or open_run(session, row.id) is not None:
+            raise Busy(f"cluster {row.name} ({row.id}) is in {row.task or 'an unfinished restore'}; cannot take a backup now")
+        quotas.require(session, project, control.settings, {"backups": 1})
+        nodes = nodes_of(session, row.id)
+        wanted = nodes_named(session, row, [node])[0] if node else None
+        base, reason = _base(session, row, nodes, wanted) if incremental else (None, None)
+        source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, nodes, wanted)
+        key = str(uuid.uuid4())
+        backup = Backup(
+            id=key,
+            project=project,
+            name=name,
+            description=description,
+            cluster_id=row.id,
+            instance_id=source.id,
+            instance_name=source.name,
+            container=container_for(session, project, source.id, container, control.settings.storage.container),
+            kind="incremental" if base else "full",
+            parent_id=base.id if base else None,
+            chain_id=base.chain_id if base else key,
+            datastore=source.datastore,
+            series=source.series,
+            codec=control.settings.artifact.codec,
+            encrypted=bool(control.settings.encryption.recipients),
+            lineage=source.lineage,
+            reason=reason,
+        )
+        session.add(backup)
+        job = new_job(
+            session, project, "backup", instance=source, cluster=row, backup=backup, fall_back_to_full=True, desync=desync
+        )
+    control.start(job)
+    return backup, job
+
+
+def is_synced(node: Instance) -> bool:
+    """Whether the node serves with all that the cluster has, as last seen."""
+    seen = node.galera or {}
+    return (
+        node.state == "running"
+        and seen.get("wsrep_local_state_comment") == "Synced"
+        and seen.get("wsrep_cluster_status") == "Primary"
+        and seen.get("wsrep_ready") == "ON"
+    )
+
+
+def _commits(node: Instance) -> int:
+    try:
+        return int((node.galera or {}).get("wsrep_local_commits", 0))
+    except ValueError:
+        return 0
+
+
+def _source(cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None) -> Instance:
+    """The node to back up: as asked, else the healthy one with the fewest writes of clients; of equals the last."""
+    synced = [node for node in nodes if is_synced(node)]
+    if wanted is not None:
+        if wanted not in synced:
+            raise Conflict(f"{node_name(wanted)} of cluster {cluster.name} is not Synced", remedy="Leave --node out.")
+        return wanted
+    if not synced:
+        raise Conflict(
+            f"no node of cluster {cluster.name} ({cluster.id}) is Synced",
+            remedy=f"Bring it back: `strongroom cluster recover {cluster.name}`.",
+        )
+    return min(reversed(synced), key=_commits)
+
+
+def _base(
+    session: Session, cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None
+) -> tuple[Backup | None, str | None]:
+    """What an incremental stands on, or why it cannot."""
+    newest = session.scalars(
+        select(Backup)
+        .where(Backup.cluster_id == cluster.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
+        .order_by(Backup.finished.desc(), Backup.created.desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is None:
+        raise Conflict(
+            f"cluster {cluster.name} ({cluster.id}) has no completed backup that an incremental could stand on",
+            remedy=f"Take a full backup first: `strongroom cluster backup {cluster.name}`.",
+        )
+    home = next((node for node in nodes if node.id == newest.instance_id), None)
+    if home is None:
+        return None, f"a full was taken: the node of the newest backup ({newest.instance_name}) is gone"
+    if wanted is not None and wanted.id != home.id:
+        return None, f"a full was taken: the newest backup is of {node_name(home)}, not of {node_name(wanted)}"
+    if not is_synced(home):
+        return None, f"a full was taken of another node: {node_name(home)}, which has the chain, is not Synced"
+    base, reason = newest_parent(session, home)
+    return base, reason.replace("of the instance", f"of {node_name(home)}") if reason else None

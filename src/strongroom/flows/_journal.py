@@ -1,0 +1,70 @@
+"""The journal of a cluster that gets data: read at the beginning of each step, written around each thing that it does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from strongroom.catalog import Run, now
+from strongroom.catalog.find import find_job
+from strongroom.errors import NotFound
+from strongroom.flows._control import Control
+
+PHASES = ("prepare", "seed", "stop", "swap", "bootstrap", "join", "check", "done")
+
+
+class Journal:
+    """One run. Each ``note`` is durable when it returns."""
+
+    def __init__(self, control: Control, run: Run) -> None:
+        self._control = control
+        self.run = run
+
+    @classmethod
+    async def of(cls, control: Control, job_id: str) -> Journal:
+        """The run of the job: its own, or the one that it resumes. Raises NotFound."""
+
+        def read() -> Run | None:
+            with control.catalog.read() as session:
+                job = find_job(session, None, job_id)
+                return session.get(Run, job.params.get("run", job.id))
+
+        run = await asyncio.to_thread(read)
+        if run is None:
+            raise NotFound(f"the journal of job {job_id} is gone")
+        return cls(control, run)
+
+    def passed(self, phase: str) -> bool:
+        """Whether the run is beyond the phase."""
+        return self.run.phase in PHASES and PHASES.index(self.run.phase) > PHASES.index(phase)
+
+    def node(self, instance_id: str) -> dict[str, Any]:
+        """What is noted of a node."""
+        return dict(self.run.nodes.get(instance_id, {}))
+
+    async def enter(self, phase: str, **facts: Any) -> None:
+        """From now on the run is in this phase."""
+        await self._write(phase=phase, facts=facts)
+
+    async def note(self, instance_id: str, **done: Any) -> None:
+        """Something was done to a node."""
+        await self._write(node=instance_id, done=done)
+
+    async def fact(self, **facts: Any) -> None:
+        """Something is known of the run."""
+        await self._write(facts=facts)
+
+    async def _write(
+        self, *, phase: str = "", facts: dict[str, Any] | None = None, node: str = "", done: dict[str, Any] | None = None
+    ) -> None:
+        def write() -> Run:
+            with self._control.catalog.write() as session:
+                run = session.get(Run, self.run.id)
+                assert run is not None
+                run.phase, run.updated = phase or run.phase, now()
+                run.facts = {**run.facts, **(facts or {})}
+                if node:
+                    run.nodes = {**run.nodes, node: {**run.nodes.get(node, {}), **(done or {})}}
+                return run
+
+        self.run = await asyncio.to_thread(write)

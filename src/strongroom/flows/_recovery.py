@@ -1,0 +1,138 @@
+"""Bring a cluster back that is down: which node knows most, who begins, who joins. Data is never deleted by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from strongroom.agent.models import Start
+from strongroom.catalog import Instance
+from strongroom.datastores import GaleraPosition, GaleraView
+from strongroom.errors import Conflict, StrongroomError
+from strongroom.flows._ring import Ring, how, name, of, side_by_side, table
+
+
+async def bring_up(
+    ring: Ring, *, first: Instance | None = None, force: bool = False, said: Callable[[], str] = lambda: ""
+) -> dict[str, Any]:
+    """Make every node Synced. What was found and done: ``positions`` by node, ``began`` with, and ``how``.
+
+    Where a part serves, the others join it. Otherwise all are stopped and asked for their positions. When every node has the
+    same last view of the cluster, as after a power cut, they find each other without anybody's word; else the node that is
+    farthest (or ``first``) bootstraps, and the others join one at a time. Raises Conflict, unless ``force``, when a node cannot
+    be asked (it may know more), or when nodes are of different histories.
+    """
+    await ring.tell("look at the nodes", said())
+    views = await ring.views()
+    seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
+    _refuse_silent(ring, views, force)
+    reached = [node for node in ring.nodes if node.id in seen]
+    serving = [node for node in reached if seen[node.id].synced]
+    if serving:
+        uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
+        for node in reached:
+            if node not in serving:
+                await ring.start(node, Start(), uuid, said)
+        positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
+        return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
+    await ring.stop((node for node in reached if seen[node.id].running), lambda node: said())
+    states = await _positions(ring, reached, said)
+    positions = {name(node): _told(states.get(node.id)) for node in reached}
+    known = {key: state for key, state in states.items() if state is not None and state.known}
+    if not known:
+        raise Conflict(
+            f"no node of cluster {ring.cluster.name} knows where it was:\n{table(ring, _tell(states))}",
+            remedy=f"Restore a backup: strongroom cluster restore {ring.cluster.name} --backup ID",
+        )
+    chosen = _choose(ring, known, first, force)
+    uuid = known[chosen.id].uuid
+    strangers = [node for node in reached if node.id in states and (node.id not in known or known[node.id].uuid != uuid)]
+    if _same_view(ring, seen, known) and first is None:
+        await ring.tell("start all nodes", said())
+        await side_by_side(ring.nodes, lambda node: ring.agent(node).start_server(node.id, Start(wait=False)))
+        for node in ring.nodes:
+            await ring.synced(node, uuid)
+        return {
+            "positions": positions,
+            "began": None,
+            "how": "all had the same last view and found each other again",
+            "uuid": uuid,
+        }
+    await ring.start(chosen, Start(mode="bootstrap", position=str(known[chosen.id])), uuid, said)
+    for node in reached:
+        if node.id != chosen.id:
+            if node in strangers:  # its data is put aside, not overwritten by what the cluster sends it
+                await of(node, ring.agent(node).swap(node.id, ring.job.id, start=False, empty=True))
+            await ring.start(node, Start(), uuid, said)
+    return {"positions": positions, "began": name(chosen), "how": f"{name(chosen)} was farthest and bootstrapped", "uuid": uuid}
+
+
+def _refuse_silent(ring: Ring, views: dict[str, GaleraView | StrongroomError], force: bool) -> None:
+    silent = {key: error for key, error in views.items() if isinstance(error, StrongroomError)}
+    if silent and (not force or len(silent) == len(views)):
+        said = {key: view.message if isinstance(view, StrongroomError) else how(view) for key, view in views.items()}
+        raise Conflict(
+            f"{', '.join(name(ring.node(key)) for key in silent)} of cluster {ring.cluster.name} cannot be asked, and may know "
+            f"more than the others:\n{table(ring, said)}",
+            remedy="Bring its host back; or go on without it, with --force, and what only it knows is lost.",
+        )
+
+
+async def _positions(ring: Ring, nodes: list[Instance], said: Callable[[], str]) -> dict[str, GaleraPosition | None]:
+    await ring.tell("ask the nodes for their positions", said())
+
+    async def ask(node: Instance) -> GaleraPosition | None:
+        try:
+            return await ring.agent(node).galera_position(node.id)
+        except Conflict:
+            return None  # it has no data
+
+    return await side_by_side(nodes, ask)
+
+
+def _told(state: GaleraPosition | None) -> str:
+    return "no data" if state is None else str(state)
+
+
+def _tell(states: dict[str, GaleraPosition | None]) -> dict[str, str]:
+    return {key: _told(state) for key, state in states.items()}
+
+
+def _one_history(ring: Ring, uuids: dict[str, str]) -> str:
+    if len(set(uuids.values())) > 1:
+        raise Conflict(
+            f"nodes of cluster {ring.cluster.name} serve different histories:\n{table(ring, uuids)}",
+            remedy="Stop those whose data is not wanted (their data stays), and recover again.",
+        )
+    return next(iter(uuids.values()))
+
+
+def _choose(ring: Ring, known: dict[str, GaleraPosition], first: Instance | None, force: bool) -> Instance:
+    """Who begins. Raises Conflict."""
+    said = table(ring, known)
+    if len({state.uuid for state in known.values()}) > 1 and not (force and first):
+        raise Conflict(
+            f"nodes of cluster {ring.cluster.name} are of different histories:\n{said}",
+            remedy="Say which one is right with --node NODE --force; the data of the others is put aside.",
+        )
+    if first is None:
+        return max((node for node in ring.nodes if node.id in known), key=lambda node: known[node.id].seqno)
+    if first.id not in known:
+        raise Conflict(f"{name(first)} does not know where it was:\n{said}", remedy="Leave --node out, or name another.")
+    if known[first.id].seqno < max(state.seqno for state in known.values()) and not force:
+        raise Conflict(
+            f"{name(first)} is not the farthest; what others know beyond it would be lost:\n{said}",
+            remedy="Leave --node out, or say --force.",
+        )
+    return first
+
+
+def _same_view(ring: Ring, seen: dict[str, GaleraView], known: dict[str, GaleraPosition]) -> bool:
+    """Every node was in the same last primary view, of all nodes, when it died."""
+    views = [seen[node.id] for node in ring.nodes if node.id in seen and node.id in known]
+    return (
+        len(views) == len(ring.nodes)
+        and len({state.uuid for state in known.values()}) == 1
+        and len({view.view_id for view in views}) == 1
+        and all(view.view is not None and len(view.view) == len(ring.nodes) for view in views)
+    )

@@ -1,0 +1,204 @@
+"""A cluster as the steps see it: its nodes, what they say, and what is told of the work on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from strongroom.agent.client import AgentClient
+from strongroom.agent.models import ServerView, Start
+from strongroom.catalog import Cluster, Instance, Job, now
+from strongroom.catalog.find import find_job, nodes_of
+from strongroom.datastores import GaleraMember, GaleraView
+from strongroom.errors import JobError, NotFound, StrongroomError
+from strongroom.flows import _outcomes
+from strongroom.flows._control import Control
+
+T = TypeVar("T")
+LOOK = 0.5
+"""Seconds between two looks at a node that is waited for."""
+JOIN_PATIENCE = 120.0
+"""Seconds that a node may take to become Synced, beside the time for its data."""
+JOIN_RATE = 50 << 20
+"""Bytes a second that a transfer of a node's data is given the time for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A cluster, its living nodes in order of their names, and the job that works on it."""
+
+    control: Control
+    job: Job
+    cluster: Cluster
+    nodes: list[Instance]
+
+    def agent(self, node: Instance) -> AgentClient:
+        """The agent of the node's host."""
+        return self.control.agent(node.host)
+
+    def node(self, instance_id: str) -> Instance:
+        """One of the nodes."""
+        return next(node for node in self.nodes if node.id == instance_id)
+
+    def member(self, node: Instance, epoch: int) -> GaleraMember:
+        """What the node is told to be."""
+        return GaleraMember(
+            cluster=self.cluster.wsrep_name,
+            node=name(node),
+            epoch=epoch,
+            peers=[each.address for each in self.nodes if each.address],
+        )
+
+    async def enroll(self, nodes: Iterable[Instance], epoch: int) -> None:
+        """Tell nodes which cluster they are of; those of others know what they are."""
+        if self.cluster.runtime == "process":
+            await side_by_side(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
+
+    async def views(self) -> dict[str, GaleraView | StrongroomError]:
+        """Each node as it is now, or why it cannot be asked."""
+
+        async def look(node: Instance) -> GaleraView | StrongroomError:
+            try:
+                return await self.agent(node).galera(node.id)
+            except StrongroomError as error:
+                return error
+
+        found = await asyncio.gather(*(look(node) for node in self.nodes))
+        return dict(zip((node.id for node in self.nodes), found, strict=True))
+
+    async def see(self, view: ServerView) -> None:
+        """Keep what an agent told of a node."""
+
+        def write() -> None:
+            with self.control.catalog.write() as session:
+                instance = session.get(Instance, view.id)
+                if instance is not None:
+                    _outcomes.mirror(instance, view.model_dump(mode="json"))
+                    instance.seen = now()
+
+        await asyncio.to_thread(write)
+
+    async def tell(self, phase: str, message: str = "", *, done: int = 0, total: int | None = None) -> None:
+        """Show people where the job is."""
+
+        def write() -> None:
+            with self.control.catalog.write() as session:
+                job = find_job(session, None, self.job.id)
+                if (job.phase, job.message, job.done, job.total) != (phase, message or None, done, total):
+                    job.phase, job.message, job.done, job.total = phase, message or None, done, total
+                    job.events += 1
+
+        await asyncio.to_thread(write)
+
+    async def warn(self, warning: str) -> None:
+        """Something that people should know when the job is over."""
+
+        def write() -> None:
+            with self.control.catalog.write() as session:
+                job = find_job(session, None, self.job.id)
+                warnings = job.output.get("warnings", [])
+                if warning not in warnings:
+                    job.output = {**job.output, "warnings": [*warnings, warning]}
+
+        await asyncio.to_thread(write)
+
+    async def stop(self, nodes: Iterable[Instance], said: Callable[[Instance], str] = lambda node: "") -> None:
+        """Stop nodes one after the other, and prove that nothing of them is left. Raises what a node that does not stop says."""
+        nodes = list(nodes)
+        for node in nodes:
+            await self.tell(f"stop {name(node)}", said(node))
+            await self.see(await of(node, self.agent(node).stop_server(node.id)))
+        await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
+
+    async def start(self, node: Instance, start: Start, uuid: str | None, said: Callable[[], str] = lambda: "") -> GaleraView:
+        """Start a node unless it serves, and wait until it is Synced in the history ``uuid``. Raises ServerFailed, JobError."""
+        verb = "bootstrap" if start.mode == "bootstrap" else "join"
+        agent = self.agent(node)
+        view = await of(node, agent.galera(node.id))
+        if not (view.synced and uuid in (None, view.uuid)):
+            await self.tell(f"{verb} {name(node)}", said())
+            starting = asyncio.ensure_future(of(node, agent.start_server(node.id, start)))
+            try:
+                while not starting.done():
+                    await asyncio.wait({starting}, timeout=LOOK)
+                    if not starting.done() and (growing := await self._growing(node)):
+                        await self.tell(f"{verb} {name(node)}", f"{said()} {growing}".strip())
+                await self.see(starting.result())
+            finally:
+                starting.cancel()
+        return await self.synced(node, uuid)
+
+    async def _growing(self, node: Instance) -> str:
+        try:
+            view = await self.agent(node).galera(node.id)
+        except StrongroomError:
+            return ""
+        return f"another node sends it all its data, {view.data_bytes >> 20} MiB so far" if view.receiving else ""
+
+    async def synced(self, node: Instance, uuid: str | None) -> GaleraView:
+        """Wait until the node is Synced, in the history ``uuid`` if one is named. Raises JobError."""
+        deadline = asyncio.get_running_loop().time() + JOIN_PATIENCE + max(n.data_bytes for n in self.nodes) / JOIN_RATE
+        while True:
+            view = await of(node, self.agent(node).galera(node.id))
+            if view.synced and uuid in (None, view.uuid):
+                return view
+            if view.synced or asyncio.get_running_loop().time() > deadline:
+                what = (
+                    f"is in the history {view.uuid} instead of {uuid}" if view.synced else f"does not become Synced: {how(view)}"
+                )
+                raise JobError(
+                    f"{name(node)} {what}", remedy="Look at the error logs of it and of the node that sent it its data."
+                )
+            await asyncio.sleep(LOOK)
+
+
+def load_ring(control: Control, job_id: str) -> Ring:
+    """The cluster of the job. Raises NotFound."""
+    with control.catalog.read() as session:
+        job = find_job(session, None, job_id)
+        cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
+        if cluster is None:
+            raise NotFound(f"cluster {job.cluster_id} of job {job_id} is gone")
+        return Ring(control, job, cluster, nodes_of(session, cluster.id))
+
+
+def name(node: Instance) -> str:
+    """What the node is called in its cluster."""
+    return node.node or node.name
+
+
+def how(view: GaleraView) -> str:
+    """How a node does, in a few words."""
+    if not view.running:
+        return "stopped"
+    if not view.answers:
+        return "starting"
+    return ("" if view.primary else "non-Primary, ") + (view.state or "no state")
+
+
+async def of(node: Instance, call: Awaitable[T]) -> T:
+    """What the call gives; an error names the node."""
+    try:
+        return await call
+    except StrongroomError as error:
+        if not error.message.startswith(name(node)):
+            raise type(error)(f"{name(node)}: {error.message}", remedy=error.remedy) from error
+        raise
+
+
+async def side_by_side(nodes: Iterable[Instance], call: Callable[[Instance], Awaitable[T]]) -> dict[str, T]:
+    """Call for all nodes at once and wait for all; the first error is raised when all are over."""
+    nodes = list(nodes)
+    found = await asyncio.gather(*(of(node, call(node)) for node in nodes), return_exceptions=True)
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+    return dict(zip((node.id for node in nodes), found, strict=True))  # type: ignore[arg-type]
+
+
+def table(ring: Ring, said: Mapping[str, object]) -> str:
+    """Nodes and what is said of them, a line each."""
+    width = max(len(name(node)) for node in ring.nodes)
+    return "\n".join(f"{name(node):{width}}  {said.get(node.id, '')}" for node in ring.nodes)

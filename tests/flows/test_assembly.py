@@ -1,0 +1,467 @@
+"""A restore of a whole cluster, cut off or failing at every single call to an agent: it ends with all new, or with all old."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Run, now, open_catalog
+from strongroom.catalog.find import find_job, nodes_of
+from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
+from strongroom.flows import (
+    Control,
+    request_action,
+    request_backup,
+    request_cancel,
+    request_cluster,
+    request_cluster_action,
+    request_cluster_backup,
+    request_cluster_restore,
+    request_delete_instance,
+    request_recover,
+    request_resume,
+)
+from strongroom.flows import _outcomes as outcomes
+from strongroom.flows._steps import CLEANERS, PLANS
+from strongroom.settings import load
+from strongroom.storage import open_store
+from support.ring import Data, Killed, Node, Ring
+
+GB = 1024**3
+
+
+def _careless(connection: Any, _record: Any) -> None:
+    """No power cut is meant here: do not wait for the disk."""
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+class World:
+    """A control plane on a real catalog, and a cluster in memory. Runs jobs as the engine does, a step after the other."""
+
+    def __init__(self, place: Path) -> None:
+        settings = load(service={"data_dir": place})
+        self.ring = Ring()
+        agents: Any = {"local": lambda: self.ring}
+        self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
+        self.control.start = self._start
+        version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
+        with self.control.catalog.write() as session:
+            session.merge(Host(name="local", view={"versions": [version], "free_bytes": 100 * GB}, seen=now()))
+        event.listen(self.control.catalog.engine, "connect", _careless)
+        self.prepares = "restored"
+
+    def _start(self, job: Job) -> None:
+        """Jobs of nodes are done at once; those of the cluster are run by ``run``."""
+        if job.kind != "prepare" or self.job(job.id).finished is not None:
+            return
+        assert job.instance_id is not None
+        self.ring.nodes.setdefault(job.instance_id, Node(job.instance_id)).new[f"{job.id}-1"] = Data(self.prepares)
+        with self.control.catalog.write() as session:
+            row = find_job(session, None, job.id)
+            row.attempts = 1
+            outcomes.settle(session, row, None)
+
+    def job(self, job_id: str) -> Job:
+        with self.control.catalog.read() as session:
+            return find_job(session, None, job_id)
+
+    def run(self, job: Job, *, restarts: int = 1) -> dict[str, str] | None:
+        """All steps of the job. A step in which the control plane dies is done again, as the engine would after its restart."""
+        failure: dict[str, str] | None = None
+        steps = list(PLANS[job.kind])
+        while steps:
+            try:
+                asyncio.run(steps[0](self.control, job.id))
+            except Killed:
+                restarts -= 1
+                assert restarts >= 0
+                continue
+            except StrongroomError as error:
+                failure = error.to_dict()
+                break
+            steps.pop(0)
+        while failure is not None and job.kind in CLEANERS:
+            try:
+                asyncio.run(CLEANERS[job.kind](self.control, job.id))
+            except Killed:
+                restarts -= 1
+                assert restarts >= 0
+                continue
+            break
+        with self.control.catalog.write() as session:
+            outcomes.settle(session, find_job(session, None, job.id), failure)
+        return failure
+
+    def cluster(self) -> Cluster:
+        with self.control.catalog.read() as session:
+            return session.query(Cluster).one()
+
+    def members(self) -> list[Instance]:
+        with self.control.catalog.read() as session:
+            return nodes_of(session, self.cluster().id)
+
+    def mirror(self) -> None:
+        """What the monitor does all the time."""
+        with self.control.catalog.write() as session:
+            for node in self.ring.nodes.values():
+                row = session.get(Instance, node.id)
+                assert row is not None
+                outcomes.mirror(row, self.ring.server_view(node).model_dump(mode="json"))
+
+    def edit(self, table: Any, key: str, change: Callable[[Any], None]) -> None:
+        with self.control.catalog.write() as session:
+            change(session.get(table, key))
+
+    def took(self, backup: Backup) -> None:
+        """The backup is done."""
+        with self.control.catalog.write() as session:
+            row = session.get(Backup, backup.id)
+            assert row is not None
+            row.status, row.data_size, row.finished = "COMPLETED", GB, now()
+            for job in session.query(Job).filter(Job.finished.is_(None)):
+                outcomes.settle(session, job, None)
+
+    def require(self, rows: str, epoch: int) -> None:
+        """Every node serves this data, in one history, and knows its epoch."""
+        nodes = [self.ring.nodes[member.id] for member in self.members()]
+        assert [node.data.rows if node.data else None for node in nodes] == [rows] * 3
+        assert all(node.serves for node in nodes)
+        assert len({node.data.uuid for node in nodes if node.data}) == 1
+        assert {node.member.epoch for node in nodes if node.member} == {epoch} == {self.cluster().epoch}
+        assert self.cluster().task is None
+        assert [member.task for member in self.members()] == [None] * 3
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A cluster of three that serves, and a backup of it: to be copied."""
+    world = World(tmp_path_factory.mktemp("template"))
+    world.prepares = "today"
+    _, job = request_cluster(world.control, "p", name="shop")
+    assert world.run(job) is None
+    world.mirror()
+    backup, _ = request_cluster_backup(world.control, "p", "shop", name="monday")
+    world.took(backup)
+    world.control.catalog.close()
+    return world
+
+
+Make = Callable[[], World]
+
+
+@pytest.fixture
+def make(place: Path, template: World) -> Iterator[Make]:
+    """Copies of it; one at a time."""
+    made: list[World] = []
+
+    def copy() -> World:
+        if made:
+            made[-1].control.catalog.close()
+        here = place / str(len(made))
+        here.mkdir()
+        shutil.copy(template.control.settings.service.data_dir / "catalog.sqlite", here)
+        world = World(here)
+        world.ring.nodes = deepcopy(template.ring.nodes)
+        made.append(world)
+        return world
+
+    yield copy
+    made[-1].control.catalog.close()
+
+
+@pytest.fixture
+def world(make: Make) -> World:
+    return make()
+
+
+def test_a_new_cluster_serves_on_all_its_nodes(world: World) -> None:
+    world.require("today", 1)
+    assert [member.node for member in world.members()] == ["node1", "node2", "node3"]
+    assert not [call for call in world.ring.calls if call.startswith("stop")]
+
+
+def test_a_restore_replaces_the_data_of_every_node_and_keeps_the_old(world: World) -> None:
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    assert world.cluster().task == "RESTORING"
+    assert world.run(job) is None
+    world.require("restored", 2)
+    kept = [data for node in world.ring.nodes.values() for data in node.old.values() if data is not None]
+    assert [data.rows for data in kept] == ["today"] * 3
+    with world.control.catalog.read() as session:
+        assert session.get(Run, job.id).phase == "done"
+    assert world.job(job.id).output["outage_seconds"] >= 0
+    assert world.run(request_cluster_action(world.control, "p", "shop", "discard_old")) is None
+    assert not any(node.old for node in world.ring.nodes.values())
+
+
+def test_what_is_prepared_is_verified_before_the_outage(world: World) -> None:
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    world.run(job)
+    deeds = [call.split()[0] for call in world.ring.calls]
+    assert max(i for i, deed in enumerate(deeds) if deed == "seed") < deeds.index("stop")
+    assert max(i for i, deed in enumerate(deeds) if deed == "prove") < deeds.index("swap")
+    stopped = [call.split()[1] for call in world.ring.calls if call.startswith("stop")]
+    assert stopped == [member.id for member in reversed(world.members())]  # who bootstraps goes last
+
+
+@pytest.mark.parametrize("method", ["seed", "sst"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_whenever_the_control_plane_dies_the_restore_goes_on(make: Make, method: Any, moment: str) -> None:
+    for world in each_call(make, moment, Killed()):
+        job = request_cluster_restore(world.control, "p", "shop", "monday", method=method)
+        assert world.run(job) is None, world.ring.calls
+        world.require("restored", 2)
+
+
+def each_call(make: Make, moment: str, blow: BaseException) -> Iterator[World]:
+    """Worlds in which ``blow`` comes with the first call to an agent, with the second… until none of them is met."""
+    hit, number = True, 0
+    while hit:
+        world, hit, number = make(), False, number + 1
+
+        def strike(count: int, at: int = number) -> None:
+            nonlocal hit
+            if count == at:
+                hit = True
+                raise blow
+
+        setattr(world.ring, moment, strike)
+        yield world
+    assert number > 10
+
+
+@pytest.mark.parametrize("method", ["seed", "sst"])
+def test_whatever_fails_all_is_as_it_was_or_can_be_gone_on_with(make: Make, method: Any) -> None:
+    ended = set()
+    for world in each_call(make, "before", ServerFailed("a disk broke")):
+        job = request_cluster_restore(world.control, "p", "shop", "monday", method=method)
+        failure = world.run(job)
+        with world.control.catalog.read() as session:
+            run = session.get(Run, job.id)
+        assert run is not None
+        ended.add(run.phase)
+        if run.phase == "undone":
+            assert failure is not None
+            world.require("today", 1)
+            assert not any(any(node.old.values()) or node.new for node in world.ring.nodes.values()), world.ring.calls
+        elif run.phase != "done":
+            assert failure is not None
+            assert run.phase in ("join", "check")
+            assert "--resume" in failure["remedy"]
+            with pytest.raises(Conflict, match="cut off"):
+                request_cluster_restore(world.control, "p", "shop", "monday")
+            assert world.run(request_resume(world.control, "p", "shop")) is None
+            world.require("restored", 2)
+        else:
+            world.require("restored", 2)
+    assert {"undone", "check", "done"} <= ended
+
+
+def test_a_node_that_does_not_stop_ends_the_restore_and_the_others_come_back(world: World) -> None:
+    world.ring.nodes[world.members()[1].id].hangs = True
+    failure = world.run(request_cluster_restore(world.control, "p", "shop", "monday"))
+    assert failure is not None
+    assert failure["message"].startswith("node2: it does not stop")
+    world.require("today", 1)
+    assert "does not stop" in world.cluster().fault["message"]
+
+
+def test_a_node_that_cannot_join_with_its_own_copy_has_it_sent(world: World) -> None:
+    second = world.ring.nodes[world.members()[1].id]
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    second.rejects_join = True
+    assert world.run(job) is None
+    world.require("restored", 2)
+    assert "node2 did not join" in world.job(job.id).output["warnings"][0]
+
+
+def test_a_failed_prepare_touches_nothing(world: World) -> None:
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+
+    def full(child: Job) -> None:
+        world._start(child)
+        if child.kind == "prepare" and child.params["node"] == "node3":
+            with world.control.catalog.write() as session:
+                row = find_job(session, None, child.id)
+                row.status, row.fault = "failed", {"code": "NoSpace", "message": "no room", "remedy": "make some"}
+
+    world.control.start = full
+    failure = world.run(job)
+    assert failure == {"code": "NoSpace", "message": "node3: no room", "remedy": "make some"}
+    world.require("today", 1)
+    assert not any(call.startswith(("stop", "swap")) for call in world.ring.calls)
+    assert not any(node.new for node in world.ring.nodes.values())
+
+
+def test_beyond_the_point_of_no_return_nothing_is_cancelled(world: World) -> None:
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    world.edit(Run, job.id, lambda run: setattr(run, "phase", "join"))
+    world.edit(Job, job.id, lambda row: setattr(row, "status", "running"))
+    with pytest.raises(Busy, match="point of no return"):
+        request_cancel(world.control, "p", job.id)
+
+
+def test_one_thing_at_a_time(world: World) -> None:
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    for wish in (
+        lambda: request_cluster_restore(world.control, "p", "shop", "monday"),
+        lambda: request_cluster_backup(world.control, "p", "shop", name="b"),
+        lambda: request_recover(world.control, "p", "shop"),
+        lambda: request_cluster_action(world.control, "p", "shop", "restart"),
+    ):
+        with pytest.raises(Busy, match=job.id):
+            wish()
+
+
+def test_a_single_node_is_not_worked_on_alone(world: World) -> None:
+    node = world.members()[0].name
+    for wish in (
+        lambda: request_action(world.control, "p", node, "stop"),
+        lambda: request_backup(world.control, "p", instance=node, name="b"),
+        lambda: request_delete_instance(world.control, "p", node),
+    ):
+        with pytest.raises(Unsupported, match="node1 of a cluster"):
+            wish()
+
+
+# --- backups
+
+
+def test_an_incremental_is_of_the_node_with_the_chain(world: World) -> None:
+    home = world.job(_newest_job(world)).instance_id
+    assert home == world.members()[2].id
+    child, job = request_cluster_backup(world.control, "p", "shop", name="tuesday", incremental=True)
+    assert (child.kind, child.instance_id, job.instance_id) == ("incremental", home, home)
+
+
+def _newest_job(world: World) -> str:
+    with world.control.catalog.read() as session:
+        return str(session.query(Job).filter_by(kind="backup").one().id)
+
+
+def test_writes_of_clients_keep_a_backup_away_from_their_node(world: World) -> None:
+    last = world.members()[2].id
+    world.edit(Instance, last, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_commits": "77"}))
+    assert request_cluster_backup(world.control, "p", "shop", name="b")[1].instance_id == world.members()[1].id
+
+
+def _gone(world: World, home: str) -> None:
+    world.edit(Instance, home, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_state_comment": "Joining"}))
+
+
+def _reseeded(world: World, home: str) -> None:
+    world.edit(Instance, home, lambda row: setattr(row, "lineage", "another"))
+
+
+@pytest.mark.parametrize(("happened", "says"), [(_gone, "is not Synced"), (_reseeded, "was replaced")])
+def test_a_chain_that_is_broken_is_followed_by_a_full_and_the_reason(
+    world: World, happened: Callable[[World, str], None], says: str
+) -> None:
+    home = world.members()[2].id
+    happened(world, home)
+    backup, _ = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True)
+    assert (backup.kind, backup.parent_id) == ("full", None)
+    assert says in (backup.reason or "")
+
+
+def test_another_node_never_goes_on_with_a_chain(world: World) -> None:
+    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True, node="node1")
+    assert (backup.kind, job.instance_id) == ("full", world.members()[0].id)
+    assert "is of node3, not of node1" in (backup.reason or "")
+
+
+def test_an_incremental_with_nothing_to_stand_on_says_what_to_run(world: World) -> None:
+    with world.control.catalog.write() as session:
+        for row in session.query(Backup):
+            row.status = "FAILED"
+    with pytest.raises(Conflict, match="no completed backup") as refused:
+        request_cluster_backup(world.control, "p", "shop", name="b", incremental=True)
+    assert "strongroom cluster backup shop" in refused.value.remedy
+    with pytest.raises(NotFound):
+        request_cluster_backup(world.control, "q", "shop", name="b")
+
+
+# --- recovery
+
+
+def _down(world: World, seqnos: tuple[int, int, int]) -> list[Node]:
+    nodes = [world.ring.nodes[member.id] for member in world.members()]
+    for node, seqno in zip(nodes, seqnos, strict=True):
+        assert node.data is not None
+        node.running, node.data.seqno = False, seqno
+    return nodes
+
+
+def test_the_farthest_begins_and_the_others_join(world: World) -> None:
+    _down(world, (5, 9, 7))
+    job = request_recover(world.control, "p", "shop")
+    assert world.run(job) is None
+    output = world.job(job.id).output
+    assert output["began"] == "node2"
+    assert [position.rpartition(":")[2] for position in output["positions"].values()] == ["5", "9", "7"]
+    assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [world.members()[n].id for n in (1, 0, 2)]
+    world.require("today", 1)
+
+
+def test_after_a_power_cut_nobody_bootstraps(world: World) -> None:
+    for node in _down(world, (9, 9, 8)):
+        node.view = ["a", "b", "c"]
+    job = request_recover(world.control, "p", "shop")
+    assert world.run(job) is None
+    assert world.job(job.id).output["began"] is None
+    world.require("today", 1)
+
+
+def test_a_part_that_serves_is_joined(world: World) -> None:
+    nodes = [world.ring.nodes[member.id] for member in world.members()]
+    nodes[1].running = False
+    assert world.run(request_recover(world.control, "p", "shop")) is None
+    assert not any(call.startswith(("stop", "position")) for call in world.ring.calls)
+    world.require("today", 1)
+
+
+def test_a_node_that_cannot_be_asked_may_know_more(world: World) -> None:
+    nodes = _down(world, (5, 9, 7))
+    world.ring.unreachable.add(nodes[1].id)
+    failure = world.run(request_recover(world.control, "p", "shop"))
+    assert failure is not None
+    assert "node2 of cluster shop cannot be asked" in failure["message"]
+    assert "--force" in failure["remedy"]
+    assert not any(node.running for node in nodes)
+    assert world.run(request_recover(world.control, "p", "shop", force=True)) is None
+    assert [node.running for node in nodes] == [True, False, True]
+
+
+def test_histories_are_not_mixed(world: World) -> None:
+    nodes = _down(world, (5, 9, 7))
+    assert nodes[1].data is not None
+    nodes[1].data.uuid, nodes[1].data.rows = "11111111-1111-1111-1111-111111111111", "other"
+    failure = world.run(request_recover(world.control, "p", "shop"))
+    assert failure is not None
+    assert "different histories" in failure["message"]
+    assert not any(node.running for node in nodes)
+    assert world.run(request_recover(world.control, "p", "shop", node="node1", force=True)) is None
+    world.require("today", 1)
+    assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # put aside, not overwritten
+
+
+def test_an_empty_node_is_never_the_first(world: World) -> None:
+    nodes = _down(world, (5, 9, 7))
+    nodes[1].data = Data("")
+    assert world.run(request_recover(world.control, "p", "shop")) is None
+    world.require("today", 1)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_recovery_that_is_cut_off_goes_on(make: Make, moment: str) -> None:
+    for world in each_call(make, moment, Killed()):
+        _down(world, (5, 9, 7))
+        assert world.run(request_recover(world.control, "p", "shop")) is None
+        world.require("today", 1)
