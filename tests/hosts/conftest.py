@@ -15,7 +15,7 @@ from support.own_postgresql import OwnPostgreSQL
 
 DATABASE_PASSWORD = "password-of-the-database"
 STORE_PASSWORD = "password-of-a-store"
-LIMITS = "[hosts]\nsilent_after = 3\nlost_after = 20\n"
+LIMITS = "[hosts]\nsilent_after = 3\nlost_after = 30\n"
 
 
 @pytest.fixture(scope="module")

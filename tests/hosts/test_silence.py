@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from support import processes
 from support.hosts import Hosts
 from support.load import fill
+from support.own_postgresql import OwnPostgreSQL
 from support.service import Refused
 
 pytestmark = pytest.mark.root
@@ -24,8 +26,9 @@ def there(hosts: Hosts) -> Hosts:
     """With an instance on each host."""
     for number in (1, 2):
         hosts.service.create(f"mysql{number}", host=f"h{number}")
-        with hosts.sql(f"mysql{number}") as connection:
+        with hosts.sql(f"mysql{number}") as connection, connection.cursor() as cursor:
             fill(connection)
+            cursor.execute("SET GLOBAL connect_timeout = 3600")  # a tool that is stopped while it logs in is waited for
     return hosts
 
 
@@ -136,8 +139,9 @@ def test_an_agent_that_dies_finds_its_job_again(there: Hosts) -> None:
     with held(there, "h2") as hold:
         backup, job = begin(there, "mysql2", "agent-dies")
         hold()
+        starts = there["h2"].log.read_text().count("agent serves")
         there.restart_agent("h2")
-        there.wait_status("h2", "up")
+        until(lambda: there["h2"].log.read_text().count("agent serves") > starts, "the agent serves again")
         assert there.service.job(job)["attempts"] == 1
     assert there.service.wait(job)["attempts"] == 1
     assert there.service.get(f"/backups/{backup}")["backup"]["status"] == "COMPLETED"
@@ -151,6 +155,20 @@ def test_a_control_plane_that_dies_finds_its_job_again(there: Hosts) -> None:
         there.wait_status("h2", "up")
         assert there.service.job(job)["status"] == "running"
     assert there.service.wait(job)["attempts"] == 1
+
+
+def test_a_database_of_the_control_plane_that_restarts_is_waited_for(there: Hosts, database: OwnPostgreSQL) -> None:
+    with held(there, "h2") as hold:
+        _, job = begin(there, "mysql2", "database-restarts")
+        hold()
+        subprocess.run([str(database.stop)], check=True)
+        time.sleep(1)
+        with pytest.raises(Refused) as refused:
+            there.service.get("/instances")
+        assert (refused.value.status, refused.value.code) == (503, "Unavailable")
+        subprocess.run([str(database.start)], check=True)
+    assert there.service.wait(job)["attempts"] == 1
+    until(lambda: "877901" in database.sql("SELECT objid FROM pg_locks WHERE locktype = 'advisory'", "strongroom"), "alone again")
 
 
 def test_a_job_that_is_cancelled_while_its_host_is_cut_off_is_ended_there_later(there: Hosts) -> None:
