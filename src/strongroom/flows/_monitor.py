@@ -32,7 +32,7 @@ HOST_PACE = 0.4
 ANSWER = 10.0
 """Seconds that an answer to a look may take."""
 FIRST_LOOK = 2.0
-"""Seconds that the first look may take before the service serves without the hosts that have not answered."""
+"""Seconds that other machines may take to answer for the first time before the service serves without them."""
 ALONE = 5.0
 """Seconds between two looks whether this is still the one service on its database."""
 DAILY = 24 * 3600.0
@@ -51,10 +51,13 @@ class Monitor:
         self._answers: dict[str, bool] = {}
 
     async def look(self) -> None:
-        """Look at every host once: the catalog knows those that answer, and their servers, after it."""
+        """Look at every host once: after it the catalog knows the embedded one, and of the others those that answer soon."""
         self._begin_looks()
-        if self._looks:
-            await asyncio.wait(self._looks.values(), timeout=FIRST_LOOK)
+        ours = [look for host, look in self._looks.items() if self._control.embedded(host)]
+        others = [look for host, look in self._looks.items() if not self._control.embedded(host)]
+        await asyncio.gather(*ours)
+        if others:
+            await asyncio.wait(others, timeout=FIRST_LOOK)
 
     def start(self) -> None:
         """Go on looking in the background. The engine must run."""
@@ -106,7 +109,7 @@ class Monitor:
         facts: HostView | None = None
         try:
             agent = self._control.agent(host)
-            async with asyncio.timeout(ANSWER):
+            async with asyncio.timeout(None if self._control.embedded(host) else ANSWER):
                 servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
