@@ -133,10 +133,14 @@ class Storage(Section):
         """The store of ``project``: this one, unless each project has its own; with the token of whoever asks, if need be."""
         if not self.by_project:
             return self
-        mine = self.model_copy(update={"account": f"{self.reseller_prefix}{project}"})
+        mine = self.model_copy(update={"account": f"{self.reseller_prefix}{project}"} | (_NO_SERVICE if self.by_token else {}))
         return (
             TokenStorage(**{name: getattr(mine, name) for name in Storage.model_fields}, token=token) if self.by_token else mine
         )
+
+
+_NO_SERVICE = dict.fromkeys(("username", "password", "application_credential_id", "application_credential_secret"))
+"""The user of the service, who is not needed where a token is: a host gets to see no more than it has to."""
 
 
 class TokenStorage(Storage):

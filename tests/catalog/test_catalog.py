@@ -1,9 +1,10 @@
-"""The catalog on a real SQLite file."""
+"""The catalog on a real SQLite file, and on a real PostgreSQL."""
 
 from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,9 +43,14 @@ def backup(id: str, parent: str | None = None, chain: str | None = None) -> Back
     )
 
 
-@pytest.fixture
-def catalog(place: Path) -> Catalog:
-    return open_catalog(load(service={"data_dir": place}))
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalog(request: pytest.FixtureRequest, place: Path) -> Iterator[Catalog]:
+    there = {"data_dir": place}
+    if request.param == "postgresql":
+        there["database_url"] = request.getfixturevalue("new_database")()
+    catalog = open_catalog(load(service=there))
+    yield catalog
+    catalog.close()
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(catalog: Catalog) -> None:
@@ -68,7 +74,37 @@ def test_a_catalog_of_an_older_service_is_brought_up_to_date(place: Path) -> Non
     test_migrations_make_exactly_the_tables_of_the_code(catalog)
 
 
-def test_the_file_is_private_and_the_service_keeps_its_id(place: Path, catalog: Catalog) -> None:
+def test_one_service_runs_on_a_database(new_database: Callable[[], str], place: Path) -> None:
+    settings = load(service={"data_dir": place, "database_url": new_database()})
+    one, other = open_catalog(settings), open_catalog(settings)
+    held = one.alone()
+    assert held is not None
+    assert other.alone() is None
+    held.close()
+    one.close()
+    again = other.alone()
+    assert again is not None
+    again.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nonsense", "is not a URL"),
+        ("mysql://u:hunter2@h/x", "must name a database of PostgreSQL"),
+        ("sqlite:///x", "must name a database of PostgreSQL"),
+        ("postgresql://u:hunter2@h", "must name a database of PostgreSQL"),
+    ],
+)
+def test_a_url_that_is_no_database_is_refused(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        open_catalog(load(service={"database_url": url}))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_file_is_private_and_the_service_keeps_its_id(place: Path) -> None:
+    catalog = open_catalog(load(service={"data_dir": place}))
     assert stat.S_IMODE((place / "catalog.sqlite").stat().st_mode) == 0o600
     assert len(catalog.service_id) == 36
     assert open_catalog(load(service={"data_dir": place})).service_id == catalog.service_id

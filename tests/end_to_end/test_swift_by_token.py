@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from strongroom.catalog import open_catalog
+from strongroom.errors import StorageDenied
+from strongroom.flows import Control
+from strongroom.flows._orders import storage_spec
+from strongroom.sections import Storage
+from strongroom.settings import load
+from strongroom.storage import open_store
+from strongroom.worker.spec import StorageSpec
 from support.keystone import Keystone
 from support.load import fill
 from support.proxy import Proxy
@@ -109,6 +119,37 @@ def site(serve: Callable[..., Service], keystone: Keystone, keystone_swift: Swif
     yield site
     for token in site.tokens:
         assert token.encode() not in site.written()
+
+
+def test_what_a_host_is_sent_opens_no_more_than_the_project(place: Path, keystone: Keystone, keystone_swift: Swift) -> None:
+    ours, theirs = f"ours-{uuid4().hex}", f"theirs-{uuid4().hex}"
+    keystone.user("alice", (ours, "member"))
+    keystone.user("bob", (theirs, "member"))
+    region = uuid4().hex
+    keystone.endpoint("object-store", f"{keystone_swift.url}/v1/AUTH_$(project_id)s", region)
+    storage = {"driver": "swift", "auth": "user", "auth_url": keystone.url, "region": region, "retries": 0}
+    service = {"username": "strongroom", "password": "password-of-the-service"}
+    settings = load(service={"data_dir": place}, storage={**storage, **service})
+    control = Control(settings, open_catalog(settings), open_store(settings.storage, place), {})
+
+    def sent(user: str, project: str) -> Storage:
+        """What crosses the wire to the agent for a job of the user."""
+        token = SecretStr(keystone.token(user, project))
+        spec = storage_spec(control.on_behalf(token), keystone.project(project)).model_dump_json()
+        assert "password-of-the-service" not in spec
+        return StorageSpec.model_validate_json(spec)
+
+    alice, bob = sent("alice", ours), sent("bob", theirs)
+    for spec in (alice, bob):
+        open_store(spec).put("c/b/00000000", b"data")
+    assert open_store(alice).get("c/b/00000000") == b"data"
+    foreign = open_store(alice.model_copy(update={"account": bob.account}))
+    with pytest.raises(StorageDenied):
+        foreign.get("c/b/00000000")
+    with pytest.raises(StorageDenied):
+        foreign.delete(["c/b/00000000"])
+    assert open_store(bob).get("c/b/00000000") == b"data"
+    control.catalog.close()
 
 
 def test_backup_restore_verify_delete(site: Site) -> None:

@@ -11,11 +11,10 @@ import pytest
 
 from support import namespaces, processes
 from support.hosts import Hosts
+from support.load import fill
 from support.own_postgresql import OwnPostgreSQL
 
 DATABASE_PASSWORD = "password-of-the-database"
-STORE_PASSWORD = "password-of-a-store"
-LIMITS = "[hosts]\nsilent_after = 3\nlost_after = 20\n"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +37,30 @@ def database(shared_place: Path) -> Iterator[OwnPostgreSQL]:
 
 
 @pytest.fixture(scope="module")
-def hosts(shared_place: Path, database: OwnPostgreSQL) -> Iterator[Hosts]:
+def hosts(request: pytest.FixtureRequest, shared_place: Path, database: OwnPostgreSQL) -> Iterator[Hosts]:
+    """A module that waits for hosts to be lost says after how many seconds they are: LOST_AFTER."""
     if why := namespaces.missing():
         pytest.skip(why)
     passfile = shared_place / "pgpass"
     passfile.write_text(f"*:*:*:strongroom:{DATABASE_PASSWORD}\n")
     passfile.chmod(0o600)
     flags = ["--database", f"postgresql://strongroom@/strongroom?host={database.run}"]
-    with Hosts(shared_place, 2, config=LIMITS, flags=flags, environment={"PGPASSFILE": str(passfile)}) as hosts:
+    with Hosts(
+        shared_place,
+        2,
+        config=f"[hosts]\nsilent_after = 3\nlost_after = {getattr(request.module, 'LOST_AFTER', 600)}\n",
+        flags=flags,
+        environment={"PGPASSFILE": str(passfile)},
+    ) as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="module")
+def there(hosts: Hosts) -> Hosts:
+    """With an instance on each host."""
+    for number in (1, 2):
+        hosts.service.create(f"mysql{number}", host=f"h{number}")
+        with hosts.sql(f"mysql{number}") as connection, connection.cursor() as cursor:
+            fill(connection)
+            cursor.execute("SET GLOBAL connect_timeout = 3600")  # a tool that is stopped while it logs in is waited for
+    return hosts

@@ -1,85 +1,22 @@
-"""A host is cut off, its agent dies, the control plane dies: what is said, what fails, what goes on, who is welcome back."""
+"""A host is cut off for long: what is said, what fails, what goes on, and that it is welcome back."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from support import processes
+from support.held import begin, health, held, stored, until, workers
 from support.hosts import Hosts
-from support.load import fill
 from support.service import Refused
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def there(hosts: Hosts) -> Hosts:
-    """With an instance on each host."""
-    for number in (1, 2):
-        hosts.service.create(f"mysql{number}", host=f"h{number}")
-        with hosts.sql(f"mysql{number}") as connection:
-            fill(connection)
-    return hosts
+LOST_AFTER = 8
 
 
 @pytest.fixture(autouse=True)
 def _all_is_well(there: Hosts) -> None:
     until(lambda: health(there, "mysql2") == "HEALTHY", "mysql2 is healthy")
-
-
-@contextlib.contextmanager
-def held(hosts: Hosts, host: str) -> Iterator[Callable[[], None]]:
-    """The next backup tool on the host is stopped as soon as it is there; call what comes to let it go on. Resumed at the end."""
-    pids: list[int] = []
-
-    def wait() -> None:
-        until(lambda: bool(pids) or bool(catch()), "a backup tool")
-
-    def catch() -> list[int]:
-        for pid, command in processes.below(hosts[host].data_dir).items():
-            if command.partition(" ")[0].endswith("mariadb-backup"):
-                os.kill(pid, signal.SIGSTOP)
-                pids.append(pid)
-        return pids
-
-    try:
-        yield wait
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-
-
-def begin(hosts: Hosts, instance: str, name: str) -> tuple[str, str]:
-    """Ids of a backup and of its job."""
-    reply = hosts.service.call("POST", "/backups", {"backup": {"name": name, "instance": instance}})
-    return str(reply.json()["backup"]["id"]), reply.headers["Strongroom-Job"]
-
-
-def workers(hosts: Hosts, host: str) -> list[str]:
-    return [c for c in processes.below(hosts[host].data_dir).values() if "mariadb-backup" in c or "strongroom.worker" in c]
-
-
-def stored(hosts: Hosts, backup: str) -> list[str]:
-    return [key for key in hosts.service.objects("database_backups") if backup in key]
-
-
-def health(hosts: Hosts, instance: str) -> str:
-    return str(hosts.service.get(f"/instances/{instance}")["instance"]["operating_status"])
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["hangs", "finishes-meanwhile"])
@@ -119,38 +56,6 @@ def test_a_host_that_is_cut_off_fails_its_jobs_and_is_welcome_back(there: Hosts,
     until(lambda: health(hosts, "mysql2") == "HEALTHY", "mysql2 is seen again")
     again = service.backup("mysql2", f"again-{goes_on}")
     service.wait(service.act(f"/backups/{again['id']}/action", {"verify": {}}))
-
-
-def test_a_short_cut_is_waited_for(there: Hosts) -> None:
-    with held(there, "h2") as hold:
-        _, job = begin(there, "mysql2", "short")
-        hold()
-        there.partition("h2")
-        there.wait_status("h2", "silent", 30)
-        there.heal("h2")
-        there.wait_status("h2", "up")
-    assert there.service.wait(job)["status"] == "succeeded"
-
-
-def test_an_agent_that_dies_finds_its_job_again(there: Hosts) -> None:
-    with held(there, "h2") as hold:
-        backup, job = begin(there, "mysql2", "agent-dies")
-        hold()
-        there.restart_agent("h2")
-        there.wait_status("h2", "up")
-        assert there.service.job(job)["attempts"] == 1
-    assert there.service.wait(job)["attempts"] == 1
-    assert there.service.get(f"/backups/{backup}")["backup"]["status"] == "COMPLETED"
-
-
-def test_a_control_plane_that_dies_finds_its_job_again(there: Hosts) -> None:
-    with held(there, "h2") as hold:
-        _, job = begin(there, "mysql2", "control-dies")
-        hold()
-        there.service.restart()
-        there.wait_status("h2", "up")
-        assert there.service.job(job)["status"] == "running"
-    assert there.service.wait(job)["attempts"] == 1
 
 
 def test_a_job_that_is_cancelled_while_its_host_is_cut_off_is_ended_there_later(there: Hosts) -> None:

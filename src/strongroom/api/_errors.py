@@ -10,9 +10,10 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
-from strongroom.errors import StrongroomError, TooManyRequests
+from strongroom.errors import StrongroomError, TooManyRequests, Unavailable
 
 log = structlog.get_logger()
 
@@ -111,8 +112,17 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
             return fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")
 
 
+async def _on_away(request: Request, error: Exception) -> JSONResponse:
+    if request.app.state.control.catalog.is_away(error):
+        log.warning("the database does not answer", reason=str(error).splitlines()[0])
+        away = Unavailable("the database of the service does not answer", remedy="Try again; jobs that run go on.")
+        return of(away)
+    return unexpected(error, request.url.path)
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer every error in this shape."""
     app.add_exception_handler(StrongroomError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(DBAPIError, _on_away)

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from strongroom.catalog._tables import Fact
@@ -49,6 +49,10 @@ class Catalog:
         """A transaction: committed at the end, rolled back by an exception. Writers take turns: what one has read stays true."""
         with self._turn, self._writers.begin() as session:
             yield session
+
+    def is_away(self, error: Exception) -> bool:
+        """Whether ``error`` says that the database server is not there now: what was to be done can be done again, later."""
+        return not self.at_hand and isinstance(error, OperationalError | InterfaceError)
 
     def alone(self) -> Connection | None:
         """PostgreSQL: a connection that says, while it is open, that we run on the database; none when another service does."""

@@ -6,26 +6,29 @@ import asyncio
 import fcntl
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from dbos import DBOS, DBOSConfig, EnqueueOptions
 from dbos import _serialization as dbos_serialization
 from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy.exc import DBAPIError
 
 from strongroom.catalog import Host, Job, database_url, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import Cancelled, ConfigurationError, JobError, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control, nobody_cares
-from strongroom.flows._presence import attend
+from strongroom.flows._presence import AGAIN, attend
 from strongroom.flows._steps import CLEANERS, PLANS
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 APPLICATION = "strongroom"
 WORKFLOWS = f"{APPLICATION}-1"
@@ -85,7 +88,7 @@ async def begin(job_id: str) -> str | None:
                 _outcomes.begin(session, row)
             return row.kind
 
-    return await asyncio.to_thread(write)
+    return await lasting(_the_control(), lambda: asyncio.to_thread(write))
 
 
 @DBOS.step(name="step", preemptible=True)
@@ -94,8 +97,8 @@ async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
     control = _the_control()
     action = PLANS[kind][number]
     try:
-        host = await asyncio.to_thread(_host_unless_cancelled, control, job_id)
-        await attend(control.presence, host, lambda: action(control, job_id))
+        host = await lasting(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
+        await attend(control.presence, host, lambda: lasting(control, lambda: action(control, job_id)))
     except StrongroomError as error:
         log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
         return error.to_dict()
@@ -121,7 +124,7 @@ def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
 async def clean(job_id: str, kind: str) -> None:
     """Tidy up after a failure; what cannot be tidied now is swept later."""
     try:
-        await CLEANERS[kind](_the_control(), job_id)
+        await lasting(_the_control(), lambda: CLEANERS[kind](_the_control(), job_id))
     except StrongroomError as error:
         log.warning("left for the sweep", job=job_id, error=error.code, reason=error.message)
 
@@ -136,7 +139,19 @@ async def settle(job_id: str, failure: dict[str, str] | None) -> None:
             _outcomes.settle(session, find_job(session, None, job_id), failure)
         control.secrets.drop(job_id)
 
-    await asyncio.to_thread(write)
+    await lasting(control, lambda: asyncio.to_thread(write))
+
+
+async def lasting(control: Control, work: Callable[[], Awaitable[T]]) -> T:
+    """Do ``work``, which is idempotent, and again for as long as the catalog's database is away: without it nothing ends."""
+    while True:
+        try:
+            return await work()
+        except DBAPIError as error:
+            if not control.catalog.is_away(error):
+                raise
+            log.warning("the database does not answer", reason=str(error.orig).strip())
+        await asyncio.sleep(AGAIN)
 
 
 class _JSON(dbos_serialization.Serializer):
@@ -162,7 +177,7 @@ class Engine:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._lock: TextIOWrapper | None = None
-        self._alone: Connection | None = None
+        self._alone: Connection | None = None  # PostgreSQL: holds the lock of the one service
 
     def lock(self) -> None:
         """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
@@ -233,6 +248,21 @@ class Engine:
                     _outcomes.settle(
                         session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
                     )
+
+    def stay_alone(self) -> bool:
+        """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
+        if self._alone is None:
+            return True
+        try:
+            self._alone.execute(select(1))
+            return True
+        except DBAPIError:
+            self._alone.close()
+        try:
+            self._alone = self._control.catalog.alone()
+        except DBAPIError:
+            return True  # the database is away: the next look tells
+        return self._alone is not None
 
     def purge(self) -> int:
         """Forget workflows that ended long ago; how many."""

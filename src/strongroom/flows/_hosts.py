@@ -18,6 +18,9 @@ from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.sections import HOST_PATTERN
 
+USED = "used:"
+"""Before the key of a token that was used. Only the same host may show it again, whose answer was lost on the way."""
+
 
 def request_host(control: Control, name: str) -> tuple[Token, datetime]:
     """A one-time token for a host to join with, and its end. One that is there already may join anew, with other keys.
@@ -49,18 +52,26 @@ def join_host(control: Control, request: JoinRequest) -> JoinReply:
     pair = own_keys(control)
     with control.catalog.write() as session:
         row = session.get(Host, request.name)
-        key = row.token_key if row is not None and row.token_until is not None and row.token_until > now() else None
-        wanted = proof_of_host(key or "", request.name, request.url, request.certificate)
-        if row is None or key is None or not same(request.proof, wanted):
+        key, is_used = _key_of(row)
+        wanted = proof_of_host(key, request.name, request.url, request.certificate)
+        is_again = row is not None and (row.url, row.certificate) == (request.url, certificate)
+        if row is None or not key or not same(request.proof, wanted) or (is_used and not is_again):
             raise Forbidden(
                 f"host {request.name} may not join: its token is unknown, was used, or is too old",
                 remedy=f"Get a new one: `strongroom host add {request.name}`.",
             )
         reply = JoinReply(certificate=pair.certificate, proof=proof_of_control(key, request.certificate, pair.certificate))
         row.url, row.certificate = request.url, certificate
-        row.token_key = row.token_until = None
+        row.token_key = USED + key
     _connect(control, pair, request.name, request.url, certificate)
     return reply
+
+
+def _key_of(row: Host | None) -> tuple[str, bool]:
+    """The key of the token that the host was given, empty when there is none or it is too old; and whether it was used."""
+    if row is None or row.token_key is None or row.token_until is None or row.token_until <= now():
+        return "", False
+    return row.token_key.removeprefix(USED), row.token_key.startswith(USED)
 
 
 def connect_hosts(control: Control) -> None:

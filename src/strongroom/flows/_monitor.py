@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -29,7 +32,9 @@ HOST_PACE = 0.4
 ANSWER = 10.0
 """Seconds that an answer to a look may take."""
 FIRST_LOOK = 2.0
-"""Seconds that the first look may take before the service serves without the hosts that have not answered."""
+"""Seconds that other machines may take to answer for the first time before the service serves without them."""
+ALONE = 5.0
+"""Seconds between two looks whether this is still the one service on its database."""
 DAILY = 24 * 3600.0
 
 
@@ -46,10 +51,13 @@ class Monitor:
         self._answers: dict[str, bool] = {}
 
     async def look(self) -> None:
-        """Look at every host once: the catalog knows those that answer, and their servers, after it."""
+        """Look at every host once: after it the catalog knows the embedded one, and of the others those that answer soon."""
         self._begin_looks()
-        if self._looks:
-            await asyncio.wait(self._looks.values(), timeout=FIRST_LOOK)
+        ours = [look for host, look in self._looks.items() if self._control.embedded(host)]
+        others = [look for host, look in self._looks.items() if not self._control.embedded(host)]
+        await asyncio.gather(*ours)
+        if others:
+            await asyncio.wait(others, timeout=FIRST_LOOK)
 
     def start(self) -> None:
         """Go on looking in the background. The engine must run."""
@@ -63,10 +71,15 @@ class Monitor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        next_daily = time.monotonic()
+        next_alone = next_daily = time.monotonic()
         while True:
             try:
                 self._begin_looks()
+                if time.monotonic() >= next_alone:
+                    next_alone = time.monotonic() + ALONE
+                    if not await asyncio.to_thread(self._engine.stay_alone):
+                        log.critical("another strongroom serve has taken over the database; this one ends")
+                        os.kill(os.getpid(), signal.SIGTERM)
                 if time.monotonic() >= next_daily:
                     next_daily = time.monotonic() + DAILY
                     await asyncio.to_thread(self.tidy)
@@ -96,7 +109,7 @@ class Monitor:
         facts: HostView | None = None
         try:
             agent = self._control.agent(host)
-            async with asyncio.timeout(ANSWER):
+            async with asyncio.timeout(None if self._control.embedded(host) else ANSWER):
                 servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
@@ -113,15 +126,15 @@ class Monitor:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._control.catalog.read() as session:
-            living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None), Instance.id.in_(views))
-            changed = [i.id for i in session.scalars(living) if not _later(i, asked) and _outcomes.mirror(i, views[i.id])]
+            living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None))
+            changed = [i.id for i in session.scalars(living) if not _later(i, asked) and _mirror(i, views.get(i.id))]
         if not changed and facts is None:
             return
         with self._control.catalog.write() as session:
             for instance_id in changed:
                 instance = session.get(Instance, instance_id)
                 if instance is not None and not _later(instance, asked):
-                    _outcomes.mirror(instance, views[instance_id])
+                    _mirror(instance, views.get(instance_id))
                     instance.seen = now()
             if facts is not None:
                 self._note(session, host, facts)
@@ -177,6 +190,11 @@ class Monitor:
             ):
                 if left := output.get("left"):
                     yield backup_id, project, left
+
+
+def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
+    """Whether what the agent says of the server, or that it says nothing, is news."""
+    return _outcomes.mirror(instance, view) if view is not None else _outcomes.miss(instance)
 
 
 def _later(instance: Instance, asked: datetime) -> bool:

@@ -33,7 +33,8 @@ def order(control: Control, session: Session, job: Job) -> JobRequest:
     return JobRequest(server=instance.id, job=_restore(control, session, backup, instance))
 
 
-def _storage(control: Control, project: str) -> StorageSpec:
+def storage_spec(control: Control, project: str) -> StorageSpec:
+    """What a worker is let into the store of the project with."""
     storage = control.storage_of(project)
     if storage.driver == "directory":
         storage = storage.model_copy(update={"path": control.settings.store_path.resolve()})
@@ -54,7 +55,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         parent=location_of(parent) if parent else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
-        storage=_storage(control, backup.project),
+        storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})
         ),
@@ -71,7 +72,7 @@ def _restore(control: Control, session: Session, backup: Backup, instance: Insta
     return RestoreJob(
         location=target_of(session, backup),
         datastore=backup.datastore,
-        storage=_storage(control, backup.project),
+        storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
@@ -83,7 +84,7 @@ def _verify(control: Control, session: Session, job: Job, backup: Backup) -> Ver
         location=target_of(session, backup),
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
-        storage=_storage(control, backup.project),
+        storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
     )
@@ -93,5 +94,5 @@ def _import(control: Control, backup: Backup) -> ImportJob:
     return ImportJob(
         location=ForeignChain(backups=source_of(backup).foreign),
         datastore=backup.datastore,
-        storage=_storage(control, backup.project),
+        storage=storage_spec(control, backup.project),
     )

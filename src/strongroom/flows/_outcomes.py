@@ -150,6 +150,15 @@ def blame(thing: Instance | Cluster, message: str, details: str) -> None:
     thing.fault = {"message": message, "details": details, "created": now().isoformat()}
 
 
+def miss(instance: Instance) -> bool:
+    """Its host does not know the server, though nothing is being done to it: another machine has its name, or lost its state."""
+    if instance.task is not None or instance.state in ("new", "failed"):
+        return False
+    instance.state, instance.healthy = "failed", False
+    instance.detail = f"host {instance.host} does not know this server: was its agent's data directory lost?"
+    return True
+
+
 def mirror(instance: Instance, view: dict[str, Any]) -> bool:
     """Copy what the agent says of the server (a dumped ServerView) into the row. True when something changed."""
     changed = False

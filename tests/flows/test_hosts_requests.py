@@ -1,0 +1,232 @@
+"""Hosts that are added, join and leave; where instances go. On a real catalog; the agents are not spoken to."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof_of_host, same
+from strongroom.agent.models import ServerDefinition
+from strongroom.agent.tls import key_pair
+from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
+from strongroom.errors import Conflict, Forbidden, HostSilent, InvalidRequest, NotFound, StrongroomError, Unavailable
+from strongroom.flows import Control, _presence, join_host, request_host, request_instance, request_remove_host
+from strongroom.flows._placement import Need, place, reader_of
+from strongroom.flows._presence import Presence, attend
+from strongroom.settings import load
+from strongroom.storage import open_store
+
+GB = 1024**3
+URL = "https://10.0.0.1:8780"
+
+
+@pytest.fixture
+def control(place: Path) -> Control:
+    settings = load(service={"data_dir": place})
+    control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+    control.start = lambda job: None
+    return control
+
+
+def joined(control: Control, name: str, *, series: str = "10.11", memory: int = 8, free: int = 100, **row: Any) -> None:
+    """A host that has joined, with GB of memory and disk."""
+    versions = [{"datastore": "mariadb", "series": series, "number": f"{series}.1", "programs": {}}]
+    view = {"versions": versions, "memory_bytes": memory * GB, "free_bytes": free * GB}
+    with control.catalog.write() as session:
+        session.add(Host(**{"name": name, "view": view, "seen": now(), "url": URL, **row}))
+    control.connect(name, lambda: None)  # type: ignore[arg-type, return-value]
+
+
+def asked(token: Token, certificate: str, url: str = URL, name: str | None = None) -> JoinRequest:
+    name = name or token.name
+    return JoinRequest(name=name, url=url, certificate=certificate, proof=proof_of_host(token.key, name, url, certificate))
+
+
+def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Control, place: Path) -> None:
+    token, until = request_host(control, "db1")
+    assert timedelta(minutes=59) < until - now() <= timedelta(hours=1)
+    mine, other = (key_pair(place / name, name).certificate for name in ("a", "b"))
+    good = asked(token, mine)
+    for bad in (
+        good.model_copy(update={"certificate": other}),
+        good.model_copy(update={"url": "https://10.0.0.9:8780"}),
+        good.model_copy(update={"proof": "0" * 64}),
+        asked(token, mine, name="db2"),
+        asked(Token.new("db1"), mine),
+    ):
+        with pytest.raises(Forbidden, match="may not join"):
+            join_host(control, bad)
+    with control.catalog.read() as session:
+        row = session.get(Host, "db1")
+        assert row is not None
+        assert row.url is None
+        assert token.secret not in str(row.token_key)
+    reply = join_host(control, good)
+    assert same(reply.proof, proof_of_control(token.key, mine, reply.certificate))
+    assert control.hosts == ["db1"]
+    with pytest.raises(Forbidden):
+        join_host(control, asked(token, other))
+    # A new token: the host joins anew, with other keys. Until it has, the old ones are good.
+    fresh, _ = request_host(control, "db1")
+    with control.catalog.read() as session:
+        row = session.get(Host, "db1")
+        assert row is not None
+        assert row.certificate == mine
+    assert join_host(control, asked(fresh, other)).certificate == reply.certificate
+
+
+def test_the_answer_to_a_join_may_be_asked_for_again(control: Control, place: Path) -> None:
+    token, _ = request_host(control, "db1")
+    request = asked(token, key_pair(place / "a", "a").certificate)
+    assert join_host(control, request) == join_host(control, request)
+
+
+def test_an_old_token_and_a_strange_address_are_refused(control: Control, place: Path) -> None:
+    mine = key_pair(place / "a", "a").certificate
+    token, _ = request_host(control, "db1")
+    for url in ("http://10.0.0.1:8780", "https://10.0.0.1:8780/x", "https://", "x"):
+        with pytest.raises(InvalidRequest, match="not where an agent listens"):
+            join_host(control, asked(token, mine, url))
+    with control.catalog.write() as session:
+        row = session.get(Host, "db1")
+        assert row is not None
+        row.token_until = now() - timedelta(seconds=1)
+    with pytest.raises(Forbidden, match="too old"):
+        join_host(control, asked(token, mine))
+
+
+@pytest.mark.parametrize("name", ["", "DB1", "-a", "a b", "a" * 64, "a:b", "../a"])
+def test_names_that_no_host_has(control: Control, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be the name of a host"):
+        request_host(control, name)
+
+
+def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Control) -> None:
+    joined(control, "db1")
+    instance, job = request_instance(control, "p", name="a")
+    for force, error in ((False, "has instances: a"), (True, "answers")):
+        with pytest.raises(StrongroomError, match=error):
+            request_remove_host(control, "db1", force=force)
+    with control.catalog.write() as session:
+        row = session.get(Host, "db1")
+        assert row is not None
+        row.seen = now() - timedelta(minutes=2)
+    request_remove_host(control, "db1", force=True)
+    assert control.hosts == []
+    with control.catalog.read() as session:
+        gone, over = session.get(Instance, instance.id), session.get(Job, job.id)
+        assert gone is not None
+        assert gone.deleted is not None
+        assert over is not None
+        assert over.status == "cancelled"
+        assert session.get(Host, "db1") is None
+    with pytest.raises(NotFound):
+        request_remove_host(control, "db1")
+
+
+def placed(control: Control, **wish: Any) -> str:
+    with control.catalog.read() as session:
+        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "room": GB, **wish}))[0]
+
+
+def test_placement_takes_the_newest_version_then_the_least_used_host(control: Control) -> None:
+    joined(control, "old", series="10.6", memory=64)
+    joined(control, "big", memory=16)
+    joined(control, "small", memory=4)
+    assert placed(control, versions=["10.6"]) == "old"
+    assert placed(control) in ("big", "small")
+    hosts = [request_instance(control, "p", name=f"i{n}")[0].host for n in range(10)]
+    assert sorted(hosts) == ["big"] * 8 + ["small"] * 2  # as their memory is: 4 to 1
+    assert placed(control, host="small") == "small"
+
+
+def test_what_each_host_lacks_is_said(control: Control) -> None:
+    joined(control, "a-old", series="10.6")
+    joined(control, "b-small", memory=1)
+    joined(control, "c-full", free=2)
+    joined(control, "d-silent", seen=now() - timedelta(minutes=1))
+    joined(control, "e-new", view={}, url=None)
+    with pytest.raises(Conflict) as refused:
+        placed(control, versions=["10.11"], ram=2048, room=5 * GB)
+    assert refused.value.message == (
+        "no host can take the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
+        "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is silent; e-new has not joined"
+    )
+    with pytest.raises(NotFound, match="host x cannot be found"):
+        placed(control, host="x")
+    with pytest.raises(NotFound, match="datastore oracle"):
+        placed(control, datastore="oracle")
+    with pytest.raises(InvalidRequest, match=r"version 9\.9"):
+        placed(control, versions=["9.9"])
+
+
+def test_with_several_hosts_an_adopted_server_needs_its_host(control: Control) -> None:
+    joined(control, "a")
+    joined(control, "b")
+    server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
+    with pytest.raises(InvalidRequest, match="on which host"):
+        request_instance(control, "p", name="x", adopt=server)
+    assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
+
+
+def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control: Control) -> None:
+    def reader(instance: str | None, series: str = "10.11") -> str:
+        with control.catalog.read() as session:
+            return reader_of(session, control, Backup(instance_id=instance, datastore="mariadb", series=series))
+
+    with pytest.raises(Unavailable, match="there is no host"):
+        reader(None)
+    joined(control, "a", series="10.6")
+    joined(control, "b")
+    instance, _ = request_instance(control, "p", name="x", host="a")
+    assert [reader(instance.id), reader("gone"), reader(None, "10.6"), reader(None, "9.9")] == ["a", "b", "a", "a"]
+
+
+class Away:
+    """Work that a host does not answer for, ``times`` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    async def __call__(self) -> None:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise HostSilent("away")
+
+
+def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    monkeypatch.setattr(_presence, "LOOK", 0.01)
+    there = Presence(lost_after=60)
+    there.expect("h")
+    work = Away(2)
+    asyncio.run(attend(there, "h", work))
+    assert work.calls == 3
+    lost = Presence(lost_after=0.05)
+    lost.expect("h")
+    with pytest.raises(HostSilent, match="host h has not answered for"):
+        asyncio.run(attend(lost, "h", Away(10**6)))
+    with pytest.raises(HostSilent, match="away"):
+        asyncio.run(attend(lost, None, Away(10**6)))  # several hosts, or none: what does not answer is raised, later
+    ended: list[str] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("ended")
+
+    with pytest.raises(HostSilent, match="host h has not answered for"):
+        asyncio.run(attend(lost, "h", hang))
+    assert ended == ["ended"]
+
+    async def refuse() -> None:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        asyncio.run(attend(there, "h", refuse))
