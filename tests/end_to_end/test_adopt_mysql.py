@@ -14,7 +14,7 @@ from support.own_mysql import OwnMySQL
 from support.service import Service, checksums
 
 pytestmark = pytest.mark.root
-RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, SELECT"
+RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, PROCESS, SELECT"
 
 
 @pytest.fixture
