@@ -84,3 +84,19 @@ def test_circle(store: Store, top: Path, chain: list[Manifest]) -> None:
     file.write_text(json.dumps(manifest))
     with pytest.raises(ManifestInvalid, match="circle"):
         load_chain(store, at("one"))
+
+
+def test_positions_of_one_server_are_in_the_order_of_its_history() -> None:
+    histories = [
+        [Positions(to_lsn=9), Positions(to_lsn=10, binlog_file="a.000001", binlog_position=4)],
+        [Positions(wal_stop="0/FFFFFFFF"), Positions(wal_stop="1/0")],
+        [
+            Positions(gtid="", binlog_file="bin.999999", binlog_position=4000),
+            Positions(gtid="", binlog_file="bin.1000000", binlog_position=4),
+            Positions(gtid="", binlog_file="bin.1000000", binlog_position=900),
+        ],
+    ]
+    for history in histories:
+        reached = [positions.reached for positions in history]
+        assert sorted(set(reached)) == reached
+    assert Positions().reached == 0

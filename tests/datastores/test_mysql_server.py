@@ -154,7 +154,7 @@ def test_what_a_server_of_somebody_else_lacks_is_said_with_the_lines_that_help(o
     assert own.sql("SHOW GLOBAL VARIABLES LIKE 'gtid_mode'") == before
     text = "\n".join(f"{level}: {message} → {remedy}" for level, message, remedy in said)
     assert "error: the clone plugin is not loaded" in text
-    assert "error: binlog_format is STATEMENT" in text
+    assert "warning: binlog_format is STATEMENT" in text
     assert "error: account o'neil@localhost may not take backups, nor read the binary log" in text
     assert "warning: gtid_mode is OFF" in text, text
     assert "warning: binary logs are kept for 600 s" in text

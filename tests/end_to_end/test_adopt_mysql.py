@@ -14,7 +14,7 @@ from support.own_mysql import OwnMySQL
 from support.service import Service, checksums
 
 pytestmark = pytest.mark.root
-RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, SELECT"
+RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, PROCESS, SELECT"
 
 
 @pytest.fixture
@@ -55,6 +55,8 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) 
     assert "INSTALL PLUGIN clone SONAME 'mysql_clone.so';" in text
     assert own.sql("SHOW GRANTS FOR keeper@localhost") == before
     own.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'", f"GRANT {RIGHTS} ON *.* TO 'keeper'@'localhost'")
+    own.sql("SET PERSIST max_connections = 77")
+    authority = (own.data / "ca.pem").read_text()
 
     full = service.backup("own", "full")
     own.sql("UPDATE db1.customers SET note = 'changed' WHERE id < 100")
@@ -67,6 +69,8 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) 
     with own.connect() as connection:
         assert checksums(connection) == expected
     assert own.data.owner() == own.user
+    assert own.sql("SELECT @@max_connections") == [(77,)]
+    assert (own.data / "ca.pem").read_text() == authority
     assert len(service.get("/instances/own")["instance"]["old_data"]) == 1
     assert {user for (user,) in own.sql("SELECT User FROM mysql.user")} == {
         *("keeper", "root", "mysql.infoschema", "mysql.session", "mysql.sys"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores import Version
+from strongroom.datastores import Server, Version
 from support.identity import server_user
 from support.mysql_programs import version
 
@@ -26,7 +26,8 @@ class OwnMySQL:
         self.data = self.base / "mysql"
         self.socket = self.base / "own.sock"
         self.options = self.base / "own.cnf"
-        self.programs = (use or version()).programs
+        self.version = use or version()
+        self.programs = self.version.programs
         self.options.write_text(
             f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\nlog_error={self.base}/own.log\n"
             f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n{settings}\n"
@@ -69,6 +70,24 @@ class OwnMySQL:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
+
+    def server(self, address: str | None = None, credentials: Path | None = None) -> Server:
+        """As it is adopted: at its socket, or at an address."""
+        return Server(
+            id="own",
+            name="own",
+            datastore="mysql",
+            runtime="adopted",
+            user=self.user,
+            base_dir=self.base,
+            data_dir=self.data,
+            socket=None if address else self.socket,
+            address=address,
+            version=self.version,
+            credentials_file=credentials,
+            start_command=[str(self.start)],
+            stop_command=[str(self.stop)],
+        )
 
     def end(self) -> None:
         subprocess.run([str(self.stop)], check=False)

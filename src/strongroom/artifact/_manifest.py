@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -63,7 +64,9 @@ class Positions(Part):
     def reached(self) -> int:
         """How far the server had come, as a number; 0 when nobody knows."""
         high, _, low = (self.wal_stop or "0/0").partition("/")
-        return self.to_lsn or (int(high, 16) << 32 | int(low, 16))
+        log = re.search(r"\.(\d{6,18})$", self.binlog_file or "")
+        in_log = int(log[1]) << 32 | (self.binlog_position or 0) if log else 0
+        return self.to_lsn or (int(high, 16) << 32 | int(low, 16)) or in_log
 
 
 class Parent(Part):

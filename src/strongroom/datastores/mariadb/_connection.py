@@ -40,10 +40,10 @@ def where(server: Server) -> str:
 
 
 @contextmanager
-def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False) -> Iterator[Connection[Cursor]]:
+def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> Iterator[Connection[Cursor]]:
     """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
 
-    Over TCP it is encrypted where the server can; with ``tls`` it is so over a socket too, or there is none.
+    Over TCP it is encrypted where the server can.
 
     Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account is refused.
     """
@@ -56,8 +56,7 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
             port=server.port or 3306,
             user=user,
             password=password.encode(),  # of text, PyMySQL would make latin1
-            ssl_disabled=path is not None and not tls,
-            ssl={"check_hostname": False, "verify_mode": False} if tls else None,
+            ssl_disabled=path is not None,
             charset="utf8mb4",
             autocommit=True,
             connect_timeout=max(1, int(timeout)),

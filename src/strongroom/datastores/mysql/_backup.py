@@ -39,7 +39,7 @@ from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError,
 DDL_PATIENCE = 300
 """Seconds that the backup waits for DDL that runs, and that DDL has to wait for the backup before the backup gives up."""
 STALL = 60
-"""Seconds that the donor waits for us to read on before it breaks off."""
+"""Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
 _LOOK = 1.0
 _REDO_FILE = "#innodb_redo/#ib_redo{}"
 _SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
@@ -64,6 +64,7 @@ class Session(Fed):
         self._lower: Positions | None = None
         self._upper: str | None = None
         self._complete = False
+        self._moved = time.monotonic()
         self._why: StrongroomError | None = None
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -110,6 +111,7 @@ class Session(Fed):
         files: dict[tuple[int, int], File] = {}
         done = 0
         for event in self._clone.events():
+            self._moved = time.monotonic()
             if isinstance(event, File):
                 self._learn(event, files)
             elif isinstance(event, Block):
@@ -166,7 +168,7 @@ class Session(Fed):
             with connect(self._server) as connection:
                 while not self._over.wait(_LOOK):
                     waited = max((int(row[5] or 0) for row in query(connection, "SHOW PROCESSLIST") if _waits(row)), default=0)
-                    if waited >= DDL_PATIENCE:
+                    if waited >= DDL_PATIENCE or (waited and time.monotonic() - self._moved > STALL):
                         self._why = ServerFailed(
                             f"a statement that changes tables has waited {waited} s for the backup, which gave way to it",
                             remedy="Back up when no tables are changed.",
@@ -206,17 +208,12 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
         if request.kind == "incremental":
             return _binlog.begin(connection, server, request, number_of(version))
         _require_whole(connection, server, version)
-        encrypted = bool(query(connection, "SELECT 1 FROM information_schema.innodb_tablespaces WHERE encryption = 'Y' LIMIT 1"))
         persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
         ((lower_case, page_size, files),) = query(
             connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
         )
-    if encrypted:
-        _require_tls(server)
     with ExitStack() as stack:
-        pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
-        for each in pair:
-            query(each, f"SET SESSION net_write_timeout = {STALL}")
+        pair = [stack.enter_context(connect(server, patience=PATIENCE)) for _ in range(2)]
         clone = _open(server, pair[0], pair[1])
         try:
             facts: dict[str, Any] = {
@@ -228,7 +225,6 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
                     "innodb_data_file_path": files,
                 },
                 "persisted": persisted,
-                "encrypted": encrypted,
                 "directories": _directories(server.data_dir),
                 "states": [],
             }
@@ -310,6 +306,13 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
             f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
         )
+    encrypted = query(connection, "SELECT name FROM information_schema.innodb_tablespaces WHERE encryption = 'Y' LIMIT 10")
+    if encrypted:
+        raise ConfigurationError(
+            f"{where(server)} has encrypted tablespaces, of which a backup could not be read again: "
+            + ", ".join(str(name) for (name,) in encrypted),
+            remedy="Use XtraBackup, or ALTER TABLE … ENCRYPTION = 'N'; Strongroom encrypts what it stores.",
+        )
     elsewhere = query(
         connection,
         "SELECT path FROM information_schema.innodb_datafiles WHERE path LIKE '/%' OR path LIKE '../%' LIMIT 10",
@@ -319,17 +322,6 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
             f"{where(server)} has tablespaces outside of its data directory: {', '.join(path for (path,) in elsewhere)}",
             remedy="Move them into it; a restore could not put them back.",
         )
-
-
-def _require_tls(server: Server) -> None:
-    try:
-        with connect(server, tls=True):
-            pass
-    except StrongroomError as error:
-        raise ConfigurationError(
-            f"{where(server)} has encrypted tablespaces, of which the keys go over TLS only, and it offers none: {error.message}",
-            remedy="Let the server have a certificate (ssl_cert, ssl_key).",
-        ) from error
 
 
 def _name(schema: str, table: str) -> str:

@@ -6,7 +6,7 @@ import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._files import Owner, make_directory, owner_named, owner_of, read_file, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server, Version
@@ -19,6 +19,7 @@ from strongroom.errors import ServerFailed
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
+_PERSISTED = "mysqld-auto.cnf"
 _KEEP_BINLOG = 7 * 86400
 """Seconds that the binary log is kept: what the next incremental needs."""
 _SMALL = 1024
@@ -38,6 +39,16 @@ def configure(server: Server) -> None:
     write_file(server.base_dir / "init.sql", account_sql(_secret(server, owner, socket), server.version), owner)
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
     write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+
+
+def keep(server: Server, new: Path) -> None:
+    """What SET PERSIST has set, and the keys for TLS, are in the data directory: clients of an adopted server know them."""
+    if server.runtime != "adopted":
+        return
+    for path in (server.data_dir / _PERSISTED, *server.data_dir.glob("*.pem")):
+        text = read_file(path)
+        if text is not None:
+            write_file(new / path.name, text, owner_of(new))
 
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:

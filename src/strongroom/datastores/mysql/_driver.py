@@ -25,7 +25,7 @@ from strongroom.datastores._protocol import (
     Version,
 )
 from strongroom.datastores.mariadb import _admin, _checkpoints
-from strongroom.datastores.mysql import _config, _examine, _facts, _versions, _xtrabackup
+from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _restore, _versions, _xtrabackup
 from strongroom.errors import LineageChanged
 
 
@@ -62,7 +62,7 @@ class MySQL:
         return _examine.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        """Option files are not in the data directory."""
+        _config.keep(server, new)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)
@@ -77,8 +77,6 @@ class MySQL:
             )
         if by_pages:
             return _xtrabackup.begin(server, request)
-        from strongroom.datastores.mysql import _backup
-
         return _backup.begin(server, request)
 
     def stream(self, server: Server) -> Format:
@@ -90,8 +88,6 @@ class MySQL:
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
         if chain[0].stream == "mbstream":
             return _xtrabackup.restore(version, chain, target, work_dir, phase)
-        from strongroom.datastores.mysql import _restore
-
         return _restore.restore(version, chain, target, work_dir, phase)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:

@@ -19,10 +19,11 @@ _RIGHTS = {
     "REPLICATION SLAVE": "read the binary log, which incrementals are",
     "REPLICATION CLIENT": "ask for the positions of backups",
     "RELOAD": "close the binary log, which an incremental does at its end",
+    "PROCESS": "see which tablespaces there are, and who waits for a backup",
     "SELECT": "see which tables a backup cannot carry",
 }
 """What an account needs, and what for."""
-_FOR_XTRABACKUP = {"PROCESS": "ask how far the log has come", "LOCK TABLES": "hold tables still"}
+_FOR_XTRABACKUP = {"LOCK TABLES": "hold tables still"}
 
 
 def examine(server: Server) -> Iterator[Finding]:
@@ -103,8 +104,8 @@ def _settings(connection: Connection[Cursor]) -> Iterator[Finding]:
         )
     if found.get("binlog_format", "ROW") != "ROW":
         yield Finding(
-            level="error",
-            message=f"binlog_format is {found['binlog_format']}: what it holds may do something else when it is replayed",
+            level="warning",
+            message=f"binlog_format is {found['binlog_format']}: there are no incrementals, for its replay may do something else",
             remedy="SET PERSIST binlog_format = 'ROW'; and let clients connect anew.",
         )
     keeps = int(found.get("binlog_expire_logs_seconds") or 0) or int(found.get("expire_logs_days") or 0) * _DAY
@@ -154,7 +155,7 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
     for schema, table, engine in others:
         name = ".".join("`" + part.replace("`", "``") + "`" for part in (schema, table))
         yield Finding(
-            level="warning",
-            message=f"table {name} is {engine}, and only tables of InnoDB are in a backup by the clone plugin",
+            level="error",
+            message=f"table {name} is {engine}, and only tables of InnoDB would be in a backup by the clone plugin",
             remedy=f"ALTER TABLE {name} ENGINE = InnoDB;",
         )
