@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Bench:
 
     def floors(self, name: str, rates: Rates, size: int, *, stored: int, back: bool = False) -> None:
         """The floor of a backup, or of a restore (``back``), of ``size`` bytes."""
+        self.result.rates = {name: round(rate) for name, rate in asdict(rates).items()}
         if back:
             self.floor(name, read=stored / rates.read, decompress=size / rates.decompress, write=size / rates.write)
         else:

@@ -71,6 +71,9 @@ def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
         yield f"{case.text}\n"
     if result.data:
         yield f"Data: {result.data}.\n"
+    if result.rates:
+        rates = ", ".join(f"{name} {rate / 1e6:,.0f} MB/s" for name, rate in result.rates.items())
+        yield f"This machine, with these data: {rates}.\n"
     times = {name: variant.seconds for name, variant in result.variants.items() if variant.seconds and name[0] != "("}
     if len(times) > 1:
         floors = {name: max(variant.floor.values()) for name, variant in result.variants.items() if variant.floor}

@@ -35,6 +35,7 @@ class CaseResult(BaseModel):
     versions: dict[str, str]
     seconds: float = 0
     data: str = ""
+    rates: dict[str, float] = Field({}, description="Bytes a second of this machine with these data, for the floors.")
     variants: dict[str, Variant] = {}
     figures: dict[str, Figure] = {}
 

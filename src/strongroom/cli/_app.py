@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -64,8 +65,10 @@ def serve(
     Database servers and running jobs outlive it; the next start finds them again.
     """
     with guarded():
+        gc.disable()  # all that is loaded now stays: to look again and again for what does not takes a tenth of the time
         from strongroom.cli._serve import run  # loads the whole service, which no other command needs
 
+        gc.enable()
         run(config, data_dir=data_dir, host=host, port=port, database=database)
 
 
