@@ -18,6 +18,7 @@ from strongroom.errors import StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
+from strongroom.flows._fence import fence
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Monitor:
             log.warning("agent does not answer", host=host, reason=error.message)
             return
         await asyncio.to_thread(self._write, host, asked, servers, facts)
+        await fence(self._control, agent, servers)
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
