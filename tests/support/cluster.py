@@ -26,15 +26,15 @@ Sums = dict[str, tuple[int, int]]
 
 
 @contextlib.contextmanager
-def cluster_service(config: str = "") -> Iterator[Service]:
-    """A service of a module of tests, which share a cluster: to make one takes longer than most tests."""
+def cluster_service(agent: str = "") -> Iterator[Service]:
+    """A service for a module of tests, which share its cluster: to make one takes longer than most tests."""
     place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
     place.chmod(0o711)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     high, low = divmod(os.getpid() * 7 % (15 * 250), 250)
-    service = Service(place, f"127.{5 + high}.{low}.0/24", port, config=CONFIG + config)
+    service = Service(place, f"127.{5 + high}.{low}.0/24", port, config=agent + CONFIG)
     try:
         yield service.start()
     finally:
