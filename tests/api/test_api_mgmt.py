@@ -77,7 +77,7 @@ def test_a_bad_action_is_refused(site: Site, body: Any, status: int, says: str) 
     assert says in next(iter(reply.json().values()))["message"]
 
 
-@pytest.mark.parametrize("what", ["clusters", "configurations", "modules"])
+@pytest.mark.parametrize("what", ["configurations", "modules"])
 def test_what_is_not_there_is_an_empty_list_and_cannot_be_made(site: Site, what: str) -> None:
     assert site.get(f"/{what}") == {what: []}
     assert "not supported" in told(site.ask("POST", f"/{what}", {what[:-1]: {"name": "c"}}), 501, "notImplemented")["message"]

@@ -18,7 +18,7 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from strongroom.api import create_app
-from strongroom.catalog import Backup, Host, Instance, Job, Strategy
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy
 from strongroom.errors import Forbidden
 from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
 from support.site import Site, told
@@ -47,6 +47,12 @@ BODIES: dict[str, Any] = {
     "POST /instances host": {"instance": {"name": "new", "host": "local"}},
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
+    "POST /clusters": {"cluster": {"name": "new"}},
+    "POST /clusters/{cluster}": {"grow": []},
+    "POST /clusters/{cluster} reset-status": {"reset-status": {}},
+    "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},
+    "POST /clusters/{cluster}/restore": {"restore": {"backupRef": "{backup}"}},
+    "POST /clusters/{cluster}/recover": {"recover": {}},
 }
 """What routes need to get as far as they can."""
 NAMES = {
@@ -59,7 +65,7 @@ NAMES = {
     "thing": "x",
     "host": "local",
 }
-OWNED = ("instance", "backup", "job")
+OWNED = ("cluster", "instance", "backup", "job")
 
 
 class World(Site):
@@ -80,7 +86,7 @@ class World(Site):
         self.app = create_app(self.control, method=BasicAuthentication(users, attempts=10, window=60))
 
     def _things(self, project: str) -> dict[str, str]:
-        """Ids of an instance, a backup of it, and the job that made it."""
+        """Ids of an instance, a backup of it, the job that made that, and of a cluster."""
         instance = self.instance(f"db-of-{project}", project=project)
         reply = self.ask("POST", "/backups", {"backup": {"name": f"b-of-{project}", "instance": instance}}, project=project)
         backup = reply.json()["backup"]["id"]
@@ -93,7 +99,10 @@ class World(Site):
         strategy = {"backup_strategy": {"swift_container": f"c-of-{project}"}}
         reply = self.ask("POST", "/backup_strategies", strategy, project=project)
         assert reply.status_code == 202
-        return {"instance": instance, "backup": backup, "job": reply_job(self, backup)}
+        reply = self.ask("POST", "/clusters", {"cluster": {"name": f"c-of-{project}"}}, project=project)
+        assert reply.status_code == 200
+        self.end_jobs()
+        return {"cluster": reply.json()["cluster"]["id"], "instance": instance, "backup": backup, "job": reply_job(self, backup)}
 
     def ask_as(
         self, user: str | None, method: str, path: str, body: Any = None, *, project: str = "mine", **params: Any
@@ -114,7 +123,7 @@ class World(Site):
         with self.control.catalog.read() as session:
             return [
                 {column.name: getattr(row, column.key) for column in table.__table__.columns}
-                for table in (Instance, Backup, Job, Strategy)
+                for table in (Instance, Cluster, Backup, Job, Strategy)
                 for row in session.query(table).filter_by(project=project)
             ]
 
@@ -248,8 +257,20 @@ def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
 def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str) -> None:
     """By id or by name, by reply or by the work that was done for it."""
     unknown = {noun: str(uuid.uuid4()) for noun in OWNED} | {"owner": "nowhere"}
-    names = {"instance": "db-of-theirs", "backup": "b-of-theirs", "job": "j-of-theirs", "owner": "theirs"}
-    nobody = {"instance": "db-of-nobody", "backup": "b-of-nobody", "job": "j-of-nobody", "owner": "nowhere"}
+    names = {
+        "instance": "db-of-theirs",
+        "backup": "b-of-theirs",
+        "job": "j-of-theirs",
+        "cluster": "c-of-theirs",
+        "owner": "theirs",
+    }
+    nobody = {
+        "instance": "db-of-nobody",
+        "backup": "b-of-nobody",
+        "job": "j-of-nobody",
+        "cluster": "c-of-nobody",
+        "owner": "nowhere",
+    }
     before = world.dump("theirs")
     for route in RULES:
         for foreign, absent in ((world.theirs, unknown), (names, nobody)):

@@ -8,7 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.agent import Agent
@@ -29,7 +29,6 @@ class Cluster:
     name: str = "t"
     nodes: Sequence[str] = ("n1", "n2", "n3")
     transfer: str = "mariabackup"
-    pids: dict[str, int] = field(default_factory=dict)
 
     def enroll(self, epoch: int = 1, nodes: Sequence[str] | None = None) -> None:
         """Tell the nodes what they are."""
@@ -62,7 +61,7 @@ class Cluster:
                 self.agent.servers.start(node)
         self.wait()
 
-    def wait(self, nodes: Sequence[str] | None = None, seconds: float = 60) -> None:
+    def wait(self, nodes: Sequence[str] | None = None, seconds: float = 180) -> None:
         """Until these nodes are one whole cluster."""
         nodes = nodes or self.nodes
         until(lambda: all(self.view(node).synced and self.view(node).size == len(nodes) for node in nodes), seconds)

@@ -66,8 +66,6 @@ def test_instances(none_directory: Any) -> None:
     openstack.refused(501, "datastore_version is not supported", "database instance upgrade one 11.8")
     openstack.refused(501, "access from outside", "database instance update one --is-public")
     openstack.refused(501, "not virtual machines", "database instance rebuild", one, str(uuid.uuid4()))
-    cluster = ("--instance", "flavor=d1,volume=1")
-    openstack.refused(501, "clusters", "database cluster create c", "mariadb", "10.11", *cluster * 3)
     assert openstack("database cluster list").stdout.strip() == ""
     assert openstack("database configuration list").stdout.strip() == ""
     openstack.refused(501, "logs", "database log list one")

@@ -344,9 +344,12 @@ async def finish(control: Control, job_id: str) -> None:
 async def undo(control: Control, job_id: str) -> None:
     """After a failure: before the point of no return everything is put back, and the old cluster serves again."""
     ring, journal = await _begin(control, job_id)
-    run = journal.run
-    if run.phase not in Run.REVERSIBLE or ring.job.kind == "cluster_create":
-        return
+    if journal.run.phase in Run.REVERSIBLE:
+        await put_back(ring, journal)
+
+
+async def put_back(ring: Ring, journal: Journal) -> None:
+    """Undo a run that is before the point of no return, from wherever it is. Idempotent. Raises what bring_up does."""
     await ring.tell("put everything back", "the restore failed before the point of no return")
     for node in _taking_part(ring, journal):
         entry = journal.node(node.id)
@@ -354,18 +357,16 @@ async def undo(control: Control, job_id: str) -> None:
             await of(node, ring.agent(node).stop_server(node.id))
             with contextlib.suppress(NotFound):  # it was not swapped yet
                 await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
-    if "stopped" in run.facts:
+    if "stopped" in journal.run.facts:
         await asyncio.to_thread(_old_epoch, ring, journal)
-        ring = await asyncio.to_thread(load_ring, control, job_id)
+        ring = await asyncio.to_thread(load_ring, ring.control, ring.job.id)
         await ring.enroll(_taking_part(ring, journal), ring.cluster.epoch)
         await bring_up(ring)
     for node in _prepared(ring, journal):
         if child := journal.node(node.id).get("job"):
-            job = await asyncio.to_thread(_job, control, child)
-            try:
+            job = await asyncio.to_thread(_job, ring.control, child)
+            with contextlib.suppress(NotFound):  # it came to no attempt
                 await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
-            except NotFound:
-                continue
     await journal.enter("undone")
 
 

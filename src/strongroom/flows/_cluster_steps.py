@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from strongroom.agent.models import ServerDefinition
-from strongroom.catalog import Cluster, Instance, now
-from strongroom.catalog.find import find_job
+from strongroom.catalog import Cluster, Instance, Run, now
+from strongroom.catalog.find import find_job, open_run
 from strongroom.datastores import GaleraView
 from strongroom.errors import Conflict, JobError, NotFound
+from strongroom.flows._assembly import put_back
 from strongroom.flows._control import Control
+from strongroom.flows._journal import Journal
 from strongroom.flows._recovery import bring_up
 from strongroom.flows._ring import Ring, how, load_ring, name, of, side_by_side, table
 
@@ -53,9 +55,13 @@ async def adopt(control: Control, job_id: str) -> None:
 
 
 async def recover(control: Control, job_id: str) -> None:
-    """Bring the cluster back."""
+    """Bring the cluster back. A restore before its point of no return, that could not be undone, is undone first."""
     ring = await asyncio.to_thread(load_ring, control, job_id)
     params = ring.job.params
+    run = await asyncio.to_thread(_cut_off, control, ring.cluster.id)
+    if run is not None:
+        await put_back(ring, Journal(control, run))
+        ring = await asyncio.to_thread(load_ring, control, job_id)
     first = ring.node(params["first"]) if params.get("first") else None
     found = await bring_up(ring, first=first, force=bool(params.get("force")))
 
@@ -68,6 +74,12 @@ async def recover(control: Control, job_id: str) -> None:
             cluster.state_uuid = found["uuid"]
 
     await asyncio.to_thread(keep)
+
+
+def _cut_off(control: Control, cluster_id: str) -> Run | None:
+    with control.catalog.read() as session:
+        run = open_run(session, cluster_id)
+        return run if run is not None and run.backup_id is not None and run.phase in Run.REVERSIBLE else None
 
 
 async def restart(control: Control, job_id: str) -> None:

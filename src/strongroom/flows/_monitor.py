@@ -21,6 +21,7 @@ from strongroom.errors import StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
+from strongroom.flows._fence import fence
 from strongroom.flows._return import call_back
 
 log = structlog.get_logger()
@@ -120,6 +121,7 @@ class Monitor:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
         self._control.presence.heard(host)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
+        await fence(self._control, agent, servers)
         return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,10 @@ from strongroom.agent.models import Start
 from strongroom.catalog import Instance
 from strongroom.datastores import GaleraPosition, GaleraView
 from strongroom.errors import Conflict, StrongroomError
-from strongroom.flows._ring import Ring, how, name, of, side_by_side, table
+from strongroom.flows._ring import LOOK, Ring, how, name, of, side_by_side, table
+
+SETTLES = 15.0
+"""Seconds that nodes which were started after a power cut get to find each other by themselves."""
 
 
 async def bring_up(
@@ -22,23 +26,29 @@ async def bring_up(
     farthest (or ``first``) bootstraps, and the others join one at a time. Raises Conflict, unless ``force``, when a node cannot
     be asked (it may know more), or when nodes are of different histories.
     """
-    await ring.tell("look at the nodes", said())
-    views = await ring.views()
+    views = await _settled(ring, said)
     seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     _refuse_silent(ring, views, force)
     reached = [node for node in ring.nodes if node.id in seen]
-    serving = [node for node in reached if seen[node.id].synced]
+    serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]
     if serving:
         uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
         for node in reached:
             if node not in serving:
+                if _missed_a_restore(ring, seen[node.id]):
+                    await _put_aside(ring, node)
                 await ring.start(node, Start(), uuid, said)
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
     await ring.stop((node for node in reached if seen[node.id].running), lambda node: said())
     states = await _positions(ring, reached, said)
+    seen |= {key: view for key, view in (await ring.views()).items() if isinstance(view, GaleraView)}  # a stop ends their views
     positions = {name(node): _told(states.get(node.id)) for node in reached}
-    known = {key: state for key, state in states.items() if state is not None and state.known}
+    known = {
+        key: state
+        for key, state in states.items()
+        if state is not None and state.known and not _missed_a_restore(ring, seen[key])
+    }
     if not known:
         raise Conflict(
             f"no node of cluster {ring.cluster.name} knows where it was:\n{table(ring, _tell(states))}",
@@ -61,10 +71,35 @@ async def bring_up(
     await ring.start(chosen, Start(mode="bootstrap", position=str(known[chosen.id])), uuid, said)
     for node in reached:
         if node.id != chosen.id:
-            if node in strangers:  # its data is put aside, not overwritten by what the cluster sends it
-                await of(node, ring.agent(node).swap(node.id, ring.job.id, start=False, empty=True))
+            if node in strangers:
+                await _put_aside(ring, node)
             await ring.start(node, Start(), uuid, said)
     return {"positions": positions, "began": name(chosen), "how": f"{name(chosen)} was farthest and bootstrapped", "uuid": uuid}
+
+
+def _missed_a_restore(ring: Ring, view: GaleraView) -> bool:
+    return ring.cluster.runtime == "process" and view.data_epoch is not None and view.data_epoch < ring.cluster.epoch
+
+
+async def _put_aside(ring: Ring, node: Instance) -> None:
+    """The data of a node that gets that of the others is kept, not overwritten."""
+    await ring.enroll([node], ring.cluster.epoch)
+    await ring.stop([node])
+    await ring.see(await of(node, ring.agent(node).swap(node.id, ring.job.id, start=False, empty=True)))
+
+
+async def _settled(ring: Ring, said: Callable[[], str]) -> dict[str, GaleraView | StrongroomError]:
+    """The nodes as they are. Those that died together, and were all started again, may be finding each other just now."""
+    await ring.tell("look at the nodes", said())
+    patience = SETTLES
+    while True:
+        views = await ring.views()
+        seen = [view for view in views.values() if isinstance(view, GaleraView)]
+        finding = all(view.running and view.view for view in seen) and len({view.view_id for view in seen}) == 1
+        if patience <= 0 or not finding or len(seen) < len(views) or all(view.synced for view in seen):
+            return views
+        patience -= LOOK
+        await asyncio.sleep(LOOK)
 
 
 def _refuse_silent(ring: Ring, views: dict[str, GaleraView | StrongroomError], force: bool) -> None:

@@ -90,11 +90,7 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
 
 
 def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
-    socket = socket_path(server.base_dir, "seed.sock")
     options = [
-        f"--socket={socket}",
-        f"--pid-file={socket.with_suffix('.pid')}",
-        "--skip-networking",
         "--skip-log-bin",
         "--innodb-buffer-pool-size=64M",
         "--binlog-format=ROW",
@@ -108,7 +104,7 @@ def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
         "--wsrep-new-cluster",
     ]
     with _program(server, data_dir, options) as tool:
-        _wait_synced(server.model_copy(update={"socket": socket}), tool, uuid)
+        _wait_synced(server.model_copy(update={"socket": _private_socket(server)}), tool, uuid)
         tool.check()
 
 
@@ -131,9 +127,17 @@ def _wait_synced(server: Server, tool: Tool, uuid: str) -> None:
         time.sleep(0.05)
 
 
+def _private_socket(server: Server) -> Path:
+    return socket_path(server.base_dir, "private.sock")
+
+
 @contextmanager
 def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Tool]:
-    """The server's program on a directory, as its OS user, its messages in a log of its own."""
+    """The server's program on a directory, as its OS user, its messages in a log of its own, seen by nobody.
+
+    The server itself may run meanwhile, on another directory.
+    """
+    socket = _private_socket(server)
     file = option_file(server) if server.runtime == "process" else server.defaults_file
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
         tool = Tool(
@@ -141,6 +145,9 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
                 server.version.programs["server"],
                 f"--defaults-file={file}" if file else "--no-defaults",
                 f"--datadir={data_dir}",
+                f"--socket={socket}",
+                f"--pid-file={socket.with_suffix('.pid')}",
+                "--skip-networking",
                 "--skip-log-error",
                 *options,
             ],

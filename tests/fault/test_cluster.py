@@ -1,0 +1,83 @@
+"""A restore of a cluster is hit in every phase: kill -9 of the service, a node that hangs, one that comes back.
+
+tests/flows/test_assembly.py tries every single call to an agent on a cluster in memory; here real servers are met.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from support.agents import until
+from support.cluster import Shop, cluster_service
+from support.service import Refused, Service
+
+pytestmark = pytest.mark.root
+
+PHASES = ["prepare", "verify", "stop", "swap", "bootstrap", "join node2", "join node3", "check"]
+"""Of a restore, in order."""
+TIMEOUTS = "start_timeout = 60\nstop_timeout = 10\n"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with cluster_service(TIMEOUTS) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shop(service: Service) -> Shop:
+    return Shop(service)
+
+
+def come_to(service: Service, job: str, phase: str) -> None:
+    """Wait until the job is in the phase; a short one may be over before it is seen."""
+    until(lambda: any(service.job(job)["phase"].startswith(p) for p in [*PHASES[PHASES.index(phase) :], "done"]), 120)
+
+
+@pytest.mark.parametrize("phase", ["prepare", "stop", "bootstrap", "join node3"])
+def test_the_service_dies_in_any_phase_and_the_restore_comes_to_its_end(shop: Shop, service: Service, phase: str) -> None:
+    expected = shop.write(phase)
+    shop.backup(phase.replace(" ", "-"))
+    shop.write("lost")
+    job = shop.post("restore", {"restore": {"backupRef": phase.replace(" ", "-")}})
+    for wish in (lambda: shop.backup("meanwhile"), lambda: shop.restore(phase.replace(" ", "-"))):
+        with pytest.raises(Refused, match="busy"):
+            wish()
+    come_to(service, job, phase)
+    service.restart()
+    service.wait(job, 300)
+    shop.require(expected)
+    service.wait(shop.post("discard_old"))
+
+
+def test_a_node_that_hangs_ends_a_restore_and_the_old_cluster_serves(shop: Shop, service: Service) -> None:
+    expected = shop.write("hangs")
+    shop.backup("hangs")
+    pid = shop.pids()[1]
+    job = shop.post("restore", {"restore": {"backupRef": "hangs"}})
+    come_to(service, job, "verify")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ended = service.wait(job, 300, expect="failed")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "node2" in ended["fault"]["message"]
+    service.wait(shop.post("recover"), 240)
+    shop.require(expected)
+
+
+def test_a_node_that_missed_a_restore_is_fenced_and_gets_the_data_of_the_others(shop: Shop, service: Service) -> None:
+    expected = shop.write("fenced")
+    shop.backup("fenced")
+    shop.write("lost")
+    left_out = shop.ids[2]
+    job = service.wait(shop.post("restore", {"restore": {"backupRef": "fenced", "without": ["node3"]}}), 300)
+    assert job["output"]["nodes"] == 2
+    view = service.get(f"/instances/{left_out}")["instance"]
+    assert view["status"] == "SHUTDOWN"
+    service.wait(shop.post("recover"), 240)
+    shop.require(expected)
