@@ -1,8 +1,8 @@
-"""The first start on a restored directory: the server replays the WAL that lies there, and goes on in a timeline of its own, so that
-nobody mistakes its WAL for that of the server that was backed up.
+"""The first start on a restored directory: the server replays the WAL that lies there, and goes on in a timeline of its own.
 
-It does so where it finds ``recovery.signal``, which it removes by itself. What it has to be told is in ``postgresql.auto.conf``, which
-wins over the files of an owner, and is taken out again when the server has arrived.
+Nobody mistakes its WAL then for that of the server that was backed up. It does so where it finds ``recovery.signal``, which it
+removes by itself. What it has to be told is in ``postgresql.auto.conf``, which wins over the files of an owner, and is taken out
+again when the server has arrived.
 """
 
 from __future__ import annotations

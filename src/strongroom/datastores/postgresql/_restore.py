@@ -28,8 +28,8 @@ _RESERVE = 64 << 20
 def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
     """See the Protocol. Until the end ``target`` is marked as unusable.
 
-    The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not come up
-    without it. Other WAL is replayed here.
+    The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
+    come up without it. Other WAL is replayed here.
     """
     wal = [link for link in chain if _wal_restore.is_wal(link)]
     base = chain[: len(chain) - len(wal)]
