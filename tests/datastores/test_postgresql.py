@@ -80,6 +80,8 @@ def test_a_backup_under_writes_is_restored_row_for_row(place: Path) -> None:
             assert stat.S_IMODE(path.lstat().st_mode) & 0o077 == 0, path
         assert driver.lineage(b.server.data_dir) != before
         assert b.sql("SHOW data_checksums") == [("on",)]
+        assert b.sql("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
+        assert (b.server.data_dir / "postgresql.auto.conf").read_text() == ""
 
 
 def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
@@ -93,6 +95,24 @@ def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
     assert "port" in restored.facts["dropped_settings"]
     with postgresql.started(server) as b:
         assert b.sql("SHOW port", "postgres") == [("5432",)]
+
+
+def test_the_owners_archive_and_target_do_not_lead_beyond_the_backup(place: Path) -> None:
+    with postgresql.running(place) as a:
+        with_data(a)
+        link = postgresql.backup(a, place)
+    server = postgresql.restore(link, place, "b")
+    asked = place / "asked"
+    settings = f"restore_command = 'touch {asked}; false'\nrecovery_target_xid = '3'\nwork_mem = '5MB'\nhot_standby = 'off'\n"
+    owners = postgresql.describe(place, "owners", None)
+    owners.data_dir.mkdir(parents=True)
+    (owners.data_dir / "postgresql.auto.conf").write_text(settings)
+    driver.keep_configuration(owners.model_copy(update={"runtime": "adopted"}), server.data_dir)
+    with postgresql.started(server) as b:
+        assert b.sql("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
+        assert b.sql("SHOW work_mem") == [("5MB",)]
+        assert (server.data_dir / "postgresql.auto.conf").read_text() == settings
+    assert not asked.exists()
 
 
 def test_a_stop_does_not_wait_for_clients_and_a_killed_server_comes_back(place: Path) -> None:

@@ -101,7 +101,7 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     theirs = combined(chain, place)
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    for name in ("backup_manifest", "postgresql.auto.conf", "strongroom_lineage", "strongroom_restored"):
+    for name in ("backup_manifest", "postgresql.auto.conf", "recovery.signal", "strongroom_lineage", "strongroom_restored"):
         theirs.pop(name, None)
         ours.pop(name, None)
     wrong = sorted(theirs.keys() ^ ours.keys())
@@ -187,8 +187,9 @@ def test_a_chain_of_ten_under_writes_is_restored_to_any_of_its_ends(
     assert [link.positions.blocks_from for link in chain[1:]] == [link.positions.wal_start for link in chain[:-1]]
     assert not server.sql("SELECT * FROM pg_replication_slots")
     newest = postgresql.restore(chain, place, "newest", of=eighteen)
-    assert {p.name for p in newest.data_dir.iterdir()}.isdisjoint({"backup_manifest", "recovery.signal", "standby.signal"})
     with postgresql.started(newest) as b:
+        assert {p.name for p in newest.data_dir.iterdir()}.isdisjoint({"backup_manifest", "recovery.signal", "standby.signal"})
+        assert b.sql("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
         with b.connect() as connection:
             proven(connection, ends[-1])
         assert {k: v for k, v in of(b).items() if k != "public.sequence"} == {

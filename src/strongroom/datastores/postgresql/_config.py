@@ -11,14 +11,14 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
+from strongroom.datastores.postgresql import _first_start
 from strongroom.errors import ConfigurationError, ServerFailed
 
 ACCOUNT = "postgres"
 """The superuser that every data directory has. We come in by the socket, as an OS user that ``pg_ident.conf`` names."""
 _MAP = "strongroom"
 _LEAST_WAL_MB = 64
-_OWNERS_FILES = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
-_MOST = 4 << 20
+_OWNERS_FILES = ("postgresql.conf", _first_start.SETTINGS, "pg_hba.conf", "pg_ident.conf")
 
 
 def option_file(server: Server) -> Path:
@@ -69,9 +69,9 @@ def keep(server: Server, new: Path) -> None:
     if server.runtime != "adopted":
         return
     for name in _OWNERS_FILES:
-        text = read_file(server.data_dir / name, limit=_MOST)
+        text = read_file(server.data_dir / name, limit=_first_start.MOST)
         if text is not None:
-            write_file(new / name, text, owner_of(new))
+            write_file(new / name, _first_start.told(new, text) if name == _first_start.SETTINGS else text, owner_of(new))
 
 
 def _logins() -> str:

@@ -10,7 +10,7 @@ import psycopg
 from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Server
-from strongroom.datastores.postgresql import _lsn, _wal_slot
+from strongroom.datastores.postgresql import _first_start, _lsn, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import series
 from strongroom.errors import ServerFailed, StrongroomError
@@ -68,6 +68,7 @@ def _require_arrival(connection: Connection, server: Server) -> None:
             f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
             remedy="Restore again, or restore another backup.",
         )
+    _first_start.forget(server.data_dir)
     (server.data_dir / RESTORED).unlink()
 
 

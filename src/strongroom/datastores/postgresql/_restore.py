@@ -13,14 +13,13 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
-from strongroom.datastores.postgresql import _block_restore, _lsn, _manifest, _wal_restore
+from strongroom.datastores.postgresql import _block_restore, _first_start, _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 
 _CONTROL = "global/pg_control"
-_SETTINGS = "postgresql.auto.conf"
-_STRAY = (LINEAGE, RESTORED, "standby.signal", "recovery.signal", "recovery.conf", _manifest.NAME)
+_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
@@ -29,7 +28,8 @@ _RESERVE = 64 << 20
 def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
     """See the Protocol. Until the end ``target`` is marked as unusable.
 
-    A full needs no ``restore_command``: its WAL is in it, and a server with a ``backup_label`` does not come up without it.
+    The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
+    come up without it. Other WAL is replayed here.
     """
     wal = [link for link in chain if _wal_restore.is_wal(link)]
     base = chain[: len(chain) - len(wal)]
@@ -49,7 +49,7 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
             phase("check files")
             needed = _listed(target)
         positions = _check(version, newest, needed, target)
-        facts = _settle(target, positions)
+        facts = _settle(target)
         if wal:
             _wal_restore.add(wal, len(base), positions, target, phase)
             if any(each.positions.system_identifier is None for each in wal):  # of others
@@ -59,6 +59,10 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
             arrived = _wal_restore.recover(version, positions, target, work_dir)
             assert arrived.wal_stop is not None and arrived.timeline is not None
             expect_arrival(target, arrived.wal_stop, arrived.timeline)
+        else:
+            assert positions.wal_stop is not None and positions.timeline is not None
+            _first_start.prepare(target)
+            expect_arrival(target, positions.wal_stop, positions.timeline + 1)
         phase("sync")
     return Restored(positions=positions, facts=facts)
 
@@ -130,15 +134,15 @@ def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange],
     return found
 
 
-def _settle(target: Path, positions: Positions) -> dict[str, str]:
+def _settle(target: Path) -> dict[str, str]:
     """Remove what belongs to the source server; return what it had set by ALTER SYSTEM.
 
     Such settings win over our configuration: it could listen, archive or follow a primary as the source does.
     """
     for name in _STRAY:
         (target / name).unlink(missing_ok=True)
-    assert positions.wal_stop is not None and positions.timeline is not None
-    expect_arrival(target, positions.wal_stop, positions.timeline)
-    settings = [line for line in (read_file(target / _SETTINGS) or "").splitlines() if line.strip() and line[0] != "#"]
-    write_file(target / _SETTINGS, "", owner_of(target))
+    settings = [
+        line for line in (read_file(target / _first_start.SETTINGS) or "").splitlines() if line.strip() and line[0] != "#"
+    ]
+    write_file(target / _first_start.SETTINGS, "", owner_of(target))
     return {"dropped_settings": "; ".join(settings)} if settings else {}

@@ -1,0 +1,56 @@
+"""The first start on a restored directory: the server replays the WAL that lies there, and goes on in a timeline of its own.
+
+Nobody mistakes its WAL then for that of the server that was backed up. It does so where it finds ``recovery.signal``, which it
+removes by itself. What it has to be told is in ``postgresql.auto.conf``, which wins over the files of an owner, and is taken out
+again when the server has arrived.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strongroom.datastores._files import owner_of, read_file, write_file
+
+SIGNAL = "recovery.signal"
+SETTINGS = "postgresql.auto.conf"
+MOST = 4 << 20
+"""Bytes of a file with settings."""
+_SAID = {
+    "restore_command": "false",  # all WAL is there, and an owner's archive goes on after the backup
+    "recovery_end_command": "",
+    "archive_cleanup_command": "",
+    "recovery_target": "",
+    "recovery_target_lsn": "",
+    "recovery_target_name": "",
+    "recovery_target_time": "",
+    "recovery_target_xid": "",
+    "recovery_target_timeline": "current",
+    "hot_standby": "off",  # it would refuse to start where fewer connections are allowed than there
+}
+_LINES = [f"{name} = '{value}'" for name, value in _SAID.items()]
+
+
+def prepare(data_dir: Path) -> None:
+    """Ask the next server on this directory for it."""
+    owner = owner_of(data_dir)
+    write_file(data_dir / SIGNAL, "", owner)
+    write_file(data_dir / SETTINGS, told(data_dir, read_file(data_dir / SETTINGS, limit=MOST) or ""), owner)
+
+
+def told(data_dir: Path, settings: str) -> str:
+    """``settings`` and, where the first start is still to come, what it needs."""
+    if not (data_dir / SIGNAL).exists():
+        return settings
+    return "".join(f"{line}\n" for line in [*settings.splitlines(), *_LINES])
+
+
+def forget(data_dir: Path) -> None:
+    """It has been: take out what it needed, also after an ALTER SYSTEM, which writes the file anew."""
+    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    if not set(_LINES) <= set(lines):
+        return
+    for line in _LINES:
+        lines.reverse()
+        lines.remove(line)  # the last one is ours
+        lines.reverse()
+    write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in lines), owner_of(data_dir))
