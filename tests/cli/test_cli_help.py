@@ -47,7 +47,7 @@ def test_every_command_has_help_with_examples_that_parse(run: Run, path: tuple[s
         assert tuple(words[: len(path)]) == path
         if path in {("serve",), ("agent",), ("key", "new"), ("check",)} or path[0] == "user-file":
             continue
-        result = run(*words, *(["--yes"] if "--in-place" in words else []), stdin="secret\n")
+        result = run(*words, *(["--yes"] if {"--in-place", "--force"} & {*words} else []), stdin="secret\n")
         assert result.exit_code != 2 or "password" in result.stderr, f"{example}: {result.stderr}"
         assert result.exit_code == 3 or "password" in result.stderr, "the canned service knows nothing"
 
