@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,10 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
     assert work.calls == 3
     lost = Presence(lost_after=0.05)
     lost.expect("h")
+    time.sleep(0.1)
+    lost.missed("h")
+    lost.require("h")  # it is we who have slept, perhaps
+    lost.missed("h")
     with pytest.raises(HostSilent, match="host h has not answered for"):
         asyncio.run(attend(lost, "h", Away(10**6)))
     with pytest.raises(HostSilent, match="away"):

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from strongroom.agent._files import make_directory, read_bytes, sync_directory
 from strongroom.errors import ConfigurationError, InvalidRequest
 
@@ -61,6 +57,9 @@ def key_pair(directory: Path, name: str) -> KeyPair:
 
 def checked(certificate: str) -> str:
     """``certificate`` if it is one in PEM, and only one. Raises InvalidRequest."""
+    from cryptography import x509  # a tenth of the time that a service takes to start, and most have no use for it
+    from cryptography.hazmat.primitives import serialization
+
     try:
         if len(certificate) > MAX_CERTIFICATE:
             raise ValueError("too long")
@@ -71,6 +70,10 @@ def checked(certificate: str) -> str:
 
 
 def _made(name: str) -> tuple[bytes, bytes]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])])
     certificate = (

@@ -22,6 +22,8 @@ WRITERS = 877900
 """PostgreSQL: the advisory lock of whoever writes."""
 SERVICE = 877901
 """PostgreSQL: the advisory lock of the one service that runs."""
+PATIENCE = {"connect_timeout": "10", "tcp_user_timeout": "15000", "keepalives_idle": "5", "keepalives_interval": "5"}
+"""PostgreSQL: options of libpq, so that a server that is cut off is noticed within seconds; those of the URL go before."""
 THREADS = 40
 """Connections that are kept: one for each thread that answers requests, so that none has to be made while somebody waits."""
 
@@ -89,7 +91,7 @@ def database_url(settings: Settings) -> URL | None:
             f"service.database_url must name a database of PostgreSQL, not {url.render_as_string(hide_password=True)}",
             remedy="Give one like postgresql://strongroom@db.example.org/strongroom, or leave it out for SQLite.",
         )
-    return url.set(drivername="postgresql+psycopg")
+    return url.set(drivername="postgresql+psycopg", query=PATIENCE | dict(url.query))
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import logging
@@ -251,13 +252,16 @@ class Engine:
 
     def stay_alone(self) -> bool:
         """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
-        if self._alone is None:
+        if database_url(self._control.settings) is None:
             return True
-        try:
-            self._alone.execute(select(1))
-            return True
-        except DBAPIError:
-            self._alone.close()
+        if self._alone is not None:
+            try:
+                self._alone.execute(select(1))
+                return True
+            except DBAPIError:
+                with contextlib.suppress(DBAPIError):
+                    self._alone.close()
+                self._alone = None
         try:
             self._alone = self._control.catalog.alone()
         except DBAPIError:

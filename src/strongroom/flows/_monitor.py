@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
@@ -84,6 +85,8 @@ class Monitor:
                 if time.monotonic() >= next_daily:
                     next_daily = time.monotonic() + DAILY
                     await asyncio.to_thread(self.tidy)
+            except OperationalError as error:
+                log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
                 log.exception("monitor stumbled")
             await asyncio.sleep(PACE)
@@ -101,6 +104,8 @@ class Monitor:
             if answers and not self._answers.get(host, False):
                 self._returns[host] = asyncio.create_task(call_back(self._control, host))
             self._answers[host] = answers
+        except OperationalError as error:
+            log.warning("the database does not answer", reason=str(error.orig))
         except Exception:
             log.exception("monitor stumbled", host=host)
 
@@ -116,6 +121,7 @@ class Monitor:
                     facts = await agent.host()
         except (StrongroomError, TimeoutError):
             self._next_host.pop(host, None)
+            self._control.presence.missed(host)
             return False
         if facts is not None:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after

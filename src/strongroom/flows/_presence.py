@@ -22,6 +22,7 @@ class Presence:
         """``lost_after``: seconds of silence after which the jobs of a host fail."""
         self.lost_after = lost_after
         self._answered: dict[str, float] = {}
+        self._missed: dict[str, int] = {}
 
     def expect(self, host: str) -> None:
         """From now on the host should answer."""
@@ -30,11 +31,17 @@ class Presence:
     def forget(self, host: str) -> None:
         """It need not answer any more."""
         self._answered.pop(host, None)
+        self._missed.pop(host, None)
 
     def heard(self, host: str) -> None:
         """It has answered now."""
         if host in self._answered:
             self._answered[host] = time.monotonic()
+            self._missed[host] = 0
+
+    def missed(self, host: str) -> None:
+        """It was asked and has not answered."""
+        self._missed[host] = self._missed.get(host, 0) + 1
 
     def silence(self, host: str | None) -> float:
         """Seconds since it has answered."""
@@ -44,7 +51,8 @@ class Presence:
     def require(self, host: str | None) -> None:
         """Raise HostSilent when the host is lost."""
         silence = self.silence(host)
-        if silence > self.lost_after:
+        # Asked twice at least: that we have slept for long ourselves says nothing about the host.
+        if silence > self.lost_after and self._missed.get(host or "", 0) > 1:
             raise HostSilent(
                 f"host {host} has not answered for {silence:.0f} seconds; its job was given up",
                 remedy="Is the machine up, does `strongroom agent` run there, does the network work? "
