@@ -72,7 +72,7 @@ class PrivateServer:
             "innodb_flush_log_at_trx_commit": 0,  # what fails is done again from the start, and all is made durable at the end
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
-            "performance_schema": "OFF" if gtid else "ON",  # without GTIDs it tells how far the copy has come
+            **({"performance_schema": "OFF"} if gtid else {"plugin-load-add": "mysql_clone.so"}),  # it tells where the copy ends
             **dict.fromkeys(_NO_KEYS, "OFF"),
             "innodb_buffer_pool_size": f"{_memory_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
