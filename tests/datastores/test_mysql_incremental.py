@@ -48,7 +48,7 @@ def restored(chain: list[FileLink], place: Path, name: str = "copy", **programs:
 
 def changed(link: FileLink, name: str, size: int) -> FileLink:
     """The incremental with one of its logs cut to ``size`` bytes."""
-    path = link.path.with_name(f"changed-{name}")
+    path = link.path.with_name("changed")
     with tarfile.open(link.path) as old, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as new:
         for member in old.getmembers():
             file = old.extractfile(member)
@@ -165,12 +165,11 @@ def chain(own: MySQLServer) -> Iterator[list[FileLink]]:
     shutil.rmtree(place)
 
 
-@pytest.mark.parametrize("left", [0.5, 0.9])
-def test_a_log_that_is_cut_off(own: MySQLServer, place: Path, chain: list[FileLink], left: float) -> None:
+def test_a_log_that_is_cut_off(own: MySQLServer, place: Path, chain: list[FileLink]) -> None:
     full, first = chain
     with tarfile.open(first.path) as tar:
         member = max(tar.getmembers(), key=lambda member: member.size)
-    broken = changed(first, member.name, int(member.size * left))
+    broken = changed(first, member.name, member.size * 3 // 4)
     broken.path.chmod(0o644)
     with pytest.raises(StrongroomError, match=r"cannot be replayed|rows are missing"):
         restored([full, broken], place)

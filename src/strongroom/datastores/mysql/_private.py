@@ -114,7 +114,9 @@ class PrivateServer:
                     cursor.execute(statement, values or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
-            raise ServerFailed(f"the server on the restored data refuses {statement!r}: {error}") from error
+            if self._tool is not None and not self._tool.running:
+                self._tool.check()
+            raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
 
     def client_options(self) -> Path:
         """An option file for the server's own client."""
