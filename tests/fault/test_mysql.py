@@ -53,14 +53,13 @@ def caught(service: Service, job: str, phase: str = "copy", seconds: float = 60)
     """The worker of the job, stopped in its tracks in this phase: its pid."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        view = service.job(job)
-        assert view["status"] in ("queued", "running"), "the job was over before it could be hit"
-        if view["phase"].startswith(phase):
-            (pid,) = service.workers()
-            os.kill(pid, signal.SIGSTOP)
-            return pid
-        time.sleep(0.005)
-    raise AssertionError(f"{job} did not come to {phase}")
+        for events in service.data_dir.glob(f"agent/jobs/{job}-*/events.jsonl"):  # the API would be too late
+            if f'"phase":"{phase}' in events.read_text() and (pids := service.workers()):
+                os.kill(pids[0], signal.SIGSTOP)
+                assert '"phase":"finish' not in events.read_text(), "the job was over before it could be hit"
+                return pids[0]
+        time.sleep(0.002)
+    raise AssertionError(f"{job} did not come to {phase}: {service.job(job)}")
 
 
 def no_new_data(service: Service, instance: dict[str, Any]) -> None:
