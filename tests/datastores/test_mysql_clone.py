@@ -294,8 +294,8 @@ def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     try:
         os.read(session.stdout, 1000)
-        (main,) = [row[0] for row in own.sql("SHOW PROCESSLIST") if row[4] == "clone" and row[6] == "Sending to client"]
-        own.sql(f"KILL {main}")
+        until(lambda: sending(own))
+        own.sql(f"KILL {sending(own)[0]}")
         with pytest.raises(StrongroomError, match=r"broke off|refuses a copy"):
             finish(session)
     finally:
@@ -314,6 +314,10 @@ def test_a_server_that_dies_is_named(own: MySQLServer, place: Path) -> None:
         session.abort()
         own.start()
     assert backup(own, place, "full").positions.gtid
+
+
+def sending(own: MySQLServer) -> list[int]:
+    return [row[0] for row in own.sql("SHOW PROCESSLIST") if row[4] == "clone" and row[6] == "Sending to client"]
 
 
 def finish(session: BackupSession) -> None:

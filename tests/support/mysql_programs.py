@@ -45,12 +45,21 @@ def install() -> Path:
 
 def programs() -> Path:
     """The directory of the server's program; the test is skipped when it cannot be had."""
+    found = _tried()
+    if isinstance(found, Path):
+        return found / "usr" / "sbin"
+    if os.environ.get("CI"):
+        raise found
+    pytest.skip(f"MySQL cannot be had from Debian's suite {SUITE}: {found}")
+
+
+@cache
+def _tried() -> Path | OSError | RuntimeError:
+    """Once: where there is no network, every try takes long."""
     try:
-        return _unpacked() / "usr" / "sbin"
+        return _unpacked()
     except (OSError, RuntimeError) as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"MySQL cannot be had from Debian's suite {SUITE}: {error}")
+        return error
 
 
 def version() -> Version:
@@ -61,7 +70,7 @@ def version() -> Version:
 
 def _fetch(home: Path) -> None:
     """Let apt choose and check the packages as for an empty machine, with directories of its own."""
-    for name in ("state/lists/partial", "cache/archives/partial", "etc"):
+    for name in ("state/lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"):
         (home / name).mkdir(parents=True)
     (home / "state" / "status").touch()
     (home / "etc" / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {SUITE} main\n")
@@ -91,7 +100,6 @@ def _mirror() -> str:
     return str(found[0])
 
 
-@cache
 def _unpacked() -> Path:
     """Where every OS user can run it: the cache is below a home directory."""
     packages = sorted(install().glob("*.deb"))

@@ -72,7 +72,7 @@ class PrivateServer:
             "innodb_flush_log_at_trx_commit": 0,  # what fails is done again from the start, and all is made durable at the end
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
-            "performance_schema": "OFF" if gtid else "ON",  # without GTIDs it tells how far the copy has come
+            **({"performance_schema": "OFF"} if gtid else {"plugin-load-add": "mysql_clone.so"}),  # it tells where the copy ends
             **dict.fromkeys(_NO_KEYS, "OFF"),
             "innodb_buffer_pool_size": f"{_memory_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
@@ -114,7 +114,9 @@ class PrivateServer:
                     cursor.execute(statement, values or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
-            raise ServerFailed(f"the server on the restored data refuses {statement!r}: {error}") from error
+            if self._tool is not None and not self._tool.running:
+                self._tool.check()
+            raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
 
     def client_options(self) -> Path:
         """An option file for the server's own client."""
