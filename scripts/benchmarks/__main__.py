@@ -120,10 +120,15 @@ def _show(case: Case, result: CaseResult) -> None:
 
 
 def _commit() -> str:
-    ran = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=False
-    )
-    return ran.stdout.strip() or "?"
+    """The last commit of what is measured; that the record is new does not change it."""
+
+    def git(*words: str) -> str:
+        ran = subprocess.run(
+            ["git", "-C", str(ROOT), *words, "--", "src", "scripts"], capture_output=True, text=True, check=False
+        )
+        return ran.stdout.strip()
+
+    return (git("log", "-1", "--format=%h") or "?") + ("-dirty" if git("status", "--porcelain") else "")
 
 
 if __name__ == "__main__":
