@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from rich.table import Table
 
@@ -28,6 +29,7 @@ from benchmarks.site import Site
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = 0.03
 RECORD = "benchmarks.json"
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
@@ -66,7 +68,8 @@ def main() -> int:
         done = {name for name, result in record.cases.items() if (result.commit, result.scale) == (commit, options.scale)}
         cases = [case for case in cases if case.name not in done]
     processes.keep()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in _ENDS:
+        signal.signal(number, _end)
     failed = _measure(cases, record, folder, options, commit)
     print(page.write(CASES, record, folder))
     if failed:
@@ -117,6 +120,13 @@ def _show(case: Case, result: CaseResult) -> None:
         for goal in goals:
             table.add_row(goal.text, goal.wanted, goal.measured, {True: "yes", False: "NO", None: ""}[goal.reached])
         console.print(table)
+
+
+def _end(*_: object) -> NoReturn:
+    """Tidy up, once: the signal may come from the keeper, too."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(130)
 
 
 def _commit() -> str:
