@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
+import pytest
 from rich.table import Table
 
 from benchmarks import machine, page, processes
@@ -96,7 +97,7 @@ def _measure(cases: Sequence[Case], record: Record, folder: Path, options: argpa
             try:
                 case.run(Bench(site, result, scale=options.scale, rounds=options.rounds or case.rounds))
                 site.forget_backups()
-            except Exception:  # noqa: BLE001 - the other cases can still be measured
+            except (Exception, pytest.skip.Exception):  # noqa: BLE001 - the other cases can still be measured
                 traceback.print_exc()
                 failed.append(case.name)
                 site.close()
