@@ -14,7 +14,9 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
+import pytest
 from rich.table import Table
 
 from benchmarks import machine, page, processes
@@ -28,6 +30,7 @@ from benchmarks.site import Site
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = 0.03
 RECORD = "benchmarks.json"
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
@@ -66,7 +69,8 @@ def main() -> int:
         done = {name for name, result in record.cases.items() if (result.commit, result.scale) == (commit, options.scale)}
         cases = [case for case in cases if case.name not in done]
     processes.keep()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in _ENDS:
+        signal.signal(number, _end)
     failed = _measure(cases, record, folder, options, commit)
     print(page.write(CASES, record, folder))
     if failed:
@@ -93,7 +97,7 @@ def _measure(cases: Sequence[Case], record: Record, folder: Path, options: argpa
             try:
                 case.run(Bench(site, result, scale=options.scale, rounds=options.rounds or case.rounds))
                 site.forget_backups()
-            except Exception:  # noqa: BLE001 - the other cases can still be measured
+            except (Exception, pytest.skip.Exception):  # noqa: BLE001 - the other cases can still be measured
                 traceback.print_exc()
                 failed.append(case.name)
                 site.close()
@@ -119,11 +123,23 @@ def _show(case: Case, result: CaseResult) -> None:
         console.print(table)
 
 
+def _end(*_: object) -> NoReturn:
+    """Tidy up, once: the signal may come from the keeper, too."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(130)
+
+
 def _commit() -> str:
-    ran = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=False
-    )
-    return ran.stdout.strip() or "?"
+    """The last commit of what is measured; that the record is new does not change it."""
+
+    def git(*words: str) -> str:
+        ran = subprocess.run(
+            ["git", "-C", str(ROOT), *words, "--", "src", "scripts"], capture_output=True, text=True, check=False
+        )
+        return ran.stdout.strip()
+
+    return (git("log", "-1", "--format=%h") or "?") + ("-dirty" if git("status", "--porcelain") else "")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import codecs, control_plane, effect, growth, mariadb_backup, mariadb_restore, postgresql
+from benchmarks import cluster, codecs, control_plane, effect, growth, mariadb_backup, mariadb_restore, mysql, postgresql
 from benchmarks.case import Case
 
 CASES: tuple[Case, ...] = (
     *mariadb_backup.CASES,
     *mariadb_restore.CASES,
     *postgresql.CASES,
+    *mysql.CASES,
+    *cluster.CASES,
     *effect.CASES,
     *codecs.CASES,
     *control_plane.CASES,

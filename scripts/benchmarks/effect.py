@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Limit
 from benchmarks.load import CONNECTIONS, PAUSE, Load
-from benchmarks.mariadb import NULL, STRONGROOM, ZSTD_PARALLEL, back_up, mariadb, piped_backup, tool
+from benchmarks.mariadb import NULL, ROWS, STRONGROOM, ZSTD_PARALLEL, back_up, mariadb, piped_backup, tool
 from benchmarks.postgresql_server import BASEBACKUP_ZSTD, postgresql
 from benchmarks.postgresql_server import back_up as back_up_postgresql
 
@@ -23,7 +23,7 @@ def on_mariadb(bench: Bench) -> None:
     """The tool alone, the tool and a fast compressor, Strongroom; and nothing."""
     server = mariadb(bench, "table", 1500)
     terms = {"read_default_file": str(server.base / "client.cnf"), "unix_socket": server.socket}
-    rows = bench.scaled(1500, 8) * 900
+    rows = bench.scaled(1500, 8) * ROWS
     _measure(
         bench,
         {**terms, "postgresql": False, "rows": rows},
@@ -42,7 +42,7 @@ def on_postgresql(bench: Bench) -> None:
     terms = {"host": str(server.socket), "port": server.port, "user": "postgres", "dbname": "postgres"}
     _measure(
         bench,
-        {**terms, "postgresql": True, "rows": bench.scaled(1500, 8) * 900},
+        {**terms, "postgresql": True, "rows": bench.scaled(1500, 16) * ROWS},
         {
             BASEBACKUP_ZSTD: lambda: server.basebackup(bench, BASEBACKUP_ZSTD, "zstd -q -T0 -1"),
             STRONGROOM: lambda: back_up_postgresql(bench, STRONGROOM, server),

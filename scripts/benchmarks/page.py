@@ -55,6 +55,9 @@ def write(cases: Sequence[Case], record: Record, folder: Path) -> Path:
 
 
 def _summary(measured: Sequence[tuple[Case, CaseResult]]) -> Iterator[str]:
+    if not measured:
+        yield "Nothing was measured yet.\n"
+        return
     yield "## What it must show\n"
     yield from _head("case", "goal", "wanted", "measured", "reached")
     for case, result in measured:

@@ -14,6 +14,7 @@ from demo_data import DataSet, Prose, Row
 
 from benchmarks.bench import Bench, size_of, warm
 from benchmarks.machine import Rates, measure
+from benchmarks.mariadb import ROWS
 from benchmarks.site import FLAVOR, VOLUME, Site
 
 OWNER = "postgres"
@@ -174,10 +175,12 @@ class PostgreSQL:
         prose = Prose(random.Random(7))
         connection.execute(LARGE.encode())
         first = have = min(megabytes, 64)
-        Copier(connection).table("db1.large (touched, body)", ((0, prose.some(1000)) for _ in range(first * 900)))
+        Copier(connection).table("db1.large (touched, body)", ((0, prose.some(1000)) for _ in range(first * ROWS)))
         while have < megabytes:
             more = min(have, megabytes - have)
-            connection.execute(f"INSERT INTO db1.large (touched, body) SELECT 0, body FROM db1.large LIMIT {more * 900}".encode())
+            connection.execute(
+                f"INSERT INTO db1.large (touched, body) SELECT 0, body FROM db1.large LIMIT {more * ROWS}".encode()
+            )
             have += more
         connection.execute("ALTER TABLE db1.large ADD PRIMARY KEY (id)")
 
