@@ -212,13 +212,15 @@ def test_nodes_of_different_epochs_never_meet(cluster: Cluster) -> None:
     record = servers._registry.get("n3")
     record.data_epoch = member.epoch + 1
     servers.start("n3", Start(wait=False))
-    until(lambda: cluster.view("n3").answers, 180)
-    time.sleep(1)
+    log = servers.server("n3").base_dir / "log/error.log"
+    until(lambda: "primary view is not possible" in log.read_text().rpartition("connecting to group")[2], 60)
+    time.sleep(3)
     view = cluster.view("n3")
-    assert (view.primary, view.ready) == (False, False)
-    assert cluster.view("n1").size == 2
+    assert (view.primary, view.ready, view.synced) == (False, False, False)
+    assert [cluster.view(node).size for node in ("n1", "n2")] == [2, 2]
     assert servers.view("n3").healthy is False
     cluster.stop(["n3"])
+    assert not cluster.view("n3").running
     record.data_epoch = member.epoch
     nodes.enroll("n3", member)
     servers.start("n3")

@@ -157,8 +157,8 @@ class Lifecycle:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
             return
-        if self._receiving(record) and record.definition.runtime == "process":
-            self.kill(record)  # it does not listen to signals meanwhile, and what it has is not whole
+        if record.definition.runtime == "process" and record.member is not None and not self._answers(record):
+            self.kill(record)  # one that waits for the others, or is sent all data, hears no signal; and nothing is open yet
             return
         command: Process | None = None
         if record.definition.runtime == "adopted":
@@ -190,6 +190,15 @@ class Lifecycle:
                 time.sleep(0.1)
             else:
                 return
+
+    def _answers(self, record: ServerRecord) -> bool:
+        try:
+            self.datastore(record).ready(self.server(record))
+        except NotInCluster:
+            return True
+        except ServerFailed:
+            return False
+        return True
 
     def _receiving(self, record: ServerRecord) -> bool:
         galera = self.datastore(record).galera if record.member is not None else None
