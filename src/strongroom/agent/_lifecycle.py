@@ -92,6 +92,7 @@ class Lifecycle:
             raise Conflict(f"server {_name(record)} has no data yet", remedy="Initialize it, or restore a backup into it.")
         if record.definition.runtime == "adopted":
             if start.mode == "bootstrap":
+                galera_of(self.datastore(record)).start_options(self.server(record), bootstrap=True, expected=start.position)
                 return self._command(record, record.definition.bootstrap_command, "bootstrap")
             return self._command(record, record.definition.start_command, "start")
         require_epoch(record)
