@@ -280,7 +280,7 @@ def _say(session: Session, cluster: str, plan: dict[str, Any]) -> None:
 @command(
     app,
     "recover",
-    example="strongroom cluster recover shop\nstrongroom cluster recover shop --node node2 --force",
+    example="strongroom cluster recover shop\nstrongroom cluster recover shop --node node2 --force --yes",
 )
 def recover(
     session: Session,
