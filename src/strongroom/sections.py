@@ -198,7 +198,9 @@ class Agent(Section):
 class Datastores(Section):
     """Where database programs are looked for, beside the usual places."""
 
-    mariadb: list[Path] = Field(default_factory=list, description="Directories with mariadbd and mariadb-backup, or with wsrep_sst_*.")
+    mariadb: list[Path] = Field(
+        default_factory=list, description="Directories with mariadbd and mariadb-backup, or with wsrep_sst_*."
+    )
     postgresql: list[Path] = Field(default_factory=list, description="Directories with postgres and pg_basebackup.")
     default: str = Field("mariadb", description="Datastore of a new instance that names none.")
 
