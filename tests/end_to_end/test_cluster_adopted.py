@@ -28,7 +28,7 @@ class OwnNode:
         self.data, self.socket, self.options = self.base / "mysql", self.base / "s", self.base / "own.cnf"
         self.options.write_text(
             f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\nlog_error={self.base}/own.log\n"
-            f"bind-address={self.address}\nskip-name-resolve\nlog_bin=own-bin\nlog_slave_updates\nbinlog_format=ROW\n"
+            f"bind-address={self.address}\nskip-name-resolve\ncharacter-set-server=utf8mb4\nlog_bin=own-bin\nlog_slave_updates\nbinlog_format=ROW\n"
             "innodb_buffer_pool_size=32M\ninnodb_log_file_size=16M\ninnodb_autoinc_lock_mode=2\n"
             "wsrep_on=ON\nwsrep_provider=/usr/lib/galera/libgalera_smm.so\nwsrep_cluster_name=theirs\n"
             f"wsrep_cluster_address=gcomm://{','.join(addresses)}\nwsrep_node_name=own{number}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -158,7 +159,7 @@ class Lifecycle:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
             return
-        if record.definition.runtime == "process" and record.member is not None and not self._answers(record):
+        if record.definition.runtime == "process" and record.member is not None and not _listens(record.socket):
             self.kill(record)  # one that waits for the others, or is sent all data, hears no signal; and nothing is open yet
             return
         command: Process | None = None
@@ -191,15 +192,6 @@ class Lifecycle:
                 time.sleep(0.1)
             else:
                 return
-
-    def _answers(self, record: ServerRecord) -> bool:
-        try:
-            self.datastore(record).ready(self.server(record))
-        except NotInCluster:
-            return True
-        except ServerFailed:
-            return False
-        return True
 
     def _receiving(self, record: ServerRecord) -> bool:
         galera = self.datastore(record).galera if record.member is not None else None
@@ -290,6 +282,19 @@ def require_epoch(record: ServerRecord) -> None:
             "so that it must not be served",
             remedy="`strongroom cluster recover` gives it the data of the others; its own is put aside.",
         )
+
+
+def _listens(path: Path | None) -> bool:
+    """The server has opened its socket, which is the last thing on its way up; one that hangs listens all the same."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _name(record: ServerRecord) -> str:
