@@ -44,7 +44,7 @@ class OwnNode:
         )
         self.start = self._script("start", start % "")
         self.bootstrap = self._script("bootstrap", start % "--wsrep-new-cluster")
-        self.stop = self._script("stop", f"#!/bin/sh\nmariadb-admin --no-defaults -S {self.socket} -uroot shutdown\n")
+        self.stop = self._script("stop", f"#!/bin/sh\nmariadb --no-defaults -S {self.socket} -uroot -e SHUTDOWN\n")
         subprocess.run(["chown", "mysql:mysql", str(self.base)], check=True)
 
     def _script(self, name: str, text: str) -> Path:
