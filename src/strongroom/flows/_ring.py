@@ -118,6 +118,10 @@ class Ring:
         agent = self.agent(node)
         view = await of(node, agent.galera(node.id))
         if not (view.synced and uuid in (None, view.uuid)):
+            if (
+                verb == "bootstrap" and view.running
+            ):  # its agent has started it again meanwhile, to join others that are not there
+                await self.stop([node], lambda _: said())
             await self.tell(f"{verb} {name(node)}", said())
             starting = asyncio.ensure_future(self._start(node, start))
             try:
