@@ -16,7 +16,7 @@ from support.galera import SCRIPTS
 from support.load import fill
 from support.service import Service, checksums
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 class OwnNode:

@@ -10,7 +10,7 @@ from support.cluster import Shop, cluster_service
 from support.foreign import Source
 from support.service import Service
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
