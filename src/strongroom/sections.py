@@ -230,7 +230,9 @@ class Hosts(Section):
 class Datastores(Section):
     """Where database programs are looked for, beside the usual places."""
 
-    mariadb: list[Path] = Field(default_factory=list, description="Directories with mariadbd and mariadb-backup.")
+    mariadb: list[Path] = Field(
+        default_factory=list, description="Directories with mariadbd and mariadb-backup, or with wsrep_sst_*."
+    )
     mysql: list[Path] = Field(default_factory=list, description="Directories with mysqld and mysqlbinlog, or xtrabackup.")
     postgresql: list[Path] = Field(default_factory=list, description="Directories with postgres and pg_basebackup.")
     default: str = Field("mariadb", description="Datastore of a new instance that names none.")

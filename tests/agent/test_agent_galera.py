@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from strongroom.agent import Agent
 from strongroom.agent.models import Seed, Start
 from strongroom.datastores import GaleraMember
-from strongroom.errors import Busy, Conflict, InvalidRequest, NotFound, ServerFailed
+from strongroom.errors import Busy, Conflict, InvalidRequest, NotFound, ServerFailed, ToolFailed
 from strongroom.settings import load
 from strongroom.worker.spec import JobRequest
 from support import processes
@@ -212,13 +213,15 @@ def test_nodes_of_different_epochs_never_meet(cluster: Cluster) -> None:
     record = servers._registry.get("n3")
     record.data_epoch = member.epoch + 1
     servers.start("n3", Start(wait=False))
-    until(lambda: cluster.view("n3").answers, 180)
-    time.sleep(1)
+    log = servers.server("n3").base_dir / "log/error.log"
+    until(lambda: "primary view is not possible" in log.read_text().rpartition("connecting to group")[2], 60)
+    time.sleep(3)
     view = cluster.view("n3")
-    assert (view.primary, view.ready) == (False, False)
-    assert cluster.view("n1").size == 2
+    assert (view.primary, view.ready, view.synced) == (False, False, False)
+    assert [cluster.view(node).size for node in ("n1", "n2")] == [2, 2]
     assert servers.view("n3").healthy is False
     cluster.stop(["n3"])
+    assert not cluster.view("n3").running
     record.data_epoch = member.epoch
     nodes.enroll("n3", member)
     servers.start("n3")
@@ -258,6 +261,52 @@ def test_an_incremental_after_a_transfer_is_refused(cluster: Cluster, ground: Pa
     assert view.result.failure is not None
     assert view.result.failure.code == "LineageChanged"
     servers.discard_old("n2")
+
+
+def test_a_transfer_that_the_donor_cannot_make_leaves_the_old_data(cluster: Cluster) -> None:
+    """The account for transfers is gone: the node that was to be filled dies, and goes on with what it had."""
+    servers = cluster.agent.servers
+    add(cluster, "kept aside")
+    cluster.sql("n1", "DROP USER mysql@localhost")
+    cluster.stop(["n2"])
+    servers.swap("n2", "refused", start=False, empty=True)
+    with pytest.raises(ServerFailed):
+        servers.start("n2")
+    cluster.stop(["n2"])
+    servers.undo_swap("n2", "refused")
+    servers.start("n2")
+    cluster.wait()
+    assert "kept aside" in rows(cluster, "n2")
+    for node in ("n1", "n3"):  # makes its account anew
+        cluster.agent.servers.restart(node)
+        cluster.wait()
+        assert cluster.sql(node, "SELECT COUNT(*) FROM mysql.global_priv WHERE User='mysql'") == "1"
+    servers.discard_old("n2")
+
+
+def test_seeding_that_was_cut_off_is_done_again(cluster: Cluster, ground: Path) -> None:
+    nodes, identity = cluster.agent.servers.nodes, str(uuid.uuid4())
+    backup(cluster, ground, "n1", "cut")
+    cluster.agent.put_job("r-cut", JobRequest(server="n1", job=restore_job(ground, "cut")))
+    assert finish(cluster.agent, "r-cut", 60).status == "succeeded"
+    base = cluster.agent.servers.server("n1").base_dir
+
+    def kill() -> None:
+        def found() -> list[int]:
+            return [pid for pid, command in processes.below(base).items() if "--wsrep-cluster-name=seed" in command]
+
+        until(found)
+        for pid in found():
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ToolFailed, match="SIGKILL"):
+        nodes.seed("n1", Seed(job="r-cut", uuid=identity))
+    killer.join()
+    assert str(nodes.seed("n1", Seed(job="r-cut", uuid=identity))) == f"{identity}:1"
+    assert cluster.view("n1").synced
+    cluster.agent.jobs.cancel("r-cut")
 
 
 def test_only_nodes_are_asked_of_their_cluster(cluster: Cluster) -> None:

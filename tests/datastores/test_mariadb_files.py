@@ -14,6 +14,7 @@ from strongroom.datastores._files import make_directory, owner_named, owner_of, 
 from strongroom.datastores.mariadb import _options, _versions
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.errors import ConfigurationError, InvalidRequest
+from support import mariadb
 from support.identity import server_user
 
 CHECKPOINTS = "backup_type = {type}\nfrom_lsn = 0\nto_lsn = 44404\nlast_lsn = 160070\nrecover_binlog_info = 0\n"
@@ -85,22 +86,21 @@ def test_half_a_checkpoints_file_is_no_good(place: Path) -> None:
 
 
 def test_check_data(place: Path) -> None:
-    server = None
-    driver = get("mariadb")
+    driver, server = get("mariadb"), mariadb.describe(place, "x", None, user=server_user())
 
     def refused() -> str:
         with pytest.raises(Exception) as caught:
-            driver.check_data(server, place)  # type: ignore[arg-type]
+            driver.check_data(server, place)
         return str(caught.value)
 
     assert "holds no MariaDB" in refused()
     (place / "mysql").mkdir()
-    driver.check_data(server, place)  # type: ignore[arg-type]
+    driver.check_data(server, place)
     for type in ("full-backuped", "incremental", "full-prepared"):
         (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type=type))
         assert "not prepared" in refused()
     (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
-    driver.check_data(server, place)  # type: ignore[arg-type]
+    driver.check_data(server, place)
     (place / "strongroom_incomplete").touch()
     assert "not finished" in refused()
 

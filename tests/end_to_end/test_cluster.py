@@ -40,7 +40,7 @@ def test_a_chain_stays_with_its_node_and_restores_to_all_nodes(shop: Shop, servi
     assert lost != expected
     before = shop.view["uuid"]
 
-    plan = service.get("/clusters/shop/restore", backup="tuesday")["plan"]
+    plan = service.get("/clusters/shop/restore/tuesday")["plan"]
     assert (plan["method"], plan["chain"]) == ("seed", [full["id"], child["id"]])
     job = shop.restore("tuesday")
     shop.require(expected)

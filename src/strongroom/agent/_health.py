@@ -24,7 +24,8 @@ class Health:
     @classmethod
     def good(cls, facts: Facts) -> Health:
         """It serves."""
-        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + CALM)
+        settled = facts.galera is None or facts.galera.get("wsrep_local_state_comment") == "Synced"
+        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + (CALM if settled else 1))
 
     @classmethod
     def bad(cls, detail: str, data_bytes: int) -> Health:

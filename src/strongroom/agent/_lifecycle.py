@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class Lifecycle:
             raise Conflict(f"server {_name(record)} has no data yet", remedy="Initialize it, or restore a backup into it.")
         if record.definition.runtime == "adopted":
             if start.mode == "bootstrap":
+                galera_of(self.datastore(record)).start_options(self.server(record), bootstrap=True, expected=start.position)
                 return self._command(record, record.definition.bootstrap_command, "bootstrap")
             return self._command(record, record.definition.start_command, "start")
         require_epoch(record)
@@ -157,8 +159,8 @@ class Lifecycle:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
         if not self.is_running(record):
             return
-        if self._receiving(record) and record.definition.runtime == "process":
-            self.kill(record)  # it does not listen to signals meanwhile, and what it has is not whole
+        if record.definition.runtime == "process" and record.member is not None and not _listens(record.socket):
+            self.kill(record)  # one that waits for the others, or is sent all data, hears no signal; and nothing is open yet
             return
         command: Process | None = None
         if record.definition.runtime == "adopted":
@@ -280,6 +282,19 @@ def require_epoch(record: ServerRecord) -> None:
             "so that it must not be served",
             remedy="`strongroom cluster recover` gives it the data of the others; its own is put aside.",
         )
+
+
+def _listens(path: Path | None) -> bool:
+    """The server has opened its socket, which is the last thing on its way up; one that hangs listens all the same."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _name(record: ServerRecord) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
@@ -119,26 +119,28 @@ class Nodes:
 
     # --- desync for the time of a job
 
-    def desync(self, server_id: str, job: str) -> None:
-        """Until the job ends, the cluster does not wait for this node. Nothing when its owner has said so already."""
+    @contextmanager
+    def desynced(self, server_id: str, job: str) -> Iterator[None]:
+        """Until the job ends, which is started inside, the cluster does not wait for this node.
+
+        Nothing is done, nor undone, when its owner has said so already.
+        """
         galera, server = self.serving(server_id)
         record = self._registry.get(server_id)
         with self._mutex:
-            if record.desynced_for is not None:
-                record.desynced_for = job
+            if record.desynced_for is not None or not galera.view(server, running=True).desynced:
+                record.desynced_for = job  # written first: who finds it, undoes it
                 self._registry.save(record)
-                return
-            if galera.view(server, running=True).desynced:
-                return
-            record.desynced_for = job  # written first: who finds it, undoes it
-            self._registry.save(record)
-            galera.set_desync(server, desync=True)
+                galera.set_desync(server, desync=True)
+            yield
 
-    def resync(self, record: ServerRecord, running_job: str | None) -> None:
+    def resync(self, record: ServerRecord, job_on: Callable[[str], str | None]) -> None:
         """Undo it, unless its job still runs. Tried again later when the server does not answer."""
-        if record.desynced_for is None or record.desynced_for == running_job:
+        if record.desynced_for is None:
             return
         with self._mutex:
+            if record.desynced_for == job_on(record.id):
+                return
             if self._lifecycle.is_running(record):  # one that was started since knows nothing of it
                 try:
                     galera_of(self._lifecycle.datastore(record)).set_desync(self._lifecycle.server(record), desync=False)

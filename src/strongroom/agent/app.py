@@ -97,7 +97,8 @@ class Agent:
     def put_job(self, job_id: str, request: JobRequest) -> JobView:
         """Start the job, or find it; see ``Jobs.put``."""
         if isinstance(request.job, BackupJob) and request.job.desync and request.server and not self.jobs.knows(job_id):
-            self.servers.nodes.desync(request.server, job_id)
+            with self.servers.nodes.desynced(request.server, job_id):
+                return self.jobs.put(job_id, request)
         return self.jobs.put(job_id, request)
 
     async def wait_job(self, job_id: str, wait: float, after: int) -> JobView:

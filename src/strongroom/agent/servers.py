@@ -296,7 +296,7 @@ class Servers:
             dead = record.definition.runtime == "process" and record.wanted == "running" and not running
             if dead and record.failed is None and record.data_dir.is_dir():
                 self._revive(record)
-            self.nodes.resync(record, self._job_on(server_id))
+            self.nodes.resync(record, self._job_on)
         finally:
             mutex.release()
         if self._health_of(server_id).due(running):

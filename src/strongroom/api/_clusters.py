@@ -304,12 +304,12 @@ def back_up(cluster: Segment, body: BackUpCluster, caller: CallerDep, control: C
     return accepted(job)
 
 
-@router.get("/clusters/{cluster}/restore")
+@router.get("/clusters/{cluster}/restore/{backup}")
 def plan(
     cluster: Segment,
+    backup: Segment,
     caller: CallerDep,
     control: ControlDep,
-    backup: Annotated[str, Query(min_length=1, max_length=255, description="Id or unique name.")],
     method: Method | None = None,
     without: Annotated[list[str], Query(description="Nodes to leave out.")] = [],  # noqa: B006 - FastAPI copies it
 ) -> OnePlan:

@@ -255,7 +255,7 @@ def restore(
         _act(session, cluster, "restore", {"restore": {"resume": True}}, wait)
         return
     found = session.client.get(
-        "clusters", cluster, "restore", backup=backup, method=method.value if method else None, without=without or None
+        "clusters", cluster, "restore", backup or "", method=method.value if method else None, without=without or None
     )["plan"]
     _say(session, cluster, found)
     confirm(f"Replace the data of cluster {cluster}?", yes, required=True)
@@ -280,7 +280,7 @@ def _say(session: Session, cluster: str, plan: dict[str, Any]) -> None:
 @command(
     app,
     "recover",
-    example="strongroom cluster recover shop\nstrongroom cluster recover shop --node node2 --force",
+    example="strongroom cluster recover shop\nstrongroom cluster recover shop --node node2 --force --yes",
 )
 def recover(
     session: Session,

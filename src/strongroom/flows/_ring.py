@@ -12,7 +12,7 @@ from strongroom.agent.models import ServerView, Start
 from strongroom.catalog import Cluster, Instance, Job, now
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GaleraMember, GaleraView
-from strongroom.errors import JobError, NotFound, StrongroomError
+from strongroom.errors import JobError, NotFound, StrongroomError, Unavailable
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 
@@ -118,8 +118,12 @@ class Ring:
         agent = self.agent(node)
         view = await of(node, agent.galera(node.id))
         if not (view.synced and uuid in (None, view.uuid)):
+            if (
+                verb == "bootstrap" and view.running
+            ):  # its agent has started it again meanwhile, to join others that are not there
+                await self.stop([node], lambda _: said())
             await self.tell(f"{verb} {name(node)}", said())
-            starting = asyncio.ensure_future(of(node, agent.start_server(node.id, start)))
+            starting = asyncio.ensure_future(self._start(node, start))
             try:
                 while not starting.done():
                     await asyncio.wait({starting}, timeout=LOOK)
@@ -129,6 +133,15 @@ class Ring:
             finally:
                 starting.cancel()
         return await self.synced(node, uuid)
+
+    async def _start(self, node: Instance, start: Start) -> ServerView:
+        """A transfer of much data takes longer than an agent is waited for: ask again, while it goes on."""
+        while True:
+            try:
+                return await of(node, self.agent(node).start_server(node.id, start))
+            except Unavailable:
+                if not await self._growing(node):
+                    raise
 
     async def _growing(self, node: Instance) -> str:
         try:

@@ -46,7 +46,7 @@ RULES: dict[str, Role] = {
     "POST /clusters/{cluster} reset-status": ADMIN,
     "GET /clusters/{cluster}/instances/{instance}": READER,
     "POST /clusters/{cluster}/backup": MEMBER,
-    "GET /clusters/{cluster}/restore": READER,
+    "GET /clusters/{cluster}/restore/{backup}": READER,
     "POST /clusters/{cluster}/restore": MEMBER,
     "POST /clusters/{cluster}/recover": MEMBER,
     "POST /clusters/{cluster}/restart": MEMBER,

@@ -22,6 +22,8 @@ _GALERA = (
     "wsrep_connected",
     "wsrep_incoming_addresses",
     "wsrep_local_commits",
+    "wsrep_flow_control_paused",
+    "wsrep_desync_count",
 )
 
 

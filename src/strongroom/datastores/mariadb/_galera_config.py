@@ -59,7 +59,9 @@ def server_options(server: Server) -> Options:
         "wsrep_node_incoming_address": address,
         "wsrep_provider_options": (
             f"gmcast.listen_addr=tcp://{address}:{GROUP_PORT};ist.recv_addr={address}:{IST_PORT};"
-            f"ist.recv_bind={address}:{IST_PORT};gcache.size={max(32, server.ram_mb // 4)}M;pc.recovery=true"
+            f"ist.recv_bind={address}:{IST_PORT};gcache.size={max(32, server.ram_mb // 4)}M;"
+            # Hosts come up again one after the other: each node waits for the others, and does not give up.
+            "pc.recovery=true;pc.wait_prim_timeout=PT1H"
         ),
         "wsrep_sst_method": member.transfer,
         "wsrep_sst_receive_address": f"{address}:{SST_PORT}",

@@ -75,8 +75,11 @@ def forget_cluster(data_dir: Path) -> None:
 
 
 def is_receiving(data_dir: Path) -> bool:
-    """Another node sends its data just now, or did when the server died: what is here is not whole."""
-    return (data_dir / "sst_in_progress").exists()
+    """Another node sends all its data just now, or did when the server died: what is here is not whole.
+
+    The first of the marks is there as well while only a gap is closed, which leaves the data as it is.
+    """
+    return (data_dir / "sst_in_progress").exists() and any((data_dir / mark).exists() for mark in (".sst", "rsync_sst.pid"))
 
 
 NOWHERE = GaleraPosition(uuid=NO_UUID, seqno=-1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from strongroom.datastores._files import owner_named
+from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores._galera import UUID, GaleraPosition
 from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._protocol import Server
@@ -137,7 +137,8 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
 
     The server itself may run meanwhile, on another directory.
     """
-    socket = _private_socket(server)
+    owner, socket = owner_named(server.user), _private_socket(server)
+    make_directory(socket.parent, owner)
     file = option_file(server) if server.runtime == "process" else server.defaults_file
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
         tool = Tool(
@@ -152,7 +153,7 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
                 *options,
             ],
             Path(place) / "server.log",
-            owner=owner_named(server.user),
+            owner=owner,
         )
         try:
             yield tool
