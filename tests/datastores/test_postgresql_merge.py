@@ -259,6 +259,7 @@ NUMBERS = struct.Struct("<III2I")
         (other_files(2, {"base/5/INCREMENTAL.1": b"\1" + SOME[1:], **PLAIN}), "no incremental file"),
         (other_files(2, {"base/5/INCREMENTAL.1": SOME + ZERO, **PLAIN}), "no incremental file"),
         (other_files(2, {"base/5/INCREMENTAL.1": SOME[:8], **PLAIN}), "is cut off"),
+        (other_files(1, {"base/5/INCREMENTAL.1": SOME[:12], "base/5/INCREMENTAL.2": SOME, **PLAIN}), "is cut off"),
         (
             other_files(
                 2, {"base/5/INCREMENTAL.1": NUMBERS.pack(0xD3AE1F0D, 2, 3, 2, 1).ljust(BLOCK, b"\0") + ZERO * 2, **PLAIN}

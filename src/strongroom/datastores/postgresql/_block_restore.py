@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer, pwrite
 from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._content import Content, corrupt, proven
 from strongroom.datastores.postgresql._increment import (
     BLOCK,
     HEAD,
@@ -32,7 +32,7 @@ from strongroom.datastores.postgresql._increment import (
 )
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
-from strongroom.errors import ArtifactCorrupt, NotFound
+from strongroom.errors import NotFound
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.uint32]
@@ -41,10 +41,6 @@ CONTROL = "global/pg_control"
 _LABEL = "backup_label"
 _SMALL = frozenset({CONTROL, _LABEL})
 _MAX_SMALL = 64 * 1024
-_PIECE = 256 * BLOCK
-_UNSENT = 32 << 20
-"""Bytes of one file that may wait in the page cache before the disk is told."""
-_REMEDY = "The chain cannot be restored to here; restore a backup before it."
 
 
 def is_blocks(link: ChainLink) -> bool:
@@ -87,16 +83,16 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
 def _require_order(chain: Sequence[ChainLink]) -> None:
     first, *rest = chain
     if first.kind != "full" or is_blocks(first):
-        raise _corrupt("the chain does not begin with a full backup")
+        raise corrupt("the chain does not begin with a full backup")
     for before, after in zip(chain, rest, strict=False):
         if after.positions.blocks_from != before.positions.wal_start:
-            raise _corrupt(
+            raise corrupt(
                 f"an incremental holds the blocks since {after.positions.blocks_from}, "
                 f"and the backup before it begins at {before.positions.wal_start}"
             )
     systems = {link.positions.system_identifier for link in chain} - {None}
     if len(systems) > 1:
-        raise _corrupt("the backups of the chain are of different database systems")
+        raise corrupt("the backups of the chain are of different database systems")
 
 
 def _list_of(link: ChainLink) -> Manifest:
@@ -106,13 +102,13 @@ def _list_of(link: ChainLink) -> Manifest:
     data = b"".join(tar.data())
     wanted = link.positions.backup_manifest_sha256
     if member.path != NAME or (wanted is not None and hashlib.sha256(data).hexdigest() != wanted):
-        raise _corrupt(f"{NAME} is not that of the backup")
+        raise corrupt(f"{NAME} is not that of the backup")
     manifest = Manifest.parse(data)
     newest = manifest.wal[-1]
     if (newest.start, newest.end) != (link.positions.wal_start, link.positions.wal_stop):
-        raise _corrupt(f"{NAME} is of a backup from {newest.start} to {newest.end}")
+        raise corrupt(f"{NAME} is of a backup from {newest.start} to {newest.end}")
     if link.positions.system_identifier not in (None, str(manifest.system)):
-        raise _corrupt(f"{NAME} is of database system {manifest.system}")
+        raise corrupt(f"{NAME} is of database system {manifest.system}")
     return manifest
 
 
@@ -156,11 +152,11 @@ class _Merger:
                 elif member.path != NAME:
                     self._new(link, member, tar, self._expected(files, member))
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise _corrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+                raise corrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
         if files:
-            raise _corrupt(f"{len(files)} files are missing: {', '.join(sorted(files)[:10])}")
+            raise corrupt(f"{len(files)} files are missing: {', '.join(sorted(files)[:10])}")
         if self._control is None:
-            raise _corrupt("the stream holds no pg_control")
+            raise corrupt("the stream holds no pg_control")
 
     def older(self, link: ChainLink) -> None:
         """The blocks of it that no newer backup has. A file that it holds whole is complete then."""
@@ -171,28 +167,33 @@ class _Merger:
         for path in self._missing:
             name = next((name for name in (increment_path(path), path) if name in held), None)
             if name is None:
-                raise _corrupt(
+                raise corrupt(
                     f"no backup of the chain holds all blocks of {path}: it is not in the one at {link.positions.wal_start}"
                 )
             names[name] = path
         tar = TarReader(link.extract(names))
         for member in tar.members():
             path = names.pop(member.path)
+            if path != member.path and member.size == HEAD.size:
+                self._unchanged(link, path, proven(member, tar, held[member.path]))
+                if not names:
+                    return
+                continue
             fd = self._descriptor(self._target / path, os.O_WRONLY)
             blocks = _Blocks(self, link, path, fd, self._missing.pop(path).mask())
-            content = _Content(self._writer, member, tar, held[member.path], fd, self._open)
+            content = Content(self._writer, member, tar, held[member.path], fd, self._open)
             if path == member.path:
                 blocks.complete(content, member.size)
             else:
                 self._remember(path, blocks.fill(content, member.size, self._limit(link, path)))
             if not names:
                 return
-        raise _corrupt(f"the stream lacks {len(names)} files that its index names")
+        raise corrupt(f"the stream lacks {len(names)} files that its index names")
 
     def finish(self) -> None:
         """Nothing may be missing; then the database may be seen as one."""
         if self._missing:
-            raise _corrupt(
+            raise corrupt(
                 f"no backup of the chain holds all blocks of {len(self._missing)} files: {', '.join(sorted(self._missing)[:10])}"
             )
         assert self._control is not None
@@ -205,7 +206,7 @@ class _Merger:
             return
         path = increment_of(member.path)
         fd = self._descriptor(self._target / (path or member.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        content = _Content(self._writer, member, tar, expected, fd, self._open)
+        content = Content(self._writer, member, tar, expected, fd, self._open)
         if path is None:
             content.copy()
         else:
@@ -214,12 +215,8 @@ class _Merger:
 
     def _small(self, member: Member, tar: TarReader, expected: File | None) -> None:
         if member.size > _MAX_SMALL or expected is None:
-            raise _corrupt(f"the stream holds no usable {member.path}")
-        data = b"".join(tar.data())
-        digest = expected.hash()
-        digest.update(data)
-        if len(data) != expected.size or digest.hexdigest() != expected.checksum.lower():
-            raise _damaged(member.path, expected)
+            raise corrupt(f"the stream holds no usable {member.path}")
+        data = proven(member, tar, expected)
         if member.path == CONTROL:
             self._control = data
             return
@@ -229,11 +226,23 @@ class _Merger:
             self._open.discard(fd)
             file.write(b"".join(lines))
 
+    def _unchanged(self, link: ChainLink, path: str, head: bytes) -> None:
+        """An older incremental has no block of the file, as of most files: at most it tells that the file was cut."""
+        if Header.count(head, path):
+            raise corrupt(f"{increment_path(path)} is cut off")
+        length = Header.parse(head, b"", path, len(head)).until(self._limit(link, path))
+        missing = self._missing[path]
+        if length < missing.length:
+            del self._missing[path]
+            mask = missing.mask()
+            mask[length:] = False
+            self._remember(path, mask)
+
     def _expected(self, files: dict[str, File], member: Member) -> File | None:
         """What the list says of the file; nothing for WAL, which proves itself."""
         expected = files.pop(member.path, None)
         if expected is None and not member.path.startswith("pg_wal/"):
-            raise _corrupt(f"{member.path} is not in {NAME}")
+            raise corrupt(f"{member.path} is not in {NAME}")
         return expected
 
     def _limit(self, link: ChainLink, path: str) -> int | None:
@@ -266,7 +275,7 @@ class _Merger:
             block = int(blocks[n])
             known = pages.damaged > len(pages.named) or any((page.path, page.block) == (path, block) for page in pages.named)
             if not known and position(data[n * BLOCK :]) not in replayed:
-                raise _corrupt(f"block {block} of {path} has a wrong checksum after the merge of the chain")
+                raise corrupt(f"block {block} of {path} has a wrong checksum after the merge of the chain")
 
 
 class _Blocks:
@@ -279,7 +288,7 @@ class _Blocks:
         self._fd = fd
         self._missing = missing
 
-    def fill(self, content: _Content, size: int, limit: int | None) -> Mask:
+    def fill(self, content: Content, size: int, limit: int | None) -> Mask:
         """Take the blocks of an incremental file; what is still missing then.
 
         Older backups may give blocks below its length only. Also where a later incremental is longer: there the file was cut and
@@ -289,7 +298,7 @@ class _Blocks:
         numbers = content.exact(4 * Header.count(head, self._path))
         header = Header.parse(head, numbers, self._path, size)
         content.exact(header.size - len(head) - len(numbers))
-        length = header.length if limit is None else min(header.length, limit)
+        length = header.until(limit)
         if self._missing is None:
             total = max(header.length, int(header.blocks[-1]) + 1 if len(header.blocks) else 0)
             os.ftruncate(self._fd, total * BLOCK)
@@ -304,7 +313,7 @@ class _Blocks:
         self._missing[length:] = False
         return self._missing
 
-    def complete(self, content: _Content, size: int) -> None:
+    def complete(self, content: Content, size: int) -> None:
         """Take what is missing from the whole file of an older backup. What it does not have either is empty."""
         assert self._missing is not None
         count = size // BLOCK
@@ -327,102 +336,3 @@ class _Blocks:
         if len(chosen) < len(data) // BLOCK:
             data = memoryview(np.frombuffer(data[: len(data) // BLOCK * BLOCK], np.uint8).reshape(-1, BLOCK)[chosen].tobytes())
         self._merger.judge(self._link, self._path, data, to)
-
-
-class _Content:
-    """The content of a member on its way into a file: hashed as it passes, in order, and the file closed at its end.
-
-    Read it with ``copy``; or with ``exact`` and then ``each``.
-    """
-
-    def __init__(self, writer: Writer, member: Member, tar: TarReader, expected: File | None, fd: int, held: set[int]) -> None:
-        self._writer = writer
-        self._member = member
-        self._pieces = tar.data()
-        self._rest = memoryview(b"")
-        self._left = member.size
-        self._expected = expected
-        self._hash = expected.hash() if expected else None
-        self._fd = fd
-        self._held = held
-        self._last: Future[None] | None = None
-        if expected and expected.size != member.size:
-            raise _damaged(member.path, expected)
-
-    def copy(self) -> None:
-        """Write all of it."""
-        offset = sent = 0
-        for piece in self._cut(1):
-            end = offset + len(piece)
-            if end - sent < _UNSENT and self._left:
-                self._begin(piece, partial(pwrite, self._fd, piece, offset))
-            else:
-                self._begin(piece, partial(_pwrite_and_send, self._fd, piece, offset, sent))
-                sent = end
-            offset = end
-
-    def exact(self, size: int) -> bytes:
-        """The next bytes."""
-        data = b"".join(self._take(size))
-        if len(data) != size:
-            raise _corrupt(f"{self._member.path} is cut off")
-        if self._hash:
-            self._hash.update(data)
-        return data
-
-    def each(self, write: Callable[[int, memoryview], None]) -> None:
-        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread."""
-        first = 0
-        for piece in self._cut(BLOCK):
-            whole = piece[: len(piece) // BLOCK * BLOCK]
-            self._begin(piece, partial(write, first, whole))
-            first += len(whole) // BLOCK
-
-    def _take(self, size: int) -> Iterator[memoryview]:
-        while size and self._left:
-            if not self._rest:
-                self._rest = next(self._pieces)
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            size -= len(piece)
-            self._left -= len(piece)
-            yield piece
-
-    def _cut(self, unit: int) -> Iterator[memoryview]:
-        """The rest in pieces that are multiples of ``unit``, but for the last; at least one."""
-        if not self._left:
-            yield memoryview(b"")
-        while self._left:
-            if not self._rest:
-                self._rest = next(self._pieces)
-            size = min(len(self._rest), _PIECE) // unit * unit
-            parts = list(self._take(size or unit))
-            yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
-
-    def _begin(self, piece: memoryview, write: Callable[[], None]) -> None:
-        self._last = self._writer.begin(len(piece), partial(self._work, piece, write, self._last, last=not self._left))
-
-    def _work(self, piece: memoryview, write: Callable[[], None], before: Future[None] | None, *, last: bool) -> None:
-        write()
-        if before:
-            before.result()  # has begun before this did
-        if self._hash:
-            self._hash.update(piece)
-        if last:
-            self._held.discard(self._fd)
-            os.close(self._fd)
-            if self._hash and self._expected and self._hash.hexdigest() != self._expected.checksum.lower():
-                raise _damaged(self._member.path, self._expected)
-
-
-def _pwrite_and_send(fd: int, data: memoryview, offset: int, start: int) -> None:
-    """Also have what was written from ``start`` on sent to the disk, without waiting: the sync at the end finds less to do."""
-    pwrite(fd, data, offset)
-    os.posix_fadvise(fd, start, offset + len(data) - start, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet stays in memory
-
-
-def _damaged(path: str, expected: File) -> ArtifactCorrupt:
-    return _corrupt(f"{path} has a wrong size or {expected.algorithm}")
-
-
-def _corrupt(what: str) -> ArtifactCorrupt:
-    return ArtifactCorrupt(what, remedy=_REMEDY)

@@ -89,6 +89,10 @@ class Header:
             raise _damaged(path)
         return cls(blocks, length, header)
 
+    def until(self, limit: int | None) -> int:
+        """``length``, when ``limit`` is known to be a length that the file was cut to as well."""
+        return self.length if limit is None else min(self.length, limit)
+
 
 def _damaged(path: str) -> ArtifactCorrupt:
     return ArtifactCorrupt(f"{path} of the stream is no incremental file", remedy="Restore another backup.")
