@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from strongroom.artifact import Member
+from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer, pwrite
 from strongroom.datastores.postgresql._increment import BLOCK
 from strongroom.datastores.postgresql._manifest import File
-from strongroom.datastores.postgresql._tar import TarReader
 from strongroom.errors import ArtifactCorrupt
 
 _PIECE = 256 * BLOCK
