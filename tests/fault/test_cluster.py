@@ -77,7 +77,6 @@ def test_a_node_that_missed_a_restore_is_fenced_and_gets_the_data_of_the_others(
     left_out = shop.ids[2]
     job = service.wait(shop.post("restore", {"restore": {"backupRef": "fenced", "without": ["node3"]}}), 300)
     assert job["output"]["nodes"] == 2
-    view = service.get(f"/instances/{left_out}")["instance"]
-    assert view["status"] == "SHUTDOWN"
+    until(lambda: service.get(f"/instances/{left_out}")["instance"]["status"] == "SHUTDOWN", 60)
     service.wait(shop.post("recover"), 240)
     shop.require(expected)

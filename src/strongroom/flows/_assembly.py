@@ -222,6 +222,10 @@ async def bootstrap(control: Control, job_id: str) -> None:
     await ring.start(first, start, journal.run.facts["uuid"], _said(journal))
     await journal.enter("join", serving=now().isoformat())
     await journal.note(first.id, joined=True)
+    for node in ring.nodes:
+        if node.id not in journal.run.nodes:
+            with contextlib.suppress(StrongroomError):  # one that cannot be reached is fenced when it comes back
+                await ring.enroll([node], ring.cluster.epoch)
 
 
 async def join(control: Control, job_id: str) -> None:
