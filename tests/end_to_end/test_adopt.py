@@ -8,6 +8,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from support.agents import until
 from support.load import fill
 from support.service import Refused, Service, checksums
 
@@ -33,7 +34,7 @@ class OwnServer:
             f"#!/bin/sh\nsetsid setpriv --reuid=mysql --regid=mysql --clear-groups"
             f" mariadbd --defaults-file={self.options} >/dev/null 2>&1 </dev/null &\n"
         )
-        self.stop.write_text(f"#!/bin/sh\nmariadb-admin --no-defaults -S {self.socket} -uroot shutdown\n")
+        self.stop.write_text(f"#!/bin/sh\nmariadb --no-defaults -S {self.socket} -uroot -e SHUTDOWN\n")
         for script in (self.start, self.stop):
             script.chmod(0o755)
         subprocess.run(["chown", "mysql:mysql", str(self.base)], check=True)
@@ -43,7 +44,7 @@ class OwnServer:
             capture_output=True,
         )
         subprocess.run([str(self.start)], check=True)
-        subprocess.run(["mariadb-admin", "--no-defaults", "-S", str(self.socket), "-uroot", "--wait=50", "ping"], check=True)
+        until(self.socket.exists, 50)
 
     def connect(self) -> pymysql.Connection:  # type: ignore[type-arg]
         return pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True)
