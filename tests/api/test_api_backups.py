@@ -14,7 +14,18 @@ from support.site import GB, Site, told
 
 FIELDS = {
     *("id", "name", "description", "locationRef", "instance_id", "created", "updated", "size", "status", "parent_id"),
-    *("project_id", "datastore", "instance_name", "kind", "container", "chain_id", "data_size", "raw_size", "stored_size"),
+    *(
+        "project_id",
+        "datastore",
+        "instance_name",
+        "kind",
+        "container",
+        "chain_id",
+        "cluster_id",
+        "data_size",
+        "raw_size",
+        "stored_size",
+    ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "pages",
 }

@@ -91,7 +91,7 @@ def test_jobs_are_listed_filtered_and_shown(site: Site) -> None:
     assert [j["kind"] for j in jobs] == ["backup", "create"]
     assert set(jobs[0]) == {
         *("id", "project_id", "kind", "status", "host", "instance_id", "instance_name", "backup_id", "phase", "done"),
-        *("total", "stored", "message", "events", "attempts", "created", "started", "finished", "fault", "output"),
+        *("cluster_id", "total", "stored", "message", "events", "attempts", "created", "started", "finished", "fault", "output"),
     }
     assert (jobs[0]["status"], jobs[0]["fault"], jobs[0]["instance_name"]) == ("succeeded", None, "mysql1")
     assert jobs[0]["created"].endswith("Z")

@@ -336,8 +336,8 @@ def test_over_tcp(place: Path, pool: str, tls: bool) -> None:
     settings = f"skip_networking=OFF\nbind-address={address}\nport=3306\nplugin-load-add=mysql_clone.so\ngtid_mode=OFF\n"
     own = OwnMySQL(place, settings=settings + ("require_secure_transport=ON\n" if tls else "tls_version=\n"))
     try:
-        own.sql(f"CREATE USER far@'{address}' IDENTIFIED WITH caching_sha2_password BY 'p\u00e4ss'")
-        own.sql(f"GRANT ALL ON *.* TO far@'{address}'", "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)")
+        own.sql("CREATE USER far@'127.%' IDENTIFIED WITH caching_sha2_password BY 'p\u00e4ss'")
+        own.sql("GRANT ALL ON *.* TO far@'127.%'", "CREATE DATABASE d", "CREATE TABLE d.t (a INT PRIMARY KEY)")
         own.sql("INSERT INTO d.t VALUES (1), (2)")
         credentials = place / "far.cnf"
         credentials.write_text("[client]\nuser=far\npassword=p\u00e4ss\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.cluster import CONFIG
 from support.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ def test_the_commands_of_the_page_work(serve: Callable[..., Service], place: Pat
     text = script(page)
     if "strongroom " not in text:
         pytest.skip("the page has nothing to run")
-    service = serve()
+    service = serve(config=CONFIG)
     (place / "home").mkdir()
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",

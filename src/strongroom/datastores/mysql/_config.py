@@ -118,7 +118,8 @@ def _server_options(server: Server, socket: Path) -> Options:
     else:
         options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
     if number >= (8, 0, 17):
-        options["plugin-load-add"] = "mysql_clone.so"
+        # a worker that dies must not hold the server's DDL up: nobody comes back to go on with its copy (since 8.0.24)
+        options |= {"plugin-load-add": "mysql_clone.so", "loose_clone_donor_timeout_after_network_failure": 0}
     if server.address is None:
         options["skip-networking"] = None
     else:

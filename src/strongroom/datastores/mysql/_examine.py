@@ -14,6 +14,7 @@ from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
 from strongroom.errors import StrongroomError
 
 _DAY = 86400
+_PATIENCE = "clone_donor_timeout_after_network_failure"
 _RIGHTS = {
     "BACKUP_ADMIN": "take backups",
     "REPLICATION SLAVE": "read the binary log, which incrementals are",
@@ -73,6 +74,12 @@ def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding
             level="error",
             message="the clone plugin is not loaded: nothing can be copied",
             remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';",
+        )
+    elif int(variables(connection, "VARIABLES", _PATIENCE).get(_PATIENCE, 0)):
+        yield Finding(
+            level="warning",
+            message=f"{_PATIENCE} is not 0: when a backup is cut off, changes of tables wait as many minutes for it to come back",
+            remedy=f"SET PERSIST {_PATIENCE} = 0;",
         )
 
 
