@@ -25,7 +25,19 @@ INSTANCE_LIST = (
 BACKUP_LIST = ("ID", "Instance ID", "Name", "Status", "Parent ID", "Updated", "Project ID")
 OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "detail", "job_id"}
 OURS_OF_BACKUPS = {
-    *("instance_name", "kind", "container", "chain_id", "data_size", "raw_size", "stored_size", "codec", "encrypted", "started"),
+    *(
+        "instance_name",
+        "kind",
+        "container",
+        "chain_id",
+        "cluster_id",
+        "data_size",
+        "raw_size",
+        "stored_size",
+        "codec",
+        "encrypted",
+        "started",
+    ),
     *("finished", "seconds", "reason", "pages", "fault", "verified", "positions", "restorable", "job_id"),
 }
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
