@@ -142,7 +142,18 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Co
     assert placed(control) in ("big", "small")
     hosts = [request_instance(control, "p", name=f"i{n}")[0].host for n in range(10)]
     assert sorted(hosts) == ["big"] * 8 + ["small"] * 2  # as their memory is: 4 to 1
-    assert placed(control, host="small") == "small"
+    assert placed(control, hosts=["small"]) == "small"
+
+
+def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Control) -> None:
+    joined(control, "big", memory=16)
+    joined(control, "small", memory=4)
+    beside: list[str] = []
+    for _ in range(3):
+        beside.append(placed(control, beside=beside, ram=1024))
+    assert sorted(beside) == ["big", "big", "small"]
+    with pytest.raises(Conflict, match=r"small has \d+ MB of memory left"):
+        placed(control, beside=["small"] * 6, hosts=["small"], ram=1024)
 
 
 def test_what_each_host_lacks_is_said(control: Control) -> None:
@@ -158,7 +169,7 @@ def test_what_each_host_lacks_is_said(control: Control) -> None:
         "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is silent; e-new has not joined"
     )
     with pytest.raises(NotFound, match="host x cannot be found"):
-        placed(control, host="x")
+        placed(control, hosts=["x"])
     with pytest.raises(NotFound, match="datastore oracle"):
         placed(control, datastore="oracle")
     with pytest.raises(InvalidRequest, match=r"version 9\.9"):
