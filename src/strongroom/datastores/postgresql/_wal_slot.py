@@ -47,7 +47,7 @@ def warning(connection: Connection) -> str:
     for lost, left, limit in rows:
         if lost:
             return f"more than {limit} MB of WAL came since the last backup, and was let go of: the next backup is a full"
-        if left is not None and left < limit // _OLDER:
+        if left is not None and left <= limit // _OLDER:  # whole files of WAL are counted: the limit itself is hit exactly
             return f"{max(left, 0)} of {limit} MB are left for WAL since the last backup: without a new one the next is a full"
     return ""
 
