@@ -1,4 +1,4 @@
-"""Two hosts and a control plane on PostgreSQL, shared by the tests of a file."""
+"""Hosts and a control plane on PostgreSQL, shared by the tests of a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def database(shared_place: Path) -> Iterator[OwnPostgreSQL]:
 
 @pytest.fixture(scope="module")
 def hosts(request: pytest.FixtureRequest, shared_place: Path, database: OwnPostgreSQL) -> Iterator[Hosts]:
-    """A module that waits for hosts to be lost says after how many seconds they are: LOST_AFTER."""
+    """Two, unless the module says how many: HOSTS. What else it may say: the seconds after which hosts are lost (LOST_AFTER),
+    more of the configuration of agents (AGENTS).
+    """
     if why := namespaces.missing():
         pytest.skip(why)
     passfile = shared_place / "pgpass"
@@ -47,10 +49,11 @@ def hosts(request: pytest.FixtureRequest, shared_place: Path, database: OwnPostg
     flags = ["--database", f"postgresql://strongroom@/strongroom?host={database.run}"]
     with Hosts(
         shared_place,
-        2,
+        getattr(request.module, "HOSTS", 2),
         config=f"[hosts]\nsilent_after = 3\nlost_after = {getattr(request.module, 'LOST_AFTER', 600)}\n",
         flags=flags,
         environment={"PGPASSFILE": str(passfile)},
+        agents=getattr(request.module, "AGENTS", ""),
     ) as hosts:
         yield hosts
 

@@ -16,12 +16,13 @@ from sqlalchemy import select
 
 from strongroom.agent.models import ServerDefinition, Start
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
-from strongroom.catalog.find import find_job, nodes_of
+from strongroom.catalog.find import find_job
 from strongroom.datastores import GaleraPosition
-from strongroom.errors import Cancelled, JobError, NotFound, ServerFailed, StrongroomError, from_dict
+from strongroom.errors import Cancelled, HostSilent, JobError, NotFound, ServerFailed, StrongroomError, Unavailable, from_dict
 from strongroom.flows import _jobs
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
+from strongroom.flows._presence import attend
 from strongroom.flows._recovery import bring_up
 from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
 
@@ -107,7 +108,8 @@ async def prepare(control: Control, job_id: str) -> None:
     if failed:
         row = next((row for row in failed if row.status == "failed"), failed[0])
         error = from_dict(row.fault or {})
-        raise type(error)(f"{row.params['node']}: {error.message}", remedy=error.remedy)
+        kind = Unavailable if isinstance(error, HostSilent) else type(error)  # its host was waited for already
+        raise kind(f"{row.params['node']}: {error.message}", remedy=error.remedy)
     for row in rows:
         assert row.instance_id is not None
         await journal.note(row.instance_id, data=f"{row.id}-{row.attempts}")
@@ -346,10 +348,17 @@ async def finish(control: Control, job_id: str) -> None:
 
 
 async def undo(control: Control, job_id: str) -> None:
-    """After a failure: before the point of no return everything is put back, and the old cluster serves again."""
-    ring, journal = await _begin(control, job_id)
-    if journal.run.phase in Run.REVERSIBLE:
-        await put_back(ring, journal)
+    """After a failure: before the point of no return everything is put back, and the old cluster serves again.
+
+    An agent that is away is waited for, as in the steps.
+    """
+
+    async def put() -> None:
+        ring, journal = await _begin(control, job_id)
+        if journal.run.phase in Run.REVERSIBLE:
+            await put_back(ring, journal)
+
+    await attend(control.presence, None, put)
 
 
 async def put_back(ring: Ring, journal: Journal) -> None:
@@ -369,7 +378,7 @@ async def put_back(ring: Ring, journal: Journal) -> None:
     for node in _prepared(ring, journal):
         if child := journal.node(node.id).get("job"):
             job = await asyncio.to_thread(_job, ring.control, child)
-            with contextlib.suppress(NotFound):  # it came to no attempt
+            with contextlib.suppress(NotFound, HostSilent):  # it came to no attempt; or is cancelled when its host is back
                 await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
     await journal.enter("undone")
 
@@ -384,16 +393,3 @@ def _old_epoch(ring: Ring, journal: Journal) -> None:
 def _job(control: Control, job_id: str) -> Job:
     with control.catalog.read() as session:
         return find_job(session, None, job_id)
-
-
-def nodes_named(session: Any, cluster: Cluster, names: list[str]) -> list[Instance]:
-    """Nodes by name, instance name or id. Raises NotFound."""
-    found = []
-    for wanted in names:
-        node = next((n for n in nodes_of(session, cluster.id) if wanted in (n.node, n.name, n.id)), None)
-        if node is None:
-            raise NotFound(
-                f"cluster {cluster.name} has no node {wanted}", remedy=f"See `strongroom cluster show {cluster.name}`."
-            )
-        found.append(node)
-    return found

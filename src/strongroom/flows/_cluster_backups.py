@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
 from strongroom.catalog.find import container_for, find_cluster, nodes_of, open_run
+from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows._assembly import nodes_named
 from strongroom.flows._backups import check_container, check_name, newest_parent
 from strongroom.flows._clusters import refuse_if_working
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
 from strongroom.flows._ring import name as node_name
+from strongroom.flows._ring import nodes_named
 
 
 def request_cluster_backup(
@@ -45,10 +46,11 @@ def request_cluster_backup(
         if row.task is not None or open_run(session, row.id) is not None:
             raise Busy(f"cluster {row.name} ({row.id}) is in {row.task or 'an unfinished restore'}; cannot take a backup now")
         quotas.require(session, project, control.settings, {"backups": 1})
-        nodes = nodes_of(session, row.id)
+        nodes, silent = nodes_of(session, row.id), silent_hosts(session)
+        synced = [n for n in nodes if is_synced(n) and n.host not in silent]
         wanted = nodes_named(session, row, [node])[0] if node else None
-        base, reason = _base(session, row, nodes, wanted) if incremental else (None, None)
-        source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, nodes, wanted)
+        base, reason = _base(session, row, nodes, synced, wanted) if incremental else (None, None)
+        source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, synced, wanted)
         key = str(uuid.uuid4())
         backup = Backup(
             id=key,
@@ -95,9 +97,8 @@ def _commits(node: Instance) -> int:
         return 0
 
 
-def _source(cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None) -> Instance:
+def _source(cluster: Cluster, synced: Sequence[Instance], wanted: Instance | None) -> Instance:
     """The node to back up: as asked, else the healthy one with the fewest writes of clients; of equals the last."""
-    synced = [node for node in nodes if is_synced(node)]
     if wanted is not None:
         if wanted not in synced:
             raise Conflict(f"{node_name(wanted)} of cluster {cluster.name} is not Synced", remedy="Leave --node out.")
@@ -111,7 +112,7 @@ def _source(cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None
 
 
 def _base(
-    session: Session, cluster: Cluster, nodes: Sequence[Instance], wanted: Instance | None
+    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
 ) -> tuple[Backup | None, str | None]:
     """What an incremental stands on, or why it cannot."""
     newest = session.scalars(
@@ -130,7 +131,7 @@ def _base(
         return None, f"a full was taken: the node of the newest backup ({newest.instance_name}) is gone"
     if wanted is not None and wanted.id != home.id:
         return None, f"a full was taken: the newest backup is of {node_name(home)}, not of {node_name(wanted)}"
-    if not is_synced(home):
+    if home not in synced:
         return None, f"a full was taken of another node: {node_name(home)}, which has the chain, is not Synced"
     base, reason = newest_parent(session, home)
     return base, reason.replace("of the instance", f"of {node_name(home)}") if reason else None

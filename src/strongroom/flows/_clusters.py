@@ -11,15 +11,16 @@ from sqlalchemy.orm import Session
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_cluster, nodes_of, open_run, unfinished_jobs
+from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, Unsupported
 from strongroom.flows import _jobs, _outcomes
-from strongroom.flows._assembly import nodes_named
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._instances import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows._jobs import new_job
 from strongroom.flows._placement import Need, place
 from strongroom.flows._ring import name as node_name
+from strongroom.flows._ring import nodes_named
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
 
@@ -208,6 +209,7 @@ def _plan(session: Session, cluster: Cluster, source: Backup, method: Method | N
     nodes = [node for node in nodes_of(session, cluster.id) if node.id not in left_out]
     if not nodes:
         raise InvalidRequest("no node is left to restore to", remedy="Leave fewer out.")
+    _refuse_silent(session, cluster, nodes)
     if cluster.runtime == "process":
         for node in nodes:
             volume_for(source, node.volume_size)
@@ -233,6 +235,18 @@ def _plan(session: Session, cluster: Cluster, source: Backup, method: Method | N
         "left_out": sorted(left_out),
         "old_data": "is put aside on every node, until `cluster discard-old`",
     }
+
+
+def _refuse_silent(session: Session, cluster: Cluster, nodes: Sequence[Instance]) -> None:
+    silent = silent_hosts(session)
+    away = [node for node in nodes if node.host in silent]
+    if away:
+        said = ", ".join(f"{node_name(node)} on host {node.host}" for node in away)
+        leave_out = " ".join(f"--without {node_name(node)}" for node in away)
+        raise Conflict(
+            f"cluster {cluster.name} ({cluster.id}) cannot be restored as a whole: {said}, which is silent",
+            remedy=f"Bring the host back; or restore the other nodes: {leave_out}. What is left out never serves its old data.",
+        )
 
 
 def _method(nodes: Sequence[Instance], asked: Method | None) -> tuple[Method, str]:

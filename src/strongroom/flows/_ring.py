@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sqlalchemy.orm import Session
+
 from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView, Start
 from strongroom.catalog import Cluster, Instance, Job, now
@@ -175,6 +177,19 @@ def load_ring(control: Control, job_id: str) -> Ring:
         if cluster is None:
             raise NotFound(f"cluster {job.cluster_id} of job {job_id} is gone")
         return Ring(control, job, cluster, nodes_of(session, cluster.id))
+
+
+def nodes_named(session: Session, cluster: Cluster, names: list[str]) -> list[Instance]:
+    """Nodes by name, instance name or id. Raises NotFound."""
+    found = []
+    for wanted in names:
+        node = next((n for n in nodes_of(session, cluster.id) if wanted in (n.node, n.name, n.id)), None)
+        if node is None:
+            raise NotFound(
+                f"cluster {cluster.name} has no node {wanted}", remedy=f"See `strongroom cluster show {cluster.name}`."
+            )
+        found.append(node)
+    return found
 
 
 def name(node: Instance) -> str:

@@ -227,7 +227,7 @@ async def clean(control: Control, job_id: str) -> None:
 
 
 async def drop_prepared(control: Control, job_id: str) -> None:
-    """After a restore in place that failed or was cancelled: what it prepared and nobody swapped in goes."""
+    """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
     job, instance = await _instance(control, job_id)
     try:
         await control.agent(instance.host).cancel_job(f"{job_id}-{job.attempts}")
@@ -267,5 +267,10 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {"backup": clean, "restore": drop_prepared, "cluster_restore": _assembly.undo}
+CLEANERS: dict[str, Step] = {
+    "backup": clean,
+    "restore": drop_prepared,
+    "prepare": drop_prepared,
+    "cluster_restore": _assembly.undo,
+}
 """What runs after a failure."""
