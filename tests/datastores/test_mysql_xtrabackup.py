@@ -12,8 +12,9 @@ import pytest
 
 from strongroom.artifact import Positions
 from strongroom.artifact._mbstream import Mbstream
-from strongroom.datastores import Version, get
-from strongroom.errors import LineageChanged, ServerFailed, ToolFailed, VersionMismatch
+from strongroom.datastores import BackupRequest, Server, Version, get
+from strongroom.datastores.mysql._backup import require_own_data
+from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, VersionMismatch
 from support import mariadb, mysql, xtrabackup
 from support.identity import run_as
 from support.mariadb import FileLink, MariaDBServer, backup, scratch
@@ -104,6 +105,21 @@ def test_a_chain_is_taken_and_prepared_as_its_manual_says(host: Host, place: Pat
     assert (target / "ibdata1").read_text() == "3000"
     assert sorted(path.name for path in target.iterdir()) == ["ibdata1", "mysql", "xtrabackup_checkpoints"]
     driver.check_data(host.running.server, target)
+
+
+def test_it_reads_the_files_of_the_server_that_it_asks_and_of_no_other(host: Host, place: Path) -> None:
+    server = host.running.server
+    host.running.sql(f"CLONE LOCAL DATA DIRECTORY '{server.base_dir / 'tmp' / 'copy'}'")  # which costs the server its lock
+    assert chain(host, place, 1)[0].positions.to_lsn == 1000
+    with pytest.raises(ConfigurationError, match="does not serve"):
+        begin_backup(server.model_copy(update={"data_dir": server.base_dir / "tmp" / "copy"}), place)
+    with pytest.raises(ConfigurationError, match="does not serve"):  # another one, which sees its data at the same place
+        require_own_data(server, server.data_dir, "00000000-0000-0000-0000-000000000000")
+
+
+def begin_backup(server: Server, place: Path) -> None:
+    request = BackupRequest(kind="full", parent=None, work_dir=scratch(place, "refused", server.user), parallel=1)
+    driver.begin_backup(server, request)
 
 
 def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, place: Path) -> None:

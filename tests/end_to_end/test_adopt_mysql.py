@@ -56,7 +56,8 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) 
     assert own.sql("SHOW GRANTS FOR keeper@localhost") == before
     own.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'", f"GRANT {RIGHTS} ON *.* TO 'keeper'@'localhost'")
     own.sql("SET PERSIST max_connections = 77")
-    authority = (own.data / "ca.pem").read_text()
+    (own.data / "client-key.pem").unlink()  # its owner wants none there
+    keys = {path.name: path.read_text() for path in own.data.glob("*.pem")}
 
     full = service.backup("own", "full")
     own.sql("UPDATE db1.customers SET note = 'changed' WHERE id < 100")
@@ -70,7 +71,7 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) 
         assert checksums(connection) == expected
     assert own.data.owner() == own.user
     assert own.sql("SELECT @@max_connections") == [(77,)]
-    assert (own.data / "ca.pem").read_text() == authority
+    assert {path.name: path.read_text() for path in own.data.glob("*.pem")} == keys != {}
     assert len(service.get("/instances/own")["instance"]["old_data"]) == 1
     assert {user for (user,) in own.sql("SELECT User FROM mysql.user")} == {
         *("keeper", "root", "mysql.infoschema", "mysql.session", "mysql.sys"),

@@ -128,8 +128,8 @@ class Lifecycle:
     def wait_ready(self, record: ServerRecord, launched: Process | None) -> Facts:
         """Wait until the server serves, at most ``start_timeout``. Raises ServerFailed, with the end of its log."""
         server, datastore = self.server(record), self.datastore(record)
-        deadline = time.monotonic() + self._settings.agent.start_timeout
-        pause = 0.05
+        began = time.monotonic()
+        deadline = began + self._settings.agent.start_timeout
         while True:
             alive = launched is None or launched.alive()
             try:
@@ -152,8 +152,7 @@ class Lifecycle:
                     f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
                     remedy=last.remedy or "Raise start_timeout in [agent] if it is still recovering.",
                 )
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.5)
+            time.sleep(min(max(0.02, (time.monotonic() - began) / 20), 0.5))  # noticed late by a twentieth of what it took
 
     def stop(self, record: ServerRecord) -> None:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""

@@ -17,6 +17,7 @@ import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores._feed import Fed
 from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession, Server
+from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
 from strongroom.datastores.mysql import _binlog
 from strongroom.datastores.mysql._archive import Archive
@@ -41,6 +42,7 @@ DDL_PATIENCE = 300
 STALL = 60
 """Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
 _LOOK = 1.0
+_IDENTITY = "auto.cnf"
 _REDO_FILE = "#innodb_redo/#ib_redo{}"
 _SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
 _MARKERS = {
@@ -199,8 +201,8 @@ class Session(Fed):
 def begin(server: Server, request: BackupRequest) -> BackupSession:
     """Check that the server can be copied whole and that it serves the data directory, then start."""
     with connect(server) as connection:
-        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
-        _require_own_data(server, Path(data_dir))
+        ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
+        require_own_data(server, Path(data_dir), uuid)
         if series(number_of(version)) != server.version.series:
             raise VersionMismatch(
                 f"{where(server)} is MySQL {version}, not {server.version.series}", remedy="Correct the version of the instance."
@@ -265,14 +267,14 @@ def executed(connection: Connection[Cursor]) -> str | None:
     return str(found).replace("\n", "") if mode == "ON" else None
 
 
-def _require_own_data(server: Server, said: Path) -> None:
-    """The lineage is read from the directory: it must be that of the server that is copied.
+def require_own_data(server: Server, said: Path, uuid: str) -> None:
+    """Files, lineage and positions must be of one server: the directory is where it says, and holds the UUID that it says.
 
-    Who has the lock of its first file tells nothing: a server loses it when it is cloned.
+    Who has the lock of the first file tells nothing: a server loses it when it is cloned.
     """
     try:
-        same = said.samefile(server.data_dir)
-    except OSError:
+        same = said.samefile(server.data_dir) and _options.read(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
+    except (OSError, ConfigurationError):
         same = False
     if not same:
         raise ConfigurationError(

@@ -45,6 +45,8 @@ def keep(server: Server, new: Path) -> None:
     """What SET PERSIST has set, and the keys for TLS, are in the data directory: clients of an adopted server know them."""
     if server.runtime != "adopted":
         return
+    for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
+        path.unlink()
     for path in (server.data_dir / _PERSISTED, *server.data_dir.glob("*.pem")):
         text = read_file(path)
         if text is not None:

@@ -27,20 +27,18 @@ from strongroom.errors import ServerFailed
 _ACCOUNT = "strongroom_restore"
 _START = 3600
 """Seconds that it may take to recover."""
+_LOOK = 0.02
 _MEMORY_MB = 1024
 _SMALL_REDO_MB = 64 * 4
 """Memory for which there is little redo log: making and writing it costs time that a copy need not take."""
-_NO_KEYS = (
-    "auto_generate_certs",
-    "sha256_password_auto_generate_rsa_keys",
-    "caching_sha2_password_auto_generate_rsa_keys",
-)
-"""Keys for TLS are made by the server that will serve; that takes seconds."""
 _INHERITED = ("lower_case_table_names", "innodb_page_size", "innodb_data_file_path")
 
 
 class PrivateServer:
-    """Runs on ``target`` inside the context. Raises ServerFailed, ToolFailed, with the end of its log."""
+    """Runs on ``target`` inside the context. Raises ServerFailed, ToolFailed, with the end of its log.
+
+    It makes the keys for TLS that the server will serve with: one of its threads sleeps for a second before it can end.
+    """
 
     def __init__(self, version: Version, target: Path, work_dir: Path, *, settings: Mapping[str, Any], gtid: bool) -> None:
         self._password = secrets.token_hex(24)
@@ -73,7 +71,7 @@ class PrivateServer:
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
             **({"performance_schema": "OFF"} if gtid else {"plugin-load-add": "mysql_clone.so"}),  # it tells where the copy ends
-            **dict.fromkeys(_NO_KEYS, "OFF"),
+            "innodb_use_native_aio": "OFF",  # its threads look for the end of the server twice a second only
             "innodb_buffer_pool_size": f"{_memory_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
             "innodb_buffer_pool_dump_at_shutdown": "OFF",
@@ -143,7 +141,7 @@ class PrivateServer:
                     raise ServerFailed("the server on the restored data ended before it served") from error
                 if time.monotonic() > deadline:
                     raise ServerFailed(f"the server on the restored data does not serve after {_START} s: {error}") from error
-                time.sleep(0.05)
+                time.sleep(_LOOK)
 
     def _stop(self) -> None:
         """In good order; its own account goes first."""

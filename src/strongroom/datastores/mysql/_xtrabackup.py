@@ -11,7 +11,8 @@ from pathlib import Path
 from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored, Server, Version
 from strongroom.datastores.mariadb import _backup, _restore
 from strongroom.datastores.mariadb._checkpoints import PREPARED
-from strongroom.datastores.mariadb._connection import connect, query, server_pid, variables
+from strongroom.datastores.mariadb._connection import connect, query, variables
+from strongroom.datastores.mysql._backup import require_own_data
 from strongroom.datastores.mysql._versions import XTRABACKUP, key, number_of, series, version_of
 from strongroom.errors import ConfigurationError, VersionMismatch
 
@@ -42,13 +43,12 @@ def begin(server: Server, request: BackupRequest) -> _backup.Session:
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
         raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
     with connect(server) as connection:
-        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+        ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
-        pid = server_pid(connection)
     if lsn is not None:  # since 8.0.30
         _backup.require_history(server, request, int(lsn))
     tool = _require_tool(server.version, version)
-    _backup.require_own_data(server, Path(data_dir), pid)
+    require_own_data(server, Path(data_dir), uuid)
     return _Session(server, request, server_version=number_of(version), tool_version=tool, galera=False)
 
 
