@@ -192,27 +192,6 @@ def test_a_host_that_is_cut_off_while_it_prepares_ends_the_restore_and_nobody_no
     shop.backup("after-all")
 
 
-def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: SpreadShop, hosts: Hosts) -> None:
-    expected = shop.write("lost in the outage")
-    shop.backup("lost", node="node1")
-    cut = shop.host("node3")
-    job = shop.begin("lost")
-    shop.come_to(job, "stop", "swap", "bootstrap")
-    hosts.partition(cut)
-    try:
-        assert "node3" in shop.service.wait(job, 240, expect="failed")["fault"]["message"]
-        with pytest.raises(Failed, match="node3"):
-            shop.service.wait(shop.post("recover"), 240)
-        shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
-        with shop.sql(0) as connection:
-            assert checksums(connection) == expected
-    finally:
-        hosts.heal(cut)
-    hosts.wait_status(cut, "up")
-    shop.service.wait(shop.post("recover"), 240)
-    shop.require(expected)
-
-
 @pytest.mark.parametrize("moment", ["before", "meanwhile"])
 def test_a_full_disk_ends_a_restore_before_anybody_notices(shop: SpreadShop, hosts: Hosts, moment: str) -> None:
     name = f"full-{moment}"
@@ -245,3 +224,24 @@ def _fill(ballast: Path, left: int) -> None:
         while (more := os.statvfs(ballast.parent).f_bavail * 4096 - left) > 0:
             with contextlib.suppress(OSError):  # it was taken by somebody else just now
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, min(more, 8 << 20))
+
+
+def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: SpreadShop, hosts: Hosts) -> None:
+    expected = shop.write("lost in the outage")
+    shop.backup("lost", node="node1")
+    cut = shop.host("node3")
+    job = shop.begin("lost")
+    shop.come_to(job, "stop", "swap", "bootstrap")
+    hosts.partition(cut)
+    try:
+        assert "node3" in shop.service.wait(job, 240, expect="failed")["fault"]["message"]
+        with pytest.raises(Failed, match="node3"):
+            shop.service.wait(shop.post("recover"), 240)
+        shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
+        with shop.sql(0) as connection:
+            assert checksums(connection) == expected
+    finally:
+        hosts.heal(cut)
+    hosts.wait_status(cut, "up")
+    shop.service.wait(shop.post("recover"), 240)
+    shop.require(expected)
