@@ -8,6 +8,7 @@ import ssl
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,3 +110,10 @@ def test_two_certificates_are_not_one(tmp_path: Path) -> None:
     pair = key_pair(tmp_path / "a", "a").certificate
     with pytest.raises(InvalidRequest):
         checked(pair + pair)
+
+
+def test_hosts_that_join_at_once_meet_the_same_control_plane(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        pairs = list(pool.map(lambda _: key_pair(tmp_path / "a", "a"), range(8)))
+    assert len({pair.certificate for pair in pairs}) == 1
+    assert pairs[0].certificate == key_pair(tmp_path / "a", "a").certificate

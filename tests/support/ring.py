@@ -12,7 +12,7 @@ from typing import Any
 
 from strongroom.agent.models import ServerDefinition, ServerView, Start
 from strongroom.datastores import GaleraMember, GaleraPosition, GaleraView
-from strongroom.errors import Conflict, NotFound, ServerFailed, Unavailable
+from strongroom.errors import Conflict, HostSilent, NotFound, ServerFailed
 
 VERSION = "10.11.19"
 NO_UUID = "00000000-0000-0000-0000-000000000000"
@@ -66,7 +66,7 @@ class Ring:
         self.calls.append(f"{what} {server}")
         self.before(len(self.calls))
         if server in self.unreachable:
-            raise Unavailable("the agent does not answer")
+            raise HostSilent("the agent does not answer")
         if server not in self.nodes:
             raise NotFound(f"server {server} is not on this host")
         return self.nodes[server]

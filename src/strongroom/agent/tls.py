@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ MAX_CERTIFICATE = 8192
 """Characters of a certificate in PEM; ours have some 600."""
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280's word for a certificate that does not run out: it ends when the host is removed, or joins again."""
+_making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,12 @@ def key_pair(directory: Path, name: str) -> KeyPair:
     pair = directory / "key.pem", directory / "certificate.pem"
     try:
         make_directory(directory)
-        if not all(path.exists() for path in pair):
-            key, certificate = _made(name)
-            _write(pair[0], key)
-            _write(pair[1], certificate)
-            sync_directory(directory)
+        with _making:  # hosts that join at the same time must all get the same
+            if not all(path.exists() for path in pair):
+                key, certificate = _made(name)
+                _write(pair[0], key)
+                _write(pair[1], certificate)
+                sync_directory(directory)
         return KeyPair(*pair, certificate=checked(read_bytes(pair[1]).decode()))
     except (OSError, ValueError, InvalidRequest) as error:
         raise ConfigurationError(f"cannot use the keys in {directory}: {error}", remedy="Give it to our OS user.") from None

@@ -18,28 +18,27 @@ from strongroom.agent.models import ServerDefinition, Start
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job
 from strongroom.datastores import GaleraPosition
-from strongroom.errors import Cancelled, HostSilent, JobError, NotFound, ServerFailed, StrongroomError, Unavailable, from_dict
+from strongroom.errors import Cancelled, HostSilent, JobError, ServerFailed, StrongroomError, Unavailable, from_dict
 from strongroom.flows import _jobs
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
-from strongroom.flows._presence import attend
-from strongroom.flows._recovery import bring_up
 from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
 
 
-async def _begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
+async def begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
+    """What every step begins with."""
     return await asyncio.to_thread(load_ring, control, job_id), await Journal.of(control, job_id)
 
 
-def _taking_part(ring: Ring, journal: Journal) -> list[Instance]:
+def taking_part(ring: Ring, journal: Journal) -> list[Instance]:
     """The nodes of the run, in the order in which they come up: the first bootstraps."""
     nodes = [node for node in ring.nodes if node.id in journal.run.nodes]
     return sorted(nodes, key=lambda node: node.id != journal.run.facts.get("first"))
 
 
-def _prepared(ring: Ring, journal: Journal) -> list[Instance]:
+def prepared(ring: Ring, journal: Journal) -> list[Instance]:
     """Those of them that get the data themselves; the others have it sent."""
-    nodes = _taking_part(ring, journal)
+    nodes = taking_part(ring, journal)
     return nodes if journal.run.method == "seed" else nodes[:1]
 
 
@@ -83,7 +82,7 @@ async def define(control: Control, job_id: str) -> None:
 
 async def prepare(control: Control, job_id: str) -> None:
     """Each node makes the data ready in a directory beside its own, all at once, by a job of its own."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("prepare"):
         return
     children = await asyncio.to_thread(_children, ring, journal)
@@ -129,7 +128,7 @@ def _children(ring: Ring, journal: Journal) -> list[Job]:
             return list(session.scalars(select(Job).where(Job.id.in_(known)).order_by(Job.created, Job.id)))
         jobs = []
         nodes = dict(run.nodes)
-        for node in _prepared(ring, journal):
+        for node in prepared(ring, journal):
             job = _jobs.new_job(
                 session, ring.cluster.project, "prepare", instance=node, backup=backup, node=name(node), for_job=ring.job.id
             )
@@ -154,13 +153,13 @@ def _cancel(control: Control, children: list[str]) -> None:
 
 async def seed(control: Control, job_id: str) -> None:
     """Start each prepared directory privately, still beside the old, and give all the same new identity. Proves them, too."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("seed"):
         return
     await ring.tell("verify what was prepared", "each node starts it privately, and gives it the new identity")
     uuid = journal.run.facts["uuid"]
     states: dict[str, GaleraPosition] = await side_by_side(
-        _prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
+        prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
     )
     if len({str(state) for state in states.values()}) > 1:
         said = ", ".join(f"{name(ring.node(key))}: {state}" for key, state in states.items())
@@ -170,7 +169,7 @@ async def seed(control: Control, job_id: str) -> None:
 
 async def stop(control: Control, job_id: str) -> None:
     """Stop every node, the one that will bootstrap last, and prove that nothing of them is left."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("stop"):
         return
     if "stopped" not in journal.run.facts:
@@ -181,24 +180,24 @@ async def stop(control: Control, job_id: str) -> None:
             if not isinstance(view, StrongroomError)
         }
         await journal.fact(stopped=now().isoformat(), before=before)
-    await ring.stop(reversed(_taking_part(ring, journal)), lambda node: _said(journal)())
+    await ring.stop(reversed(taking_part(ring, journal)), lambda node: _said(journal)())
     await journal.enter("swap")
 
 
 async def swap(control: Control, job_id: str) -> None:
     """Put the new data in the place of the old on every node, by renaming. From here the nodes are of a new epoch."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("swap"):
         return
     await ring.tell("swap", _said(journal)())
-    nodes = _taking_part(ring, journal)
+    nodes = taking_part(ring, journal)
     await ring.enroll(nodes, await asyncio.to_thread(_new_epoch, ring, journal))
-    prepared = {node.id for node in _prepared(ring, journal)}
+    filled = {node.id for node in prepared(ring, journal)}
 
     async def put(node: Instance) -> None:
         data = journal.node(node.id).get("data", journal.run.id)
         await journal.note(node.id, data=data, swapped=True)  # before it is: to undo what was not done does no harm
-        await ring.see(await ring.agent(node).swap(node.id, data, start=False, empty=node.id not in prepared))
+        await ring.see(await ring.agent(node).swap(node.id, data, start=False, empty=node.id not in filled))
 
     for node in nodes:
         await of(node, put(node))
@@ -216,10 +215,10 @@ def _new_epoch(ring: Ring, journal: Journal) -> int:
 
 async def bootstrap(control: Control, job_id: str) -> None:
     """The first node begins the new history. When it serves, there is no way back."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("bootstrap"):
         return
-    first, *_ = _taking_part(ring, journal)
+    first, *_ = taking_part(ring, journal)
     start = Start(mode="bootstrap", position=journal.run.facts["position"])
     await ring.start(first, start, journal.run.facts["uuid"], _said(journal))
     await journal.enter("join", serving=now().isoformat())
@@ -232,10 +231,10 @@ async def bootstrap(control: Control, job_id: str) -> None:
 
 async def join(control: Control, job_id: str) -> None:
     """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("join"):
         return
-    for node in _taking_part(ring, journal):
+    for node in taking_part(ring, journal):
         if not journal.node(node.id).get("joined"):
             with _only_ahead(ring, journal):
                 await _join(ring, journal, node)
@@ -283,7 +282,7 @@ async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
 
 async def check(control: Control, job_id: str) -> None:
     """Look at the data, not at the states: words written through each node are read on all others, and all tables are equal."""
-    ring, journal = await _begin(control, job_id)
+    ring, journal = await begin(control, job_id)
     if journal.passed("check"):
         return
     with _only_ahead(ring, journal):
@@ -293,7 +292,7 @@ async def check(control: Control, job_id: str) -> None:
 
 async def _compare(ring: Ring, journal: Journal) -> int:
     """How many tables are equal on all nodes. Raises JobError when one is not."""
-    nodes = _taking_part(ring, journal)
+    nodes = taking_part(ring, journal)
     await ring.tell("check", "words written on each node are read on the others; checksums of all tables are compared")
     words = {node.id: f"{journal.run.id[:8]}.{name(node)}" for node in nodes}
     for node in nodes:
@@ -321,7 +320,7 @@ async def _compare(ring: Ring, journal: Journal) -> int:
 
 async def finish(control: Control, job_id: str) -> None:
     """The run is done: the next backup is a full, for the data of every node is new."""
-    _, journal = await _begin(control, job_id)
+    _, journal = await begin(control, job_id)
     facts = journal.run.facts
 
     def write() -> None:
@@ -345,51 +344,3 @@ async def finish(control: Control, job_id: str) -> None:
 
     await asyncio.to_thread(write)
     await journal.enter("done")
-
-
-async def undo(control: Control, job_id: str) -> None:
-    """After a failure: before the point of no return everything is put back, and the old cluster serves again.
-
-    An agent that is away is waited for, as in the steps.
-    """
-
-    async def put() -> None:
-        ring, journal = await _begin(control, job_id)
-        if journal.run.phase in Run.REVERSIBLE:
-            await put_back(ring, journal)
-
-    await attend(control.presence, None, put)
-
-
-async def put_back(ring: Ring, journal: Journal) -> None:
-    """Undo a run that is before the point of no return, from wherever it is. Idempotent. Raises what bring_up does."""
-    await ring.tell("put everything back", "the restore failed before the point of no return")
-    for node in _taking_part(ring, journal):
-        entry = journal.node(node.id)
-        if entry.get("swapped"):
-            await of(node, ring.agent(node).stop_server(node.id))
-            with contextlib.suppress(NotFound):  # it was not swapped yet
-                await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
-    if "stopped" in journal.run.facts:
-        await asyncio.to_thread(_old_epoch, ring, journal)
-        ring = await asyncio.to_thread(load_ring, ring.control, ring.job.id)
-        await ring.enroll(_taking_part(ring, journal), ring.cluster.epoch)
-        await bring_up(ring)
-    for node in _prepared(ring, journal):
-        if child := journal.node(node.id).get("job"):
-            job = await asyncio.to_thread(_job, ring.control, child)
-            with contextlib.suppress(NotFound, HostSilent):  # it came to no attempt; or is cancelled when its host is back
-                await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
-    await journal.enter("undone")
-
-
-def _old_epoch(ring: Ring, journal: Journal) -> None:
-    with ring.control.catalog.write() as session:
-        cluster = session.get(Cluster, ring.cluster.id)
-        assert cluster is not None
-        cluster.epoch = int(journal.run.facts["epoch_before"])
-
-
-def _job(control: Control, job_id: str) -> Job:
-    with control.catalog.read() as session:
-        return find_job(session, None, job_id)

@@ -9,9 +9,9 @@ from strongroom.catalog import Cluster, Instance, Run, now
 from strongroom.catalog.find import find_job, open_run
 from strongroom.datastores import GaleraView
 from strongroom.errors import Conflict, JobError, NotFound
-from strongroom.flows._assembly import put_back
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
+from strongroom.flows._put_back import make_up, put_back
 from strongroom.flows._recovery import bring_up
 from strongroom.flows._ring import Ring, how, load_ring, name, of, side_by_side, table
 
@@ -58,12 +58,14 @@ async def recover(control: Control, job_id: str) -> None:
     """Bring the cluster back. A restore before its point of no return, that could not be undone, is undone first."""
     ring = await asyncio.to_thread(load_ring, control, job_id)
     params = ring.job.params
+    force = bool(params.get("force"))
+    await make_up(ring)
     run = await asyncio.to_thread(_cut_off, control, ring.cluster.id)
     if run is not None:
-        await put_back(ring, Journal(control, run))
+        await put_back(ring, Journal(control, run), force=force)
         ring = await asyncio.to_thread(load_ring, control, job_id)
     first = ring.node(params["first"]) if params.get("first") else None
-    found = await bring_up(ring, first=first, force=bool(params.get("force")))
+    found = await bring_up(ring, first=first, force=force)
 
     def keep() -> None:
         with control.catalog.write() as session:

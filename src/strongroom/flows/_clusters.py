@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import ServerDefinition
@@ -280,9 +281,15 @@ def request_cluster_restore(
         nodes = [node for node in nodes_of(session, row.id) if node.id not in plan["left_out"]]
         row.task, row.updated = "RESTORING", now()
         job = new_job(session, project, "cluster_restore", cluster=row, backup=source, chain=plan["chain"])
-        _new_run(session, job, row, nodes, source, plan["method"], epoch=row.epoch + 1)
+        _new_run(session, job, row, nodes, source, plan["method"], epoch=_next_epoch(session, row))
     control.start(job)
     return job
+
+
+def _next_epoch(session: Session, cluster: Cluster) -> int:
+    """One that no data is of: a restore that was undone may have left a node behind that has its data."""
+    runs = session.scalars(select(Run).where(Run.cluster_id == cluster.id))
+    return max([cluster.epoch, *(int(run.facts["epoch"]) for run in runs)]) + 1
 
 
 def request_resume(control: Control, project: str, cluster: str) -> Job:

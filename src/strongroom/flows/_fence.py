@@ -18,23 +18,31 @@ log = structlog.get_logger()
 
 
 async def fence(control: Control, agent: AgentClient, servers: Sequence[ServerView]) -> None:
-    """Tell nodes of an older epoch of the present one: their agent stops them, and does not start them with their old data."""
+    """Stop nodes of another epoch than their cluster's, whose agent does not start them again with the data that they have.
+
+    One that missed a restore is told of the present epoch. One that has the data of a restore that was undone without it
+    is ahead; `cluster recover` undoes it there, too.
+    """
     if not any(view.member for view in servers):
         return
-    for server_id, member in (await asyncio.to_thread(_behind, control, servers)).items():
-        log.warning("a node missed a restore of its cluster and is fenced", server=server_id, cluster=member.cluster)
+    for view, member in await asyncio.to_thread(_strays, control, servers):
         try:
-            await agent.put_galera(server_id, member)
+            if view.member and view.member.epoch < member.epoch:
+                log.warning("a node missed a restore of its cluster and is fenced", server=view.id, cluster=member.cluster)
+                await agent.put_galera(view.id, member)
+            elif view.wanted == "running":
+                log.warning("a node is of a restore that was undone and is fenced", server=view.id, cluster=member.cluster)
+                await agent.stop_server(view.id)
         except StrongroomError as error:
-            log.error("cannot fence a node", server=server_id, reason=error.message)
+            log.error("cannot fence a node", server=view.id, reason=error.message)
 
 
-def _behind(control: Control, servers: Sequence[ServerView]) -> dict[str, GaleraMember]:
-    found = {}
+def _strays(control: Control, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:
+    found = []
     with control.catalog.read() as session:
         for view in servers:
             instance = session.get(Instance, view.id) if view.member else None
             cluster = session.get(Cluster, instance.cluster_id) if instance and instance.cluster_id else None
-            if view.member and cluster and cluster.task is None and view.member.epoch < cluster.epoch:
-                found[view.id] = view.member.model_copy(update={"epoch": cluster.epoch})
+            if view.member and cluster and cluster.task is None and view.member.epoch != cluster.epoch:
+                found.append((view, view.member.model_copy(update={"epoch": cluster.epoch})))
     return found

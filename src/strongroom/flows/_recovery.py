@@ -28,10 +28,11 @@ async def bring_up(
     """
     views = await _settled(ring, said)
     seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
-    _refuse_silent(ring, views, force)
     reached = [node for node in ring.nodes if node.id in seen]
     serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]
-    if serving:
+    if not serving:
+        _refuse_silent(ring, views, force)
+    else:
         uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
         for node in reached:
             if node not in serving:

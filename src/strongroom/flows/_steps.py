@@ -11,7 +11,7 @@ from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound, StorageError
-from strongroom.flows import _assembly, _cluster_steps, _outcomes
+from strongroom.flows import _assembly, _cluster_steps, _outcomes, _put_back
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
 from strongroom.flows._import import record_import
@@ -271,6 +271,6 @@ CLEANERS: dict[str, Step] = {
     "backup": clean,
     "restore": drop_prepared,
     "prepare": drop_prepared,
-    "cluster_restore": _assembly.undo,
+    "cluster_restore": _put_back.undo,
 }
 """What runs after a failure."""

@@ -59,7 +59,7 @@ def server_options(server: Server) -> Options:
         "wsrep_node_incoming_address": address,
         "wsrep_provider_options": (
             f"gmcast.listen_addr=tcp://{address}:{GROUP_PORT};ist.recv_addr={address}:{IST_PORT};"
-            f"ist.recv_bind={address}:{IST_PORT};gcache.size={max(32, server.ram_mb // 4)}M;"
+            f"ist.recv_bind={address}:{IST_PORT};gcache.size={ring_buffer_mb(server)}M;"
             # Hosts come up again one after the other: each node waits for the others, and does not give up.
             "pc.recovery=true;pc.wait_prim_timeout=PT1H"
         ),
@@ -68,6 +68,11 @@ def server_options(server: Server) -> Options:
         # By its OS user over its own socket: there is no password that could leak, or be the wrong one after a restore.
         "wsrep_sst_auth": f"{server.user}:",
     }
+
+
+def ring_buffer_mb(server: Server) -> int:
+    """Size of the file with the last transactions, for nodes that were away. It is made at the start."""
+    return max(32, server.ram_mb // 4)
 
 
 def transfer_options(server: Server) -> Options:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from strongroom.datastores._files import make_directory, owner_named
+from strongroom.datastores._files import make_directory, owner_named, require_space
 from strongroom.datastores._galera import UUID, GaleraPosition
 from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._protocol import Server
@@ -17,11 +17,13 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _facts, _galera_files
 from strongroom.datastores.mariadb._config import option_file
 from strongroom.datastores.mariadb._connection import connect, query, variables
-from strongroom.datastores.mariadb._galera_config import provider
+from strongroom.datastores.mariadb._galera_config import provider, ring_buffer_mb
 from strongroom.errors import Conflict, ServerFailed, StrongroomError
 
 PATIENCE = 300.0
 """Seconds that a private start may take: it may have to recover first."""
+TEMPORARY_MB = 16
+"""What a server makes for its temporary tables at its start: 12 MB, and a little for what is small."""
 
 
 def position(server: Server, data_dir: Path) -> GaleraPosition:
@@ -75,6 +77,7 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
 
     The name in ``grastate.dat`` is not enough: InnoDB has it as well, and a node where the two differ dies when it joins. So a
     private server with nobody around it begins the cluster, and is stopped: it has the same first transaction everywhere.
+    Raises NoSpace when it would not have the room to serve: that is known here before the outage.
     """
     _facts.check_data(data_dir)
     if position(server, data_dir).uuid != uuid:
@@ -86,6 +89,7 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
         raise ServerFailed(f"{data_dir} is at {place} after it was given the identity {uuid}", remedy="Restore again.")
     _galera_files.forget_cluster(data_dir)
     _galera_files.write_saved(data_dir, place, safe_to_bootstrap=False)
+    require_space(data_dir, (ring_buffer_mb(server) + TEMPORARY_MB) << 20)  # the old data stays beside it
     return place
 
 
