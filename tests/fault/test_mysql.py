@@ -14,7 +14,7 @@ import pymysql
 import pytest
 
 from support.databases import MYSQL as database
-from support.faults import duration, hit, kill_everything, kill_service, kill_workers
+from support.faults import backup_soon, duration, hit, kill_everything, kill_service, kill_workers
 from support.service import Failed, Refused, Service
 
 BLOWS = [kill_workers, kill_service, kill_everything]
@@ -159,15 +159,16 @@ def test_cancelled_and_two_at_once(service: Service) -> None:
     database.execute(service, "my1", "CREATE TABLE after_it (id INT PRIMARY KEY)")
     old = database.sums(service, "my1")
     job = in_place(service, full)
-    service.wait_phase(job, "extract")
+    worker = caught(service, job, "extract")
     service.call("DELETE", f"/jobs/{job}")
+    os.kill(worker, signal.SIGCONT)
     end = service.wait(job, expect=None)
     healthy(service)
     no_new_data(service, one)
     if end["status"] == "cancelled":
         assert database.sums(service, "my1") == old
     assert len(servers_of(service)) == 1
-    assert service.backup("my1", "after")["status"] == "COMPLETED"
+    assert backup_soon(service, "my1", "after")["status"] == "COMPLETED"
 
 
 def test_binary_logs_that_were_purged_make_a_full_and_say_so(service: Service) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from support import processes
 from support.databases import POSTGRESQL as database
-from support.faults import duration, hit, kill_everything, kill_service, kill_workers, one_tool_at_a_time
+from support.faults import backup_soon, duration, hit, kill_everything, kill_service, kill_workers, one_tool_at_a_time
 from support.service import Failed, Refused, Service
 
 BLOWS = [kill_workers, kill_service, kill_everything]
@@ -51,17 +51,6 @@ def healthy(service: Service, seconds: float = 90) -> None:
                 return
         assert time.monotonic() < deadline, view
         time.sleep(0.2)
-
-
-def as_soon_as_it_may(service: Service, name: str) -> dict[str, Any]:
-    """A backup of a server that serves, though the service may not have noticed yet."""
-    for _ in range(100):
-        try:
-            return service.backup("pg1", name)
-        except Refused as refused:
-            assert "is starting" in refused.message
-            time.sleep(0.2)
-    raise AssertionError("it is never told to serve")
 
 
 def caught(service: Service, job: str, program: str = "pg_basebackup", seconds: float = 60) -> int:
@@ -252,7 +241,7 @@ def test_a_disk_of_the_database_that_is_full(serve: Callable[..., Service], plac
     ballast.unlink()
     healthy(service)
     assert {name: sums for name, sums in database.sums(service, "pg1").items() if name in expected} == expected
-    assert as_soon_as_it_may(service, "after")["status"] == "COMPLETED"
+    assert backup_soon(service, "pg1", "after")["status"] == "COMPLETED"
 
 
 def damage(path: Path) -> None:

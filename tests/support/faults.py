@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from support import processes
-from support.service import Service
+from support.service import Refused, Service
 
 TOOLS = ("mariadb-backup", "mariabackup", "pg_basebackup")
 """Programs that take and prepare backups."""
@@ -74,3 +75,14 @@ def one_tool_at_a_time(place: Path) -> Iterator[list[str]]:
     yield wrong
     stop.set()
     thread.join()
+
+
+def backup_soon(service: Service, instance: str, name: str) -> dict[str, Any]:
+    """A backup of a server that serves, though the service may not have noticed yet."""
+    for _ in range(100):
+        try:
+            return service.backup(instance, name)
+        except Refused as refused:
+            assert "is starting" in refused.message
+            time.sleep(0.2)
+    raise AssertionError("it is never told to serve")

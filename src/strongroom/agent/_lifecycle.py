@@ -33,6 +33,7 @@ class Lifecycle:
         self._registry = registry
         self._instances = instances
         self.addresses = Addresses(settings.agent.pool)
+        self._ending: dict[str, Process] = {}  # told to stop: what hung then may still come to it
 
     def datastore(self, record: ServerRecord) -> Datastore:
         """The driver of the server's datastore."""
@@ -87,6 +88,8 @@ class Lifecycle:
         For an adopted server the process of its start command is returned.
         """
         self.find(record)
+        if record.process is not None and self._ending.get(record.id) == record.process:
+            self._await_end(record)
         if self.is_running(record):
             return record.process
         if not record.data_dir.is_dir():
@@ -166,7 +169,13 @@ class Lifecycle:
             command = self._command(record, record.definition.stop_command, "stop")
         elif record.process is not None:
             self._let_start(record, record.process)
+            self._ending[record.id] = record.process
             record.process.terminate(self.datastore(record).stop_signal)
+        self._await_end(record, command)
+        log.info("server stopped", server=record.id)
+
+    def _await_end(self, record: ServerRecord, command: Process | None = None) -> None:
+        """Until a server that was told to stop is gone. Raises ServerFailed."""
         deadline = time.monotonic() + self._settings.agent.stop_timeout
         while self.is_running(record):
             if command is not None and not command.alive() and (status := command.exit_status()):
@@ -177,7 +186,6 @@ class Lifecycle:
                     remedy="Look at its error log; long transactions and dirty pages take time. Raise stop_timeout in [agent].",
                 )
             time.sleep(0.05)
-        log.info("server stopped", server=record.id)
 
     def _let_start(self, record: ServerRecord, process: Process) -> None:
         """MariaDB hangs for ever when SIGTERM meets it on its way up, so wait until it serves, or had the time for it."""
