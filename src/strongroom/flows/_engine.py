@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -43,7 +42,7 @@ KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
 CONTROL_QUEUE = "control"
 _TURN = Lock()
-"""Of who enqueues: first come, first served. SQLite lets those who wait sleep, longer and longer, while others overtake them."""
+"""Of who enqueues: SQLite lets those who wait sleep, longer and longer, while others overtake them."""
 
 
 class _Running:
@@ -310,7 +309,6 @@ def enqueue(row: Job) -> None:
     }
     with _TURN:
         Context().run(DBOS.enqueue_workflow_with_options, options, row.id)
-        time.sleep(0.001)  # queues are in the order of milliseconds; within one nobody is first
 
 
 def _wal(path: str) -> None:
