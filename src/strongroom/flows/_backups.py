@@ -92,29 +92,49 @@ def request_backup(
             reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
         elif incremental:
             base, reason = newest_parent(session, row)
-        backup_id = str(uuid.uuid4())
-        backup = Backup(
-            id=backup_id,
-            project=project,
-            name=name,
-            description=description,
-            instance_id=row.id,
-            instance_name=row.name,
-            container=container_for(session, project, row.id, container, control.settings.storage.container),
-            kind="incremental" if base else "full",
-            parent_id=base.id if base else None,
-            chain_id=base.chain_id if base else backup_id,
-            datastore=row.datastore,
-            series=row.series,
-            codec=codec or control.settings.artifact.codec,
-            encrypted=bool(control.settings.encryption.recipients),
-            lineage=row.lineage,
-            reason=reason,
+        backup = new_backup(
+            session, control, row, base, name=name, description=description, container=container, codec=codec, reason=reason
         )
-        session.add(backup)
         job = new_job(session, project, "backup", instance=row, backup=backup, fall_back_to_full=parent is None)
     control.start(job)
     return backup, job
+
+
+def new_backup(
+    session: Session,
+    control: Control,
+    instance: Instance,
+    base: Backup | None,
+    *,
+    name: str,
+    description: str | None,
+    container: str | None,
+    codec: str | None = None,
+    reason: str | None,
+) -> Backup:
+    """Add a backup of the instance that is asked for: an incremental on ``base``, or a full."""
+    key = str(uuid.uuid4())
+    backup = Backup(
+        id=key,
+        project=instance.project,
+        name=name,
+        description=description,
+        cluster_id=instance.cluster_id,
+        instance_id=instance.id,
+        instance_name=instance.name,
+        container=container_for(session, instance.project, instance.id, container, control.settings.storage.container),
+        kind="incremental" if base else "full",
+        parent_id=base.id if base else None,
+        chain_id=base.chain_id if base else key,
+        datastore=instance.datastore,
+        series=instance.series,
+        codec=codec or control.settings.artifact.codec,
+        encrypted=bool(control.settings.encryption.recipients),
+        lineage=instance.lineage,
+        reason=reason,
+    )
+    session.add(backup)
+    return backup
 
 
 def _named_parent(session: Session, project: str, instance: Instance, ref: str) -> Backup:

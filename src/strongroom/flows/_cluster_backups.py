@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
-from strongroom.catalog.find import container_for, find_cluster, nodes_of, open_run
+from strongroom.catalog.find import find_cluster, nodes_of, open_run
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows._backups import check_container, check_name, newest_parent
+from strongroom.flows._backups import check_container, check_name, new_backup, newest_parent
 from strongroom.flows._clusters import refuse_if_working
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
@@ -51,27 +50,9 @@ def request_cluster_backup(
         wanted = nodes_named(session, row, [node])[0] if node else None
         base, reason = _base(session, row, nodes, synced, wanted) if incremental else (None, None)
         source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, synced, wanted)
-        key = str(uuid.uuid4())
-        backup = Backup(
-            id=key,
-            project=project,
-            name=name,
-            description=description,
-            cluster_id=row.id,
-            instance_id=source.id,
-            instance_name=source.name,
-            container=container_for(session, project, source.id, container, control.settings.storage.container),
-            kind="incremental" if base else "full",
-            parent_id=base.id if base else None,
-            chain_id=base.chain_id if base else key,
-            datastore=source.datastore,
-            series=source.series,
-            codec=control.settings.artifact.codec,
-            encrypted=bool(control.settings.encryption.recipients),
-            lineage=source.lineage,
-            reason=reason,
+        backup = new_backup(
+            session, control, source, base, name=name, description=description, container=container, reason=reason
         )
-        session.add(backup)
         job = new_job(
             session, project, "backup", instance=source, cluster=row, backup=backup, fall_back_to_full=True, desync=desync
         )
