@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from strongroom.errors import ConfigurationError, ServerFailed
 
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _REFUSED = {1044, 1045, 1227, 1524, 1698}
+_NO_TLS = 2026
 
 
 def account(server: Server) -> tuple[str, str]:
@@ -40,12 +42,14 @@ def where(server: Server) -> str:
 
 
 @contextmanager
-def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> Iterator[Connection[Cursor]]:
+def connect(
+    server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False
+) -> Iterator[Connection[Cursor]]:
     """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
 
-    Over TCP it is encrypted where the server can.
+    Over TCP it is encrypted where the server can; with ``tls`` always, at its socket, too.
 
-    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account is refused.
+    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account or TLS is refused.
     """
     user, password = account(server)
     path = socket_of(server)
@@ -56,7 +60,8 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> It
             port=server.port or 3306,
             user=user,
             password=password.encode(),  # of text, PyMySQL would make latin1
-            ssl_disabled=path is not None,
+            ssl=_tls() if tls else None,  # type: ignore[arg-type]  # a context will do
+            ssl_disabled=path is not None and not tls,
             charset="utf8mb4",
             autocommit=True,
             connect_timeout=max(1, int(timeout)),
@@ -69,6 +74,10 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> It
             raise ConfigurationError(
                 f"{where(server)} refused the account {user!r}: {text}",
                 remedy="Give a credentials file with an account that may log in and take backups.",
+            ) from None
+        if code == _NO_TLS:
+            raise ConfigurationError(
+                f"{where(server)} gives no TLS: {text}", remedy="Set tls_version, and let it have a certificate (ssl_cert)."
             ) from None
         raise _silent(server, text) from None
     try:
@@ -83,6 +92,14 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600) -> It
             connection.close()
         except pymysql.MySQLError:
             connection._force_close()  # type: ignore[attr-defined]
+
+
+def _tls() -> ssl.SSLContext:
+    """Proves nothing of the server, whose certificate nobody has signed as a rule: that it serves our data is proven elsewhere."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _silent(server: Server, text: str) -> ServerFailed:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import struct
 import tarfile
-from typing import Any
+from typing import Any, Protocol
 
 from strongroom.datastores._feed import write_all
-from strongroom.datastores.mysql._clone import Block, Clone
+from strongroom.datastores.mysql._clone import Block
 
 OURS = "strongroom"
 PAGES = f"{OURS}/pages"
@@ -41,6 +41,16 @@ def header(path: str, size: int, *, directory: bool = False) -> bytes:
         made[148:156] = b" " * 8
         made[148:156] = b"%06o\0 " % sum(made)
     return bytes(made)
+
+
+class Source(Protocol):
+    """Who has the bytes of a block."""
+
+    def take(self, length: int) -> bytes:
+        """All of them."""
+
+    def pour(self, length: int, out: int) -> None:
+        """The same, into a pipe."""
 
 
 class Archive:
@@ -80,16 +90,16 @@ class Archive:
         """Whether it is in the stream."""
         return path in self._seen
 
-    def put(self, path: str, block: Block, clone: Clone) -> None:
+    def put(self, path: str, block: Block, source: Source) -> None:
         """A block of a file: where it belongs when the file is open and has come that far, else as a record."""
         if path == self._path and self._at <= block.offset and block.offset + block.length <= self._size:
             self._fill(block.offset)
-            clone.pour(block.length, self._out)
+            source.pour(block.length, self._out)
             self._at += block.length
             return
         name = self._seen[path].encode(errors="surrogateescape")
         self._pages += RECORD.pack(block.offset, block.length, len(name)) + name
-        self._pages += clone.take(block.length)
+        self._pages += source.take(block.length)
         if self._path is None and len(self._pages) >= _PAGES_BYTES:
             self._flush()
 

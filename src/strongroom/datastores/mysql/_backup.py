@@ -19,7 +19,7 @@ from strongroom.datastores._feed import Fed
 from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession, Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
-from strongroom.datastores.mysql import _binlog
+from strongroom.datastores.mysql import _binlog, _keys
 from strongroom.datastores.mysql._archive import Archive
 from strongroom.datastores.mysql._clone import (
     DELETED_OR_RENAMED,
@@ -43,7 +43,7 @@ STALL = 60
 """Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
 _LOOK = 1.0
 _IDENTITY = "auto.cnf"
-_REDO_FILE = "#innodb_redo/#ib_redo{}"
+_REDO_FILE = f"{_keys.REDO_FOLDER}/#ib_redo{{}}"
 _SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
 _MARKERS = {
     "#clone/#status_fix": "",
@@ -63,6 +63,7 @@ class Session(Fed):
         """Connections, closed at the end."""
         self.expected = self.data_bytes = data_bytes(server.data_dir)
         self._server, self._clone, self._facts, self._version = server, clone, facts, version
+        self._keys = _keys.Keys(server.data_dir)
         self._lower: Positions | None = None
         self._upper: str | None = None
         self._complete = False
@@ -135,7 +136,7 @@ class Session(Fed):
         assert self._lower is not None
         donor = self._clone.donor
         self._facts |= {"protocol": donor.protocol, "donor": donor.settings, "plugins": donor.plugins}
-        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper}
+        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper, "master_keys": sorted(self._keys.masters)}
         archive.end(self._facts)
         self._complete = True
 
@@ -151,7 +152,12 @@ class Session(Fed):
         path = _path(file)
         if not archive.seen(path):
             archive.open(path, file.size)
-        archive.put(path, block, self._clone)
+        if not self._keys.concern(file, block):
+            archive.put(path, block, self._clone)
+            return
+        data = self._keys.hide(path, file, block, self._clone.take(block.length))
+        if data is not None:
+            archive.put(path, block, _keys.Held(data))
 
     def _end_of(self, state: State, files: dict[tuple[int, int], File], archive: Archive) -> None:
         """Files of which nothing came are empty, or zeros."""
@@ -161,6 +167,9 @@ class Session(Fed):
                 if number == state.number and not archive.seen(_path(file)):
                     archive.open(_path(file), file.size)
         archive.close()
+        if state.number == REDO:
+            for path, block, data in self._keys.late():
+                archive.put(path, block, _keys.Held(data))
 
     # --- whom it bothers
 
@@ -210,12 +219,15 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
         if request.kind == "incremental":
             return _binlog.begin(connection, server, request, number_of(version))
         _require_whole(connection, server, version)
+        encrypted = _keys.encrypted(connection)
+        if encrypted:
+            _keys.require_keyring(connection, server)
         persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
         ((lower_case, page_size, files),) = query(
             connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
         )
     with ExitStack() as stack:
-        pair = [stack.enter_context(connect(server, patience=PATIENCE)) for _ in range(2)]
+        pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
         clone = _open(server, pair[0], pair[1])
         try:
             facts: dict[str, Any] = {
@@ -307,13 +319,6 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
         raise ConfigurationError(
             f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
-        )
-    encrypted = query(connection, "SELECT name FROM information_schema.innodb_tablespaces WHERE encryption = 'Y' LIMIT 10")
-    if encrypted:
-        raise ConfigurationError(
-            f"{where(server)} has encrypted tablespaces, of which a backup could not be read again: "
-            + ", ".join(str(name) for (name,) in encrypted),
-            remedy="Use XtraBackup, or ALTER TABLE … ENCRYPTION = 'N'; Strongroom encrypts what it stores.",
         )
     elsewhere = query(
         connection,

@@ -26,6 +26,8 @@ PATIENCE = 600
 """Seconds that the donor may take for an answer, and for the next bytes of the copy."""
 FILES, PAGES, REDO, DONE = 2, 3, 4, 5
 """States of a copy, in their order: files as they are, pages that changed meanwhile, the redo log since."""
+ENCRYPTED = 4
+"""Flag of a file whose pages are encrypted."""
 DELETED_OR_RENAMED = 8 | 16
 """Flags of a file that is another one now. They come only when DDL runs beside the copy, which we do not ask for."""
 
@@ -35,7 +37,7 @@ _COMPLETE, _ERROR = 99, 100
 _TASK, _STATE, _FILE, _BLOCK = 2, 3, 4, 5
 _LONGEST = 0xFFFFFF
 _BUFFER = 1 << 20
-_TOO_MANY, _ENCRYPTION, _LOCK_WAIT, _DENIED = 3634, 3867, 1205, 1227
+_TOO_MANY, _ENCRYPTION, _LOCK_WAIT, _DENIED = 3634, 3872, 1205, 1227
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,7 @@ def _refusal(code: int, data: bytes) -> StrongroomError:
         )
     remedies = {
         _DENIED: "GRANT BACKUP_ADMIN ON *.* to the account of the backup.",
-        _ENCRYPTION: "Tablespaces are encrypted: let the server accept TLS.",
+        _ENCRYPTION: "A tablespace was encrypted meanwhile: back up again.",
     }
     remedy = remedies.get(number, "See its error log.")
     return ServerFailed(f"the server refuses a copy of itself: {said or number}", remedy=remedy)
