@@ -130,6 +130,8 @@ class BackupResult:
     positions: Positions
     data_bytes: int
     collations: list[Collation] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Sentences: what is not in the backup, and is needed with it."""
 
 
 class Inspection(Tap, Protocol):

@@ -93,6 +93,7 @@ class Session(Fed):
             server_version=self._version,
             positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
             data_bytes=self.data_bytes,
+            warnings=[f"{_keys.WARNING}: {_keys.REMEDY}"] if self._keys.masters else [],
         )
 
     def abort(self) -> None:

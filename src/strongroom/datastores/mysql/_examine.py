@@ -10,8 +10,9 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._protocol import Finding, Server
 from strongroom.datastores.mariadb._connection import connect, query, variables, where
+from strongroom.datastores.mysql import _keys
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
-from strongroom.errors import StrongroomError
+from strongroom.errors import ConfigurationError, StrongroomError
 
 _DAY = 86400
 _PATIENCE = "clone_donor_timeout_after_network_failure"
@@ -36,6 +37,7 @@ def examine(server: Server) -> Iterator[Finding]:
                 *_settings(connection),
                 *_rights(connection, server),
                 *_tables(connection, server),
+                *_encryption(connection, server),
             ]
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
@@ -166,3 +168,20 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
             message=f"table {name} is {engine}, and only tables of InnoDB would be in a backup by the clone plugin",
             remedy=f"ALTER TABLE {name} ENGINE = InnoDB;",
         )
+
+
+def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES or not _keys.has_keyring(connection):
+        return
+    if _keys.encrypted(connection):
+        try:
+            _keys.require_keyring(connection, server)
+        except ConfigurationError as error:
+            yield Finding(level="error", message=error.message, remedy=error.remedy)
+            return
+        yield Finding(level="warning", message=_keys.WARNING, remedy=_keys.REMEDY)
+    yield Finding(
+        level="warning",
+        message="the server has a keyring: there are no incrementals, each backup is a full",
+        remedy="If nothing is to be encrypted, take it away.",
+    )

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pymysql
 from crc32c import crc32c
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores._feed import write_all
 from strongroom.datastores._protocol import Server
-from strongroom.datastores.mariadb._connection import query, where
+from strongroom.datastores.mariadb._connection import parts, query, where
 from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, File
 from strongroom.errors import ConfigurationError, ServerFailed
 
@@ -31,12 +32,16 @@ _INFO = struct.Struct(">3sI36s64sI")
 _MAGIC = b"lCC"
 _FIRST_PAGE = 64 << 10
 """Bytes of the largest page."""
-_PATIENCE = 10
-"""Seconds until the key lies where it belongs: the server may be writing it at the moment."""
+_PATIENCE = 30
+"""Seconds until the key lies where it belongs: the server writes it before long when it has nothing else to do."""
 _LOOK = 0.1
 _REDO_FILES = (f"{REDO_FOLDER}/#ib_redo*", "ib_logfile*")
 _BLOCK, _BLOCK_HEAD, _BLOCK_TAIL = 512, 12, 4
 """Bytes of a block of the redo log, and of its head and tail, which are in the midst of what is written across blocks."""
+_NO_TABLE = 1146
+"""Components are there since 8.0.24."""
+WARNING = "the keyring is not part of a backup, without which its encrypted tables cannot be read"
+REMEDY = "Keep a copy of the keyring where backups are not."
 _UNKNOWN = "Report the version of the server; use XtraBackup meanwhile."
 
 
@@ -213,19 +218,30 @@ def encrypted(connection: Connection[Cursor]) -> bool:
     return bool(spaces or redo or undo)
 
 
-def keyring(connection: Connection[Cursor]) -> dict[str, str]:
+def has_keyring(connection: Connection[Cursor]) -> bool:
+    """Whether anything can be encrypted at all."""
+    plugins = "SELECT 1 FROM information_schema.plugins WHERE plugin_type = 'KEYRING' AND plugin_status = 'ACTIVE'"
+    return bool(_component(connection) or query(connection, plugins))
+
+
+def _component(connection: Connection[Cursor]) -> dict[str, str]:
     """What the component of the keyring says of itself, nothing when there is none or it does not work."""
-    rows = query(connection, "SELECT status_key, status_value FROM performance_schema.keyring_component_status")
+    try:
+        rows = query(connection, "SELECT status_key, status_value FROM performance_schema.keyring_component_status")
+    except pymysql.ProgrammingError as error:
+        if parts(error)[0] != _NO_TABLE:
+            raise
+        return {}
     found = {str(name): str(value) for name, value in rows}
     return found if found.get("Component_status") == "Active" else {}
 
 
 def require_keyring(connection: Connection[Cursor], server: Server) -> None:
     """Refuse a server whose keyring a restore would not find again. Raises ConfigurationError."""
-    found = keyring(connection)
+    found = _component(connection)
     if not found:
         raise ConfigurationError(
-            f"{where(server)} has encrypted tablespaces, and its keyring is not a component: a restore could not read them",
+            f"{where(server)} has encrypted tablespaces, and its keyring is not a component: nobody has tried to restore them",
             remedy="Migrate to component_keyring_file or another component, or use XtraBackup.",
         )
     file = found.get("Data_file", "")

@@ -48,6 +48,7 @@ class PrivateServer:
             folder = self._short = Path(tempfile.mkdtemp(prefix="strongroom-"))
         self.socket = folder / "private.sock"
         self.version = version
+        self.log = work_dir / "private.log"
         self._work_dir = work_dir
         owner = owner_of(work_dir)
         init = work_dir / "private.sql"
@@ -86,7 +87,7 @@ class PrivateServer:
         self._tool: Tool | None = None
 
     def __enter__(self) -> PrivateServer:
-        self._tool = Tool(self._argv, self._work_dir / "private.log")
+        self._tool = Tool(self._argv, self.log)
         try:
             self._wait()
         except BaseException:

@@ -99,7 +99,8 @@ def _facts(data: bytes) -> dict[str, Any]:
         facts = json.loads(data)
         names = facts["names"]
         settings = facts["settings"]
-        if facts["format"] != 1 or not all(isinstance(text, str) for pair in (names, settings) for text in pair):
+        keys = facts.setdefault("master_keys", [])
+        if facts["format"] != 1 or not all(isinstance(text, str) for texts in (names, settings, keys) for text in texts):
             raise ValueError("it is of another format")
         return dict(facts)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
