@@ -19,10 +19,10 @@ from crc32c import crc32c
 from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.datastores.mysql import _keys
+from strongroom.datastores.mysql import _keyring, _keys
 from strongroom.datastores.mysql._archive import FACTS
 from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File
-from strongroom.errors import ConfigurationError, ServerFailed, WalGone
+from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed, WalGone
 from support import mariadb
 from support.identity import run_as
 from support.keyring import installation, ring
@@ -70,7 +70,7 @@ def own() -> Iterator[Own]:
             running.sql(f"CREATE TABLE db1.{table} (id INT PRIMARY KEY, name VARCHAR(80), note TEXT) {options}")
             running.sql(f"INSERT INTO db1.{table} SELECT * FROM db1.customers")
         running.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY")
-        flushed(running, "gen.ibd", "db1/zip.ibd", "db1/holes.ibd", "db1/parts#p#p0.ibd", "db1/parts#p#p1.ibd", "db1/accounts.ibd")
+        flushed(running, "gen.ibd", *(f"db1/{path.name}" for path in (running.data_dir / "db1").iterdir()))
         yield Own(running, place, keys)
     shutil.rmtree(place)
 
@@ -83,13 +83,19 @@ def flushed(running: MySQLServer, *names: str) -> None:
         time.sleep(0.05)
 
 
-def restore(full: FileLink, version: Version, place: Path, name: str) -> MySQLServer:
+def restore(chain: list[FileLink], version: Version, place: Path, name: str) -> MySQLServer:
     """A server on the restored data, not started yet."""
     other = mariadb.make(place, None, name=name, of=version)
     shutil.rmtree(other.data_dir)
     target = scratch(other.server.base_dir, "data")
-    run_as(other.server.user, driver.restore, version, [full], target, scratch(place, f"restore-{name}"), len)
+    run_as(other.server.user, driver.restore, version, chain, target, scratch(place, f"restore-{name}"), len)
     return other
+
+
+def written(path: Path) -> tuple[int, int]:
+    """Which file it is, and when it was written."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def facts(full: FileLink) -> dict[str, list[str]]:
@@ -127,9 +133,10 @@ def test_a_backup_under_writes_is_restored_where_the_keyring_is(own: Own, place:
         at_full = writer.committed
         full = backup(own.running, place, "full")
     own_tables = {name: sums for name, sums in own.running.checksums().items() if name not in ("accounts", "sequence")}
-    before = own.keys.read_bytes()
-    other = restore(full, own.running.server.version, place, "other")
-    assert own.keys.read_bytes() == before, "the private server has changed the keyring"
+    before = written(own.keys)
+    other = restore([full], own.running.server.version, place, "other")
+    assert written(own.keys) == before, "the private server has written into the keyring of others"
+    assert not list(place.rglob("restore-other/**/keys")), "a copy of the keyring is left"
     assert b"customer 1 " not in (other.data_dir / "db1" / "customers.ibd").read_bytes()
     other.start()
     try:
@@ -167,7 +174,7 @@ def test_the_key_of_a_new_table_is_in_the_redo_log_only(place: Path) -> None:
         assert b"lCC" not in (running.data_dir / "db1" / "new.ibd").read_bytes()[:16384]
         assert secret not in full.path.read_bytes()
         before = running.checksums()
-        other = restore(full, version, place, "other")
+        other = restore([full], version, place, "other")
         other.start()
         assert other.checksums() == before
         other.stop()
@@ -188,11 +195,12 @@ def test_the_key_of_a_new_table_that_nobody_can_tell(own: Own, place: Path, monk
 
 
 def test_a_backup_says_that_the_keyring_is_not_in_it(own: Own, place: Path) -> None:
-    assert "keyring is not part of a backup" in run_as(own.running.server.user, warnings, own.running.server, scratch(place, "w"))[0]
-    found = {finding.level: finding.message for finding in driver.examine(own.running.server)}
-    assert "error" not in found
-    assert "each backup is a full" in found["warning"]
-    assert "keyring is not part of a backup" in " ".join(f.message for f in driver.examine(own.running.server))
+    (warning,) = run_as(own.running.server.user, warnings, own.running.server, scratch(place, "w"))
+    assert "keyring is not part of a backup" in warning
+    findings = list(driver.examine(own.running.server))
+    assert all(finding.level != "error" for finding in findings)
+    said = " ".join(finding.message for finding in findings)
+    assert "each backup is a full" in said and "keyring is not part of a backup" in said
 
 
 def warnings(server: Server, work_dir: Path) -> list[str]:
@@ -232,9 +240,32 @@ def test_a_server_that_does_not_start_without_the_keyring(own: Own, place: Path)
     refused(full, installation(place, "wrong", ring(place, "ring")), place, "other")
 
 
+def test_keys_that_a_replay_would_make_end_a_restore(own: Own, place: Path) -> None:
+    """Of a log that was taken when there was no keyring: nobody would have the key of what was encrypted in its replay."""
+    keys = ring(place, "ring")
+    version = installation(place, "usr", keys)
+    with mariadb.running(place, None, of=installation(place, "none", None)) as running:
+        running.sql("CREATE DATABASE db1")
+        full = backup(running, place, "full")
+        running.stop()
+        running.server = running.server.model_copy(update={"version": version})
+        running.start()
+        running.sql("CREATE TABLE db1.t (id INT PRIMARY KEY) ENCRYPTION = 'Y'")
+        running.sql("DROP TABLE db1.t")
+        running.stop()
+        running.server = running.server.model_copy(update={"version": installation(place, "again", None)})
+        running.start()
+        child = backup(running, place, "child", full)
+    before = written(keys)
+    with pytest.raises(ToolFailed, match="made a master key"):
+        restore([full, child], version, place, "other")
+    assert written(keys) == before
+    assert is_unfinished(place / "other" / "data")
+
+
 def refused(full: FileLink, version: Version, place: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"has not the master key INNODBKey-[0-9a-f-]{36}-\d") as error:
-        restore(full, version, place, name)
+        restore([full], version, place, name)
     assert f"{version.programs['server']}.my" in error.value.remedy
     assert is_unfinished(place / name / "data")
 
@@ -262,7 +293,7 @@ def test_a_server_without_tls_is_refused(own: Own, place: Path) -> None:
 def test_a_keyring_in_the_data_directory_is_refused(own: Own) -> None:
     server = own.running.server.model_copy(update={"data_dir": own.keys.parent})
     with own.running.connect() as connection, pytest.raises(ConfigurationError, match="which a restore would replace"):
-        _keys.require_keyring(connection, server)
+        _keyring.require_keyring(connection, server)
 
 
 def test_there_are_no_incrementals(own: Own, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""MySQL with a keyring: an installation of links to the one for tests, with a manifest of its own, as an operator would write it."""
+"""MySQL with a keyring: links to the installation for tests, with a manifest of its own as an operator would write it."""
 
 from __future__ import annotations
 

@@ -42,14 +42,13 @@ def where(server: Server) -> str:
 
 
 @contextmanager
-def connect(
-    server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False
-) -> Iterator[Connection[Cursor]]:
+def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False) -> Iterator[Connection[Cursor]]:
     """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
 
     Over TCP it is encrypted where the server can; with ``tls`` always, at its socket, too.
 
-    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account or TLS is refused.
+    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account, or TLS, is
+    refused.
     """
     user, password = account(server)
     path = socket_of(server)
@@ -95,7 +94,7 @@ def connect(
 
 
 def _tls() -> ssl.SSLContext:
-    """Proves nothing of the server, whose certificate nobody has signed as a rule: that it serves our data is proven elsewhere."""
+    """Proves nothing of the server, whose certificate nobody has signed as a rule; that it serves our data is seen elsewhere."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -19,7 +19,7 @@ from strongroom.datastores._feed import Fed
 from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession, Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
-from strongroom.datastores.mysql import _binlog, _keys
+from strongroom.datastores.mysql import _binlog, _keyring, _keys
 from strongroom.datastores.mysql._archive import Archive
 from strongroom.datastores.mysql._clone import (
     DELETED_OR_RENAMED,
@@ -93,7 +93,7 @@ class Session(Fed):
             server_version=self._version,
             positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
             data_bytes=self.data_bytes,
-            warnings=[f"{_keys.WARNING}: {_keys.REMEDY}"] if self._keys.masters else [],
+            warnings=[f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else [],
         )
 
     def abort(self) -> None:
@@ -220,9 +220,9 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
         if request.kind == "incremental":
             return _binlog.begin(connection, server, request, number_of(version))
         _require_whole(connection, server, version)
-        encrypted = _keys.encrypted(connection)
+        encrypted = _keyring.encrypted(connection)
         if encrypted:
-            _keys.require_keyring(connection, server)
+            _keyring.require_keyring(connection, server)
         persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
         ((lower_case, page_size, files),) = query(
             connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"

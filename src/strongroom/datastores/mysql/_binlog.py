@@ -22,7 +22,7 @@ from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, query, variables, where
-from strongroom.datastores.mysql import _keys
+from strongroom.datastores.mysql import _keyring
 from strongroom.datastores.mysql._archive import BLOCK, header
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, ToolFailed, WalGone
@@ -128,7 +128,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
             f"the binary log of {where(server)} is encrypted (binlog_encryption), and an incremental would hold it in clear",
             remedy=_FULL,
         )
-    if _keys.has_keyring(connection):
+    if _keyring.has_keyring(connection):
         raise WalGone(
             f"{where(server)} has a keyring: to replay its binary log would put new keys into another one",
             remedy=_FULL,

@@ -10,7 +10,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._protocol import Finding, Server
 from strongroom.datastores.mariadb._connection import connect, query, variables, where
-from strongroom.datastores.mysql import _keys
+from strongroom.datastores.mysql import _keyring
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
 from strongroom.errors import ConfigurationError, StrongroomError
 
@@ -171,15 +171,15 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
 
 
 def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES or not _keys.has_keyring(connection):
+    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES or not _keyring.has_keyring(connection):
         return
-    if _keys.encrypted(connection):
+    if _keyring.encrypted(connection):
         try:
-            _keys.require_keyring(connection, server)
+            _keyring.require_keyring(connection, server)
         except ConfigurationError as error:
             yield Finding(level="error", message=error.message, remedy=error.remedy)
             return
-        yield Finding(level="warning", message=_keys.WARNING, remedy=_keys.REMEDY)
+        yield Finding(level="warning", message=_keyring.WARNING, remedy=_keyring.REMEDY)
     yield Finding(
         level="warning",
         message="the server has a keyring: there are no incrementals, each backup is a full",

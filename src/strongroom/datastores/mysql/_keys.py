@@ -1,10 +1,10 @@
 """Keys of encrypted tablespaces, and of an encrypted redo log, on their way through a copy.
 
-The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key that is in
-the server's keyring. While it copies files the server sends that page as it lies on its disk. But every such page comes again with
-the pages that changed, and so does the header with the redo log, and then the key is in them **in clear**: another server would
-encrypt it by a master key of its own. It must never come into a stream. The server's own encrypted form takes its place, from its
-disk; or from the redo log, while the server has not written the page since it made the tablespace.
+The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key that
+is in the server's keyring. While it copies files the server sends that page as it lies on its disk. But each such page comes again
+with the pages that changed, and so does the header with the redo log, and then the key is in them **in clear**: another server
+would encrypt it by a master key of its own. It must never come into a stream. The server's own encrypted form takes its place,
+from its disk; or from the redo log, while the server has not written the page since it made the tablespace.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pymysql
 from crc32c import crc32c
-from pymysql.connections import Connection
-from pymysql.cursors import Cursor
 
 from strongroom.datastores._feed import write_all
-from strongroom.datastores._protocol import Server
-from strongroom.datastores.mariadb._connection import parts, query, where
 from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, File
-from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.errors import ServerFailed
 
 REDO_FOLDER = "#innodb_redo"
 _INFO = struct.Struct(">3sI36s64sI")
@@ -38,10 +33,6 @@ _LOOK = 0.1
 _REDO_FILES = (f"{REDO_FOLDER}/#ib_redo*", "ib_logfile*")
 _BLOCK, _BLOCK_HEAD, _BLOCK_TAIL = 512, 12, 4
 """Bytes of a block of the redo log, and of its head and tail, which are in the midst of what is written across blocks."""
-_NO_TABLE = 1146
-"""Components are there since 8.0.24."""
-WARNING = "the keyring is not part of a backup, without which its encrypted tables cannot be read"
-REMEDY = "Keep a copy of the keyring where backups are not."
 _UNKNOWN = "Report the version of the server; use XtraBackup meanwhile."
 
 
@@ -150,7 +141,7 @@ class Keys:
         return True
 
     def _search(self, redo: bytes) -> None:
-        """Look for the keys of pages that were held back in a piece of the redo log: whole blocks, that go on where the last ended."""
+        """Look for the keys of pages that were held back, in whole blocks of the redo log that go on where the last ended."""
         blocks = range(0, len(redo), _BLOCK)
         data = self._rest + b"".join([redo[at + _BLOCK_HEAD : at + _BLOCK - _BLOCK_TAIL] for at in blocks])
         for at in _infos(data, len(data)):
@@ -206,47 +197,3 @@ def _sum(page: bytearray) -> None:
     checksum = crc32c(page[4:26]) ^ crc32c(page[38:-8])
     struct.pack_into(">I", page, 0, checksum)
     struct.pack_into(">I", page, len(page) - 8, checksum)
-
-
-def encrypted(connection: Connection[Cursor]) -> bool:
-    """Whether something of InnoDB is encrypted, or will be."""
-    ((spaces, redo, undo),) = query(
-        connection,
-        "SELECT (SELECT COUNT(*) FROM information_schema.innodb_tablespaces WHERE encryption = 'Y'),"
-        " @@innodb_redo_log_encrypt, @@innodb_undo_log_encrypt",
-    )
-    return bool(spaces or redo or undo)
-
-
-def has_keyring(connection: Connection[Cursor]) -> bool:
-    """Whether anything can be encrypted at all."""
-    plugins = "SELECT 1 FROM information_schema.plugins WHERE plugin_type = 'KEYRING' AND plugin_status = 'ACTIVE'"
-    return bool(_component(connection) or query(connection, plugins))
-
-
-def _component(connection: Connection[Cursor]) -> dict[str, str]:
-    """What the component of the keyring says of itself, nothing when there is none or it does not work."""
-    try:
-        rows = query(connection, "SELECT status_key, status_value FROM performance_schema.keyring_component_status")
-    except pymysql.ProgrammingError as error:
-        if parts(error)[0] != _NO_TABLE:
-            raise
-        return {}
-    found = {str(name): str(value) for name, value in rows}
-    return found if found.get("Component_status") == "Active" else {}
-
-
-def require_keyring(connection: Connection[Cursor], server: Server) -> None:
-    """Refuse a server whose keyring a restore would not find again. Raises ConfigurationError."""
-    found = _component(connection)
-    if not found:
-        raise ConfigurationError(
-            f"{where(server)} has encrypted tablespaces, and its keyring is not a component: nobody has tried to restore them",
-            remedy="Migrate to component_keyring_file or another component, or use XtraBackup.",
-        )
-    file = found.get("Data_file", "")
-    if file and Path(file).resolve().is_relative_to(server.data_dir.resolve()):
-        raise ConfigurationError(
-            f"the keyring of {where(server)} is in its data directory ({file}), which a restore would replace",
-            remedy="Move the file elsewhere, and its path in the configuration of the component.",
-        )

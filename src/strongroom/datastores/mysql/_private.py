@@ -19,7 +19,7 @@ from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Version
 from strongroom.datastores._socket import MAX_BYTES
 from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mysql import _password
+from strongroom.datastores.mysql import _keyring, _password
 from strongroom.datastores.mysql._config import basedir, redo_options
 from strongroom.datastores.mysql._versions import key
 from strongroom.errors import ServerFailed
@@ -50,6 +50,7 @@ class PrivateServer:
         self.version = version
         self.log = work_dir / "private.log"
         self._work_dir = work_dir
+        self._keyring = _keyring.Borrowed(version, work_dir / "plugins")
         owner = owner_of(work_dir)
         init = work_dir / "private.sql"
         write_file(init, _account_sql(self._password, version), owner)
@@ -78,6 +79,7 @@ class PrivateServer:
             "innodb_buffer_pool_dump_at_shutdown": "OFF",
             "max_allowed_packet": "1G",
             "character-set-server": "utf8mb4",
+            **self._keyring.options,
             **redo_options(version, _SMALL_REDO_MB),
             **{name: settings[name] for name in _INHERITED if name in settings},
         }
@@ -99,6 +101,7 @@ class PrivateServer:
         try:
             if kind is None:
                 self._stop()
+                self._keyring.require_same()
         finally:
             self._end()
 
@@ -153,6 +156,7 @@ class PrivateServer:
     def _end(self) -> None:
         if self._tool is not None:
             self._tool.abort(0)
+        self._keyring.remove()
         if self._short is not None:
             shutil.rmtree(self._short, ignore_errors=True)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from strongroom.artifact import Positions
@@ -13,16 +12,14 @@ from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
 from strongroom.datastores.mariadb._connection import identifier
-from strongroom.datastores.mysql import _replay
+from strongroom.datastores.mysql import _keyring, _replay
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
 from strongroom.datastores.mysql._versions import key, number_of, series
-from strongroom.errors import ArtifactCorrupt, ConfigurationError, ServerFailed, ToolFailed, VersionMismatch
+from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 
 _RESERVE = 256 << 20
 """Bytes beyond the data that recovery may need for its logs."""
-_NO_KEY = re.compile(r"\[MY-0(?:12226|12657|13066)\]")
-"""What a server logs that finds no master key, or another one, for a tablespace or for the redo log."""
 _REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
 
 
@@ -45,7 +42,7 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
         phase("prepare")
         gtid = full.positions.gtid is not None
         private = PrivateServer(version, target, work_dir, settings=facts["settings"], gtid=gtid)
-        with _keyring(version, facts["master_keys"], private.log), private as server:
+        with _keyring.needed(version, facts["master_keys"], private.log), private as server:
             if facts["master_keys"]:
                 _open_encrypted(server)
             begins = _arrived(server, full.positions)
@@ -88,28 +85,13 @@ def _require_chain(chain: Sequence[ChainLink]) -> None:
             )
 
 
-@contextmanager
-def _keyring(version: Version, masters: Sequence[str], log: Path) -> Iterator[None]:
-    """Say that it is the keyring that a server lacks. It is that of the installation, in whose place nobody else can tell of one."""
-    try:
-        yield
-    except (ServerFailed, ToolFailed) as error:
-        if not masters or not log.is_file() or not _NO_KEY.search(log.read_text(errors="replace")):
-            raise
-        program = version.programs["server"]
-        raise ConfigurationError(
-            f"the keyring of {program} has not the master key {', '.join(masters)}, by which tables of the backup are encrypted",
-            remedy=f"Give it a copy of the keyring of the server that was backed up ({program}.my tells of it), then restore again.",
-        ) from error
-
-
 def _open_encrypted(server: PrivateServer) -> None:
     """A server starts without keys, too, and then cannot read these tables. Raises ServerFailed."""
     tables = server.query(
         "SELECT table_schema, table_name FROM information_schema.tables WHERE create_options LIKE '%ENCRYPTION=_Y_%'"
     )
     for schema, table in tables:
-        server.query(f"SELECT 1 FROM {identifier(schema)}.{identifier(table)} LIMIT 1")
+        server.query(f"SELECT 1 FROM {identifier(schema)}.{identifier(table)} LIMIT 1")  # noqa: S608 - names are quoted
 
 
 def _arrived(server: PrivateServer, lower: Positions) -> Positions:
