@@ -59,7 +59,7 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
             port=server.port or 3306,
             user=user,
             password=password.encode(),  # of text, PyMySQL would make latin1
-            ssl=_tls() if tls else None,  # type: ignore[arg-type]  # a context will do
+            ssl=_tls() if tls else None,
             ssl_disabled=path is not None and not tls,
             charset="utf8mb4",
             autocommit=True,

@@ -9,7 +9,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores._protocol import Finding, Server
-from strongroom.datastores.mariadb._connection import connect, query, variables, where
+from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
 from strongroom.datastores.mysql import _keyring
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
 from strongroom.errors import ConfigurationError, StrongroomError
@@ -25,6 +25,7 @@ _RIGHTS = {
     "SELECT": "see which tables a backup cannot carry",
 }
 """What an account needs, and what for."""
+_NO_RIGHT = {1142, 1227}
 _FOR_XTRABACKUP = {"LOCK TABLES": "hold tables still"}
 
 
@@ -171,14 +172,22 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
 
 
 def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES or not _keyring.has_keyring(connection):
+    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES:
         return
-    if _keyring.encrypted(connection):
-        try:
-            _keyring.require_keyring(connection, server)
-        except ConfigurationError as error:
-            yield Finding(level="error", message=error.message, remedy=error.remedy)
+    try:
+        if not _keyring.has_keyring(connection):
             return
+        encrypted = _keyring.encrypted(connection)
+        if encrypted:
+            _keyring.require_keyring(connection, server)
+    except ConfigurationError as error:
+        yield Finding(level="error", message=error.message, remedy=error.remedy)
+        return
+    except pymysql.MySQLError as error:
+        if parts(error)[0] not in _NO_RIGHT:
+            raise
+        return  # what the account may not is said already
+    if encrypted:
         yield Finding(level="warning", message=_keyring.WARNING, remedy=_keyring.REMEDY)
     yield Finding(
         level="warning",

@@ -1,10 +1,10 @@
 """Keys of encrypted tablespaces, and of an encrypted redo log, on their way through a copy.
 
-The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key that
-is in the server's keyring. While it copies files the server sends that page as it lies on its disk. But each such page comes again
-with the pages that changed, and so does the header with the redo log, and then the key is in them **in clear**: another server
-would encrypt it by a master key of its own. It must never come into a stream. The server's own encrypted form takes its place,
-from its disk; or from the redo log, while the server has not written the page since it made the tablespace.
+The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key
+that is in the server's keyring. While it copies files the server sends that page as it lies on its disk. But every such page
+comes again with the pages that changed, and so does the header with the redo log, and then the key is in them **in clear**:
+another server would encrypt it by a master key of its own. It must never come into a stream. The server's own encrypted form
+takes its place, from its disk; or from the redo log, while the server has not written the page since it made the tablespace.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _with(data: bytes, at: int, info: bytes, state: int) -> bytes:
 
 def _is_clear(info: bytes) -> bool:
     *_, key, checksum = _INFO.unpack(info)
-    return crc32c(key) == checksum
+    return bool(crc32c(key) == checksum)
 
 
 def _read(file: Path, at: int) -> bytes | None:
