@@ -183,6 +183,7 @@ def test_records_go_over_files_in_their_order(tmp_path: Path) -> None:
         ([("a", b"x")], b"\0" * 5, True, "cut off"),
         ([("a", b"x")], b"", False, "holds no strongroom/clone.json"),
         ([("strongroom/clone.json", b"{}")], b"", False, "cannot be read"),
+        ([("strongroom/clone.json", b'{"format":1,"settings":{},"names":{},"master_keys":5}')], b"", False, "cannot be read"),
         (
             [("a", b"x"), ("strongroom/clone.json", b'{"format":1,"version":"9","settings":{},"names":{"a":"b"}}')],
             b"",

@@ -367,6 +367,13 @@ def test_what_takes_the_place_of_a_key_is_the_same_key_encrypted(
     assert keys.masters == {f"INNODBKey-{'u' * 36}-3"}
 
 
+def test_a_key_that_never_comes(tmp_path: Path) -> None:
+    keys = _keys.Keys(tmp_path)
+    assert hide(keys, page(WRAPPED), state=FILES) == page(WRAPPED)
+    with pytest.raises(ServerFailed, match=r"has not sent the key of t\.ibd"):
+        list(keys.late())
+
+
 def test_a_file_that_is_not_encrypted_is_looked_at_as_well(tmp_path: Path) -> None:
     plain = File(FILES, 1, "./t.ibd", 16384, 0)
     keys = _keys.Keys(tmp_path)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from support.databases import MYSQL
+from support.keyring import installation, ring
 from support.load import fill
 from support.own_mysql import OwnMySQL
-from support.service import Service, checksums
+from support.service import Failed, Service, checksums
 
 pytestmark = pytest.mark.root
 RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, PROCESS, SELECT"
@@ -87,3 +88,44 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) 
     service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
     with own.connect() as connection:
         assert checksums(connection) == expected
+
+
+def test_encrypted_tables_are_restored_in_place_with_the_keyring(serve: Callable[..., Service], place: Path) -> None:
+    """The restore that cannot read them ends before anything is stopped or replaced."""
+    version = installation(place, "usr", ring(place, "ring"))
+    service = serve(config=f'[datastores]\nmysql = ["{version.programs["server"].parent}"]\n')
+    settings = "log_bin=own\ngtid_mode=ON\nenforce_gtid_consistency=ON\nplugin-load-add=mysql_clone.so"
+    own = OwnMySQL(place, use=version, settings=f"{settings}\nbasedir={place / 'usr'}")
+    try:
+        own.sql("CREATE USER keeper@localhost IDENTIFIED BY 'the keeper''s'", f"GRANT {RIGHTS} ON *.* TO keeper@localhost")
+        own.sql("SET PERSIST default_table_encryption = ON", "SET PERSIST innodb_redo_log_encrypt = ON")
+        with own.connect() as connection:
+            fill(connection, 300)
+            expected = checksums(connection)
+        adopt(service, own)
+        full = service.backup("own", "full")
+        other = service.backup("own", "other", incremental=1)
+        assert (other["kind"], "has a keyring" in other["reason"]) == ("full", True)
+        own.sql("DROP TABLE db1.orders")
+        with own.connect() as connection:
+            changed = checksums(connection)
+
+        manifest = Path(f"{version.programs['server']}.my")
+        manifest.rename(place / "away")
+        (pid,) = own.base.glob("own.pid")
+        before = pid.read_text()
+        with pytest.raises(Failed) as failed:
+            service.wait(service.act("/instances/own/action", {"restore": {"backupRef": full["id"]}}))
+        fault = failed.value.job["fault"]
+        assert fault["code"] == "ConfigurationError" and "has not the master key INNODBKey-" in fault["message"]
+        assert pid.read_text() == before
+        with own.connect() as connection:
+            assert checksums(connection) == changed
+
+        (place / "away").rename(manifest)
+        service.wait(service.act("/instances/own/action", {"restore": {"backupRef": full["id"]}}))
+        with own.connect() as connection:
+            assert checksums(connection) == expected
+        assert pid.read_text() != before
+    finally:
+        own.end()

@@ -19,7 +19,7 @@ from strongroom.errors import ServerFailed
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
-_PERSISTED = "mysqld-auto.cnf"
+_KEPT = ("mysqld-auto.cnf", "*.pem", "mysqld.my", "component_keyring_*.cnf")
 _KEEP_BINLOG = 7 * 86400
 """Seconds that the binary log is kept: what the next incremental needs."""
 _SMALL = 1024
@@ -42,12 +42,12 @@ def configure(server: Server) -> None:
 
 
 def keep(server: Server, new: Path) -> None:
-    """What SET PERSIST has set, and the keys for TLS, are in the data directory: clients of an adopted server know them."""
+    """What SET PERSIST has set, the keys for TLS, which clients of an adopted server know, and where its keyring is."""
     if server.runtime != "adopted":
         return
     for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
         path.unlink()
-    for path in (server.data_dir / _PERSISTED, *server.data_dir.glob("*.pem")):
+    for path in (path for pattern in _KEPT for path in server.data_dir.glob(pattern)):
         text = read_file(path)
         if text is not None:
             write_file(new / path.name, text, owner_of(new))

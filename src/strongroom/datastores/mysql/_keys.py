@@ -68,6 +68,8 @@ class Keys:
     def __init__(self, data_dir: Path) -> None:
         self.masters: set[str] = set()
         self._data_dir = data_dir
+        self._due: set[str] = set()
+        """Files whose key has not come yet as others would need it."""
         self._late: dict[int, _Late] = {}
         """By the checksum of the key."""
         self._found: dict[int, bytes] = {}
@@ -87,6 +89,10 @@ class Keys:
         if block.offset:
             self._search(data)
             return data
+        if block.state == FILES:
+            self._due.add(path)
+        else:
+            self._due.discard(path)
         clear = [at for at in _infos(data) if _is_clear(data[at : at + _INFO.size])]
         due = bool(file.flags & ENCRYPTED) and block.state != FILES
         if len(clear) > 1 or (clear and block.state == FILES) or (due and not clear):
@@ -101,6 +107,8 @@ class Keys:
 
     def late(self) -> Iterator[tuple[str, Block, bytes]]:
         """Pages that were held back, now that the redo log has come. Raises ServerFailed."""
+        if self._due:
+            raise ServerFailed(f"the server has not sent the key of {min(self._due)}", remedy=_UNKNOWN)
         for checksum, page in self._late.items():
             info = self._found.get(checksum) or self._on_disk(page.path, REDO, page.at, checksum)
             assert info is not None
