@@ -107,6 +107,7 @@ def test_encrypted_tables_are_restored_in_place_with_the_keyring(serve: Callable
         other = service.backup("own", "other", incremental=1)
         assert (other["kind"], "has a keyring" in other["reason"]) == ("full", True)
         own.sql("DROP TABLE db1.orders")
+        (own.data / "component_keyring_file.cnf").write_text("{}")
         with own.connect() as connection:
             changed = checksums(connection)
 
@@ -127,5 +128,6 @@ def test_encrypted_tables_are_restored_in_place_with_the_keyring(serve: Callable
         with own.connect() as connection:
             assert checksums(connection) == expected
         assert pid.read_text() != before
+        assert (own.data / "component_keyring_file.cnf").read_text() == "{}"
     finally:
         own.end()

@@ -117,7 +117,7 @@ class Borrowed:
             if original.exists():
                 shutil.copyfile(original, self._keys)
             self._before = _elements(self._keys)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise ConfigurationError(
                 f"the keyring of {version.programs['server']} cannot be read: {error}",
                 remedy=f"See {found[0]}; the OS user of the server must be able to read it and the file that it names.",
@@ -139,8 +139,12 @@ class Borrowed:
 
 
 def _elements(keys: Path) -> set[str]:
-    text = keys.read_bytes() if keys.exists() else b""
-    return {json.dumps(element, sort_keys=True) for element in json.loads(text)["elements"]} if text else set()
+    """The keys in the file, in no order; of one that is not known the whole text."""
+    text = keys.read_text(errors="replace") if keys.exists() else ""
+    try:
+        return {json.dumps(element, sort_keys=True) for element in json.loads(text or "{}").get("elements", ())}
+    except (ValueError, AttributeError, TypeError):
+        return {text}
 
 
 def manifest(version: Version) -> Path:
