@@ -367,6 +367,16 @@ def test_what_takes_the_place_of_a_key_is_the_same_key_encrypted(
     assert keys.masters == {f"INNODBKey-{'u' * 36}-3"}
 
 
+def test_keys_that_look_the_same(tmp_path: Path) -> None:
+    for name in ("t.ibd", "u.ibd"):
+        (tmp_path / name).write_bytes(page(b""))
+    keys = _keys.Keys(tmp_path)
+    for _ in range(2):  # what comes again takes the place of what came before
+        assert hide(keys, page(info(SECRET))) is None
+    with pytest.raises(ServerFailed, match=r"t\.ibd and u\.ibd"):
+        keys.hide("u.ibd", FILE, Block(PAGES, 2, 0, 1024), page(info(SECRET)))
+
+
 def test_a_key_that_never_comes(tmp_path: Path) -> None:
     keys = _keys.Keys(tmp_path)
     assert hide(keys, page(WRAPPED), state=FILES) == page(WRAPPED)

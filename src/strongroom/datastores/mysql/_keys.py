@@ -99,9 +99,13 @@ class Keys:
             raise ServerFailed(f"the server sends the key of {path} in a way that is not known", remedy=_UNKNOWN)
         if not clear:
             return data
-        info = self._on_disk(path, block.state, clear[0], _checksum(data, clear[0]))
+        checksum = _checksum(data, clear[0])
+        before = self._late.pop(checksum, None)
+        if before is not None and before.path != path:
+            raise ServerFailed(f"the keys of {before.path} and {path} have one checksum", remedy="TRUNCATE the one that is new.")
+        info = self._on_disk(path, block.state, clear[0], checksum)
         if info is None:
-            self._late[_checksum(data, clear[0])] = _Late(path, block, data, clear[0])
+            self._late[checksum] = _Late(path, block, data, clear[0])
             return None
         return _with(data, clear[0], info, block.state)
 
