@@ -48,7 +48,7 @@ class _Crc32c:
         return self._value.to_bytes(4, "little").hex()
 
 
-def new_hash(algorithm: str) -> Hash:
+def new_hash(algorithm: str = OURS) -> Hash:
     """By the name that it has in the manifest."""
     return _Crc32c() if algorithm == OURS else hashlib.new(algorithm)
 
