@@ -29,7 +29,6 @@ from strongroom.datastores.postgresql._tree import CONTROL, walk
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
 OLDEST = 15
-_LABEL = "backup_label"
 _PIECE = 512 << 10
 """Bytes read at once: they are still in the cache of the core when they are summed up."""
 _LOOK = 1.0
@@ -137,7 +136,7 @@ class Copy:
             self._look()
         yield from self._small(CONTROL, self._control())
         label, positions = self._stop()
-        yield from self._small(_LABEL, label)
+        yield from self._small(LABEL, label)
         yield from self._wal(positions)
         yield from self._small(NAME, self._listing.text(positions), listed=False)
         yield bytes(2 * BLOCK)
