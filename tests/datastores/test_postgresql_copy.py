@@ -126,8 +126,9 @@ def test_tables_come_and_go_meanwhile(server: PostgreSQLServer, place: Path) -> 
                     connection.execute(f"DROP TABLE t{n - 3}")
                 connection.execute(f"TRUNCATE t{n}")
                 connection.execute("VACUUM FULL orders")
-                connection.execute("INSERT INTO customers SELECT id + 1000000, name FROM customers WHERE id < 100")
-                connection.execute("DELETE FROM customers WHERE id >= 1000000")
+                with connection.transaction():
+                    connection.execute("INSERT INTO customers SELECT id + 1000000, name FROM customers WHERE id < 100")
+                    connection.execute("DELETE FROM customers WHERE id >= 1000000")
 
     thread = threading.Thread(target=churn, daemon=True)
     thread.start()

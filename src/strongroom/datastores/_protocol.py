@@ -264,6 +264,9 @@ class Datastore(Protocol):
     galera: Galera | None
     """None where there are no Galera clusters of it."""
 
+    def load(self) -> None:
+        """Import what only backups and restores need, for a process that cannot read its own modules later."""
+
     def discover(self, places: Sequence[Path]) -> list[Version]:
         """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""
 

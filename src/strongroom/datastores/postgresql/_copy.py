@@ -24,7 +24,7 @@ from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._listing import Listing
-from strongroom.datastores.postgresql._manifest import NAME, new_hash
+from strongroom.datastores.postgresql._manifest import LABEL, NAME, new_hash
 from strongroom.datastores.postgresql._tree import CONTROL, walk
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 

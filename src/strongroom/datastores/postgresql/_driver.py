@@ -54,6 +54,9 @@ class PostgreSQL:
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
 
+    def load(self) -> None:
+        from strongroom.datastores.postgresql import _backup, _restore, _wal_backup  # noqa: F401
+
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
 
