@@ -179,7 +179,7 @@ def test_a_result_that_is_a_link_is_not_followed(agents: AgentMaker) -> None:
 
 def test_a_worker_that_cannot_start_fails_the_job(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True)
-    agent.jobs._worker = ("/nonexistent/worker",)
+    agent.jobs._spare.command = ("/nonexistent/worker",)
     agent.jobs.put("j", request("quick"))
     view = agent.jobs.view("j")
     assert view.status == "failed" and view.result is not None and view.result.failure is not None

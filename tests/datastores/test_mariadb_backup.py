@@ -15,6 +15,7 @@ from support import mariadb, processes, slow
 from support.identity import run_as, server_user
 from support.load import Writer
 from support.mariadb import MariaDBServer
+from support.sessions import pieces
 
 driver = get("mariadb")
 SECRET = "Sup3r#s'ecret\""
@@ -71,7 +72,7 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
 def _watch(server: Server, work_dir: Path, place: Path) -> list[str]:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     seen: list[str] = []
-    while os.read(session.stdout, 1 << 20):
+    for _ in pieces(session.stdout):
         seen += [*processes.below(place).values(), *_environments()]
     session.finish()
     return seen
@@ -155,9 +156,9 @@ def test_a_server_that_dies_in_the_middle(place: Path, pool: str) -> None:
 def _kill_in_the_middle(server: Server, work_dir: Path, pid: int) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     try:
-        os.read(session.stdout, 1)
+        next(pieces(session.stdout, 1))
         os.kill(pid, 9)
-        while os.read(session.stdout, 1 << 20):
+        for _ in pieces(session.stdout):
             pass
         session.finish()
     finally:
@@ -174,9 +175,9 @@ def test_a_tool_that_dies_in_the_middle(place: Path, pool: str) -> None:
 def _kill_tool(server: Server, work_dir: Path) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     try:
-        os.read(session.stdout, 1)
+        next(pieces(session.stdout, 1))
         os.kill(session._tool.pid, 9)  # type: ignore[attr-defined]
-        while os.read(session.stdout, 1 << 20):
+        for _ in pieces(session.stdout):
             pass
         session.finish()
     finally:
@@ -194,6 +195,6 @@ def test_abort_leaves_nothing_running_and_no_lock(place: Path, pool: str) -> Non
 
 def _abort(server: Server, work_dir: Path) -> None:
     session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
-    os.read(session.stdout, 1)
+    next(pieces(session.stdout, 1))
     session.abort()
     session.abort()

@@ -21,8 +21,9 @@ import pytest
 from strongroom.artifact._tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
 from strongroom.datastores._feed import write_all
+from strongroom.datastores._tar import header
 from strongroom.datastores.mysql import _backup
-from strongroom.datastores.mysql._archive import NAMES, Archive, header
+from strongroom.datastores.mysql._archive import NAMES, Archive
 from strongroom.datastores.mysql._unpack import unpack
 from strongroom.errors import ArtifactCorrupt, Busy, ConfigurationError, ServerFailed, StrongroomError
 from support import mysql
@@ -30,6 +31,7 @@ from support.identity import run_as
 from support.mariadb import FileLink, backup, scratch
 from support.mysql import MySQLServer
 from support.own_mysql import OwnMySQL
+from support.sessions import pieces
 
 T = TypeVar("T")
 driver = get("mysql")
@@ -221,7 +223,7 @@ def test_data_outside_of_the_data_directory_is_refused(own: MySQLServer, place: 
 def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path) -> None:
     first = begin(own.server, scratch(place, "one"))
     try:
-        os.read(first.stdout, 1000)
+        next(pieces(first.stdout, 1000))
         with pytest.raises(Busy, match="another clone"):
             begin(own.server, scratch(place, "two"))
     finally:
@@ -238,7 +240,7 @@ def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
     monkeypatch.setattr(_backup, "DDL_PATIENCE", 2)
     session = begin(own.server, scratch(place, "w"))
     try:
-        os.read(session.stdout, 1000)
+        next(pieces(session.stdout, 1000))
         statement = Statement(own, "CREATE TABLE db1.ddl (a INT)")
         statement.done()
         own.sql("DROP TABLE db1.ddl")
@@ -252,7 +254,7 @@ def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, m
     monkeypatch.setattr(_backup, "STALL", 1)
     session = begin(own.server, scratch(place, "w"))
     try:
-        os.read(session.stdout, 1000)
+        next(pieces(session.stdout, 1000))
         time.sleep(2)
         Statement(own, "CREATE TABLE db1.ddl (a INT)").done()
         own.sql("DROP TABLE db1.ddl")
@@ -264,7 +266,7 @@ def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, m
 
 def test_an_aborted_backup_frees_the_server(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
-    os.read(session.stdout, 1000)
+    next(pieces(session.stdout, 1000))
     statement = Statement(own, "CREATE TABLE db1.ddl (a INT)")
     until(lambda: waits(own))
     session.abort()
@@ -280,7 +282,7 @@ def test_a_killed_receiver_leaves_nothing_behind(own: MySQLServer, place: Path) 
     if child == 0:
         try:
             session = begin(own.server, work_dir)
-            os.read(session.stdout, 1000)
+            next(pieces(session.stdout, 1000))
             (place / "runs").touch()
             signal.pause()
         finally:
@@ -296,7 +298,7 @@ def test_a_killed_receiver_leaves_nothing_behind(own: MySQLServer, place: Path) 
 def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     try:
-        os.read(session.stdout, 1000)
+        next(pieces(session.stdout, 1000))
         first, *_ = until(lambda: sending(own))  # it may say so for a moment only
         own.sql(f"KILL {first}")
         with pytest.raises(StrongroomError, match=r"broke off|refuses a copy"):
@@ -309,7 +311,7 @@ def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
 def test_a_server_that_dies_is_named(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     try:
-        os.read(session.stdout, 1000)
+        next(pieces(session.stdout, 1000))
         own.kill()
         with pytest.raises(ServerFailed, match="the server died during the backup"):
             finish(session)
@@ -324,7 +326,7 @@ def sending(own: MySQLServer) -> list[int]:
 
 
 def finish(session: BackupSession) -> None:
-    while os.read(session.stdout, 1 << 20):
+    for _ in pieces(session.stdout):
         pass
     session.finish()
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from strongroom.artifact import Ranges
-from strongroom.datastores import BackupRequest, DatabaseSpec, UserChange, UserSpec, get
+from strongroom.datastores import BackupRequest, DatabaseSpec, Server, UserChange, UserSpec, get
 from strongroom.errors import (
     AlreadyExists,
     ArtifactCorrupt,
@@ -34,6 +34,7 @@ from strongroom.errors import (
 from support import postgresql, processes
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, Writer, checksums, fill, proven
+from support.sessions import pieces
 
 driver = get("postgresql")
 
@@ -151,23 +152,25 @@ def test_tablespaces_are_refused_before_the_backup(place: Path) -> None:
         assert not (place / "full" / "backup.log").exists()
 
 
-def test_a_server_that_dies_fails_the_backup(place: Path) -> None:
+@pytest.mark.parametrize("by", ["us", "the tool"])
+def test_a_server_that_dies_fails_the_backup(place: Path, by: str) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         work_dir = postgresql.scratch(place, "work")
         with pytest.raises(ServerFailed, match="died during the backup"):
-            run_as(a.server.user, _take_of_a_dying_one, a.server, work_dir)
+            run_as(a.server.user, _take_of_a_dying_one, a.server, work_dir, by == "us")
         a.process = None
 
 
-def _take_of_a_dying_one(server: object, work_dir: Path) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))  # type: ignore[arg-type]
-    os.read(session.stdout, 1 << 16)
-    pid = int((server.data_dir / "postmaster.pid").read_text().split()[0])  # type: ignore[attr-defined]
-    os.kill(pid, signal.SIGQUIT)
-    while os.read(session.stdout, 1 << 20):
-        pass
+def _take_of_a_dying_one(server: Server, work_dir: Path, by_us: bool) -> None:
+    with postgresql.taken_by(by_us):
+        session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
     try:
+        next(pieces(session.stdout, 1 << 16))
+        pid = int((server.data_dir / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)
+        for _ in pieces(session.stdout):
+            pass
         session.finish()
     finally:
         session.abort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from strongroom.datastores.postgresql._pages import PAGE, _checksums
 from support import postgresql
 from support.identity import run_as
 from support.postgresql import PostgreSQLServer, Writer, driver, fill
+from support.sessions import pieces
 
 SIZES = (8192, 300_001, 1 << 20, 512, 77)
 
@@ -31,7 +31,7 @@ def inspected(server: Server, work_dir: Path) -> tuple[Pages, int]:
     assert inspection is not None
     rng, size = random.Random(1), 0
     try:
-        while data := os.read(session.stdout, rng.choice(SIZES)):
+        while data := bytes(next(pieces(session.stdout, rng.choice(SIZES)), b"")):
             walk.feed(data)
             size += len(data)
             if work := inspection.take():

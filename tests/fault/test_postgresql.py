@@ -53,16 +53,18 @@ def healthy(service: Service, seconds: float = 90) -> None:
         time.sleep(0.2)
 
 
-def caught(service: Service, job: str, program: str = "pg_basebackup", seconds: float = 60) -> int:
-    """The running tool of the job, stopped in its tracks: its pid."""
+def caught(service: Service, one: dict[str, Any], job: str, seconds: float = 60) -> int:
+    """The worker of a backup that has begun, stopped in its tracks while it reads the files: its pid."""
+    begun = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_backup_start%'"
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for pid, command in processes.below(service.place).items():
-            if program in command.partition(" ")[0]:
-                os.kill(pid, signal.SIGSTOP)
-                return pid
-        assert service.job(job)["status"] in ("queued", "running"), "the job was over before it could be hit"
-    raise AssertionError(f"{program} was not started")
+    with psycopg.connect(host=str(Path(one["socket"]).parent), user="postgres", dbname="postgres", autocommit=True) as connection:
+        while not (found := service.workers()):
+            assert service.job(job)["status"] in ("queued", "running"), "the job was over before it could be hit"
+        while not connection.execute(begun).fetchall():
+            assert time.monotonic() < deadline, "the backup has not begun"
+        os.kill(found[0], signal.SIGSTOP)
+        assert connection.execute(begun).fetchall(), "it was over before it could be hit"
+    return found[0]
 
 
 def no_new_data(service: Service, instance: dict[str, Any]) -> None:
@@ -116,16 +118,16 @@ def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGQUIT], ids=lambda how: how.name)
 def test_the_server_ends_in_mid_backup(service: Service, how: signal.Signals) -> None:
     """Killed, stopped in good order (fast shutdown), stopped at once."""
-    database.create(service, "pg1", ROWS)
+    one = database.create(service, "pg1", ROWS)
     expected = database.sums(service, "pg1")
     server = database.pid(service, "pg1")
     job = begin_backup(service, "b")
-    tool = caught(service, job)
+    worker = caught(service, one, job)
     os.kill(server, how)
     deadline = time.monotonic() + 90
     while Path(f"/proc/{server}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(tool, signal.SIGCONT)
+    os.kill(worker, signal.SIGCONT)
     end = service.wait(job, expect="failed")
     backup = service.get(f"/backups/{end['backup_id']}")["backup"]
     assert backup["status"] == "FAILED"
@@ -140,7 +142,7 @@ def test_the_server_ends_in_mid_backup(service: Service, how: signal.Signals) ->
 def test_cancelled_and_two_at_once(service: Service) -> None:
     one = database.create(service, "pg1", ROWS)
     job = begin_backup(service, "b")
-    tool = caught(service, job)
+    worker = caught(service, one, job)
     with pytest.raises(Refused) as refused:
         begin_backup(service, "c")
     assert refused.value.status == 422
@@ -148,8 +150,9 @@ def test_cancelled_and_two_at_once(service: Service) -> None:
         service.call("DELETE", f"/backups/{service.job(job)['backup_id']}")
     assert refused.value.status == 422
     service.call("DELETE", f"/jobs/{job}")
+    os.kill(worker, signal.SIGCONT)
     service.wait(job, expect="cancelled")
-    assert not Path(f"/proc/{tool}").exists()
+    assert not Path(f"/proc/{worker}").exists()
     assert service.objects("database_backups") == []
     full = service.backup("pg1", "full")
     database.execute(service, "pg1", "CREATE TABLE after (id int)")

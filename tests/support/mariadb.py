@@ -26,6 +26,7 @@ from strongroom.datastores.mariadb._connection import connect
 from strongroom.errors import StrongroomError
 from support.identity import run_as, server_user
 from support.load import fill
+from support.sessions import pieces
 
 driver = get("mariadb")
 
@@ -193,7 +194,7 @@ def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: P
     session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir))
     try:
         with stream.open("wb") as file:
-            while data := os.read(session.stdout, 1 << 20):
+            for data in pieces(session.stdout):
                 file.write(data)
         return session.finish()
     finally:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest.mock
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,9 +27,11 @@ from strongroom.artifact import Pages, Positions, Ranges
 from strongroom.artifact._tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
+from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._connection import connect
 from strongroom.errors import StrongroomError
 from support.identity import run_as
+from support.sessions import pieces
 
 driver = get("postgresql")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -234,17 +237,31 @@ def proven(connection: Connection, at_least: int) -> None:
 # --- backups
 
 
+@contextlib.contextmanager
+def taken_by(us: bool) -> Iterator[None]:
+    """Backups that begin meanwhile are read by ourselves, or by pg_basebackup as where the account may do nothing else."""
+    with unittest.mock.patch.object(_copy, "possible", _copy.possible if us else lambda *_: False):
+        yield
+
+
 def take(
-    server: Server, work_dir: Path, stream: Path, parent: Positions | None = None, read: Callable[[str], bytes] | None = None
+    server: Server,
+    work_dir: Path,
+    stream: Path,
+    parent: Positions | None = None,
+    read: Callable[[str], bytes] | None = None,
+    *,
+    by_us: bool = True,
 ) -> tuple[BackupResult, Pages | None]:
     """A backup into a plain file, looked at on its way as the worker does; to be called by ``run_as``."""
     tar = Tar(driver.capabilities.keep)
     kind: BackupKind = "incremental" if parent else "full"
-    session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept))
+    with taken_by(by_us):
+        session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept))
     tar.tap = session.inspection
     try:
         with stream.open("wb") as file:
-            while data := os.read(session.stdout, 1 << 20):
+            for data in pieces(session.stdout):
                 file.write(data)
                 tar.feed(data)
                 if session.inspection and (look := session.inspection.take()):

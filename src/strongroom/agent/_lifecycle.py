@@ -110,7 +110,7 @@ class Lifecycle:
         transfer = server.version.programs.get("transfer")
         output = self._output(record)
         try:
-            process, _ = spawn(
+            process = spawn(
                 [*datastore.start_argv(server), *once],
                 account=_accounts.by_name(record.user),
                 become=True,
@@ -253,7 +253,7 @@ class Lifecycle:
             )
         output = self._output(record)
         try:
-            process, _ = spawn(argv, account=_accounts.current(), become=False, log=output, cwd=Path("/"))
+            process = spawn(argv, account=_accounts.current(), become=False, log=output, cwd=Path("/"))
         except OSError as error:
             raise ConfigurationError(f"the {verb} command of {_name(record)} cannot be run: {error}") from error
         finally:

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -165,15 +164,12 @@ def spawn(
     log: int,
     cwd: Path,
     stdin: int = subprocess.DEVNULL,
-    pass_fds: Sequence[int] = (),
     tunables: str = "",
     path: str = "",
-) -> tuple[Process, IO[bytes] | None]:
+) -> Process:
     """Start ``argv`` detached, as ``account`` with ``become`` (root only), output to the descriptor ``log``.
 
-    ``tunables`` are for glibc; the children of the process do not get them from us. ``path`` goes before PATH.
-
-    Returns it with the pipe to its stdin, when ``stdin`` is PIPE. Raises OSError.
+    ``tunables`` are for glibc; the children of the process do not get them from us. ``path`` goes before PATH. Raises OSError.
     """
     switch = become and os.geteuid() == 0
     child = subprocess.Popen(
@@ -184,7 +180,6 @@ def spawn(
         cwd=cwd,
         env=environment(account, path) | ({"GLIBC_TUNABLES": tunables} if tunables else {}),
         start_new_session=True,
-        pass_fds=tuple(pass_fds),
         umask=0o077,
         user=account.uid if switch else None,
         group=account.gid if switch else None,
@@ -194,4 +189,4 @@ def spawn(
     process = identify(child.pid)
     assert process is not None
     _children[child.pid] = child
-    return process, child.stdin
+    return process

@@ -47,6 +47,7 @@ class Agent:
             settings,
             self.root / "agent" / "jobs",
             server_of=self.servers.server,
+            datastores_here=self.servers.datastores,
             new_directory=self.servers.new_directory,
             server_lock=self.servers.lock,
             on_end=self._after_job,
@@ -80,6 +81,7 @@ class Agent:
     def stop(self) -> None:
         """Stop looking. Servers and jobs go on, and are found again at the next start."""
         self._supervisor.stop()
+        self.jobs.close()
         self.servers.close()
         if self._lock is not None:
             os.close(self._lock)

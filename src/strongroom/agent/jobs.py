@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -21,7 +20,7 @@ from strongroom.agent import _accounts, _locks
 from strongroom.agent._accounts import Account
 from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
-from strongroom.agent._processes import spawn
+from strongroom.agent._spare import Spare
 from strongroom.agent._store import store_group
 from strongroom.agent._versions import places
 from strongroom.artifact import ID_PATTERN
@@ -43,8 +42,8 @@ from strongroom.worker.spec import (
 log = structlog.get_logger()
 
 WORKER = (sys.executable, "-P", "-m", "strongroom.worker")
-TUNABLES = "glibc.malloc.hugetlb=1"
-"""Huge pages for large buffers: a segment of 32 MiB is 16 page faults instead of 8192, a quarter of a restore's time."""
+REST = 2.0
+"""Seconds without a job before a worker is started that waits for the next one."""
 LEAVE = 10.0
 """Seconds that a worker may take to exit after it wrote its result."""
 
@@ -61,8 +60,8 @@ class _Job:
 class Jobs:
     """The jobs of this host. Safe to use from many threads.
 
-    ``server_of`` gives the server of an id, ``new_directory`` makes the empty directory that a restore fills,
-    ``on_end`` is told of every job that ended.
+    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_directory`` makes the
+    empty directory that a restore fills, ``on_end`` is told of every job that ended.
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class Jobs:
         root: Path,
         *,
         server_of: Callable[[str], Server],
+        datastores_here: Callable[[], Iterable[str]] = tuple,
         new_directory: Callable[[Server, str], Path],
         server_lock: Callable[[str], Path],
         on_end: Callable[[JobRecord], None],
@@ -79,10 +79,12 @@ class Jobs:
         self._settings = settings
         self._root = root
         self._server_of = server_of
+        self._datastores_here = datastores_here
         self._new_directory = new_directory
         self._server_lock = server_lock
         self._on_end = on_end
-        self._worker = tuple(worker)
+        self._spare = Spare(worker)
+        self._rests_since: float | None = None
         self._mutex = threading.Lock()
         self._jobs: dict[str, _Job] = {}
 
@@ -161,10 +163,21 @@ class Jobs:
         return sum(self._look(job).status == "running" for job in self._snapshot() if job.record.ended is None)
 
     def tick(self) -> None:
-        """Notice ends, and kill what was cancelled and does not go."""
+        """Notice ends, kill what was cancelled and does not go; when all is quiet, keep a worker ready."""
         for job in self._snapshot():
             if job.record.ended is None:
                 self._look(job)
+        if any(job.record.ended is None for job in self._snapshot()):
+            self._rests_since = None
+        elif self._rests_since is None:
+            self._rests_since = time.monotonic()
+        elif time.monotonic() - self._rests_since > REST:
+            with contextlib.suppress(OSError):  # the next job will say what is wrong
+                self._spare.keep(sorted(set(self._datastores_here())))
+
+    def close(self) -> None:
+        """No more jobs will be started. Those that run go on."""
+        self._spare.dismiss()
 
     def sweep(self) -> None:
         """Drop what is left of jobs that ended long ago."""
@@ -317,29 +330,20 @@ class Jobs:
             os.close(_write_for(path / "request.json", public, account))
             output = _write_for(path / "worker.log", "", account)
             try:
-                # The worker changes to the user by itself, once it has imported what may lie where only root can read.
-                job.record.process, stdin = spawn(
-                    self._worker,
-                    account=account,
-                    become=False,
-                    log=output,
-                    cwd=Path("/"),
-                    stdin=subprocess.PIPE,
-                    pass_fds=locks,
-                    tunables=TUNABLES,
-                )
+                job.record.process, line = self._spare.take(output)
+                self._save(job)
+                # Only now, with the process on record, does the worker learn what to do.
+                with contextlib.suppress(BrokenPipeError):  # it died; that is noticed as the end of any other
+                    socket.send_fds(line, [b"\n"], [output, *locks])
             finally:
                 os.close(output)
-            self._save(job)
         except (OSError, StrongroomError) as error:
             if job.record.process is not None:
                 job.record.process.kill_session()
             self._not_started(job, error)
             return
-        assert stdin is not None
-        # Only now, with the process on record, does the worker learn what to do.
         threading.Thread(
-            target=_feed, args=(stdin, spec.model_dump_json().encode()), name=f"feed-{job.record.id}", daemon=True
+            target=_feed, args=(line, spec.model_dump_json().encode()), name=f"feed-{job.record.id}", daemon=True
         ).start()
 
     def _not_started(self, job: _Job, error: OSError | StrongroomError) -> None:
@@ -366,9 +370,9 @@ class Jobs:
         write_model(self._root / f"{job.record.id}.json", job.record)
 
 
-def _feed(stdin: IO[bytes], data: bytes) -> None:
-    with contextlib.suppress(OSError), stdin:
-        stdin.write(data)
+def _feed(line: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError), line:
+        line.sendall(data)
 
 
 def _remove(paths: Iterable[Path]) -> None:

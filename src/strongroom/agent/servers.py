@@ -283,6 +283,10 @@ class Servers:
         """Ids of all servers."""
         return [record.id for record in self._registry.all()]
 
+    def datastores(self) -> list[str]:
+        """What they are of."""
+        return [record.definition.datastore for record in self._registry.all()]
+
     def supervise(self, server_id: str) -> None:
         """Start a server that died, and ask a running one how it is. Leaves alone what somebody works on."""
         if server_id not in self._registry:

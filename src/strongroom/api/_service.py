@@ -86,9 +86,9 @@ async def serve(settings: Settings) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
-        gc.collect()
-        gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
         sys.setswitchinterval(0.001)  # threads that look after jobs keep those who answer waiting less
+        gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
+        gc.enable()
         gc.set_threshold(50_000)  # an answer makes some thousand objects, and hardly ever a cycle: look for those less often
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)

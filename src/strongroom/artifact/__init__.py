@@ -21,6 +21,7 @@ from strongroom.artifact._location import ID_PATTERN, Location
 from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._reader import Reader, open_artifact
+from strongroom.artifact._source import Source
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
 from strongroom.artifact._tar import Member
 from strongroom.artifact._verify import Check, Report, verify
@@ -54,6 +55,7 @@ __all__ = [
     "Reader",
     "Report",
     "Segment",
+    "Source",
     "Tap",
     "Writer",
     "artifact_url",

@@ -1,12 +1,10 @@
-"""Writes an artifact: a stream comes in by a pipe, segments go to the store side by side, the manifest goes last."""
+"""Writes an artifact: a stream comes in, segments go to the store side by side, the manifest goes last."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import select
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +21,7 @@ from strongroom.artifact._joined import join
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
 from strongroom.artifact._plan import give_memory_back, plan_segment, plan_threads
+from strongroom.artifact._source import Pipe, Source
 from strongroom.artifact._sweep import delete_artifact
 from strongroom.artifact._walk import Format, Tap
 from strongroom.artifact._walks import walk_of
@@ -32,8 +31,6 @@ from strongroom.storage import Store
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of the stream and the bytes in the store so far, from any thread, one call at a time."""
-
-_PIPE = 1024**2
 
 
 class Writer:
@@ -107,23 +104,20 @@ class Writer:
         intent = Intent(id=self._location.id, owner=self._owner, started=self._started)
         self._store.put(self._location.intent, intent.model_dump_json().encode())
 
-    def copy_from(self, fd: int, tap: Tap | None = None) -> None:
-        """Read ``fd`` (a pipe) to its end. Returns when all is read, with the last segments still on their way.
+    def copy_from(self, stream: int | Source, tap: Tap | None = None) -> None:
+        """Read ``stream`` (the descriptor of a pipe, or what makes it) to its end.
 
-        ``tap`` looks at the files of a tar; its work is done beside that of the segments, and has ended after ``wait``.
+        Returns when all is read, with the last segments still on their way. ``tap`` looks at the files of a tar; its work is done
+        beside that of the segments, and has ended after ``wait``.
 
-        Raises at once what failed in any thread (StorageError), what ``stop`` was given, or ArtifactCorrupt when the stream is
-        malformed, cut off or empty.
+        Raises at once what failed in any thread (StorageError), what ``stop`` was given, what the source raises, or
+        ArtifactCorrupt when the stream is malformed, cut off or empty.
         """
-        with contextlib.suppress(OSError):  # a file, or not allowed: the default size will do
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+        source = Pipe(stream, self._wake[0], self._check) if isinstance(stream, int) else stream
         for _ in range(self._threads + 1):
             self._free.put(bytearray(self._segment_size))
         if self._walk:
             self._walk.tap = tap
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.register(self._wake[0], select.POLLIN)
         number, ended = 0, False
         while not ended:
             buffer = self._free.get()
@@ -132,9 +126,7 @@ class Writer:
             view = memoryview(buffer)
             length = 0
             while length < len(view) and not ended:
-                poll.poll()
-                self._check()
-                got = os.readv(fd, [view[length:]])
+                got = source.readinto(view[length:])
                 self.first_byte = self.first_byte or time.time()
                 length += got
                 ended = got == 0

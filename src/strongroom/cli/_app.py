@@ -65,10 +65,9 @@ def serve(
     Database servers and running jobs outlive it; the next start finds them again.
     """
     with guarded():
-        gc.disable()  # all that is loaded now stays: to look again and again for what does not takes a tenth of the time
+        gc.disable()  # until it serves: all that is made now stays, and to look for what does not takes a tenth of the time
         from strongroom.cli._serve import run  # loads the whole service, which no other command needs
 
-        gc.enable()
         run(config, data_dir=data_dir, host=host, port=port, database=database)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from strongroom.artifact import Check, Collation, Format, Pages, Positions, Tap
+from strongroom.artifact import Check, Collation, Format, Pages, Positions, Source, Tap
 from strongroom.datastores._galera import GaleraMember, GaleraPosition, GaleraView
 from strongroom.datastores._strict import Strict
 
@@ -142,9 +142,12 @@ class Inspection(Tap, Protocol):
 
 
 class BackupSession(Protocol):
-    """A running backup tool. ``stdout`` is the file descriptor of the stream (the caller reads it to its end)."""
+    """A running backup."""
 
-    stdout: int
+    @property
+    def stdout(self) -> int | Source:
+        """The file descriptor of the stream, or what makes it. The caller reads it to its end."""
+
     expected: int | None
     """Bytes that the stream will have, about; none when nobody can tell."""
     inspection: Inspection | None
@@ -262,6 +265,9 @@ class Datastore(Protocol):
     """Names of the small files of a stream that ``describe`` reads."""
     galera: Galera | None
     """None where there are no Galera clusters of it."""
+
+    def load(self) -> None:
+        """Import what only backups and restores need, for a process that cannot read its own modules later."""
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""

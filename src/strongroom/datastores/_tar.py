@@ -1,7 +1,8 @@
-"""Reads a tar stream, as hostile input: plain files and directories in the ustar format, nothing else."""
+"""Tar streams: plain files and directories in the ustar format, nothing else. What is read is hostile."""
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator
 
 from strongroom.artifact import Member
@@ -9,6 +10,23 @@ from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 512
 _REMEDY = "It is not a whole backup; restore another one."
+_LARGEST = 8**11
+"""Bytes from which on a size does not fit into its field as text."""
+
+
+def header(path: str, size: int, *, directory: bool = False, mode: int = 0o600, modified: int = 0) -> bytes:
+    """The header of a member. ``modified`` is Unix time. Raises ValueError when the path is too long for one."""
+    info = tarfile.TarInfo(path)
+    info.mode = 0o700 if directory else mode
+    info.type = tarfile.DIRTYPE if directory else tarfile.REGTYPE
+    info.mtime = modified
+    info.size = size if size < _LARGEST else 0
+    made = bytearray(info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape"))
+    if size >= _LARGEST:
+        made[124:136] = b"\x80" + size.to_bytes(11)
+        made[148:156] = b" " * 8
+        made[148:156] = b"%06o\0 " % sum(made)
+    return bytes(made)
 
 
 class TarReader:

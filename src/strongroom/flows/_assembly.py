@@ -180,7 +180,7 @@ async def stop(control: Control, job_id: str) -> None:
             if not isinstance(view, StrongroomError)
         }
         await journal.fact(stopped=now().isoformat(), before=before)
-    await ring.stop(reversed(taking_part(ring, journal)), lambda node: _said(journal)())
+    await ring.stop(reversed(taking_part(ring, journal)), _said(journal))
     await journal.enter("swap")
 
 
@@ -193,14 +193,14 @@ async def swap(control: Control, job_id: str) -> None:
     nodes = taking_part(ring, journal)
     await ring.enroll(nodes, await asyncio.to_thread(_new_epoch, ring, journal))
     filled = {node.id for node in prepared(ring, journal)}
+    data = {node.id: journal.node(node.id).get("data", journal.run.id) for node in nodes}
+    # Before they are: to undo what was not done does no harm.
+    await journal.note_all({node.id: {"data": data[node.id], "swapped": True} for node in nodes})
 
     async def put(node: Instance) -> None:
-        data = journal.node(node.id).get("data", journal.run.id)
-        await journal.note(node.id, data=data, swapped=True)  # before it is: to undo what was not done does no harm
-        await ring.see(await ring.agent(node).swap(node.id, data, start=False, empty=node.id not in filled))
+        await ring.see(await ring.agent(node).swap(node.id, data[node.id], start=False, empty=node.id not in filled))
 
-    for node in nodes:
-        await of(node, put(node))
+    await side_by_side(nodes, put)
     await journal.enter("bootstrap")
 
 
@@ -275,7 +275,7 @@ async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
             )
         await journal.note(node.id, sent=True)
     if not sent or journal.node(node.id).get("sent"):
-        await ring.stop([node], lambda each: said())
+        await ring.stop([node], said)
         await of(node, ring.agent(node).swap(node.id, f"{journal.run.id}-sst", start=False, empty=True))
     await ring.start(node, Start(), uuid, said)
 

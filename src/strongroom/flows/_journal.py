@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from strongroom.catalog import Run, now
@@ -48,14 +49,18 @@ class Journal:
 
     async def note(self, instance_id: str, **done: Any) -> None:
         """Something was done to a node."""
-        await self._write(node=instance_id, done=done)
+        await self._write(nodes={instance_id: done})
+
+    async def note_all(self, nodes: Mapping[str, dict[str, Any]]) -> None:
+        """Something was, or will be, done to each of these nodes."""
+        await self._write(nodes=nodes)
 
     async def fact(self, **facts: Any) -> None:
         """Something is known of the run."""
         await self._write(facts=facts)
 
     async def _write(
-        self, *, phase: str = "", facts: dict[str, Any] | None = None, node: str = "", done: dict[str, Any] | None = None
+        self, *, phase: str = "", facts: dict[str, Any] | None = None, nodes: Mapping[str, dict[str, Any]] | None = None
     ) -> None:
         def write() -> Run:
             with self._control.catalog.write() as session:
@@ -63,8 +68,7 @@ class Journal:
                 assert run is not None
                 run.phase, run.updated = phase or run.phase, now()
                 run.facts = {**run.facts, **(facts or {})}
-                if node:
-                    run.nodes = {**run.nodes, node: {**run.nodes.get(node, {}), **(done or {})}}
+                run.nodes = {**run.nodes, **{node: {**run.nodes.get(node, {}), **done} for node, done in (nodes or {}).items()}}
                 return run
 
         self.run = await asyncio.to_thread(write)

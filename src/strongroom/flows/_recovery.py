@@ -41,7 +41,7 @@ async def bring_up(
                 await ring.start(node, Start(), uuid, said)
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
-    await ring.stop((node for node in reached if seen[node.id].running), lambda node: said())
+    await ring.stop((node for node in reached if seen[node.id].running), said)
     states = await _positions(ring, reached, said)
     seen |= {key: view for key, view in (await ring.views()).items() if isinstance(view, GaleraView)}  # a stop ends their views
     positions = {name(node): _told(states.get(node.id)) for node in reached}

@@ -21,6 +21,8 @@ from strongroom.flows._control import Control
 T = TypeVar("T")
 LOOK = 0.5
 """Seconds between two looks at a node that is waited for."""
+SOON = 0.05
+"""Seconds until the second look at a node that is about to be Synced: nobody serves meanwhile, perhaps."""
 JOIN_PATIENCE = 120.0
 """Seconds that a node may take to become Synced, beside the time for its data."""
 JOIN_RATE = 50 << 20
@@ -106,12 +108,19 @@ class Ring:
 
         await asyncio.to_thread(write)
 
-    async def stop(self, nodes: Iterable[Instance], said: Callable[[Instance], str] = lambda node: "") -> None:
-        """Stop nodes one after the other, and prove that nothing of them is left. Raises what a node that does not stop says."""
-        nodes = list(nodes)
-        for node in nodes:
-            await self.tell(f"stop {name(node)}", said(node))
+    async def stop(self, nodes: Iterable[Instance], said: Callable[[], str] = lambda: "") -> None:
+        """Stop nodes, the last one alone and after the others, and prove that nothing of them is left.
+
+        Raises what a node that does not stop says.
+        """
+
+        async def end(node: Instance) -> None:
             await self.see(await of(node, self.agent(node).stop_server(node.id)))
+
+        nodes = list(nodes)
+        for together in filter(None, (nodes[:-1], nodes[-1:])):
+            await self.tell(f"stop {', '.join(name(node) for node in together)}", said())
+            await side_by_side(together, end)
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
 
     async def start(self, node: Instance, start: Start, uuid: str | None, said: Callable[[], str] = lambda: "") -> GaleraView:
@@ -123,7 +132,7 @@ class Ring:
             if (
                 verb == "bootstrap" and view.running
             ):  # its agent has started it again meanwhile, to join others that are not there
-                await self.stop([node], lambda _: said())
+                await self.stop([node], said)
             await self.tell(f"{verb} {name(node)}", said())
             starting = asyncio.ensure_future(self._start(node, start))
             try:
@@ -155,6 +164,7 @@ class Ring:
     async def synced(self, node: Instance, uuid: str | None) -> GaleraView:
         """Wait until the node is Synced, in the history ``uuid`` if one is named. Raises JobError."""
         deadline = asyncio.get_running_loop().time() + JOIN_PATIENCE + max(n.data_bytes for n in self.nodes) / JOIN_RATE
+        pause = SOON
         while True:
             view = await of(node, self.agent(node).galera(node.id))
             if view.synced and uuid in (None, view.uuid):
@@ -166,7 +176,8 @@ class Ring:
                 raise JobError(
                     f"{name(node)} {what}", remedy="Look at the error logs of it and of the node that sent it its data."
                 )
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK)
 
 
 def load_ring(control: Control, job_id: str) -> Ring:

@@ -26,4 +26,5 @@ def become(user: str, group: int | None) -> None:
             f"a job of OS user {user} cannot run as {pwd.getpwuid(os.geteuid()).pw_name}",
             remedy=f"Start the service as root or as {user}.",
         )
+    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
     os.umask(0o077)

@@ -6,8 +6,11 @@ import errno
 import json
 import os
 import re
+import socket
+import stat
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +26,18 @@ from strongroom.worker._privileges import become
 from strongroom.worker.jobs import perform
 from strongroom.worker.spec import Failure, ImportJob, InitializeJob, RestoreJob, Result, VerifyJob, WorkerSpec
 
+_DESCRIPTORS = 8
+"""More than ever come at once."""
 
-def main() -> int:
-    """Exit status: 0 when the job succeeded, 1 when not, 2 when there was no job that could be understood."""
-    spec = _read(sys.stdin.buffer.read())
+
+def main(preload: Sequence[str] = ()) -> int:
+    """``preload`` names datastores that the job will be about, probably: there is time to load them before it comes.
+
+    Exit status: 0 when the job succeeded, 1 when not, 2 when there was no job that could be understood.
+    """
+    for name in preload:
+        datastores.get(name).load()
+    spec = _read(_receive())
     if spec is None:
         return 2
     started = datetime.now(UTC)
@@ -55,6 +66,21 @@ def main() -> int:
     return 0 if failure is None else 1
 
 
+def _receive() -> bytes:
+    """The order. Descriptors that come with it by a socket are our log, then what is held by them as long as we live."""
+    if not stat.S_ISSOCK(os.fstat(sys.stdin.fileno()).st_mode):
+        return sys.stdin.buffer.read()
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
+        order, descriptors, *_ = socket.recv_fds(line, 1, _DESCRIPTORS)
+        if descriptors:
+            for ours in (sys.stdout, sys.stderr):
+                os.dup2(descriptors[0], ours.fileno())
+            os.close(descriptors[0])
+        while piece := line.recv(1 << 16):
+            order += piece
+    return order
+
+
 def _read(data: bytes) -> WorkerSpec | None:
     """An agent that died while it wrote leaves half a spec. Nothing of its content is printed: it holds secrets."""
     try:
@@ -68,7 +94,7 @@ def _read(data: bytes) -> WorkerSpec | None:
 def _load(spec: WorkerSpec) -> None:
     """Import what the job needs, and no more: it takes longer than anything else before the first byte."""
     job = spec.job
-    datastores.get(job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _server(spec).datastore)
+    datastores.get(job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _server(spec).datastore).load()
     if not isinstance(job, InitializeJob):
         storage.load(job.storage.driver)
 

@@ -41,6 +41,9 @@ class MariaDB:
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
 
+    def load(self) -> None:
+        pass
+
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import struct
-import tarfile
 from typing import Any, Protocol
 
 from strongroom.datastores._feed import write_all
+from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mysql._clone import Block
 
 OURS = "strongroom"
@@ -21,26 +21,9 @@ NAMES = f"{OURS}/names"
 FACTS = f"{OURS}/clone.json"
 RECORD = struct.Struct(">QIH")
 """Before each record: offset in the file, bytes, bytes of the path of the member. Then that path, then the bytes."""
-BLOCK = 512
 _PAGES_BYTES = 8 << 20
 """Bytes of records that are held in memory until they make a member."""
 _ZEROS = memoryview(bytes(1 << 20))
-_LARGEST = 8**11
-"""Bytes from which on a size does not fit into its field as text."""
-
-
-def header(path: str, size: int, *, directory: bool = False) -> bytes:
-    """The header of a member. Raises ValueError when the path is too long for one."""
-    info = tarfile.TarInfo(path)
-    info.mode = 0o700 if directory else 0o600
-    info.type = tarfile.DIRTYPE if directory else tarfile.REGTYPE
-    info.size = size if size < _LARGEST else 0
-    made = bytearray(info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape"))
-    if size >= _LARGEST:
-        made[124:136] = b"\x80" + size.to_bytes(11)
-        made[148:156] = b" " * 8
-        made[148:156] = b"%06o\0 " % sum(made)
-    return bytes(made)
 
 
 class Source(Protocol):

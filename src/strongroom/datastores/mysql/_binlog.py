@@ -19,11 +19,11 @@ from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, query, variables, where
 from strongroom.datastores.mysql import _keyring
-from strongroom.datastores.mysql._archive import BLOCK, header
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, ToolFailed, WalGone
 

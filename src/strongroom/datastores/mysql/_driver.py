@@ -40,6 +40,9 @@ class MySQL:
     capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
 
+    def load(self) -> None:
+        pass
+
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
 

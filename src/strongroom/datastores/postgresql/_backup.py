@@ -1,4 +1,4 @@
-"""Taking a backup: pg_basebackup, a tar stream to a pipe."""
+"""Taking a backup: a full by ourselves where we may, else by pg_basebackup, a tar stream to a pipe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
-from strongroom.datastores.postgresql import _block_backup, _collations, _lsn, _tablespaces, _wal_slot
+from strongroom.datastores.postgresql import _block_backup, _collations, _copy, _lsn, _tablespaces, _wal_slot
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._copy import Copy
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._manifest import OURS
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
@@ -112,8 +113,8 @@ class Session:
             self.stdout = -1
 
 
-def begin(server: Server, request: BackupRequest) -> Session:
-    """Check that the tool fits the server and that the server serves the data directory, then start."""
+def begin(server: Server, request: BackupRequest) -> Session | Copy:
+    """Check that the server serves the data directory, and that the tool fits it where it is needed, then start."""
     with ExitStack() as stack:
         connection = stack.enter_context(connect(server))
         ((number, data_dir, pages),) = query(
@@ -122,7 +123,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
             " current_setting('data_checksums')::bool",
         )
         server_version = f"{number // 10000}.{number % 10000}"
-        tool = _require_tool(server, server_version)
+        require_series(server.version, server_version, f"the server {server.name or server.id}")
+        own = request.kind == "full" and _copy.possible(connection, server)
+        tool = "" if own else _require_tool(server, server_version)
         require_own_data(server, Path(data_dir))
         _tablespaces.refuse(connection, server)
         parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
@@ -132,7 +135,11 @@ def begin(server: Server, request: BackupRequest) -> Session:
         else:
             _wal_slot.keep(connection, server)
         collations = _collations.used(connection)
-        session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
+        session: Session | Copy
+        if own:
+            session = _copy.begin(server, request, connection, version=server_version, pages=pages)
+        else:
+            session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
         session.collations = collations
         session.held = stack.pop_all()
     return session
@@ -140,7 +147,6 @@ def begin(server: Server, request: BackupRequest) -> Session:
 
 def _require_tool(server: Server, server_version: str) -> str:
     program = server.version.programs["backup"]
-    require_series(server.version, server_version, f"the server {server.name or server.id}")
     tool = version_of(program)
     if tool is None or key(tool) < key(server_version):
         raise VersionMismatch(

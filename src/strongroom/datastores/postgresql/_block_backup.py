@@ -20,9 +20,6 @@ from strongroom.datastores.postgresql._increment import Relation, increment_of, 
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
 
 OLDEST = 17
-LABEL = "backup_label"
-KEEP = frozenset({LABEL, _manifest.NAME})
-"""What we want to see of a stream."""
 _COPIES = "backups"
 _MOST_COPIES = 16
 _REMEDY = "Take a full backup; incrementals can go on from that."
@@ -150,7 +147,7 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     if data is None:
         return positions
     manifest = _manifest.Manifest.parse(bytes(data))
-    label = bytes(request.kept.get(LABEL, b"")).decode(errors="replace")
+    label = bytes(request.kept.get(_manifest.LABEL, b"")).decode(errors="replace")
     start, since = (re.search(pattern, label) for pattern in _MARKS.values())
     wanted = request.parent.wal_start if request.kind == "incremental" and request.parent else None
     newest = manifest.wal[-1]

@@ -27,32 +27,35 @@ from strongroom.datastores._protocol import (
 )
 from strongroom.datastores.postgresql import (
     _admin,
-    _backup,
-    _block_backup,
     _collations,
     _config,
     _describe,
     _examine,
     _facts,
-    _restore,
+    _manifest,
     _versions,
-    _wal_backup,
     _wal_slot,
 )
 from strongroom.datastores.postgresql._stream_check import StreamCheck
 
 
 class PostgreSQL:
-    """PostgreSQL 13 and later, single servers. See ``Datastore`` for the methods."""
+    """PostgreSQL 13 and later, single servers. See ``Datastore`` for the methods.
+
+    What only workers do is imported when it is called: numpy takes a third of a second, for which the service has no use.
+    """
 
     name = "postgresql"
     default_port = 5432
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(incremental=True, log_apply=False, keep=_block_backup.KEEP)
+    capabilities = Capabilities(incremental=True, log_apply=False, keep=_manifest.KEEP)
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
+
+    def load(self) -> None:
+        from strongroom.datastores.postgresql import _backup, _restore, _wal_backup  # noqa: F401
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
         return _versions.discover(places)
@@ -82,6 +85,8 @@ class PostgreSQL:
         _config.initialize(server, data_dir, log)
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
+        from strongroom.datastores.postgresql import _backup, _block_backup, _wal_backup
+
         if request.kind == "full" or _block_backup.possible(server, request.parent):
             return _backup.begin(server, request)
         return _wal_backup.begin(server, request)
@@ -93,6 +98,8 @@ class PostgreSQL:
         _wal_slot.release(server, positions)
 
     def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+        from strongroom.datastores.postgresql import _restore
+
         return _restore.restore(version, chain, target, work_dir, phase)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:

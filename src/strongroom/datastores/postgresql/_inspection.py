@@ -98,8 +98,10 @@ class PageInspection:
     way.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, start: str | None = None) -> None:
+        """``start``: where the backup begins in the WAL, when that is known before its ``backup_label`` passes by."""
         self._data_dir = data_dir
+        self._begins = None if start is None else _lsn.parse(start)
         self._label = b""
         self._file: _File | None = None
         self._runs: list[_Run] = []
@@ -168,5 +170,7 @@ class PageInspection:
             return b""
 
     def _start(self) -> int:
+        if self._begins is not None:
+            return self._begins
         found = re.search(rf"^START WAL LOCATION: ({_lsn.PATTERN}) ".encode(), self._label, re.MULTILINE)
         return _lsn.parse(found[1].decode()) if found else 0

@@ -17,6 +17,9 @@ from strongroom.datastores.postgresql import _lsn
 from strongroom.errors import ArtifactCorrupt
 
 NAME = "backup_manifest"
+LABEL = "backup_label"
+KEEP = frozenset({LABEL, NAME})
+"""What a backup wants to see of its own stream."""
 OURS = "CRC32C"
 """Checksums of the files in backups that we take. The server computes them while nothing else happens, and SHA-256 takes it three
 times as long as to read and send a file; each segment of a stored backup has a SHA-256 beside."""
@@ -48,7 +51,7 @@ class _Crc32c:
         return self._value.to_bytes(4, "little").hex()
 
 
-def new_hash(algorithm: str) -> Hash:
+def new_hash(algorithm: str = OURS) -> Hash:
     """By the name that it has in the manifest."""
     return _Crc32c() if algorithm == OURS else hashlib.new(algorithm)
 

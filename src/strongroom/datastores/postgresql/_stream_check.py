@@ -21,13 +21,13 @@ class StreamCheck:
         self._sizes: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
         self._path = ""
-        self._hash = _manifest.new_hash(_manifest.OURS)
+        self._hash = _manifest.new_hash()
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
         """The next piece of a file."""
         if offset == 0:
             self._close()
-            self._path, self._hash = path, _manifest.new_hash(_manifest.OURS)
+            self._path, self._hash = path, _manifest.new_hash()
         self._sizes[path] = offset + len(data)
         if path == _manifest.NAME:
             self._manifest += data[: _manifest.MAX_BYTES - len(self._manifest)]
