@@ -17,8 +17,8 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
-_INTERVAL = 0.05
-"""Seconds between two looks at the memory."""
+_INTERVAL = 0.25
+"""Seconds between two looks at the memory: each takes some milliseconds of the processor, which are not there for the variant."""
 SERVERS = frozenset({"mariadbd", "mysqld", "postgres"})
 """Database servers: their memory is no cost of a backup."""
 
@@ -58,11 +58,11 @@ def cpu_seconds() -> float:
 
 
 class Memory:
-    """The peak of what the processes have resident that begin after this did, database servers left out. A context manager."""
+    """The peak of what all processes have resident beyond what they had before, database servers left out. A context manager."""
 
     def __init__(self) -> None:
         self.peak = 0
-        self._before = _below(_all(), os.getppid())
+        self._before = {pid: process.resident for pid, process in _all().items()}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -78,8 +78,8 @@ class Memory:
         keeper = os.getppid()
         while not self._over.wait(_INTERVAL):
             processes = _all()
-            new = _below(processes, keeper) - self._before
-            self.peak = max(self.peak, sum(processes[pid].resident for pid in new if processes[pid].name not in SERVERS))
+            ours = (pid for pid in _below(processes, keeper) if processes[pid].name not in SERVERS and pid != os.getpid())
+            self.peak = max(self.peak, sum(max(0, processes[pid].resident - self._before.get(pid, 0)) for pid in ours))
 
 
 def _all() -> dict[int, _Process]:

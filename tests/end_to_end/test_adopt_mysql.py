@@ -104,6 +104,9 @@ def test_encrypted_tables_are_restored_in_place_with_the_keyring(serve: Callable
             expected = checksums(connection)
         adopt(service, own)
         full = service.backup("own", "full")
+        (job,) = (job for job in service.get("/jobs")["jobs"] if job.get("backup_id") == full["id"])
+        (warning,) = service.job(job["id"])["output"]["warnings"]
+        assert "keyring is not part of a backup" in warning
         other = service.backup("own", "other", incremental=1)
         assert (other["kind"], "has a keyring" in other["reason"]) == ("full", True)
         own.sql("DROP TABLE db1.orders")

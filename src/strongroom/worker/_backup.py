@@ -62,7 +62,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
     try:
         writer.open()
     except ArtifactExists:
-        return _output(load_manifest(store, job.location), events, None)
+        return _output(load_manifest(store, job.location), events)
     try:
         return _write(spec, job, events, store, writer, server, datastore)
     finally:
@@ -112,7 +112,7 @@ def _write(
     )
     with suppress(ServerFailed):  # the next backup sees to it
         datastore.stored(server, manifest.positions)
-    return _output(manifest, events, base.reason) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
@@ -181,12 +181,12 @@ def damage(chain: Sequence[Manifest | ForeignBackup]) -> list[str]:
     ]
 
 
-def _output(manifest: Manifest, events: EventLog, reason: str | None) -> dict[str, Any]:
+def _output(manifest: Manifest, events: EventLog, reason: str | None = None, warnings: Sequence[str] = ()) -> dict[str, Any]:
     events.close()
     return {
         "manifest": manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True),
         "segments": len(manifest.segments),
         "reason": reason,
-        "warnings": damage([manifest]),
+        "warnings": [*damage([manifest]), *warnings],
         "seconds": events.seconds,
     }

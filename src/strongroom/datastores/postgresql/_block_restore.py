@@ -260,8 +260,8 @@ class _Merger:
         self._open.add(fd)
         return fd
 
-    def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers) -> None:
-        """Raises ArtifactCorrupt when a page is not what its place in the relation wants. Called in any thread.
+    def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers, wanted: Mask | None = None) -> None:
+        """Raises ArtifactCorrupt when a page, one of the ``wanted``, is not what its place wants. Called in any thread.
 
         Not judged are pages that were damaged when the backup read them, and those that the replay of its WAL writes anew.
         """
@@ -272,6 +272,8 @@ class _Merger:
         pages = link.pages or Pages(checked=0, damaged=0)
         replayed = range(_lsn.parse(link.positions.wal_start or "0/0"), _lsn.parse(link.positions.wal_stop or "0/0"))
         for n in wrong_pages(data, blocks):
+            if wanted is not None and not wanted[n]:
+                continue
             block = int(blocks[n])
             known = pages.damaged > len(pages.named) or any((page.path, page.block) == (path, block) for page in pages.named)
             if not known and position(data[n * BLOCK :]) not in replayed:
@@ -333,6 +335,8 @@ class _Blocks:
         for start, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(chosen)], strict=True):
             begin = int(chosen[start]) * BLOCK
             pwrite(self._fd, data[begin : begin + (end - start) * BLOCK], int(to[start]) * BLOCK)
-        if len(chosen) < len(data) // BLOCK:
-            data = memoryview(np.frombuffer(data[: len(data) // BLOCK * BLOCK], np.uint8).reshape(-1, BLOCK)[chosen].tobytes())
-        self._merger.judge(self._link, self._path, data, to)
+        if 2 * len(chosen) > len(data) // BLOCK:  # to judge some more costs less than to copy the others
+            self._merger.judge(self._link, self._path, data, numbers[here], wanted[here])
+        else:
+            data = np.frombuffer(data, np.uint8).reshape(-1, BLOCK)[chosen].reshape(-1).data
+            self._merger.judge(self._link, self._path, data, to)
