@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
-from strongroom.agent._addresses import is_free
+from strongroom.agent._addresses import is_free, no_way
 from strongroom.agent._lifecycle import Lifecycle, galera_of
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent._swap import beside
@@ -99,6 +99,17 @@ class Nodes:
                         remedy="Find it with `ss -ltnp` and stop it.",
                     )
                 time.sleep(0.05)
+
+    def unreached(self, server_id: str) -> dict[str, str]:
+        """Addresses of its peers to which there is no way from here, and why; one where nobody listens just now is reached."""
+        record, galera, server = self._known(server_id)
+        if record.member is None or server.address is None:
+            return {}
+        found = {}
+        for peer in record.member.peers:
+            if why := no_way(server.address, peer, galera.ports()[0]):
+                found[peer] = why
+        return found
 
     def seed(self, server_id: str, seed: Seed) -> GaleraPosition:
         """Give what a job has prepared, beside the live data, a new identity. Raises NotFound, ServerFailed, ToolFailed."""
