@@ -63,10 +63,11 @@ class Nodes:
             self._lifecycle.kill(record)
 
     def view(self, server_id: str) -> GaleraView:
-        """The node as it is now. Raises NotFound when the server is of no cluster."""
+        """The node as it is now. Raises NotFound when the server is of no cluster, which one of others says only when it serves."""
         record, galera, server = self._known(server_id)
         view = galera.view(server, running=self._lifecycle.is_running(record))
-        if record.member is None and not view.cluster and view.uuid is None:
+        waits = record.definition.runtime == "adopted" and not view.answers  # for all its data, perhaps
+        if record.member is None and not waits and not view.cluster and view.uuid is None:
             raise NotFound(f"server {server_id} is not a node of a cluster")
         return view.model_copy(update={"data_epoch": record.data_epoch})
 
