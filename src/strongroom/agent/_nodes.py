@@ -63,7 +63,7 @@ class Nodes:
             self._lifecycle.kill(record)
 
     def view(self, server_id: str) -> GaleraView:
-        """The node as it is now. Raises NotFound when the server is of no cluster; an adopted one says so only while it answers."""
+        """The node as it is now. Raises NotFound when the server is of no cluster; an adopted one only while it answers."""
         record, galera, server = self._known(server_id)
         view = galera.view(server, running=self._lifecycle.is_running(record))
         waits = record.definition.runtime == "adopted" and not view.answers  # for all its data, perhaps
