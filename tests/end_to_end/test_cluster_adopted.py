@@ -11,7 +11,7 @@ import pymysql
 import pytest
 
 from support.agents import until
-from support.cluster import CONFIG
+from support.cluster import CONFIG, Sums
 from support.galera import SCRIPTS
 from support.load import fill
 from support.service import Service, checksums
@@ -64,6 +64,11 @@ class OwnNode:
         except pymysql.MySQLError:
             return ""
 
+    def option(self, name: str, value: str) -> None:
+        """Edit its option file; it is read at the next start."""
+        lines = self.options.read_text().splitlines()
+        self.options.write_text("".join(f"{name}={value}\n" if line.startswith(f"{name}=") else f"{line}\n" for line in lines))
+
     @property
     def term(self) -> str:
         """As ``cluster adopt`` wants it."""
@@ -94,12 +99,61 @@ def theirs(place: Path, pool: str) -> Iterator[list[OwnNode]]:
         subprocess.run([str(node.stop)], check=False, capture_output=True)
 
 
-def test_adopt_back_up_restore_recover(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
-    service = serve(config=CONFIG)
+def _adopted(serve: Callable[..., Service], theirs: list[OwnNode]) -> Service:
+    """A service that has taken the cluster in, which has a little data."""
+    service = serve(config=f"start_timeout = 30\n{CONFIG}")
     with theirs[0].connect() as connection:
         fill(connection, 300)
-    before = theirs[0].status("wsrep_cluster_state_uuid")
     service.cli("cluster", "adopt", "theirs", *(part for node in theirs for part in ("--node", node.term)))
+    return service
+
+
+def _require(theirs: list[OwnNode], wanted: Sums) -> None:
+    """Every node Primary and Synced in one history, with this data."""
+    assert {node.status("wsrep_cluster_status") for node in theirs} == {"Primary"}
+    assert {node.status("wsrep_local_state_comment") for node in theirs} == {"Synced"}
+    assert {node.status("wsrep_cluster_size") for node in theirs} == {str(len(theirs))}
+    assert len({node.status("wsrep_cluster_state_uuid") for node in theirs}) == 1
+    for node in theirs:
+        with node.connect() as connection:
+            assert checksums(connection) == wanted
+
+
+def test_wrong_credentials_of_transfers_matter_to_transfers_only(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
+    service = _adopted(serve, theirs)
+    with theirs[1].connect() as connection:
+        wanted = checksums(connection)
+    service.cli("cluster", "backup", "theirs", "--name", "full")
+    for node in theirs:
+        node.option("wsrep_sst_auth", "nobody:wrong")
+
+    done = service.cli("cluster", "restore", "theirs", "--backup", "full", "--yes")
+    assert "did not join" not in done.stderr
+    _require(theirs, wanted)
+
+    done = service.cli("cluster", "restore", "theirs", "--backup", "full", "--method", "sst", "--yes", check=False)
+    assert done.returncode not in (0, 2), done.stderr
+    assert "own1" in done.stderr
+    assert str(theirs[1].base / "own.log") in done.stderr
+    assert "the node that was to send it its data" in done.stderr
+    assert "strongroom cluster restore theirs --resume" in done.stderr
+    with theirs[0].connect() as connection:
+        assert checksums(connection) == wanted  # beyond the point of no return: the first serves
+    assert not any(node.status("wsrep_ready") == "ON" for node in theirs[1:])
+
+    for node in theirs:
+        node.option("wsrep_sst_auth", "mysql:")
+    with theirs[0].connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL wsrep_sst_auth = 'mysql:'")
+    service.cli("cluster", "restore", "theirs", "--resume")
+    _require(theirs, wanted)
+    service.cli("cluster", "backup", "theirs", "--name", "next", "--incremental")
+    assert service.get("/backups/next")["backup"]["kind"] == "full"
+
+
+def test_adopt_back_up_restore_recover(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
+    before = theirs[0].status("wsrep_cluster_state_uuid")
+    service = _adopted(serve, theirs)
     view = service.get("/clusters/theirs")["cluster"]
     assert [node["node"] for node in view["instances"]] == ["own0", "own1", "own2"]
 
@@ -113,10 +167,7 @@ def test_adopt_back_up_restore_recover(serve: Callable[..., Service], theirs: li
         cursor.execute("DROP DATABASE db1")
 
     service.cli("cluster", "restore", "theirs", "--backup", "inc", "--yes")
-    for node in theirs:
-        assert node.status("wsrep_cluster_size") == "3"
-        with node.connect() as connection:
-            assert checksums(connection) == wanted
+    _require(theirs, wanted)
     after = {node.status("wsrep_cluster_state_uuid") for node in theirs}
     assert len(after) == 1
     assert before not in after

@@ -303,6 +303,25 @@ def test_a_failed_prepare_touches_nothing(world: World) -> None:
     assert not any(node.new for node in world.ring.nodes.values())
 
 
+@pytest.mark.parametrize("when", ["at first", "before the outage"])
+def test_nodes_that_do_not_reach_each_other_end_a_restore_before_the_outage(world: World, when: str) -> None:
+    one, other, _ = world.members()
+    assert other.address is not None
+
+    def cut(_: int) -> None:
+        if when == "at first" or any(call.startswith("seed") for call in world.ring.calls):
+            world.ring.no_way = {one.id: {str(other.address): "no route"}}
+
+    world.ring.before = cut
+    world.ring.calls.clear()
+    failure = world.run(request_cluster_restore(world.control, "p", "shop", "monday"))
+    assert failure is not None
+    assert f"node1 on local does not reach node2 on local ({other.address}): no route" in failure["message"]
+    assert not any(call.startswith(("stop", "swap")) for call in world.ring.calls)
+    world.require("today", 1)
+    assert not any(node.new for node in world.ring.nodes.values())
+
+
 def test_beyond_the_point_of_no_return_nothing_is_cancelled(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     world.edit(Run, job.id, lambda run: setattr(run, "phase", "join"))

@@ -226,6 +226,66 @@ def _fill(ballast: Path, left: int) -> None:
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, min(more, 8 << 20))
 
 
+def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hosts: Hosts) -> None:
+    expected = shop.write("parted")
+    shop.backup("parted", node="node2")
+    alone = shop.host("node1")
+    others = [name for name in hosts.hosts if name != alone]
+    pids = shop.pids()
+    for other in others:
+        hosts.part(alone, other)
+    try:
+        until(lambda: _state(shop, "node1") != "Synced" and _state(shop, "node2") == "Synced", 60)
+        assert all(hosts.view(name)["status"] == "up" for name in hosts.hosts)
+        with hosts.sql(shop.ids[0]) as connection, pytest.raises(pymysql.MySQLError):
+            connection.cursor().execute("UPDATE db1.customers SET note = 'of one part' WHERE id = 1")
+        with pytest.raises(Refused, match=r"node1.*not Synced"):
+            shop.backup("of-one-part", node="node1")
+        assert shop.backup("of-the-others")["instance_id"] != shop.ids[0]
+        for wish in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
+            with pytest.raises(Failed, match=f"node1 on {alone} does not reach node2 on {shop.host('node2')}"):
+                wish()
+        assert shop.pids() == pids  # nobody was stopped or begun anew
+        with hosts.sql(shop.ids[1]) as connection:
+            assert checksums(connection) == expected
+    finally:
+        for other in others:
+            hosts.rejoin(alone, other)
+    until(lambda: shop.view["status"] == "HEALTHY", 90)
+    shop.require(expected)
+    shop.restore("parted")
+    shop.require(expected)
+    shop.require_full_next()
+    shop.service.wait(shop.post("discard_old"))
+
+
+def _state(shop: SpreadShop, node: str) -> str:
+    return str(next(each["state"] for each in shop.view["instances"] if each["node"] == node))
+
+
+def test_a_backup_of_one_host_makes_a_smaller_cluster_on_others(shop: SpreadShop, hosts: Hosts) -> None:
+    expected = shop.write("fewer")
+    away = shop.host("node3")
+    shop.backup("fewer", node="node3")
+    rest = [name for name in hosts.hosts if name != away]
+    flags = [word for name in rest for word in ("--host", name)]
+    shop.service.cli("cluster", "create", "two", "--nodes", "2", "--backup", "fewer", *flags)
+    nodes = shop.service.get("/clusters/two")["cluster"]["instances"]
+    assert sorted(node["host"] for node in nodes) == rest
+    assert {node["state"] for node in nodes} == {"Synced"}
+    assert len({node["position"].split(":")[0] for node in nodes}) == 1
+    assert nodes[0]["position"].split(":")[0] != shop.view["uuid"]
+    for node in nodes:
+        with hosts.sql(node["id"]) as connection:
+            assert checksums(connection) == expected
+    shop.service.cli("cluster", "restore", "two", "--backup", "fewer", "--yes")
+    for node in nodes:
+        with hosts.sql(node["id"]) as connection:
+            assert checksums(connection) == expected
+    shop.service.cli("cluster", "delete", "two", "--yes")
+    shop.require(expected)
+
+
 def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("lost in the outage")
     shop.backup("lost", node="node1")

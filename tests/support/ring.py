@@ -59,6 +59,7 @@ class Ring:
         self.nodes: dict[str, Node] = {}
         self.calls: list[str] = []
         self.unreachable: set[str] = set()
+        self.no_way: dict[str, dict[str, str]] = {}
         self.before: Callable[[int], None] = lambda number: None
         self.after: Callable[[int], None] = lambda number: None
 
@@ -187,6 +188,11 @@ class Ring:
         if node.running:
             raise ServerFailed("its process lives")
         self.after(len(self.calls))
+
+    async def unreached(self, server: str) -> dict[str, str]:
+        self._call("unreached", server)
+        self.after(len(self.calls))
+        return self.no_way.get(server, {})
 
     async def galera_position(self, server: str) -> GaleraPosition:
         node = self._call("position", server)

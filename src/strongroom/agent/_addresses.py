@@ -9,6 +9,9 @@ from collections.abc import Collection
 
 from strongroom.errors import ConfigurationError
 
+LONGEST_WAY = 3.0
+"""Seconds that a packet to a peer may take."""
+
 
 class Addresses:
     """The addresses that this agent gives out. Each is held by a UDP socket, so that of two agents only one takes it."""
@@ -65,3 +68,16 @@ def is_free(address: str, port: int) -> bool:
                 remedy="Give [agent] pool a network whose addresses this host has (the default needs no set-up on Linux).",
             ) from error
     return True
+
+
+def no_way(source: str, address: str, port: int) -> str | None:
+    """Why nothing gets from one of our addresses to the other; none when it does, also where nobody listens just now."""
+    try:
+        socket.create_connection((address, port), timeout=LONGEST_WAY, source_address=(source, 0)).close()
+    except ConnectionRefusedError:
+        return None  # its host has answered
+    except TimeoutError:
+        return f"no answer within {LONGEST_WAY:.0f} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -201,7 +201,7 @@ class Lifecycle:
                 return
 
     def _receiving(self, record: ServerRecord) -> bool:
-        galera = self.datastore(record).galera if record.member is not None else None
+        galera = self.datastore(record).galera
         return galera is not None and galera.receiving(self.server(record))
 
     def kill(self, record: ServerRecord) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
-from strongroom.agent._addresses import is_free
+from strongroom.agent._addresses import is_free, no_way
 from strongroom.agent._lifecycle import Lifecycle, galera_of
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent._swap import beside
@@ -63,10 +63,11 @@ class Nodes:
             self._lifecycle.kill(record)
 
     def view(self, server_id: str) -> GaleraView:
-        """The node as it is now. Raises NotFound when the server is of no cluster."""
+        """The node as it is now. Raises NotFound when the server is of no cluster; an adopted one only while it answers."""
         record, galera, server = self._known(server_id)
         view = galera.view(server, running=self._lifecycle.is_running(record))
-        if record.member is None and not view.cluster and view.uuid is None:
+        waits = record.definition.runtime == "adopted" and not view.answers  # for all its data, perhaps
+        if record.member is None and not waits and not view.cluster and view.uuid is None:
             raise NotFound(f"server {server_id} is not a node of a cluster")
         return view.model_copy(update={"data_epoch": record.data_epoch})
 
@@ -99,6 +100,17 @@ class Nodes:
                         remedy="Find it with `ss -ltnp` and stop it.",
                     )
                 time.sleep(0.05)
+
+    def unreached(self, server_id: str) -> dict[str, str]:
+        """Addresses of its peers to which there is no way from here, and why; one where nobody listens just now is reached."""
+        record, galera, server = self._known(server_id)
+        if record.member is None or server.address is None:
+            return {}
+        found = {}
+        for peer in record.member.peers:
+            if why := no_way(server.address, peer, galera.ports()[0]):
+                found[peer] = why
+        return found
 
     def seed(self, server_id: str, seed: Seed) -> GaleraPosition:
         """Give what a job has prepared, beside the live data, a new identity. Raises NotFound, ServerFailed, ToolFailed."""

@@ -256,6 +256,10 @@ def _nodes(agent: Agent) -> APIRouter:
     def prove_stopped(server_id: str) -> None:
         nodes.prove_stopped(server_id)
 
+    @router.get("/unreached")
+    def unreached(server_id: str) -> dict[str, str]:
+        return nodes.unreached(server_id)
+
     @router.put("/seed")
     def seed(server_id: str, seed: Seed) -> GaleraPosition:
         return nodes.seed(server_id, seed)

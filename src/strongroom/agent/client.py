@@ -153,6 +153,10 @@ class AgentClient:
         """Its process, its ports and every helper of it are gone. Ends helpers that were left. Raises ServerFailed."""
         await self._call(None, "POST", f"/servers/{server_id}/galera/prove-stopped")
 
+    async def unreached(self, server_id: str) -> dict[str, str]:
+        """Peers that the host of this node does not reach, by address, and why."""
+        return await self._call(dict[str, str], "GET", f"/servers/{server_id}/galera/unreached")
+
     async def seed(self, server_id: str, job: str, uuid: str) -> GaleraPosition:
         """Give what job ``job`` prepared the identity ``uuid`` of a new cluster, before it is swapped in.
 

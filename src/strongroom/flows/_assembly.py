@@ -85,6 +85,7 @@ async def prepare(control: Control, job_id: str) -> None:
     ring, journal = await begin(control, job_id)
     if journal.passed("prepare"):
         return
+    await ring.require_paths(taking_part(ring, journal))
     children = await asyncio.to_thread(_children, ring, journal)
     for child in children:
         await asyncio.to_thread(control.start, child)
@@ -173,6 +174,7 @@ async def stop(control: Control, job_id: str) -> None:
     if journal.passed("stop"):
         return
     if "stopped" not in journal.run.facts:
+        await ring.require_paths(taking_part(ring, journal))
         views = await ring.views()
         before = {
             name(ring.node(key)): f"{view.uuid}:{view.seqno}"
@@ -277,7 +279,19 @@ async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
     if not sent or journal.node(node.id).get("sent"):
         await ring.stop([node], said)
         await of(node, ring.agent(node).swap(node.id, f"{journal.run.id}-sst", start=False, empty=True))
-    await ring.start(node, Start(), uuid, said)
+    try:
+        await ring.start(node, Start(), uuid, said)
+    except (ServerFailed, JobError) as error:
+        there = ", ".join(f"{name(each)} on {each.host}" for each in taking_part(ring, journal) if _has_joined(journal, each))
+        raise type(error)(
+            f"{error.message.rstrip('.')}. It was to be sent all data",
+            remedy=f"{error.remedy} Look into that of the node that was to send it its data, too ({there}): "
+            "wsrep_sst_auth must be an account there.",
+        ) from error
+
+
+def _has_joined(journal: Journal, node: Instance) -> bool:
+    return bool(journal.node(node.id).get("joined"))
 
 
 async def check(control: Control, job_id: str) -> None:

@@ -59,6 +59,9 @@ async def recover(control: Control, job_id: str) -> None:
     ring = await asyncio.to_thread(load_ring, control, job_id)
     params = ring.job.params
     force = bool(params.get("force"))
+    if not force:
+        views = await ring.views()
+        await ring.require_paths(node for node in ring.nodes if isinstance(views[node.id], GaleraView))
     await make_up(ring)
     run = await asyncio.to_thread(_cut_off, control, ring.cluster.id)
     if run is not None:

@@ -14,7 +14,7 @@ from strongroom.agent.models import ServerView, Start
 from strongroom.catalog import Cluster, Instance, Job, now
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GaleraMember, GaleraView
-from strongroom.errors import JobError, NotFound, StrongroomError, Unavailable
+from strongroom.errors import Conflict, JobError, NotFound, StrongroomError, Unavailable
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 
@@ -122,6 +122,22 @@ class Ring:
             await self.tell(f"stop {', '.join(name(node) for node in together)}", said())
             await side_by_side(together, end)
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
+
+    async def require_paths(self, nodes: Iterable[Instance]) -> None:
+        """Raise Conflict when a node cannot reach another, which is not seen from here: they could not become one cluster."""
+        nodes = list(nodes)
+        found = await side_by_side(nodes, lambda node: self.agent(node).unreached(node.id))
+        cut = [
+            f"{name(one)} on {one.host} does not reach {name(other)} on {other.host} ({other.address}): {why}"
+            for one in nodes
+            for other in nodes
+            if other.address and (why := found[one.id].get(other.address))
+        ]
+        if cut:
+            raise Conflict(
+                f"nodes of cluster {self.cluster.name} do not reach each other:\n" + "\n".join(cut),
+                remedy="Mend the network between their hosts (ports 4567, 4568 and 4444), then try again.",
+            )
 
     async def start(self, node: Instance, start: Start, uuid: str | None, said: Callable[[], str] = lambda: "") -> GaleraView:
         """Start a node unless it serves, and wait until it is Synced in the history ``uuid``. Raises ServerFailed, JobError."""

@@ -13,7 +13,7 @@ from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _galera_config, _options
-from strongroom.errors import ServerFailed
+from strongroom.errors import ConfigurationError, ServerFailed
 
 ACCOUNT = "strongroom"
 """Our account in every server that we run: ``strongroom``@``localhost``."""
@@ -41,6 +41,18 @@ def socket_of(server: Server) -> Path | None:
 def error_log(server: Server) -> Path | None:
     """The error log, where we know it."""
     return server.base_dir / "log" / "error.log" if server.runtime == "process" else None
+
+
+def named_log(server: Server) -> Path | None:
+    """Where the option file of an adopted server says that its error log is. For messages: what its owner names is not read."""
+    if server.defaults_file is None:
+        return None
+    try:
+        options = _options.read(server.defaults_file, ("mysqld", "server", "mariadb", "mariadbd", "galera"))
+    except ConfigurationError:
+        return None
+    value = options.get("log-error")
+    return server.data_dir / value if value else None
 
 
 def configure(server: Server) -> None:

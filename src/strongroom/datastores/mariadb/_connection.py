@@ -18,7 +18,7 @@ from pymysql.cursors import Cursor
 from strongroom.datastores._process import tail
 from strongroom.datastores._protocol import Server
 from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._config import credentials_file, error_log, socket_of
+from strongroom.datastores.mariadb._config import credentials_file, error_log, named_log, socket_of
 from strongroom.errors import ConfigurationError, ServerFailed
 
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
@@ -105,7 +105,11 @@ def _silent(server: Server, text: str) -> ServerFailed:
     log = error_log(server)
     lines = tail(log) if log else []
     said = "; the end of its error log:\n" + "\n".join(lines) if lines else ""
-    return ServerFailed(f"{where(server)} does not answer: {text}{said}", remedy="Look into the error log of the server.")
+    place = log or named_log(server)
+    return ServerFailed(
+        f"{where(server)} does not answer: {text}{said}",
+        remedy=f"Look into the error log of the server{f', {place}' if place else ''}.",
+    )
 
 
 def parts(error: Exception) -> tuple[int, str]:
