@@ -63,7 +63,9 @@ def caught(service: Service, one: dict[str, Any], job: str, seconds: float = 60)
         while not connection.execute(begun).fetchall():
             assert time.monotonic() < deadline, "the backup has not begun"
         os.kill(found[0], signal.SIGSTOP)
-        assert connection.execute(begun).fetchall(), "it was over before it could be hit"
+        if not connection.execute(begun).fetchall():
+            os.kill(found[0], signal.SIGCONT)
+            raise AssertionError("it was over before it could be hit")
     return found[0]
 
 
