@@ -162,5 +162,9 @@ CASES = (
             "The outage is from the first node that is stopped until one serves again, the whole until all are Synced. The "
             "steps are those of Kolla-Ansible's guide, without a person who reads and types."
         ),
+        bound=(
+            "Three servers end in good order, one after the other, and one starts: the same for both. The rest of the outage of "
+            "the steps is copying, which grows with the data; ours renames."
+        ),
     ),
 )
