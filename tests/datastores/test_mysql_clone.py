@@ -220,7 +220,8 @@ def test_data_outside_of_the_data_directory_is_refused(own: MySQLServer, place: 
         run_as(own.server.user, begin, other, scratch(place, "w"))
 
 
-def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path) -> None:
+def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_backup, "BUSY_PATIENCE", 1)
     first = begin(own.server, scratch(place, "one"))
     try:
         next(pieces(first.stdout, 1000))
@@ -229,6 +230,17 @@ def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path) -> None:
     finally:
         first.abort()
     assert backup(own, place, "full").positions.gtid
+
+
+def test_a_copy_that_is_about_to_end_is_waited_for(own: MySQLServer, place: Path) -> None:
+    """A server may still be ending the copy of a worker that died when the next attempt begins."""
+    first = begin(own.server, scratch(place, "one"))
+    next(pieces(first.stdout, 1000))
+    timer = threading.Timer(1, first.abort)
+    timer.start()
+    second = begin(own.server, scratch(place, "two"))
+    timer.join()
+    finish(second)
 
 
 # --- whom it bothers

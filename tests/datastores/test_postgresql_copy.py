@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ import psycopg
 import pytest
 
 from strongroom.datastores import BackupRequest, Server
+from strongroom.datastores._feed import Piped
 from strongroom.datastores._files import make_directory, owner_of, write_file
 from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._tree import walk
-from strongroom.errors import ServerFailed
+from strongroom.errors import Cancelled, ServerFailed
 from support import postgresql, processes
 from support.identity import run_as
 from support.postgresql import PostgreSQLServer, Writer, checksums, driver, fill, proven, take
@@ -241,3 +243,28 @@ def test_rules(tmp_path: Path) -> None:
     assert {path for path, is_directory in found if is_directory} == {
         *("base", "base/5", "global", "pg_xact", "pg_wal", "pg_wal/archive_status", "pg_notify", "x")
     }
+
+
+@pytest.mark.parametrize("one", ["file", "pipe"])
+def test_a_cancel_in_the_moment_of_a_close_closes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str
+) -> None:
+    close = os.close
+
+    def cancelled(fd: int) -> None:
+        close(fd)
+        raise Cancelled("now")
+
+    held: _copy._Reading | Piped
+    if one == "file":
+        held = _copy._Reading("it", os.open(tmp_path, os.O_RDONLY), 0)
+        end = held.close
+    else:
+        held = Piped()
+        close(held._open())
+        end = held._close
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", cancelled)
+        with pytest.raises(Cancelled):
+            end()
+    end()

@@ -14,7 +14,7 @@ import pymysql
 import pytest
 
 from support.databases import MYSQL as database
-from support.faults import backup_soon, duration, hit, kill_everything, kill_service, kill_workers
+from support.faults import backup_soon, duration, hit, kill_everything, kill_service, kill_workers, resume_signalled
 from support.service import Failed, Refused, Service
 
 BLOWS = [kill_workers, kill_service, kill_everything]
@@ -52,13 +52,15 @@ def healthy(service: Service, seconds: float = 120) -> None:
 def caught(service: Service, job: str, phase: str = "copy", seconds: float = 60) -> int:
     """The worker of the job, stopped in its tracks in this phase: its pid."""
     deadline = time.monotonic() + seconds
+    pids: list[int] = []
     while time.monotonic() < deadline:
         for events in service.data_dir.glob(f"agent/jobs/{job}-*/events.jsonl"):  # the API would be too late
-            if f'"phase":"{phase}' in events.read_text() and (pids := service.workers()):
+            pids = pids or service.workers()  # so would looking for it when it has come to the phase
+            if pids and f'"phase":"{phase}' in events.read_text():
                 os.kill(pids[0], signal.SIGSTOP)
                 assert '"phase":"finish' not in events.read_text(), "the job was over before it could be hit"
                 return pids[0]
-        time.sleep(0.002)
+        time.sleep(0.001)
     raise AssertionError(f"{job} did not come to {phase}: {service.job(job)}")
 
 
@@ -130,7 +132,7 @@ def test_the_server_dies_in_mid_backup(service: Service) -> None:
     assert service.objects("database_backups") == []
     healthy(service)
     assert database.sums(service, "my1") == expected
-    assert service.backup("my1", "after")["status"] == "COMPLETED"
+    assert backup_soon(service, "my1", "after")["status"] == "COMPLETED"
 
 
 def test_a_worker_that_dies_leaves_the_server_free(service: Service) -> None:
@@ -152,7 +154,7 @@ def test_cancelled_and_two_at_once(service: Service) -> None:
         begin_backup(service, "c")
     assert refused.value.status == 422
     service.call("DELETE", f"/jobs/{job}")
-    os.kill(worker, signal.SIGCONT)
+    resume_signalled(worker)
     service.wait(job, expect="cancelled")
     assert service.objects("database_backups") == []
     full = service.backup("my1", "full")
@@ -161,7 +163,7 @@ def test_cancelled_and_two_at_once(service: Service) -> None:
     job = in_place(service, full)
     worker = caught(service, job, "extract")
     service.call("DELETE", f"/jobs/{job}")
-    os.kill(worker, signal.SIGCONT)
+    resume_signalled(worker)
     end = service.wait(job, expect=None)
     healthy(service)
     no_new_data(service, one)

@@ -42,6 +42,19 @@ def kill_everything(service: Service) -> int:
     return hit + 1
 
 
+def resume_signalled(pid: int, seconds: float = 30) -> None:
+    """Let a stopped process go on, once a signal waits for it: a cancel reaches a worker a moment after it was asked for."""
+    deadline = time.monotonic() + seconds
+    while not any(int(line.split()[1], 16) for line in _status(pid) if line.startswith(("SigPnd", "ShdPnd"))):
+        assert time.monotonic() < deadline, "no signal came"
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+
+
+def _status(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/status").read_text().splitlines()
+
+
 def duration(service: Service, begin: Callable[[], str]) -> float:
     """Seconds that the job takes when nothing disturbs it."""
     started = time.monotonic()

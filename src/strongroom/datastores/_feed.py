@@ -20,13 +20,30 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-class Fed(ABC):
-    """The part of a backup session that has to do with its stream. ``_start`` begins it, ``_join`` ends it."""
+class Piped:
+    """The part of a backup session that has to do with its stream, which comes out of the pipe ``stdout``."""
+
+    stdout = -1
+
+    def _open(self) -> int:
+        """Make the pipe: its other end."""
+        self.stdout, write = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        return write
+
+    def _close(self) -> None:
+        end, self.stdout = self.stdout, -1  # first, for a cancel may come right after the close
+        if end >= 0:
+            os.close(end)
+
+
+class Fed(Piped, ABC):
+    """A session that writes into the pipe itself, in a thread. ``_start`` begins it, ``_join`` ends it."""
 
     def __init__(self) -> None:
         self.inspection: Inspection | None = None
         self.expected: int | None = None
-        self.stdout = -1
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
@@ -35,10 +52,7 @@ class Fed(ABC):
         """Write the stream into the pipe; called in the thread."""
 
     def _start(self) -> None:
-        self.stdout, write = os.pipe()
-        with suppress(OSError):
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._thread = threading.Thread(target=self._run, args=(write,), name="feeder", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._open(),), name="feeder", daemon=True)
         self._thread.start()
 
     def _run(self, out: int) -> None:
@@ -62,8 +76,3 @@ class Fed(ABC):
         self._close()
         if self._thread is not None:
             self._thread.join(5)
-
-    def _close(self) -> None:
-        if self.stdout >= 0:
-            os.close(self.stdout)
-            self.stdout = -1

@@ -9,6 +9,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from strongroom.datastores._feed import Piped
 from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
@@ -20,14 +21,13 @@ from strongroom.datastores.mariadb._versions import number_of, require_tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 
 COMPLETED = "completed OK!"
-PIPE_BYTES = 1 << 20
 _OPEN_FILES = 65535
 _LOG_COPY_INTERVAL = 50
 """Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 
 
-class Session:
+class Session(Piped):
     """A running mariadb-backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
     def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, galera: bool) -> None:
@@ -48,13 +48,11 @@ class Session:
         if request.kind == "incremental":
             assert request.parent is not None and request.parent.to_lsn is not None
             argv.append(f"--incremental-lsn={request.parent.to_lsn}")
-        self.stdout, write = os.pipe()
+        write = self._open()
         try:
-            with suppress(OSError):
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
         except BaseException:
-            os.close(self.stdout)
+            self._close()
             raise
         finally:
             os.close(write)
@@ -112,11 +110,6 @@ class Session:
         """End the tool and close the pipe."""
         self._close()
         self._tool.abort()
-
-    def _close(self) -> None:
-        if self.stdout >= 0:
-            os.close(self.stdout)
-            self.stdout = -1
 
 
 def begin(server: Server, request: BackupRequest) -> Session:

@@ -35,12 +35,14 @@ from strongroom.datastores.mysql._clone import (
 )
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
-from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
+from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 DDL_PATIENCE = 300
 """Seconds that the backup waits for DDL that runs, and that DDL has to wait for the backup before the backup gives up."""
 STALL = 60
 """Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
+BUSY_PATIENCE = 30
+"""Seconds that another copy of the server may take to end: a server lets one at a time, and notices late that a receiver died."""
 _LOOK = 1.0
 _IDENTITY = "auto.cnf"
 _REDO_FILE = f"{_keys.REDO_FOLDER}/#ib_redo{{}}"
@@ -228,8 +230,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
             connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
         )
     with ExitStack() as stack:
-        pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
-        clone = _open(server, pair[0], pair[1])
+        clone = _open(server, encrypted, stack)
         try:
             facts: dict[str, Any] = {
                 "format": 1,
@@ -252,13 +253,24 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
     return session
 
 
-def _open(server: Server, main: Connection[Cursor], second: Connection[Cursor]) -> Clone:
-    try:
-        clone = Clone(main, second)
-        clone.begin(DDL_PATIENCE)
-    except (OSError, EOFError) as error:
-        raise ServerFailed(f"{where(server)} broke off: {error or 'closed'}", remedy="See its error log.") from error
-    return clone
+def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
+    """Ask for a copy. A server that still ends the copy of a worker that died is waited for; ``held`` gets the connections."""
+    deadline = time.monotonic() + BUSY_PATIENCE
+    while True:
+        with ExitStack() as stack:
+            pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
+            try:
+                clone = Clone(pair[0], pair[1])
+                clone.begin(DDL_PATIENCE)
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+            except (OSError, EOFError) as error:
+                raise ServerFailed(f"{where(server)} broke off: {error or 'closed'}", remedy="See its error log.") from error
+            else:
+                held.enter_context(stack.pop_all())
+                return clone
+        time.sleep(0.2)
 
 
 def positions(server: Server) -> Positions:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from strongroom.artifact import Collation, Positions
+from strongroom.datastores._feed import Piped
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
@@ -22,10 +22,9 @@ from strongroom.datastores.postgresql._versions import key, require_series, vers
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 COMPLETED = "base backup completed"
-PIPE_BYTES = 1 << 20
 
 
-class Session:
+class Session(Piped):
     """A running pg_basebackup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
     def __init__(
@@ -54,13 +53,11 @@ class Session:
             "--verbose",
             *([f"--incremental={parent}"] if parent else []),
         ]
-        self.stdout, write = os.pipe()
+        write = self._open()
         try:
-            with suppress(OSError):
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
         except BaseException:
-            os.close(self.stdout)
+            self._close()
             raise
         finally:
             os.close(write)
@@ -106,11 +103,6 @@ class Session:
         self._close()
         self._tool.abort()
         self.held.close()
-
-    def _close(self) -> None:
-        if self.stdout >= 0:
-            os.close(self.stdout)
-            self.stdout = -1
 
 
 def begin(server: Server, request: BackupRequest) -> Session | Copy:

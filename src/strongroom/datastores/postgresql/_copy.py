@@ -61,9 +61,9 @@ class _Reading:
 
     def close(self) -> None:
         """Also before its end."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # first, for a cancel may come right after the close
+        if fd >= 0:
+            os.close(fd)
 
 
 class Copy:
