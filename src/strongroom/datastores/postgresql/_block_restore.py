@@ -322,7 +322,7 @@ class _Blocks:
         wanted = np.zeros(count, np.bool_)
         most = min(count, len(self._missing))
         wanted[:most] = self._missing[:most]
-        content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted))
+        content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted), last=True)
 
     def _write(self, numbers: Numbers, wanted: Mask, first: int, data: memoryview) -> None:
         """Blocks from the ``first`` of the content on. In any thread."""

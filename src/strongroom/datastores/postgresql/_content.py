@@ -36,20 +36,16 @@ class Content:
         self._fd = fd
         self._held = held
         self._last: Future[None] | None = None
+        self._sent = 0
         if expected and expected.size != member.size:
             raise _damaged(member.path, expected)
 
     def copy(self) -> None:
         """Write all of it."""
-        offset = sent = 0
+        offset = 0
         for piece in self._cut(1):
-            end = offset + len(piece)
-            if end - sent < _UNSENT and self._left:
-                self._begin(piece, partial(pwrite, self._fd, piece, offset))
-            else:
-                self._begin(piece, partial(_pwrite_and_send, self._fd, piece, offset, sent))
-                sent = end
-            offset = end
+            self._begin(piece, partial(pwrite, self._fd, piece, offset), self._unsent(offset + len(piece)))
+            offset += len(piece)
 
     def exact(self, size: int) -> bytes:
         """The next bytes."""
@@ -60,13 +56,17 @@ class Content:
             self._hash.update(data)
         return data
 
-    def each(self, write: Callable[[int, memoryview], None]) -> None:
-        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread."""
+    def each(self, write: Callable[[int, memoryview], None], *, last: bool = False) -> None:
+        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread.
+
+        ``last``: they go to the same places of the file, to which nothing comes after them.
+        """
         first = 0
         for piece in self._cut(BLOCK):
             whole = piece[: len(piece) // BLOCK * BLOCK]
-            self._begin(piece, partial(write, first, whole))
-            first += len(whole) // BLOCK
+            end = first + len(whole) // BLOCK
+            self._begin(piece, partial(write, first, whole), self._unsent(end * BLOCK) if last else None)
+            first = end
 
     def _take(self, size: int) -> Iterator[memoryview]:
         while size and self._left:
@@ -88,11 +88,23 @@ class Content:
             parts = list(self._take(size or unit))
             yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
-    def _begin(self, piece: memoryview, write: Callable[[], None]) -> None:
-        self._last = self._writer.begin(len(piece), partial(self._work, piece, write, self._last, last=not self._left))
+    def _unsent(self, end: int) -> range | None:
+        """What to send to the disk once the file is written up to ``end``: the sync at the end of all finds less to do."""
+        if end - self._sent < _UNSENT and self._left:
+            return None
+        unsent, self._sent = range(self._sent, end), end
+        return unsent
 
-    def _work(self, piece: memoryview, write: Callable[[], None], before: Future[None] | None, *, last: bool) -> None:
+    def _begin(self, piece: memoryview, write: Callable[[], None], unsent: range | None) -> None:
+        work = partial(self._work, piece, write, unsent, self._last, last=not self._left)
+        self._last = self._writer.begin(len(piece), work)
+
+    def _work(
+        self, piece: memoryview, write: Callable[[], None], unsent: range | None, before: Future[None] | None, *, last: bool
+    ) -> None:
         write()
+        if unsent:  # without waiting; what is not on the disk yet stays in memory
+            os.posix_fadvise(self._fd, unsent.start, len(unsent), os.POSIX_FADV_DONTNEED)
         if before:
             before.result()  # has begun before this did
         if self._hash:
@@ -102,12 +114,6 @@ class Content:
             os.close(self._fd)
             if self._hash and self._expected and self._hash.hexdigest() != self._expected.checksum.lower():
                 raise _damaged(self._member.path, self._expected)
-
-
-def _pwrite_and_send(fd: int, data: memoryview, offset: int, start: int) -> None:
-    """Also have what was written from ``start`` on sent to the disk, without waiting: the sync at the end finds less to do."""
-    pwrite(fd, data, offset)
-    os.posix_fadvise(fd, start, offset + len(data) - start, os.POSIX_FADV_DONTNEED)  # what is not on the disk yet stays in memory
 
 
 def proven(member: Member, tar: TarReader, expected: File) -> bytes:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-from strongroom.datastores._process import SAFE_PATH, environment
+from strongroom.datastores import _installed
 from strongroom.datastores._protocol import Version
 from strongroom.errors import VersionMismatch
 
@@ -38,29 +35,13 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian
     yield from sorted(Path("/usr").glob("pgsql-*/bin"))  # the project's own RPMs
     yield Path("/usr/local/pgsql/bin")
-    for folder in os.environ.get("PATH", SAFE_PATH).split(":"):
-        if folder.startswith("/"):
-            yield Path(folder)
+    yield from _installed.search_path()
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program tells of itself, none when it cannot be run. Remembered until the file changes."""
-    try:
-        return _version_of(program, program.stat().st_mtime_ns)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=64)
-def _version_of(program: Path, mtime_ns: int) -> str | None:
-    try:
-        run = subprocess.run(
-            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environment(), check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"\(PostgreSQL\) (\d+\.\d+)", run.stdout.decode(errors="replace"))
-    return match[1] if match and run.returncode == 0 else None
+    """Full version that a program tells of itself, none when it cannot be run."""
+    match = re.search(r"\(PostgreSQL\) (\d+\.\d+)", _installed.said(program, "--version") or "")
+    return match[1] if match else None
 
 
 def series(number: str) -> str:
