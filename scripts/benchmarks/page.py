@@ -32,7 +32,7 @@ the page cache.
 *CPU* is processor time of all processes, the database's included. *Memory* is the most that all processes had beyond what
 they had before (resident, so what two of them share counts twice), without database servers. The *floor* is what this
 machine needs at least: the largest of bytes by the rate of reading, bytes by the rate of zstd level 1 on all cores with this
-data (restore: of decompressing), and stored bytes (restore: bytes) by the rate of writing to a synced file, each measured in
+data (restore: of decompressing), and stored bytes (restore: bytes) by the best rate of writing to synced files, each measured in
 the same run. No start of a program, hash, check or sync of many files is in it. In the charts it is the line across a bar.
 """
 
