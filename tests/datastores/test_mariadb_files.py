@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.datastores import get, names, socket_path
+from strongroom.datastores import _galera, get, names, socket_path
 from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, write_file
 from strongroom.datastores.mariadb import _options, _versions
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
@@ -125,17 +126,34 @@ def test_versions_compare_as_numbers() -> None:
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
     (version, *_) = _versions.discover([])
-    assert set(version.programs) == {"server", "backup", "stream", "initialize"}
+    assert set(version.programs) - set(_galera.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
     own = place / "own" / "bin"
     own.mkdir(parents=True)
-    for role, program in version.programs.items():
-        (own / _versions.PROGRAMS[role]).symlink_to(program)
+    for role, name in _versions.PROGRAMS.items():
+        (own / name).symlink_to(version.programs[role])
     (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] == own / "mariadbd"
     (own / "mbstream").unlink()
     (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] != own / "mariadbd"
+
+
+def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/usr/bin/wsrep_sst_common").exists():
+        pytest.skip("the system has them")
+    folder = place / "libexec" / "galera"
+    monkeypatch.setattr(sys, "prefix", str(place))
+    assert "transfer" not in _versions.discover([])[0].programs
+    folder.mkdir(parents=True)
+    (folder / "wsrep_sst_common").touch()
+    assert _versions.discover([])[0].programs["transfer"] == folder / "wsrep_sst_common"
+    folder.chmod(0o700)
+    (version, *_) = _versions.discover([])
+    assert "transfer" not in version.programs
+    assert _galera.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
 
 
 @pytest.mark.root

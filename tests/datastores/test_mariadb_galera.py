@@ -89,7 +89,7 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
     options = _galera_config.server_options(
         server(
             tmp_path,
-            {"server": Path("/usr/sbin/mariadbd"), "transfer": SCRIPTS / "wsrep_sst_common"},
+            {"galera": Path("/usr/lib/galera/libgalera_smm.so"), "transfer": SCRIPTS / "wsrep_sst_common"},
             address="127.1.0.2",
             port=3306,
         )
@@ -105,7 +105,7 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
 
 
 def test_a_host_without_what_clusters_need_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="wsrep_sst"):
+    with pytest.raises(ConfigurationError, match="lacks on this host the library of galera-4 and the scripts wsrep_sst"):
         _galera_config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}, address="127.1.0.2"))
     with pytest.raises(ConfigurationError, match="no address"):
         _galera_config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Run, now, open_catalog
 from strongroom.catalog.find import find_job, nodes_of
+from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
 from strongroom.flows import (
     Control,
@@ -52,7 +53,12 @@ class World:
         agents: Any = {"local": lambda: self.ring}
         self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
         self.control.start = self._start
-        version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
+        version = {
+            "datastore": "mariadb",
+            "series": "10.11",
+            "number": "10.11.19",
+            "programs": dict.fromkeys(GALERA_PROGRAMS, "/x"),
+        }
         with self.control.catalog.write() as session:
             session.merge(Host(name="local", view={"versions": [version], "free_bytes": 100 * GB}, seen=now()))
         event.listen(self.control.catalog.engine, "connect", _careless)
@@ -265,6 +271,15 @@ def test_whatever_fails_all_is_as_it_was_or_can_be_gone_on_with(make: Make, meth
         else:
             world.require("restored", 2)
     assert {"undone", "check", "done"} <= ended
+
+
+def test_a_creation_that_failed_is_to_be_begun_anew(world: World) -> None:
+    with world.control.catalog.write() as session:
+        for run in session.scalars(select(Run)):
+            run.phase = "seed"
+    with pytest.raises(Conflict, match=r"creation of cluster shop .* failed in phase seed") as refused:
+        request_cluster_restore(world.control, "p", "shop", "monday")
+    assert "strongroom cluster delete shop" in refused.value.remedy
 
 
 def test_a_node_that_does_not_stop_ends_the_restore_and_the_others_come_back(world: World) -> None:

@@ -33,9 +33,11 @@ def control(place: Path) -> Control:
     return control
 
 
-def joined(control: Control, name: str, *, series: str = "10.11", memory: int = 8, free: int = 100, **row: Any) -> None:
+def joined(
+    control: Control, name: str, *, series: str = "10.11", memory: int = 8, free: int = 100, programs: Any = (), **row: Any
+) -> None:
     """A host that has joined, with GB of memory and disk."""
-    versions = [{"datastore": "mariadb", "series": series, "number": f"{series}.1", "programs": {}}]
+    versions = [{"datastore": "mariadb", "series": series, "number": f"{series}.1", "programs": dict(programs)}]
     view = {"versions": versions, "memory_bytes": memory * GB, "free_bytes": free * GB}
     with control.catalog.write() as session:
         session.add(Host(**{"name": name, "view": view, "seen": now(), "url": URL, **row}))
@@ -154,6 +156,17 @@ def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: 
     assert sorted(beside) == ["big", "big", "small"]
     with pytest.raises(Conflict, match=r"small has \d+ MB of memory left"):
         placed(control, beside=["small"] * 6, hosts=["small"], ram=1024)
+
+
+def test_nodes_go_where_the_programs_of_nodes_are(control: Control) -> None:
+    programs = {"server": "/usr/sbin/mariadbd", "galera": "/usr/lib/galera/libgalera_smm.so"}
+    joined(control, "bare", memory=64, programs=programs)
+    assert placed(control) == "bare"
+    with pytest.raises(Conflict, match="bare has not got the scripts wsrep_sst") as refused:
+        placed(control, node=True)
+    assert "mariadb-server" in (refused.value.remedy or "")
+    joined(control, "whole", programs={**programs, "transfer": "/usr/bin/wsrep_sst_common"})
+    assert placed(control, node=True) == "whole"
 
 
 def test_what_each_host_lacks_is_said(control: Control) -> None:

@@ -77,7 +77,11 @@ def _datastores(settings: Settings) -> Iterator[Check]:
         )
     for version in versions:
         programs = ", ".join(str(path) for path in version.programs.values())
-        yield Check(name=f"{version.datastore} {version.series}", level="ok", message=f"version {version.number}: {programs}")
+        name = f"{version.datastore} {version.series}"
+        yield Check(name=name, level="ok", message=f"version {version.number}: {programs}")
+        if datastores.get(version.datastore).galera and (missing := datastores.lacking(version.programs)):
+            what = f"no nodes of Galera clusters here: {' and '.join(missing)} are missing"
+            yield Check(name=name, level="ok", message=what, remedy=datastores.GALERA_REMEDY)
     for name in sorted({version.datastore for version in versions}):
         account = _accounts.for_servers(settings, datastores.get(name))
         yield Check(name=f"{name} user", level="ok", message=f"servers and tools run as {account.name} (uid {account.uid})")
@@ -183,8 +187,7 @@ def _encryption(settings: Settings) -> Iterator[Check]:
 
 
 def _pool(settings: Settings) -> Iterator[Check]:
-    for name in datastores.names():
-        port = datastores.get(name).default_port
+    for port in sorted({datastores.get(name).default_port for name in datastores.names()}):
         addresses = Addresses(settings.agent.pool)
         address = addresses.allocate(port, ())
         addresses.close()

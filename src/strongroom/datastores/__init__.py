@@ -1,6 +1,8 @@
 """Databases: one package each, behind one small Protocol."""
 
-from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView
+from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
+from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
+from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
 from strongroom.datastores._protocol import (
     BackupKind,
     BackupRequest,
@@ -25,6 +27,8 @@ from strongroom.datastores._registry import get, names
 from strongroom.datastores._socket import socket_path
 
 __all__ = [
+    "GALERA_PROGRAMS",
+    "GALERA_REMEDY",
     "UUID",
     "BackupKind",
     "BackupRequest",
@@ -48,6 +52,7 @@ __all__ = [
     "UserSpec",
     "Version",
     "get",
+    "lacking",
     "names",
     "socket_path",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
 
 from pydantic import Field
@@ -10,6 +11,16 @@ from strongroom.datastores._strict import Strict
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 NO_UUID = "00000000-0000-0000-0000-000000000000"
+REMEDY = (
+    "Install galera-4 and mariadb-server, "
+    "or name a directory with the scripts, which the servers can read, in [datastores] mariadb."
+)
+PROGRAMS = {"galera": "the library of galera-4", "transfer": "the scripts wsrep_sst_* of mariadb-server"}
+
+
+def lacking(programs: Container[str]) -> list[str]:
+    """What an installation with these programs, by role, lacks for nodes of clusters. Without scripts no gap can be closed."""
+    return [what for role, what in PROGRAMS.items() if role not in programs]
 
 
 class GaleraMember(Strict):

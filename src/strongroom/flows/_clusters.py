@@ -74,7 +74,7 @@ def request_cluster(
         places: list[tuple[str, dict[str, Any]]] = []
         for _ in range(nodes):
             beside = [host for host, _ in places]
-            need = Need(datastore, [version] if version else [], ram=ram, room=room, hosts=hosts, beside=beside)
+            need = Need(datastore, [version] if version else [], ram=ram, room=room, hosts=hosts, beside=beside, node=True)
             places.append(place(session, control, need))
         if source is not None and (source.datastore, source.series) != (datastore, places[0][1]["series"]):
             raise Conflict(
@@ -271,12 +271,7 @@ def request_cluster_restore(
         row = find_cluster(session, project, cluster)
         source = find_backup(session, project, backup)
         refuse_if_working(session, row, "restore it")
-        run = open_run(session, row.id)
-        if run is not None:
-            raise Conflict(
-                f"a restore of cluster {row.name} ({row.id}) was cut off in phase {run.phase}",
-                remedy=f"Go on with it: `strongroom cluster restore {row.name} --resume`.",
-            )
+        _refuse_if_cut_off(session, row)
         plan = _plan(session, row, source, method, without)
         nodes = [node for node in nodes_of(session, row.id) if node.id not in plan["left_out"]]
         row.task, row.updated = "RESTORING", now()
@@ -284,6 +279,22 @@ def request_cluster_restore(
         _new_run(session, job, row, nodes, source, plan["method"], epoch=_next_epoch(session, row))
     control.start(job)
     return job
+
+
+def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
+    run = open_run(session, cluster.id)
+    if run is None:
+        return
+    job = session.get(Job, run.id)
+    if run.backup_id is None and job is not None and job.kind == "cluster_create":
+        raise Conflict(
+            f"the creation of cluster {cluster.name} ({cluster.id}) failed in phase {run.phase}",
+            remedy=f"Delete it, then create it again: `strongroom cluster delete {cluster.name}`.",
+        )
+    raise Conflict(
+        f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
+        remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
+    )
 
 
 def _next_epoch(session: Session, cluster: Cluster) -> int:
@@ -327,11 +338,7 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, kind.replace("_", " "))
-        if (run := open_run(session, row.id)) is not None:
-            raise Conflict(
-                f"a restore of cluster {row.name} ({row.id}) was cut off in phase {run.phase}",
-                remedy=f"Go on with it first: `strongroom cluster restore {row.name} --resume`.",
-            )
+        _refuse_if_cut_off(session, row)
         row.task, row.updated = TASK[kind] or row.task, now()
         job = new_job(session, project, f"cluster_{kind}", cluster=row)
     control.start(job)

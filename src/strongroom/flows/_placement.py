@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
+from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
 from strongroom.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from strongroom.flows._control import Control
 from strongroom.flows._versions import version_id
@@ -33,6 +34,8 @@ class Need:
     """Only these, if any are named."""
     beside: Sequence[str] = ()
     """Hosts of the other nodes of its cluster, each of which needs as much: it goes elsewhere if it can."""
+    node: bool = False
+    """It is to be a node of a cluster."""
 
 
 def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str, Any]]:
@@ -46,7 +49,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
     _refuse_unknown(hosts, need)
     silent, promised = silent_hosts(session), _promised(session, control)
     fitting: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
-    lacking: list[str] = []
+    refusals: list[str] = []
     for host in hosts:
         if need.hosts and host.name not in need.hosts:
             continue
@@ -55,17 +58,16 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
         lacks = _lacks(host, need, version, ram, host.name in silent, control.settings.hosts.overcommit)
         if lacks or version is None:
-            lacking.append(f"{host.name} {lacks}")
+            refusals.append(f"{host.name} {lacks}")
             continue
         memory = host.view.get("memory_bytes", 0)
         used = ram * MB / memory if memory else 0.0
         worth = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
         fitting.append((worth, host.name, version))
     if not fitting:
-        raise Conflict(
-            f"no host can take the instance: {'; '.join(lacking)}",
-            remedy="Ask for less, make room, or add a host (`strongroom host add`).",
-        )
+        said = "; ".join(refusals)
+        remedy = "Ask for less, make room, or add a host (`strongroom host add`)."
+        raise Conflict(f"no host can take the instance: {said}", remedy=GALERA_REMEDY if _LACKS in said else remedy)
     _, name, version = max(fitting, key=lambda f: f[0])
     return name, version
 
@@ -94,7 +96,10 @@ def _versions(host: Host, need: Need) -> list[dict[str, Any]]:
     ]
 
 
-def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool, overcommit: float) -> str:
+_LACKS = " has not got "
+
+
+def _lacks(host: Host, need: Need, version: dict[str, Any] | None, promised: int, silent: bool, overcommit: float) -> str:
     """Why the host cannot take it; empty when it can. What its agent does not tell is not held against it."""
     memory, free = host.view.get("memory_bytes", 0), host.view.get("free_bytes", 0)
     left = max(0, int(memory * overcommit / MB) - promised)
@@ -102,6 +107,8 @@ def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool,
         return "has not joined"
     if version is None:
         return f"does not have {' '.join([need.datastore, *need.versions])}"
+    if need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
+        return f"{_LACKS.strip()} {' and '.join(missing)}"
     if silent and host.url is not None:
         return "is silent"
     if need.ram and memory and need.ram > left:

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
+from strongroom.datastores._galera import REMEDY, lacking
 from strongroom.datastores._protocol import Server, Version
 from strongroom.errors import ConfigurationError
 
 GROUP_PORT, IST_PORT, SST_PORT = 4567, 4568, 4444
-_PLACES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "lib/*/galera", "lib/*/galera-4")
 Options = dict[str, str | int | Path | None]
 
 
-def provider(version: Version) -> Path:
-    """The Galera library of the host. Raises ConfigurationError."""
-    found = next(_libraries(version.programs["server"].parent.parent), None)
-    if found is None:
-        raise ConfigurationError(
-            f"there is no Galera library for MariaDB {version.number} on this host", remedy="Install galera-4."
-        )
-    return found
-
-
-def _libraries(root: Path) -> Iterator[Path]:
-    for top in (root, Path("/usr")):
-        for place in _PLACES:
-            yield from sorted(top.glob(f"{place}/libgalera_smm.so"))
-
-
-def scripts(version: Version) -> Path:
-    """Directory of the scripts by which nodes send each other state; without them not even a small gap is closed."""
-    common = version.programs.get("transfer")
-    if common is None:
-        raise ConfigurationError(
-            f"the scripts wsrep_sst_* of MariaDB {version.number} are not on this host",
-            remedy="Install its package mariadb-server.",
-        )
-    return common.parent
+def library(version: Version) -> Path:
+    """The Galera library of the host. Raises ConfigurationError when that, or another thing that nodes need, is not there."""
+    if missing := lacking(version.programs):
+        raise ConfigurationError(f"MariaDB {version.number} lacks on this host {' and '.join(missing)}", remedy=REMEDY)
+    return version.programs["galera"]
 
 
 def server_options(server: Server) -> Options:
@@ -46,12 +25,11 @@ def server_options(server: Server) -> Options:
     assert member is not None
     if address is None:
         raise ConfigurationError(f"node {member.node} has no address", remedy="Nodes of a cluster talk to each other by TCP.")
-    scripts(server.version)
     return {
         "log_slave_updates": "ON",
         "innodb_autoinc_lock_mode": 2,
         "wsrep_on": "ON",
-        "wsrep_provider": provider(server.version),
+        "wsrep_provider": library(server.version),
         "wsrep_cluster_name": member.group,
         "wsrep_cluster_address": f"gcomm://{','.join(member.peers)}",
         "wsrep_node_name": member.node,

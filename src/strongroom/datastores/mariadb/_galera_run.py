@@ -17,7 +17,7 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _facts, _galera_files
 from strongroom.datastores.mariadb._config import option_file
 from strongroom.datastores.mariadb._connection import connect, query, variables
-from strongroom.datastores.mariadb._galera_config import provider, ring_buffer_mb
+from strongroom.datastores.mariadb._galera_config import library, ring_buffer_mb
 from strongroom.errors import Conflict, ServerFailed, StrongroomError
 
 PATIENCE = 300.0
@@ -100,7 +100,7 @@ def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
         "--binlog-format=ROW",
         "--innodb-autoinc-lock-mode=2",
         "--wsrep-on=ON",
-        f"--wsrep-provider={provider(server.version)}",
+        f"--wsrep-provider={library(server.version)}",
         "--wsrep-cluster-address=gcomm://",
         "--wsrep-cluster-name=seed",
         "--wsrep-node-address=127.0.0.1",

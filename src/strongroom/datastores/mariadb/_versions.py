@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.datastores import _installed
@@ -11,6 +12,8 @@ from strongroom.datastores._protocol import Version
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "mariadbd", "backup": "mariadb-backup", "stream": "mbstream", "initialize": "mariadb-install-db"}
+_LIBRARY = "lib*/galera*/libgalera_smm.so"
+_LIBRARIES = (_LIBRARY, _LIBRARY.replace("/", "/*/", 1))
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
@@ -22,16 +25,26 @@ def discover(places: Sequence[Path]) -> list[Version]:
             continue
         number = version_of(programs["server"])
         if number is not None and version_of(programs["backup"]) is not None:
-            if (transfer := _transfer(programs["server"], places)) is not None:
-                programs["transfer"] = transfer
+            programs |= _of_nodes(programs["server"], places)
             found.setdefault(number, Version(datastore="mariadb", series=series(number), number=number, programs=programs))
     return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
 
 
-def _transfer(server: Path, places: Sequence[Path]) -> Path | None:
-    """What the nodes of a Galera cluster send their state with; a package of its own has it in Debian."""
-    folders = [*places, server.parent.parent / "bin", Path("/usr/bin")]
-    return next((path for folder in folders if (path := folder / "wsrep_sst_common").is_file()), None)
+def _of_nodes(server: Path, places: Sequence[Path]) -> dict[str, Path]:
+    """What nodes of Galera clusters need as well, as far as it is here: see ``_galera.PROGRAMS``."""
+    root = server.parent.parent
+    libraries = (path for top in (root, Path("/usr")) for pattern in _LIBRARIES for path in sorted(top.glob(pattern)))
+    folders = [*places, root / "bin", Path("/usr/bin"), *_own_scripts()]
+    scripts = (path for folder in folders if (path := folder / "wsrep_sst_common").is_file())
+    found = {"galera": next(libraries, None), "transfer": next(scripts, None)}
+    return {role: path for role, path in found.items() if path is not None}
+
+
+def _own_scripts() -> Iterator[Path]:
+    """Those that ``scripts/setup`` took out of the package with the service around the server, where servers can read them."""
+    folder = (Path(sys.prefix) / "libexec/galera").resolve()
+    if folder.is_dir() and all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents)):
+        yield folder
 
 
 def version_of(program: Path) -> str | None:
