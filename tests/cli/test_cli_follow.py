@@ -91,6 +91,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
     result = run("backup", "create", "monday", "-i", "mysql1")
     thread.join()
     assert result.exit_code == 0, result.stderr
+    assert "is waited for; what it has begun on the hosts goes on" in result.stderr
 
 
 def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:

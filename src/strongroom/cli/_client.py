@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -104,8 +104,11 @@ class Client:
         except httpx.TransportError:
             return False
 
-    def watch(self, job: str) -> Iterator[dict[str, Any]]:
-        """The job as it goes on, the last view being its end. A service that is away for a while is waited for."""
+    def watch(self, job: str, lost: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+        """The job as it goes on, the last view being its end. A service that is away for a while is waited for.
+
+        ``lost`` is called each time that the wait begins.
+        """
         view = self.get("jobs", job)["job"]
         yield view
         lost_at: float | None = None
@@ -113,7 +116,9 @@ class Client:
             try:
                 view = self.get("jobs", job, wait=POLL, after=view["events"])["job"]
             except Unavailable:
-                lost_at = lost_at or time.monotonic()
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    lost()
                 if time.monotonic() - lost_at > PATIENCE:
                     raise
                 time.sleep(1)

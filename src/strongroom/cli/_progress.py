@@ -165,6 +165,9 @@ def reporter() -> Reporter:
     return Bar(console) if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
+_LOST = "The service does not answer, and is waited for; what it has begun on the hosts goes on."
+
+
 def follow(client: Client, job_id: str) -> dict[str, Any]:
     """Show the job until it ends, and give its last view. Raises JobError when it failed or was cancelled.
 
@@ -173,7 +176,7 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
     job: dict[str, Any] = {}
     try:
         with reporter() as screen:
-            for job in client.watch(job_id):
+            for job in client.watch(job_id, lambda: note(_LOST)):
                 screen.show(job)
     except KeyboardInterrupt:
         note(
