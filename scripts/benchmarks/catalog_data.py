@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from strongroom.catalog import Backup, Instance, Job, open_catalog
+from strongroom.catalog import Backup, Instance, Job, now, open_catalog
 from strongroom.settings import load
 
 LINKS = 9
@@ -57,6 +57,7 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
                 "request": {},
                 "created": created,
                 "updated": created,
+                "seen": now() + timedelta(days=1),  # what the agent does not know of them is older
             }
         )
         chain: list[str] = []
