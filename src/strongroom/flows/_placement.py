@@ -50,6 +50,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
     silent, promised = silent_hosts(session), _promised(session, control)
     fitting: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
     refusals: list[str] = []
+    remedy = "Ask for less, make room, or add a host (`strongroom host add`)."
     for host in hosts:
         if need.hosts and host.name not in need.hosts:
             continue
@@ -57,6 +58,8 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
         ram = promised.get(host.name, 0) + beside * need.ram
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
         lacks = _lacks(host, need, version, ram, host.name in silent, control.settings.hosts.overcommit)
+        if not lacks and version is not None and need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
+            lacks, remedy = f"has not got {' and '.join(missing)}", GALERA_REMEDY
         if lacks or version is None:
             refusals.append(f"{host.name} {lacks}")
             continue
@@ -65,9 +68,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
         worth = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
         fitting.append((worth, host.name, version))
     if not fitting:
-        said = "; ".join(refusals)
-        remedy = "Ask for less, make room, or add a host (`strongroom host add`)."
-        raise Conflict(f"no host can take the instance: {said}", remedy=GALERA_REMEDY if _LACKS in said else remedy)
+        raise Conflict(f"no host can take the instance: {'; '.join(refusals)}", remedy=remedy)
     _, name, version = max(fitting, key=lambda f: f[0])
     return name, version
 
@@ -96,10 +97,7 @@ def _versions(host: Host, need: Need) -> list[dict[str, Any]]:
     ]
 
 
-_LACKS = " has not got "
-
-
-def _lacks(host: Host, need: Need, version: dict[str, Any] | None, promised: int, silent: bool, overcommit: float) -> str:
+def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool, overcommit: float) -> str:
     """Why the host cannot take it; empty when it can. What its agent does not tell is not held against it."""
     memory, free = host.view.get("memory_bytes", 0), host.view.get("free_bytes", 0)
     left = max(0, int(memory * overcommit / MB) - promised)
@@ -107,8 +105,6 @@ def _lacks(host: Host, need: Need, version: dict[str, Any] | None, promised: int
         return "has not joined"
     if version is None:
         return f"does not have {' '.join([need.datastore, *need.versions])}"
-    if need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
-        return f"{_LACKS.strip()} {' and '.join(missing)}"
     if silent and host.url is not None:
         return "is silent"
     if need.ram and memory and need.ram > left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from strongroom.datastores import _installed
@@ -12,8 +13,7 @@ from strongroom.datastores._protocol import Version
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "mariadbd", "backup": "mariadb-backup", "stream": "mbstream", "initialize": "mariadb-install-db"}
-_LIBRARY = "lib*/galera*/libgalera_smm.so"
-_LIBRARIES = (_LIBRARY, _LIBRARY.replace("/", "/*/", 1))
+_LIBRARIES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "lib/*/galera", "lib/*/galera-4")
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
@@ -24,19 +24,19 @@ def discover(places: Sequence[Path]) -> list[Version]:
         if len(programs) < len(PROGRAMS):
             continue
         number = version_of(programs["server"])
-        if number is not None and version_of(programs["backup"]) is not None:
+        if number is not None and number not in found and version_of(programs["backup"]) is not None:
             programs |= _of_nodes(programs["server"], places)
-            found.setdefault(number, Version(datastore="mariadb", series=series(number), number=number, programs=programs))
+            found[number] = Version(datastore="mariadb", series=series(number), number=number, programs=programs)
     return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
 
 
 def _of_nodes(server: Path, places: Sequence[Path]) -> dict[str, Path]:
     """What nodes of Galera clusters need as well, as far as it is here: see ``_galera.PROGRAMS``."""
     root = server.parent.parent
-    libraries = (path for top in (root, Path("/usr")) for pattern in _LIBRARIES for path in sorted(top.glob(pattern)))
+    libraries = (top.glob(f"{place}/libgalera_smm.so") for top in (root, Path("/usr")) for place in _LIBRARIES)
     folders = [*places, root / "bin", Path("/usr/bin"), *_own_scripts()]
     scripts = (path for folder in folders if (path := folder / "wsrep_sst_common").is_file())
-    found = {"galera": next(libraries, None), "transfer": next(scripts, None)}
+    found = {"galera": next(chain.from_iterable(map(sorted, libraries)), None), "transfer": next(scripts, None)}
     return {role: path for role, path in found.items() if path is not None}
 
 
