@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from strongroom.agent import Agent, AgentClient
 from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
@@ -106,6 +107,15 @@ def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
 
     asyncio.run(ask())
     assert finish(agent, "a").status == "cancelled"
+
+
+def test_a_defect_is_in_the_log_of_the_host(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = agents()
+    monkeypatch.setattr(agent.jobs, "views", lambda: 1 // 0)
+    with capture_logs() as logs, pytest.raises(Unavailable, match="answered 500"):
+        asyncio.run(_embedded(agent).jobs())
+    (line,) = (entry for entry in logs if entry["log_level"] == "error")
+    assert line["path"] == "/jobs" and isinstance(line["exc_info"], ZeroDivisionError)
 
 
 def test_a_body_that_is_not_understood_is_not_repeated(agents: AgentMaker) -> None:

@@ -13,6 +13,7 @@ import pytest
 from strongroom.agent import Check, run_checks
 from strongroom.artifact import new_identity
 from strongroom.settings import load
+from support.mysql_programs import version
 
 
 def _checks(place: Path, pool: str, **sections: dict[str, Any]) -> dict[str, Check]:
@@ -34,6 +35,12 @@ def test_a_good_host(place: Path, pool: str) -> None:
     assert found["mariadb 10.11"].level == found["store"].level == found["addresses"].level == found["clock"].level == "ok"
     assert found["store place"].level == "warning"
     assert [p for p in (place / "d/store").rglob("*") if p.is_file()] == []
+
+
+def test_every_database(place: Path, pool: str) -> None:
+    found = _checks(place, pool, datastores={"mysql": [str(version().programs["server"].parent)]})
+    assert {name for name, check in found.items() if check.level == "error"} == set()
+    assert {"mariadb 10.11", "mysql 9.7", "postgresql 15"} <= set(found)
 
 
 def test_no_setpriv(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import httpx
 
 from strongroom.api import create_app
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores import GALERA_PROGRAMS, DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
 from strongroom.flows import Control
 from strongroom.flows import _outcomes as outcomes
@@ -112,8 +112,9 @@ class Site:
         self.started: list[str] = []
         self.control.start = lambda job: self.started.append(job.id)
         self.app = create_app(self.control)
-        version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
-        older = {"datastore": "mariadb", "series": "10.6", "number": "10.6.2", "programs": {}}
+        programs = dict.fromkeys(GALERA_PROGRAMS, "/usr/lib/it")
+        version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": programs}
+        older = {"datastore": "mariadb", "series": "10.6", "number": "10.6.2", "programs": programs}
         view = {
             "hostname": "box",
             "version": "0.1",

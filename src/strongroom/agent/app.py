@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from strongroom.agent import _locks
 from strongroom.agent._files import make_directory
@@ -28,6 +29,7 @@ from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomErro
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
 
+log = structlog.get_logger()
 LONGEST_WAIT = 60.0
 NOTICE = 0.05
 """Seconds between two looks at a job that somebody waits for."""
@@ -137,6 +139,7 @@ def _application(agent: Agent) -> FastAPI:
     app = FastAPI(title="Strongroom agent", lifespan=lifespan, openapi_url=None)
     app.add_exception_handler(StrongroomError, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(Exception, _broke)
     app.include_router(_jobs(agent))
     app.include_router(_servers(agent))
     app.include_router(_nodes(agent))
@@ -154,6 +157,12 @@ def _not_understood(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     what = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
     return _refused(_request, InvalidRequest(f"request not understood: {what}"))
+
+
+def _broke(request: Request, error: Exception) -> PlainTextResponse:
+    """A defect: told to the log of this host, which callers are sent to."""
+    log.error("request broke", method=request.method, path=request.url.path, exc_info=error)
+    return PlainTextResponse("unexpected error", status_code=500)
 
 
 def _jobs(agent: Agent) -> APIRouter:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from strongroom.datastores._protocol import Datastore
 from strongroom.errors import InvalidRequest
+
+if TYPE_CHECKING:  # the cast below would hide what a driver lacks
+    from strongroom.datastores.mariadb import MariaDB
+    from strongroom.datastores.mysql import MySQL
+    from strongroom.datastores.postgresql import PostgreSQL
+
+    _whole: list[Datastore] = [MariaDB(), MySQL(), PostgreSQL()]
 
 _DRIVERS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
 """Class of the driver, by the name of the database and of its package. Loaded on first use: a worker needs one of them."""

@@ -16,6 +16,7 @@ from strongroom.datastores._protocol import (
     DatabaseSpec,
     Facts,
     Finding,
+    Galera,
     Phase,
     Restored,
     Server,
@@ -39,6 +40,7 @@ class MySQL:
     stop_signal = signal.SIGTERM
     capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
+    galera: Galera | None = None
 
     def load(self) -> None:
         pass
