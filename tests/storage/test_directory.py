@@ -10,6 +10,8 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +70,16 @@ def test_order_of_system_calls(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
         monkeypatch.setattr(os, name, wrapped)
 
-    for name in ("write", "fsync", "link", "unlink", "rename", "mkdir", "rmdir"):
+    for name in ("pwrite", "fsync", "link", "unlink", "rename", "mkdir", "rmdir"):
         record(name)
     store.put("c/a/0", b"x")
-    assert calls == ["write", "fsync file", "rename", "fsync folder"]
+    assert calls == ["pwrite", "fsync file", "rename", "fsync folder"]
     calls.clear()
     store.put("c/a/1", b"x", create=True)
-    assert calls == ["write", "fsync file", "link", "unlink", "fsync folder"]
+    assert calls == ["pwrite", "fsync file", "link", "unlink", "fsync folder"]
     calls.clear()
     store.put("d/b/0", b"x")
-    assert calls == ["mkdir", "fsync folder"] * 2 + ["write", "fsync file", "rename", "fsync folder"]
+    assert calls == ["mkdir", "fsync folder"] * 2 + ["pwrite", "fsync file", "rename", "fsync folder"]
     calls.clear()
     store.delete(["c/a/0", "c/a/1"])
     assert calls[:3] == ["unlink", "unlink", "fsync folder"]
@@ -234,6 +236,23 @@ def test_put_and_delete_race_for_the_folder(place: Path) -> None:
         thread.join()
     assert failed == []
     assert list(store.list("")) == []
+
+
+def test_an_object_that_goes_while_it_is_listed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(place / "store")
+    for name in ("0", "1"):
+        store.put(f"c/a/{name}", b"x")
+    real = os.scandir
+
+    @contextmanager
+    def scandir(folder: int) -> Iterator[list[os.DirEntry[str]]]:
+        with real(folder) as found:
+            entries = list(found)
+            (place / "store/c/a/0").unlink(missing_ok=True)
+            yield entries
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [stat.key for stat in store.list("c/a")] == ["c/a/1"]
 
 
 def test_store_that_was_unmounted(place: Path) -> None:

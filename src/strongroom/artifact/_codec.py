@@ -41,8 +41,8 @@ class Compression(Protocol):
 
     def compress(self, data: bytes | memoryview) -> bytes: ...
 
-    def decompress(self, data: bytes, size: int) -> bytes:
-        """Exactly ``size`` bytes. Raises ArtifactCorrupt without having made more than that."""
+    def decompress(self, data: bytes, room: memoryview) -> None:
+        """Fill ``room`` exactly. Raises ArtifactCorrupt without having made more than that."""
 
 
 class Zstd:
@@ -58,18 +58,35 @@ class Zstd:
         packed: bytes = self._local.compressor.compress(data)
         return packed
 
-    def decompress(self, data: bytes, size: int) -> bytes:
+    def decompress(self, data: bytes, room: memoryview) -> None:
         try:
-            if zstandard.get_frame_parameters(data).content_size != size:
-                raise ArtifactCorrupt(f"the zstd frame does not hold {size} bytes")
+            if zstandard.get_frame_parameters(data).content_size != len(room):
+                raise ArtifactCorrupt(f"the zstd frame does not hold {len(room)} bytes")
+            if _frame_size(data) != len(data):
+                raise ArtifactCorrupt("it is not one zstd frame")
             if not hasattr(self._local, "decompressor"):
                 self._local.decompressor = zstandard.ZstdDecompressor()
-            raw: bytes = self._local.decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
+            with self._local.decompressor.stream_reader(data) as reader:
+                length = reader.readinto(room)
         except zstandard.ZstdError as error:
             raise ArtifactCorrupt(f"the zstd frame is damaged: {error}") from error
-        if len(raw) != size:
-            raise ArtifactCorrupt(f"the zstd frame holds {len(raw)} bytes, not {size}")
-        return raw
+        if length != len(room):
+            raise ArtifactCorrupt(f"the zstd frame holds {length} bytes, not {len(room)}")
+
+
+def _frame_size(data: bytes) -> int:
+    """Bytes of the frame that ``data`` begins with, as its headers say (RFC 8878, 3.1.1); -1 when it is cut off."""
+    at = zstandard.frame_header_size(data)
+    while at + 3 <= len(data):
+        head = int.from_bytes(data[at : at + 3], "little")
+        at += 3 + (1 if head >> 1 & 3 == _RUN else head >> 3)
+        if head & 1:
+            return at + 4 if zstandard.get_frame_parameters(data).has_checksum else at
+    return -1
+
+
+_RUN = 1
+"""Type of a block that is one byte, many times."""
 
 
 class Gzip:
@@ -81,15 +98,15 @@ class Gzip:
     def compress(self, data: bytes | memoryview) -> bytes:
         return zlib.compress(data, self._level, _GZIP)
 
-    def decompress(self, data: bytes, size: int) -> bytes:
+    def decompress(self, data: bytes, room: memoryview) -> None:
         unpacker = zlib.decompressobj(_GZIP)
         try:
-            raw = unpacker.decompress(data, size + 1)
+            raw = unpacker.decompress(data, len(room) + 1)
         except zlib.error as error:
             raise ArtifactCorrupt(f"the gzip member is damaged: {error}") from error
-        if len(raw) != size or not unpacker.eof or unpacker.unused_data:
-            raise ArtifactCorrupt(f"the gzip member does not hold {size} bytes")
-        return raw
+        if len(raw) != len(room) or not unpacker.eof or unpacker.unused_data:
+            raise ArtifactCorrupt(f"the gzip member does not hold {len(room)} bytes")
+        room[:] = raw
 
 
 def compression(name: CodecName, level: int) -> Compression:

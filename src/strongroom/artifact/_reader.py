@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, islice
 from queue import SimpleQueue
 
+from strongroom.artifact._buffers import Buffers
 from strongroom.artifact._codec import MAX_SEGMENT, Opener, compression, most_stored
 from strongroom.artifact._index import load_index
 from strongroom.artifact._load import load_manifest
@@ -71,7 +72,9 @@ class Reader:
         self._opener = Opener(identities, what) if manifest.recipients is not None else None
         self._compression = compression(manifest.codec.name, manifest.codec.level)
         self._threads = plan_threads(settings or Artifact(), manifest.segment_size, held=2)
-        self._current: SimpleQueue[bytes | BaseException] | None = None
+        spare = 1 if self._opener else self._threads  # what is sealed takes the memory of a third for a while
+        self._buffers = Buffers(max((segment.raw for segment in manifest.segments), default=0), spare=spare)
+        self._current: SimpleQueue[memoryview | BaseException] | None = None
         self._error: BaseException | None = None
 
     def check_identities(self) -> None:
@@ -83,7 +86,7 @@ class Reader:
                 self._fetch(0)  # a damaged header looks like one for somebody else: its hash tells
                 raise self._opener.refusal()
 
-    def chunks(self) -> Generator[bytes, None, None]:
+    def chunks(self) -> Generator[memoryview, None, None]:
         """The raw stream, a segment at a time, each checked before it is handed out.
 
         Raises ArtifactMissing, ArtifactCorrupt (naming the segment), CannotDecrypt, StorageError, or what ``stop`` was given.
@@ -136,18 +139,18 @@ class Reader:
         if self._current is not None:
             self._current.put(error)
 
-    def segments(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes | ArtifactError]]:
+    def segments(self, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview | ArtifactError]]:
         """Segments by number, in the given order, fetched ahead. One that is missing or damaged comes as its error.
 
         Raises CannotDecrypt, StorageError, or what ``stop`` was given.
         """
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
         todo = iter(numbers)
-        ahead: deque[tuple[int, SimpleQueue[bytes | BaseException]]] = deque()
+        ahead: deque[tuple[int, SimpleQueue[memoryview | BaseException]]] = deque()
 
         def begin(most: int) -> None:
             for number in islice(todo, most):
-                answer: SimpleQueue[bytes | BaseException] = SimpleQueue()
+                answer: SimpleQueue[memoryview | BaseException] = SimpleQueue()
                 ahead.append((number, answer))
                 pool.submit(self._answer, number, answer)
 
@@ -168,13 +171,13 @@ class Reader:
 
     # --- in the pool
 
-    def _answer(self, number: int, answer: SimpleQueue[bytes | BaseException]) -> None:
+    def _answer(self, number: int, answer: SimpleQueue[memoryview | BaseException]) -> None:
         try:
             answer.put(self._fetch(number))
         except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
             answer.put(error)
 
-    def _fetch(self, number: int) -> bytes:
+    def _fetch(self, number: int) -> memoryview:
         segment, key = self.manifest.segments[number], self._location.segment(number)
         try:
             data = self._store.get(key, length=segment.stored + 1)
@@ -184,7 +187,9 @@ class Reader:
             _check(data, segment)
             if self._opener:
                 data = self._opener.open(data)  # lets go of the encrypted bytes before they are unpacked
-            return self._compression.decompress(data, segment.raw)
+            room = self._buffers.lend(segment.raw)
+            self._compression.decompress(data, room)
+            return room
         except ArtifactCorrupt as error:
             raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=_REMEDY) from error
 
@@ -201,7 +206,7 @@ class Reader:
                 current, found = next(fetched)
                 if isinstance(found, BaseException):
                     raise found
-                data = memoryview(found)
+                data = found
                 stored += self.manifest.segments[number].stored
             yield data[start:stop]
             raw += stop - start

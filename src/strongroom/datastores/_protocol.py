@@ -177,7 +177,7 @@ class ChainLink(Protocol):
     """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
     stream: Format
 
-    def chunks(self) -> Generator[bytes, None, None]:
+    def chunks(self) -> Generator[bytes | memoryview, None, None]:
         """The raw, verified stream, piece by piece. Raises ArtifactError, StorageError."""
 
     def files(self) -> Collection[str]:

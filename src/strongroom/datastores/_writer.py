@@ -9,18 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-_PIECE = 4 << 20
+from strongroom.direct import BLOCK, PIECE, Output
+
 _AHEAD = 32 << 20
 """Bytes on their way. Pieces keep the segments alive that they are part of."""
-_UNSYNCED = 32 << 20
-"""Bytes of one file that may be in the page cache alone before they are sent to the disk; smaller files stay there."""
 
 
 class Writer:
     """New files, from one thread: ``open`` one, ``write`` to it, ``close`` it. At the end of the context all is written.
 
-    With ``durable`` large files are sent to the disk meanwhile, so that the sync at the end, which stays necessary, finds little
-    to do. Any call may raise the OSError of an earlier one.
+    With ``durable`` they are on the disk at once, as far as can be, so that the sync at the end, which stays necessary, finds
+    little to do. Any call may raise the OSError of an earlier one.
     """
 
     def __init__(self, *, durable: bool = True) -> None:
@@ -44,7 +43,8 @@ class Writer:
 
     def open(self, path: Path, *, replace: bool = False) -> File:
         """A new file (0600). Raises FileExistsError unless ``replace``; a link in its place is not followed."""
-        file = File(self, os.open(path, _FLAGS | (os.O_TRUNC if replace else os.O_EXCL), 0o600))
+        fd = os.open(path, _FLAGS | (os.O_TRUNC if replace else os.O_EXCL), 0o600)
+        file = File(self, Output(fd, cached=not self.durable))
         self._files.add(file)
         return file
 
@@ -71,27 +71,21 @@ class Writer:
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def pwrite(fd: int, data: memoryview, offset: int) -> None:
-    """All of ``data``, at ``offset``. Raises OSError."""
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
-
-
 class File:
     """One file of a Writer."""
 
-    def __init__(self, writer: Writer, fd: int) -> None:
+    def __init__(self, writer: Writer, output: Output) -> None:
         self._writer = writer
-        self._fd = fd
+        self._output = output
         self._begun: list[Future[None]] = []
-        self._unsynced = 0
-        self._size = 0
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put ``data`` there; it must stay as it is until the end of the context."""
-        for start in range(0, len(data), _PIECE):
-            self._put(offset + start, data[start : start + _PIECE])
+        start = 0
+        while start < len(data):
+            end = start + PIECE - (offset + start) % BLOCK
+            self._put(offset + start, data[start:end])
+            start = end
 
     def close(self, size: int | None = None) -> None:
         """No more will be written. ``size`` is its length when it does not end where the last byte was written."""
@@ -101,24 +95,15 @@ class File:
             for future in begun:  # all of them have begun before this did
                 future.result()
             if size is not None:
-                os.ftruncate(self._fd, size)
-            if self._writer.durable and self._size >= _UNSYNCED:
-                os.fdatasync(self._fd)
-            self.abandon()
+                os.ftruncate(self._output.fileno(), size)
+            self._output.close()
 
         self._writer.begin(0, finish)
 
     def abandon(self) -> None:
-        """Close the descriptor, once."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Close it, once."""
+        self._output.close()
 
     def _put(self, offset: int, data: memoryview) -> None:
         self._begun = [future for future in self._begun if not future.done() or future.exception()]
-        self._begun.append(self._writer.begin(len(data), lambda: pwrite(self._fd, data, offset)))
-        self._size += len(data)
-        self._unsynced += len(data)
-        if self._writer.durable and self._unsynced >= _UNSYNCED:
-            self._unsynced = 0
-            self._begun.append(self._writer.begin(0, lambda: os.fdatasync(self._fd)))
+        self._begun.append(self._writer.begin(len(data), lambda: self._output.write(offset, data)))

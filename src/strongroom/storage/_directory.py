@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from strongroom.direct import Output
 from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
 from strongroom.storage._key import split, split_prefix
 from strongroom.storage._protocol import Capabilities, Stat
@@ -151,10 +152,7 @@ class DirectoryStore:
         """What is in the folder, in the order of the keys; nothing when it is not there."""
         try:
             with self._folder(parts) as directory, os.scandir(directory) as found:
-                entries = list(found)
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        entry.stat(follow_symlinks=False)  # is kept in the entry: the descriptor is closed when it is asked for
+                entries = [entry for entry in found if _is_there(entry)]
         except FileNotFoundError:
             return []
         return sorted(entries, key=lambda e: (e.name + "/" if e.is_dir(follow_symlinks=False) else e.name).encode())
@@ -167,8 +165,7 @@ class DirectoryStore:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(here)
             elif entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):
-                    yield _stat("/".join(here), entry.stat(follow_symlinks=False))
+                yield _stat("/".join(here), entry.stat(follow_symlinks=False))
 
     def _holds(self, parts: Sequence[str]) -> bool:
         """Whether any file is below, the remains of a killed writer included."""
@@ -200,11 +197,10 @@ class DirectoryStore:
         temporary = f".{name}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(temporary, flags, 0o600, dir_fd=directory)
+        output = Output(file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file, view) :]
+            output.write(0, data)
             os.fsync(file)
             if create:
                 os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
@@ -218,7 +214,7 @@ class DirectoryStore:
                 os.unlink(temporary, dir_fd=directory)
             raise
         finally:
-            os.close(file)
+            output.close()
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -274,6 +270,15 @@ def _regular(file: int) -> os.stat_result:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENOTDIR, "not a regular file")
     return found
+
+
+def _is_there(entry: os.DirEntry[str]) -> bool:
+    """It was not removed meanwhile. The entry keeps its status: the descriptor of its folder is closed when it is asked for."""
+    try:
+        entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _stat(key: str, found: os.stat_result) -> Stat:

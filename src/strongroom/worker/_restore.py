@@ -38,7 +38,7 @@ class Link:
         self._phase = phase
         self._index: dict[str, Ranges] | None = None
 
-    def chunks(self) -> Generator[bytes, None, None]:
+    def chunks(self) -> Generator[bytes | memoryview, None, None]:
         """The raw, verified stream, piece by piece."""
         if total := self._reader.manifest.raw_size:
             self._events.expect(self._phase, total)

@@ -11,8 +11,9 @@ from typing import Any
 
 from strongroom.artifact import Member
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer, pwrite
+from strongroom.datastores._writer import Writer
 from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
+from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt
 
 _MAX_FACTS = 16 << 20
@@ -69,7 +70,7 @@ def _small(tar: TarReader, member: Member, most: int) -> bytes:
 def _apply(data: bytes, files: Mapping[str, Path]) -> None:
     """Records: each over the file that it names, which is whole by now."""
     view, at = memoryview(data), 0
-    open_path, fd = "", -1
+    open_path, output = "", None
     try:
         while at < len(view):
             offset, size, length = RECORD.unpack_from(view, at)
@@ -77,21 +78,20 @@ def _apply(data: bytes, files: Mapping[str, Path]) -> None:
             path = os.fsdecode(bytes(view[at : at + length]))
             at += length
             if path != open_path:
-                if fd >= 0:
-                    os.close(fd)
-                    fd = -1
+                if output:
+                    output.close()
                 if path not in files:
                     raise _corrupt(f"holds a page of {path!r}, which it does not hold")
-                open_path, fd = path, os.open(files[path], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if at + size > len(view):
+                open_path, output = path, Output(os.open(files[path], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            if output is None or at + size > len(view):
                 raise _corrupt("holds a page that is cut off")
-            pwrite(fd, view[at : at + size], offset)
+            output.write(offset, view[at : at + size])
             at += size
     except struct.error as error:
         raise _corrupt("holds pages that are cut off") from error
     finally:
-        if fd >= 0:
-            os.close(fd)
+        if output:
+            output.close()
 
 
 def _facts(data: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from strongroom.artifact import Member, Pages
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer, pwrite
+from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._content import Content, corrupt, proven
 from strongroom.datastores.postgresql._increment import (
@@ -32,6 +33,7 @@ from strongroom.datastores.postgresql._increment import (
 )
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
+from strongroom.direct import Output
 from strongroom.errors import NotFound
 
 Mask = NDArray[np.bool_]
@@ -62,7 +64,7 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
     Memory does not grow with the database. Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
     """
     _require_order(chain)
-    held: set[int] = set()
+    held: set[Output] = set()
     try:
         with Writer() as writer:
             merger = _Merger(target, writer, held)
@@ -74,8 +76,8 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
                 phase(f"extract incremental {number}" if number else "extract")
                 merger.older(older[number])
     finally:
-        for fd in held:  # after an error
-            os.close(fd)
+        for output in held:  # after an error
+            output.close()
     merger.finish()
     return manifest
 
@@ -130,8 +132,8 @@ class _Missing:
 class _Merger:
     """What is known of the files of the target while the chain is read from its end to its beginning."""
 
-    def __init__(self, target: Path, writer: Writer, held: set[int]) -> None:
-        """``held`` are the descriptors that are open."""
+    def __init__(self, target: Path, writer: Writer, held: set[Output]) -> None:
+        """``held`` are the files that are open."""
         self._target = target
         self._writer = writer
         self._missing: dict[str, _Missing] = {}
@@ -179,9 +181,9 @@ class _Merger:
                 if not names:
                     return
                 continue
-            fd = self._descriptor(self._target / path, os.O_WRONLY)
-            blocks = _Blocks(self, link, path, fd, self._missing.pop(path).mask())
-            content = Content(self._writer, member, tar, held[member.path], fd, self._open)
+            output = self._output(self._target / path, os.O_WRONLY)
+            blocks = _Blocks(self, link, path, output, self._missing.pop(path).mask())
+            content = Content(self._writer, member, tar, held[member.path], output, self._open)
             if path == member.path:
                 blocks.complete(content, member.size)
             else:
@@ -205,12 +207,12 @@ class _Merger:
             self._small(member, tar, expected)
             return
         path = increment_of(member.path)
-        fd = self._descriptor(self._target / (path or member.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        content = Content(self._writer, member, tar, expected, fd, self._open)
+        output = self._output(self._target / (path or member.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        content = Content(self._writer, member, tar, expected, output, self._open)
         if path is None:
             content.copy()
         else:
-            blocks = _Blocks(self, link, path, fd, None)
+            blocks = _Blocks(self, link, path, output, None)
             self._remember(path, blocks.fill(content, member.size, self._limit(link, path)))
 
     def _small(self, member: Member, tar: TarReader, expected: File | None) -> None:
@@ -221,10 +223,8 @@ class _Merger:
             self._control = data
             return
         lines = [line for line in data.splitlines(keepends=True) if not line.startswith(b"INCREMENTAL FROM ")]
-        fd = self._descriptor(self._target / member.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        with os.fdopen(fd, "wb") as file:
-            self._open.discard(fd)
-            file.write(b"".join(lines))
+        with closing(self._output(self._target / member.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)) as output:
+            output.write(0, b"".join(lines))
 
     def _unchanged(self, link: ChainLink, path: str, head: bytes) -> None:
         """An older incremental has no block of the file, as of most files: at most it tells that the file was cut."""
@@ -255,10 +255,10 @@ class _Merger:
         if missing := _Missing.of(mask):
             self._missing[path] = missing
 
-    def _descriptor(self, path: Path, flags: int) -> int:
-        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._open.add(fd)
-        return fd
+    def _output(self, path: Path, flags: int) -> Output:
+        output = Output(os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        self._open.add(output)
+        return output
 
     def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers, wanted: Mask | None = None) -> None:
         """Raises ArtifactCorrupt when a page, one of the ``wanted``, is not what its place wants. Called in any thread.
@@ -283,11 +283,11 @@ class _Merger:
 class _Blocks:
     """The file ``path`` of the target, to which blocks come. ``missing`` are those that are welcome; none: it is new."""
 
-    def __init__(self, merger: _Merger, link: ChainLink, path: str, fd: int, missing: Mask | None) -> None:
+    def __init__(self, merger: _Merger, link: ChainLink, path: str, output: Output, missing: Mask | None) -> None:
         self._merger = merger
         self._link = link
         self._path = path
-        self._fd = fd
+        self._output = output
         self._missing = missing
 
     def fill(self, content: Content, size: int, limit: int | None) -> Mask:
@@ -303,7 +303,7 @@ class _Blocks:
         length = header.until(limit)
         if self._missing is None:
             total = max(header.length, int(header.blocks[-1]) + 1 if len(header.blocks) else 0)
-            os.ftruncate(self._fd, total * BLOCK)
+            os.ftruncate(self._output.fileno(), total * BLOCK)
             self._missing = np.zeros(total, np.bool_)
             self._missing[:length] = True
             wanted = np.ones(len(header.blocks), np.bool_)
@@ -322,7 +322,7 @@ class _Blocks:
         wanted = np.zeros(count, np.bool_)
         most = min(count, len(self._missing))
         wanted[:most] = self._missing[:most]
-        content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted), last=True)
+        content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted))
 
     def _write(self, numbers: Numbers, wanted: Mask, first: int, data: memoryview) -> None:
         """Blocks from the ``first`` of the content on. In any thread."""
@@ -334,7 +334,7 @@ class _Blocks:
         breaks = np.flatnonzero((np.diff(chosen) != 1) | (np.diff(to) != 1)) + 1
         for start, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(chosen)], strict=True):
             begin = int(chosen[start]) * BLOCK
-            pwrite(self._fd, data[begin : begin + (end - start) * BLOCK], int(to[start]) * BLOCK)
+            self._output.write(int(to[start]) * BLOCK, data[begin : begin + (end - start) * BLOCK])
         if 2 * len(chosen) > len(data) // BLOCK:  # to judge some more costs less than to copy the others
             self._merger.judge(self._link, self._path, data, numbers[here], wanted[here])
         else:

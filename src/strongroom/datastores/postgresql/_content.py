@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 
 from strongroom.artifact import Member
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer, pwrite
+from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql._increment import BLOCK
 from strongroom.datastores.postgresql._manifest import File
+from strongroom.direct import BLOCK as UNIT
+from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt
 
 _PIECE = 256 * BLOCK
-_UNSENT = 32 << 20
-"""Bytes of one file that may wait in the page cache before the disk is told."""
 
 
 class Content:
@@ -25,7 +24,9 @@ class Content:
     Read it with ``copy``; or with ``exact`` and then ``each``.
     """
 
-    def __init__(self, writer: Writer, member: Member, tar: TarReader, expected: File | None, fd: int, held: set[int]) -> None:
+    def __init__(
+        self, writer: Writer, member: Member, tar: TarReader, expected: File | None, output: Output, held: set[Output]
+    ) -> None:
         self._writer = writer
         self._member = member
         self._pieces = tar.data()
@@ -33,10 +34,9 @@ class Content:
         self._left = member.size
         self._expected = expected
         self._hash = expected.hash() if expected else None
-        self._fd = fd
+        self._output = output
         self._held = held
         self._last: Future[None] | None = None
-        self._sent = 0
         if expected and expected.size != member.size:
             raise _damaged(member.path, expected)
 
@@ -44,7 +44,7 @@ class Content:
         """Write all of it."""
         offset = 0
         for piece in self._cut(1):
-            self._begin(piece, partial(pwrite, self._fd, piece, offset), self._unsent(offset + len(piece)))
+            self._begin(piece, partial(self._output.write, offset, piece))
             offset += len(piece)
 
     def exact(self, size: int) -> bytes:
@@ -56,17 +56,13 @@ class Content:
             self._hash.update(data)
         return data
 
-    def each(self, write: Callable[[int, memoryview], None], *, last: bool = False) -> None:
-        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread.
-
-        ``last``: they go to the same places of the file, to which nothing comes after them.
-        """
+    def each(self, write: Callable[[int, memoryview], None]) -> None:
+        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread."""
         first = 0
         for piece in self._cut(BLOCK):
             whole = piece[: len(piece) // BLOCK * BLOCK]
-            end = first + len(whole) // BLOCK
-            self._begin(piece, partial(write, first, whole), self._unsent(end * BLOCK) if last else None)
-            first = end
+            self._begin(piece, partial(write, first, whole))
+            first += len(whole) // BLOCK
 
     def _take(self, size: int) -> Iterator[memoryview]:
         while size and self._left:
@@ -78,40 +74,32 @@ class Content:
             yield piece
 
     def _cut(self, unit: int) -> Iterator[memoryview]:
-        """The rest in pieces that are multiples of ``unit``, but for the last; at least one."""
+        """The rest in pieces that are multiples of ``unit``, but for the last; at least one. They end with a disk's blocks."""
         if not self._left:
             yield memoryview(b"")
+        place = 0
         while self._left:
             if not self._rest:
                 self._rest = next(self._pieces)
-            size = min(len(self._rest), _PIECE) // unit * unit
+            size = min(len(self._rest), _PIECE - place % UNIT) // unit * unit
             parts = list(self._take(size or unit))
-            yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+            piece = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+            yield piece
+            place += len(piece)
 
-    def _unsent(self, end: int) -> range | None:
-        """What to send to the disk once the file is written up to ``end``: the sync at the end of all finds less to do."""
-        if end - self._sent < _UNSENT and self._left:
-            return None
-        unsent, self._sent = range(self._sent, end), end
-        return unsent
-
-    def _begin(self, piece: memoryview, write: Callable[[], None], unsent: range | None) -> None:
-        work = partial(self._work, piece, write, unsent, self._last, last=not self._left)
+    def _begin(self, piece: memoryview, write: Callable[[], None]) -> None:
+        work = partial(self._work, piece, write, self._last, last=not self._left)
         self._last = self._writer.begin(len(piece), work)
 
-    def _work(
-        self, piece: memoryview, write: Callable[[], None], unsent: range | None, before: Future[None] | None, *, last: bool
-    ) -> None:
+    def _work(self, piece: memoryview, write: Callable[[], None], before: Future[None] | None, *, last: bool) -> None:
         write()
-        if unsent:  # without waiting; what is not on the disk yet stays in memory
-            os.posix_fadvise(self._fd, unsent.start, len(unsent), os.POSIX_FADV_DONTNEED)
         if before:
             before.result()  # has begun before this did
         if self._hash:
             self._hash.update(piece)
         if last:
-            self._held.discard(self._fd)
-            os.close(self._fd)
+            self._held.discard(self._output)
+            self._output.close()
             if self._hash and self._expected and self._hash.hexdigest() != self._expected.checksum.lower():
                 raise _damaged(self._member.path, self._expected)
 
