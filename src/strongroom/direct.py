@@ -14,7 +14,7 @@ from contextlib import suppress
 
 BLOCK = 4096
 """Places, lengths and memory of direct writes are multiples of this, which is as much as any disk asks for."""
-PIECE = 4 << 20
+PIECE = 1 << 20
 """Bytes of one direct write."""
 _LEAST = 256 << 10
 """Bytes from which on a write is worth waiting for the disk."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from strongroom.direct import BLOCK, PIECE, Output
 
-SIZE = 3 * PIECE
+SIZE = 3 * PIECE + 12345
 DATA = random.Random(1).randbytes(SIZE)
 
 

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from strongroom.direct import BLOCK, PIECE, Output
+from strongroom.direct import BLOCK, Output
 
+_PIECE = 4 << 20
 _AHEAD = 32 << 20
 """Bytes on their way. Pieces keep the segments alive that they are part of."""
 
@@ -83,7 +84,7 @@ class File:
         """Put ``data`` there; it must stay as it is until the end of the context."""
         start = 0
         while start < len(data):
-            end = start + PIECE - (offset + start) % BLOCK
+            end = start + _PIECE - (offset + start) % BLOCK
             self._put(offset + start, data[start:end])
             start = end
 
