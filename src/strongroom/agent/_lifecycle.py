@@ -155,7 +155,7 @@ class Lifecycle:
                     f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
                     remedy=last.remedy or "Raise start_timeout in [agent] if it is still recovering.",
                 )
-            time.sleep(min(max(0.02, (time.monotonic() - began) / 20), 0.5))  # noticed late by a twentieth of what it took
+            time.sleep(_pause(began))
 
     def stop(self, record: ServerRecord) -> None:
         """The datastore's signal (adopted: its stop command), and wait. A database is never killed here. Raises ServerFailed."""
@@ -176,7 +176,8 @@ class Lifecycle:
 
     def _await_end(self, record: ServerRecord, command: Process | None = None) -> None:
         """Until a server that was told to stop is gone. Raises ServerFailed."""
-        deadline = time.monotonic() + self._settings.agent.stop_timeout
+        began = time.monotonic()
+        deadline = began + self._settings.agent.stop_timeout
         while self.is_running(record):
             if command is not None and not command.alive() and (status := command.exit_status()):
                 raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}{self._said(record)}")
@@ -185,7 +186,7 @@ class Lifecycle:
                     f"server {_name(record)} does not stop within {self._settings.agent.stop_timeout:.0f} s",
                     remedy="Look at its error log; long transactions and dirty pages take time. Raise stop_timeout in [agent].",
                 )
-            time.sleep(0.05)
+            time.sleep(_pause(began))
 
     def _let_start(self, record: ServerRecord, process: Process) -> None:
         """MariaDB hangs for ever when SIGTERM meets it on its way up, so wait until it serves, or had the time for it."""
@@ -272,6 +273,11 @@ class Lifecycle:
         except OSError:
             return ""
         return f"; it said:\n{text}" if text else ""
+
+
+def _pause(began: float) -> float:
+    """Seconds until the next look: what is waited for is noticed late by a twentieth of what it took."""
+    return min(max(0.01, (time.monotonic() - began) / 20), 0.5)
 
 
 def galera_of(datastore: Datastore) -> Galera:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,15 +110,37 @@ class Ring:
         await asyncio.to_thread(write)
 
     async def stop(self, nodes: Iterable[Instance], said: Callable[[], str] = lambda: "") -> None:
-        """Stop nodes one after the other, and prove that nothing of them is left. Raises what a node that does not stop says.
+        """Stop nodes, each as soon as the others have let the one before it go, and prove that nothing of them is left.
 
-        Not side by side: when two of three leave at once the third may think itself cut off, and refuse all that it is told.
+        What a server writes at its end is written side by side. Not more: when two of three leave at once the third may think
+        itself cut off, and refuse all that it is told. Raises what a node that does not stop says; no other is stopped then.
         """
         nodes = list(nodes)
-        for node in nodes:
-            await self.tell(f"stop {name(node)}", said())
-            await self.see(await of(node, self.agent(node).stop_server(node.id)))
+        ending: list[asyncio.Task[ServerView]] = []
+        try:
+            for number, node in enumerate(nodes, 1):
+                await self.tell(f"stop {name(node)}", said())
+                others = nodes[number : number + 1]
+                before = await self._size(others)
+                ending.append(asyncio.ensure_future(of(node, self.agent(node).stop_server(node.id))))
+                while not ending[-1].done() and not 0 < await self._size(others) < before:
+                    await asyncio.wait(ending[-1:], timeout=SOON)
+                for task in ending:
+                    if task.done():
+                        await self.see(task.result())
+        finally:
+            await asyncio.gather(*ending, return_exceptions=True)
+        for task in ending:
+            await self.see(task.result())
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
+
+    async def _size(self, nodes: list[Instance]) -> int:
+        """How many nodes the one in ``nodes`` sees, itself included; 0 when it is of no use to ask."""
+        for node in nodes:
+            with suppress(StrongroomError):
+                view = await self.agent(node).galera(node.id)
+                return view.size if view.primary else 0
+        return 0
 
     async def require_paths(self, nodes: Iterable[Instance]) -> None:
         """Raise Conflict when a node cannot reach another, which is not seen from here: they could not become one cluster."""
