@@ -291,6 +291,28 @@ def test_a_node_that_does_not_stop_ends_the_restore_and_the_others_come_back(wor
     assert "does not stop" in world.cluster().fault["message"]
 
 
+def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+    stop = world.ring.stop_server
+
+    async def slowly(server: str) -> Any:
+        node = world.ring.nodes[server]
+        assert all(each.serves or each.id in left for each in world.ring.nodes.values())  # no other is about to leave
+        data, node.data = node.data, None  # it serves no more
+        await asyncio.sleep(0.05)
+        node.running, node.data = False, data
+        left.append(server)
+        async with asyncio.timeout(30):
+            while len(left) < 3:
+                await asyncio.sleep(0.01)
+        return await stop(server)
+
+    monkeypatch.setattr(world.ring, "stop_server", slowly)
+    assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is None
+    world.require("restored", 2)
+    assert len(left) == 3
+
+
 def test_a_node_that_cannot_join_with_its_own_copy_has_it_sent(world: World) -> None:
     second = world.ring.nodes[world.members()[1].id]
     job = request_cluster_restore(world.control, "p", "shop", "monday")
