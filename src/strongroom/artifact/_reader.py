@@ -72,8 +72,6 @@ class Reader:
         self._opener = Opener(identities, what) if manifest.recipients is not None else None
         self._compression = compression(manifest.codec.name, manifest.codec.level)
         self._threads = plan_threads(settings or Artifact(), manifest.segment_size, held=2)
-        spare = 1 if self._opener else self._threads  # what is sealed takes the memory of a third for a while
-        self._buffers = Buffers(max((segment.raw for segment in manifest.segments), default=0), spare=spare)
         self._current: SimpleQueue[memoryview | BaseException] | None = None
         self._error: BaseException | None = None
 
@@ -83,7 +81,7 @@ class Reader:
             return
         with contextlib.suppress(StorageNotFound):  # said with more words when the segment is read
             if not self._opener.fits(self._store.get(self._location.segment(0), length=_HEAD)):
-                self._fetch(0)  # a damaged header looks like one for somebody else: its hash tells
+                self._fetch(0, self._new_buffers())  # a damaged header looks like one for somebody else: its hash tells
                 raise self._opener.refusal()
 
     def chunks(self) -> Generator[memoryview, None, None]:
@@ -145,14 +143,14 @@ class Reader:
         Raises CannotDecrypt, StorageError, or what ``stop`` was given.
         """
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
-        todo = iter(numbers)
+        todo, buffers = iter(numbers), self._new_buffers()
         ahead: deque[tuple[int, SimpleQueue[memoryview | BaseException]]] = deque()
 
         def begin(most: int) -> None:
             for number in islice(todo, most):
                 answer: SimpleQueue[memoryview | BaseException] = SimpleQueue()
                 ahead.append((number, answer))
-                pool.submit(self._answer, number, answer)
+                pool.submit(self._answer, number, buffers, answer)
 
         try:
             begin(self._threads)
@@ -169,15 +167,18 @@ class Reader:
             self._current = None
             pool.shutdown(cancel_futures=True)
 
+    def _new_buffers(self) -> Buffers:
+        return Buffers(max((segment.raw for segment in self.manifest.segments), default=0), spare=1)  # soon to be lent again
+
     # --- in the pool
 
-    def _answer(self, number: int, answer: SimpleQueue[memoryview | BaseException]) -> None:
+    def _answer(self, number: int, buffers: Buffers, answer: SimpleQueue[memoryview | BaseException]) -> None:
         try:
-            answer.put(self._fetch(number))
+            answer.put(self._fetch(number, buffers))
         except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
             answer.put(error)
 
-    def _fetch(self, number: int) -> memoryview:
+    def _fetch(self, number: int, buffers: Buffers) -> memoryview:
         segment, key = self.manifest.segments[number], self._location.segment(number)
         try:
             data = self._store.get(key, length=segment.stored + 1)
@@ -187,7 +188,7 @@ class Reader:
             _check(data, segment)
             if self._opener:
                 data = self._opener.open(data)  # lets go of the encrypted bytes before they are unpacked
-            room = self._buffers.lend(segment.raw)
+            room = buffers.lend(segment.raw)
             self._compression.decompress(data, room)
             return room
         except ArtifactCorrupt as error:
