@@ -113,6 +113,8 @@ def cluster(bench: Bench) -> None:
             outage: list[float] = []
             bench.timed(f"{STEPS}, the whole", lambda: outage.append(_by_steps(bench, nodes)))
             bench.note(f"{STEPS}, outage", outage[0])
+            for node in nodes:  # the service does not know of what a script has started
+                node.stop()
         bench.site.ask("cluster", "delete", "bench", "--yes")
 
 
