@@ -160,6 +160,7 @@ CASES = (
             Times("the whole: times shorter than the steps", None, f"{STEPS}, the whole", f"{SEEDED}, the whole"),
         ),
         rounds=1,
+        quick=False,
         text=(
             "The outage is from the first node that is stopped until one serves again, the whole until all are Synced. The "
             "steps are those of Kolla-Ansible's guide, without a person who reads and types."

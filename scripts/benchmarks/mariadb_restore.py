@@ -126,6 +126,7 @@ CASES = (
             Times("chain of 20: times the full alone", None, "chain of 20, to ACTIVE", "full, to ACTIVE"),
             Times("chain of 5: times faster than stock tools", 1, "chain of 5, stock tools", "chain of 5"),
         ),
+        quick=False,
         text=f"Between two backups a row is changed in {100 * CHANGED:g} % of the pages.",
         bound=(
             "Every link is one run of `mariadb-backup --prepare --incremental-dir`, one after the other: the tool applies one at "

@@ -20,7 +20,7 @@ _HEAD = """\
 <!-- Made by scripts/bench from benchmarks.json; do not edit. -->
 
 Strongroom beside what people use today: same machine, same data, same run, variants in turn. `scripts/bench` measures
-everything anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` all of them with little
+everything anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` most of them with little
 data in five minutes; `scripts/bench --page` makes this page from the [raw results](benchmarks.json).
 
 Machines differ, so only the ratios mean something. A ratio is the median of the rounds, with the least and the most of them
