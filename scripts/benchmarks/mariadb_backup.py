@@ -84,9 +84,9 @@ BOUND = (
     "The seed's pipeline waits for one gzip, so the ratio grows with what gzip costs on the data and with the number of cores. "
     "Strongroom is measured from the request to COMPLETED: the start of the command and of the worker, the checks of the server, "
     "hashing, the reading back and the sync of every segment are in its time, and take about the same for any size; the floor "
-    "has none of them. Of the worker's processor time with a large table 83 % is zstd itself (perf), 8 % are hashes and 5 % the "
-    "pipe. The tool alone to `/dev/null` shows how much of the rest is the tool: with many tables it is nearly all. To Swift, an "
-    "MD5 of every byte is reckoned besides, against which the store's own is held; curl holds nothing against anything."
+    "has none of them. Nearly all of the worker's processor time is zstd itself. The tool alone to `/dev/null` shows how much of "
+    "the rest is the tool: with many tables it is nearly all. To Swift, an MD5 of every byte is reckoned besides, against which "
+    "the store's own is held; curl holds nothing against anything."
 )
 
 CASES = (

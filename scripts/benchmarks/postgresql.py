@@ -254,8 +254,8 @@ CASES = (
             "zstd takes all cores for the time of the floor. The copy out of the page cache, the check of every page, two sums "
             "over every byte and the start of command and worker take half as much again; other settings of zstd are faster only "
             "with more bytes stored. pgBackRest pays for the same zstd, and checks and hashes, too. A restore has to write all "
-            "data to the disk, pgBackRest's as ours; how fast this machine's disk takes them differs from minute to minute "
-            "(1.3 s to 2.1 s for the same restore), and the ratio with it."
+            "data to the disk, pgBackRest's as ours; how fast a shared disk takes them differs from minute to minute, and the "
+            "ratio with it."
         ),
     ),
     Case(
@@ -304,8 +304,8 @@ CASES = (
         text="pgBackRest and Barman of Debian 12 know no PostgreSQL 18.",
         bound=(
             "The time of a small incremental is that of the command, the request, a checkpoint and the server's summary of "
-            "its WAL, whatever it holds: the faster a full becomes, the smaller is the ratio. Of a chain half the time goes into "
-            "the full beneath it, a third into the newest backup, which names every file; Python opens and looks at each."
+            "its WAL, whatever it holds: the faster a full becomes, the smaller is the ratio. Most of the time "
+            "of a chain goes into the full beneath it and into the newest backup, which names every file; Python opens each."
         ),
     ),
 )

@@ -10,7 +10,6 @@ import errno
 import mmap
 import os
 import threading
-from contextlib import suppress
 
 BLOCK = 4096
 """Places, lengths and memory of direct writes are multiples of this, which is as much as any disk asks for."""
@@ -97,9 +96,6 @@ class Output:
 def _room() -> memoryview:
     """Memory of this thread, at the begin of a page."""
     if not hasattr(_local, "room"):
-        memory = mmap.mmap(-1, PIECE)
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        _local.room = memoryview(memory)
+        _local.room = memoryview(mmap.mmap(-1, PIECE))
     room: memoryview = _local.room
     return room

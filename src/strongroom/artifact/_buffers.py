@@ -11,10 +11,10 @@ from pickle import PickleBuffer
 class Buffers:
     """Lends memory, from any thread. It comes back by itself when nobody looks at it any more."""
 
-    def __init__(self, size: int, *, spare: int) -> None:
-        """``size`` is that of the largest loan, in bytes; ``spare`` is how many are kept that nobody looks at."""
+    def __init__(self, size: int) -> None:
+        """``size`` is that of the largest loan, in bytes."""
         self._kind = ctypes.c_char * size
-        self._free: deque[bytearray] = deque(maxlen=spare)
+        self._free: deque[bytearray] = deque(maxlen=1)  # soon to be lent again; more would only be held
 
     def lend(self, size: int) -> memoryview:
         """So many writable bytes, with whatever is in them."""

@@ -60,9 +60,10 @@ class Zstd:
 
     def decompress(self, data: bytes, room: memoryview) -> None:
         try:
-            if zstandard.get_frame_parameters(data).content_size != len(room):
+            frame = zstandard.get_frame_parameters(data)
+            if frame.content_size != len(room):
                 raise ArtifactCorrupt(f"the zstd frame does not hold {len(room)} bytes")
-            if _frame_size(data) != len(data):
+            if _frame_size(data, checksum=frame.has_checksum) != len(data):
                 raise ArtifactCorrupt("it is not one zstd frame")
             if not hasattr(self._local, "decompressor"):
                 self._local.decompressor = zstandard.ZstdDecompressor()
@@ -74,14 +75,14 @@ class Zstd:
             raise ArtifactCorrupt(f"the zstd frame holds {length} bytes, not {len(room)}")
 
 
-def _frame_size(data: bytes) -> int:
+def _frame_size(data: bytes, *, checksum: bool) -> int:
     """Bytes of the frame that ``data`` begins with, as its headers say (RFC 8878, 3.1.1); -1 when it is cut off."""
     at = zstandard.frame_header_size(data)
     while at + 3 <= len(data):
         head = int.from_bytes(data[at : at + 3], "little")
         at += 3 + (1 if head >> 1 & 3 == _RUN else head >> 3)
         if head & 1:
-            return at + 4 if zstandard.get_frame_parameters(data).has_checksum else at
+            return at + 4 if checksum else at
     return -1
 
 

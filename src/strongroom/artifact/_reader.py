@@ -168,7 +168,7 @@ class Reader:
             pool.shutdown(cancel_futures=True)
 
     def _new_buffers(self) -> Buffers:
-        return Buffers(max((segment.raw for segment in self.manifest.segments), default=0), spare=1)  # soon to be lent again
+        return Buffers(max((segment.raw for segment in self.manifest.segments), default=0))
 
     # --- in the pool
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
@@ -116,27 +117,31 @@ class Ring:
         itself cut off, and refuse all that it is told. Raises what a node that does not stop says; no other is stopped then.
         """
         nodes = list(nodes)
-        ending: list[asyncio.Task[ServerView]] = []
+        ending: list[asyncio.Task[None]] = []
         try:
-            for number, node in enumerate(nodes, 1):
+            for node, after in zip_longest(nodes, nodes[1:]):
                 await self.tell(f"stop {name(node)}", said())
-                others = nodes[number : number + 1]
-                before = await self._size(others)
-                ending.append(asyncio.ensure_future(of(node, self.agent(node).stop_server(node.id))))
-                while not ending[-1].done() and not 0 < await self._size(others) < before:
+                before = await self._size(after)
+                ending.append(asyncio.create_task(self._end(node)))
+                while not ending[-1].done():
                     await asyncio.wait(ending[-1:], timeout=SOON)
+                    if before and 0 < await self._size(after) < before:
+                        break
                 for task in ending:
                     if task.done():
-                        await self.see(task.result())
+                        task.result()
         finally:
             await asyncio.gather(*ending, return_exceptions=True)
         for task in ending:
-            await self.see(task.result())
+            task.result()
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
 
-    async def _size(self, nodes: list[Instance]) -> int:
-        """How many nodes the one in ``nodes`` sees, itself included; 0 when it is of no use to ask."""
-        for node in nodes:
+    async def _end(self, node: Instance) -> None:
+        await self.see(await of(node, self.agent(node).stop_server(node.id)))
+
+    async def _size(self, node: Instance | None) -> int:
+        """How many nodes it sees, itself included; 0 when there is none to ask, or it is of no use."""
+        if node is not None:
             with suppress(StrongroomError):
                 view = await self.agent(node).galera(node.id)
                 return view.size if view.primary else 0
