@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.agent import _accounts
 from strongroom.agent._files import make_directory, read_model, sync_directory, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.artifact import describe_notices
+from strongroom.datastores import read_restored_profile
 from strongroom.errors import NotFound, ServerFailed, StrongroomError
 
 log = structlog.get_logger()
@@ -43,6 +45,8 @@ class Journal(BaseModel):
     wanted: Literal["running", "stopped"]
     reason: str = ""
     remedy: str = ""
+    warnings: list[str] = Field(default_factory=list)
+    """What the restored server was found to lack."""
 
     @property
     def unfinished(self) -> bool:
@@ -142,6 +146,19 @@ class Swapper:
         self._registry.save(record)
         if journal.start:
             self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
+            journal.warnings = self._check(record)
+
+    def _check(self, record: ServerRecord) -> list[str]:
+        """Ask the restored server whether it has what its profile says. Raises ServerFailed when it lacks something."""
+        restored = read_restored_profile(record.data_dir)
+        if restored is None:
+            return []
+        server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+        notices = datastore.profiles.check(server, restored.profile, isolated=restored.isolated)
+        lacking = [notice for notice in notices if notice.effect != "warn"]
+        if lacking:
+            raise ServerFailed("; ".join(n.message for n in lacking), remedy=" ".join(n.remedy for n in lacking if n.remedy))
+        return describe_notices(notices)
 
     def _back(self, record: ServerRecord, journal: Journal) -> None:
         data, new, old = self._places(record, journal)

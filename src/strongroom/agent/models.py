@@ -70,6 +70,9 @@ class ServerView(Message):
     pid: int | None = None
     restarts: int = 0
     old_data: list[OldData] = Field(default_factory=list)
+    restore_warnings: list[str] = Field(
+        default_factory=list, description="Answer to a swap: what the restored server was found to lack."
+    )
     galera: dict[str, str] | None = None
     member: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
     data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of.")

@@ -225,7 +225,8 @@ class Servers:
             finally:
                 self._swapping.discard(server_id)
                 self._refresh(record)
-        return self.view(server_id)
+        journal = self._swapper.journal(record)
+        return self.view(server_id).model_copy(update={"restore_warnings": journal.warnings if journal else []})
 
     def undo_swap(self, server_id: str, job: str) -> ServerView:
         """Put back what was there before swap ``job``; the server is stopped. Raises Busy, NotFound, ServerFailed."""

@@ -82,6 +82,7 @@ class Verify(Body):
     """How far to go."""
 
     prepare: bool = Field(False, description="Also restore the chain into a scratch directory.")
+    start: bool = Field(True, description="With `prepare`: start a private server there that reads every table.")
 
 
 class BackupAction(Body):
@@ -290,7 +291,7 @@ def act(backup: Segment, body: BackupAction, caller: CallerDep, control: Control
     """Verify a backup."""
     if body.verify is None or body.model_extra:
         raise InvalidRequest("the body must name one action", remedy="The action is verify.")
-    return accepted(request_verify(control, caller.project, backup, prepare=body.verify.prepare))
+    return accepted(request_verify(control, caller.project, backup, prepare=body.verify.prepare, start=body.verify.start))
 
 
 def _instance_id(session: Session, caller: Caller, ref: str) -> str:

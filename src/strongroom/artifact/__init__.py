@@ -20,6 +20,7 @@ from strongroom.artifact._load import load_manifest, read_manifest
 from strongroom.artifact._location import ID_PATTERN, Location
 from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
 from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact._profile import Effect, Fact, Notice, Profile, Witness, describe_notices
 from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._source import Source
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
@@ -35,6 +36,8 @@ __all__ = [
     "Collation",
     "Contents",
     "DamagedPage",
+    "Effect",
+    "Fact",
     "ForeignBackup",
     "ForeignChain",
     "ForeignReader",
@@ -45,24 +48,28 @@ __all__ = [
     "Manifest",
     "Mbstream",
     "Member",
+    "Notice",
     "Pages",
     "Parent",
     "Piece",
     "Place",
     "Positions",
     "Problem",
+    "Profile",
     "Ranges",
     "Reader",
     "Report",
     "Segment",
     "Source",
     "Tap",
+    "Witness",
     "Writer",
     "artifact_url",
     "check_format",
     "check_link",
     "check_recipients",
     "delete_artifact",
+    "describe_notices",
     "find_foreign",
     "follow",
     "joined_keys",

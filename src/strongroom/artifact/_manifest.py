@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from strongroom.artifact._location import Location
+from strongroom.artifact._part import Part
+from strongroom.artifact._profile import Profile, Witness
 from strongroom.artifact._walk import Format
 from strongroom.errors import ManifestInvalid
 
@@ -20,12 +22,6 @@ MAX_SEGMENTS = 500_000
 """16 TB at the default segment size; what a manifest of MAX_BYTES holds."""
 LSN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Part(BaseModel):
-    """Unknown keys are kept out of the way, so that a later minor format can add some."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Positions(Part):
@@ -157,6 +153,10 @@ class Manifest(Part):
         default_factory=list, description="Those of the databases, where they depend on the host."
     )
     pages: Pages | None = Field(None, description="null where the database has no checksums of its pages.")
+    profile: Profile | None = Field(None, description="What a restore depends on at the source; null in older backups.")
+    witness: Witness | None = Field(
+        None, description="Proof for the next incremental that the server still has this backup in its past; null: there is none."
+    )
     codec: Codec
     recipients: list[str] | None = Field(None, description="age public keys; null when the artifact is not encrypted.")
     segment_size: int = Field(ge=1)

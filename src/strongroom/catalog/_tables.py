@@ -133,6 +133,10 @@ class Backup(Table):
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What the checksums of its pages said when it was taken (``artifact.Pages``)."""
+    profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What a restore depends on at the source (``artifact.Profile``); null in older and in imported backups."""
+    witness: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Proof for the next incremental (``artifact.Witness``)."""
     data_size: Mapped[int | None]
     raw_size: Mapped[int | None]
     stored_size: Mapped[int | None]

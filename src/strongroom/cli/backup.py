@@ -215,11 +215,16 @@ def show(session: Session, backup: Name) -> None:
 def verify(
     session: Session,
     backup: Name,
-    prepare: Annotated[bool, typer.Option("--prepare", help="Also restore the whole chain into a scratch directory.")] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Also restore the whole chain into a scratch directory, and read every table there.")
+    ] = False,
+    no_start: Annotated[
+        bool, typer.Option("--no-start", help="With --prepare: do not start a private server that reads every table.")
+    ] = False,
     wait: Wait = True,
 ) -> None:
-    """Read the whole backup back and check every hash. Fails when it is not good."""
-    reply = session.client.post("backups", backup, "action", json={"verify": {"prepare": prepare}})
+    """Read the whole backup and verify every hash; exits non-zero if anything is wrong."""
+    reply = session.client.post("backups", backup, "action", json={"verify": {"prepare": prepare, "start": not no_start}})
     session.finish(reply.job, wait)
     session.output.record(session.client.get("backups", backup)["backup"], SHOW)
 

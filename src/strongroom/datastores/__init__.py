@@ -3,6 +3,16 @@
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._profile import (
+    Policy,
+    ProfileItem,
+    Profiles,
+    Rehearsal,
+    RestoredProfile,
+    RestoreTarget,
+    read_restored_profile,
+    write_restored_profile,
+)
 from strongroom.datastores._protocol import (
     BackupKind,
     BackupRequest,
@@ -17,13 +27,12 @@ from strongroom.datastores._protocol import (
     Galera,
     Phase,
     Restored,
-    Server,
     StreamFacts,
     UserChange,
     UserSpec,
-    Version,
 )
 from strongroom.datastores._registry import get, names
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
 
 __all__ = [
@@ -45,7 +54,13 @@ __all__ = [
     "GaleraPosition",
     "GaleraView",
     "Phase",
+    "Policy",
+    "ProfileItem",
+    "Profiles",
+    "Rehearsal",
+    "RestoreTarget",
     "Restored",
+    "RestoredProfile",
     "Server",
     "StreamFacts",
     "UserChange",
@@ -54,5 +69,7 @@ __all__ = [
     "get",
     "lacking",
     "names",
+    "read_restored_profile",
     "socket_path",
+    "write_restored_profile",
 ]

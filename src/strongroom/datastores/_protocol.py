@@ -10,45 +10,13 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from strongroom.artifact import Check, Collation, Format, Pages, Positions, Source, Tap
-from strongroom.datastores._galera import GaleraMember, GaleraPosition, GaleraView
+from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
+from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._profile import Profiles
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._strict import Strict
 
 BackupKind = Literal["full", "incremental"]
-
-
-class Version(Strict):
-    """An installed database: ``series`` (``10.11``) names it, ``number`` (``10.11.19``) is the full version."""
-
-    datastore: str
-    series: str
-    number: str
-    programs: dict[str, Path] = Field(description="Programs by role: server, backup, stream, initialize, …")
-
-
-class Server(Strict):
-    """One database server on this host, as the agent knows it. Paths are absolute."""
-
-    id: str = Field(description="Id of the instance.")
-    name: str = ""
-    datastore: str
-    runtime: Literal["process", "adopted"] = "process"
-    user: str = Field(description="OS user that the server and the tools run as.")
-    base_dir: Path = Field(description="The instance's own directory: configuration, socket, logs, secrets.")
-    data_dir: Path
-    socket: Path | None = None
-    address: str | None = None
-    port: int | None = None
-    ram_mb: int = 512
-    wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
-    version: Version
-    defaults_file: Path | None = Field(None, description="adopted: the server's own option file.")
-    credentials_file: Path | None = Field(
-        None, description="Option file (0600) with [client] user and password; process runtime: written by configure()."
-    )
-    start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
-    stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
-    galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
 
 
 class DatabaseSpec(Strict):
@@ -118,6 +86,12 @@ class BackupRequest:
     """Reads a file out of the parent's stored stream. Raises ArtifactError, NotFound, StorageError."""
     kept: Mapping[str, bytes | bytearray] = field(default_factory=dict)
     """Content of those files of the new stream that ``Capabilities.keep`` names, as far as they have passed by."""
+    profile: Profile = field(default_factory=Profile)
+    """Of the server, just read."""
+    parent_profile: Profile | None = None
+    """Of the server when the parent was taken; none when its manifest has none."""
+    parent_witness: Witness | None = None
+    """What proves that the server's history contains the parent; none when the parent has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +104,8 @@ class BackupResult:
     positions: Positions
     data_bytes: int
     collations: list[Collation] = field(default_factory=list)
+    witness: Witness | None = None
+    """Written into the server after the end of the backup: with it the backup can be a parent."""
     warnings: list[str] = field(default_factory=list)
     """Sentences: what is not in the backup, and is needed with it."""
 
@@ -175,6 +151,8 @@ class ChainLink(Protocol):
     """Bytes of the data directory that was backed up."""
     pages: Pages | None
     """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
+    profile: Profile | None
+    """Of its server when it was taken; none in older and in imported backups."""
     stream: Format
 
     def chunks(self) -> Generator[bytes | memoryview, None, None]:
@@ -265,6 +243,7 @@ class Datastore(Protocol):
     """Names of the small files of a stream that ``describe`` reads."""
     galera: Galera | None
     """None where there are no Galera clusters of it."""
+    profiles: Profiles
 
     def load(self) -> None:
         """Import what only backups and restores need, for a process that cannot read its own modules later."""
@@ -304,7 +283,7 @@ class Datastore(Protocol):
         """Check versions and permissions, then start the tool.
 
         Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged or WalGone when the server cannot go on from the
-        parent.
+        parent, or when nothing proves that its history contains the parent.
         """
 
     def stream(self, server: Server) -> Format:

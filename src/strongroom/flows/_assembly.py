@@ -131,7 +131,14 @@ def _children(ring: Ring, journal: Journal) -> list[Job]:
         nodes = dict(run.nodes)
         for node in prepared(ring, journal):
             job = _jobs.new_job(
-                session, ring.cluster.project, "prepare", instance=node, backup=backup, node=name(node), for_job=ring.job.id
+                session,
+                ring.cluster.project,
+                "prepare",
+                instance=node,
+                backup=backup,
+                node=name(node),
+                for_job=ring.job.id,
+                in_place=ring.job.kind == "cluster_restore",
             )
             nodes[node.id] = {**nodes[node.id], "job": job.id}
             jobs.append(job)

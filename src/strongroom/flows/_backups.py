@@ -191,13 +191,16 @@ def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
     return sorted(backups, key=lambda b: (Positions.model_validate(b.positions or {}).reached, depth(b), b.created), reverse=True)
 
 
-def request_verify(control: Control, project: str, backup: str, *, prepare: bool) -> Job:
-    """Read and check a backup; with ``prepare`` also restore its chain into a scratch directory. Raises NotFound, Conflict."""
+def request_verify(control: Control, project: str, backup: str, *, prepare: bool, start: bool = True) -> Job:
+    """Read and check a backup; with ``prepare`` also restore its chain into scratch space, and with ``start`` start it there.
+
+    Raises NotFound, Conflict.
+    """
     require_source(control, project, backup)
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
-        job = new_job(session, project, "verify", backup=row, prepare=prepare)
+        job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start)
         job.host = reader_of(session, control, row)
     control.start(job)
     return job

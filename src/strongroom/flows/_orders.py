@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import ForeignChain
+from strongroom.artifact import ForeignChain, Witness
 from strongroom.catalog import Backup, Instance, Job
 from strongroom.flows._control import Control
 from strongroom.flows._placement import GB
@@ -30,7 +30,7 @@ def order(control: Control, session: Session, job: Job) -> JobRequest:
     assert instance is not None
     if backup is None:
         return JobRequest(server=instance.id, job=InitializeJob())
-    return JobRequest(server=instance.id, job=_restore(control, session, backup, instance))
+    return JobRequest(server=instance.id, job=_restore(control, session, job, backup, instance))
 
 
 def storage_spec(control: Control, project: str) -> StorageSpec:
@@ -53,6 +53,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         instance_name=backup.instance_name,
         datastore_version=backup.series,
         parent=location_of(parent) if parent else None,
+        parent_witness=Witness.model_validate(parent.witness) if parent and parent.witness else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
         storage=storage_spec(control, backup.project),
@@ -68,7 +69,7 @@ def _identities(control: Control) -> list[SecretStr]:
     return [SecretStr(identity) for identity in control.identities()]
 
 
-def _restore(control: Control, session: Session, backup: Backup, instance: Instance) -> RestoreJob:
+def _restore(control: Control, session: Session, job: Job, backup: Backup, instance: Instance) -> RestoreJob:
     return RestoreJob(
         location=target_of(session, backup),
         datastore=backup.datastore,
@@ -76,6 +77,7 @@ def _restore(control: Control, session: Session, backup: Backup, instance: Insta
         artifact=control.settings.artifact,
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
+        in_place=job.kind == "restore" or bool(job.params.get("in_place")),
     )
 
 
@@ -84,6 +86,7 @@ def _verify(control: Control, session: Session, job: Job, backup: Backup) -> Ver
         location=target_of(session, backup),
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
+        start=bool(job.params.get("start", True)),
         storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),

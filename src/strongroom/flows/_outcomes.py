@@ -134,6 +134,8 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.lineage = manifest.lineage
     backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
     backup.pages = manifest.pages.model_dump(mode="json") if manifest.pages else None
+    backup.profile = manifest.profile.model_dump(mode="json", exclude_defaults=True) if manifest.profile else None
+    backup.witness = manifest.witness.model_dump(mode="json") if manifest.witness else None
     backup.data_size = manifest.data_size
     backup.raw_size = manifest.raw_size
     backup.stored_size = manifest.stored_size

@@ -107,7 +107,16 @@ async def work(control: Control, job_id: str) -> None:
 async def swap(control: Control, job_id: str) -> None:
     """Make the prepared directory the data directory, and start the server on it."""
     job, instance = await _instance(control, job_id)
-    await _see(control, await control.agent(instance.host).swap(instance.id, f"{job_id}-{job.attempts}"))
+    view = await control.agent(instance.host).swap(instance.id, f"{job_id}-{job.attempts}")
+    await _see(control, view)
+
+    def keep() -> None:
+        with control.catalog.write() as session:
+            row = find_job(session, None, job_id)
+            row.output = {**row.output, "warnings": [*row.output.get("warnings", []), *view.restore_warnings]}
+
+    if view.restore_warnings:
+        await asyncio.to_thread(keep)
 
 
 async def populate(control: Control, job_id: str) -> None:

@@ -9,15 +9,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, Manifest, Parent, Reader, Writer, load_chain, load_manifest, read_manifest
+from strongroom.artifact import (
+    ForeignBackup,
+    Manifest,
+    Parent,
+    Profile,
+    Reader,
+    Writer,
+    load_chain,
+    load_manifest,
+    read_manifest,
+)
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactError,
     ArtifactExists,
+    ConfigurationError,
     LineageChanged,
     ServerFailed,
     StrongroomError,
+    Unsupported,
     WalGone,
 )
 from strongroom.storage import Store, open_store
@@ -73,8 +85,9 @@ def _write(
     spec: WorkerSpec, job: BackupJob, events: EventLog, store: Store, writer: Writer, server: Server, datastore: Datastore
 ) -> dict[str, Any]:
     lineage = datastore.lineage(server.data_dir)
+    profile = _read_profile(datastore, server)
     base = _choose(store, job, server, lineage)
-    session, base = _begin(spec, job, store, writer, server, datastore, base)
+    session, base = _begin(spec, job, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
@@ -88,6 +101,7 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
+    profile = _agreed(profile, _read_profile(datastore, server), server)
     writer.wait()
     manifest = writer.finish(
         kind=base.kind,
@@ -108,11 +122,32 @@ def _write(
         positions=result.positions,
         pages=session.inspection.pages() if session.inspection else None,
         collations=result.collations,
+        profile=profile,
+        witness=result.witness,
         data_size=result.data_bytes,
     )
     with suppress(ServerFailed):  # the next backup sees to it
         datastore.stored(server, manifest.positions)
     return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+
+
+def _read_profile(datastore: Datastore, server: Server) -> Profile:
+    """Raises Unsupported when the server has something that no restore could bring back."""
+    profile = datastore.profiles.read(server)
+    refused = profile.stopping("refuse")
+    if refused:
+        raise Unsupported("; ".join(n.message for n in refused), remedy=" ".join(n.remedy for n in refused if n.remedy))
+    return profile
+
+
+def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
+    """The profile that goes into the manifest. Raises ConfigurationError when the server was changed during the backup."""
+    if changed := before.differences(after):
+        raise ConfigurationError(
+            f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
+            remedy="Back up again.",
+        )
+    return after if before.tables == after.tables else after.model_copy(update={"tables": None})
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
@@ -123,6 +158,11 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
         *_, parent = load_chain(store, job.parent)
         _, sha256 = read_manifest(store, job.parent)
         _require_same_history(parent, job, server, lineage)
+        if job.parent_witness is not None and job.parent_witness != parent.witness:
+            raise LineageChanged(
+                f"the store and the catalog disagree about backup {parent.name or parent.id}: one of them was put back",
+                remedy="Take a full backup; incrementals can go on from that.",
+            )
     except (ArtifactError, LineageChanged) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
@@ -150,7 +190,14 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
 
 
 def _begin(
-    spec: WorkerSpec, job: BackupJob, store: Store, writer: Writer, server: Server, datastore: Datastore, base: _Base
+    spec: WorkerSpec,
+    job: BackupJob,
+    store: Store,
+    writer: Writer,
+    server: Server,
+    datastore: Datastore,
+    base: _Base,
+    profile: Profile,
 ) -> tuple[BackupSession, _Base]:
     def start(base: _Base) -> BackupSession:
         request = BackupRequest(
@@ -160,6 +207,9 @@ def _begin(
             parallel=len(os.sched_getaffinity(0)),
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
+            profile=profile,
+            parent_profile=base.parent.profile if base.parent else None,
+            parent_witness=base.parent.witness if base.parent else None,
         )
         return datastore.begin_backup(server, request)
 
@@ -187,6 +237,6 @@ def _output(manifest: Manifest, events: EventLog, reason: str | None = None, war
         "manifest": manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True),
         "segments": len(manifest.segments),
         "reason": reason,
-        "warnings": [*damage([manifest]), *warnings],
+        "warnings": [*damage([manifest]), *warnings, *(manifest.profile.warnings() if manifest.profile else [])],
         "seconds": events.seconds,
     }

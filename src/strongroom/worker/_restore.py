@@ -6,9 +6,22 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strongroom.artifact import ForeignBackup, ForeignReader, Format, Manifest, Pages, Positions, Ranges, Reader, open_chain
-from strongroom.datastores import BackupKind, Version, get
-from strongroom.errors import NotFound, TooLarge, VersionMismatch
+from strongroom.artifact import (
+    ForeignBackup,
+    ForeignReader,
+    Format,
+    Manifest,
+    Notice,
+    Pages,
+    Positions,
+    Profile,
+    Ranges,
+    Reader,
+    describe_notices,
+    open_chain,
+)
+from strongroom.datastores import BackupKind, RestoredProfile, RestoreTarget, Version, get, write_restored_profile
+from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
@@ -34,6 +47,7 @@ class Link:
         self.data_size = manifest.data_size
         self.stream: Format = manifest.stream
         self.pages: Pages | None = manifest.pages if isinstance(manifest, Manifest) else None
+        self.profile: Profile | None = profile_of(manifest)
         self._events = events
         self._phase = phase
         self._index: dict[str, Ranges] | None = None
@@ -63,6 +77,11 @@ class Link:
         return self._index
 
 
+def profile_of(manifest: Manifest | ForeignBackup) -> Profile | None:
+    """The profile of the server that a backup is of; none in older and in imported backups."""
+    return manifest.profile if isinstance(manifest, Manifest) else None
+
+
 def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, Any]:
     """Extract and prepare the chain in ``target_dir``."""
     assert spec.server is not None and spec.target_dir is not None
@@ -76,7 +95,26 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
             f"more than the volume of {job.volume_bytes >> 20} MiB",
             remedy="Restore to an instance with a larger volume.",
         )
-    return restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
+    target = RestoreTarget(spec.server.version, spec.server, job.in_place)
+    profile = profile_of(newest)
+    notices = require_fit(profile, target, newest)
+    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
+    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
+    return output | {"warnings": [*output["warnings"], *notices]}
+
+
+def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:
+    """Warnings for people. Raises ConfigurationError when the backup cannot be restored to the target."""
+    if profile is None:
+        return []
+    notices: list[Notice] = [*profile.notices, *get(backup.datastore).profiles.compare(profile, target)]
+    stopping = [n for n in notices if n.effect in ("refuse", "refuse_in_place" if target.in_place else "refuse_new")]
+    if stopping:
+        raise ConfigurationError(
+            f"backup {backup.name or backup.id} cannot be restored here: {'; '.join(n.message for n in stopping)}",
+            remedy=" ".join(n.remedy for n in stopping if n.remedy),
+        )
+    return [*describe_notices([n for n in notices if n.effect == "warn"]), *profile.absent]
 
 
 def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:

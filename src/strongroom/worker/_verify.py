@@ -11,7 +11,7 @@ from strongroom.errors import InvalidRequest
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
-from strongroom.worker._restore import installed, open_readers, restore_chain
+from strongroom.worker._restore import installed, open_readers, profile_of, restore_chain
 from strongroom.worker.spec import VerifyJob, WorkerSpec
 
 
@@ -72,4 +72,11 @@ def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, events: EventLog) 
     version = spec.server.version if spec.server else installed(spec, readers[-1].manifest)
     target = spec.work_dir / "rehearsal"
     target.mkdir(mode=0o700)
-    return restore_chain(spec, readers, version, target, events)
+    output = restore_chain(spec, readers, version, target, events)
+    if job.start:
+        events.phase("read tables")
+        newest = readers[-1].manifest
+        found = get(newest.datastore).profiles.rehearse(version, target, spec.work_dir, profile_of(newest))
+        events.close()
+        output |= {"tables": found.tables, "warnings": [*output["warnings"], *found.warnings], "seconds": events.seconds}
+    return output

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
-from strongroom.artifact import ForeignChain, Location
+from strongroom.artifact import ForeignChain, Location, Witness
 from strongroom.datastores import BackupKind, Server
 from strongroom.sections import Artifact as ArtifactSettings
 from strongroom.sections import TokenStorage
@@ -45,6 +45,7 @@ class BackupJob(Message):
     instance_id: str
     datastore_version: str = Field(description="The series, as in the catalog.")
     parent: Location | None = None
+    parent_witness: Witness | None = Field(None, description="Of the parent, as the catalog knows it.")
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
     )
@@ -67,6 +68,9 @@ class RestoreJob(Message):
     artifact: ArtifactSettings
     identities: list[SecretStr] = Field(default_factory=list)
     volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
+    in_place: bool = Field(
+        True, description="The data replaces that of the server it was taken from; else it is a copy, which contacts nobody."
+    )
 
     @field_serializer("identities", when_used="json")
     def _reveal(self, value: list[SecretStr]) -> list[str]:
@@ -74,12 +78,16 @@ class RestoreJob(Message):
 
 
 class VerifyJob(Message):
-    """Read every segment of the backup; with ``prepare`` restore its chain into a scratch directory and drop that."""
+    """Read every segment of the backup; with ``prepare`` restore its chain into a scratch directory and drop that.
+
+    With ``start``, too, a private server is started on the prepared data and reads every table.
+    """
 
     kind: Literal["verify"] = "verify"
     location: Location | ForeignChain
     datastore: str
     prepare: bool = False
+    start: bool = True
     storage: StorageSpec
     artifact: ArtifactSettings
     identities: list[SecretStr] = Field(default_factory=list)

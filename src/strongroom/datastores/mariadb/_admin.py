@@ -11,7 +11,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import DatabaseSpec, Server, UserChange, UserSpec
+from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._config import ACCOUNT
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed

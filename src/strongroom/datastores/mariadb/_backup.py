@@ -12,7 +12,8 @@ from pathlib import Path
 from strongroom.datastores._feed import Piped
 from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _galera_config, _options
 from strongroom.errors import ConfigurationError, ServerFailed

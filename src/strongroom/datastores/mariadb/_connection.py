@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores._process import tail
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, named_log, socket_of
 from strongroom.errors import ConfigurationError, ServerFailed

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
+from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
     BackupSession,
@@ -18,13 +19,12 @@ from strongroom.datastores._protocol import (
     Galera,
     Phase,
     Restored,
-    Server,
     StreamFacts,
     UserChange,
     UserSpec,
-    Version,
 )
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _restore, _versions
+from strongroom.datastores._servers import Server, Version
+from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
 from strongroom.datastores.mariadb._galera_driver import Nodes
 from strongroom.errors import ServerFailed
 
@@ -40,6 +40,7 @@ class MariaDB:
     capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
+    profiles: Profiles = _profile.ServerProfiles()
 
     def load(self) -> None:
         pass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.datastores._galera import GaleraPosition, GaleraView
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_config, _galera_files, _galera_run, _galera_talk
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from strongroom.datastores._files import make_directory, owner_named, require_space
 from strongroom.datastores._galera import UUID, GaleraPosition
 from strongroom.datastores._process import Tool, tail
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _facts, _galera_files
 from strongroom.datastores.mariadb._config import option_file

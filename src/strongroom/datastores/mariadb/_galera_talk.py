@@ -8,7 +8,7 @@ import pymysql
 
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._galera import GaleraView
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_files
 from strongroom.datastores.mariadb._admin import SYSTEM_DATABASES
 from strongroom.datastores.mariadb._connection import connect, identifier, query, variables

@@ -12,7 +12,8 @@ from pathlib import Path
 from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._protocol import ChainLink, Phase, Restored
+from strongroom.datastores._servers import Version
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
 from strongroom.datastores.mariadb._unpack import Unpack

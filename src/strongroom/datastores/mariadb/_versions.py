@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from strongroom.datastores import _installed
-from strongroom.datastores._protocol import Version
+from strongroom.datastores._servers import Version
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "mariadbd", "backup": "mariadb-backup", "stream": "mbstream", "initialize": "mariadb-install-db"}

@@ -16,7 +16,8 @@ from pymysql.cursors import Cursor
 import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores._feed import Fed
-from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
 from strongroom.datastores.mysql import _binlog, _keyring, _keys

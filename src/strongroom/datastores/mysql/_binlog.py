@@ -18,7 +18,8 @@ from strongroom.artifact import Positions
 from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult
+from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from strongroom.datastores._files import Owner, make_directory, owner_named, owner_of, read_file, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import Server, Version
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
 from strongroom.datastores.mysql import _password

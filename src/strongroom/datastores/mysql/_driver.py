@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
+from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
     BackupSession,
@@ -19,14 +20,13 @@ from strongroom.datastores._protocol import (
     Galera,
     Phase,
     Restored,
-    Server,
     StreamFacts,
     UserChange,
     UserSpec,
-    Version,
 )
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _admin, _checkpoints
-from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _restore, _versions, _xtrabackup
+from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _profile, _restore, _versions, _xtrabackup
 from strongroom.errors import LineageChanged
 
 
@@ -41,6 +41,7 @@ class MySQL:
     capabilities = Capabilities(incremental=True, log_apply=True)
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = None
+    profiles: Profiles = _profile.ServerProfiles()
 
     def load(self) -> None:
         pass

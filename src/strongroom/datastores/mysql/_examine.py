@@ -8,7 +8,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import Finding, Server
+from strongroom.datastores._protocol import Finding
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
 from strongroom.datastores.mysql import _keyring
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key

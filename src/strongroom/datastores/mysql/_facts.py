@@ -6,7 +6,8 @@ from pathlib import Path
 
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts, Server
+from strongroom.datastores._protocol import Facts
+from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._checkpoints import read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, query, where
 from strongroom.datastores.mysql._versions import number_of

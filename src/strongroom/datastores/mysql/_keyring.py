@@ -13,7 +13,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import Server, Version
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb._connection import parts, query, where
 from strongroom.datastores.mysql._config import basedir
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed

@@ -16,7 +16,7 @@ import pymysql
 
 from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import Version
+from strongroom.datastores._servers import Version
 from strongroom.datastores._socket import MAX_BYTES
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mysql import _keyring, _password

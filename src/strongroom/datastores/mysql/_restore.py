@@ -10,7 +10,8 @@ from pathlib import Path
 from strongroom.artifact import Positions
 from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
-from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._protocol import ChainLink, Phase, Restored
+from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql import _keyring, _replay
 from strongroom.datastores.mysql._private import PrivateServer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.datastores import _installed
-from strongroom.datastores._protocol import Version
+from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._versions import key, number_of, series
 
 PROGRAMS = {"server": "mysqld", "client": "mysql", "binlog": "mysqlbinlog"}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored, Server, Version
+from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _backup, _restore
 from strongroom.datastores.mariadb._checkpoints import PREPARED
 from strongroom.datastores.mariadb._connection import connect, query, variables

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._peer import acting_as
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._config import ACCOUNT, host_of, port_of
 from strongroom.errors import ConfigurationError
 

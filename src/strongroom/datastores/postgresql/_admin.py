@@ -14,7 +14,8 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from strongroom.datastores._protocol import DatabaseSpec, Server, UserChange, UserSpec
+from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._config import ACCOUNT
 from strongroom.datastores.postgresql._connection import Connection, connect, query
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed

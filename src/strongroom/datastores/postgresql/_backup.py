@@ -11,7 +11,8 @@ from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Piped
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _block_backup, _collations, _copy, _lsn, _tablespaces, _wal_slot
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores._files import make_directory, owner_of, read_file, write_file
-from strongroom.datastores._protocol import BackupRequest, Server
+from strongroom.datastores._protocol import BackupRequest
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _manifest
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._increment import Relation, increment_of, relation_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, sync_directory, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _first_start
 from strongroom.errors import ConfigurationError, ServerFailed

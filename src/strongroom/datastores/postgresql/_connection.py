@@ -10,7 +10,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from strongroom.datastores._process import tail
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import error_log, host_of, port_of
 from strongroom.errors import ConfigurationError, ServerFailed

@@ -18,7 +18,8 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._files import bytes_below
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
+from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
+from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
     BackupSession,
@@ -19,12 +20,11 @@ from strongroom.datastores._protocol import (
     Galera,
     Phase,
     Restored,
-    Server,
     StreamFacts,
     UserChange,
     UserSpec,
-    Version,
 )
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.postgresql import (
     _admin,
     _collations,
@@ -33,6 +33,7 @@ from strongroom.datastores.postgresql import (
     _examine,
     _facts,
     _manifest,
+    _profile,
     _versions,
     _wal_slot,
 )
@@ -53,6 +54,7 @@ class PostgreSQL:
     capabilities = Capabilities(incremental=True, log_apply=False, keep=_manifest.KEEP)
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
+    profiles: Profiles = _profile.ServerProfiles()
 
     def load(self) -> None:
         from strongroom.datastores.postgresql import _backup, _restore, _wal_backup  # noqa: F401

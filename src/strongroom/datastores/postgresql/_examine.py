@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import psycopg
 
-from strongroom.datastores._protocol import Finding, Server
+from strongroom.datastores._protocol import Finding
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where

@@ -9,7 +9,8 @@ import psycopg
 
 from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
 from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts, Server
+from strongroom.datastores._protocol import Facts
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start, _lsn, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._versions import series

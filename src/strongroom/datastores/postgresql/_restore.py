@@ -10,7 +10,8 @@ from strongroom.artifact import Positions
 from strongroom.datastores._files import owner_of, read_file, require_space, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
-from strongroom.datastores._protocol import ChainLink, Phase, Restored, Version
+from strongroom.datastores._protocol import ChainLink, Phase, Restored
+from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _block_restore, _first_start, _lsn, _manifest, _wal_restore

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._connection import Connection, query, where
 from strongroom.errors import LineageChanged, Unsupported

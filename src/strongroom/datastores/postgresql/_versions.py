@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.datastores import _installed
-from strongroom.datastores._protocol import Version
+from strongroom.datastores._servers import Version
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "postgres", "backup": "pg_basebackup", "initialize": "initdb"}

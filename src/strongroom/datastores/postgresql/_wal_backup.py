@@ -13,7 +13,8 @@ import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._files import bytes_below
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Server
+from strongroom.datastores._protocol import BackupRequest, BackupResult
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where

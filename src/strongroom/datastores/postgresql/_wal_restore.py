@@ -15,7 +15,8 @@ from pathlib import Path
 from strongroom.artifact import Positions
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import ChainLink, Phase, Version
+from strongroom.datastores._protocol import ChainLink, Phase
+from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores.postgresql import _lsn, _wal
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported

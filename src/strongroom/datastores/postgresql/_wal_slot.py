@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from strongroom.artifact import Positions
-from strongroom.datastores._protocol import Server
+from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._config import wal_limit_mb
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where

@@ -1,0 +1,45 @@
+"""A database server of this host, and an installed version of a database, as drivers, agent and worker see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from strongroom.datastores._galera import GaleraMember
+from strongroom.datastores._strict import Strict
+
+
+class Version(Strict):
+    """An installed database: ``series`` (``10.11``) names it, ``number`` (``10.11.19``) is the full version."""
+
+    datastore: str
+    series: str
+    number: str
+    programs: dict[str, Path] = Field(description="Programs by role: server, backup, stream, initialize, …")
+
+
+class Server(Strict):
+    """One database server on this host, as the agent knows it. Paths are absolute."""
+
+    id: str = Field(description="Id of the instance.")
+    name: str = ""
+    datastore: str
+    runtime: Literal["process", "adopted"] = "process"
+    user: str = Field(description="OS user that the server and the tools run as.")
+    base_dir: Path = Field(description="The instance's own directory: configuration, socket, logs, secrets.")
+    data_dir: Path
+    socket: Path | None = None
+    address: str | None = None
+    port: int | None = None
+    ram_mb: int = 512
+    wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
+    version: Version
+    defaults_file: Path | None = Field(None, description="adopted: the server's own option file.")
+    credentials_file: Path | None = Field(
+        None, description="Option file (0600) with [client] user and password; process runtime: written by configure()."
+    )
+    start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
+    stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
+    galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
