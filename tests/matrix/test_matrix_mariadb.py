@@ -97,7 +97,7 @@ LINES = [
     ),
     Line(
         "groups of the backup tool stream elsewhere",
-        groups="[client]\nprotocol=tcp\nport=1\n[client-server]\nhost=192.0.2.1\n[mariabackup]\nparallel=1\nno-lock\ncompress",
+        groups="[client]\nprotocol=tcp\nport=1\n[mariabackup]\nparallel=1\nno-lock\ncompress",
     ),
     Line(
         "databases named like the tool's files",
@@ -118,23 +118,26 @@ LINES = [
             "INSERT INTO `a-b.c d`.`ü#x` VALUES (1)",
             "CREATE DATABASE `data`",
             "CREATE TABLE `data`.`undo001` (id INT PRIMARY KEY)",
-            "CREATE DATABASE `#odd`",
-            "CREATE TABLE `#odd`.ibdata1 (id INT PRIMARY KEY)",
+            "CREATE DATABASE `x#y`",
+            "CREATE TABLE `x#y`.ibdata1 (id INT PRIMARY KEY)",
         ),
     ),
     Line(
         "ARCHIVE engine from a plugin",
-        "plugin_load_add=ha_archive",
+        plugins=True,
+        options="plugin_load_add=ha_archive",
         prepare=("CREATE TABLE db1.x (id INT, note TEXT) ENGINE=ARCHIVE", INTO_T),
     ),
     Line(
         "BLACKHOLE engine from a plugin",
-        "plugin_load_add=ha_blackhole",
+        plugins=True,
+        options="plugin_load_add=ha_blackhole",
         prepare=("CREATE TABLE db1.x (id INT, note TEXT) ENGINE=BLACKHOLE",),
     ),
     Line(
         "FEDERATEDX tables",
-        "plugin_load_add=ha_federatedx",
+        plugins=True,
+        options="plugin_load_add=ha_federatedx",
         prepare=("CREATE TABLE db1.f (id INT) ENGINE=FEDERATED CONNECTION='mysql://u:p@{peer}:{peer_port}/db/t'",),
         refused=(Refused("FEDERATED", at="new"),),
     ),
@@ -160,7 +163,8 @@ LINES = [
     ),
     Line(
         "encrypted tables, keys outside",
-        ENCRYPTION,
+        plugins=True,
+        options=ENCRYPTION,
         directories=("keys",),
         layout=MAKE_KEYS,
         prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", INTO_T),
@@ -168,21 +172,25 @@ LINES = [
     ),
     Line(
         "encrypted tables and redo log, key file in the data directory",
-        "plugin_load_add=file_key_management\nfile_key_management_filename={data}/keys.txt\ninnodb_encrypt_log=ON",
+        plugins=True,
+        options="plugin_load_add=file_key_management\nfile_key_management_filename={data}/keys.txt\ninnodb_encrypt_log=ON",
         layout="printf '" + KEYS + "' > {data}/keys.txt",
         prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", INTO_T),
         refused=(Refused("key"),),
     ),
     Line(
         "password checks",
-        "plugin_load_add=simple_password_check\nsimple_password_check_minimal_length=20",
+        plugins=True,
+        options="plugin_load_add=simple_password_check\nsimple_password_check_minimal_length=20",
     ),
     Line(
         "password checks installed by SQL",
+        plugins=True,
         prepare=("INSTALL SONAME 'simple_password_check'",),
     ),
     Line(
         "ed25519 accounts",
+        plugins=True,
         prepare=(
             "INSTALL SONAME 'auth_ed25519'",
             "CREATE USER ed@localhost IDENTIFIED VIA ed25519 USING PASSWORD('secret')",

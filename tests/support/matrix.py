@@ -77,6 +77,8 @@ class Line:
     """Default: the version of this machine."""
     user: str = ""
     """The superuser, when it has another name than usual."""
+    plugins: bool = False
+    """The server has plugins that are packaged apart from it; the line is skipped where they cannot be had."""
     layout: str = ""
     """Shell commands that change the data directory before the first start, in ``{data}``."""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pymysql
+import pytest
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server, Version
@@ -144,14 +145,20 @@ class OwnMariaDB(Base):
     )
 
     def __init__(self, line: Line, place: Path) -> None:
-        super().__init__(line, place, identity.server_user(), self._version())
+        super().__init__(line, place, identity.server_user(), self._version(line, place))
 
     @staticmethod
-    def _version() -> Version:
-        return mariadb.version()
+    def _version(line: Line, place: Path) -> Version:
+        if not line.plugins:
+            return mariadb.version()
+        own = pytest.importorskip("support.own_mariadb")
+        if not own.have_plugins():
+            pytest.skip("scripts/setup could not get the plugins of MariaDB")
+        version: Version = own.with_plugins(place)
+        return version
 
     def programs(self) -> Mapping[str, list[Path]]:
-        return {}
+        return {"mariadb": [self.version.programs["server"].parent]} if self.line.plugins else {}
 
     def _make(self) -> None:
         self.socket, self.options = self.base / "own.sock", self.base / "own.cnf"
@@ -165,7 +172,9 @@ class OwnMariaDB(Base):
         self.command("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", *arguments)
 
     def _start(self) -> str:
-        return f"{self.version.programs['server']} --defaults-file={self.options}"
+        programs = self.version.programs["server"].parent.parent
+        prefix = f" --basedir={programs}" if self.line.plugins else ""
+        return f"{self.version.programs['server']} --defaults-file={self.options}{prefix}"
 
     def definition(self) -> ServerDefinition:
         return ServerDefinition(
@@ -270,7 +279,7 @@ class OwnMySQL(OwnMariaDB):
     )
 
     @staticmethod
-    def _version() -> Version:
+    def _version(line: Line, place: Path) -> Version:
         return mysql_programs.version()
 
     def programs(self) -> Mapping[str, list[Path]]:
