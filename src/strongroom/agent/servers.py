@@ -14,8 +14,8 @@ import structlog
 
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks, _versions
-from strongroom.agent._accounts import Account
 from strongroom.agent._adopt import adopt
+from strongroom.agent._copies import Copies
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
 from strongroom.agent._lifecycle import JOIN, Lifecycle, require_epoch
@@ -50,6 +50,7 @@ class Servers:
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
+        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:
@@ -170,7 +171,7 @@ class Servers:
             for leftover in record.data_dir.parent.glob(f"{record.data_dir.name}.{what}-*"):
                 remove_tree(leftover)
         path = beside(record.data_dir, "new", job)
-        make_directory(path, 0o700, self._account(record))
+        make_directory(path, 0o700, _accounts.by_name(record.user))
         return path
 
     def after_job(self, server_id: str) -> None:
@@ -387,9 +388,6 @@ class Servers:
                 yield
         finally:
             os.close(descriptor)
-
-    def _account(self, record: ServerRecord) -> Account:
-        return _accounts.by_name(record.user)
 
 
 def _discard(path: Path) -> None:

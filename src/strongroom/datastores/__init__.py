@@ -4,6 +4,7 @@ from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
 from strongroom.datastores._profile import (
+    PROFILE,
     Policy,
     ProfileItem,
     Profiles,
@@ -38,6 +39,7 @@ from strongroom.datastores._socket import socket_path
 __all__ = [
     "GALERA_PROGRAMS",
     "GALERA_REMEDY",
+    "PROFILE",
     "UUID",
     "BackupKind",
     "BackupRequest",
