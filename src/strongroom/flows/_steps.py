@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from strongroom.agent.models import ServerDefinition, ServerView
-from strongroom.artifact import artifact_url, delete_artifact, load_manifest
+from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound, StorageError
-from strongroom.flows import _assembly, _cluster_steps, _outcomes, _put_back
+from strongroom.errors import AlreadyExists, HasChildren, JobError, NotFound
+from strongroom.flows import _artifact_end, _assembly, _cluster_steps, _outcomes, _put_back
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
 from strongroom.flows._import import record_import
@@ -19,6 +19,8 @@ from strongroom.flows._rebuild import rebuild
 from strongroom.flows._source import location_of
 
 Step = Callable[[Control, str], Awaitable[None]]
+Cleaner = Callable[[Control, str], Awaitable[bool | None]]
+"""What runs after a failure; true when it found that the job has succeeded after all."""
 
 
 def _load(control: Control, job_id: str) -> tuple[Job, Instance | None, Backup | None]:
@@ -136,26 +138,6 @@ async def populate(control: Control, job_id: str) -> None:
             continue
 
 
-async def record(control: Control, job_id: str) -> None:
-    """Read the manifest back from the store and only then call the backup COMPLETED."""
-
-    def write() -> None:
-        job, _, backup = _load(control, job_id)
-        assert backup is not None
-        location = location_of(backup)
-        store = control.for_job(job_id).store_of(backup.project)
-        manifest = load_manifest(store, location)
-        url = artifact_url(store, manifest)
-        with control.catalog.write() as session:
-            row = session.get(Backup, backup.id)
-            assert row is not None
-            if find_job(session, None, job_id).finished is not None:
-                raise Cancelled(f"backup job {job_id} was given up while it ran")
-            _outcomes.complete_backup(row, manifest, url, job.output.get("reason") or row.reason)
-
-    await asyncio.to_thread(write)
-
-
 async def start(control: Control, job_id: str) -> None:
     """Start the server and wait until it serves."""
     _, instance = await _instance(control, job_id)
@@ -212,29 +194,6 @@ async def delete_stored(control: Control, job_id: str) -> None:
     await asyncio.to_thread(remove)
 
 
-async def clean(control: Control, job_id: str) -> None:
-    """After a failed backup: nothing of it stays in the store, even when its worker died.
-
-    What stays because there is no good token any more is noted in the job's output, for nobody can sweep it later.
-    """
-
-    def remove() -> None:
-        _, _, backup = _load(control, job_id)
-        assert backup is not None
-        store, location = control.for_job(job_id).store_of(backup.project), location_of(backup)
-        try:
-            delete_artifact(store, location)
-        except StorageError:
-            if not control.settings.storage.by_token:
-                raise
-            with control.catalog.write() as session:
-                job = find_job(session, None, job_id)
-                job.output = {**job.output, "left": f"{location.container}/{location.id}"}
-            raise
-
-    await asyncio.to_thread(remove)
-
-
 async def drop_prepared(control: Control, job_id: str) -> None:
     """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
     job, instance = await _instance(control, job_id)
@@ -248,7 +207,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "create": (define, work, swap, populate),
     "adopt": (define, start),
     "restore": (work, swap),
-    "backup": (work, record),
+    "backup": (work, _artifact_end.record),
     "verify": (work,),
     "import": (work, record_import),
     "start": (start,),
@@ -276,8 +235,8 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {
-    "backup": clean,
+CLEANERS: dict[str, Cleaner] = {
+    "backup": _artifact_end.clean,
     "restore": drop_prepared,
     "prepare": drop_prepared,
     "cluster_restore": _put_back.undo,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,6 @@ from strongroom.errors import (
     ArtifactExists,
     ConfigurationError,
     LineageChanged,
-    ServerFailed,
     StrongroomError,
     Unsupported,
     WalGone,
@@ -75,10 +75,21 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         writer.open()
     except ArtifactExists:
         return _output(load_manifest(store, job.location), events)
-    try:
+    with abort_on_error(writer):
         return _write(spec, job, events, store, writer, server, datastore)
-    finally:
-        writer.abort()
+
+
+@contextmanager
+def abort_on_error(writer: Writer) -> Iterator[None]:
+    """Remove what was written when the block raises. The error of the block stays the reason, whatever the removal meets."""
+    try:
+        yield
+    except BaseException:
+        try:
+            writer.abort()
+        except StrongroomError as error:
+            traceback.print_exception(error)
+        raise
 
 
 def _write(
@@ -126,8 +137,10 @@ def _write(
         witness=result.witness,
         data_size=result.data_bytes,
     )
-    with suppress(ServerFailed):  # the next backup sees to it
+    try:
         datastore.stored(server, manifest.positions)
+    except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
+        traceback.print_exception(error)
     return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
 
 
