@@ -74,6 +74,7 @@ class Monitor:
 
     async def _run(self) -> None:
         next_alone = next_daily = time.monotonic()
+        tidying: asyncio.Future[None] | None = None
         while True:
             try:
                 self._begin_looks()
@@ -82,9 +83,9 @@ class Monitor:
                     if not await asyncio.to_thread(self._engine.stay_alone):
                         log.critical("another strongroom serve has taken over the database; this one ends")
                         os.kill(os.getpid(), signal.SIGTERM)
-                if time.monotonic() >= next_daily:
+                if time.monotonic() >= next_daily and (tidying is None or tidying.done()):
                     next_daily = time.monotonic() + DAILY
-                    await asyncio.to_thread(self.tidy)
+                    tidying = asyncio.ensure_future(asyncio.to_thread(self._tidy_safely))  # hosts are watched meanwhile
             except OperationalError as error:
                 log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
@@ -160,6 +161,14 @@ class Monitor:
         row.seen = now()
         if is_other:
             self._control.on_host(host, facts.jobs_limit)
+
+    def _tidy_safely(self) -> None:
+        try:
+            self.tidy()
+        except OperationalError as error:
+            log.warning("the database does not answer", reason=str(error.orig))
+        except Exception:
+            log.exception("the daily sweep broke")
 
     def tidy(self) -> None:
         """Once a day: remove what failed backups of this service left in the store, and DBOS's old history.

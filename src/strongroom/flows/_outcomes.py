@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
-from strongroom.catalog.find import nodes_of
+from strongroom.catalog.find import descendants_of, nodes_of
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
@@ -101,12 +101,9 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         backup.fault = dict(failure)
         backup.finished = now()
     elif job.kind == "delete_backup":
-        if failure is None:
-            backup.deleted = now()
-            backup.status = "DELETED"
-        else:
-            backup.status = "DELETE_FAILED"
-            backup.fault = dict(failure)
+        for link in [*descendants_of(session, backup.id), backup]:
+            if link.status == "DELETING":
+                settle_deletion(link, failure)
     elif job.kind == "verify":
         ok = failure is None
         if not ok and failure is not None and failure["code"] in ("Cancelled", "JobLost", "Unavailable"):
@@ -119,6 +116,17 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         }
     else:
         return
+    backup.updated = now()
+
+
+def settle_deletion(backup: Backup, failure: Failure | None) -> None:
+    """The objects of a backup are gone, or they could not be removed."""
+    if failure is None:
+        backup.deleted = now()
+        backup.status = "DELETED"
+    else:
+        backup.status = "DELETE_FAILED"
+        backup.fault = dict(failure)
     backup.updated = now()
 
 

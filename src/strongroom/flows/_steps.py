@@ -172,24 +172,31 @@ async def delete_server(control: Control, job_id: str) -> None:
 
 
 async def delete_stored(control: Control, job_id: str) -> None:
-    """Remove every object of the backup, unless it is only a record of what others wrote. Refused while a backup stands on it."""
+    """Remove every object of the backup and of those that are deleted with it, children first.
+
+    A backup that is only a record of what others wrote keeps its objects. Refused while a backup depends on one of them.
+    """
 
     def remove() -> None:
         _, _, backup = _load(control, job_id)
         assert backup is not None
         with control.catalog.read() as session:
-            doomed = [*descendants_of(session, backup.id), backup]
-        for link in doomed:
+            chain = [*descendants_of(session, backup.id), backup]
+        for link in chain:
             if link.status != "DELETING":
                 raise HasChildren(
                     f"backup {backup.name} ({backup.id}) is still the parent of {link.name} ({link.id})",
                     remedy="Delete that one first.",
                 )
-        # Children first, whatever the order of the jobs of a cascade: what is gone already is no error.
         theirs = control.for_job(job_id)
-        for link in doomed:
+        for link in chain:
             if link.source is None:
                 delete_artifact(theirs.store_of(link.project), location_of(link))
+            if link.id != backup.id:  # the job's own backup is settled with the job
+                with control.catalog.write() as session:
+                    row = session.get(Backup, link.id)
+                    assert row is not None
+                    _outcomes.settle_deletion(row, None)
 
     await asyncio.to_thread(remove)
 
