@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from strongroom.artifact import Manifest, artifact_url, delete_artifact, load_manifest
+from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageDenied, StorageError, StorageFull
@@ -47,16 +47,16 @@ async def record(control: Control, job_id: str) -> None:
 def _record(control: Control, job_id: str) -> None:
     backup, store = _find(control, job_id)
     if backup.status != "COMPLETED":
-        _complete(control, job_id, store, load_manifest(store, location_of(backup)))
+        _complete(control, job_id, store, *read_manifest(store, location_of(backup)))
 
 
-def _complete(control: Control, job_id: str, store: Store, manifest: Manifest) -> None:
+def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, sha256: str) -> None:
     url = artifact_url(store, manifest)
     with control.catalog.write() as session:
         job = find_job(session, None, job_id)
         row = session.get(Backup, job.backup_id)
         assert row is not None
-        _outcomes.complete_backup(row, manifest, url, job.output.get("reason") or row.reason)
+        _outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
 
 
 def _tell_waiting(control: Control, job_id: str, error: StorageError) -> bool:
@@ -95,12 +95,12 @@ def _clean(control: Control, job_id: str) -> bool:
 def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Store) -> bool:
     wanted = backup.deleted is None and backup.status not in ("DELETING", "DELETE_FAILED")
     try:
-        manifest = load_manifest(store, location_of(backup))
+        found: tuple[Manifest, str] | None = read_manifest(store, location_of(backup))
     except (ArtifactMissing, ManifestInvalid):
-        manifest = None
-    if manifest is not None and wanted:
+        found = None
+    if found is not None and wanted:
         log.info("a backup is whole although its job failed", job=job_id, backup=backup.id)
-        _complete(control, job_id, store, manifest)
+        _complete(control, job_id, store, *found)
         return True
     if wanted and _said_complete(control, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")

@@ -130,7 +130,7 @@ def settle_deletion(backup: Backup, failure: Failure | None) -> None:
     backup.updated = now()
 
 
-def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: str | None) -> None:
+def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: str, reason: str | None) -> None:
     """Copy into the row what the manifest in the store says: the store is the truth."""
     backup.kind = manifest.kind
     backup.parent_id = manifest.parent.location.id if manifest.parent else None
@@ -142,6 +142,7 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.lineage = manifest.lineage
     backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
     backup.pages = manifest.pages.model_dump(mode="json") if manifest.pages else None
+    backup.manifest_sha256 = sha256
     backup.profile = manifest.profile.model_dump(mode="json", exclude_defaults=True) if manifest.profile else None
     backup.witness = manifest.witness.model_dump(mode="json") if manifest.witness else None
     backup.data_size = manifest.data_size

@@ -12,6 +12,7 @@ from typing import Any
 
 from strongroom.artifact import (
     ForeignBackup,
+    Location,
     Manifest,
     Parent,
     Profile,
@@ -20,6 +21,7 @@ from strongroom.artifact import (
     load_chain,
     load_manifest,
     read_manifest,
+    require_known_manifest,
 )
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
 from strongroom.errors import (
@@ -168,8 +170,7 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     if job.backup_kind == "full" or job.parent is None:
         return _Base()
     try:
-        *_, parent = load_chain(store, job.parent)
-        _, sha256 = read_manifest(store, job.parent)
+        parent, sha256 = _load_parent(store, job, job.parent)
         _require_same_history(parent, job, server, lineage)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
@@ -179,6 +180,18 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     except (ArtifactError, LineageChanged) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
+
+
+def _load_parent(store: Store, job: BackupJob, location: Location) -> tuple[Manifest, str]:
+    """The parent and the hash of its manifest. Raises ArtifactMissing, ManifestInvalid, StorageError.
+
+    What the catalog knows of it proves the whole chain, link by link; without that the chain is read.
+    """
+    if job.parent_sha256 is None:
+        load_chain(store, location)
+    parent, sha256 = read_manifest(store, location)
+    require_known_manifest(parent, sha256, job.parent_sha256)
+    return parent, sha256
 
 
 def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
