@@ -219,7 +219,7 @@ class OwnMariaDB(Base):
         )
 
     def load(self) -> None:
-        rows = ", ".join(f"({n}, md5({n}))" for n in range(400))
+        rows = ", ".join(f"({n}, HEX({n * 7919}))" for n in range(400))
         self.sql(*self.accounts())
         self.sql(
             "CREATE DATABASE db1",
