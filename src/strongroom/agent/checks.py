@@ -132,7 +132,8 @@ def _store(settings: Settings) -> Iterator[Check]:
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
-    store = open_store(storage, settings.store_path, gid=store_gid(settings))
+    impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
+    store = open_store(impatient, settings.store_path, gid=store_gid(settings))
     data = secrets.token_bytes(64)
     began = time.monotonic()
     try:
