@@ -50,7 +50,7 @@ class Agent:
             self.root / "agent" / "jobs",
             server_of=self.servers.server,
             datastores_here=self.servers.datastores,
-            new_directory=self.servers.new_directory,
+            new_data=self.servers.new_data,
             server_lock=self.servers.lock,
             on_end=self._after_job,
             worker=worker,

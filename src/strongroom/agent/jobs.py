@@ -20,6 +20,7 @@ from strongroom.agent import _accounts, _locks
 from strongroom.agent._accounts import Account
 from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
+from strongroom.agent._layout import NewData
 from strongroom.agent._spare import Spare
 from strongroom.agent._store import store_group
 from strongroom.agent._versions import places
@@ -60,8 +61,8 @@ class _Job:
 class Jobs:
     """The jobs of this host. Safe to use from many threads.
 
-    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_directory`` makes the
-    empty directory that a restore fills, ``on_end`` is told of every job that ended.
+    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_data`` makes the
+    empty directories that a restore fills, ``on_end`` is told of every job that ended.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Jobs:
         *,
         server_of: Callable[[str], Server],
         datastores_here: Callable[[], Iterable[str]] = tuple,
-        new_directory: Callable[[Server, str], Path],
+        new_data: Callable[[Server, str], NewData],
         server_lock: Callable[[str], Path],
         on_end: Callable[[JobRecord], None],
         worker: Sequence[str] = WORKER,
@@ -80,7 +81,7 @@ class Jobs:
         self._root = root
         self._server_of = server_of
         self._datastores_here = datastores_here
-        self._new_directory = new_directory
+        self._new_data = new_data
         self._server_lock = server_lock
         self._on_end = on_end
         self._spare = Spare(worker)
@@ -134,7 +135,7 @@ class Jobs:
                 if job.record.process is not None:
                     job.record.process.interrupt()
             elif job.record.target_dir is not None and job.record.target_dir.exists():
-                _remove([job.record.target_dir])
+                _remove([job.record.target_dir, *job.record.staging])
         return self._look(job)
 
     def end_all(self, server: str) -> None:
@@ -242,7 +243,7 @@ class Jobs:
         self._save(job)
         doomed = [job.directory.work]
         if status != "succeeded" and job.record.target_dir is not None:
-            doomed.append(job.record.target_dir)
+            doomed += [job.record.target_dir, *job.record.staging]
         threading.Thread(target=_remove, args=(doomed,), name=f"remove-{job.record.id}", daemon=True).start()
         self._on_end(job.record)
 
@@ -266,13 +267,16 @@ class Jobs:
             mine = _locks.take(directory.lock)
             assert mine is not None
             locks.append(mine)
-            target = None
+            new: NewData | None = None
             if server is not None and isinstance(request.job, RestoreJob | InitializeJob):
-                target = self._new_directory(server, job_id)
+                new = self._new_data(server, job_id)
             public = request.model_dump(mode="json", exclude={"job": {"storage", "identities"}})
-            job = _Job(JobRecord(id=job_id, server=request.server, kind=kind, request=public, target_dir=target), directory)
+            record = JobRecord(id=job_id, server=request.server, kind=kind, request=public)
+            if new is not None:
+                record.target_dir, record.staging = new.directory, list(new.staging.values())
+            job = _Job(record, directory)
             self._save(job)
-            self._run(job, request, server, account, locks)
+            self._run(job, request, server, account, locks, new)
             return job
         finally:
             for descriptor in locks:
@@ -307,7 +311,9 @@ class Jobs:
             )
         return lock
 
-    def _run(self, job: _Job, request: JobRequest, server: Server | None, account: Account, locks: Sequence[int]) -> None:
+    def _run(
+        self, job: _Job, request: JobRequest, server: Server | None, account: Account, locks: Sequence[int], new: NewData | None
+    ) -> None:
         path = job.directory.path
         try:
             body = request.job
@@ -323,6 +329,8 @@ class Jobs:
                 programs_places={name: places(self._settings, name) for name in datastores.names()},
                 work_dir=job.directory.work,
                 target_dir=job.record.target_dir,
+                places=new.places if new else [],
+                staging=new.staging if new else {},
                 cancel_grace=self._settings.agent.cancel_grace,
                 store_gid=group,
             )

@@ -3,6 +3,7 @@
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._profile import (
     Policy,
     ProfileItem,
@@ -54,6 +55,8 @@ __all__ = [
     "GaleraPosition",
     "GaleraView",
     "Phase",
+    "Place",
+    "Placement",
     "Policy",
     "ProfileItem",
     "Profiles",
