@@ -94,7 +94,8 @@ class Views:
                 since = datetime.fromtimestamp(path.lstat().st_ctime, UTC)
             except OSError:
                 continue
-            name = path.name if path.parent == record.data_dir.parent else str(path)
+            of_data = path.parent == record.data_dir.parent and path.name.startswith(f"{record.data_dir.name}.")
+            name = path.name if of_data else str(path)
             found.append(OldData(name=name, bytes=self._old_bytes[path], since=since))
         return found
 

@@ -72,14 +72,17 @@ def place(item: str, value: str | None, data_dir: Path, entries: list[str], *, n
 
 def system_tablespace(settings: Mapping[str, str], data_dir: Path, *, nested: bool = True) -> list[Place]:
     """``innodb_data_home_dir``, and the paths in ``innodb_data_file_path``, which are relative to it."""
-    home = settings.get("innodb_data_home_dir") or ""
     files: dict[str, list[str]] = {}
-    for part in filter(None, settings.get("innodb_data_file_path", "").split(";")):
-        path = Path(home) / part.split(":")[0]
+    for path in system_files(settings.get("innodb_data_home_dir", ""), settings.get("innodb_data_file_path", "")):
         files.setdefault(str(path.parent), []).append(re.escape(path.name))
     return [
         each for folder, names in files.items() for each in place("innodb_data_home_dir", folder, data_dir, names, nested=nested)
     ]
+
+
+def system_files(home: str, files: str) -> list[Path]:
+    """Files of the system tablespace, by the two settings; relative ones are in the data directory."""
+    return [Path(home) / part.split(":")[0] for part in files.split(";") if part]
 
 
 def logs(item: str, base: str | None, index: str | None, data_dir: Path) -> list[Place]:
