@@ -138,3 +138,15 @@ def test_the_places_of_a_server_that_was_down_are_remembered(agents: AgentMaker,
     until(lambda: again.servers.ids() == ["s1"])
     restore(again, place, "s1", "full", "r1")
     assert _sums(mariadb) == before
+
+
+def test_a_backup_that_waits_for_a_lock_ends(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
+    agent = agents(stall_timeout=4)
+    agent.servers.define("s1", mariadb.definition())
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLES db1.i WRITE")
+        view = back_up(agent, place, "s1", "full", good=False)
+    assert view.status == "failed" and view.result is not None and view.result.failure is not None
+    assert "made no progress for" in view.result.failure.message and "BACKUP STAGE" in view.result.failure.message
+    assert "stall_timeout" in view.result.failure.remedy
+    back_up(agent, place, "s1", "again")

@@ -126,7 +126,7 @@ class AdoptedMariaDB:
         )
 
 
-def back_up(agent: Agent, place: Path, server_id: str, id: str) -> JobView:
+def back_up(agent: Agent, place: Path, server_id: str, id: str, *, good: bool = True) -> JobView:
     """A full backup, by a job of the agent."""
     server = agent.servers.server(server_id)
     job = BackupJob(
@@ -140,7 +140,7 @@ def back_up(agent: Agent, place: Path, server_id: str, id: str) -> JobView:
         owner="tests",
     )
     agent.jobs.put(id, JobRequest(server=server_id, job=job))
-    return succeeded(finish(agent, id, 120))
+    return succeeded(finish(agent, id, 120)) if good else finish(agent, id, 120)
 
 
 def prepare(agent: Agent, place: Path, server_id: str, id: str, job_id: str) -> JobView:

@@ -18,7 +18,7 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks
 from strongroom.agent._accounts import Account
-from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
+from strongroom.agent._files import make_directory, read_model, remove_tree, write_model, write_new
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
 from strongroom.agent._layout import NewData
 from strongroom.agent._spare import Spare
@@ -45,6 +45,8 @@ log = structlog.get_logger()
 WORKER = (sys.executable, "-P", "-m", "strongroom.worker")
 REST = 2.0
 """Seconds without a job before a worker is started that waits for the next one."""
+UNKILLABLE = 30.0
+"""Seconds after SIGKILL."""
 LEAVE = 10.0
 """Seconds that a worker may take to exit after it wrote its result."""
 
@@ -139,13 +141,15 @@ class Jobs:
         return self._look(job)
 
     def end_all(self, server: str) -> None:
-        """Cancel the running jobs of a server and wait until they are gone: at most the grace period and a moment."""
+        """Cancel the running jobs of a server and wait until they are gone. Raises Busy when one cannot be killed."""
         running = [job for job in self._snapshot() if job.record.server == server and job.record.ended is None]
         for job in running:
             self.cancel(job.record.id)
-        for job in running:
-            while self._look(job).status == "running":
-                time.sleep(0.05)
+        deadline = time.monotonic() + self._settings.agent.cancel_grace + UNKILLABLE
+        while stuck := [job.record.id for job in running if self._look(job).status == "running"]:
+            if time.monotonic() > deadline:
+                raise Busy(f"job {stuck[0]} cannot be killed", remedy="It hangs in the kernel: look at its disks.")
+            time.sleep(0.05)
 
     def record(self, job_id: str) -> JobRecord:
         """What the agent keeps of the job. Raises NotFound."""
@@ -332,11 +336,12 @@ class Jobs:
                 places=new.places if new else [],
                 staging=new.staging if new else {},
                 cancel_grace=self._settings.agent.cancel_grace,
+                stall_timeout=self._settings.agent.stall_timeout,
                 store_gid=group,
             )
             public = job.record.model_dump_json(include={"id", "server", "kind", "request", "created"})
-            os.close(_write_for(path / "request.json", public, account))
-            output = _write_for(path / "worker.log", "", account)
+            os.close(write_new(path / "request.json", public, account))
+            output = write_new(path / "worker.log", "", account)
             try:
                 job.record.process, line = self._spare.take(output)
                 self._save(job)
@@ -363,8 +368,6 @@ class Jobs:
         write_model(job.directory.path / "result.json", result)
         self._end(job, "failed")
 
-    # --- helpers
-
     def _get(self, job_id: str) -> _Job:
         try:
             return self._jobs[job_id]
@@ -389,12 +392,3 @@ def _remove(paths: Iterable[Path]) -> None:
             remove_tree(path)
         except OSError as error:
             log.warning("cannot remove what a job left", path=str(path), reason=str(error))
-
-
-def _write_for(path: Path, text: str, account: Account) -> int:
-    """Make a file (0600) of ``account``; its descriptor, open for appending, is returned."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if os.geteuid() == 0:
-        os.fchown(descriptor, account.uid, account.gid)
-    os.write(descriptor, text.encode())
-    return descriptor

@@ -35,6 +35,7 @@ from strongroom.datastores._protocol import (
 from strongroom.datastores._registry import get, names
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
+from strongroom.datastores._stall import Progress, set_stall_timeout
 
 __all__ = [
     "GALERA_PROGRAMS",
@@ -60,6 +61,7 @@ __all__ = [
     "Policy",
     "ProfileItem",
     "Profiles",
+    "Progress",
     "Rehearsal",
     "RestoreTarget",
     "Restored",
@@ -73,6 +75,7 @@ __all__ = [
     "lacking",
     "names",
     "read_restored_profile",
+    "set_stall_timeout",
     "socket_path",
     "write_restored_profile",
 ]

@@ -139,6 +139,7 @@ class WorkerSpec(Message):
         default_factory=dict, description="restore: the empty directory for the files of each outside directory."
     )
     cancel_grace: float = 20.0
+    stall_timeout: float = 1800.0
     store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
 
     @property
