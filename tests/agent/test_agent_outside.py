@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from strongroom.agent._swap import beside
 from strongroom.errors import ConfigurationError, ServerFailed
-from support.adopted import AdoptedMariaDB, back_up, prepare, restore
+from support.adopted import AdoptedMariaDB, back_up, definition_of, prepare, restore
 from support.agents import AgentMaker, until
+from support.own_mysql import OwnMySQL
+from support.own_postgresql import OwnPostgreSQL
+from support.postgresql import version as postgresql_version
 
 OUTSIDE = ("redo", "undo", "aria", "home", "logs")
 SETTINGS = """innodb_log_group_home_dir={base}/redo
@@ -150,3 +155,82 @@ def test_a_backup_that_waits_for_a_lock_ends(agents: AgentMaker, mariadb: Adopte
     assert "made no progress for" in view.result.failure.message and "BACKUP STAGE" in view.result.failure.message
     assert "stall_timeout" in view.result.failure.remedy
     back_up(agent, place, "s1", "again")
+
+
+def test_a_postgresql_with_its_wal_elsewhere_keeps_link_and_modes(agents: AgentMaker, place: Path) -> None:
+    own = OwnPostgreSQL(place, initdb=["-X", str(place / "own" / "wal"), "--allow-group-access"])
+    try:
+        own.sql("CREATE TABLE t AS SELECT g AS id, md5(g::text) AS x FROM generate_series(1, 1000) g")
+        agent = agents(start_timeout=20)
+        agent.servers.define("s1", definition_of(own, "postgresql", postgresql_version().series, own.run / ".s.PGSQL.5432"))
+        back_up(agent, place, "s1", "full")
+        sums = "SELECT count(*), md5(string_agg(id || x, ',' ORDER BY id)) FROM t"
+        before = own.sql(sums)
+        wal = own.base / "wal"
+        inode = wal.stat().st_ino
+        own.sql("INSERT INTO t SELECT g, 'later' FROM generate_series(1001, 30000) g")
+        own.command("pg_ctl", "stop", "-m", "immediate", "-D", own.data)
+
+        view = restore(agent, place, "s1", "full", "r1")
+        assert view.healthy and own.sql(sums) == before
+        assert (own.data / "pg_wal").is_symlink() and (own.data / "pg_wal").readlink() == wal and wal.stat().st_ino == inode
+        assert stat.S_IMODE(own.data.stat().st_mode) == 0o750
+        assert {stat.S_IMODE(p.stat().st_mode) for p in (own.data / "base").rglob("*") if p.is_file()} == {0o640}
+        assert str(own.base / "wal.old-r1") in [old.name for old in view.old_data]
+        assert any(len(p.name) == 24 for p in (own.base / "wal.old-r1").iterdir())
+
+        own.sql("INSERT INTO t SELECT g, 'later' FROM generate_series(1001, 2000) g")
+        changed = own.sql(sums)
+        prepare(agent, place, "s1", "full", "r2")
+        (beside(own.data, "new", "r2") / "global" / "pg_control").write_bytes(bytes(8192))
+        with pytest.raises(ServerFailed, match="the old data is back and serves"):
+            agent.servers.swap("s1", "r2")
+        assert own.sql(sums) == changed and (own.data / "pg_wal").readlink() == wal
+        assert agent.servers.discard_old("s1").old_data == []
+        assert sorted(p.name for p in own.base.iterdir() if p.is_dir()) == ["data", "run", "wal"]
+    finally:
+        own.end()
+
+
+MYSQL = """innodb_undo_directory={base}/undo
+innodb_log_group_home_dir={base}/redo
+innodb_doublewrite_dir={base}/dblwr
+log_bin={base}/logs/own
+gtid_mode=ON
+enforce_gtid_consistency=ON"""
+
+
+def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
+    agents: AgentMaker, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = ("undo", "redo", "dblwr", "logs")
+    own = OwnMySQL(place, settings=MYSQL, outside=outside)
+    try:
+        own.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'", "CREATE DATABASE db1")
+        own.sql("CREATE TABLE db1.i (id INT PRIMARY KEY, t TEXT)", _rows("i", 1000))
+        if os.geteuid() == 0:
+            own.sql(f"CREATE USER {own.user}@localhost IDENTIFIED BY ''", f"GRANT ALL ON *.* TO {own.user}@localhost")
+        agent = agents(start_timeout=30, datastores={"mysql": [str(own.programs["server"].parent.parent)]})
+        agent.servers.define("s1", definition_of(own, "mysql", own.version.series, own.socket))
+        back_up(agent, place, "s1", "full")
+        sums = ("CHECKSUM TABLE db1.i", "SELECT COUNT(*) FROM db1.i")
+        before = [own.sql(each) for each in sums]
+        own.sql("SET cte_max_recursion_depth = 100000", _rows("i", 20000))
+        os.kill(int((own.base / "own.pid").read_text()), signal.SIGKILL)
+
+        view = restore(agent, place, "s1", "full", "r1")
+        assert view.healthy and [own.sql(each) for each in sums] == before
+        assert {str(own.base / f"{name}.old-r1") for name in outside} <= {old.name for old in view.old_data}
+        assert {"undo_001", "undo_002"} <= {p.name for p in (own.base / "undo").iterdir()}
+        assert not (own.data / "undo_001").exists() and not (own.data / "#innodb_redo").exists()
+
+        own.sql("SET cte_max_recursion_depth = 100000", _rows("i", 3000))
+        changed = [own.sql(each) for each in sums]
+        prepare(agent, place, "s1", "full", "r2")
+        (beside(own.data, "new", "r2") / "ibdata1").write_bytes(bytes(1 << 20))
+        with pytest.raises(ServerFailed, match="the old data is back and serves"):
+            agent.servers.swap("s1", "r2")
+        assert [own.sql(each) for each in sums] == changed
+        assert agent.servers.discard_old("s1").old_data == []
+    finally:
+        own.end()

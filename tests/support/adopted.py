@@ -22,6 +22,8 @@ from support.agents import finish
 from support.identity import server_user
 from support.jobs import at, storage
 from support.mariadb import version
+from support.own_mysql import OwnMySQL
+from support.own_postgresql import OwnPostgreSQL
 
 
 class AdoptedMariaDB:
@@ -124,6 +126,20 @@ class AdoptedMariaDB:
             start_command=[str(self.start)],
             stop_command=[str(self.stop)],
         )
+
+
+def definition_of(own: OwnMySQL | OwnPostgreSQL, datastore: str, series: str, socket: Path) -> ServerDefinition:
+    """One of another kind, as it is adopted."""
+    return ServerDefinition(
+        name="own",
+        datastore=datastore,
+        series=series,
+        runtime="adopted",
+        socket=socket,
+        user=own.user,
+        start_command=[str(own.start)],
+        stop_command=[str(own.stop)],
+    )
 
 
 def back_up(agent: Agent, place: Path, server_id: str, id: str, *, good: bool = True) -> JobView:

@@ -52,7 +52,7 @@ class Journal(BaseModel):
     reason: str = ""
     remedy: str = ""
     warnings: list[str] = Field(default_factory=list)
-    """What the restored server was found to lack."""
+    """What people are told: what stayed of the old data, and what the restored server was found to lack."""
 
     @property
     def unfinished(self) -> bool:
@@ -94,11 +94,14 @@ class Swapper:
                 raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
             server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+            kept: list[str] = []
             # All that can be refused is refused before the old server is touched.
             if not empty:
                 datastore.check_data(server, new)
                 datastore.lineage(new, renew=True)
+                before = _entries(new)
                 datastore.keep_configuration(server, new)
+                kept = sorted(name for name, facts in _entries(new).items() if before.get(name) != facts)
             had_old = record.data_dir.is_dir()
             if had_old:
                 copy_access(record.data_dir, new)
@@ -109,6 +112,7 @@ class Swapper:
                 wanted=record.wanted,
                 start=start,
                 data_epoch=record.data_epoch,
+                warnings=[f"kept from the old data directory: {', '.join(kept)}"] if kept else [],
             )
             self._save(record, journal)
         self.finish(record, journal)
@@ -159,7 +163,7 @@ class Swapper:
         self._registry.save(record)
         if journal.start:
             self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
-            journal.warnings = self._check(record)
+            journal.warnings += self._check(record)
 
     def _check(self, record: ServerRecord) -> list[str]:
         """Ask the restored server whether it has what its profile says. Raises ServerFailed when it lacks something."""
@@ -220,6 +224,12 @@ class Swapper:
 
     def _save(self, record: ServerRecord, journal: Journal) -> None:
         write_model(self._path(record), journal)
+
+
+def _entries(directory: Path) -> dict[str, tuple[int, int]]:
+    """The files and directories in it, as they are now."""
+    found = {path.name: path.lstat() for path in directory.iterdir()}
+    return {name: (facts.st_ino, facts.st_mtime_ns) for name, facts in found.items()}
 
 
 def _rename(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._profile import (
     Policy,
@@ -72,6 +73,7 @@ __all__ = [
     "UserSpec",
     "Version",
     "get",
+    "keep_modes",
     "lacking",
     "names",
     "read_restored_profile",

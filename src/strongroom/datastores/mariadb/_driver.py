@@ -31,6 +31,7 @@ from strongroom.datastores.mariadb import (
     _checkpoints,
     _config,
     _facts,
+    _kept,
     _lineage,
     _outside,
     _profile,
@@ -85,7 +86,7 @@ class MariaDB:
             yield Finding(level="ok", message="it answers")
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        """Option files are not in the data directory."""
+        _kept.keep(server, new)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)
