@@ -15,6 +15,7 @@ from strongroom.agent._swap import beside
 from strongroom.errors import ConfigurationError, ServerFailed
 from support.adopted import AdoptedMariaDB, back_up, definition_of, prepare, restore
 from support.agents import AgentMaker, until
+from support.mysql_programs import programs as mysql_programs
 from support.own_mysql import OwnMySQL
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import version as postgresql_version
@@ -47,7 +48,7 @@ def mariadb(place: Path) -> Iterator[AdoptedMariaDB]:
 def _rows(table: str, upto: int) -> str:
     return (
         f"INSERT IGNORE INTO db1.{table} WITH RECURSIVE n AS (SELECT 1 id UNION ALL SELECT id + 1 FROM n WHERE id < {upto})"
-        " SELECT id, REPEAT(MD5(id), 5) FROM n"
+        " SELECT id, REPEAT(CONCAT(id, id * 7919), 9) FROM n"
     )
 
 
@@ -207,15 +208,15 @@ def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
     own = OwnMySQL(place, settings=MYSQL, outside=outside)
     try:
         own.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'", "CREATE DATABASE db1")
-        own.sql("CREATE TABLE db1.i (id INT PRIMARY KEY, t TEXT)", _rows("i", 1000))
+        own.sql("USE db1", "CREATE TABLE db1.i (id INT PRIMARY KEY, t TEXT)", _rows("i", 1000))
         if os.geteuid() == 0:
             own.sql(f"CREATE USER {own.user}@localhost IDENTIFIED BY ''", f"GRANT ALL ON *.* TO {own.user}@localhost")
-        agent = agents(start_timeout=30, datastores={"mysql": [str(own.programs["server"].parent.parent)]})
+        agent = agents(start_timeout=20, datastores={"mysql": [str(mysql_programs())]})
         agent.servers.define("s1", definition_of(own, "mysql", own.version.series, own.socket))
         back_up(agent, place, "s1", "full")
         sums = ("CHECKSUM TABLE db1.i", "SELECT COUNT(*) FROM db1.i")
         before = [own.sql(each) for each in sums]
-        own.sql("SET cte_max_recursion_depth = 100000", _rows("i", 20000))
+        own.sql("USE db1", "SET cte_max_recursion_depth = 100000", _rows("i", 20000))
         os.kill(int((own.base / "own.pid").read_text()), signal.SIGKILL)
 
         view = restore(agent, place, "s1", "full", "r1")
@@ -224,7 +225,7 @@ def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
         assert {"undo_001", "undo_002"} <= {p.name for p in (own.base / "undo").iterdir()}
         assert not (own.data / "undo_001").exists() and not (own.data / "#innodb_redo").exists()
 
-        own.sql("SET cte_max_recursion_depth = 100000", _rows("i", 3000))
+        own.sql("USE db1", "SET cte_max_recursion_depth = 100000", _rows("i", 3000))
         changed = [own.sql(each) for each in sums]
         prepare(agent, place, "s1", "full", "r2")
         (beside(own.data, "new", "r2") / "ibdata1").write_bytes(bytes(1 << 20))
