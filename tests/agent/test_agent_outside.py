@@ -33,8 +33,8 @@ TABLES = ("i", "a")
 
 
 @pytest.fixture
-def mariadb(place: Path) -> Iterator[AdoptedMariaDB]:
-    server = AdoptedMariaDB(place, SETTINGS, OUTSIDE)
+def mariadb(place: Path, request: pytest.FixtureRequest) -> Iterator[AdoptedMariaDB]:
+    server = AdoptedMariaDB(place, SETTINGS, OUTSIDE, getattr(request, "param", ()))
     try:
         server.sql("CREATE DATABASE db1", "CREATE TABLE db1.i (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB")
         server.sql("CREATE TABLE db1.a (id INT PRIMARY KEY, t TEXT) ENGINE=Aria", "CREATE TABLE db1.gone (id INT) ENGINE=InnoDB")
@@ -75,12 +75,20 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
     back_up(agent, place, "s1", "full")
     before = _sums(mariadb)
     (mariadb.base / "logs" / "slow.log").write_text("of somebody else")
+    (mariadb.data / "server-key.pem").write_bytes(b"\xff\x00 secret")
+    (mariadb.data / "server-key.pem").chmod(0o400)
+    (mariadb.data / "conf.d").mkdir()
+    (mariadb.data / "conf.d" / "own.cnf").write_text("[mysqld]")
     modes = {name: (mariadb.base / name).stat() for name in OUTSIDE}
     _change(mariadb)
     mariadb.kill()
 
     view = restore(agent, place, "s1", "full", "r1")
     assert view.healthy and _sums(mariadb) == before
+    key = mariadb.data / "server-key.pem"
+    assert (key.read_bytes(), stat.S_IMODE(key.stat().st_mode)) == (b"\xff\x00 secret", 0o400)
+    assert (mariadb.data / "conf.d" / "own.cnf").read_text() == "[mysqld]"
+    assert any("kept from the old data directory" in each and "server-key.pem" in each for each in view.restore_warnings)
     assert mariadb.sql("SELECT COUNT(*) FROM db1.i") == [(ROWS,)]
     assert mariadb.sql("SHOW MASTER STATUS")[0][0] == "own-bin.000001"
     assert {"slow.log", "own-bin.000001", "own-bin.index"} <= set(_logs(mariadb))
@@ -105,6 +113,31 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
 
     assert agent.servers.discard_old("s1").old_data == []
     assert not list(mariadb.base.glob("*.*-r?"))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mariadb", [("redo", "undo")], indirect=True)
+def test_a_directory_that_is_a_mount_point_is_swapped_inside(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
+    agent = agents(start_timeout=20)
+    agent.servers.define("s1", mariadb.definition())
+    back_up(agent, place, "s1", "full")
+    before = _sums(mariadb)
+    _change(mariadb)
+    changed = _sums(mariadb)
+    prepare(agent, place, "s1", "full", "r1")
+    assert {"undo001", "undo002"} <= {p.name for p in (mariadb.base / "undo" / "strongroom.new-r1").iterdir()}
+    with (mariadb.base / "home.new-r1" / "ibdata1").open("r+b") as file:
+        file.write(b"\0" * (1 << 20))
+    with pytest.raises(ServerFailed, match="the old data is back and serves"):
+        agent.servers.swap("s1", "r1")
+    assert _sums(mariadb) == changed
+
+    mariadb.kill()
+    view = restore(agent, place, "s1", "full", "r2")
+    assert _sums(mariadb) == before and (mariadb.base / "redo").is_mount()
+    assert str(mariadb.base / "undo" / "strongroom.old-r2") in [old.name for old in view.old_data]
+    assert agent.servers.discard_old("s1").old_data == []
+    assert not list((mariadb.base / "undo").glob("strongroom.*"))
 
 
 def test_what_cannot_be_swapped_is_refused_before_the_restore(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:

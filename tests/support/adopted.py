@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+import pytest
 
 from strongroom.agent import Agent
 from strongroom.agent.models import ServerDefinition, ServerView
@@ -29,10 +30,10 @@ from support.own_postgresql import OwnPostgreSQL
 class AdoptedMariaDB:
     """A plain MariaDB below ``place``, started; ``outside`` are directories made for it, which ``settings`` may name.
 
-    ``{base}`` in the settings is the directory of all its files.
+    ``{base}`` in the settings is the directory of all its files. Those in ``mounted`` are file systems of their own.
     """
 
-    def __init__(self, place: Path, settings: str, outside: Sequence[str]) -> None:
+    def __init__(self, place: Path, settings: str, outside: Sequence[str], mounted: Sequence[str] = ()) -> None:
         self.user = server_user()
         self.base = place / "own"
         self.base.mkdir(mode=0o755)
@@ -46,6 +47,12 @@ class AdoptedMariaDB:
         )
         for name in outside:
             (self.base / name).mkdir(mode=0o750)
+        self._mounted = [self.base / name for name in mounted]
+        for path in self._mounted:
+            done = subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0750,size=128m", "none", str(path)], check=False)
+            if done.returncode:
+                self._mounted.clear()
+                pytest.skip("file systems cannot be mounted here")
         for path in (self.base, *(self.base / name for name in outside)):
             os.chown(path, *self._ids())
         programs = version().programs
@@ -112,6 +119,8 @@ class AdoptedMariaDB:
     def end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self.kill()
+        for path in self._mounted:
+            subprocess.run(["umount", str(path)], check=False)
 
     def definition(self) -> ServerDefinition:
         """As it is adopted."""

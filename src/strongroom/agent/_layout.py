@@ -12,6 +12,7 @@ from strongroom.agent import _accounts
 from strongroom.agent._attributes import copy_attributes
 from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._limits import require_aio_events
 from strongroom.agent._outside import Outside, leftovers, make_staging, plan
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent._swap import beside
@@ -78,6 +79,8 @@ class Layouts:
         Raises ConfigurationError when they could not take the place of what the server has.
         """
         self._lifecycle.require_movable(record)
+        if not self._lifecycle.is_running(record):  # one that runs has reserved what the next will need
+            require_aio_events(self._lifecycle.datastore(record))
         places = self.places(record)
         account = _accounts.by_name(record.user)
         outside = plan(places, record.data_dir, account)

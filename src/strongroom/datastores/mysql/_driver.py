@@ -39,7 +39,7 @@ class MySQL:
     default_user = "mysql"
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
-    capabilities = Capabilities(incremental=True, log_apply=True)
+    capabilities = Capabilities(incremental=True, log_apply=True, aio_events=2305)
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = _profile.ServerProfiles()
