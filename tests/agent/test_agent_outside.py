@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -268,3 +270,38 @@ def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
         assert agent.servers.discard_old("s1").old_data == []
     finally:
         own.end()
+
+
+@pytest.mark.parametrize("direction", ["forward", "back"])
+def test_killed_in_the_middle_a_swap_of_all_directories_is_finished(
+    agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path, pool: str, direction: str
+) -> None:
+    """Every step is cut off in test_agent_outside_crash; here a real server is started on what comes out."""
+    agent = agents(start_timeout=20)
+    agent.servers.define("s1", mariadb.definition())
+    back_up(agent, place, "s1", "full")
+    before = _sums(mariadb)
+    _change(mariadb)
+    changed = _sums(mariadb)
+    prepare(agent, place, "s1", "full", "r1")
+    if direction == "back":
+        with (mariadb.base / "home.new-r1" / "ibdata1").open("r+b") as file:
+            file.write(b"\0" * (1 << 20))
+    agent.stop()
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("crash_swap.py")),
+        str(place / "d"),
+        pool,
+        "s1",
+        "r1",
+        "14",
+        direction,
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 9 and "died before _" in run.stdout, run.stderr
+    assert not mariadb.data.exists()
+    agent = agents(start_timeout=20)
+    until(lambda: agent.servers.view("s1").state != "swapping" and agent.servers.view("s1").healthy, 90)
+    assert _sums(mariadb) == (before if direction == "forward" else changed)
+    assert mariadb.sql("CHECK TABLE db1.i EXTENDED")[-1][-1] == "OK"
