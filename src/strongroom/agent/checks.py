@@ -18,6 +18,7 @@ from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._limits import AIO_REMEDY, free_aio_events
 from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_gid
 from strongroom.artifact import check_recipients, load_identities
@@ -27,6 +28,7 @@ from strongroom.storage import open_store
 
 GB = 1024**3
 FEW_FILES = 65536
+FEW_SERVERS = 3
 TOLERANCE = 120.0
 """Seconds that a file may be from the future."""
 
@@ -233,7 +235,7 @@ def _built() -> float:
     return Path(__file__).stat().st_mtime - TOLERANCE
 
 
-def _limits(_settings: Settings) -> Iterator[Check]:
+def _limits(settings: Settings) -> Iterator[Check]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
         yield Check(
@@ -244,3 +246,14 @@ def _limits(_settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check(name="limits", level="ok", message="enough open files")
+    free = free_aio_events()
+    for name in sorted({version.datastore for version in _versions.installed(settings)}):
+        needed = datastores.get(name).capabilities.aio_events
+        if needed and free is not None and free < FEW_SERVERS * needed:
+            left = free // needed or "no"
+            yield Check(
+                name="limits",
+                level="warning" if free >= needed else "error",
+                message=f"fs.aio-max-nr is nearly used up: {left} more servers of {name} can be started ({free} events)",
+                remedy=AIO_REMEDY,
+            )

@@ -20,7 +20,15 @@ from strongroom.artifact import (
     describe_notices,
     open_chain,
 )
-from strongroom.datastores import BackupKind, RestoredProfile, RestoreTarget, Version, get, write_restored_profile
+from strongroom.datastores import (
+    BackupKind,
+    RestoredProfile,
+    RestoreTarget,
+    Version,
+    get,
+    keep_modes,
+    write_restored_profile,
+)
 from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
@@ -100,7 +108,11 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     notices = require_fit(profile, target, newest)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
-    return output | {"warnings": [*output["warnings"], *notices]}
+    if spec.server.runtime == "adopted" and spec.server.data_dir.is_dir():
+        keep_modes(spec.server.data_dir, spec.target_dir)
+    placement = get(spec.server.datastore).placement
+    placed = placement.lay_out(spec.server, spec.places, spec.target_dir, spec.staging)
+    return output | {"warnings": [*output["warnings"], *notices, *placed]}
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Piped
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
@@ -19,6 +18,7 @@ from strongroom.datastores.postgresql._connection import Connection, connect, qu
 from strongroom.datastores.postgresql._copy import Copy
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._manifest import OURS
+from strongroom.datastores.postgresql._tree import data_bytes
 from strongroom.datastores.postgresql._versions import key, require_series, version_of
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
@@ -32,7 +32,7 @@ class Session(Piped):
         self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, pages: bool, parent: Path | None
     ) -> None:
         """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
-        self.data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / "pg_wal")
+        self.data_bytes = data_bytes(server.data_dir)
         self.expected: int | None = None if parent else self.data_bytes
         self.inspection: Inspection | None = PageInspection(server.data_dir) if pages else None
         self._server, self._request = server, request

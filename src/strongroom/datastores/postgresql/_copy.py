@@ -17,7 +17,6 @@ import psycopg
 
 import strongroom
 from strongroom.artifact import Collation, Positions
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
@@ -26,7 +25,7 @@ from strongroom.datastores.postgresql._connection import Connection, connect, qu
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._listing import Listing
 from strongroom.datastores.postgresql._manifest import LABEL, NAME, new_hash
-from strongroom.datastores.postgresql._tree import CONTROL, walk
+from strongroom.datastores.postgresql._tree import CONTROL, data_bytes, walk
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
 OLDEST = 15
@@ -82,7 +81,7 @@ class Copy:
         system: int,
     ) -> None:
         """``connection`` holds the backup that began at ``start``; ``pages``: the server has checksums of its pages."""
-        self.data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / "pg_wal")
+        self.data_bytes = data_bytes(server.data_dir)
         self.expected: int | None = self.data_bytes
         self.inspection: Inspection | None = PageInspection(server.data_dir, start) if pages else None
         self.held = ExitStack()

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from strongroom.datastores._files import bytes_below
+
 CONTROL = "global/pg_control"
 _EMPTIED = frozenset(
     {"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans", "pg_tblspc"}
@@ -77,3 +79,8 @@ def _is_fleeting(folder: str, name: str, names: set[str]) -> bool:
         return True
     relation = _RELATION.fullmatch(name)
     return relation is not None and f"{relation[1]}_init" in names
+
+
+def data_bytes(top: Path) -> int:
+    """Bytes of the data directory without its WAL, which may be elsewhere."""
+    return bytes_below(top) - (0 if (top / _WAL).is_symlink() else bytes_below(top / _WAL))

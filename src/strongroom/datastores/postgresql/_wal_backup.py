@@ -12,12 +12,12 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.postgresql._tree import data_bytes
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
 
@@ -95,7 +95,7 @@ class Session(Fed):
         self.collations: list[Collation] = []
         self._source = source
         self._positions, self._number = positions, number
-        self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
+        self._data_bytes = data_bytes(server.data_dir)
         self._start()
 
     def _produce(self, out: int) -> None:
