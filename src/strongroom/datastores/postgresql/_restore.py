@@ -20,7 +20,7 @@ from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 
 _CONTROL = "global/pg_control"
-_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
+_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", "tablespace_map", _manifest.NAME)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
