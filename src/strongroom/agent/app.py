@@ -24,7 +24,7 @@ from strongroom.agent.checks import Check, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
 from strongroom.agent.models import Canary, HostView, RootAccount, RootState, Seed, ServerDefinition, ServerView, Start, Swap
 from strongroom.agent.servers import Servers
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
@@ -43,6 +43,7 @@ class Agent:
 
     def __init__(self, settings: Settings, *, root: Path | None = None, worker: Sequence[str] = WORKER) -> None:
         self.settings = settings
+        set_stall_timeout(settings.agent.stall_timeout)
         self.root = (root or settings.service.data_dir).absolute()
         self.servers = Servers(settings, self.root, job_on=self._job_on)
         self.jobs = Jobs(
@@ -50,7 +51,7 @@ class Agent:
             self.root / "agent" / "jobs",
             server_of=self.servers.server,
             datastores_here=self.servers.datastores,
-            new_directory=self.servers.new_directory,
+            new_data=self.servers.new_data,
             server_lock=self.servers.lock,
             on_end=self._after_job,
             worker=worker,

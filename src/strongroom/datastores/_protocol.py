@@ -12,6 +12,7 @@ from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
 from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._strict import Strict
@@ -244,6 +245,7 @@ class Datastore(Protocol):
     galera: Galera | None
     """None where there are no Galera clusters of it."""
     profiles: Profiles
+    placement: Placement
 
     def load(self) -> None:
         """Import what only backups and restores need, for a process that cannot read its own modules later."""

@@ -100,7 +100,9 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     notices = require_fit(profile, target, newest)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
-    return output | {"warnings": [*output["warnings"], *notices]}
+    placement = get(spec.server.datastore).placement
+    placed = placement.lay_out(spec.server, spec.places, spec.target_dir, spec.staging)
+    return output | {"warnings": [*output["warnings"], *notices, *placed]}
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:

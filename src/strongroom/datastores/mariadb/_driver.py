@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -24,7 +25,18 @@ from strongroom.datastores._protocol import (
     UserSpec,
 )
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
+from strongroom.datastores.mariadb import (
+    _admin,
+    _backup,
+    _checkpoints,
+    _config,
+    _facts,
+    _lineage,
+    _outside,
+    _profile,
+    _restore,
+    _versions,
+)
 from strongroom.datastores.mariadb._galera_driver import Nodes
 from strongroom.errors import ServerFailed
 
@@ -41,6 +53,7 @@ class MariaDB:
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
     profiles: Profiles = _profile.ServerProfiles()
+    placement: Placement = _outside.ServerPlacement()
 
     def load(self) -> None:
         pass
