@@ -242,6 +242,8 @@ class Copy:
             raise ToolFailed("the backup ended before its end")
         with connect(self._server) as connection:
             _tablespaces.refuse(connection, self._server)  # that was made meanwhile
+            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
+                self.inspection = None
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,

@@ -25,6 +25,7 @@ _LEFT_OUT = frozenset(
         "backup_label",
         "tablespace_map",
         "backup_manifest",
+        "lost+found",
     }
 )
 _BEGINNINGS = ("pg_internal.init", "pgsql_tmp")

@@ -12,13 +12,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores.postgresql import _lsn, _wal
+from strongroom.datastores.postgresql import _carry, _lsn, _wal
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported
 
 FOLDER = "pg_wal"
@@ -40,7 +40,7 @@ def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, p
     ``first`` is the number of the first of them in the whole chain.
     """
     folder = target / FOLDER
-    size = _file_size(folder)
+    size = file_size(folder)
     (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
     before, history = base, _history(folder, base.timeline or 1)
     _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
@@ -82,7 +82,7 @@ def refuse_tablespaces(version: Version, base: Positions, last: Positions, targe
         raise _corrupt("a tablespace was made or dropped in the WAL; it would be in the same place on this host")
 
 
-def recover(version: Version, positions: Positions, target: Path, work_dir: Path) -> Positions:
+def recover(version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None) -> Positions:
     """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
 
     Raises ToolFailed when it did not come that far. A new timeline begins there.
@@ -90,7 +90,7 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     assert positions.wal_stop is not None and positions.timeline is not None
     owner = owner_of(target)
     config = work_dir / "recovery.conf"
-    write_file(config, _settings(positions), owner)
+    write_file(config, _settings(positions) + _carry.recovery_settings(profile, file_size(target / FOLDER), version), owner)
     write_file(target / _SIGNAL, "", owner)
     question = work_dir / "recovery.sql"
     write_file(
@@ -124,7 +124,6 @@ def _settings(positions: Positions) -> str:
         "hot_standby = off\n"
         "archive_mode = off\n"
         "wal_level = replica\n"
-        "max_prepared_transactions = 1000\n"
         "shared_buffers = 128MB\n"
         "fsync = off\n"  # all is made durable at once, when it has succeeded
         "lc_messages = 'C'\n"
@@ -154,7 +153,8 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
 # --- files of WAL
 
 
-def _file_size(folder: Path) -> int:
+def file_size(folder: Path) -> int:
+    """Bytes of a file of WAL in this directory."""
     size = max((path.stat().st_size for path in folder.iterdir() if _wal.NAME.fullmatch(path.name)), default=0)
     if not _wal.is_size(size):
         raise _corrupt("the full backup holds no WAL")
