@@ -133,8 +133,11 @@ class PostgreSQLServer:
             self.process.wait(60)
             self.process = None
 
-    def connect(self, database: str = "db1") -> contextlib.AbstractContextManager[Connection]:
-        return connect(self.server, database)
+    @contextlib.contextmanager
+    def connect(self, database: str = "db1") -> Iterator[Connection]:
+        with connect(self.server, database) as connection:
+            connection.execute('SET search_path = "$user", public')
+            yield connection
 
     def sql(self, statement: str, database: str = "db1") -> list[tuple[Any, ...]]:
         with self.connect(database) as connection, connection.cursor() as cursor:

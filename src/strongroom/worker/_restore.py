@@ -20,7 +20,7 @@ from strongroom.artifact import (
     describe_notices,
     open_chain,
 )
-from strongroom.datastores import BackupKind, RestoredProfile, RestoreTarget, Version, get, write_restored_profile
+from strongroom.datastores import BackupKind, RestoredProfile, RestoreTarget, Server, Version, get, write_restored_profile
 from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
@@ -98,7 +98,7 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     target = RestoreTarget(spec.server.version, spec.server, job.in_place)
     profile = profile_of(newest)
     notices = require_fit(profile, target, newest)
-    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
+    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
     placement = get(spec.server.datastore).placement
     placed = placement.lay_out(spec.server, spec.places, spec.target_dir, spec.staging)
@@ -125,15 +125,17 @@ def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
     return open_chain(store, job.location, keys, settings=job.artifact)
 
 
-def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog) -> dict[str, Any]:
-    """Extract and prepare in ``target``."""
+def restore_chain(
+    spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog, server: Server | None = None
+) -> dict[str, Any]:
+    """Extract and prepare in ``target``, for ``server`` unless it is a rehearsal."""
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     datastore = get(chain[-1].datastore)
     warnings = datastore.warnings(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restore(version, links, target, spec.work_dir, events.phase)
+    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, server)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],

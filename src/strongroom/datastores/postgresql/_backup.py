@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+import psycopg
 
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Piped
@@ -19,7 +21,7 @@ from strongroom.datastores.postgresql._copy import Copy
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._manifest import OURS
 from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
-from strongroom.datastores.postgresql._versions import key, require_series, version_of
+from strongroom.datastores.postgresql._versions import key, number_in, require_series, version_of
 from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 COMPLETED = "base backup completed"
@@ -78,6 +80,8 @@ class Session(Piped):
         positions = Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
         with connect(self._server) as connection:
             _tablespaces.require_same((), _tablespaces.read(connection), self._server)
+            if not checks_pages(connection):
+                self.inspection = None
             ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
         _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir)
         return BackupResult(
@@ -114,10 +118,10 @@ def begin(server: Server, request: BackupRequest) -> Session | _base_backup.Sess
         connection = stack.enter_context(connect(server))
         ((number, data_dir, pages),) = query(
             connection,
-            "SELECT current_setting('server_version_num')::int, current_setting('data_directory'),"
-            " current_setting('data_checksums')::bool",
+            "SELECT current_setting('server_version'), current_setting('data_directory'),"
+            " current_setting('data_checksums') = 'on'",
         )
-        server_version = f"{number // 10000}.{number % 10000}"
+        server_version = number_in(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         own = request.kind == "full" and _copy.possible(connection, server)
         require_own_data(server, Path(data_dir))
@@ -168,6 +172,15 @@ def require_own_data(server: Server, said: Path) -> None:
         )
 
 
+def checks_pages(connection: Connection) -> bool:
+    """Whether all pages have checksums. From PostgreSQL 19 on they are switched on and off while the server runs."""
+    return query(connection, "SELECT current_setting('data_checksums')") == [("on",)]
+
+
 def _keep_wal(connection: Connection) -> None:
-    """WAL is copied last. A slot that goes with this connection keeps the server from recycling it until then."""
-    query(connection, "SELECT pg_create_physical_replication_slot('strongroom_' || pg_backend_pid(), true, true)")
+    """WAL is copied last. A slot that goes with this connection keeps the server from recycling it until then.
+
+    Where all slots are in use, the backup goes without: it fails when WAL that it needs was removed meanwhile.
+    """
+    with suppress(psycopg.errors.ConfigurationLimitExceeded):
+        query(connection, "SELECT pg_create_physical_replication_slot('strongroom_' || pg_backend_pid(), true, true)")

@@ -82,6 +82,7 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
             f"{where(server)} was promoted: it is on timeline {timeline}, and the parent backup is of timeline {parent.timeline}",
             remedy=_REMEDY,
         )
+    _require_same_checksums(server, request)
     _require_summaries(connection, server, timeline, parent.wal_start)
     data = _parent_manifest(server, request)
     manifest = _manifest.Manifest.parse(data)
@@ -90,6 +91,16 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     path = request.work_dir / "parent_manifest"
     write_file(path, data.decode(), owner_of(request.work_dir))
     return path
+
+
+def _require_same_checksums(server: Server, request: BackupRequest) -> None:
+    """While checksums are off, or on their way, not every changed block is in the WAL and its summaries."""
+    before = request.parent_profile.facts.get("data_checksums") if request.parent_profile else None
+    now = request.profile.facts.get("data_checksums")
+    if before is not None and now is not None and before != now:
+        raise LineageChanged(
+            f"data_checksums of {where(server)} was {before} when the parent backup was taken, and is {now}", remedy=_REMEDY
+        )
 
 
 def _require_summaries(connection: Connection, server: Server, timeline: int, start: str) -> None:

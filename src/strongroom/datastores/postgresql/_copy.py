@@ -247,6 +247,8 @@ class Copy:
             raise ToolFailed("the backup ended before its end")
         with connect(self._server) as connection:
             _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
+            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
+                self.inspection = None
         _tablespaces.require_unchanged(self._server, self._positions, self._segment, self._request.work_dir)
         return BackupResult(
             tool="strongroom",

@@ -10,23 +10,45 @@ from strongroom.artifact import Positions
 from strongroom.datastores._files import owner_of, read_file, require_space, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
+from strongroom.datastores._profile import PROFILE
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Version
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
-from strongroom.datastores.postgresql import _block_restore, _first_start, _lsn, _manifest, _wal_restore
+from strongroom.datastores.postgresql import (
+    _block_restore,
+    _first_start,
+    _lsn,
+    _manifest,
+    _superuser,
+    _timelines,
+    _wal_restore,
+    _way_in,
+)
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 
 _CONTROL = "global/pg_control"
-_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", "tablespace_map", _manifest.NAME)
+_STRAY = (
+    LINEAGE,
+    RESTORED,
+    PROFILE,
+    _superuser.FOUND,
+    "standby.signal",
+    _first_start.SIGNAL,
+    "recovery.conf",
+    "tablespace_map",
+    _manifest.NAME,
+)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
 
 
-def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+def restore(
+    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
+) -> Restored:
     """See the Protocol. Until the end ``target`` is marked as unusable.
 
     The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
@@ -57,13 +79,19 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
                 _wal_restore.refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
             phase("recover")
             positions = wal[-1].positions
-            arrived = _wal_restore.recover(version, positions, target, work_dir)
+            if server is not None:
+                _timelines.reserve(server, target, positions.timeline or 1)
+            arrived = _wal_restore.recover(version, positions, target, work_dir, chain[-1].profile)
             assert arrived.wal_stop is not None and arrived.timeline is not None
+            _timelines.announce(target, arrived.timeline)
             expect_arrival(target, arrived.wal_stop, arrived.timeline)
         else:
             assert positions.wal_stop is not None and positions.timeline is not None
+            taken = _timelines.reserve(server, target, positions.timeline) if server is not None else positions.timeline + 1
             _first_start.prepare(target)
-            expect_arrival(target, positions.wal_stop, positions.timeline + 1)
+            expect_arrival(target, positions.wal_stop, taken)
+        if server is not None and server.runtime == "process" and _superuser.named(chain[-1].profile) is None:
+            _way_in.admit(version, target, work_dir, chain[-1].profile)
         phase("sync")
     return Restored(positions=positions, facts=facts)
 

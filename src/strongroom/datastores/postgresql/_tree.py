@@ -27,7 +27,6 @@ _DATA = frozenset(
     {"base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_stat", "pg_twophase", "pg_xact", "PG_VERSION", _SPACES}
 )
 """Names at the top that are the database. What else lies there belongs to its owner, and is no part of it."""
-_LOST = "lost+found"
 _LEFT_OUT = frozenset(
     {
         "postmaster.pid",
@@ -37,7 +36,7 @@ _LEFT_OUT = frozenset(
         "backup_label",
         "tablespace_map",
         "backup_manifest",
-        _LOST,
+        "lost+found",
     }
 )
 _BEGINNINGS = ("pg_internal.init", "pgsql_tmp")

@@ -18,7 +18,7 @@ from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _w
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
-from strongroom.datastores.postgresql._versions import require_series
+from strongroom.datastores.postgresql._versions import number_in, require_series
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
 
 FOLDER = "pg_wal"
@@ -122,11 +122,11 @@ def begin(server: Server, request: BackupRequest) -> Session:
     with connect(server) as connection:
         ((number, data_dir, system, size),) = query(
             connection,
-            "SELECT current_setting('server_version_num')::int, current_setting('data_directory'),"
+            "SELECT current_setting('server_version'), current_setting('data_directory'),"
             " (SELECT system_identifier FROM pg_control_system()),"
             " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
         )
-        server_version = f"{number // 10000}.{number % 10000}"
+        server_version = number_in(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         require_own_data(server, Path(data_dir))
         _tablespaces.require_supported(connection, server)

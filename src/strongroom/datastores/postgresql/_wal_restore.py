@@ -12,13 +12,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores.postgresql import _first_start, _lsn, _wal, _waldump
+from strongroom.datastores.postgresql import _carry, _first_start, _lsn, _wal, _waldump
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported
 
 FOLDER = "pg_wal"
@@ -42,7 +42,7 @@ def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, p
     ``first`` is the number of the first of them in the whole chain.
     """
     folder = target / FOLDER
-    size = _file_size(folder)
+    size = file_size(folder)
     (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
     before, history = base, _history(folder, base.timeline or 1)
     _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
@@ -74,7 +74,7 @@ def refuse_tablespaces(version: Version, base: Positions, last: Positions, targe
         )
     folder, timeline = target / FOLDER, last.timeline or 1
     start, stop = _lsn.parse(base.wal_start or "0/0"), _lsn.parse(last.wal_stop or "0/0")
-    size = _file_size(folder)
+    size = file_size(folder)
     names = [name for name in _history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
     try:
         found = _waldump.has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
@@ -84,7 +84,7 @@ def refuse_tablespaces(version: Version, base: Positions, last: Positions, targe
         raise _corrupt("a tablespace was made or dropped in the WAL; it would be in the same place on this host")
 
 
-def recover(version: Version, positions: Positions, target: Path, work_dir: Path) -> Positions:
+def recover(version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None) -> Positions:
     """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
 
     Raises ToolFailed when it did not come that far. A new timeline begins there.
@@ -92,8 +92,9 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     assert positions.wal_stop is not None and positions.timeline is not None
     owner = owner_of(target)
     config = work_dir / "recovery.conf"
+    settings = _settings(positions) + _carry.recovery_settings(profile, file_size(target / FOLDER), version)
     spaces = f"{_first_start.IN_PLACE}\n" if _first_start.has_in_place_tablespaces(target) else ""
-    write_file(config, _settings(positions, _file_size(target / FOLDER)) + spaces, owner)
+    write_file(config, settings + spaces, owner)
     write_file(target / _SIGNAL, "", owner)
     question = work_dir / "recovery.sql"
     write_file(
@@ -118,11 +119,8 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     return _arrived(positions, target, tool.log)
 
 
-def _settings(positions: Positions, size: int) -> str:
-    """All WAL is there already, so nothing is fetched. Recovery that ends before its target is an error of the server's own.
-
-    ``size`` is that of a file of WAL: a server does not start when the least and the most WAL are less than two of them.
-    """
+def _settings(positions: Positions) -> str:
+    """All WAL is there already, so nothing is fetched. Recovery that ends before its target is an error of the server's own."""
     return (
         "restore_command = 'false'\n"
         f"recovery_target_lsn = '{positions.wal_stop}'\n"
@@ -132,9 +130,6 @@ def _settings(positions: Positions, size: int) -> str:
         "hot_standby = off\n"
         "archive_mode = off\n"
         "wal_level = replica\n"
-        "max_prepared_transactions = 1000\n"
-        f"min_wal_size = {max(80, 2 * (size >> 20))}MB\n"
-        f"max_wal_size = {max(1024, 4 * (size >> 20))}MB\n"
         "shared_buffers = 128MB\n"
         "fsync = off\n"  # all is made durable at once, when it has succeeded
         "lc_messages = 'C'\n"
@@ -164,7 +159,8 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
 # --- files of WAL
 
 
-def _file_size(folder: Path) -> int:
+def file_size(folder: Path) -> int:
+    """Bytes of a file of WAL in this directory. Raises ArtifactCorrupt."""
     size = _wal.file_size(folder)
     if size is None:
         raise _corrupt("the full backup holds no WAL")
