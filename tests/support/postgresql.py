@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from strongroom.artifact import Pages, Positions, Ranges
+from strongroom.artifact import Pages, Positions, Profile, Ranges
 from strongroom.artifact._tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
@@ -284,6 +284,7 @@ class FileLink:
     data_size: int
     kind: str = "full"
     pages: Pages | None = None
+    profile: Profile | None = None
     _files: dict[str, Ranges] | None = field(default=None, init=False, repr=False)
 
     @property

@@ -95,13 +95,14 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
             f"more than the volume of {job.volume_bytes >> 20} MiB",
             remedy="Restore to an instance with a larger volume.",
         )
-    target = RestoreTarget(spec.server.version, spec.server, job.in_place)
+    target = RestoreTarget(spec.server.version, spec.server, job.in_place, [*job.tablespaces])
     profile = profile_of(newest)
     notices = require_fit(profile, target, newest)
+    placement = get(spec.server.datastore).placement
+    places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
-    placement = get(spec.server.datastore).placement
-    placed = placement.lay_out(spec.server, spec.places, spec.target_dir, spec.staging)
+    placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
     return output | {"warnings": [*output["warnings"], *notices, *placed]}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import owner_of, read_file, require_space, write_file
+from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._profile import PROFILE
@@ -26,6 +26,7 @@ from strongroom.datastores.postgresql import (
     _way_in,
 )
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
+from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 
@@ -62,7 +63,7 @@ def restore(
         require_series(version, each.server_version, "the server of the backup")
     newest = base[-1]
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
-    require_space(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
+    require_room(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     with unfinished(target):
         if len(base) > 1 or _block_restore.has_list(newest):
             needed = _block_restore.merge(base, target, phase).wal
@@ -108,7 +109,7 @@ def _extract(tar: TarReader, target: Path) -> None:
             try:
                 if member.kind == "directory":
                     if member.path:
-                        path.mkdir(mode=0o700)
+                        make_directory(target, member.path)
                 elif member.path == _CONTROL:
                     if control is not None or member.size > _MAX_CONTROL:
                         raise ArtifactCorrupt("the stream holds no usable pg_control")

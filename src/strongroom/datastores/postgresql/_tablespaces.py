@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _waldump
-from strongroom.datastores.postgresql._connection import Connection, query, where
+from strongroom.datastores.postgresql._connection import Connection, query, shown, where
 from strongroom.errors import LineageChanged, ServerFailed, Unsupported
 
 FOLDER = "pg_tblspc"
+FACT = "tablespaces"
+REMEDY = "Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them."
 OLDEST = 15
 """The first version with ``pg_backup_start``, of which tablespaces outside the data directory are backed up."""
 
@@ -41,17 +43,14 @@ def read(connection: Connection) -> tuple[Tablespace, ...]:
     rows = query(
         connection, "SELECT oid::text, spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY oid"
     )
-    return tuple(Tablespace(oid, name, location) for oid, name, location in rows)
+    return tuple(Tablespace(oid, shown(name), shown(location)) for oid, name, location in rows)
 
 
 def require_supported(connection: Connection, server: Server) -> tuple[Tablespace, ...]:
     """The tablespaces. Raises Unsupported, naming those that no backup can hold."""
     found = read(connection)
-    if problems := [problem for space in found if (problem := _problem(space, server))]:
-        raise Unsupported(
-            f"{where(server)} has tablespaces that cannot be backed up: {'; '.join(problems)}",
-            remedy="Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them.",
-        )
+    if wrong := problems(found, server):
+        raise Unsupported(f"{where(server)} has tablespaces that cannot be backed up: {'; '.join(wrong)}", remedy=REMEDY)
     return found
 
 
@@ -68,6 +67,37 @@ def _problem(space: Tablespace, server: Server) -> str | None:
     except OSError as error:
         return f"{space.name} in {space.location}: {error.strerror}"
     return f"{space.name} in {space.location}, which is inside the data directory" if inside else None
+
+
+def of_profile(profile: Profile) -> list[Tablespace]:
+    """Those that a profile tells of. It may be forged: nothing here is a path to use before a person, or the server, named it."""
+    names = dict(part.partition(" ")[::2] for part in strings_of(profile))
+    found = [Tablespace(oid, name, profile.outside.get(f"{FOLDER}/{oid}", "")) for oid, name in names.items() if oid.isdigit()]
+    return [space if space.location else Tablespace(space.oid, space.name, space.path) for space in found]
+
+
+def strings_of(profile: Profile) -> list[str]:
+    """The fact that ``facts_of`` makes."""
+    value = profile.facts.get(FACT)
+    return value if isinstance(value, list) else []
+
+
+def facts_of(spaces: Sequence[Tablespace]) -> list[str]:
+    """Oid and name of each, for the facts of a profile."""
+    return [f"{space.oid} {space.name}" for space in spaces]
+
+
+def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
+    """For ``Profile.outside``: their directories, and that of the WAL when it is elsewhere."""
+    found = {space.path: space.location for space in spaces if space.is_outside}
+    if (data_dir / "pg_wal").is_symlink():
+        found["pg_wal"] = str((data_dir / "pg_wal").resolve())
+    return found
+
+
+def problems(spaces: Sequence[Tablespace], server: Server) -> list[str]:
+    """Why some of them cannot be backed up."""
+    return [problem for space in spaces if (problem := _problem(space, server))]
 
 
 def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], server: Server) -> None:

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import bytes_below
+from strongroom.datastores._files import bytes_below, entries, require_space
 from strongroom.errors import Unsupported
 
 CONTROL = "global/pg_control"
 _EMPTIED = frozenset({"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"})
 """Directories of which a backup holds the name alone."""
+NO_DATA = _EMPTIED | {"pg_log"}
+"""Where a link is harmless."""
 _SPACES = "pg_tblspc"
 _DATA = frozenset(
     {"base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_stat", "pg_twophase", "pg_xact", "PG_VERSION", _SPACES}
@@ -101,6 +103,32 @@ def version_directory(top: Path) -> str:
     with (top / CONTROL).open("rb") as file:
         (catalog,) = struct.unpack_from("<I", file.read(16), 12)
     return f"PG_{(top / 'PG_VERSION').read_text().strip()}_{catalog}"
+
+
+def make_directory(top: Path, path: str) -> None:
+    """A directory of a restore; that of a tablespace may have been prepared, as a link to where it belongs. Raises OSError."""
+    full = top / path
+    if not (path.partition("/")[0] == _SPACES and path.count("/") <= 1 and full.is_dir()):
+        full.mkdir(mode=0o700)
+
+
+def files_below(top: Path) -> Iterator[str]:
+    """Paths of all that is no directory, also in tablespaces behind a link."""
+    for entry in entries(top):
+        path = os.path.relpath(entry.path, top)
+        if re.fullmatch(rf"{_SPACES}/\d+", path) and entry.is_symlink():
+            behind = (below for below in entries(Path(entry.path)) if not below.is_dir(follow_symlinks=False))
+            yield from (os.path.relpath(below.path, top) for below in behind)
+        elif not entry.is_dir(follow_symlinks=False):
+            yield path
+
+
+def require_room(target: Path, needed: int) -> None:
+    """As ``require_space``; where tablespaces are on other file systems, all of them together have to have room."""
+    places = {path.stat().st_dev: path for path in (*(target / _SPACES).glob("*"), target)}
+    free = {device: os.statvfs(path) for device, path in places.items()}
+    if len(places) == 1 or sum(about.f_bavail * about.f_frsize for about in free.values()) < needed:
+        require_space(target, needed)
 
 
 def _is_data(path: str) -> bool:
