@@ -138,6 +138,17 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
         assert set(postgresql.backup(a, place, "good").files()) >= {"PG_VERSION", "global/pg_control"}
         space = postgresql.scratch(place, "space")
         a.sql(f"CREATE TABLESPACE far LOCATION '{space}'", "postgres")
+        # Of others, the archive of the data directory may be all that there is: its list tells of files that are elsewhere.
+        a.sql("CREATE TABLE spread TABLESPACE far AS SELECT 1 AS id", "postgres")
+        whole = postgresql.backup(a, place, "whole")
+        sizes = {path: sum(length for _, length in ranges) for path, ranges in whole.files().items()}
+        side_files = {path: whole.read(path) for path in driver.side_files}
+        assert driver.describe(side_files, sizes, Positions()).kind == "full"
+        alone = {path: size for path, size in sizes.items() if not path.startswith("pg_tblspc/")}
+        with pytest.raises(Unsupported, match="only the archive of the data directory"):
+            driver.describe(side_files, alone, Positions())
+        with pytest.raises(Unsupported, match="only the archive of the data directory"):
+            driver.describe(side_files, sizes | {"tablespace_map": 1024}, Positions())
         space.rename(place / "gone")
         with pytest.raises(Unsupported, match=f"far in {space}: No such file"):
             postgresql.backup(a, place, "two")

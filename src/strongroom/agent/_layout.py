@@ -118,6 +118,17 @@ class Layouts:
             self._registry.save(record)
         return outside
 
+    def remains(self, record: ServerRecord) -> list[Path]:
+        """What restores have put into directories outside for a process server: its deletion removes that."""
+        found = [
+            path for directory in record.swapped for path in leftovers(directory, "new", "taken", "old", "leaving", "failed")
+        ]
+        places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
+        for place in places:
+            if place.directory in record.swapped and place.directory.is_dir():
+                found += [path for path in sorted(place.directory.iterdir()) if place.owns(path.name)]
+        return found
+
     def _plan(self, record: ServerRecord, job: str) -> _Plan:
         try:
             known = read_model(self._path(record), _Plan)

@@ -257,6 +257,8 @@ class Servers:
                 except ServerFailed as error:
                     log.warning("killing a server that is deleted", server=server_id, reason=error.message)
                     self._lifecycle.kill(record)
+                for path in self._layouts.remains(record):
+                    remove_tree(path)
             base_dir = self._lifecycle.base_dir(server_id)
             doomed = self._instances / f"{DELETED}{server_id}-{time.time_ns()}"
             if record.definition.runtime == "process" and record.socket and not record.socket.is_relative_to(base_dir):

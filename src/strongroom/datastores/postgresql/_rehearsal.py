@@ -165,7 +165,7 @@ def _extension(connection: Connection, name: str) -> str | None:
 def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) -> Iterator[_Piece]:
     rows = query(
         connection,
-        "SELECT c.oid::text, format('%I.%I', n.nspname, c.relname), c.relkind, coalesce(a.amname, '') FROM pg_class c"
+        "SELECT c.oid::text, format('%%I.%%I', n.nspname, c.relname), c.relkind, coalesce(a.amname, '') FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam"
         " WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND n.nspname <> %s ORDER BY c.relpages DESC",
         _SCHEMA,

@@ -28,7 +28,7 @@ from strongroom.datastores.postgresql import (
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, Unsupported
 
 _CONTROL = "global/pg_control"
 _STRAY = (
@@ -73,6 +73,9 @@ def restore(
             phase("check files")
             needed = _listed(target)
         positions = _check(version, newest, needed, target)
+        _require_tablespaces(target)
+        if newest.profile is None:  # nobody looked at its WAL when it was taken
+            _wal_restore.refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
         facts = _settle(target)
         if wal:
             _wal_restore.add(wal, len(base), positions, target, phase)
@@ -162,6 +165,16 @@ def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange],
             remedy="The artifact is not what its manifest says; restore another backup.",
         )
     return found
+
+
+def _require_tablespaces(target: Path) -> None:
+    """A stream of others may be the archive of the data directory alone. Raises Unsupported."""
+    named = re.findall(r"^(\d+) ", read_file(target / "tablespace_map") or "", re.MULTILINE)
+    if missing := [oid for oid in named if not (target / "pg_tblspc" / oid).is_dir()]:
+        raise Unsupported(
+            f"the backup has tablespaces whose files are not in it: {', '.join(missing)}",
+            remedy="They are in archives of their own; restore it with PostgreSQL's own programs.",
+        )
 
 
 def _settle(target: Path) -> dict[str, str]:

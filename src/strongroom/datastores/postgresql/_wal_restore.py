@@ -64,10 +64,17 @@ def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, p
         before = after
 
 
-def refuse_tablespaces(version: Version, base: Positions, last: Positions, target: Path, work_dir: Path) -> None:
-    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``."""
+def refuse_tablespaces(
+    version: Version, base: Positions, last: Positions, target: Path, work_dir: Path, *, required: bool = True
+) -> None:
+    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``.
+
+    ``required``: Unsupported when no program can look.
+    """
     waldump = _waldump.program(version)
     if waldump is None:
+        if not required:
+            return
         raise Unsupported(
             f"WAL of others is replayed only when pg_waldump of PostgreSQL {version.series} has looked at it",
             remedy="Install it.",
