@@ -282,8 +282,7 @@ def delete(
     cascade: Annotated[bool, Query(description="Extension: also delete the backups that stand on it.")] = False,
 ) -> Response:
     """Delete a backup. One that others stand on is refused (409) unless ``cascade`` is given; a running one is 422."""
-    jobs = request_delete_backup(control, caller.project, backup, cascade=cascade)
-    return accepted(jobs[-1])
+    return accepted(request_delete_backup(control, caller.project, backup, cascade=cascade))
 
 
 @router.post("/backups/{backup}/action", status_code=202)

@@ -133,6 +133,8 @@ class Backup(Table):
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What the checksums of its pages said when it was taken (``artifact.Pages``)."""
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the manifest in the store: nobody who writes there can exchange the backup. Null in older ones."""
     profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What a restore depends on at the source (``artifact.Profile``); null in older and in imported backups."""
     witness: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

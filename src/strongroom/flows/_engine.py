@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
@@ -20,13 +18,12 @@ from dbos import _serialization as dbos_serialization
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 
-from strongroom.catalog import Host, Job, database_url, now
+from strongroom.catalog import Host, Job, database_url
 from strongroom.catalog.find import find_job
-from strongroom.errors import Cancelled, ConfigurationError, JobError, StrongroomError
+from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control, nobody_cares
-from strongroom.flows._presence import AGAIN, attend
-from strongroom.flows._steps import CLEANERS, PLANS
+from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -58,101 +55,32 @@ def _the_control() -> Control:
 
 @DBOS.workflow(name="job")
 async def job(job_id: str) -> str:
-    """Every job: begin, the steps of its plan, settle. Returns how it ended."""
-    kind = await begin(job_id)
-    if kind is None:
-        return "nothing to do"
-    failure: dict[str, str] | None = None
-    for number in range(len(PLANS[kind])):
-        failure = await step(job_id, kind, number)
-        if failure is not None:
-            break
-    if failure is not None and kind in CLEANERS:
-        await clean(job_id, kind)
-    await settle(job_id, failure)
-    return failure["code"] if failure else "succeeded"
+    """Every job, see ``run_job``; what each stage has done is kept by DBOS."""
+    return await run_job(job_id, Stages(begin=begin, step=step, clean=clean, settle=settle))
 
 
 @DBOS.step(name="begin")
 async def begin(job_id: str) -> str | None:
-    """Mark the job as running; none when it is over already (cancelled in the queue)."""
-
-    def write() -> str | None:
-        with _the_control().catalog.write() as session:
-            row = find_job(session, None, job_id)
-            if row.finished is not None:
-                _the_control().secrets.drop(job_id)
-                return None
-            if row.status == "queued":
-                row.status, row.started = "running", now()
-                row.events += 1
-                _outcomes.begin(session, row)
-            return row.kind
-
-    return await lasting(_the_control(), lambda: asyncio.to_thread(write))
+    """See ``begin_job``."""
+    return await begin_job(_the_control(), job_id)
 
 
 @DBOS.step(name="step", preemptible=True)
 async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
-    """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
-    control = _the_control()
-    action = PLANS[kind][number]
-    try:
-        host = await lasting(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
-        await attend(control.presence, host, lambda: lasting(control, lambda: action(control, job_id)))
-    except StrongroomError as error:
-        log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
-        return error.to_dict()
-    except Exception:
-        log.exception("step broke", job=job_id, kind=kind, step=action.__name__)
-        return JobError(
-            f"{action.__name__} of {kind} job {job_id} met an unexpected error; the service's log has it",
-            remedy="This is a defect: report it with the log.",
-        ).to_dict()
-    return None
-
-
-def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
-    """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
-    with control.catalog.read() as session:
-        row = find_job(session, None, job_id)
-        if row.cancel and row.kind != "backup":
-            raise Cancelled(f"{row.kind} job {job_id} was cancelled")
-        return row.host
+    """See ``run_step``."""
+    return await run_step(_the_control(), job_id, kind, number)
 
 
 @DBOS.step(name="clean")
-async def clean(job_id: str, kind: str) -> None:
-    """Tidy up after a failure; what cannot be tidied now is swept later."""
-    try:
-        await lasting(_the_control(), lambda: CLEANERS[kind](_the_control(), job_id))
-    except StrongroomError as error:
-        log.warning("left for the sweep", job=job_id, error=error.code, reason=error.message)
+async def clean(job_id: str, kind: str) -> bool:
+    """See ``clean_up``."""
+    return await clean_up(_the_control(), job_id, kind)
 
 
 @DBOS.step(name="settle")
 async def settle(job_id: str, failure: dict[str, str] | None) -> None:
-    """Write the end into the catalog."""
-    control = _the_control()
-
-    def write() -> None:
-        with control.catalog.write() as session:
-            _outcomes.settle(session, find_job(session, None, job_id), failure)
-        control.secrets.drop(job_id)
-
-    await lasting(control, lambda: asyncio.to_thread(write))
-
-
-async def lasting(control: Control, work: Callable[[], Awaitable[T]]) -> T:
-    """Do ``work``, which is idempotent, and again for as long as the catalog's database is away: without it nothing ends."""
-    while True:
-        try:
-            return await work()
-        except DBAPIError as error:
-            if not control.catalog.is_away(error):
-                raise
-            log.warning("the database does not answer", reason=str(error.orig).strip())
-        await asyncio.sleep(AGAIN)
+    """See ``settle_job``."""
+    await settle_job(_the_control(), job_id, failure)
 
 
 class _JSON(dbos_serialization.Serializer):

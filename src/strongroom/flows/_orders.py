@@ -53,6 +53,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         instance_name=backup.instance_name,
         datastore_version=backup.series,
         parent=location_of(parent) if parent else None,
+        parent_sha256=parent.manifest_sha256 if parent else None,
         parent_witness=Witness.model_validate(parent.witness) if parent and parent.witness else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
@@ -72,6 +73,7 @@ def _identities(control: Control) -> list[SecretStr]:
 def _restore(control: Control, session: Session, job: Job, backup: Backup, instance: Instance) -> RestoreJob:
     return RestoreJob(
         location=target_of(session, backup),
+        manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
         storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact,
@@ -85,6 +87,7 @@ def _restore(control: Control, session: Session, job: Job, backup: Backup, insta
 def _verify(control: Control, session: Session, job: Job, backup: Backup) -> VerifyJob:
     return VerifyJob(
         location=target_of(session, backup),
+        manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
         start=bool(job.params.get("start", True)),

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
-from strongroom.catalog.find import nodes_of
+from strongroom.catalog.find import descendants_of, nodes_of
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
@@ -101,12 +101,9 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         backup.fault = dict(failure)
         backup.finished = now()
     elif job.kind == "delete_backup":
-        if failure is None:
-            backup.deleted = now()
-            backup.status = "DELETED"
-        else:
-            backup.status = "DELETE_FAILED"
-            backup.fault = dict(failure)
+        for link in [*descendants_of(session, backup.id), backup]:
+            if link.status == "DELETING":
+                settle_deletion(link, failure)
     elif job.kind == "verify":
         ok = failure is None
         if not ok and failure is not None and failure["code"] in ("Cancelled", "JobLost", "Unavailable"):
@@ -122,7 +119,18 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
     backup.updated = now()
 
 
-def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: str | None) -> None:
+def settle_deletion(backup: Backup, failure: Failure | None) -> None:
+    """The objects of a backup are gone, or they could not be removed."""
+    if failure is None:
+        backup.deleted = now()
+        backup.status = "DELETED"
+    else:
+        backup.status = "DELETE_FAILED"
+        backup.fault = dict(failure)
+    backup.updated = now()
+
+
+def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: str, reason: str | None) -> None:
     """Copy into the row what the manifest in the store says: the store is the truth."""
     backup.kind = manifest.kind
     backup.parent_id = manifest.parent.location.id if manifest.parent else None
@@ -134,6 +142,7 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.lineage = manifest.lineage
     backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
     backup.pages = manifest.pages.model_dump(mode="json") if manifest.pages else None
+    backup.manifest_sha256 = sha256
     backup.profile = manifest.profile.model_dump(mode="json", exclude_defaults=True) if manifest.profile else None
     backup.witness = manifest.witness.model_dump(mode="json") if manifest.witness else None
     backup.data_size = manifest.data_size

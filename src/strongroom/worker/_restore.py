@@ -123,7 +123,7 @@ def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest
 def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
     """The chain of the job. All is opened before the first byte is written, so that a missing key is noticed at once."""
     keys = [identity.get_secret_value() for identity in job.identities]
-    return open_chain(store, job.location, keys, settings=job.artifact)
+    return open_chain(store, job.location, keys, settings=job.artifact, sha256=job.manifest_sha256)
 
 
 def restore_chain(

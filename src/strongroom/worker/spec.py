@@ -45,6 +45,7 @@ class BackupJob(Message):
     instance_id: str
     datastore_version: str = Field(description="The series, as in the catalog.")
     parent: Location | None = None
+    parent_sha256: str | None = Field(None, description="Of the parent's manifest, as the catalog knows it.")
     parent_witness: Witness | None = Field(None, description="Of the parent, as the catalog knows it.")
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
@@ -63,6 +64,7 @@ class RestoreJob(Message):
 
     kind: Literal["restore"] = "restore"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     storage: StorageSpec
     artifact: ArtifactSettings
@@ -89,6 +91,7 @@ class VerifyJob(Message):
 
     kind: Literal["verify"] = "verify"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     prepare: bool = False
     start: bool = True
