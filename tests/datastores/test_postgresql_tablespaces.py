@@ -242,3 +242,23 @@ def test_large_files_of_wal(place: Path, version: Callable[[], Version]) -> None
     assert data(postgresql.restore(chain, place, "r", of=version())) == expected
     full = postgresql.restore(chain[0], place, "f", of=version())
     assert "public.new1" not in data(full)
+
+
+def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path) -> None:
+    eighteen = postgresql_versions.version("18")
+    with postgresql.running(place, of=eighteen) as a:
+        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        with a.connect() as connection:
+            fill(connection, 100)
+        (a.server.data_dir / "lost+found").mkdir(mode=0o700)
+        if os.geteuid() != 0:  # root's own, elsewhere
+            (a.server.data_dir / "lost+found").chmod(0)
+        full = postgresql.backup(a, place)
+        a.sql("CREATE TABLE later AS SELECT 1 AS id")
+        inc = postgresql.backup(a, place, "inc", full)
+        assert inc.positions.wal_from == full.positions.wal_stop  # the server's own base backup would fail
+        with a.connect() as connection:
+            expected = checksums(connection)
+        with pytest.raises(Unsupported, match="lost"), taken_by(False):
+            run_as(a.server.user, take_full, a.server, postgresql.scratch(place, "sent"))
+    assert data(postgresql.restore([full, inc], place, "r", of=eighteen)) == expected

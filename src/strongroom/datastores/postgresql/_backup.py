@@ -22,7 +22,7 @@ from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._manifest import OURS
 from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
 from strongroom.datastores.postgresql._versions import key, number_in, require_series, version_of
-from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
+from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
 
 COMPLETED = "base backup completed"
 
@@ -128,10 +128,15 @@ def begin(server: Server, request: BackupRequest) -> Session | _base_backup.Sess
         spaces = _tablespaces.require_supported(connection, server)
         if links := data_links(server.data_dir):
             raise refused(links, server.data_dir)
+        if not own and not _block_backup.can_read_all(server.data_dir):
+            raise Unsupported(
+                f"the server cannot read {server.data_dir / 'lost+found'}, and its base backup would fail at it",
+                remedy="Remove it (rmdir), or let the account use pg_backup_start and pg_backup_stop (docs/postgresql.md).",
+            )
         tool = "" if own or spaces else _require_tool(server, server_version)
         parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
         _keep_wal(connection)
-        if _block_backup.summarizes(connection):
+        if _block_backup.summarizes(connection, server):
             _wal_slot.drop(connection)
         else:
             _wal_slot.keep(connection, server)
