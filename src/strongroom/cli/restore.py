@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -30,6 +31,14 @@ def restore(
     flavor: Flavor = None,
     size: Size = None,
     host: Host = None,
+    tablespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="PostgreSQL, new instance: put tablespace OLD (its name, or its directory at the source) into the empty or "
+            "missing directory NEW; may be repeated. Default: into the data directory.",
+        ),
+    ] = None,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
@@ -46,15 +55,32 @@ def restore(
             "name": name,
             "flavorRef": flavor,
             "volume": {"size": size} if size else None,
-            "restorePoint": {"backupRef": found["id"]},
+            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": _directories(tablespace)} if tablespace else {}),
             "host": host,
         }
         make(session, body, wait)
     elif in_place is not None:
-        if flavor or size or host:
-            raise InvalidRequest("--flavor, --size and --host are for a new instance", remedy="Leave them out with --in-place.")
+        if flavor or size or host or tablespace:
+            raise InvalidRequest(
+                "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
+            )
         when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name']}"
         confirm(f"Replace the data of {in_place} by backup {when}?", yes, required=True)
         reply = session.client.post("instances", in_place, "action", json={"restore": {"backupRef": found["id"]}})
         session.finish(reply.job, wait)
         show_instance(session, in_place)
+
+
+def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
+    """Of OLD=NEW each. A directory may have a = in its name when it stands before the last one."""
+    found = {}
+    for text in tablespaces:
+        old, _, new = text.rpartition("=")
+        if not old or not new.startswith("/"):
+            raise InvalidRequest(
+                f"--tablespace {text!r} is not OLD=NEW", remedy="NEW is an absolute path: --tablespace data=/srv/data"
+            )
+        if old in found:
+            raise InvalidRequest(f"--tablespace names {old!r} twice", remedy="Name each tablespace once.")
+        found[old] = new
+    return found

@@ -299,9 +299,18 @@ class Datastore(Protocol):
         Raises ServerFailed; the backup is good all the same.
         """
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
         """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.
 
+        ``server`` is the one that will serve the data, none for a rehearsal.
         Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. What is in ``target`` after an error is
         worthless.
         """

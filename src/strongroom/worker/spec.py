@@ -74,6 +74,10 @@ class RestoreJob(Message):
         True, description="The data replaces that of the server it was taken from; else it is a copy, which contacts nobody."
     )
 
+    tablespaces: dict[str, Path] = Field(
+        default_factory=dict, description="To a new instance: directories for tablespaces, by name or location at the source."
+    )
+
     @field_serializer("identities", when_used="json")
     def _reveal(self, value: list[SecretStr]) -> list[str]:
         return [v.get_secret_value() for v in value]
