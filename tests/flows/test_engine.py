@@ -21,6 +21,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.flows import Control, Engine, request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.agents import until
 
 
 def make_control(place: Path) -> Control:
@@ -109,6 +110,41 @@ def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_sta
         assert ended(control, job.id).status == "succeeded"
     finally:
         engine.stop()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "application_version = 'strongroom-0', status = 'PENDING'",
+        "status = 'ENQUEUED', queue_name = 'control'",
+        "status = 'ENQUEUED', queue_name = 'host.db1', application_version = 'strongroom-0'",
+    ],
+)
+def test_a_job_that_an_earlier_version_left_is_done(control: Control, left: str, place: Path) -> None:
+    first = Engine(control)
+    first.lock()
+    first.start()
+    job = request_delete_backup(control, "p", stored(control))
+    ended(control, job.id)
+    until(lambda: DBOS.get_workflow_status(job.id).status == "SUCCESS")  # type: ignore[union-attr]
+    first.stop()
+    with sqlite3.connect(place / "engine.sqlite") as tables:
+        tables.execute(f"UPDATE workflow_status SET {left}, output = NULL WHERE workflow_uuid = ?", (job.id,))
+        tables.execute("DELETE FROM operation_outputs WHERE workflow_uuid = ?", (job.id,))
+    with control.catalog.write() as session:  # as it was before
+        row, backup = session.get(Job, job.id), session.get(Backup, "b1")
+        assert row is not None and backup is not None
+        row.finished, row.status = None, "running"
+        backup.deleted, backup.status = None, "DELETING"
+    control.store.put("c/b1/manifest.json", b"{}")
+    second = Engine(control)
+    second.lock()
+    second.start()
+    try:
+        assert ended(control, job.id).status == "succeeded"
+    finally:
+        second.stop()
+    assert list(control.store.list("c")) == []
 
 
 def test_a_failure_is_an_outcome_with_a_reason(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

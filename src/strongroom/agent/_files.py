@@ -33,6 +33,15 @@ def write_model(path: Path, model: BaseModel) -> None:
     sync_directory(path.parent)
 
 
+def write_new(path: Path, text: str, account: Account) -> int:
+    """Make a file (0600) of ``account``; its descriptor, open for appending, is returned."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        os.fchown(descriptor, account.uid, account.gid)
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
 def read_model(path: Path, kind: type[Model]) -> Model:
     """The model in ``path``. Raises OSError (also for a link or a special file), ValueError when it is not one."""
     return kind.model_validate_json(read_bytes(path))

@@ -15,7 +15,7 @@ from strongroom.agent._files import make_directory, read_model, remove_tree, syn
 from strongroom.agent._processes import Process
 from strongroom.agent.models import ServerDefinition
 from strongroom.artifact import ID_PATTERN
-from strongroom.datastores import GaleraMember
+from strongroom.datastores import GaleraMember, Place
 from strongroom.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
@@ -39,6 +39,10 @@ class ServerRecord(BaseModel):
     wanted: Literal["running", "stopped"] = "stopped"
     process: Process | None = None
     was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")
+    places: list[Place] | None = Field(
+        None, description="Where it keeps files elsewhere, as it said last; none before it was asked."
+    )
+    swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps have put files aside.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
     failed: str | None = Field(None, description="Why it is not started again.")
 

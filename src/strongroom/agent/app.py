@@ -37,7 +37,7 @@ from strongroom.agent.models import (
 )
 from strongroom.agent.servers import Servers
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
@@ -56,6 +56,7 @@ class Agent:
 
     def __init__(self, settings: Settings, *, root: Path | None = None, worker: Sequence[str] = WORKER) -> None:
         self.settings = settings
+        set_stall_timeout(settings.agent.stall_timeout)
         self.root = (root or settings.service.data_dir).absolute()
         self.servers = Servers(settings, self.root, job_on=self._job_on)
         self.jobs = Jobs(
@@ -63,7 +64,7 @@ class Agent:
             self.root / "agent" / "jobs",
             server_of=self.servers.server,
             datastores_here=self.servers.datastores,
-            new_directory=self.servers.new_directory,
+            new_data=self.servers.new_data,
             server_lock=self.servers.lock,
             on_end=self._after_job,
             worker=worker,

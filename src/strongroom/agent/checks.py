@@ -18,6 +18,7 @@ from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._limits import AIO_REMEDY, free_aio_events
 from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_gid
 from strongroom.artifact import Effect, check_recipients, load_identities
@@ -29,6 +30,7 @@ from strongroom.storage import open_store
 Level = Literal["ok", "warning", "error"]
 GB = 1024**3
 FEW_FILES = 65536
+FEW_SERVERS = 3
 TOLERANCE = 120.0
 """Seconds that a file may be from the future."""
 
@@ -143,7 +145,8 @@ def _store(settings: Settings) -> Iterator[Check]:
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
-    store = open_store(storage, settings.store_path, gid=store_gid(settings))
+    impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
+    store = open_store(impatient, settings.store_path, gid=store_gid(settings))
     data = secrets.token_bytes(64)
     began = time.monotonic()
     try:
@@ -264,7 +267,7 @@ def _built() -> float:
     return Path(__file__).stat().st_mtime - TOLERANCE
 
 
-def _limits(_settings: Settings) -> Iterator[Check]:
+def _limits(settings: Settings) -> Iterator[Check]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
         yield Check(
@@ -275,3 +278,14 @@ def _limits(_settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check(name="limits", level="ok", message="enough open files")
+    free = free_aio_events()
+    for name in sorted({version.datastore for version in _versions.installed(settings)}):
+        needed = datastores.get(name).capabilities.aio_events
+        if needed and free is not None and free < FEW_SERVERS * needed:
+            left = free // needed or "no"
+            yield Check(
+                name="limits",
+                level="warning" if free >= needed else "error",
+                message=f"fs.aio-max-nr is nearly used up: {left} more servers of {name} can be started ({free} events)",
+                remedy=AIO_REMEDY,
+            )

@@ -36,7 +36,7 @@ class ServerDefinition(Message):
 
 
 class OldData(Message):
-    """A data directory that a restore in place has put aside."""
+    """A directory that a restore in place has put aside. ``name`` is a path, unless it is beside the data directory."""
 
     name: str
     bytes: int

@@ -65,10 +65,19 @@ class Nic(Body):
         return self
 
 
+DirectoryPath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$", max_length=4096)]
+
+
 class RestorePoint(Body):
     """The backup to restore: id or unique name."""
 
     backupRef: Ref
+    tablespaces: dict[Annotated[str, Field(min_length=1, max_length=4096)], DirectoryPath] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="Extension: directories for tablespaces of a PostgreSQL backup, by name or by directory at the source; for "
+        "administrators, and for new instances only.",
+    )
 
 
 class AccessWish(Body):
@@ -217,6 +226,9 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
     if wish.host is not None:
         authorize(caller.principal, "POST /instances host")
+    tablespaces = wish.restorePoint.tablespaces if wish.restorePoint else {}
+    if tablespaces:
+        authorize(caller.principal, "POST /instances tablespaces")
     databases, users = database_specs(wish.databases), user_specs(wish.users)
     _refuse_strange_grants(wish.databases, wish.users)
     backup = wish.restorePoint.backupRef if wish.restorePoint else None
@@ -234,6 +246,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         users=users,
         adopt=_definition(wish, caller, control) if wish.adopt else None,
         host=wish.host,
+        tablespaces=tablespaces,
         echo=wish.model_dump(mode="json", include={"nics", "availability_zone"}, exclude_unset=True, by_alias=True),
     )
     response.headers[JOB_HEADER] = job.id
@@ -296,6 +309,10 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
         raise InvalidRequest(f"the body must name one action, not {len(asked)}", remedy=f"Actions are {known}.")
     (name,) = asked
     if body.restore is not None:
+        if body.restore.tablespaces:
+            raise InvalidRequest(
+                "in place, tablespaces go back to where they are", remedy="Leave tablespaces out, or restore to a new instance."
+            )
         return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
     if body.resize is not None:
         return _resize(body.resize, instance, caller, control)

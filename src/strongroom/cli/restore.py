@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -102,6 +102,14 @@ def restore(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
     ] = False,
+    tablespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="PostgreSQL, new instance: put tablespace OLD (its name, or its directory at the source) into the empty or "
+            "missing directory NEW; may be repeated. Default: into the data directory.",
+        ),
+    ] = None,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
@@ -113,8 +121,10 @@ def restore(
     """
     if (name is None) == (in_place is None):
         raise InvalidRequest("a restore needs one target", remedy="Give either --name NEW or --in-place INSTANCE.")
-    if in_place is not None and (flavor or size or host):
-        raise InvalidRequest("--flavor, --size and --host are for a new instance", remedy="Leave them out with --in-place.")
+    if in_place is not None and (flavor or size or host or tablespace):
+        raise InvalidRequest(
+            "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
+        )
     found = session.client.get("backups", backup)["backup"]
     planned = _plan(session, found["id"], in_place, host, required=plan)
     if plan:
@@ -129,7 +139,7 @@ def restore(
             "name": name,
             "flavorRef": flavor,
             "volume": {"size": size} if size else None,
-            "restorePoint": {"backupRef": found["id"]},
+            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": _directories(tablespace)} if tablespace else {}),
             "host": host,
         }
         make(session, body, wait)
@@ -139,3 +149,18 @@ def restore(
         reply = session.client.post("instances", in_place, "action", json={"restore": {"backupRef": found["id"]}})
         session.finish(reply.job, wait)
         show_instance(session, in_place)
+
+
+def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
+    """Of OLD=NEW each. A directory may have a = in its name when it stands before the last one."""
+    found = {}
+    for text in tablespaces:
+        old, _, new = text.rpartition("=")
+        if not old or not new.startswith("/"):
+            raise InvalidRequest(
+                f"--tablespace {text!r} is not OLD=NEW", remedy="NEW is an absolute path: --tablespace data=/srv/data"
+            )
+        if old in found:
+            raise InvalidRequest(f"--tablespace names {old!r} twice", remedy="Name each tablespace once.")
+        found[old] = new
+    return found

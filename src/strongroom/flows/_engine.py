@@ -1,4 +1,4 @@
-"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, one queue a host, one job an instance."""
+"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, and no queues: the launcher starts jobs."""
 
 from __future__ import annotations
 
@@ -6,46 +6,39 @@ import contextlib
 import fcntl
 import json
 import logging
-from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
-from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-from dbos import DBOS, DBOSConfig, EnqueueOptions
+from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import _serialization as dbos_serialization
+from dbos._utils import INTERNAL_QUEUE_NAME
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 
-from strongroom.catalog import Host, Job, database_url
+from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control, nobody_cares
+from strongroom.flows._launcher import Launcher
 from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 APPLICATION = "strongroom"
 WORKFLOWS = f"{APPLICATION}-1"
-"""Version of the workflows. A job that was begun under another one stays untouched, so change it only with the plans."""
-POLL = 0.1
-"""Seconds between two looks at a queue: half of the time from a request to its start. Each look takes CPU, also at rest."""
-CONTROL_POLL = 0.4
-"""The same for jobs that no host does (deletions, rebuilds), and for those of other machines."""
+"""Version of the workflows. A job that was begun under another one is started again: change it with the plans."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
-CONTROL_QUEUE = "control"
-_TURN = Lock()
-"""Of who enqueues: SQLite lets those who wait sleep, longer and longer, while others overtake them."""
 
 
 class _Running:
     """Workflows are global functions; this is where they find what they work with."""
 
     control: Control | None = None
+    launcher: Launcher | None = None
 
 
 def _the_control() -> Control:
@@ -81,6 +74,8 @@ async def clean(job_id: str, kind: str) -> bool:
 async def settle(job_id: str, failure: dict[str, str] | None) -> None:
     """See ``settle_job``."""
     await settle_job(_the_control(), job_id, failure)
+    if _Running.launcher is not None:
+        _Running.launcher.ended(job_id)
 
 
 class _JSON(dbos_serialization.Serializer):
@@ -107,6 +102,7 @@ class Engine:
         self._control = control
         self._lock: TextIOWrapper | None = None
         self._alone: Connection | None = None  # PostgreSQL: holds the lock of the one service
+        self._launcher: Launcher | None = None
 
     def lock(self) -> None:
         """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
@@ -147,36 +143,38 @@ class Engine:
             "log_level": "ERROR",
         }
         DBOS(config=config)
+        DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
         DBOS.launch()
-        _register(CONTROL_QUEUE, 4, CONTROL_POLL)
-        for name in self._control.hosts:
-            self._queue_of(name)
-        self._control.on_host = self._queue_of
-        self._control.start = enqueue
-        self._pick_up()
+        launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)
+        self._control.on_host = lambda _host, _limit: launcher.wake()
+        self._control.start = lambda _job: launcher.wake()
+        launcher.begin(self._find_running())
 
-    def _queue_of(self, host: str, limit: int | None = None) -> None:
-        """Make the queue of the host, or change how many of its jobs run at a time. A running engine notices it by itself."""
-        if limit is None:
-            with self._control.catalog.read() as session:
-                row = session.get(Host, host)
-            limit = (row.view if row else {}).get("jobs_limit", self._control.settings.agent.jobs)
-        _register(f"host.{host}", limit, POLL if self._control.embedded(host) else CONTROL_POLL)
+    def _find_running(self) -> set[str]:
+        """Ids of the jobs that DBOS goes on with. Of the others, those whose workflow has ended are settled.
 
-    def _pick_up(self) -> None:
-        """Start jobs whose request was written but whose workflow was not, and settle those whose workflow is gone."""
+        A workflow of another version, or in a queue of an earlier version of this service, is forgotten and its job is started
+        again from the first step: each step is idempotent and finds what was done before.
+        """
         with self._control.catalog.read() as session:
-            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.created)))
+            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
+        running = set()
         for row in unfinished:
             status = DBOS.get_workflow_status(row.id)
             if status is None:
-                enqueue(row)
-            elif status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
+                continue
+            if status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
                 log.error("workflow ended without an outcome", job=row.id, workflow=status.status)
                 with self._control.catalog.write() as session:
                     _outcomes.settle(
                         session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
                     )
+            elif status.app_version != WORKFLOWS or (status.status != "PENDING" and status.queue_name != INTERNAL_QUEUE_NAME):
+                log.warning("job of an earlier version is started again", job=row.id, kind=row.kind, version=status.app_version)
+                DBOS.delete_workflows([row.id])
+            else:
+                running.add(row.id)
+        return running
 
     def stay_alone(self) -> bool:
         """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
@@ -208,8 +206,10 @@ class Engine:
 
     def stop(self) -> None:
         """Stop executing. Jobs on agents go on, and are found again at the next start."""
+        if self._launcher is not None:
+            self._launcher.stop()
         DBOS.destroy(workflow_completion_timeout_sec=0)
-        _Running.control = None
+        _Running.control = _Running.launcher = None
         self._control.on_host = nobody_cares
         if self._alone is not None:
             self._alone.close()
@@ -217,26 +217,10 @@ class Engine:
             self._lock.close()
 
 
-def _register(name: str, limit: int, poll: float) -> None:
-    DBOS.register_queue(
-        name, polling_interval_sec=poll, on_conflict="always_update", worker_concurrency=limit, partition_concurrency=1
-    )
-
-
-def enqueue(row: Job) -> None:
-    """Queue the workflow of the job: on its host's queue, one at a time an instance. Idempotent by the id of the job.
-
-    A step may start jobs, too: not as children, of which DBOS would keep track, so that it must not know that it is in a step.
-    """
-    options: EnqueueOptions = {
-        "workflow_name": "job",
-        "workflow_id": row.id,
-        "queue_name": f"host.{row.host}" if row.host else CONTROL_QUEUE,
-        "queue_partition_key": row.instance_id or row.params.get("partition") or row.id,
-        "app_version": WORKFLOWS,
-    }
-    with _TURN:
-        Context().run(DBOS.enqueue_workflow_with_options, options, row.id)
+def _start(job_id: str) -> None:
+    """Start the workflow of the job, once: DBOS knows it by the id of the job."""
+    with SetWorkflowID(job_id):
+        DBOS.start_workflow(job, job_id)
 
 
 def _wal(path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from strongroom.agent.models import ServerDefinition
@@ -41,11 +41,12 @@ def request_instance(
     users: Sequence[UserSpec] = (),
     adopt: ServerDefinition | None = None,
     host: str | None = None,
+    tablespaces: Mapping[str, str] | None = None,
     echo: dict[str, Any] | None = None,
 ) -> tuple[Instance, Job]:
     """Create an instance: empty, from a backup, or by adopting a running server. Everything but the name has a default.
 
-    ``host`` is where it goes; without it, where there is most room.
+    ``host`` is where it goes; without it, where there is most room. ``tablespaces`` are directories for those of the backup.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -111,6 +112,7 @@ def request_instance(
             instance=instance,
             backup=source,
             adopt=adopt.model_dump(mode="json") if adopt else None,
+            tablespaces=dict(tablespaces) if tablespaces else None,
         )
         if databases or users:
             control.secrets.put(

@@ -80,6 +80,7 @@ def _restore(control: Control, session: Session, job: Job, backup: Backup, insta
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
         in_place=job.kind == "restore" or bool(job.params.get("in_place")),
+        tablespaces=job.params.get("tablespaces") or {},
     )
 
 

@@ -9,6 +9,7 @@ RULES: dict[str, Role] = {
     "GET /instances": READER,
     "POST /instances": MEMBER,
     "POST /instances host": ADMIN,
+    "POST /instances tablespaces": ADMIN,
     "GET /instances/detail": READER,
     "GET /instances/{instance}": READER,
     "PUT /instances/{instance}": MEMBER,

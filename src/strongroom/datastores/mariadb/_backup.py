@@ -18,6 +18,7 @@ from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
+from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._versions import number_of, require_tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 
@@ -118,13 +119,15 @@ def begin(server: Server, request: BackupRequest) -> Session:
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
         raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
     with connect(server) as connection:
-        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+        ((version, data_dir, home, files),) = query(
+            connection, "SELECT @@version, @@datadir, @@innodb_data_home_dir, @@innodb_data_file_path"
+        )
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
     require_history(server, request, lsn)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    require_own_data(server, Path(data_dir), pid)
+    require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
     return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
 
 
@@ -162,11 +165,14 @@ def _data_bytes(data_dir: Path) -> int:
     return total
 
 
-def require_own_data(server: Server, said: Path, pid: int | None) -> None:
-    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows."""
+def require_own_data(server: Server, said: Path, pid: int | None, system: Path = Path("ibdata1")) -> None:
+    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows.
+
+    ``system`` is the first file of the system tablespace, which may be outside the data directory.
+    """
     try:
         same = said.samefile(server.data_dir)
-        fd = os.open(server.data_dir / "ibdata1", os.O_RDONLY)
+        fd = os.open(server.data_dir / system, os.O_RDONLY)
     except PermissionError as error:
         raise ConfigurationError(
             f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",

@@ -336,7 +336,9 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
         )
     elsewhere = query(
         connection,
-        "SELECT path FROM information_schema.innodb_datafiles WHERE path LIKE '/%' OR path LIKE '../%' LIMIT 10",
+        "SELECT DISTINCT file_name FROM information_schema.files WHERE file_type = 'TABLESPACE'"
+        " AND (file_name LIKE '/%' OR file_name LIKE '../%') AND tablespace_name NOT IN ('innodb_system', 'innodb_temporary')"
+        " LIMIT 10",
     )
     if elsewhere:
         raise ConfigurationError(
