@@ -34,6 +34,7 @@ from strongroom.datastores.mysql._clone import (
     File,
     State,
 )
+from strongroom.datastores.mysql._reading import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
@@ -322,25 +323,17 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
         raise ConfigurationError(
             f"{where(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
         )
-    others = query(
-        connection,
-        "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE engine NOT IN ('InnoDB', 'MEMORY')"
-        " AND table_type = 'BASE TABLE'"
-        " AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 10",
-    )
+    others = list_foreign_tables(connection)
     if others:
         named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
         raise ConfigurationError(
             f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
         )
-    elsewhere = query(
-        connection,
-        "SELECT path FROM information_schema.innodb_datafiles WHERE path LIKE '/%' OR path LIKE '../%' LIMIT 10",
-    )
+    elsewhere = list_outside_tablespaces(connection)
     if elsewhere:
         raise ConfigurationError(
-            f"{where(server)} has tablespaces outside of its data directory: {', '.join(path for (path,) in elsewhere)}",
+            f"{where(server)} has tablespaces outside of its data directory: {', '.join(elsewhere)}",
             remedy="Move them into it; a restore could not put them back.",
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
@@ -42,7 +42,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
             logs.add(number, link)
         phase("prepare")
         gtid = full.positions.gtid is not None
-        private = PrivateServer(version, target, work_dir, settings=facts["settings"], gtid=gtid)
+        profile = chain[-1].profile or full.profile or Profile()
+        settings = profile.settings | {name: str(value) for name, value in facts["settings"].items()}
+        private = PrivateServer(version, target, work_dir, settings=settings, plugins=profile.plugins, gtid=gtid)
         with _keyring.needed(version, facts["master_keys"], private.log), private as server:
             if facts["master_keys"]:
                 _open_encrypted(server)
@@ -51,6 +53,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
                 phase("replay")
                 logs.replay(server, begins)
                 _require_reached(server, chain[-1].positions)
+                if logs.fingerprint is not None:
+                    phase("compare")
+                    logs.fingerprint.require_same(server.query)
             found = _where(server, chain[-1].positions) if incrementals or gtid else begins
         shutil.rmtree(target / "#clone", ignore_errors=True)
         logs.remove()
