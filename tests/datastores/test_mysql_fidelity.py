@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from support.own_mysql import OwnMySQL
 
 driver = get("mysql")
 SETTINGS = """
-plugin-load-add=mysql_clone.so;mysql_native_password.so
+plugin-load-add=mysql_clone.so;mysql_no_login.so
 log_bin=binlog
 gtid_mode=ON
 enforce_gtid_consistency=ON
@@ -39,13 +40,17 @@ sql_mode=ANSI,NO_BACKSLASH_ESCAPES
 sql_generate_invisible_primary_key=ON
 explicit_defaults_for_timestamp=OFF
 character_set_server=latin1
-default_collation_for_utf8mb4=utf8mb4_general_ci
 innodb_ft_min_token_size=2
 ngram_token_size=3
 default_time_zone=+05:30
 binlog_transaction_compression=ON
 mandatory_roles='some_role@%'
 max_allowed_packet=33554432
+"""
+
+COLUMNS = """
+SELECT column_name, column_default, column_type, extra, collation_name, HEX(column_default) FROM information_schema.columns
+WHERE table_schema = 'db1' ORDER BY table_name, ordinal_position
 """
 
 
@@ -94,6 +99,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     """All statements of this test broke the replay, or came to other rows, before the private server had the settings."""
     own = odd.own
     own.sql(
+        "SET GLOBAL default_collation_for_utf8mb4 = utf8mb4_general_ci",
         "CREATE DATABASE db1",
         "CREATE TABLE db1.Parent (a INT, b INT, KEY (a))",
         "INSERT INTO db1.parent VALUES (1, 1), (2, 2)",
@@ -109,7 +115,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
         "DELETE FROM db1.parent WHERE a = 2",
         f"CREATE TABLE db1.wide (id INT PRIMARY KEY, {wide}) ROW_FORMAT = COMPRESSED KEY_BLOCK_SIZE = 4 CHARACTER SET latin1",
         "CREATE TABLE db1.fixed (id INT PRIMARY KEY) ROW_FORMAT = FIXED",
-        "CREATE TABLE db1.stamps (a TIMESTAMP, b TIMESTAMP, c VARCHAR(20) DEFAULT 'a\\b')",
+        "CREATE TABLE db1.stamps (a TIMESTAMP, b TIMESTAMP, c VARCHAR(20) DEFAULT 'ab')",
         "INSERT INTO db1.stamps (a) VALUES (NULL)",
         "CREATE TABLE db1.words (t TEXT, FULLTEXT (t), u TEXT, FULLTEXT INDEX n (u) WITH PARSER ngram)",
         "INSERT INTO db1.words VALUES ('ab cd', 'abcdef')",
@@ -117,7 +123,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
         "CREATE TABLESPACE ts ADD DATAFILE 'ts.ibd'",
         "CREATE TABLE db1.spaced (a INT PRIMARY KEY) TABLESPACE ts",
         "INSERT INTO db1.spaced VALUES (7)",
-        "CREATE USER later@localhost IDENTIFIED WITH mysql_native_password BY 'old'",
+        "CREATE USER later@localhost IDENTIFIED BY 'new'",
         "CREATE EVENT db1.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM db1.stamps",
         "XA START 'x'",
         "INSERT INTO db1.spaced VALUES (8)",
@@ -128,15 +134,15 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     first = backup(odd.running, place, "first", full)
     tables = [f'db1."{name}"' for (name,) in own.sql("SHOW TABLES IN db1")]
     before = own.sql(f"CHECKSUM TABLE {', '.join(tables)}"), own.sql("SHOW GRANTS FOR partial@localhost")
-    found = [own.sql("SELECT COUNT(*) FROM db1.words WHERE MATCH (t) AGAINST ('ab')"), own.sql("SHOW CREATE TABLE db1.chosen")]
-    assert len(tables) == 10
+    found = [own.sql("SELECT COUNT(*) FROM db1.words WHERE MATCH (t) AGAINST ('ab')"), own.sql(COLUMNS)]
+    assert len(tables) == 8
     other = restored([full, first], place)
     other.start()
     after = other.sql(f"CHECKSUM TABLE {', '.join(tables)}"), other.sql("SHOW GRANTS FOR partial@localhost")
     assert after == before
     assert [
         other.sql("SELECT COUNT(*) FROM db1.words WHERE MATCH (t) AGAINST ('ab')"),
-        other.sql("SHOW CREATE TABLE db1.chosen"),
+        other.sql(COLUMNS),
     ] == found
     kept = "lower_case_table_names, @@innodb_page_size, @@sql_mode, @@partial_revokes, @@character_set_server, @@time_zone"
     assert other.sql(f"SELECT @@{kept}") == own.sql(f"SELECT @@{kept}")
@@ -144,6 +150,8 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     assert [notice for notice in notices if notice.effect != "warn"] == []
     assert "settings" not in {notice.item for notice in notices}
     assert other.sql("SELECT @@event_scheduler") == [("OFF",)]
+    log = (other.server.base_dir / "log" / "error.log").read_text()
+    assert re.findall(r"unknown (?:variable|option) .*", log) == []
     other.stop()
     number = run_as(other.server.user, mysql.rehearse, other.server, scratch(place, "rehearsal"), first.profile)
     assert number > 40
@@ -156,25 +164,19 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
         (["SET SESSION binlog_format = 'STATEMENT'", "SET @a = 7", "INSERT INTO db2.t VALUES (@a)"], "not ROW"),
         (["CREATE TABLE db2.memory (a INT) ENGINE = MEMORY", "INSERT INTO db2.memory VALUES (1)"], "in memory only"),
         (["INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'", "CREATE USER s IDENTIFIED WITH auth_socket"], "auth_socket"),
+        (["CREATE TABLE db2.slashes (a VARCHAR(20) DEFAULT 'a\\b')"], "NO_BACKSLASH_ESCAPES"),
         (["UNINSTALL PLUGIN auth_socket"], "plugins were installed or removed"),
-        (["CREATE TABLESPACE far ADD DATAFILE '{data}/sub/far.ibd'"], "directory of its host"),
-        (["CREATE TABLE db2.far (a INT) DATA DIRECTORY '{far}'", "DROP TABLE db2.far"], "DATA DIRECTORY"),
-        (["SET GLOBAL partial_revokes = OFF"], "partial_revokes"),
+        (["CREATE TABLESPACE far ADD DATAFILE '{data}/far.ibd'", "DROP TABLESPACE far"], "directory of its host"),
+        (["CREATE TABLE db2.far (a INT PRIMARY KEY) DATA DIRECTORY '{far}'", "DROP TABLE db2.far"], "DATA DIRECTORY"),
         (["SET GLOBAL innodb_default_row_format = dynamic"], "innodb_default_row_format"),
-        (["CREATE FUNCTION tables_changed RETURNS INTEGER SONAME 'mypluglib.so'"], "shared library"),
+        (["CREATE FUNCTION service_get_read_locks RETURNS INTEGER SONAME 'locking_service.so'"], "shared library"),
     ],
 )
 def test_what_cannot_be_replayed_is_noticed_when_it_is_taken(odd: Owned, place: Path, statements: list[str], reason: str) -> None:
     far = scratch(odd.place, "far")
-    (odd.own.data / "sub").mkdir(mode=0o777, exist_ok=True)
     odd.own.sql("CREATE DATABASE IF NOT EXISTS db2", "CREATE TABLE IF NOT EXISTS db2.t (a INT)")
     parent = as_parent(odd)
-    try:
-        odd.own.sql(*(statement.format(data=odd.own.data, far=far) for statement in statements))
-    except Exception as error:
-        if "mypluglib" in str(error) or "Can't find symbol" in str(error):
-            pytest.skip("there is no such function")
-        raise
+    odd.own.sql(*(statement.format(data=odd.own.data, far=far) for statement in statements))
     with pytest.raises(WalGone, match=reason):
         backup(odd.running, place, "first", parent)
 
@@ -185,7 +187,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     full = backup(odd.running, place, "full")
     odd.own.sql("INSERT INTO db3.t VALUES (1)", "SET sql_log_bin = 0", "INSERT INTO db3.t VALUES (2)")
     first = backup(odd.running, place, "first", full)
-    with pytest.raises(ArtifactCorrupt, match="`db3`.`t` has other rows"):
+    with pytest.raises(ArtifactCorrupt, match=r"`db3`\.`t` has other rows"):
         restored([full, first], place)
 
 
@@ -215,7 +217,7 @@ def test_long_sets_of_gtids(place: Path) -> None:
     """As many as two arguments of a program can hold."""
     owned = Owned("plugin-load-add=mysql_clone.so\ngtid_mode=ON\nenforce_gtid_consistency=ON")
     try:
-        many = ",".join(f"{number:08x}-1111-1111-1111-111111111111:1-3:5-9" for number in range(3000))
+        many = ",".join(f"{number:08x}-1111-1111-1111-111111111111:1-3:5-9" for number in range(3500))
         owned.own.sql(f"SET GLOBAL gtid_purged = '+{many}'", "CREATE DATABASE db1", "CREATE TABLE db1.t (a INT PRIMARY KEY)")
         full = backup(owned.running, place, "full")
         owned.own.sql("INSERT INTO db1.t VALUES (1), (2)")
@@ -246,7 +248,10 @@ def test_a_binary_log_with_gaps(place: Path, setting: str) -> None:
     [
         (Statement("db1", "/* ROW */ insert into t values (1)"), "not ROW"),
         (Statement("db1", "CREATE TABLE t (a INT COMMENT 'a /* b') DATA/* */DIRECTORY='/x' COMMENT '*/'"), "DATA DIRECTORY"),
-        (Statement("db1", "CREATE TABLE t (a INT) /*!50100 PARTITION BY HASH(a) (PARTITION p DATA DIRECTORY='/x') */"), "DIRECTORY"),
+        (
+            Statement("db1", "CREATE TABLE t (a INT) /*!50100 PARTITION BY HASH(a) (PARTITION p DATA DIRECTORY='/x') */"),
+            "DIRECTORY",
+        ),
         (Statement("db1", "ALTER TABLE t IMPORT TABLESPACE"), "IMPORT TABLESPACE"),
         (Statement("db1", "ALTER TABLE t DISCARD PARTITION p1 TABLESPACE"), "IMPORT TABLESPACE"),
         (Statement("", "CREATE USER a IDENTIFIED WITH 'authentication_ldap_sasl' AS 'x'"), "authentication_ldap_sasl"),
@@ -261,7 +266,6 @@ def test_a_binary_log_with_gaps(place: Path, setting: str) -> None:
         (Mark(26), "lost events"),
         (Mark(34), "no GTIDs"),
         (Mark(160), "not known"),
-        (Statement("db1", "CREATE TABLE `data directory` (a INT) COMMENT 'b'"), None),
         (Statement("db1", "CREATE VIEW v AS SELECT MATCH (a) AGAINST ('x' IN NATURAL LANGUAGE MODE) FROM t"), None),
         (Statement("db1", "CREATE TABLESPACE `ts` ADD DATAFILE 'ts.ibd' ENGINE=INNODB"), None),
         (Statement("", "XA START X'78',X'',1"), None),

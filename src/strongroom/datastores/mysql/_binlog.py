@@ -179,7 +179,9 @@ def _take_fingerprint(connection: Connection[Cursor], logs: Logs, last: str, tab
 def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, last: str) -> Positions:
     """The backup ends where the new log begins, which says what was before it."""
     assert parent.gtid is not None
-    reached = _before(connection, last)
+    # a log does not name transactions that were never in one: of a restored server, a clone, SET GLOBAL gtid_purged
+    union = "SELECT GTID_SUBTRACT(CONCAT_WS(',', NULLIF(%s, ''), NULLIF(@@gtid_purged, '')), '')"
+    ((reached,),) = query(connection, union, _before(connection, last))
     ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, @@gtid_executed)", parent.gtid)
     if missing:
         raise LineageChanged(
@@ -192,7 +194,7 @@ def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, 
             f"{where(server)} has purged {_short(purged)} from its binary log, which the parent backup lacks",
             remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
         )
-    return Positions(gtid=reached, gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
+    return Positions(gtid=str(reached).replace("\n", ""), gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
 
 
 def _by_file(server: Server, parent: Positions, names: list[str]) -> tuple[Positions, list[str]]:

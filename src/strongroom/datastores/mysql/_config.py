@@ -37,9 +37,13 @@ def configure(server: Server) -> None:
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    write_file(server.base_dir / "init.sql", account_sql(_secret(server, owner, socket), server.version), owner)
+    restored = read_restored_profile(server.data_dir)
+    sql = account_sql(_secret(server, owner, socket), server.version)
+    write_file(
+        server.base_dir / "init.sql", sql + (_settings.as_statements(restored.profile.settings) if restored else ""), owner
+    )
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
-    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket, restored)), owner)
 
 
 def keep(server: Server, new: Path) -> None:
@@ -85,7 +89,7 @@ def redo_options(version: Version, ram_mb: int) -> Options:
     return {"innodb_log_file_size": _between(16, ram_mb // 8, 2048)}
 
 
-def _server_options(server: Server, socket: Path) -> Options:
+def _server_options(server: Server, socket: Path, restored: RestoredProfile | None) -> Options:
     number = key(server.version.number)
     options: Options = {
         "basedir": basedir(server.version),
@@ -115,7 +119,6 @@ def _server_options(server: Server, socket: Path) -> Options:
         options |= {"mysqlx": "OFF", "binlog_expire_logs_seconds": _KEEP_BINLOG}
     else:
         options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
-    restored = read_restored_profile(server.data_dir)
     libraries = _plugins.authentication_libraries(server.version, restored.profile.plugins if restored else ())
     if number >= (8, 0, 17):
         # a worker that dies must not hold the server's DDL up: nobody comes back to go on with its copy (since 8.0.24)

@@ -24,6 +24,7 @@ _IGNORABLE = 0x80
 _HEADER = struct.Struct("<IBIIIH")
 _QUERY = struct.Struct("<IIBHH")
 _QUIET = (b"BEGIN", b"COMMIT")
+_NO_BACKSLASH_ESCAPES = 1 << 20
 _LONGEST = 1 << 30
 
 
@@ -33,6 +34,8 @@ class Statement:
 
     schema: str
     text: str
+    plain_backslashes: bool = False
+    """A backslash is a character like others in it (sql_mode NO_BACKSLASH_ESCAPES)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ class _Reader:
                 text = body[names + schema_length + 1 :]
                 if text not in _QUIET:
                     schema = body[names : names + schema_length]
-                    yield Statement(schema.decode(errors="replace"), text.decode(errors="replace"))
+                    plain = bool(_sql_mode(body[_QUERY.size : names]) & _NO_BACKSLASH_ESCAPES)
+                    yield Statement(schema.decode(errors="replace"), text.decode(errors="replace"), plain)
             elif kind == PAYLOAD:
                 inner = _Reader(self._name)  # events in it have no checksums
                 yield from inner._walk(_unpacked(body), 0)
@@ -117,6 +121,12 @@ class _Reader:
 
     def _broken(self, at: int) -> ArtifactCorrupt:
         return ArtifactCorrupt(f"{self._name} cannot be read at {at}: no event that is known begins there")
+
+
+def _sql_mode(variables: bytes) -> int:
+    """That of a statement: flags come first, then it."""
+    at = 5 if variables[:1] == b"\0" else 0
+    return int.from_bytes(variables[at + 1 : at + 9], "little") if variables[at : at + 1] == b"\1" else 0
 
 
 def _table(body: bytes) -> Changed:

@@ -114,6 +114,8 @@ class Judge:
             return f"binlog_format of a session was not ROW: {_short(statement.text)}"
         if first not in _REPLAYED:
             return f"nobody knows how to replay {_short(statement.text)}"
+        if statement.plain_backslashes and "\\" in statement.text:
+            return "a statement holds backslashes under NO_BACKSLASH_ESCAPES, which servers write to their log in a wrong way"
         for pattern, what in _PATTERNS:
             if pattern.search(text) or pattern.search(statement.text):
                 return what

@@ -14,7 +14,6 @@ _FOLDERS = ("lib*/plugin", "lib*/mysql/plugin", "lib*/*/mysql/plugin")
 _AUTHENTICATION = {
     "auth_socket": "auth_socket.so",
     "mysql_no_login": "mysql_no_login.so",
-    "mysql_native_password": "mysql_native_password.so",
 }
 
 

@@ -36,7 +36,7 @@ _ANSWERS = {
     "character_set_server": _WORD,
     "collation_server": _WORD,
     "cte_max_recursion_depth": _NUMBER,
-    "default_collation_for_utf8mb4": _WORD,
+    "default_collation_for_utf8mb4": "utf8mb4_0900_ai_ci|utf8mb4_general_ci",
     "default_password_lifetime": _NUMBER,
     "default_table_encryption": _SWITCH,
     "default_tmp_storage_engine": "InnoDB|MyISAM|MEMORY",
@@ -76,6 +76,8 @@ _ANSWERS = {
 CARRIED = DEMANDED | REPLAYED | _ANSWERS
 _OPTIONS = {"time_zone": "default_time_zone"}
 """Names of options that are not those of their variables."""
+_STATEMENTS = {"default_collation_for_utf8mb4"}
+"""There is no option for them."""
 _SIZES_AND_PLACES = re.compile(
     r"(basedir|datadir|socket|pid_file|port|bind_address|tmpdir|plugin_dir|lc_messages_dir|log_error|general_log_file|report_\w+"
     r"|slow_query_log_file|secure_file_priv|character_sets_dir|server_(id|uuid)|log_bin\w*|binlog_\w+|relay_log\w*|sync_\w+"
@@ -97,8 +99,13 @@ def as_options(settings: Mapping[str, object]) -> dict[str, str]:
     """Options of an option file, with those that a newer server may have lost marked as such."""
     return {
         (name if name in DEMANDED else f"loose_{_OPTIONS.get(name, name)}"): value
-        for name, value in filter_settings(settings).items()
+        for name, value in filter_settings(settings, CARRIED.keys() - _STATEMENTS).items()
     }
+
+
+def as_statements(settings: Mapping[str, object]) -> str:
+    """The rest, for the file that a server runs when it starts."""
+    return "".join(f"SET GLOBAL {name} = {value};\n" for name, value in filter_settings(settings, _STATEMENTS).items())
 
 
 def is_told(name: str) -> bool:
