@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from support import mysql
 from support.identity import run_as
 from support.mariadb import FileLink, backup, scratch
 from support.mysql import MySQLServer
-from support.own_mysql import OwnMySQL
+from support.own_mysql import Owned
 
 driver = get("mysql")
 SETTINGS = """
@@ -54,38 +52,11 @@ WHERE table_schema = 'db1' ORDER BY table_name, ordinal_position
 """
 
 
-class Owned:
-    """A server of somebody else, and the same as tests of backups want it."""
-
-    def __init__(self, settings: str) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
-        self.place.chmod(0o711)
-        self.own = OwnMySQL(self.place, settings=settings)
-        credentials = self.place / "own.cnf"
-        credentials.write_text("[client]\nuser=root\n")
-        credentials.chmod(0o644)
-        self.running = MySQLServer(self.own.server(credentials=credentials))
-
-    def end(self) -> None:
-        self.own.end()
-        shutil.rmtree(self.place)
-
-
 @pytest.fixture(scope="module")
 def odd() -> Iterator[Owned]:
     owned = Owned(SETTINGS)
     yield owned
     owned.end()
-
-
-def restored(chain: list[FileLink], place: Path, name: str = "copy") -> MySQLServer:
-    """A server on the restored chain with the profile in its place, as a job leaves it, not started yet."""
-    other = mysql.make(place, None, name=name)
-    shutil.rmtree(other.data_dir)
-    scratch(other.server.base_dir, "data")
-    work_dir = scratch(place, f"restore-{name}")
-    run_as(other.server.user, mysql.restore_copy, other.server, chain, work_dir)
-    return other
 
 
 def as_parent(owned: Owned) -> FileLink:
@@ -136,7 +107,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     before = own.sql(f"CHECKSUM TABLE {', '.join(tables)}"), own.sql("SHOW GRANTS FOR partial@localhost")
     found = [own.sql("SELECT COUNT(*) FROM db1.words WHERE MATCH (t) AGAINST ('ab')"), own.sql(COLUMNS)]
     assert len(tables) == 8
-    other = restored([full, first], place)
+    other = mysql.restored([full, first], place)
     other.start()
     after = other.sql(f"CHECKSUM TABLE {', '.join(tables)}"), other.sql("SHOW GRANTS FOR partial@localhost")
     assert after == before
@@ -151,7 +122,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     assert "settings" not in {notice.item for notice in notices}
     assert other.sql("SELECT @@event_scheduler") == [("OFF",)]
     log = (other.server.base_dir / "log" / "error.log").read_text()
-    assert re.findall(r"unknown (?:variable|option) .*", log) == []
+    assert re.findall(r"unknown (?:variable|option) '(?!loose_group_replication).*", log) == []
     other.stop()
     number = run_as(other.server.user, mysql.rehearse, other.server, scratch(place, "rehearsal"), first.profile)
     assert number > 40
@@ -188,7 +159,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     odd.own.sql("INSERT INTO db3.t VALUES (1)", "SET sql_log_bin = 0", "INSERT INTO db3.t VALUES (2)")
     first = backup(odd.running, place, "first", full)
     with pytest.raises(ArtifactCorrupt, match=r"`db3`\.`t` has other rows"):
-        restored([full, first], place)
+        mysql.restored([full, first], place)
 
 
 def test_changes_right_after_the_end_raise_no_alarm(odd: Owned, place: Path) -> None:
@@ -207,7 +178,7 @@ def test_changes_right_after_the_end_raise_no_alarm(odd: Owned, place: Path) -> 
     version = server.version.model_copy(update={"programs": server.version.programs | {"binlog": program}})
     busy = MySQLServer(server.model_copy(update={"version": version}))
     first = backup(busy, place, "first", full)
-    other = restored([full, first], place)
+    other = mysql.restored([full, first], place)
     other.start()
     assert other.sql("SELECT COUNT(*) FROM db4.quiet") == [(1,)]
     other.stop()
@@ -225,7 +196,7 @@ def test_long_sets_of_gtids(place: Path) -> None:
         owned.own.sql("INSERT INTO db1.t VALUES (3)")
         second = backup(owned.running, place, "second", first)
         assert len(first.positions.gtid or "") > 140_000
-        other = restored([full, first, second], place)
+        other = mysql.restored([full, first, second], place)
         other.start()
         assert other.sql("CHECKSUM TABLE db1.t") == owned.own.sql("CHECKSUM TABLE db1.t")
         other.stop()
