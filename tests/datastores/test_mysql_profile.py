@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, get
+from strongroom.datastores._process import Tool, environment
 from strongroom.datastores.mysql import _settings
 from strongroom.datastores.mysql._reading import read_profile
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
@@ -28,13 +32,16 @@ def owned() -> Iterator[Owned]:
     """With undo and redo outside its data directory, and whatever a profile names."""
     made = Owned(
         "plugin-load-add=mysql_clone.so\nlog_bin=binlog\ngtid_mode=ON\nenforce_gtid_consistency=ON\nmax_connections=77\n"
-        "default_storage_engine=InnoDB\nevent_scheduler=ON\ntransaction_isolation=READ-COMMITTED"
+        "innodb_directories={far}\nevent_scheduler=ON\ntransaction_isolation=READ-COMMITTED"
     )
     made.own.sql(
         "CREATE DATABASE db1",
         "CREATE TABLE db1.t (a INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(100))",
         "INSERT INTO db1.t (b) VALUES (REPEAT('x', 90))",
         *["INSERT INTO db1.t (b) SELECT b FROM db1.t"] * 10,
+        f"CREATE TABLESPACE absolute ADD DATAFILE '{made.own.data}/absolute.ibd'",
+        "CREATE TABLE db1.inside (a INT PRIMARY KEY) TABLESPACE absolute",
+        "INSERT INTO db1.inside VALUES (1)",
         "CREATE TABLE db1.heap (a INT) ENGINE = MEMORY",
         "CREATE TABLE db1.ticks (a TIMESTAMP)",
         "CREATE EVENT db1.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO db1.ticks VALUES (NOW())",
@@ -69,7 +76,7 @@ def test_what_is_read(owned: Owned) -> None:
     assert profile.settings["innodb_page_size"] == "16384"
     assert profile.settings["skip_name_resolve"] == "ON"  # of an account with a host name, which is shut out there as well
     assert profile.plugins == ["auth_socket", "clone"]
-    assert profile.tables == {"InnoDB": 2, "MEMORY": 1}
+    assert profile.tables == {"InnoDB": 3, "MEMORY": 1}
     assert profile.empty_tables == ["db1.heap"]
     assert profile.facts["not_carried"] == ["max_connections"]
     assert "ca-key.pem" in profile.left_behind and "mysqld-auto.cnf" in profile.left_behind
@@ -86,6 +93,8 @@ def test_a_copy_has_what_the_profile_says(owned: Owned, place: Path) -> None:
     copy = mysql.restored([full], place)
     copy.start()
     ticks = copy.sql("SELECT COUNT(*) FROM db1.ticks")
+    copy.sql("INSERT INTO db1.inside VALUES (2)")  # the copy's own file, though its path was absolute
+    assert owned.own.sql("SELECT COUNT(*) FROM db1.inside") == [(1,)]
     wanted = ("transaction_isolation", "group_concat_max_len", "event_scheduler")
     assert copy.sql(f"SELECT @@{', @@'.join(wanted)}") == [("READ-COMMITTED", 4321, "OFF")]
     notices = driver.profiles.check(copy.server, full.profile, isolated=True)
@@ -112,7 +121,7 @@ def test_rehearsals_read_every_table(owned: Owned, place: Path) -> None:
     found = run_as(user, mysql.rehearse, copy.server, scratch(place, "good"), full.profile)
     assert found >= 3
     assert full.profile is not None
-    more = full.profile.model_copy(update={"tables": {"InnoDB": 3, "MEMORY": 1}})
+    more = full.profile.model_copy(update={"tables": {"InnoDB": 4, "MEMORY": 1}})
     with pytest.raises(ArtifactCorrupt, match="1 of InnoDB"):
         run_as(user, mysql.rehearse, copy.server, scratch(place, "missing"), more)
     with (copy.data_dir / "db1" / "t.ibd").open("r+b") as file:
@@ -147,7 +156,8 @@ def test_a_member_of_a_group(owned: Owned) -> None:
 
 def test_tables_that_no_backup_can_bring_back(owned: Owned) -> None:
     owned.own.sql(
-        "CREATE TABLE db1.isam (a INT) ENGINE = MyISAM", f"CREATE TABLESPACE far ADD DATAFILE '{owned.own.data}/far.ibd'"
+        "CREATE TABLE db1.isam (a INT) ENGINE = MyISAM",
+        f"CREATE TABLE db1.far (a INT) DATA DIRECTORY = '{owned.far}'",
     )
     try:
         refused = [notice for notice in read(owned).notices if notice.effect == "refuse"]
@@ -157,7 +167,7 @@ def test_tables_that_no_backup_can_bring_back(owned: Owned) -> None:
         ]
         assert "ALTER TABLE `db1`.`isam` ENGINE = InnoDB" in refused[1].remedy
     finally:
-        owned.own.sql("DROP TABLE db1.isam", "DROP TABLESPACE far")
+        owned.own.sql("DROP TABLE db1.isam", "DROP TABLE db1.far")
 
 
 def test_a_copy_of_a_replica(place: Path, pool: str) -> None:
@@ -206,6 +216,38 @@ def wait_for(server: MySQLServer, query: str, value: int) -> None:
     while server.sql(query) != [(value,)]:
         assert time.monotonic() < deadline, query
         time.sleep(0.1)
+
+
+def login_file(path: Path, text: str) -> None:
+    """In the form of mysql_config_editor."""
+    key, folded = bytes(range(20)), bytearray(16)
+    for number, byte in enumerate(key):
+        folded[number % 16] ^= byte
+    data = bytes(4) + key
+    for line in text.splitlines(keepends=True):
+        padding = 16 - len(line) % 16
+        encryptor = Cipher(algorithms.AES(bytes(folded)), modes.ECB()).encryptor()
+        sealed = encryptor.update(line.encode() + bytes([padding]) * padding) + encryptor.finalize()
+        data += struct.pack("<i", len(sealed)) + sealed
+    path.write_bytes(data)
+    path.chmod(0o600)
+
+
+def test_login_files_and_variables_of_people_are_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login_file(place / ".mylogin.cnf", "[client]\nuser = nobody\nhost = 192.0.2.1\n")
+    options = place / "ours.cnf"
+    options.write_text("[client]\nuser = ours\n")
+    for program in (mysql.version().programs["client"], mysql.version().programs["binlog"]):
+        command = [str(program), f"--defaults-file={options}", "--print-defaults"]
+        for variable, value in (("MYSQL_TEST_LOGIN_FILE", place / ".mylogin.cnf"), ("HOME", place)):
+            control = subprocess.run(command, env={variable: str(value)}, capture_output=True, text=True, check=True)
+            assert "nobody" in control.stdout  # that is what is meant
+            monkeypatch.setenv(variable, str(value))
+            monkeypatch.setenv("MYSQL_HOST", "192.0.2.1")
+            log = place / f"{program.name}-{variable}"
+            Tool(command, log).check()
+            assert "--user=ours" in log.read_text() and "nobody" not in log.read_text()
+    assert not any(name.startswith("MYSQL") for name in environment())
 
 
 def test_settings_out_of_a_store_are_filtered() -> None:

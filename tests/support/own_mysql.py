@@ -98,12 +98,18 @@ class OwnMySQL:
 
 
 class Owned:
-    """A server of somebody else in a place of its own, and the same as tests of backups want it."""
+    """A server of somebody else in a place of its own, and the same as tests of backups want it.
+
+    ``settings`` may name a directory ``{far}`` outside its data directory.
+    """
 
     def __init__(self, settings: str) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
         self.place.chmod(0o711)
-        self.own = OwnMySQL(self.place, settings=settings)
+        self.far = self.place / "far"
+        self.far.mkdir()
+        self.far.chmod(0o777)
+        self.own = OwnMySQL(self.place, settings=settings.replace("{far}", str(self.far)))
         credentials = self.place / "own.cnf"
         credentials.write_text("[client]\nuser=root\n")
         credentials.chmod(0o644)

@@ -57,6 +57,7 @@ _REPLAYED = {
     "XA",
 }
 _CHANGES = {"CALL", "DELETE", "DO", "INSERT", "LOAD", "REPLACE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"}
+_AS_TEXT = "a statement was logged as text, not as rows (binlog_format of its session)"
 _PATTERNS = tuple(
     (re.compile(pattern, re.IGNORECASE), what)
     for pattern, what in (
@@ -64,7 +65,7 @@ _PATTERNS = tuple(
         (r"\bADD\s+DATAFILE\s+['\"][^'\"]*[/\\]", "CREATE TABLESPACE names a directory of its host"),
         (r"\b(IMPORT|DISCARD)\s+(PARTITION\b.*\s)?TABLESPACE\b", "IMPORT TABLESPACE takes rows from a file of its host"),
         (r"\bSONAME\b", "a function of a shared library was created"),
-        (r"^\W*CREATE\s+TEMPORARY\s", "binlog_format of a session was not ROW"),
+        (r"^\W*CREATE\s+TEMPORARY\s", _AS_TEXT),
         (r"^\W*ALTER\s+INSTANCE\b", "ALTER INSTANCE changes the server itself"),
         (r"\bUNDO\s+TABLESPACE\b", "undo tablespaces were changed"),
         (r"\bWITH\s+PARSER\s+(?![`'\"]?ngram\b)", "an index uses a parser that is a plugin"),
@@ -111,7 +112,7 @@ class Judge:
         word = re.match(r"[\s(]*(\w*)", text)
         first = word[1].upper() if word else ""
         if first in _CHANGES:
-            return f"binlog_format of a session was not ROW: {_short(statement.text)}"
+            return f"{_AS_TEXT}: {_short(statement.text)}"
         if first not in _REPLAYED:
             return f"nobody knows how to replay {_short(statement.text)}"
         if statement.plain_backslashes and "\\" in statement.text:
@@ -132,7 +133,7 @@ class Judge:
 
     def _against_mark(self, event: Mark) -> str | None:
         if event.kind in _events.STATEMENTS:
-            return "binlog_format of a session was not ROW"
+            return _AS_TEXT
         if event.kind == _events.INCIDENT:
             return "the server lost events of its binary log"
         if event.kind in _events.GTIDS:

@@ -32,6 +32,7 @@ _BUILT_IN = {"caching_sha2_password", "sha256_password", "sha2_cache_cleaner"}
 _HOST_NAME = re.compile(r"(?!localhost$)[^%]*[A-Za-z][^%]*(%.*)?|%.*[A-Za-z].*")
 _LEFT = ("*.pem", "mysqld-auto.cnf", "*.cnf", "mysqld.my", "*.sql", "*.txt")
 _MOST = 20
+_NAMED = 10
 
 
 def read_profile(server: Server) -> Profile:
@@ -56,7 +57,7 @@ def read_profile(server: Server) -> Profile:
             *_engines(connection, server),
             *_outside(outside),
             *_replication(replica, group),
-            *_events(connection),
+            *_events(connection, found.get("event_scheduler")),
             *_prepared(connection),
             *_accounts(connection, server),
             *_nets_of(connection, server),
@@ -134,15 +135,16 @@ def list_foreign_tables(connection: Connection[Cursor]) -> list[tuple[str, str, 
     )
 
 
-def list_outside_tablespaces(connection: Connection[Cursor]) -> list[str]:
-    """Files of tables and general tablespaces outside the data directory."""
+def list_outside_tablespaces(connection: Connection[Cursor], data_dir: Path) -> list[str]:
+    """Files of tables and general tablespaces outside the data directory; some inside have an absolute path as well."""
     rows = query(
         connection,
         "SELECT DISTINCT file_name FROM information_schema.files WHERE file_type = 'TABLESPACE'"
         " AND (file_name LIKE '/%' OR file_name LIKE '../%') AND tablespace_name NOT IN ('innodb_system', 'innodb_temporary')"
-        " LIMIT 10",
+        " ORDER BY 1",
     )
-    return [str(path) for (path,) in rows]
+    inside = data_dir.resolve()
+    return [str(path) for (path,) in rows if not (data_dir / path).resolve().is_relative_to(inside)][:_NAMED]
 
 
 # --- notices
@@ -165,7 +167,7 @@ def _version(version: str) -> Iterator[Notice]:
 def _tablespaces(connection: Connection[Cursor], server: Server) -> Iterator[Notice]:
     if XTRABACKUP in server.version.programs:
         return
-    found = list_outside_tablespaces(connection)
+    found = list_outside_tablespaces(connection, server.data_dir)
     if found:
         yield Notice(
             item="DATA DIRECTORY, CREATE TABLESPACE, innodb_directories",
@@ -208,23 +210,34 @@ def _replication(replica: bool, group: bool) -> Iterator[Notice]:
         )
 
 
-def _events(connection: Connection[Cursor]) -> Iterator[Notice]:
+def _events(connection: Connection[Cursor], scheduler: str | None) -> Iterator[Notice]:
     ((count,),) = query(connection, "SELECT COUNT(*) FROM information_schema.events WHERE status = 'ENABLED'")
     if count:
         yield _warn("events", f"the server has enabled events ({count}): they do not run in a copy with a new name")
+    elif scheduler == "ON" and not _may_see_events(connection):
+        yield _warn(
+            "events",
+            "whether the server has events is unknown, for the account has no right EVENT; none runs in a copy",
+        )
+
+
+def _may_see_events(connection: Connection[Cursor]) -> bool:
+    grants = [str(grant).upper() for (grant,) in query(connection, "SHOW GRANTS")]
+    return any(" ON *.* TO " in grant and re.search(r"\bEVENT\b|\bALL PRIVILEGES\b", grant) for grant in grants)
 
 
 def _prepared(connection: Connection[Cursor]) -> Iterator[Notice]:
     try:
-        rows = query(connection, "XA RECOVER CONVERT XID")
+        count = len(query(connection, "XA RECOVER CONVERT XID"))
     except pymysql.MySQLError as error:
-        if parts(error)[0] in _NO_RIGHT:
-            return  # XA_RECOVER_ADMIN
-        raise
-    if rows:
+        if parts(error)[0] not in _NO_RIGHT:
+            raise
+        # without XA_RECOVER_ADMIN: transactions that have lost their session
+        ((count,),) = query(connection, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = 0")
+    if count:
         yield _warn(
             "prepared transactions",
-            f"prepared XA transactions are in the backup and hold their locks in restored data: {len(rows)}",
+            f"prepared XA transactions are in the backup and hold their locks in restored data: {count}",
             "See XA RECOVER on the restored server, then XA COMMIT or XA ROLLBACK each.",
         )
 

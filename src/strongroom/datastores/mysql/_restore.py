@@ -16,7 +16,7 @@ from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql import _keyring, _replay
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
-from strongroom.datastores.mysql._versions import key, number_of, series
+from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 
 _RESERVE = 256 << 20
@@ -69,7 +69,12 @@ def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
         if series(link.server_version) != version.series or key(link.server_version) > key(version.number):
             raise VersionMismatch(
                 f"MySQL {version.number} is on this host, and the backup is of {link.server_version}",
-                remedy=f"Install MySQL {link.server_version}, or a later one of its series.",
+                remedy=f"Install MySQL {link.server_version}, or a later one of its series."
+                + (
+                    " It is an innovation release: no other series reads its data."
+                    if is_innovation(series(link.server_version))
+                    else ""
+                ),
             )
 
 
