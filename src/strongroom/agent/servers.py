@@ -15,6 +15,7 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks, _versions
 from strongroom.agent._adopt import adopt
+from strongroom.agent._copies import Copies
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
 from strongroom.agent._layout import Layouts, NewData
@@ -51,6 +52,7 @@ class Servers:
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
+        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:

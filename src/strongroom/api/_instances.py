@@ -189,7 +189,7 @@ def of_clusters(included: bool) -> dict[str, str | None]:
     return {} if included else {"cluster_id": None}
 
 
-Action = Literal["start", "stop", "restart", "discard_old"]
+Action = Literal["start", "stop", "restart", "discard_old", "activate"]
 REPLICATION = {
     "promote_to_replica_source": "is not a replica",
     "eject_replica_source": "is not a replica source",
@@ -198,7 +198,7 @@ REPLICATION = {
 
 
 class InstanceAction(Body):
-    """Exactly one of these. ``restore``, ``start``, ``stop`` and ``discard_old`` are extensions."""
+    """Exactly one of these. ``restore``, ``start``, ``stop``, ``discard_old`` and ``activate`` are extensions."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -210,6 +210,9 @@ class InstanceAction(Body):
     start: dict[str, Any] = Field(default_factory=dict)
     stop: dict[str, Any] = Field(default_factory=dict)
     discard_old: dict[str, Any] = Field(default_factory=dict, description="Drop the data that restores have put aside.")
+    activate: dict[str, Any] = Field(
+        default_factory=dict, description="Let an isolated copy run its events, replication and workers; restarts it."
+    )
     restore: RestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
 
 
@@ -299,7 +302,7 @@ def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Respons
 
 @router.post("/instances/{instance}/action", status_code=202)
 def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Start, stop, restart, resize, reset, restore in place, or drop the data that restores have put aside."""
+    """Start, stop, restart, activate, resize, reset, restore in place, or drop the data that restores have put aside."""
     asked = body.model_fields_set
     known = ", ".join(InstanceAction.model_fields)
     if len(asked) != 1:

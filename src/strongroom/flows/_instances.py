@@ -155,12 +155,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
         refuse_if_busy(session, row, "restore it")
         refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
-        if (source.datastore, source.series) != (row.datastore, row.series):
-            raise InvalidRequest(
-                f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
-                f"instance {row.name} is {row.datastore} {row.series}",
-                remedy="Restore it to a new instance of its own version.",
-            )
+        require_same_version(source, row)
         if row.runtime == "process":  # an adopted server has the room that its owner gave it
             volume_for(source, row.volume_size)
         row.task = "RESTORE"
@@ -170,16 +165,37 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
     return job
 
 
-Action = Literal["start", "stop", "restart", "discard_old"]
-TASK: dict[Action, str | None] = {"start": "REBOOT", "stop": "REBOOT", "restart": "REBOOT", "discard_old": None}
+def require_same_version(source: Backup, instance: Instance) -> None:
+    """Raises InvalidRequest when the backup is of another database or series than the instance."""
+    if (source.datastore, source.series) != (instance.datastore, instance.series):
+        raise InvalidRequest(
+            f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
+            f"instance {instance.name} is {instance.datastore} {instance.series}",
+            remedy="Restore it to a new instance of its own version.",
+        )
+
+
+Action = Literal["start", "stop", "restart", "discard_old", "activate"]
+TASK: dict[Action, str | None] = {
+    "start": "REBOOT",
+    "stop": "REBOOT",
+    "restart": "REBOOT",
+    "discard_old": None,
+    "activate": "REBOOT",
+}
 
 
 def request_action(control: Control, project: str, instance: str, kind: Action) -> Job:
-    """Start, stop or restart the server, or drop the data that restores have put aside. Raises NotFound, Busy."""
+    """Start, stop, restart or activate the server, or drop the data that restores have put aside.
+
+    Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
+    """
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
         refuse_if_node(row, kind.replace("_", " "))
+        if kind == "activate" and not row.isolated:
+            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
         row.task = TASK[kind] or row.task
         row.updated = now()
         job = new_job(session, project, kind, instance=row)

@@ -13,7 +13,10 @@ from strongroom.catalog.find import descendants_of, nodes_of
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
 
-ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize"}
+PROVES_DAMAGE = {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
+"""Errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space, no key,
+a cancelled job) say nothing about it: what was known of it stays."""
+ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
 
 
 def begin(session: Session, job: Job) -> None:
@@ -105,13 +108,13 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
             if link.status == "DELETING":
                 settle_deletion(link, failure)
     elif job.kind == "verify":
-        ok = failure is None
-        if not ok and failure is not None and failure["code"] in ("Cancelled", "JobLost", "Unavailable"):
+        if failure is not None and failure["code"] not in PROVES_DAMAGE:
             return
         backup.verified = {
             "at": now().isoformat(),
-            "ok": ok,
+            "ok": failure is None,
             "prepared": bool(job.params.get("prepare")),
+            "tables": (job.output.get("prepared") or {}).get("tables"),
             "message": failure["message"] if failure else "; ".join(job.output.get("warnings", [])) or None,
         }
     else:
@@ -184,6 +187,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("data_bytes", "data_bytes"),
         ("galera", "galera"),
         ("old_data", "old_data"),
+        ("isolated", "isolated"),
         ("version_number", "version_number"),
         ("series", "series"),
     ):

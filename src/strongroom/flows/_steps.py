@@ -156,6 +156,12 @@ async def restart(control: Control, job_id: str) -> None:
     await _see(control, await control.agent(instance.host).restart_server(instance.id))
 
 
+async def activate(control: Control, job_id: str) -> None:
+    """Let an isolated copy run its events, replication and workers, and restart it."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).activate(instance.id))
+
+
 async def discard_old(control: Control, job_id: str) -> None:
     """Remove the data that restores have put aside."""
     _, instance = await _instance(control, job_id)
@@ -222,6 +228,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "restart": (restart,),
     "resize": (resize,),
     "discard_old": (discard_old,),
+    "activate": (activate,),
     "delete_instance": (delete_server,),
     "delete_backup": (delete_stored,),
     "rebuild": (rebuild,),
