@@ -99,9 +99,6 @@ def restore(
     flavor: Flavor = None,
     size: Size = None,
     host: Host = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
-    ] = False,
     tablespace: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,6 +107,9 @@ def restore(
             "missing directory NEW; may be repeated. Default: into the data directory.",
         ),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
+    ] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:

@@ -162,7 +162,12 @@ def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
             f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
             remedy="Back up again.",
         )
-    return after if before.tables == after.tables else after.model_copy(update={"tables": None})
+    return after.model_copy(
+        update={
+            "tables": after.tables if before.tables == after.tables else None,
+            "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
+        }
+    )
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:

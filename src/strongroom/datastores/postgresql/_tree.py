@@ -195,8 +195,3 @@ def _is_fleeting(folder: str, name: str, names: set[str]) -> bool:
         return True
     relation = _RELATION.fullmatch(name)
     return relation is not None and f"{relation[1]}_init" in names
-
-
-def data_bytes(top: Path) -> int:
-    """Bytes of the data directory without its WAL, which may be elsewhere."""
-    return bytes_below(top) - (0 if (top / _WAL).is_symlink() else bytes_below(top / _WAL))
