@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions
+from strongroom.artifact import Format, Pages, Positions, Profile
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -212,6 +212,7 @@ class FileLink:
     data_size: int
     pages: Pages | None = None
     stream: Format = "mbstream"
+    profile: Profile | None = None
 
     @property
     def raw_size(self) -> int:

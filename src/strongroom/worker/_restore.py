@@ -99,7 +99,8 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     profile = profile_of(newest)
     notices = require_fit(profile, target, newest)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
-    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
+    profile = profile or Profile(settings=output.pop("settings"))
+    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=not job.in_place))
     return output | {"warnings": [*output["warnings"], *notices]}
 
 
@@ -131,12 +132,13 @@ def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: 
     warnings = datastore.warnings(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restore(version, links, target, spec.work_dir, events.phase)
+    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, spec.server)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],
         "positions": restored.positions.model_dump(mode="json", exclude_none=True),
         "facts": restored.facts,
+        "settings": restored.settings,
         "warnings": [*damage(chain), *warnings],
         "raw_size": sum(manifest.raw_size for manifest in chain),
         "stored_size": sum(manifest.stored_size for manifest in chain),

@@ -6,7 +6,7 @@ from strongroom.datastores._profile import ProfileItem
 
 ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("innodb_page_size, innodb_data_file_path", "carried", "compared", "The server does not start."),
-    ProfileItem("aria_block_size", "carried", "compared", "The server does not start: its system tables are Aria tables."),
+    ProfileItem("aria_block_size", "refused", "refused", "The backup tool cannot open the Aria log."),
     ProfileItem("lower_case_table_names", "carried", "compared", "Tables and databases with capital letters are not found."),
     ProfileItem("innodb_data_home_dir", "unaffected", "refused", "The server reads the old system tablespace with new tables."),
     ProfileItem("innodb_undo_directory", "unaffected", "refused", "The old undo log is applied to the restored tables."),
@@ -22,6 +22,7 @@ ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("open files outside the data directory", "refused", "refused", "Files that no rule knows are not in the backup."),
     ProfileItem("unknown files of a database", "refused", "refused", "The backup tool leaves them out."),
     ProfileItem("files beside the data", "warned", "warned", "Certificates, keys and notes in the data directory are left out."),
+    ProfileItem("names of the backup tool", "refused", "refused", "A database and a file of the tool have the same name."),
     ProfileItem("lost+found", "unaffected", "unaffected", "The backup tool stops at it; it is excluded."),
     ProfileItem("encryption", "refused", "compared", "The tables cannot be read without their keys."),
     ProfileItem("page compression", "carried", "compared", "The tables cannot be read without the compression provider."),

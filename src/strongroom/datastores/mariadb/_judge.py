@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping
 
 import pymysql
@@ -11,11 +9,11 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores import _installed
 from strongroom.datastores._profile import RestoreTarget
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _layout, _plugins, _settings, _tables
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query
+from strongroom.datastores.mariadb._prepare import option_file_of
 from strongroom.datastores.mariadb._running import read_plugins, read_settings
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.errors import StrongroomError
@@ -125,26 +123,13 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
             settings, _ = read_settings(connection)
             return settings, _layout.read_places(connection), set(read_plugins(connection))
     except (StrongroomError, pymysql.MySQLError):
-        options = _option_file(server)
+        options = option_file_of(server)
         settings = {name: value for name, value in options.items() if name in _settings.SETTINGS}
         places = {name: value for name, value in options.items() if name in _layout.DIRECTORIES}
         for name, key in _layout.LOGS.items():
             if options.get(key):
                 places[name] = options[key]
         return settings, places, None
-
-
-def _option_file(server: Server) -> dict[str, str]:
-    """Options that a stopped server would start with, as its own program reads them."""
-    if server.defaults_file is None:
-        return {}
-    said = _installed.said(server.version.programs["server"], f"--defaults-file={server.defaults_file}", "--print-defaults")
-    options: dict[str, str] = {}
-    for word in shlex.split((said or "").partition("\n")[2]):
-        match = re.fullmatch(r"--(?:loose[-_])?([A-Za-z0-9_-]+)(?:=(.*))?", word, re.DOTALL)
-        if match:
-            options[match[1].replace("-", "_")] = match[2] or ""
-    return options
 
 
 def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:

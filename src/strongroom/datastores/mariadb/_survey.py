@@ -15,6 +15,7 @@ from strongroom.artifact import Notice, Profile
 from strongroom.datastores._nets import is_below
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _accounts, _layout, _plugins, _settings, _tables
+from strongroom.datastores.mariadb._checkpoints import TOOL_FILES
 from strongroom.datastores.mariadb._connection import account, connect, parts, query, server_pid, variables
 from strongroom.datastores.mariadb._running import read_plugins, read_settings
 from strongroom.datastores.mariadb._tables import name_some
@@ -54,6 +55,7 @@ class Survey:
             self._notices += _accounts.judge_accounts(accounts, adopted=adopted, account=account(self._server)[0])
             self._facts["accounts with host names"] = bool(accounts.host_names)
         self._notices += self._encryption(plugins)
+        self._notices += _judge_names(self._server.data_dir)
         self._notices += self._replication()
         self._notices += self._transactions()
         self._notices += self._functions()
@@ -101,6 +103,15 @@ class Survey:
                     effect="refuse",
                     message=f"{', '.join(f'{name} is {settings[name]}' for name in refused)}: that cannot be backed up",
                     remedy="Use files in the data directory, named without a path.",
+                )
+            )
+        if settings.get("aria_block_size", "8192") != "8192":
+            self._notices.append(
+                Notice(
+                    item="aria_block_size",
+                    effect="refuse",
+                    message=f"aria_block_size is {settings['aria_block_size']}: mariadb-backup can copy servers with 8192 only",
+                    remedy="Dump the server, and load the dump into one with aria_block_size = 8192.",
                 )
             )
         if others:
@@ -281,6 +292,18 @@ class Survey:
 
 def _frm_files(data_dir: Path) -> Iterator[str]:
     return (path for path in _layout.walk_of(data_dir) if path.endswith(".frm") and path.partition("/")[0] not in _tables.SYSTEM)
+
+
+def _judge_names(data_dir: Path) -> Iterator[Notice]:
+    """A database with the name of a file of the tool: the stream would hold both under one name."""
+    names = [name for name in sorted(TOOL_FILES) if (data_dir / name).is_dir()]
+    if names:
+        yield Notice(
+            item="names of the backup tool",
+            effect="refuse",
+            message=f"databases have the names of files that the backup tool writes: {', '.join(names)}",
+            remedy="Rename these databases.",
+        )
 
 
 def _judge_engine(engine: str, names: list[str]) -> Notice | None:
