@@ -238,6 +238,7 @@ def _begin(
             parallel=len(os.sched_getaffinity(0)),
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
+            paths=writer.paths,
             profile=profile,
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,
