@@ -12,6 +12,7 @@ from typing import Any
 from strongroom.artifact import (
     ForeignBackup,
     Manifest,
+    Pages,
     Parent,
     Profile,
     Reader,
@@ -26,6 +27,7 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    DatabaseDamaged,
     LineageChanged,
     ServerFailed,
     StrongroomError,
@@ -103,6 +105,9 @@ def _write(
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
     profile = _agreed(profile, _read_profile(datastore, server), server)
     writer.wait()
+    pages = session.inspection.pages() if session.inspection else None
+    if pages is not None and pages.damaged and job.damaged_pages == "fail":
+        raise _damaged(pages)
     manifest = writer.finish(
         kind=base.kind,
         name=job.name,
@@ -120,7 +125,7 @@ def _write(
         lineage=lineage,
         host=socket.gethostname(),
         positions=result.positions,
-        pages=session.inspection.pages() if session.inspection else None,
+        pages=pages,
         collations=result.collations,
         profile=profile,
         witness=result.witness,
@@ -129,6 +134,16 @@ def _write(
     with suppress(ServerFailed):  # the next backup sees to it
         datastore.stored(server, manifest.positions)
     return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+
+
+def _damaged(pages: Pages) -> DatabaseDamaged:
+    error = DatabaseDamaged(
+        f"the database is damaged: {pages.damage}",
+        remedy="Look for a failing disk, and for what these pages hold in an older backup. "
+        "--damaged-pages warn takes a backup all the same.",
+    )
+    error.pages = pages.model_dump(mode="json")
+    return error
 
 
 def _read_profile(datastore: Datastore, server: Server) -> Profile:

@@ -227,7 +227,8 @@ class _Reading:
             self._tables[shown(method)] += count
         rows = query(
             connection,
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'S', 'm') ORDER BY 1",
         )
         self._unlogged += [f"{database}: {shown(name)}" for (name,) in rows]
