@@ -328,11 +328,22 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages)
 
 
-def restore(links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None) -> Server:
-    """A new server, not started, on what the backup, or the chain, holds."""
+def restore(
+    links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None, known: bool = False
+) -> Server:
+    """A new server, not started, on what the backup, or the chain, holds. ``known``: the restore knows for which server."""
     chain = [links] if isinstance(links, FileLink) else list(links)
     server = describe(place, name, None, of)
     _prepare(server)
-    run_as(server.user, driver.restore, server.version, chain, server.data_dir, scratch(place, f"work-{name}"), str)
+    run_as(
+        server.user,
+        driver.restore,
+        server.version,
+        chain,
+        server.data_dir,
+        scratch(place, f"work-{name}"),
+        str,
+        server if known else None,
+    )
     driver.lineage(server.data_dir, renew=True)
     return server

@@ -72,6 +72,9 @@ class BackupWish(Body):
     restore_from: RestoreFrom | None = Field(None, description="Record a backup of another region; nothing else is looked at.")
     import_from: ImportFrom | None = Field(None, description="Extension: take in a backup of Trove or Kolla.")
     codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: how segments are compressed.")
+    damaged_pages: Literal["fail", "warn"] = Field(
+        "warn", description="Extension: whether pages of the database with wrong checksums fail the backup (PostgreSQL)."
+    )
 
 
 class CreateBackup(Body):
@@ -229,6 +232,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
         parent=wish.parent_id or None,
         incremental=bool(wish.incremental),
         codec=wish.codec,
+        damaged_pages=wish.damaged_pages,
     )
     response.headers[JOB_HEADER] = job.id
     return OneBackup(backup=_view(row, job.id, restorable=False))

@@ -156,6 +156,10 @@ class Writer:
         elif not number:
             raise ArtifactCorrupt("the stream is empty", remedy="Look at the log of the backup tool.")
 
+    def paths(self) -> list[str]:
+        """Paths of the files in the stream that has passed by so far."""
+        return [path for path, _ in self._walk.ranges()] if self._walk else []
+
     def wait(self) -> None:
         """Until every segment is stored. Raises what failed in any thread."""
         self._drain()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -68,6 +69,7 @@ def request_backup(
     parent: str | None = None,
     incremental: bool = False,
     codec: str | None = None,
+    damaged_pages: Literal["fail", "warn"] = "warn",
 ) -> tuple[Backup, Job]:
     """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
 
@@ -104,7 +106,15 @@ def request_backup(
         backup = new_backup(
             session, control, row, base, name=name, description=description, container=container, codec=codec, reason=reason
         )
-        job = new_job(session, project, "backup", instance=row, backup=backup, fall_back_to_full=parent is None)
+        job = new_job(
+            session,
+            project,
+            "backup",
+            instance=row,
+            backup=backup,
+            fall_back_to_full=parent is None,
+            damaged_pages=damaged_pages,
+        )
     control.start(job)
     return backup, job
 

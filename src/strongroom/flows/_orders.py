@@ -57,6 +57,7 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         parent_witness=Witness.model_validate(parent.witness) if parent and parent.witness else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
+        damaged_pages="fail" if job.params.get("damaged_pages") == "fail" else "warn",
         storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Manifest
+from strongroom.artifact import Manifest, Pages
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.catalog.find import descendants_of, nodes_of
+from strongroom.errors import DatabaseDamaged
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
@@ -103,6 +106,9 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         backup.status = "FAILED"
         backup.fault = dict(failure)
         backup.finished = now()
+        if failure["code"] == DatabaseDamaged.__name__:
+            with suppress(ValidationError):
+                backup.pages = Pages.model_validate(job.output.get("pages")).model_dump(mode="json")
     elif job.kind == "delete_backup":
         for link in [*descendants_of(session, backup.id), backup]:
             if link.status == "DELETING":

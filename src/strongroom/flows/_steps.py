@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, HasChildren, JobError, NotFound
+from strongroom.errors import AlreadyExists, DatabaseDamaged, HasChildren, JobError, NotFound
 from strongroom.flows import _artifact_end, _assembly, _cluster_steps, _outcomes, _put_back
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
@@ -96,14 +97,17 @@ async def resize(control: Control, job_id: str) -> None:
 
 async def work(control: Control, job_id: str) -> None:
     """Run the job's work on the agent and keep what it reports."""
-    result = await run_on_agent(control, job_id)
 
-    def keep() -> None:
+    def keep(output: dict[str, Any]) -> None:
         with control.catalog.write() as session:
-            job = find_job(session, None, job_id)
-            job.output = {**result.output, "max_rss": result.max_rss}
+            find_job(session, None, job_id).output = output
 
-    await asyncio.to_thread(keep)
+    try:
+        result = await run_on_agent(control, job_id)
+    except DatabaseDamaged as error:
+        await asyncio.to_thread(keep, {"pages": error.pages})
+        raise
+    await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
 
 
 async def swap(control: Control, job_id: str) -> None:

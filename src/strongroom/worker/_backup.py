@@ -14,6 +14,7 @@ from strongroom.artifact import (
     ForeignBackup,
     Location,
     Manifest,
+    Pages,
     Parent,
     Profile,
     Reader,
@@ -29,6 +30,7 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    DatabaseDamaged,
     LineageChanged,
     StrongroomError,
     Unsupported,
@@ -116,6 +118,9 @@ def _write(
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
     profile = _agreed(profile, _read_profile(datastore, server), server)
     writer.wait()
+    pages = session.inspection.pages() if session.inspection else None
+    if pages is not None and pages.damaged and job.damaged_pages == "fail":
+        raise _damaged(pages)
     manifest = writer.finish(
         kind=base.kind,
         name=job.name,
@@ -133,7 +138,7 @@ def _write(
         lineage=lineage,
         host=socket.gethostname(),
         positions=result.positions,
-        pages=session.inspection.pages() if session.inspection else None,
+        pages=pages,
         collations=result.collations,
         profile=profile,
         witness=result.witness,
@@ -144,6 +149,16 @@ def _write(
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
     return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+
+
+def _damaged(pages: Pages) -> DatabaseDamaged:
+    error = DatabaseDamaged(
+        f"the database is damaged: {pages.damage}",
+        remedy="Look for a failing disk, and for what these pages hold in an older backup. "
+        "--damaged-pages warn takes a backup all the same.",
+    )
+    error.pages = pages.model_dump(mode="json")
+    return error
 
 
 def _read_profile(datastore: Datastore, server: Server) -> Profile:
@@ -238,6 +253,7 @@ def _begin(
             parallel=len(os.sched_getaffinity(0)),
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
+            paths=writer.paths,
             profile=profile,
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,

@@ -110,7 +110,9 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
-    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile or Profile(), isolated=not job.in_place))
+    settings = output.pop("settings")
+    profile = profile or Profile(settings=settings)
+    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=not job.in_place))
     if spec.server.runtime == "adopted" and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
     placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
@@ -153,6 +155,7 @@ def restore_chain(
         "chain": [manifest.id for manifest in chain],
         "positions": restored.positions.model_dump(mode="json", exclude_none=True),
         "facts": restored.facts,
+        "settings": restored.settings,
         "warnings": [*damage(chain), *warnings],
         "raw_size": sum(manifest.raw_size for manifest in chain),
         "stored_size": sum(manifest.stored_size for manifest in chain),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.artifact import ForeignChain, ForeignReader, load_chain, open_artifact, open_chain
+from strongroom.artifact import ForeignChain, ForeignReader, Profile, load_chain, open_artifact, open_chain
 from strongroom.artifact import verify as read_all
 from strongroom.datastores import get
 from strongroom.errors import InvalidRequest
@@ -76,7 +76,8 @@ def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, events: EventLog) 
     if job.start:
         events.phase("read tables")
         newest = readers[-1].manifest
-        found = get(newest.datastore).profiles.rehearse(version, target, spec.work_dir, profile_of(newest))
+        profile = profile_of(newest) or Profile(settings=output["settings"])
+        found = get(newest.datastore).profiles.rehearse(version, target, spec.work_dir, profile)
         events.close()
         output |= {"tables": found.tables, "warnings": [*output["warnings"], *found.warnings], "seconds": events.seconds}
     return output

@@ -50,6 +50,7 @@ class BackupJob(Message):
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
     )
+    damaged_pages: Literal["fail", "warn"] = Field("warn", description="Whether pages with wrong checksums fail the backup.")
     desync: bool = Field(
         False, description="Galera: the cluster does not wait for this node meanwhile. Undone by the agent, too."
     )

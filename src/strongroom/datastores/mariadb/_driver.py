@@ -109,7 +109,7 @@ class MariaDB:
         phase: Phase,
         server: Server | None = None,
     ) -> Restored:
-        return _restore.restore(version, chain, target, work_dir, phase)
+        return _restore.restore(version, chain, target, work_dir, phase, server)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return []  # it brings its own rules along

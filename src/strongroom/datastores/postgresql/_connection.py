@@ -177,7 +177,8 @@ def _connect(server: Server, us: Account, database: str, timeout: int, patience:
 def _start(parameters: dict[str, Any], database: str) -> Connection:
     if shown(database) == database:
         return psycopg.connect(**parameters, autocommit=True)
-    conninfo = psycopg.conninfo.make_conninfo("", **parameters).encode("utf-8", "surrogateescape")
+    quoted = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in parameters.items()}
+    conninfo = " ".join(f"{name}='{value}'" for name, value in quoted.items()).encode("utf-8", "surrogateescape")
     pgconn = psycopg.pq.PGconn.connect(conninfo)  # the usual way takes UTF-8 only
     if pgconn.status != psycopg.pq.ConnStatus.OK:
         raise psycopg.OperationalError(pgconn.get_error_message())

@@ -151,7 +151,8 @@ class _Reading:
             self._settings[_carry.SEGMENT] = segment[0][0]
         self._facts["not_carried"] = sorted(not_carried)
         known = {name: setting for name, setting, *_ in rows}
-        self._plugins = sorted({part.strip().strip('"') for part in known["shared_preload_libraries"].split(",")} - {""})
+        preloaded = [part.strip().strip('"') for part in known["shared_preload_libraries"].split(",")]
+        self._plugins = [part for part in dict.fromkeys(preloaded) if part]  # in their order, on which some of them depend
         self._facts["data_checksums"] = known["data_checksums"]
         self._facts["archive_mode"] = known["archive_mode"]
         self._facts["synchronous_standby_names"] = bool(known["synchronous_standby_names"])
@@ -236,7 +237,8 @@ class _Reading:
             self._tables[shown(method)] += count
         rows = query(
             connection,
-            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'S', 'm') ORDER BY 1",
         )
         self._unlogged += [f"{database}: {shown(name)}" for (name,) in rows]

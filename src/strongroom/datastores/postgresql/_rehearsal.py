@@ -165,7 +165,8 @@ def _extension(connection: Connection, name: str) -> str | None:
 def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) -> Iterator[_Piece]:
     rows = query(
         connection,
-        "SELECT c.oid::text, format('%%I.%%I', n.nspname, c.relname), c.relkind, coalesce(a.amname, '') FROM pg_class c"
+        "SELECT c.oid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind, coalesce(a.amname, '')"
+        " FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam"
         " WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND n.nspname <> %s ORDER BY c.relpages DESC",
         _SCHEMA,
@@ -180,7 +181,8 @@ def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) ->
             yield _Piece(name, _fill(_CHECK, amcheck, oid), "check")
     indexes = query(
         connection,
-        "SELECT i.indexrelid::text, format('%I.%I', n.nspname, c.relname), a.amname, i.indexprs IS NULL AND i.indpred IS NULL"
+        "SELECT i.indexrelid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.amname,"
+        " i.indexprs IS NULL AND i.indpred IS NULL"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
         " JOIN pg_am a ON a.oid = c.relam WHERE i.indisvalid AND i.indisready AND c.relkind = 'i' AND c.relpersistence <> 't'"
         " ORDER BY c.relpages DESC",
