@@ -121,7 +121,7 @@ class Session(Piped):
 
     def _require_all_files(self) -> None:
         """Every file of a table that was there all the time has to be in the stream, whatever the tool says."""
-        held = {path.removesuffix(".delta").removesuffix(".new") for path in self._request.paths()}
+        held = {_table_file(path) for path in self._request.paths()}
         if not held:
             return
         missing = sorted((self._walked & self._walk()) - held)
@@ -245,3 +245,10 @@ def _lock_holder(fd: int) -> int | None:
     probe = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(layout, fcntl.fcntl(fd, fcntl.F_GETLK, probe))
     return None if kind == fcntl.F_UNLCK else int(pid)
+
+
+def _table_file(path: str) -> str:
+    """The file of the data directory that a file of the stream is of: ``t.ibd.delta``; ``t.new`` of a table that the log made."""
+    if path.endswith(".new"):
+        return path.removesuffix(".new").removesuffix(".ibd") + ".ibd"
+    return path.removesuffix(".delta")
