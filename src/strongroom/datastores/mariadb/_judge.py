@@ -84,21 +84,13 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
                 remedy=f"Set {name} = {wanted} in the option file of the server, or restore to a new instance.",
             )
     outside = _layout.find_outside(server.data_dir, places)
-    for name, path in outside.items():
-        if name in _layout.DIRECTORIES:
-            yield Notice(
-                item=name,
-                effect="refuse_in_place",
-                message=f"the server keeps {_layout.DIRECTORIES[name]} in {path}, outside its data directory: the old files "
-                "would be used with the restored data",
-                remedy=f"Move them into the data directory and take {name} out of the option file, or restore to a new instance.",
-            )
-        else:
+    for name, path in outside.items():  # the swap puts what lies there aside, together with the data
+        if name not in _layout.DIRECTORIES:
             yield Notice(
                 item="log_bin, relay_log outside",
                 effect="warn",
-                message=f"{name} of the server is in {path}: the old log goes on after events that are undone",
-                remedy="RESET MASTER after the restore, and rebuild replicas and archives of the log.",
+                message=f"{name} of the server in {path} begins anew; the old log is kept with the previous data",
+                remedy="Rebuild replicas and archives of the log after the restore.",
             )
     if plugins is not None:
         for name in profile.plugins:
