@@ -23,7 +23,7 @@ INSTANCE_LIST = (
     "Role",
 )
 BACKUP_LIST = ("ID", "Instance ID", "Name", "Status", "Parent ID", "Updated", "Project ID")
-OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "detail", "job_id"}
+OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "isolated", "detail", "job_id"}
 OURS_OF_BACKUPS = {
     *(
         "instance_name",
