@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions
+from strongroom.artifact import Format, Pages, Positions, Witness
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -189,9 +189,12 @@ def make(
     return MariaDBServer(server)
 
 
-def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
-    """A backup into a plain file; to be called by ``run_as``."""
-    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir))
+def take(
+    server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path, witness: Witness | None = None
+) -> BackupResult:
+    """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
+    request = BackupRequest(kind, parent, work_dir, parent_witness=witness)
+    session = get(server.datastore).begin_backup(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
@@ -212,6 +215,7 @@ class FileLink:
     data_size: int
     pages: Pages | None = None
     stream: Format = "mbstream"
+    witness: Witness | None = None
 
     @property
     def raw_size(self) -> int:
@@ -229,9 +233,11 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
-    result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
+    on = (parent.positions, work_dir, stream, parent.witness) if parent else (None, work_dir, stream)
+    result = run_as(user, take, running.server, kind, *on)
     made = get(running.server.datastore).stream(running.server)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made)
+    facts = (result.positions, result.server_version, result.data_bytes)
+    return FileLink(stream, kind, *facts, stream=made, witness=result.witness)
 
 
 @contextlib.contextmanager

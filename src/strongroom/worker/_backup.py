@@ -49,6 +49,13 @@ class _Base:
     def kind(self) -> BackupKind:
         return "incremental" if self.parent else "full"
 
+    def as_parent(self) -> Parent | None:
+        """What the manifest of the backup says of it; the driver has found its token in the server."""
+        if self.parent is None:
+            return None
+        token = self.parent.witness.token if self.parent.witness else None
+        return Parent(location=self.parent.location, manifest_sha256=self.manifest_sha256, token=token)
+
 
 def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any]:
     """Stream the server into a new artifact. One that is complete already (an earlier attempt was) is only reported."""
@@ -115,7 +122,7 @@ def _write(
         server_version=result.server_version,
         tool=result.tool,
         tool_version=result.tool_version,
-        parent=Parent(location=base.parent.location, manifest_sha256=base.manifest_sha256) if base.parent else None,
+        parent=base.as_parent(),
         chain=base.parent.chain if base.parent else job.location.id,
         lineage=lineage,
         host=socket.gethostname(),

@@ -14,7 +14,7 @@ from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb import _options, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
@@ -85,12 +85,15 @@ class Session(Piped):
         wanted = self._request.parent.to_lsn if self._request.parent and kind == "incremental" else 0
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
             positions=positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
@@ -122,7 +125,8 @@ def begin(server: Server, request: BackupRequest) -> Session:
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
-    require_history(server, request, lsn)
+        require_history(server, request, lsn)
+        _witness.require(connection, server, request)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
     require_own_data(server, Path(data_dir), pid)
     return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)

@@ -24,7 +24,18 @@ from strongroom.datastores._protocol import (
     UserSpec,
 )
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
+from strongroom.datastores.mariadb import (
+    _admin,
+    _backup,
+    _checkpoints,
+    _config,
+    _facts,
+    _lineage,
+    _profile,
+    _restore,
+    _versions,
+    _witness,
+)
 from strongroom.datastores.mariadb._galera_driver import Nodes
 from strongroom.errors import ServerFailed
 
@@ -69,6 +80,7 @@ class MariaDB:
         except ServerFailed as error:
             yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         else:
+            yield from _witness.examine(server)
             yield Finding(level="ok", message="it answers")
 
     def keep_configuration(self, server: Server, new: Path) -> None:

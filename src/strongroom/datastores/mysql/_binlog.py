@@ -24,7 +24,7 @@ from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, query, variables, where
-from strongroom.datastores.mysql import _keyring
+from strongroom.datastores.mysql import _keyring, _witness
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, ToolFailed, WalGone
 
@@ -91,12 +91,15 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ToolFailed unless every log came whole."""
         self._join()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="mysqlbinlog",
             tool_version=strongroom.__version__,
             server_version=self._version,
             positions=self._positions,
             data_bytes=self._data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:
@@ -143,6 +146,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
         raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
+    _witness.require(connection, server, request, _client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
     if any(not LOG.fullmatch(name) for name in names):

@@ -13,7 +13,7 @@ from strongroom.datastores._files import bytes_below
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _block_backup, _collations, _copy, _lsn, _tablespaces, _wal_slot
+from strongroom.datastores.postgresql import _block_backup, _collations, _copy, _lsn, _tablespaces, _wal_slot, _witness
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._copy import Copy
@@ -78,13 +78,17 @@ class Session(Piped):
         if start is None or stop is None:
             raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
         positions = Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
+        positions = _block_backup.described(self._server, self._request, positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=_block_backup.described(self._server, self._request, positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
@@ -121,7 +125,10 @@ def begin(server: Server, request: BackupRequest) -> Session | Copy:
         tool = "" if own else _require_tool(server, server_version)
         require_own_data(server, Path(data_dir))
         _tablespaces.refuse(connection, server)
-        parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
+        parent = None
+        if request.kind == "incremental":
+            parent = _block_backup.prepare(connection, server, request)
+            _witness.require(connection, server, request)
         _keep_wal(connection)
         if _block_backup.summarizes(connection):
             _wal_slot.drop(connection)

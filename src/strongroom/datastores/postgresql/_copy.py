@@ -21,7 +21,7 @@ from strongroom.datastores._files import bytes_below
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces
+from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces, _witness
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._listing import Listing
@@ -242,13 +242,17 @@ class Copy:
             raise ToolFailed("the backup ended before its end")
         with connect(self._server) as connection:
             _tablespaces.refuse(connection, self._server)  # that was made meanwhile
+        positions = _block_backup.described(self._server, self._request, self._positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
-            positions=_block_backup.described(self._server, self._request, self._positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:

@@ -13,6 +13,7 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
+from strongroom.datastores._witness import FILE
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _block_restore, _first_start, _lsn, _manifest, _wal_restore
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
@@ -20,7 +21,7 @@ from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt
 
 _CONTROL = "global/pg_control"
-_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
+_STRAY = (LINEAGE, FILE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
