@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,7 @@ def test_rollback_past_the_parent(place: Path, opened: Opened) -> None:
         chain = [server.take()]
         passed = server.position()
         server.roll_back(kept)
-        while server.position() <= passed + (1 << 16):
-            server.write(300)
-        server.restart()
-        server.write()
+        server.write_past(passed)
         chain = server.back_up(chain)
         assert (len(chain) == 1 and "nothing proves" in server.reason) or "older copy" in server.reason, server.reason
         server.write()
@@ -79,13 +77,33 @@ def test_rollback_to_between_two_backups(place: Path, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("opened", EVERY)
-def test_backups_without_a_witness_are_no_parents(place: Path, opened: Opened) -> None:
-    """As those that were taken before there were witnesses."""
+def test_what_is_no_parent(place: Path, opened: Opened) -> None:
+    """A backup without a witness, one whose token could not be written, and for a restored copy every backup of its source."""
     with opened(place) as server:
+        server.write()
         full = server.take()
-        full.witness = None
+        for witness in (None, full.witness.model_copy(update={"token": "0" * 32})):
+            with pytest.raises(LineageChanged, match="nothing proves that the data of"):
+                server.take(replace(full, witness=witness))
+        server.write()
+        child = server.take(full)
+        with server.copied([full, child]) as copy:
+            for parent in (full, child):
+                with pytest.raises((LineageChanged, WalGone)):
+                    server.take(parent, of=copy)
+            own = server.take(of=copy)
+            assert own.witness not in (full.witness, child.witness)
+            server.take(own, of=copy)
+        file = server.data_dir / "strongroom_witness"
+        file.rename(file.with_suffix(".away"))
+        with pytest.raises(LineageChanged, match=f"missing in {file}"):
+            server.take(child)
+        file.mkdir()  # nothing can be written there
+        other = server.take()
+        assert other.witness is None
+        file.rmdir()
         with pytest.raises(LineageChanged, match="no token was written"):
-            server.take(full)
+            server.take(other)
 
 
 def test_mysql_log_that_was_reset(place: Path) -> None:
@@ -102,6 +120,8 @@ def test_mysql_log_that_was_reset(place: Path) -> None:
 
 
 # --- a model
+
+EVENTS = ["full", "incremental", "incremental", "incremental", "older", "write", "snapshot", "roll back", "crash", "reset"]
 
 
 def run(server: History, seed: int, steps: int) -> None:
@@ -128,9 +148,12 @@ def run(server: History, seed: int, steps: int) -> None:
         elif event == "snapshot":
             snapshots.append(server.snapshot())
         elif event == "roll back":
+            passed = server.position()
             server.roll_back(rng.choice(snapshots))
-        elif event == "restart":
-            server.restart()
+            if rng.random() < 0.7:
+                server.write_past(passed)
+        elif event == "crash":
+            server.crash()
         else:
             server.reset_log()
         if event in ("full", "incremental", "older"):

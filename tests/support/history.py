@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from strongroom.datastores import DatabaseSpec, Version, get
-from strongroom.errors import LineageChanged, WalGone
+from strongroom.errors import LineageChanged, StrongroomError, WalGone
 from support import mariadb, mysql, postgresql
 from support.identity import run_as
 
@@ -47,6 +49,18 @@ class History:
     def restart(self) -> None:
         self.stop()
         self.server.start()
+
+    def crash(self) -> None:
+        """The server dies, and recovers."""
+        self.server.kill()
+        self.server.start()
+
+    def write_past(self, position: int) -> None:
+        """Until the server has come further than ``position``, with a checkpoint there."""
+        while self.position() <= position + (1 << 16):
+            self.write(300)
+        self.restart()
+        self.write()
 
     def snapshot(self) -> Path:
         """A copy of the data directory, as of a file system that was frozen."""
@@ -87,12 +101,18 @@ class History:
     def rows(self) -> Rows:
         return frozenset(self.sql(f"SELECT a, t FROM {self.table}"))  # type: ignore[arg-type]
 
-    def take(self, parent: Any = None) -> Any:
+    def take(self, parent: Any = None, of: Any = None) -> Any:
+        """A backup of the server, or of another one like it."""
+        raise NotImplementedError
+
+    def copied(self, chain: Sequence[Any]) -> AbstractContextManager[Any]:
+        """A server that runs on the restored chain."""
         raise NotImplementedError
 
     def restored(self, chain: Sequence[Any]) -> Rows:
         """What a server on the restored chain holds."""
-        raise NotImplementedError
+        with self.copied(chain) as copy:
+            return frozenset(copy.sql(f"SELECT a, t FROM {self.table}"))
 
     # --- backups
 
@@ -116,10 +136,11 @@ class MariaDB(History):
     def position(self) -> int:
         return int(self.sql("SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")[0][1])
 
-    def take(self, parent: Any = None) -> Any:
-        return mariadb.backup(self.server, self.place, self.name("backup"), parent)
+    def take(self, parent: Any = None, of: Any = None) -> Any:
+        return mariadb.backup(of or self.server, self.place, self.name("backup"), parent)
 
-    def restored(self, chain: Sequence[Any]) -> Rows:
+    @contextmanager
+    def copied(self, chain: Sequence[Any]) -> Iterator[Any]:
         name = self.name("copy")
         copy = mariadb.make(self.place, None, name=name, of=self.server.server.version)
         shutil.rmtree(copy.data_dir)
@@ -130,7 +151,7 @@ class MariaDB(History):
         driver.lineage(copy.data_dir, renew=True)
         copy.start()
         try:
-            return frozenset(copy.sql(f"SELECT a, t FROM {self.table}"))  # type: ignore[arg-type]
+            yield copy
         finally:
             copy.kill()
             shutil.rmtree(copy.server.base_dir)
@@ -155,6 +176,16 @@ class PostgreSQL(History):
     def stop(self) -> None:
         self.server.end()
 
+    def crash(self) -> None:
+        self.server.end(signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.server.start()
+            except StrongroomError:  # its children are still on their way out
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
     def reset_log(self) -> None:
         """New WAL, begun in another file."""
         self.stop()
@@ -165,15 +196,15 @@ class PostgreSQL(History):
     def position(self) -> int:
         return int(self.sql("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn")[0][0])
 
-    def take(self, parent: Any = None) -> Any:
-        return postgresql.backup(self.server, self.place, self.name("backup"), parent)
+    def take(self, parent: Any = None, of: Any = None) -> Any:
+        return postgresql.backup(of or self.server, self.place, self.name("backup"), parent)
 
-    def restored(self, chain: Sequence[Any]) -> Rows:
+    @contextmanager
+    def copied(self, chain: Sequence[Any]) -> Iterator[Any]:
         server = postgresql.restore(chain, self.place, self.name("copy"), of=self.server.server.version)
         with postgresql.started(server) as copy:
-            found = frozenset(copy.sql("SELECT a, t FROM h"))
+            yield copy
         shutil.rmtree(server.base_dir)
-        return found  # type: ignore[return-value]
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def read_lineage(data_dir: Path) -> str:
 
 
 def keep_token(data_dir: Path, lineage: str, token: str) -> None:
-    """Add a token to the file; those of another lineage are dropped. Raises ConfigurationError."""
+    """Add a token to the file; those of another lineage are dropped, and what cannot be read. Raises ConfigurationError."""
     known = [line for line in _read_lines(data_dir) if line.startswith(f"{lineage} ")]
     lines = [*known, f"{lineage} {token}"][-KEPT:]
     write_file(data_dir / FILE, "\n".join(lines) + "\n", owner_of(data_dir))
@@ -44,14 +44,14 @@ def keep_token(data_dir: Path, lineage: str, token: str) -> None:
 
 def has_token(data_dir: Path, lineage: str, token: str) -> bool:
     """Whether the file holds the token."""
-    try:
-        return f"{lineage} {token}" in _read_lines(data_dir)
-    except ConfigurationError:
-        return False
+    return f"{lineage} {token}" in _read_lines(data_dir)
 
 
 def _read_lines(data_dir: Path) -> list[str]:
-    return (read_file(data_dir / FILE) or "").splitlines()
+    try:
+        return (read_file(data_dir / FILE) or "").splitlines()
+    except (ConfigurationError, OSError):
+        return []
 
 
 def no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pymysql
 from pymysql.connections import Connection
@@ -32,12 +33,14 @@ from strongroom.datastores.mariadb._witness import (
     write_token,
 )
 from strongroom.datastores.mysql._versions import key, number_of
-from strongroom.errors import StrongroomError, ToolFailed
+from strongroom.errors import StrongroomError, ToolFailed, WalGone
 
 _PATIENCE = 30
 _TRIES = 5
 _HEAD, _TAIL = 4096, 65536
 """Bytes of a log, from its beginning and before a position, that identify it up to there."""
+_IN_USE = slice(21, 23)
+"""Flags of the first event, which change when the log is closed."""
 _SECOND = 1.1
 
 
@@ -109,13 +112,20 @@ def _path(connection: Connection[Cursor], log: str) -> Path:
 
 
 def _digest(connection: Connection[Cursor], log: str, end: int) -> str:
-    with _path(connection, log).open("rb", buffering=0) as file:
-        head = file.read(min(_HEAD, end))
-        file.seek(max(0, end - _TAIL))
-        tail = file.read(end - max(0, end - _TAIL))
-    if len(tail) != min(end, _TAIL):
-        raise OSError(f"{log} ends before {end}")
-    return hashlib.sha256(head + tail).hexdigest()
+    with _path(connection, log).open("rb") as file:
+        found = _piece(file, 0, min(_HEAD, end)) + _piece(file, 0 if end <= _TAIL + _HEAD else end - _TAIL, end)
+    return hashlib.sha256(found).hexdigest()
+
+
+def _piece(file: BinaryIO, start: int, end: int) -> bytes:
+    """Bytes of a log, without the mark that says whether it is in use. Raises OSError when it ends before ``end``."""
+    file.seek(start)
+    found = bytearray(file.read(end - start))
+    if len(found) != end - start:
+        raise OSError(f"the log ends before {end}")
+    if start == 0:
+        found[_IN_USE] = bytes(len(found[_IN_USE]))
+    return bytes(found)
 
 
 def require(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
@@ -125,9 +135,14 @@ def require(connection: Connection[Cursor], server: Server, request: BackupReque
         raise _witness.no_proof(where(server), _witness.NEVER_WRITTEN)
     if witness.token is not None:
         require_token(connection, server, witness.token)
+        log = witness.evidence.get("log")
+        if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
+            raise WalGone(
+                f"{where(server)} has purged binary log {log}, and what came after the parent backup is gone",
+                remedy=f"{_witness.FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+            )
         if not _in_log(server, witness, request.work_dir, options):
-            log, start = witness.evidence.get("log"), witness.evidence.get("start")
-            raise _witness.no_proof(where(server), _witness.LOST.format(f"the binary log ({log} at {start})"))
+            raise _witness.no_proof(where(server), _witness.LOST.format(f"binary log {log}"))
     elif not _is_same_log(connection, witness):
         raise _witness.no_proof(where(server), "its binary log is another one, or it was purged, since the parent backup ended")
 

@@ -195,6 +195,6 @@ def examine(connection: Connection, server: Server) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             message=f"role {account(server).user} may not write all tokens after a backup: when the server was restarted since, "
-            "or the WAL is gone, the next backup is a full",
+            "or the WAL is gone, the next backup is a full (these rights are granted in database postgres)",
             remedy=remedy,
         )
