@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions, Witness
+from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -190,16 +190,24 @@ def make(
 
 
 def take(
-    server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path, witness: Witness | None = None
-) -> BackupResult:
+    server: Server,
+    kind: BackupKind,
+    parent: Positions | None,
+    work_dir: Path,
+    stream: Path,
+    parent_profile: Profile | None = None,
+    witness: Witness | None = None,
+) -> tuple[BackupResult, Profile]:
     """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
-    request = BackupRequest(kind, parent, work_dir, parent_witness=witness)
-    session = get(server.datastore).begin_backup(server, request)
+    driver = get(server.datastore)
+    profile = driver.profiles.read(server)
+    request = BackupRequest(kind, parent, work_dir, profile=profile, parent_profile=parent_profile, parent_witness=witness)
+    session = driver.begin_backup(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
                 file.write(data)
-        return session.finish()
+        return session.finish(), profile
     finally:
         session.abort()
 
@@ -215,6 +223,7 @@ class FileLink:
     data_size: int
     pages: Pages | None = None
     stream: Format = "mbstream"
+    profile: Profile | None = None
     witness: Witness | None = None
 
     @property
@@ -233,11 +242,11 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
-    on = (parent.positions, work_dir, stream, parent.witness) if parent else (None, work_dir, stream)
-    result = run_as(user, take, running.server, kind, *on)
+    before = (parent.positions, parent.profile, parent.witness) if parent else (None, None, None)
+    result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, *before[1:])
     made = get(running.server.datastore).stream(running.server)
     facts = (result.positions, result.server_version, result.data_bytes)
-    return FileLink(stream, kind, *facts, stream=made, witness=result.witness)
+    return FileLink(stream, kind, *facts, stream=made, profile=profile, witness=result.witness)
 
 
 @contextlib.contextmanager
