@@ -46,7 +46,10 @@ class Ratio(Column):
 def _verified(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
-    how = "read and prepared" if value["prepared"] else "read"
+    how = "every segment read"
+    if value["prepared"]:
+        tables = value.get("tables")
+        how += ", chain prepared, " + ("no server started" if tables is None else f"{tables} tables read by a private server")
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
     said = f"; {value['message']}" if value["ok"] and value["message"] else ""
     return f"{outcome} at {moment(value['at'])}{said}"

@@ -46,6 +46,7 @@ def main(preload: Sequence[str] = ()) -> int:
     try:
         _load(spec)
         become(spec.user, spec.store_gid)
+        datastores.set_stall_timeout(spec.stall_timeout)
         _signals.raise_cancelled()
         output = perform(spec, EventLog(spec.job_dir / "events.jsonl"))
     except Exception as error:  # noqa: BLE001 - it becomes the result

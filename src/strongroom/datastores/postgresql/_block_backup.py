@@ -7,6 +7,7 @@ that we keep beside the server, proven by the hash in the parent's manifest.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -35,23 +36,31 @@ def possible(server: Server, parent: Positions | None) -> bool:
     if int(server.version.series) < OLDEST or parent is None or parent.wal_from is not None:
         return False
     with connect(server) as connection:
-        return summarizes(connection)
+        return summarizes(connection, server)
 
 
-def summarizes(connection: Connection) -> bool:
-    """Whether the server tells which blocks have changed, and all of them.
+def summarizes(connection: Connection, server: Server) -> bool:
+    """Whether the server tells which blocks have changed, and all of them, and can read its whole data directory.
 
     Without checksums and ``wal_log_hints`` its summaries miss changes of visibility maps when a table is truncated, and rows
     that were deleted come back.
     """
     rows = query(connection, "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", ["summarize_wal", *_LOGGED])
     settings = dict(rows)
+    if not can_read_all(server.data_dir):
+        return False
     if settings.get("summarize_wal") != "on" or all(settings.get(name) != "on" for name in _LOGGED):
         return False
     ((allowed,),) = query(
         connection, "SELECT bool_and(has_function_privilege(name, 'execute')) FROM unnest(%s::text[]) AS name", list(_FUNCTIONS)
     )
     return bool(allowed)
+
+
+def can_read_all(data_dir: Path) -> bool:
+    """A base backup of the server fails at a ``lost+found`` of root, which the top of a file system has. Ours leaves it out."""
+    lost = data_dir / "lost+found"
+    return not lost.is_dir() or os.access(lost, os.R_OK | os.X_OK)
 
 
 _LOGGED = ("data_checksums", "wal_log_hints")

@@ -11,7 +11,7 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.postgresql import _carry, _first_start, _owners_files
+from strongroom.datastores.postgresql import _carry, _first_start, _owners_files, _wal
 from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
 from strongroom.errors import ConfigurationError, ServerFailed
 
@@ -135,6 +135,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "effective_cache_size": _between(32, ram * 6 // 10, 1 << 20),
         "maintenance_work_mem": _between(16, ram // 16, 2048),
         "max_wal_size": _between(128, ram, 4096),
+        **_demanded(server.data_dir, ram),
         "wal_level": "replica",
         "archive_mode": "off",
         "max_wal_senders": 10,
@@ -144,6 +145,12 @@ def _options(server: Server) -> dict[str, str | int | Path]:
     if int(server.version.series) >= 17:
         options |= {"summarize_wal": "on", "wal_summary_keep_time": "40d"}  # for incrementals
     return _carry.add_settings(options, server)
+
+
+def _demanded(data_dir: Path, ram: int) -> dict[str, str | int | Path]:
+    """A server does not start when the least and the most WAL are less than two files of WAL, which may be large."""
+    size = (_wal.file_size(data_dir / "pg_wal") or 0) >> 20
+    return {"min_wal_size": f"{2 * size}MB", "max_wal_size": _between(4 * size, ram, max(4096, 4 * size))} if size > 16 else {}
 
 
 def _dump(options: dict[str, str | int | Path]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import psycopg
@@ -11,7 +11,7 @@ import psycopg
 from strongroom.artifact import Collation, Notice, Profile
 from strongroom.datastores._profile import RestoreTarget
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.postgresql import _carry, _collations
+from strongroom.datastores.postgresql import _carry, _collations, _tablespaces
 from strongroom.datastores.postgresql._connection import connect, query
 from strongroom.datastores.postgresql._profile_notices import some, strings
 from strongroom.errors import StrongroomError
@@ -27,6 +27,30 @@ def compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
     else:
         yield from _of_libraries(profile, target.version)
     yield from _in_place(profile) if target.in_place else _new(profile)
+    if target.server is not None:
+        yield from _places(profile, target.server, target.chosen)
+
+
+def _places(profile: Profile, server: Server, chosen: Collection[str]) -> Iterator[Notice]:
+    """What lies elsewhere at the source, and will lie in the data directory."""
+    moved = [
+        f"{space.name} ({space.location})"
+        for space in _tablespaces.of_profile(profile)
+        if space.is_outside and not (server.data_dir / space.path).is_symlink() and not {space.name, space.location} & {*chosen}
+    ]
+    if moved:
+        yield Notice(
+            item="tablespaces",
+            effect="warn",
+            message=f"tablespaces that lay elsewhere come into the data directory: {some(moved)}",
+            remedy="A restore to a new instance takes `--tablespace NAME=DIRECTORY`.",
+        )
+    if "pg_wal" in profile.outside and not (server.data_dir / "pg_wal").is_symlink():
+        yield Notice(
+            item="pg_wal as a link",
+            effect="warn",
+            message=f"the WAL, which lay in {profile.outside['pg_wal']}, comes into the data directory",
+        )
 
 
 def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:

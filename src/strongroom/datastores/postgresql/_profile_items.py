@@ -40,6 +40,8 @@ ITEMS = (
     ProfileItem("databases", "warned", "warned", "what they need is unknown"),
     ProfileItem("cluster managers", "unaffected", "refused", "the manager fails over while the data is replaced"),
     ProfileItem("encryption of data", "refused", "refused", "tables cannot be read"),
+    ProfileItem("tablespaces", "placed", "placed", "tables cannot be read"),
+    ProfileItem("pg_wal as a link", "placed", "placed", "the WAL is on another disk than before"),
     ProfileItem("links in the data directory", "refused", "refused", "a database is missing"),
     ProfileItem("unreadable files", "refused", "refused", "the backup fails"),
     ProfileItem("mount points", "warned", "refused", "the data directory cannot be renamed"),

@@ -13,7 +13,7 @@ import psycopg
 
 from strongroom.artifact import Fact, Notice, Profile
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _carry, _profile_notices, _superuser
+from strongroom.datastores.postgresql import _carry, _profile_notices, _superuser, _tablespaces
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown, where
 from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.errors import ServerFailed, StrongroomError
@@ -85,6 +85,7 @@ class _Reading:
         self._plugins: list[str] = []
         self._facts: dict[str, Fact] = {}
         self._notices: list[Notice] = []
+        self._outside: dict[str, str] = {}
         self._lists: dict[str, set[str]] = {
             name: set()
             for name in (
@@ -116,6 +117,15 @@ class _Reading:
         self.databases = [name for name, allowed in rows if allowed]
         self._unread = [shown(name) for name, allowed in rows if not allowed]
         self._notices += look(self._server.data_dir)
+        self._read_tablespaces()
+
+    def _read_tablespaces(self) -> None:
+        spaces = _tablespaces.read(self._connection)
+        self._facts[_tablespaces.FACT] = [*_tablespaces.facts_of(spaces)]
+        self._outside = _tablespaces.outside_of(spaces, self._server.data_dir)
+        if problems := _tablespaces.problems(spaces, self._server):
+            message = f"tablespaces that cannot be backed up: {'; '.join(problems)}"
+            self._notices.append(Notice(item="tablespaces", effect="refuse", message=message, remedy=_tablespaces.REMEDY))
 
     def _read_settings(self) -> None:
         rows = query(self._connection, "SELECT name, setting, source, pending_restart FROM pg_settings")
@@ -258,6 +268,7 @@ class _Reading:
             settings=self._settings,
             plugins=self._plugins,
             facts=self._facts,
+            outside=self._outside,
             tables=dict(sorted(self._tables.items())),
             absent=self._absent,
             notices=self._notices,

@@ -13,6 +13,7 @@ from pathlib import Path
 from strongroom.artifact import Notice
 from strongroom.datastores import _nets
 from strongroom.datastores._files import read_file
+from strongroom.datastores.postgresql._tree import NO_DATA
 
 LOST_AND_FOUND = "lost+found"
 _SKIP = ("pg_wal/*", "pg_tblspc/*", LOST_AND_FOUND, "log/*", "pg_log/*", "pg_stat_tmp/*", "pg_replslot/*/*", "pgsql_tmp/*")
@@ -46,7 +47,7 @@ def _of_oddities(data_dir: Path, oddities: Sequence[_nets.Oddity]) -> Iterator[N
                 remedy="Mount the file system one level higher and let the data directory lie in it.",
             )
         elif oddity.kind == "link" and oddity.path != "pg_wal" and not _is_tablespace(oddity.path):
-            (links if own else others).append(f"{oddity.path} -> {oddity.target}")
+            (links if own and oddity.path not in NO_DATA else others).append(f"{oddity.path} -> {oddity.target}")
         elif oddity.kind == "mount point" and oddity.path != LOST_AND_FOUND:
             mounts.append(oddity.path)
         elif oddity.kind == "special file":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import owner_of, read_file, require_space, write_file
+from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._profile import PROFILE
@@ -26,11 +26,22 @@ from strongroom.datastores.postgresql import (
     _way_in,
 )
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
+from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, Unsupported
 
 _CONTROL = "global/pg_control"
-_STRAY = (LINEAGE, RESTORED, PROFILE, _superuser.FOUND, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
+_STRAY = (
+    LINEAGE,
+    RESTORED,
+    PROFILE,
+    _superuser.FOUND,
+    "standby.signal",
+    _first_start.SIGNAL,
+    "recovery.conf",
+    "tablespace_map",
+    _manifest.NAME,
+)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
@@ -52,7 +63,7 @@ def restore(
         require_series(version, each.server_version, "the server of the backup")
     newest = base[-1]
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
-    require_space(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
+    require_room(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     with unfinished(target):
         if len(base) > 1 or _block_restore.has_list(newest):
             needed = _block_restore.merge(base, target, phase).wal
@@ -62,6 +73,9 @@ def restore(
             phase("check files")
             needed = _listed(target)
         positions = _check(version, newest, needed, target)
+        _require_tablespaces(target)
+        if newest.profile is None:  # nobody looked at its WAL when it was taken
+            _wal_restore.refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
         facts = _settle(target)
         if wal:
             _wal_restore.add(wal, len(base), positions, target, phase)
@@ -98,7 +112,7 @@ def _extract(tar: TarReader, target: Path) -> None:
             try:
                 if member.kind == "directory":
                     if member.path:
-                        path.mkdir(mode=0o700)
+                        make_directory(target, member.path)
                 elif member.path == _CONTROL:
                     if control is not None or member.size > _MAX_CONTROL:
                         raise ArtifactCorrupt("the stream holds no usable pg_control")
@@ -151,6 +165,16 @@ def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange],
             remedy="The artifact is not what its manifest says; restore another backup.",
         )
     return found
+
+
+def _require_tablespaces(target: Path) -> None:
+    """A stream of others may be the archive of the data directory alone. Raises Unsupported."""
+    named = re.findall(r"^(\d+) ", read_file(target / "tablespace_map") or "", re.MULTILINE)
+    if missing := [oid for oid in named if not (target / "pg_tblspc" / oid).is_dir()]:
+        raise Unsupported(
+            f"the backup has tablespaces whose files are not in it: {', '.join(missing)}",
+            remedy="They are in archives of their own; restore it with PostgreSQL's own programs.",
+        )
 
 
 def _settle(target: Path) -> dict[str, str]:
