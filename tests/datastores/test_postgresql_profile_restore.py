@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, RestoreTarget, Server
+from strongroom.datastores import RestoredProfile, Server
 from strongroom.datastores.postgresql import _carry, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
@@ -77,7 +77,6 @@ def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(pl
         with source.connect("postgres") as connection:
             data = checksums(connection)
         (own.data / "server.key").write_text("new")
-        own.data.chmod(0o750)
         for job, timeline in (("one", 2), ("two", 3), ("three", 4)):
             source.sql("INSERT INTO sequence SELECT max(id) + 100 FROM customers ON CONFLICT DO NOTHING", "postgres")
             restore_in_place(own, source.server, chain, place, job)
@@ -91,7 +90,6 @@ def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(pl
             assert (archive / f"{timeline:08X}.history").exists(), sorted(path.name for path in archive.iterdir())
             assert not [p for p in (own.data / "pg_wal").glob("*.history") if p.read_text().startswith("# reserved")]
             assert (own.data / "server.key").read_text() == "new"
-            assert own.data.stat().st_mode & 0o777 == 0o750
             if job == "two":  # the owner puts older data back by hand: our record remembers
                 own.end()
                 shutil.rmtree(archive)
@@ -121,8 +119,7 @@ def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: P
             wait_for(lambda: subscriber.sql("SELECT count(*) FROM t") == [(1,)])
             server, profile = copy_of(subscriber, place, "copy")
         assert profile.facts["subscriptions"] == ["db1.s"]
-        target = RestoreTarget(version(), server, in_place=False)
-        assert any("db1.s" in notice.message for notice in driver.profiles.compare(profile, target))
+        assert any("db1.s" in notice.message for notice in profile.notices if notice.item == "subscriptions")
         wait_for(lambda: publisher.sql("SELECT count(*) FROM pg_stat_replication") == [(0,)])
         slot = publisher.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 's'")
         publisher.sql("INSERT INTO t SELECT generate_series(2, 21)")
