@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.artifact import Positions
-from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
+from strongroom.artifact import Positions, Profile
+from strongroom.datastores import BackupRequest, DatabaseSpec, Place, Server, Version, get
 from strongroom.datastores._files import make_directory, owner_named
-from strongroom.errors import ServerFailed, Unsupported
+from strongroom.datastores.postgresql import _tree
+from strongroom.errors import InvalidRequest, NoSpace, ServerFailed, Unsupported
 from support import postgresql, postgresql_versions
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, checksums, fill, taken_by
@@ -262,3 +264,71 @@ def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path)
         with pytest.raises(Unsupported, match="lost"), taken_by(False):
             run_as(a.server.user, take_full, a.server, postgresql.scratch(place, "sent"))
     assert data(postgresql.restore([full, inc], place, "r", of=eighteen)) == expected
+
+
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[2]])
+def test_a_chain_is_written_straight_to_the_directory_that_a_person_chose(
+    place: Path, version: Callable[[], Version], request: pytest.FixtureRequest
+) -> None:
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))  # another file system than that of the data
+    request.addfinalizer(lambda: shutil.rmtree(elsewhere))
+    elsewhere.chmod(0o711)
+    with postgresql.running(place, of=version()) as a:
+        spaces = with_tablespaces(a, place)
+        profile = driver.profiles.read(a.server)
+        chain = [postgresql.backup(a, place)]
+        for number in (1, 2):
+            change(a, number)
+            chain.append(postgresql.backup(a, place, f"inc{number}", chain[-1]))
+        with a.connect() as connection:
+            expected = checksums(connection) | {"public.unlogged": (0, checksums(connection)["public.cache"][1])}
+    for path in spaces.values():
+        shutil.rmtree(path)
+    server = postgresql.describe(place, "r", None, version())
+    place.chmod(0o711)
+    for path in (server.base_dir, server.data_dir):
+        make_directory(path, owner_named(server.user))
+    chosen = {"one": postgresql.scratch(elsewhere, "one"), str(spaces["two"]): postgresql.scratch(place, "chosen-two")}
+    staging = {path: postgresql.scratch(path.parent, f"{path.name}.new") for path in chosen.values()}
+    places = driver.placement.chosen(server, chosen)
+    run_as(server.user, restore_to, server, places, staging, profile, chain, postgresql.scratch(place, "work"))
+    for path, filled in staging.items():
+        (inner,) = filled.iterdir()
+        shutil.move(inner, path / inner.name)
+        for each in (path / inner.name, *(path / inner.name).rglob("*")):
+            os.chown(each, *owner_named(server.user))
+    assert data(server) == expected
+    kinds = {path.name: path.is_symlink() for path in (server.data_dir / "pg_tblspc").iterdir()}
+    assert sorted(kinds.values()) == [False, True, True]
+    for name, said in (("three", "has no tablespace three; it has one"), (str(spaces["one"]), "two directories")):
+        with pytest.raises(InvalidRequest, match=said):
+            wrong = driver.placement.chosen(server, {"one": place, name: place})
+            driver.placement.prepare(server, wrong, scratch_directory(place, name), {}, profile)
+
+
+def scratch_directory(place: Path, name: str) -> Path:
+    return postgresql.scratch(place, f"scratch-{name.replace('/', '-')}")
+
+
+def restore_to(
+    server: Server, places: list[Place], staging: dict[Path, Path], profile: Profile, chain: list[FileLink], work_dir: Path
+) -> None:
+    """As the worker does it."""
+    found = driver.placement.prepare(server, places, server.data_dir, staging, profile)
+    driver.restore(server.version, chain, server.data_dir, work_dir, str)
+    assert driver.placement.lay_out(server, found, server.data_dir, staging) == []
+
+
+def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> None:
+    shared = Path("/dev/shm")
+    target = postgresql.scratch(place, "target")
+    (target / "pg_tblspc").mkdir()
+    free = os.statvfs(target)
+    needed = free.f_bavail * free.f_frsize + (1 << 20)
+    with pytest.raises(NoSpace):
+        _tree.require_room(target, needed)
+    (target / "pg_tblspc" / "16384").symlink_to(shared)
+    if target.stat().st_dev != shared.stat().st_dev:
+        _tree.require_room(target, needed - (1 << 20))
+    with pytest.raises(NoSpace, match="restore needs about"):
+        _tree.require_room(target, 1 << 60)
