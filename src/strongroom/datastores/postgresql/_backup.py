@@ -82,8 +82,10 @@ class Session(Piped):
             _tablespaces.require_same((), _tablespaces.read(connection), self._server)
             if not checks_pages(connection):
                 self.inspection = None
-            ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
-        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir)
+            ((size, standby),) = query(
+                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
+            )
+        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,

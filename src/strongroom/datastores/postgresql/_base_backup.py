@@ -170,8 +170,10 @@ class Session(Fed):
             raise self._blame(error) from error
         with connect(self._server) as connection:
             _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
-            ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
-        _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir)
+            ((size, standby),) = query(
+                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
+            )
+        _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir, standby=standby)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
