@@ -116,7 +116,13 @@ class Storage(Section):
         pattern=CONTAINER_PATTERN,
         description="Container used when neither request nor strategy names one.",
     )
-    retries: int = Field(5, ge=0, le=20, description="How often a failed call to a remote store is tried again.")
+    retries: int = Field(
+        8,
+        ge=0,
+        le=20,
+        description="How often a failed call to a remote store is tried again, after pauses of 1, 2, 4 … 30 s: by default a "
+        "store may be away for two minutes.",
+    )
     timeout: float = Field(60.0, gt=0, description="Seconds that one call to a remote store may take.")
 
     @property

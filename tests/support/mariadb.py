@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions
+from strongroom.artifact import Format, Pages, Positions, Profile
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -189,14 +189,24 @@ def make(
     return MariaDBServer(server)
 
 
-def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
+def take(
+    server: Server,
+    kind: BackupKind,
+    parent: Positions | None,
+    work_dir: Path,
+    stream: Path,
+    parent_profile: Profile | None = None,
+) -> tuple[BackupResult, Profile]:
     """A backup into a plain file; to be called by ``run_as``."""
-    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir))
+    driver = get(server.datastore)
+    profile = driver.profiles.read(server)
+    request = BackupRequest(kind, parent, work_dir, profile=profile, parent_profile=parent_profile)
+    session = driver.begin_backup(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
                 file.write(data)
-        return session.finish()
+        return session.finish(), profile
     finally:
         session.abort()
 
@@ -212,6 +222,7 @@ class FileLink:
     data_size: int
     pages: Pages | None = None
     stream: Format = "mbstream"
+    profile: Profile | None = None
 
     @property
     def raw_size(self) -> int:
@@ -229,9 +240,10 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
-    result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
+    before = (parent.positions, parent.profile) if parent else (None, None)
+    result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, before[1])
     made = get(running.server.datastore).stream(running.server)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made)
+    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made, profile=profile)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 import pymysql
 
 from strongroom.datastores import Server, Version
+from support import processes
 from support.identity import server_user
+from support.mysql import MySQLServer
 from support.mysql_programs import version
 
 
@@ -99,3 +103,27 @@ class OwnMySQL:
 
     def end(self) -> None:
         subprocess.run([str(self.stop)], check=False)
+
+
+class Owned:
+    """A server of somebody else in a place of its own, and the same as tests of backups want it.
+
+    ``settings`` may name a directory ``{far}`` outside its data directory.
+    """
+
+    def __init__(self, settings: str) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+        self.place.chmod(0o711)
+        self.far = self.place / "far"
+        self.far.mkdir()
+        self.far.chmod(0o777)
+        self.own = OwnMySQL(self.place, settings=settings.replace("{far}", str(self.far)))
+        credentials = self.place / "own.cnf"
+        credentials.write_text("[client]\nuser=root\n")
+        credentials.chmod(0o644)
+        self.running = MySQLServer(self.own.server(credentials=credentials))
+
+    def end(self) -> None:
+        self.own.end()
+        processes.end(self.place)
+        shutil.rmtree(self.place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.agent import _accounts
 from strongroom.agent._attributes import copy_attributes
+from strongroom.agent._chosen import require_usable
 from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import require_aio_events
@@ -39,6 +41,8 @@ class _Plan(BaseModel):
 
     job: str
     outside: list[Outside] = Field(default_factory=list)
+    chosen: list[Place] = Field(default_factory=list)
+    """Places that a person has chosen for parts of the backup."""
 
 
 class Layouts:
@@ -73,16 +77,20 @@ class Layouts:
                 self._registry.save(record)
         return found
 
-    def new_data(self, record: ServerRecord, job: str) -> NewData:
+    def new_data(self, record: ServerRecord, job: str, choices: Mapping[str, Path]) -> NewData:
         """Empty directories for a restore; those of dead attempts are removed.
 
-        Raises ConfigurationError when they could not take the place of what the server has.
+        ``choices`` are directories for parts of the backup. Raises ConfigurationError when they could not take the place of what
+        the server has, or cannot be used; InvalidRequest.
         """
         self._lifecycle.require_movable(record)
         if not self._lifecycle.is_running(record):  # one that runs has reserved what the next will need
             require_aio_events(self._lifecycle.datastore(record))
-        places = self.places(record)
         account = _accounts.by_name(record.user)
+        server = self._lifecycle.server(record)
+        chosen = self._lifecycle.datastore(record).placement.chosen(server, choices)
+        require_usable([place.directory for place in chosen], server, account)
+        places = [*self.places(record), *chosen]
         outside = plan(places, record.data_dir, account)
         for directory in (record.data_dir, *(each.directory for each in outside)):
             for leftover in list(leftovers(directory, "new", "taken", "failed")):
@@ -91,16 +99,17 @@ class Layouts:
         make_directory(path, 0o700, account)
         copy_attributes(record.data_dir, path)
         staging = {each.directory: make_staging(each, job, account) for each in outside}
-        self._save(record, job, outside)
+        write_model(self._path(record), _Plan(job=job, outside=outside, chosen=chosen))
         return NewData(path, places, staging)
 
     def of_swap(self, record: ServerRecord, job: str, *, empty: bool) -> list[Outside]:
         """What swap ``job`` does outside the data directory. Raises ConfigurationError when that is not what was prepared."""
-        outside = plan(self.places(record), record.data_dir, _accounts.by_name(record.user))
+        known = self._plan(record, job)
+        outside = plan([*self.places(record), *known.chosen], record.data_dir, _accounts.by_name(record.user))
         if empty:
             for each in outside:
                 make_staging(each, job, _accounts.by_name(record.user))
-        elif outside != (prepared := self._prepared(record, job)):
+        elif outside != (prepared := known.outside):
             raise ConfigurationError(
                 f"{record.definition.name or record.id} keeps its files in other directories now than when job {job} began: "
                 f"{_named(outside)}, then {_named(prepared)}",
@@ -112,15 +121,23 @@ class Layouts:
             self._registry.save(record)
         return outside
 
-    def _prepared(self, record: ServerRecord, job: str) -> list[Outside]:
+    def remains(self, record: ServerRecord) -> list[Path]:
+        """What restores have put into directories outside for a process server: its deletion removes that."""
+        found = [
+            path for directory in record.swapped for path in leftovers(directory, "new", "taken", "old", "leaving", "failed")
+        ]
+        places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
+        for place in places:
+            if place.directory in record.swapped and place.directory.is_dir():
+                found += [path for path in sorted(place.directory.iterdir()) if place.owns(path.name)]
+        return found
+
+    def _plan(self, record: ServerRecord, job: str) -> _Plan:
         try:
             known = read_model(self._path(record), _Plan)
         except FileNotFoundError:
-            return []
-        return known.outside if known.job == job else []
-
-    def _save(self, record: ServerRecord, job: str, outside: list[Outside]) -> None:
-        write_model(self._path(record), _Plan(job=job, outside=outside))
+            return _Plan(job=job)
+        return known if known.job == job else _Plan(job=job)
 
     def _path(self, record: ServerRecord) -> Path:
         return self._registry.place(record.id) / "layout.json"

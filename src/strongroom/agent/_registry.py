@@ -59,6 +59,7 @@ class Registry:
         self._records: dict[str, ServerRecord] = {}
         self.mutex = threading.Lock()
         """Held while a server is added."""
+        self._saving = threading.Lock()
 
     def load(self) -> None:
         """Read what is on disk."""
@@ -94,11 +95,12 @@ class Registry:
     def save(self, record: ServerRecord) -> None:
         """Keep the record, durably."""
         directory = self.place(record.id)
-        if not directory.exists():
-            make_directory(directory, 0o700)
-            sync_directory(self._root)
-        write_model(directory / "server.json", record)
-        self._records[record.id] = record
+        with self._saving:  # what is on disk last is what the record says last
+            if not directory.exists():
+                make_directory(directory, 0o700)
+                sync_directory(self._root)
+            write_model(directory / "server.json", record)
+            self._records[record.id] = record
 
     def forget(self, server_id: str) -> None:
         """Remove all that is kept of the server."""

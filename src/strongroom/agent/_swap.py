@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -142,6 +143,10 @@ class Swapper:
                 journal.phase, journal.reason = "back", str(error)
                 journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
             self._save(record, journal)
+            if journal.phase == "done" and journal.start and not journal.had_old:
+                for outside in journal.outside:  # nothing was there before
+                    with suppress(OSError):
+                        outside.at("old", journal.job).rmdir()
         if journal.phase == "back":
             self._back(record, journal)
             journal.phase = "undone"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from strongroom.agent._copies import Isolation
 from strongroom.agent._files import directory_bytes, free_bytes
 from strongroom.agent._health import Health
 from strongroom.agent._lifecycle import Lifecycle
@@ -36,6 +37,7 @@ class Views:
         self._instances = instances
         self._job_on = job_on
         self._old_bytes: dict[Path, int] = {}
+        self._isolated = Isolation()
 
     def view(self, record: ServerRecord, health: Health, *, swapping: bool) -> ServerView:
         """What we know of the server."""
@@ -64,6 +66,7 @@ class Views:
             pid=record.process.pid if running and record.process is not None else None,
             restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
             old_data=self._old_data(record),
+            isolated=self._isolated(record.data_dir),
             galera=health.galera,
             member=record.member,
             data_epoch=record.data_epoch,

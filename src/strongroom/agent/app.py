@@ -20,10 +20,23 @@ from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
 from strongroom.agent._supervisor import Supervisor
-from strongroom.agent.checks import Check, run_checks
+from strongroom.agent.checks import Check, check_server, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
-from strongroom.agent.models import Canary, HostView, RootAccount, RootState, Seed, ServerDefinition, ServerView, Start, Swap
+from strongroom.agent.models import (
+    Activation,
+    Canary,
+    HostView,
+    PlanRequest,
+    RootAccount,
+    RootState,
+    Seed,
+    ServerDefinition,
+    ServerView,
+    Start,
+    Swap,
+)
 from strongroom.agent.servers import Servers
+from strongroom.artifact import Notice
 from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
@@ -195,6 +208,10 @@ def _jobs(agent: Agent) -> APIRouter:
     def checks() -> list[Check]:
         return run_checks(agent.settings)
 
+    @router.post("/plan")
+    def plan(request: PlanRequest) -> list[Notice]:
+        return agent.servers.copies.compare(request)
+
     return router
 
 
@@ -241,6 +258,20 @@ def _servers(agent: Agent) -> APIRouter:
     @router.post("/{server_id}/discard-old")
     def discard_old(server_id: str) -> ServerView:
         return servers.discard_old(server_id)
+
+    @router.get("/{server_id}/checks")
+    def server_checks(server_id: str) -> list[Check]:
+        return list(check_server(servers.server(server_id)))
+
+    @router.get("/{server_id}/activation")
+    def activation(server_id: str) -> Activation:
+        return servers.copies.describe(server_id)
+
+    @router.post("/{server_id}/activate")
+    def activate(server_id: str) -> ServerView:
+        servers.copies.activate(server_id)
+        servers.after_job(server_id)
+        return servers.view(server_id)
 
     return router
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Jobs:
         *,
         server_of: Callable[[str], Server],
         datastores_here: Callable[[], Iterable[str]] = tuple,
-        new_data: Callable[[Server, str], NewData],
+        new_data: Callable[[Server, str, Mapping[str, Path]], NewData],
         server_lock: Callable[[str], Path],
         on_end: Callable[[JobRecord], None],
         worker: Sequence[str] = WORKER,
@@ -273,7 +273,8 @@ class Jobs:
             locks.append(mine)
             new: NewData | None = None
             if server is not None and isinstance(request.job, RestoreJob | InitializeJob):
-                new = self._new_data(server, job_id)
+                choices = request.job.tablespaces if isinstance(request.job, RestoreJob) else {}
+                new = self._new_data(server, job_id, choices)
             public = request.model_dump(mode="json", exclude={"job": {"storage", "identities"}})
             record = JobRecord(id=job_id, server=request.server, kind=kind, request=public)
             if new is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks, _versions
 from strongroom.agent._adopt import adopt
+from strongroom.agent._copies import Copies
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
 from strongroom.agent._layout import Layouts, NewData
@@ -51,6 +52,7 @@ class Servers:
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
+        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:
@@ -162,9 +164,12 @@ class Servers:
         """Whoever works on the server holds this lock."""
         return self._locks / f"{server_id}.lock"
 
-    def new_data(self, server: Server, job: str) -> NewData:
-        """The empty directories that a restore fills. Raises ConfigurationError when they could not take the place of the old."""
-        return self._layouts.new_data(self._registry.get(server.id), job)
+    def new_data(self, server: Server, job: str, choices: Mapping[str, Path]) -> NewData:
+        """The empty directories that a restore fills, also those that a person chose for parts of the backup.
+
+        Raises ConfigurationError when they could not take the place of the old, or cannot be used; InvalidRequest.
+        """
+        return self._layouts.new_data(self._registry.get(server.id), job, choices)
 
     def after_job(self, server_id: str) -> None:
         """Look at the server again soon: a job has ended."""
@@ -254,6 +259,8 @@ class Servers:
                 except ServerFailed as error:
                     log.warning("killing a server that is deleted", server=server_id, reason=error.message)
                     self._lifecycle.kill(record)
+                for path in self._layouts.remains(record):
+                    remove_tree(path)
             base_dir = self._lifecycle.base_dir(server_id)
             doomed = self._instances / f"{DELETED}{server_id}-{time.time_ns()}"
             if record.definition.runtime == "process" and record.socket and not record.socket.is_relative_to(base_dir):

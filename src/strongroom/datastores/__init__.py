@@ -6,6 +6,7 @@ from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, Ga
 from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._profile import (
+    PROFILE,
     Policy,
     ProfileItem,
     Profiles,
@@ -41,6 +42,7 @@ from strongroom.datastores._stall import Progress, set_stall_timeout
 __all__ = [
     "GALERA_PROGRAMS",
     "GALERA_REMEDY",
+    "PROFILE",
     "UUID",
     "BackupKind",
     "BackupRequest",

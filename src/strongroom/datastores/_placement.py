@@ -16,10 +16,11 @@ from typing import Protocol
 
 from pydantic import Field
 
+from strongroom.artifact import Profile
 from strongroom.datastores._files import bytes_below, require_space, sync_directory, sync_tree
 from strongroom.datastores._servers import Server
 from strongroom.datastores._strict import Strict
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, InvalidRequest
 
 
 class Place(Strict):
@@ -49,6 +50,22 @@ class Placement(Protocol):
         Raises ServerFailed or ConfigurationError when the server has to be asked and does not answer: the last answer counts.
         """
 
+    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+        """Places that a person has chosen for parts of a backup, by name. Called by the agent. Raises InvalidRequest."""
+
+    def prepare(
+        self,
+        server: Server,
+        places: Sequence[Place],
+        restored: Path,
+        staging: Mapping[Path, Path],
+        profile: Profile | None,
+    ) -> list[Place]:
+        """Before the restore into the empty directory ``restored``: the places, as they are with a backup of this profile.
+
+        Where it can be done, what belongs elsewhere is written to the staging directories at once. Raises InvalidRequest.
+        """
+
     def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
         """Move what belongs elsewhere from the prepared directory ``restored`` to the staging directories, durably.
 
@@ -64,6 +81,23 @@ class EntryPlacement:
     def places(self, server: Server) -> list[Place]:
         """None."""
         return []
+
+    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+        """See ``Placement``."""
+        if choices:
+            raise InvalidRequest(f"{server.datastore} has no tablespaces that can be placed", remedy="Leave --tablespace out.")
+        return []
+
+    def prepare(
+        self,
+        server: Server,
+        places: Sequence[Place],
+        restored: Path,
+        staging: Mapping[Path, Path],
+        profile: Profile | None,
+    ) -> list[Place]:
+        """See ``Placement``."""
+        return list(places)
 
     def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
         """See ``Placement``."""

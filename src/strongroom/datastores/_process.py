@@ -129,6 +129,11 @@ class Tool:
         kind = NoSpace if "No space left on device" in text else ToolFailed
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
 
+    def terminate(self) -> None:
+        """Ask it to end in good order; ``check`` waits for that."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
     def abort(self, grace: float = GRACE) -> None:
         """End it (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
         if self._process.poll() is None:

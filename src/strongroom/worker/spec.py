@@ -45,10 +45,12 @@ class BackupJob(Message):
     instance_id: str
     datastore_version: str = Field(description="The series, as in the catalog.")
     parent: Location | None = None
+    parent_sha256: str | None = Field(None, description="Of the parent's manifest, as the catalog knows it.")
     parent_witness: Witness | None = Field(None, description="Of the parent, as the catalog knows it.")
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
     )
+    damaged_pages: Literal["fail", "warn"] = Field("warn", description="Whether pages with wrong checksums fail the backup.")
     desync: bool = Field(
         False, description="Galera: the cluster does not wait for this node meanwhile. Undone by the agent, too."
     )
@@ -63,6 +65,7 @@ class RestoreJob(Message):
 
     kind: Literal["restore"] = "restore"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     storage: StorageSpec
     artifact: ArtifactSettings
@@ -70,6 +73,10 @@ class RestoreJob(Message):
     volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
     in_place: bool = Field(
         True, description="The data replaces that of the server it was taken from; else it is a copy, which contacts nobody."
+    )
+
+    tablespaces: dict[str, Path] = Field(
+        default_factory=dict, description="To a new instance: directories for tablespaces, by name or location at the source."
     )
 
     @field_serializer("identities", when_used="json")
@@ -85,6 +92,7 @@ class VerifyJob(Message):
 
     kind: Literal["verify"] = "verify"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     prepare: bool = False
     start: bool = True

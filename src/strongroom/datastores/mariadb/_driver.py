@@ -100,8 +100,16 @@ class MariaDB:
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-        return _restore.restore(version, chain, target, work_dir, phase)
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
+        return _restore.restore(version, chain, target, work_dir, phase, server)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return []  # it brings its own rules along

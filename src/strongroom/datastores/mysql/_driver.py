@@ -93,7 +93,15 @@ class MySQL:
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
         if chain[0].stream == "mbstream":
             return _xtrabackup.restore(version, chain, target, work_dir, phase)
         return _restore.restore(version, chain, target, work_dir, phase)

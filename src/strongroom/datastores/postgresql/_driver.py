@@ -102,10 +102,18 @@ class PostgreSQL:
     def stored(self, server: Server, positions: Positions) -> None:
         _wal_slot.release(server, positions)
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
         from strongroom.datastores.postgresql import _restore
 
-        return _restore.restore(version, chain, target, work_dir, phase)
+        return _restore.restore(version, chain, target, work_dir, phase, server)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return _collations.warnings(version.programs["server"], collations)

@@ -1,0 +1,162 @@
+"""Three nets for what no list of settings names: open files, odd entries of the data directory, files that no stream held.
+
+They report facts only; each driver decides which of them it knows and what the rest means.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+OddKind = Literal["link", "mount point", "special file", "unreadable", "foreign owner"]
+_WRITES = os.O_WRONLY | os.O_RDWR
+_STANDARD = frozenset("012")
+"""Standard input, output and error are no data."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file outside the data directory that a process of the server holds open."""
+
+    path: Path
+    writes: bool
+    """It was opened for writing."""
+
+
+def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
+    """Regular files outside ``data_dir`` that these processes hold open, by path; deleted files are left out.
+
+    None when the kernel does not let us look, or when a process sees another file system (a container): then nothing is known.
+    Blind to tables that are closed and to keys and certificates, which a server reads once.
+    """
+    inside = os.path.realpath(data_dir)
+    found: dict[str, bool] = {}
+    for pid in pids:
+        process = Path(f"/proc/{pid}")
+        try:
+            if (process / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink():
+                return None
+            descriptors = list((process / "fd").iterdir())
+        except OSError:
+            return None
+        for descriptor in descriptors:
+            if descriptor.name in _STANDARD:
+                continue
+            with suppress(OSError, ValueError):  # closed meanwhile
+                target = os.fspath(descriptor.readlink())
+                status = descriptor.stat()
+                if not stat.S_ISREG(status.st_mode) or not status.st_nlink or not target.startswith("/"):
+                    continue
+                if not is_below(target, inside):
+                    found[target] = found.get(target, False) or _is_writable(process / "fdinfo" / descriptor.name)
+    return [OpenFile(Path(path), writes) for path, writes in sorted(found.items())]
+
+
+def _is_writable(fdinfo: Path) -> bool:
+    flags = re.search(r"^flags:\s+([0-7]+)", fdinfo.read_text(encoding="ascii"), re.MULTILINE)
+    return flags is not None and bool(int(flags[1], 8) & _WRITES)
+
+
+def is_below(path: str | Path, directory: str | Path) -> bool:
+    """The path is the directory or lies in it; both are taken as they are written."""
+    return os.path.commonpath([path, directory]) == os.fspath(directory).rstrip("/") or os.fspath(directory) == "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """An entry of a data directory that is not a plain file or directory of the server's user."""
+
+    path: str
+    """Relative to the data directory; ``.`` is the data directory itself."""
+    kind: OddKind
+    target: str = ""
+    """Where a link leads; the owner's uid of a foreign file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What lies in a data directory."""
+
+    files: dict[str, int]
+    """Bytes of every regular file, by its path relative to the data directory."""
+    directories: Sequence[str]
+    oddities: Sequence[Oddity]
+
+
+def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
+    """Look at everything in a data directory with ``lstat``. Links are not followed, mount points are not entered.
+
+    ``skip`` holds shell patterns of relative paths that are not looked at. What vanishes meanwhile is left out.
+    Raises OSError when the data directory itself cannot be read.
+    """
+    top = data_dir.stat()
+    files: dict[str, int] = {}
+    directories: list[str] = []
+    oddities: list[Oddity] = []
+    with suppress(OSError):
+        if data_dir.resolve().parent.stat().st_dev != top.st_dev:
+            oddities.append(Oddity(".", "mount point"))
+
+    def look(directory: str, below: str) -> Iterator[tuple[str, str]]:
+        """Entries of one directory; yields the directories to look into next."""
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                path = below + entry.name
+                if any(fnmatch.fnmatchcase(path, pattern) for pattern in skip):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                kind = _kind_of(status, entry.path, top)
+                if kind is not None:
+                    oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
+                if stat.S_ISREG(status.st_mode):
+                    files[path] = status.st_size
+                elif stat.S_ISDIR(status.st_mode):
+                    directories.append(path)
+                    if kind in (None, "foreign owner"):
+                        yield entry.path, path + "/"
+
+    waiting = [(os.fspath(data_dir), "")]
+    while waiting:
+        directory, below = waiting.pop()
+        try:
+            waiting.extend(look(directory, below))
+        except FileNotFoundError:
+            if not below:
+                raise
+    return Walked(files, directories, oddities)
+
+
+def _kind_of(status: os.stat_result, path: str, top: os.stat_result) -> OddKind | None:
+    if stat.S_ISLNK(status.st_mode):
+        return "link"
+    if status.st_dev != top.st_dev:
+        return "mount point"
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        return None if stat.S_ISSOCK(status.st_mode) else "special file"
+    if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0), effective_ids=True):
+        return "unreadable"
+    return "foreign owner" if status.st_uid != top.st_uid else None
+
+
+def _target(path: str, kind: OddKind, status: os.stat_result) -> str:
+    if kind == "link":
+        with suppress(OSError):
+            return os.fspath(Path(path).readlink())
+    return str(status.st_uid) if kind == "foreign owner" else ""
+
+
+def left_behind(walked: Iterable[str], stream: Collection[str], *, known: Collection[str] = ()) -> list[str]:
+    """Files of the data directory that a stream does not hold, sorted. ``known`` holds shell patterns that nobody misses."""
+    return sorted(
+        path for path in walked if path not in stream and not any(fnmatch.fnmatchcase(path, pattern) for pattern in known)
+    )
