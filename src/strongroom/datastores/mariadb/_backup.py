@@ -35,6 +35,10 @@ _LOG_COPY_INTERVAL = 50
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 
 
+_NEW = re.compile(r"\.new$")
+"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
+
+
 class Session(Piped):
     """A running mariadb-backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
@@ -121,7 +125,7 @@ class Session(Piped):
 
     def _require_all_files(self) -> None:
         """Every file of a table that was there all the time has to be in the stream, whatever the tool says."""
-        held = {path.removesuffix(".delta").removesuffix(".new") for path in self._request.paths()}
+        held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in self._request.paths()}
         if not held:
             return
         missing = sorted((self._walked & self._walk()) - held)
