@@ -101,7 +101,8 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     theirs = combined(chain, place)
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    for name in ("backup_manifest", "postgresql.auto.conf", "recovery.signal", "strongroom_lineage", "strongroom_restored"):
+    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored")
+    for name in ("backup_manifest", "postgresql.auto.conf", "tablespace_map", *ours_only):
         theirs.pop(name, None)
         ours.pop(name, None)
     wrong = sorted(theirs.keys() ^ ours.keys())

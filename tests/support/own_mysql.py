@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from support.mysql_programs import version
 
 
 class OwnMySQL:
-    """A plain server below ``place``, started, with scripts to start and stop it. ``root`` has no password at its socket."""
+    """A plain server below ``place``, started, with scripts to start and stop it. ``root`` has no password at its socket.
 
-    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "") -> None:
+    ``outside`` are directories made for it; ``{base}`` in the settings is the directory that holds them.
+    """
+
+    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "", outside: Sequence[str] = ()) -> None:
         self.user = server_user()
         self.base = place / "own"
         self.base.mkdir(mode=0o755)
@@ -34,11 +38,15 @@ class OwnMySQL:
         self.programs = self.version.programs
         self.options.write_text(
             f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\nlog_error={self.base}/own.log\n"
-            f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n{settings}\n"
+            f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n"
+            f"{settings.replace('{base}', str(self.base))}\n"
         )
         self.start, self.stop = self.base / "start", self.base / "stop"
         entry = pwd.getpwnam(self.user)
-        os.chown(self.base, entry.pw_uid, entry.pw_gid)
+        for name in outside:
+            (self.base / name).mkdir(mode=0o750)
+        for path in (self.base, *(self.base / name for name in outside)):
+            os.chown(path, entry.pw_uid, entry.pw_gid)
         root = os.geteuid() == 0
         become = f"setpriv --reuid={self.user} --regid={entry.pw_gid} --clear-groups " if root else ""
         server = f"{self.programs['server']} --defaults-file={self.options}"

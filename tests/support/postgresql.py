@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from strongroom.artifact import Pages, Positions, Ranges
+from strongroom.artifact import Pages, Positions, Profile, Ranges
 from strongroom.artifact._tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
@@ -133,8 +133,11 @@ class PostgreSQLServer:
             self.process.wait(60)
             self.process = None
 
-    def connect(self, database: str = "db1") -> contextlib.AbstractContextManager[Connection]:
-        return connect(self.server, database)
+    @contextlib.contextmanager
+    def connect(self, database: str = "db1") -> Iterator[Connection]:
+        with connect(self.server, database) as connection:
+            connection.execute('SET search_path = "$user", public')
+            yield connection
 
     def sql(self, statement: str, database: str = "db1") -> list[tuple[Any, ...]]:
         with self.connect(database) as connection, connection.cursor() as cursor:
@@ -281,6 +284,7 @@ class FileLink:
     data_size: int
     kind: str = "full"
     pages: Pages | None = None
+    profile: Profile | None = None
     _files: dict[str, Ranges] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -324,11 +328,22 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages)
 
 
-def restore(links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None) -> Server:
-    """A new server, not started, on what the backup, or the chain, holds."""
+def restore(
+    links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None, known: bool = False
+) -> Server:
+    """A new server, not started, on what the backup, or the chain, holds. ``known``: the restore knows for which server."""
     chain = [links] if isinstance(links, FileLink) else list(links)
     server = describe(place, name, None, of)
     _prepare(server)
-    run_as(server.user, driver.restore, server.version, chain, server.data_dir, scratch(place, f"work-{name}"), str)
+    run_as(
+        server.user,
+        driver.restore,
+        server.version,
+        chain,
+        server.data_dir,
+        scratch(place, f"work-{name}"),
+        str,
+        server if known else None,
+    )
     driver.lineage(server.data_dir, renew=True)
     return server

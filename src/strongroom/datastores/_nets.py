@@ -17,6 +17,8 @@ from typing import Literal
 
 OddKind = Literal["link", "mount point", "special file", "unreadable", "foreign owner"]
 _WRITES = os.O_WRONLY | os.O_RDWR
+_STANDARD = frozenset("012")
+"""Standard input, output and error are no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
         except OSError:
             return None
         for descriptor in descriptors:
+            if descriptor.name in _STANDARD:
+                continue
             with suppress(OSError, ValueError):  # closed meanwhile
                 target = os.fspath(descriptor.readlink())
                 status = descriptor.stat()

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
 from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._strict import Strict
@@ -71,6 +72,8 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
+    aio_events: int = 0
+    """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class BackupRequest:
     """Reads a file out of the parent's stored stream. Raises ArtifactError, NotFound, StorageError."""
     kept: Mapping[str, bytes | bytearray] = field(default_factory=dict)
     """Content of those files of the new stream that ``Capabilities.keep`` names, as far as they have passed by."""
+    paths: Callable[[], Collection[str]] = tuple
+    """Paths of the files that have passed by in the new stream so far; empty when nobody follows it."""
     profile: Profile = field(default_factory=Profile)
     """Of the server, just read."""
     parent_profile: Profile | None = None
@@ -188,6 +193,8 @@ class Restored:
 
     positions: Positions
     facts: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """What the stream itself says of the settings that the data needs, for a backup without a profile."""
 
 
 class Galera(Protocol):
@@ -244,6 +251,7 @@ class Datastore(Protocol):
     galera: Galera | None
     """None where there are no Galera clusters of it."""
     profiles: Profiles
+    placement: Placement
 
     def load(self) -> None:
         """Import what only backups and restores need, for a process that cannot read its own modules later."""
@@ -295,8 +303,18 @@ class Datastore(Protocol):
         Raises ServerFailed; the backup is good all the same.
         """
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
         """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.
+
+        ``server`` is the server that gets the data; none for a rehearsal. Keys that the data is encrypted with are its own.
 
         Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. What is in ``target`` after an error is
         worthless.

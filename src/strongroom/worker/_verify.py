@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.artifact import ForeignChain, ForeignReader, load_chain, open_artifact, open_chain
+from strongroom.artifact import ForeignChain, ForeignReader, Profile, load_chain, open_artifact, open_chain
 from strongroom.artifact import verify as read_all
 from strongroom.datastores import get
 from strongroom.errors import InvalidRequest
@@ -21,7 +21,7 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     store = open_store(job.storage, gid=spec.store_gid)
     if isinstance(job.location, ForeignChain):
         return _verify_foreign(spec, job, job.location, store, events)
-    chain = load_chain(store, job.location)
+    chain = load_chain(store, job.location, job.manifest_sha256)
     if chain[-1].datastore != job.datastore:
         raise InvalidRequest(f"backup {job.location.prefix} is of {chain[-1].datastore}, not of {job.datastore}")
     keys = [identity.get_secret_value() for identity in job.identities]
@@ -76,7 +76,8 @@ def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, events: EventLog) 
     if job.start:
         events.phase("read tables")
         newest = readers[-1].manifest
-        found = get(newest.datastore).profiles.rehearse(version, target, spec.work_dir, profile_of(newest))
+        profile = profile_of(newest) or Profile(settings=output["settings"])
+        found = get(newest.datastore).profiles.rehearse(version, target, spec.work_dir, profile)
         events.close()
         output |= {"tables": found.tables, "warnings": [*output["warnings"], *found.warnings], "seconds": events.seconds}
     return output

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,10 +19,16 @@ from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
+from strongroom.datastores.mariadb._layout import walk_of
+from strongroom.datastores.mariadb._outside import system_files
+from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 
 COMPLETED = "completed OK!"
+LOST = "lost+found"
+"""A directory of the file system, when that is the data directory: the tool stops at it."""
+_ABOUT = "SELECT @@version, @@datadir, @@ignore_db_dirs, @@innodb_data_home_dir, @@innodb_data_file_path"
 _OPEN_FILES = 65535
 _LOG_COPY_INTERVAL = 50
 """Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
@@ -31,7 +38,17 @@ _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 class Session(Piped):
     """A running mariadb-backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
 
-    def __init__(self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, galera: bool) -> None:
+    def __init__(
+        self,
+        server: Server,
+        request: BackupRequest,
+        *,
+        server_version: str,
+        tool_version: str,
+        galera: bool,
+        left_out: Collection[str] = (),
+    ) -> None:
+        """``left_out`` names directories in the data directory that are no databases."""
         self.data_bytes = _data_bytes(server.data_dir)
         self.inspection: Inspection | None = None
         self.expected = self.data_bytes if request.kind == "full" else None
@@ -42,7 +59,9 @@ class Session(Piped):
         self._meta = request.work_dir / "meta"
         self._meta.mkdir(mode=0o700)
         options = request.work_dir / "backup.cnf"
-        write_file(options, _backup_options(server), owner_of(request.work_dir))
+        write_file(options, _backup_options(server, request.work_dir), owner_of(request.work_dir))
+        self._left_out = [name for name in left_out if (server.data_dir / name).is_dir()]
+        self._walked = self._walk()
         argv = self._command(options)
         if galera:
             argv.append("--galera-info")
@@ -69,6 +88,7 @@ class Session(Piped):
             f"--extra-lsndir={self._meta}",
             f"--open-files-limit={_OPEN_FILES}",
             f"--log-copy-interval={_LOG_COPY_INTERVAL}",
+            *([f"--databases-exclude={' '.join(self._left_out)}"] if self._left_out else []),
         ]
 
     def finish(self) -> BackupResult:
@@ -85,6 +105,7 @@ class Session(Piped):
         wanted = self._request.parent.to_lsn if self._request.parent and kind == "incremental" else 0
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
+        self._require_all_files()
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
@@ -92,6 +113,23 @@ class Session(Piped):
             positions=positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
         )
+
+    def _walk(self) -> set[str]:
+        if self._server.datastore != "mariadb":
+            return set()
+        return {path for path in walk_of(self._server.data_dir) if path.partition("/")[0] not in self._left_out}
+
+    def _require_all_files(self) -> None:
+        """Every file of a table that was there all the time has to be in the stream, whatever the tool says."""
+        held = {path.removesuffix(".delta").removesuffix(".new") for path in self._request.paths()}
+        if not held:
+            return
+        missing = sorted((self._walked & self._walk()) - held)
+        if missing:
+            raise ToolFailed(
+                f"{self._tool.name} ended well, but left out files of tables: {name_some(missing)}",
+                remedy="Look at the log of the backup; what stands in an option file of the server is not used for it.",
+            )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
         """A server that died is the better explanation of a tool that failed."""
@@ -118,14 +156,17 @@ def begin(server: Server, request: BackupRequest) -> Session:
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
         raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
     with connect(server) as connection:
-        ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
+        ((version, data_dir, ignored, home, files),) = query(connection, _ABOUT)
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
     require_history(server, request, lsn)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    require_own_data(server, Path(data_dir), pid)
-    return Session(server, request, server_version=number_of(version), tool_version=tool, galera=galera)
+    require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
+    left_out = {LOST, *(name for name in str(ignored or "").split(",") if re.fullmatch(r"[A-Za-z0-9_.+@-]+", name))}
+    return Session(
+        server, request, server_version=number_of(version), tool_version=tool, galera=galera, left_out=sorted(left_out)
+    )
 
 
 def require_history(server: Server, request: BackupRequest, lsn: int) -> None:
@@ -138,18 +179,22 @@ def require_history(server: Server, request: BackupRequest, lsn: int) -> None:
         )
 
 
-def _backup_options(server: Server) -> str:
+def _backup_options(server: Server, work_dir: Path) -> str:
+    """All options that the tool gets. The owner's files are not included: groups of theirs would change what is backed up.
+
+    What matters of the server (directories, page size, keys) the tool asks the server itself.
+    """
     user, password = account(server)
     socket = socket_of(server)
     options: dict[str, str | int | Path | None] = {"datadir": server.data_dir, "user": user, "password": password}
+    options["tmpdir"] = work_dir
     if server.datastore == "mariadb":
         options["protocol"] = "tcp" if socket is None else "socket"
     if socket is not None:
         options["socket"] = socket
     else:
         options |= {"host": server.address or "127.0.0.1", "port": server.port or 3306}
-    include = f"!include {server.defaults_file}\n" if server.defaults_file else ""
-    return include + _options.dump("xtrabackup" if server.datastore == "mysql" else "mariadb-backup", options)
+    return _options.dump("xtrabackup" if server.datastore == "mysql" else "mariadb-backup", options)
 
 
 def _data_bytes(data_dir: Path) -> int:
@@ -162,11 +207,14 @@ def _data_bytes(data_dir: Path) -> int:
     return total
 
 
-def require_own_data(server: Server, said: Path, pid: int | None) -> None:
-    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows."""
+def require_own_data(server: Server, said: Path, pid: int | None, system: Path = Path("ibdata1")) -> None:
+    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows.
+
+    ``system`` is the first file of the system tablespace, which is in the data directory as a rule.
+    """
     try:
         same = said.samefile(server.data_dir)
-        fd = os.open(server.data_dir / "ibdata1", os.O_RDONLY)
+        fd = os.open(server.data_dir / system, os.O_RDONLY)
     except PermissionError as error:
         raise ConfigurationError(
             f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",

@@ -16,6 +16,12 @@ from strongroom.errors import ArtifactCorrupt, VersionMismatch
 
 PREFIXES = ("xtrabackup_", "mariadb_backup_")
 PREPARED = "log-applied"
+TOOL_FILES = frozenset(
+    prefix + name
+    for prefix in PREFIXES
+    for name in ("binlog_info", "binlog_pos_innodb", "checkpoints", "galera_info", "info", "logfile", "slave_info", "tablespaces")
+)
+"""Names of the files that the tool leaves at the top of a directory. A database may have such a name, or begin with one."""
 _KINDS: dict[str, BackupKind] = {"full-backuped": "full", "incremental": "incremental"}
 SIDE_FILES = frozenset(prefix + name for prefix in PREFIXES for name in ("checkpoints", "info"))
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from strongroom.artifact import Profile
 from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
+from strongroom.datastores._profile import RestoredProfile, read_restored_profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.mariadb import _galera_config, _options
+from strongroom.datastores.mariadb import _galera_config, _options, _plugins, _settings
 from strongroom.errors import ConfigurationError, ServerFailed
 
 ACCOUNT = "strongroom"
 """Our account in every server that we run: ``strongroom``@``localhost``."""
+_NO_ALLOWLIST = (
+    "BEGIN NOT ATOMIC IF EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema='mysql'"
+    " AND table_name='wsrep_allowlist') THEN DELETE FROM mysql.wsrep_allowlist; END IF; END;\n"
+)
+"""Addresses of nodes of another cluster would keep those of this one out."""
 
 
 def option_file(server: Server) -> Path:
@@ -64,8 +72,11 @@ def configure(server: Server) -> None:
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    write_file(server.base_dir / "init.sql", _accounts_sql(server, _secret(server, owner, socket)), owner)
-    text = _options.dump("mysqld", _server_options(server, socket))
+    restored = read_restored_profile(server.data_dir) or RestoredProfile(profile=Profile())
+    secret = _secret(server, owner, socket)
+    write_file(server.base_dir / "init.sql", _accounts_sql(server, secret, isolated=restored.isolated), owner)
+    text = _options.dump("mysqld", _server_options(server, socket, restored))
+    text += plugin_lines(_plugins.to_load(server.version, restored.profile.plugins))
     if server.galera is not None:
         text += _options.dump("sst", _galera_config.transfer_options(server))
     write_file(option_file(server), text, owner)
@@ -79,21 +90,39 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
     return password
 
 
-def _accounts_sql(server: Server, password: str) -> str:
+def _accounts_sql(server: Server, password: str, *, isolated: bool) -> str:
     """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well.
 
     Each node of a cluster makes its accounts for itself, also while it is alone.
     """
+    alone, transfer = ("SET SESSION wsrep_on=0;\n", _galera_config.account_sql(server.user)) if server.galera else ("", "")
+    return alone + own_account_sql(password, transfer + (_NO_ALLOWLIST if isolated else ""))
+
+
+def own_account_sql(password: str, more: str = "") -> str:
+    """Makes our account. The server gives up at the first statement that fails, so each has to succeed on any data.
+
+    Plugins that check passwords refuse a hash, which they cannot look into, unless they are told not to be strict. An account of
+    this name that is expired, locked, or held to certificates lets us in afterwards.
+    """
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
     stored = "*" + hashlib.sha1(digest, usedforsecurity=False).hexdigest().upper()
-    account = f"`{ACCOUNT}`@`localhost`"
-    alone, transfer = ("SET SESSION wsrep_on=0;\n", _galera_config.account_sql(server.user)) if server.galera else ("", "")
+    account, way = f"`{ACCOUNT}`@`localhost`", f"IDENTIFIED VIA mysql_native_password USING '{stored}'"
     return (
-        f"SET SESSION sql_log_bin=0;\n{alone}"
-        f"CREATE USER IF NOT EXISTS {account};\n"
-        f"ALTER USER {account} IDENTIFIED VIA mysql_native_password USING '{stored}' ACCOUNT UNLOCK;\n"
-        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n{transfer}"
+        "SET SESSION sql_log_bin=0;\n"
+        "SET SESSION sql_mode='';\n"
+        "SET @strict=@@GLOBAL.strict_password_validation;\n"
+        "SET GLOBAL strict_password_validation=OFF;\n"
+        f"CREATE USER IF NOT EXISTS {account} {way};\n"
+        f"ALTER USER {account} {way} REQUIRE NONE PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n{more}"
+        "SET GLOBAL strict_password_validation=@strict;\n"
     )
+
+
+def plugin_lines(libraries: Sequence[str]) -> str:
+    """Lines of an option file that load plugins."""
+    return "".join(f"plugin_load_add={library}\n" for library in libraries)
 
 
 def _between(low: int, value: int, high: int) -> str:
@@ -113,7 +142,7 @@ def _basedir(server: Server) -> Path:
     return server.version.programs["server"].parent.parent
 
 
-def _server_options(server: Server, socket: Path) -> dict[str, str | int | Path | None]:
+def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> dict[str, str | int | Path | None]:
     options: dict[str, str | int | Path | None] = {
         "basedir": _basedir(server),
         "datadir": server.data_dir,
@@ -122,11 +151,10 @@ def _server_options(server: Server, socket: Path) -> dict[str, str | int | Path 
         "log_error": error_log(server),
         "tmpdir": server.base_dir / "tmp",
         "init-file": server.base_dir / "init.sql",
-        "skip-name-resolve": None,
         "local_infile": 0,
-        "character-set-server": "utf8mb4",
-        "collation-server": "utf8mb4_general_ci",
-        "max_allowed_packet": "64M",
+        "loose-character_set_server": "utf8mb4",
+        "loose-collation_server": "utf8mb4_general_ci",
+        "loose-max_allowed_packet": "64M",
         "log_bin": "binlog",
         "binlog_format": "ROW",
         "sync_binlog": 1,
@@ -142,8 +170,13 @@ def _server_options(server: Server, socket: Path) -> dict[str, str | int | Path 
         options["skip-networking"] = None
     else:
         options |= {"bind-address": server.address, "port": server.port or 3306}
+    if not restored.profile.facts.get("accounts with host names"):
+        options["skip-name-resolve"] = None
+    if restored.isolated:
+        options["skip-slave-start"] = None
+    carried = _settings.carried(restored.profile, isolated=restored.isolated, galera=server.galera is not None)
     cluster = _galera_config.server_options(server) if server.galera is not None else {}
-    return options | _sizes(server.ram_mb) | cluster
+    return options | _sizes(server.ram_mb) | carried | cluster
 
 
 def start_argv(server: Server) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -24,7 +25,19 @@ from strongroom.datastores._protocol import (
     UserSpec,
 )
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
+from strongroom.datastores.mariadb import (
+    _admin,
+    _backup,
+    _checkpoints,
+    _config,
+    _facts,
+    _kept,
+    _lineage,
+    _outside,
+    _profile,
+    _restore,
+    _versions,
+)
 from strongroom.datastores.mariadb._galera_driver import Nodes
 from strongroom.errors import ServerFailed
 
@@ -41,6 +54,7 @@ class MariaDB:
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
     profiles: Profiles = _profile.ServerProfiles()
+    placement: Placement = _outside.ServerPlacement()
 
     def load(self) -> None:
         pass
@@ -72,7 +86,7 @@ class MariaDB:
             yield Finding(level="ok", message="it answers")
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        """Option files are not in the data directory."""
+        _kept.keep(server, new)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)
@@ -86,8 +100,16 @@ class MariaDB:
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""
 
-    def restore(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-        return _restore.restore(version, chain, target, work_dir, phase)
+    def restore(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> Restored:
+        return _restore.restore(version, chain, target, work_dir, phase, server)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return []  # it brings its own rules along

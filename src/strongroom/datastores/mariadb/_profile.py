@@ -1,4 +1,4 @@
-"""The server profile of MariaDB."""
+"""The server profile of MariaDB: one class with the methods of the Protocol, each done by the module of its noun."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores._servers import Server, Version
-
-ITEMS: tuple[ProfileItem, ...] = ()
+from strongroom.datastores.mariadb import _judge, _rehearse, _survey
+from strongroom.datastores.mariadb._items import ITEMS
 
 
 class ServerProfiles:
@@ -18,13 +18,13 @@ class ServerProfiles:
     items: Sequence[ProfileItem] = ITEMS
 
     def read(self, server: Server) -> Profile:
-        return Profile()
+        return _survey.read(server)
 
     def compare(self, profile: Profile, target: RestoreTarget) -> list[Notice]:
-        return []
+        return _judge.compare(profile, target)
 
     def check(self, server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-        return []
+        return _judge.check(server, profile, isolated=isolated)
 
     def rehearse(self, version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
-        return Rehearsal(tables=0)
+        return _rehearse.rehearse(version, data_dir, work_dir, profile)

@@ -13,24 +13,36 @@ from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Version
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._writer import Writer
-from strongroom.datastores.mariadb._checkpoints import PREFIXES, PREPARED, Checkpoints, read_checkpoints, read_side_file
+from strongroom.datastores.mariadb import _prepare
+from strongroom.datastores.mariadb._checkpoints import (
+    PREFIXES,
+    PREPARED,
+    TOOL_FILES,
+    Checkpoints,
+    read_checkpoints,
+    read_side_file,
+)
 from strongroom.datastores.mariadb._unpack import Unpack
 from strongroom.datastores.mariadb._versions import key, require_tool
 from strongroom.errors import ArtifactCorrupt, ToolFailed
 
 COMPLETED = "completed OK!"
 MAX_PREPARE_MEMORY = 1 << 30
+_KEPT = frozenset(f"{prefix}checkpoints" for prefix in PREFIXES)
+_OF_THE_SOURCE = re.compile(r"donor_galera_info|backup-my\.cnf|grastate\.dat|gvwstate\.dat|galera\.cache|.+-\d{6}\.ibb")
 _RESERVE = 64 << 20
 """Bytes beyond the data that a prepare may need for its logs."""
 
 
-def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+def restore(
+    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None
+) -> Restored:
     """See the Protocol. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     newest = max((link.server_version for link in chain), key=key)
     require_tool(version.programs["backup"], newest, "the server of the backup")
-    return Work(version, chain, target, work_dir, phase).restore()
+    return Work(version, chain, target, work_dir, phase, server).restore()
 
 
 class _Extraction:
@@ -72,14 +84,24 @@ class Work:
     XtraBackup does it in the same way, but for what a subclass changes.
     """
 
-    def __init__(self, version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> None:
+    def __init__(
+        self,
+        version: Version,
+        chain: Sequence[ChainLink],
+        target: Path,
+        work_dir: Path,
+        phase: Phase,
+        server: Server | None = None,
+    ) -> None:
         self._version = version
+        self._server = server
         self._programs = version.programs
         self._chain = chain
         self._target = target
         self._work_dir = work_dir
         self._phase = phase
         self._parts: list[Tool | _Extraction] = []
+        self._settings: dict[str, str] = {}
 
     def restore(self) -> Restored:
         """All of it. Until the end ``target`` is marked as unusable."""
@@ -88,7 +110,7 @@ class Work:
             self._run()
             self._phase("sync")
             facts = _clean(self._target)
-        return Restored(positions=self._chain[-1].positions, facts=facts)
+        return Restored(positions=self._chain[-1].positions, facts=facts, settings=self._settings)
 
     def _run(self) -> None:
         """Raises on the first thing that is not as it should be; nothing is left running."""
@@ -98,6 +120,7 @@ class Work:
                 self._phase(f"extract incremental {number}" if number else "extract")
                 extraction.finish()
                 self._require_extracted(number)
+                self._make_safe(number)
                 self._phase(f"apply incremental {number}" if number else "prepare")
                 tool = self._prepare(number)
                 if number + 1 < len(self._chain):
@@ -162,6 +185,13 @@ class Work:
             if found.from_lsn != before:
                 raise _lie(number, f"begins at LSN {found.from_lsn}, but the one before it ends at {before}")
 
+    def _make_safe(self, number: int) -> None:
+        """Nothing of the stream leads the tool out of the directory: no libraries or paths to load, no links to tables."""
+        directory = self._directory(number)
+        for link in directory.rglob("*.isl"):
+            link.unlink()
+        self._settings = _prepare.rewrite_options(self._version, directory, self._chain[number].profile, self._server)
+
     def _require_prepared(self, link: ChainLink, wanted: str) -> None:
         state = self._state()
         if state.backup_type != wanted or link.positions.to_lsn not in (None, state.to_lsn):
@@ -189,13 +219,9 @@ def _clean(target: Path) -> dict[str, str]:
     galera = (read_side_file(target, "galera_info") or "").partition(" ")[0].strip()
     binlog = (read_side_file(target, "binlog_info") or "").strip()
     base = re.escape(binlog.split("\t")[0].rpartition(".")[0] or "binlog")
-    prefixes = "|".join(PREFIXES)
-    stray = re.compile(
-        rf"({prefixes})(?!checkpoints$).*|donor_galera_info|backup-my\.cnf|grastate\.dat|gvwstate\.dat|galera\.cache"
-        rf"|{base}\.(\d{{6,}}|index|state)"
-    )
-    for path in target.iterdir():
-        if stray.fullmatch(path.name):
+    stray = re.compile(rf"{_OF_THE_SOURCE.pattern}|{base}\.(\d{{6,}}|index|state)")
+    for path in target.iterdir():  # a database may have the name of such a file
+        if not path.is_dir() and (path.name in TOOL_FILES or stray.fullmatch(path.name)) and path.name not in _KEPT:
             path.unlink()
     facts = {"galera": galera, "binlog": binlog.replace("\t", " ")}
     return {name: value for name, value in facts.items() if value}

@@ -128,6 +128,12 @@ class PrivateServer:
         finally:
             self._end()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._tool is not None
+        return self._tool.pid
+
     def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Rows of a statement. Raises ServerFailed."""
         return self._query([statement], *values)

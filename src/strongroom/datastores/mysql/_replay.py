@@ -69,10 +69,15 @@ class Logs:
             try:
                 programs, log = server.version.programs, self._work_dir / "replay.log"
                 tools.append(
-                    Tool([programs["binlog"], "--no-defaults", *options, *files], self._work_dir / "binlog.log", stdout=write)
+                    Tool(
+                        [programs["binlog"], "--no-defaults", *options, *files],
+                        self._work_dir / "binlog.log",
+                        stdout=write,
+                        servants=[server.pid],
+                    )
                 )
                 client: list[str | Path] = [programs["client"], f"--defaults-file={server.client_options()}", *_CLIENT]
-                tools.append(Tool(client, log, stdin=read))
+                tools.append(Tool(client, log, stdin=read, servants=[server.pid]))
             finally:
                 os.close(read)
                 os.close(write)

@@ -1,0 +1,97 @@
+"""A server that nobody but us can reach, on restored data: no network, no replication, no events, no binary log."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from strongroom.artifact import Profile
+from strongroom.datastores._files import owner_of, write_file
+from strongroom.datastores._process import Tool, tail
+from strongroom.datastores._servers import Server, Version
+from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
+from strongroom.datastores.mariadb._connection import connect
+from strongroom.errors import ServerFailed
+
+START = 3600.0
+"""Seconds that the start may take: the server may have to roll back."""
+_LOOK = 0.05
+
+
+@contextmanager
+def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Profile) -> Iterator[Server]:
+    """It runs inside the context under the settings of the profile, and is killed at the end: the data is scrap then.
+
+    Raises ServerFailed, with the end of its log, when it does not start or dies.
+    """
+    owner = owner_of(data_dir)
+    with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
+        base = Path(place)
+        server = Server(
+            id="rehearsal",
+            name="the private server of the rehearsal",
+            datastore="mariadb",
+            user="",
+            base_dir=base,
+            data_dir=data_dir,
+            socket=base / "s",
+            version=version,
+        )
+        password = secrets.token_hex(24)
+        write_file(base / "client.cnf", _options.dump("client", {"user": _config.ACCOUNT, "password": password}), owner)
+        write_file(base / "init.sql", _config.own_account_sql(password), owner)
+        options: dict[str, str | int | Path | None] = {
+            "basedir": version.programs["server"].parent.parent,
+            "datadir": data_dir,
+            "socket": server.socket,
+            "pid-file": base / "pid",
+            "tmpdir": work_dir,
+            "init-file": base / "init.sql",
+            "skip-networking": None,
+            "skip-log-bin": None,
+            "skip-slave-start": None,
+            "skip-name-resolve": None,
+            "performance_schema": 0,
+            "innodb_buffer_pool_size": "128M",
+            "innodb_buffer_pool_load_at_startup": 0,
+            "innodb_flush_log_at_trx_commit": 0,
+            **_settings.carried(profile, isolated=True, galera=False),
+        }
+        text = _options.dump("mysqld", options) + _config.plugin_lines(_plugins.to_load(version, profile.plugins))
+        write_file(base / "private.cnf", text, owner)
+        log = work_dir / "rehearsal.log"
+        tool = Tool([version.programs["server"], f"--defaults-file={base / 'private.cnf'}"], log)
+        try:
+            _wait(server, tool)
+            yield server
+        except ServerFailed as error:
+            if not tool.running:
+                raise died(tool) from error
+            raise
+        finally:
+            tool.abort(grace=0)
+
+
+def _wait(server: Server, tool: Tool) -> None:
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            with connect(server, timeout=5, patience=30):
+                return
+        except ServerFailed:
+            if not tool.running or time.monotonic() > deadline:
+                raise
+        time.sleep(_LOOK)
+
+
+def died(tool: Tool) -> ServerFailed:
+    """What is said of a server that has ended by itself."""
+    lines = "\n".join(tail(tool.log, 12))
+    return ServerFailed(
+        f"a private server does not run on the restored data; the end of its log:\n{lines}",
+        remedy="A restore would not start either: look at the log, and take another backup.",
+    )

@@ -1,0 +1,86 @@
+"""Reads every table of prepared data in a private server, as a restore would serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.artifact import Profile
+from strongroom.datastores._profile import Rehearsal
+from strongroom.datastores._servers import Version
+from strongroom.datastores.mariadb import _plugins, _tables
+from strongroom.datastores.mariadb._connection import connect, identifier, parts, query
+from strongroom.datastores.mariadb._private import private_server
+from strongroom.datastores.mariadb._tables import name_some
+from strongroom.errors import ArtifactCorrupt, ServerFailed
+
+_PATIENCE = 86400.0
+"""Seconds that the check of one table may take."""
+_REMEDY = "Restore another backup, and look for the damage in the server that this one was taken of: CHECK TABLE."
+_CHECKED = ("InnoDB", "MyISAM", "Aria", "CSV", "ARCHIVE", "MRG_MyISAM")
+
+
+def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
+    """See ``Profiles.rehearse``."""
+    profile = profile or Profile()
+    with private_server(version, data_dir, work_dir, profile) as server, connect(server, patience=_PATIENCE) as connection:
+        warnings = list(_compare_engines(connection, profile, version))
+        number, bad = 0, []
+        for schema, name, engine in _tables.all_tables(connection):
+            if engine and engine.upper() not in _plugins.REACHING_OUT:
+                number += 1
+                if reason := _read(connection, schema, name, engine):
+                    bad.append(f"{schema}.{name} ({reason})")
+        if bad:
+            raise ArtifactCorrupt(f"{len(bad)} tables of the restored data cannot be read: {name_some(bad)}", remedy=_REMEDY)
+    return Rehearsal(number, warnings)
+
+
+def _compare_engines(connection: Connection[Cursor], profile: Profile, version: Version) -> Iterator[str]:
+    tables = _tables.read_tables(connection)
+    lacking = [name for name in profile.plugins if _is_engine(name) and not _plugins.is_installed(version, name)]
+    if tables.broken and lacking:
+        raise ServerFailed(
+            f"plugins that tables need are not installed on this host: {', '.join(lacking)}: {name_some(tables.broken)}",
+            remedy="Install them, or verify on another host. Nothing is known of these tables.",
+        )
+    if tables.broken:
+        raise ArtifactCorrupt(f"tables of the restored data cannot be opened: {name_some(tables.broken)}", remedy=_REMEDY)
+    if profile.tables is None:
+        yield "The number of tables changed during the backup, so it was not compared."
+        return
+    differing = {
+        engine: (profile.tables.get(engine, 0), tables.engines[engine])
+        for engine in profile.tables.keys() | tables.engines.keys()
+        if profile.tables.get(engine, 0) != tables.engines[engine]
+    }
+    if differing:
+        text = ", ".join(
+            f"{there} of engine {engine} instead of {wanted}" for engine, (wanted, there) in sorted(differing.items())
+        )
+        raise ArtifactCorrupt(f"the restored data does not have the tables that its server had: {text}", remedy=_REMEDY)
+
+
+def _is_engine(name: str) -> bool:
+    return name in _plugins.KNOWN and _plugins.KNOWN[name].kind == "engine"
+
+
+def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -> str | None:
+    """Why the table cannot be read to its end; none when it can."""
+    table = f"{identifier(schema)}.{identifier(name)}"
+    try:
+        if engine in _CHECKED:
+            rows = query(connection, f"CHECK TABLE {table}")
+            errors = [str(text) for _, _, kind, text in rows if str(kind).lower() == "error"]
+            if not errors and str(rows[-1][3]) == "OK":
+                return None
+            if errors and not all("upgrade" in text.lower() for text in errors):
+                return errors[0]
+        query(connection, f"SELECT COUNT(*) FROM (SELECT * FROM {table}) AS everything")  # noqa: S608 - quoted  # noqa: S608 - quoted
+    except pymysql.MySQLError as error:
+        return parts(error)[1]
+    return None
