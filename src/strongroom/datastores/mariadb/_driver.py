@@ -26,7 +26,6 @@ from strongroom.datastores._protocol import (
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
 from strongroom.datastores.mariadb._galera_driver import Nodes
-from strongroom.errors import ServerFailed
 
 
 class MariaDB:
@@ -64,12 +63,7 @@ class MariaDB:
         return _lineage.lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        try:
-            self.ready(server)
-        except ServerFailed as error:
-            yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
-        else:
-            yield Finding(level="ok", message="it answers")
+        return _facts.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
         """Option files are not in the data directory."""
