@@ -84,13 +84,13 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
                 remedy=f"Set {name} = {wanted} in the option file of the server, or restore to a new instance.",
             )
     outside = _layout.find_outside(server.data_dir, places)
-    for name, path in outside.items():  # the swap puts what lies there aside, together with the data
-        if name not in _layout.DIRECTORIES:
+    for name, path in outside.items():
+        if name in _layout.LOGS.values():
             yield Notice(
                 item="log_bin, relay_log outside",
                 effect="warn",
-                message=f"{name} of the server in {path} begins anew; the old log is kept with the previous data",
-                remedy="Rebuild replicas and archives of the log after the restore.",
+                message=f"{name} of the server is in {path}: the old files are put aside, and a new series begins",
+                remedy="Rebuild replicas and archives of the log.",
             )
     if plugins is not None:
         for name in profile.plugins:
