@@ -298,11 +298,13 @@ async def plan(
     control: ControlDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
     host: Annotated[str | None, Query(description="Host of the new instance. Default: where the service would put it.")] = None,
+    tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     if instance is not None and host is not None:
         raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
-    return OnePlan(plan=await plan_restore(control, caller.project, backup, instance=instance, host=host))
+    plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
+    return OnePlan(plan=plan)
 
 
 @router.delete("/backups/{backup}", status_code=202)
