@@ -42,7 +42,7 @@ class Session(Fed):
         super().__init__()
         self.fingerprint: Fingerprint | None = None
         """Checksums of tables at the end of the incremental, where they could be had."""
-        self._logs, self._names = logs, names
+        self._server, self._logs, self._names = server, logs, names
         self._positions, self._version = positions, version
         self._data_bytes = data_bytes(server.data_dir)
 
