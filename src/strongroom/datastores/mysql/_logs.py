@@ -85,7 +85,7 @@ class Logs:
 
 
 def client_options(server: Server) -> str:
-    """An option file for programs that connect to the server."""
+    """An option file for the server's own tools."""
     user, password = account(server)
     socket = socket_of(server)
     place: dict[str, str | int | Path | None] = (
