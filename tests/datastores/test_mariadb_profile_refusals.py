@@ -12,14 +12,25 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import GaleraMember, RestoredProfile, RestoreTarget, Server, Version, get, write_restored_profile
+from strongroom.artifact._mbstream import Mbstream
+from strongroom.datastores import (
+    BackupRequest,
+    GaleraMember,
+    RestoredProfile,
+    RestoreTarget,
+    Server,
+    Version,
+    get,
+    write_restored_profile,
+)
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb import _config, _prepare, _settings
-from strongroom.errors import ArtifactCorrupt, ConfigurationError
+from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
 from support.mariadb import FileLink
 from support.own_mariadb import OwnServer
+from support.sessions import pieces
 
 driver = get("mariadb")
 KEY = "1;770A8A65DA156D24EE2A093277530142770A8A65DA156D24EE2A093277530142\n"
@@ -215,6 +226,29 @@ def flip(path: Path) -> None:
         at = page * 16384 + 200
         data[at : at + 600] = bytes(byte ^ 0xFF for byte in data[at : at + 600])
     path.write_bytes(data)
+
+
+def test_a_tool_that_leaves_out_a_table_is_noticed(place: Path) -> None:
+    with mariadb.running(place, None) as server:
+        server.fill(10)
+        with pytest.raises(ToolFailed, match=r"left out files of tables: db1/orders.frm, db1/orders.ibd"):
+            run_as(server.server.user, take_without, server.server, mariadb.scratch(place, "work"), "db1/orders.ibd")
+
+
+def take_without(server: Server, work: Path, left_out: str) -> None:
+    """A backup of which we saw another name go by."""
+    walk = Mbstream()
+
+    def paths() -> list[str]:
+        return [path for path, _ in walk.ranges() if not path.startswith(left_out.removesuffix(".ibd"))]
+
+    session = driver.begin_backup(server, BackupRequest("full", None, work, paths=paths))
+    try:
+        for data in pieces(session.stdout):
+            walk.feed(data)
+        session.finish()
+    finally:
+        session.abort()
 
 
 def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pymysql
 
 from strongroom.artifact import Format, Pages, Positions, Profile
+from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -191,11 +192,18 @@ def make(
 
 def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
     """A backup into a plain file; to be called by ``run_as``."""
-    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir))
+    walk = Mbstream() if server.datastore == "mariadb" else None
+
+    def paths() -> list[str]:
+        return [path for path, _ in walk.ranges()] if walk else []
+
+    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir, paths=paths))
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
                 file.write(data)
+                if walk:
+                    walk.feed(data)
         return session.finish()
     finally:
         session.abort()
