@@ -1,4 +1,4 @@
-"""The pages of docs/ that come from the code: every option of the configuration, every command. Started by ``scripts/docs``."""
+"""What docs/ has from the code: every option, every command, every item of the profiles. Started by ``scripts/docs``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import typer
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from strongroom import datastores
 from strongroom.cli._app import app
 from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
 COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column")
 
 
@@ -182,8 +184,29 @@ def choices(annotation: Any) -> str:
     return ""
 
 
+def with_profile(page: str) -> str:
+    """docs/adopt.md with the tables of all drivers between its marks."""
+    begin, end = "<!-- profile: begin -->\n", "<!-- profile: end -->\n"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    tables: list[str] = []
+    for name in datastores.names():
+        items = datastores.get(name).profiles.items
+        rows = [f"| {cell(item.name)} | {item.new} | {item.in_place} | {cell(item.otherwise)} |" for item in items]
+        if rows:
+            title = PRODUCTS[name]
+            tables += [f"### {title}", "", "| item | new | in place | if it were ignored |", "|---|---|---|---|", *rows, ""]
+    return before + begin + "\n".join(["", *tables, ""])[: -1 if tables else None] + end + after
+
+
+def cell(text: str) -> str:
+    """Text in a table."""
+    return text.replace("|", "\\|")
+
+
 def main() -> int:
-    pages = {DOCS / "configuration.md": configuration(), DOCS / "cli.md": cli()}
+    adopt = DOCS / "adopt.md"
+    pages = {DOCS / "configuration.md": configuration(), DOCS / "cli.md": cli(), adopt: with_profile(adopt.read_text())}
     if "--check" in sys.argv[1:]:
         old = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
         for name in old:

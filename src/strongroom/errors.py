@@ -32,6 +32,7 @@
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
+        ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
         ├── WalGone                    the log since the parent backup is not there any more
         ├── VersionMismatch            tool, server and backup versions do not fit each other
         ├── NoSpace                    the target file system is too small
@@ -43,6 +44,7 @@ Each has a ``code`` (a stable word for programs), a message that names the thing
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -218,6 +220,12 @@ class ManifestInvalid(ArtifactError):
 
 class CannotDecrypt(ArtifactError):
     """None of the identities at hand opens the artifact."""
+
+
+class DatabaseDamaged(JobError):
+    """Pages of the database are damaged, and the backup was to fail then. ``pages`` names them."""
+
+    pages: Mapping[str, Any] | None = None
 
 
 class WalGone(JobError):

@@ -116,7 +116,13 @@ class Storage(Section):
         pattern=CONTAINER_PATTERN,
         description="Container used when neither request nor strategy names one.",
     )
-    retries: int = Field(5, ge=0, le=20, description="How often a failed call to a remote store is tried again.")
+    retries: int = Field(
+        8,
+        ge=0,
+        le=20,
+        description="How often a failed call to a remote store is tried again, after pauses of 1, 2, 4 … 30 s: by default a "
+        "store may be away for two minutes.",
+    )
     timeout: float = Field(60.0, gt=0, description="Seconds that one call to a remote store may take.")
 
     @property
@@ -198,6 +204,12 @@ class Agent(Section):
     cancel_grace: float = Field(20.0, gt=0, description="Seconds between SIGINT and SIGKILL when a job is cancelled.")
     start_timeout: float = Field(120.0, gt=0, description="Seconds a database server may take to answer after its start.")
     stop_timeout: float = Field(300.0, gt=0, description="Seconds a database server may take to stop.")
+    stall_timeout: float = Field(
+        1800.0,
+        gt=0,
+        description="Seconds that a backup tool, a private server or a transfer between nodes may go without progress (output, "
+        "disk reads and writes, processor time) before it is ended.",
+    )
     restart_limit: int = Field(5, ge=0, description="Restarts of a died server within ten minutes before it is left alone.")
     keep_jobs: int = Field(14, ge=1, description="Days that the directories of finished jobs are kept.")
     wal_limit: int | None = Field(

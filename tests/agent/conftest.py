@@ -15,10 +15,11 @@ from support.agents import SCRIPT, AgentMaker
 
 @pytest.fixture
 def settings_for(place: Path, pool: str) -> Callable[..., Settings]:
-    """Settings of an agent; keyword arguments go to its section."""
+    """Settings of an agent; keyword arguments go to its section, but for those of the section [datastores]."""
 
-    def make(name: str = "d", **agent: object) -> Settings:
-        return load(None, service={"data_dir": str(place / name)}, agent={"pool": pool, "cancel_grace": 1, **agent})
+    def make(name: str = "d", *, datastores: object = None, **agent: object) -> Settings:
+        more = {"datastores": datastores} if datastores else {}
+        return load(None, service={"data_dir": str(place / name)}, agent={"pool": pool, "cancel_grace": 1, **agent}, **more)
 
     return make
 

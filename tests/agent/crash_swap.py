@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from strongroom.agent import Agent, _lifecycle, _registry, _swap
+from strongroom.agent import Agent, _lifecycle, _outside, _registry, _swap
 from strongroom.errors import ServerFailed
 from strongroom.settings import load
 
@@ -40,6 +40,8 @@ def main(data_dir: str, pool: str, server: str, job: str, step: str, direction: 
     agent = Agent(load(None, service={"data_dir": data_dir}, agent={"pool": pool, "start_timeout": 30}))
     agent.start()
     wrap(_swap, "_rename")
+    for name in ("_make", "_rename", "_rename_entry", "_remove"):
+        wrap(_outside, name)
     wrap(_swap.Swapper, "_save")
     wrap(_registry.Registry, "save")
     wrap(_lifecycle.Lifecycle, "stop")

@@ -220,7 +220,7 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
         beside(data, "failed", job).mkdir()
     until(lambda: not beside(data, "new", "j2").exists())
     beside(data, "new", "j0").mkdir()
-    fresh = agent.servers.new_directory(agent.servers.server("s1"), "j3")
+    fresh = agent.servers.new_data(agent.servers.server("s1"), "j3").directory
     assert fresh == beside(data, "new", "j3") and stat.S_IMODE(fresh.stat().st_mode) == 0o700
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
 
@@ -244,13 +244,14 @@ def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Pat
     serve(agent, "s1")
     data = place / "d/instances/s1/data"
     agent.servers.stop("s1")
-    if subprocess.run(["mount", "--bind", str(data), str(data)], check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
-    try:
-        with pytest.raises(ConfigurationError, match="mount point"):
-            agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
-    finally:
-        subprocess.run(["umount", str(data)], check=True)
+    for mounted, said in ((data, "is a mount point and cannot be renamed"), (data / "mysql", "would go aside with the old data")):
+        if subprocess.run(["mount", "--bind", str(mounted), str(mounted)], check=False).returncode:
+            pytest.skip("this machine lets nobody mount")
+        try:
+            with pytest.raises(ConfigurationError, match=said):
+                agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)
 
 
 def test_adopted(agents: AgentMaker, place: Path) -> None:

@@ -45,6 +45,9 @@ BODIES: dict[str, Any] = {
     "POST /backup_strategies": {"backup_strategy": {"instance_id": "{instance}", "swift_container": "c"}},
     "PUT /mgmt/quotas/{owner}": {"quotas": {"backups": 3}},
     "POST /instances host": {"instance": {"name": "new", "host": "local"}},
+    "POST /instances tablespaces": {
+        "instance": {"name": "new", "restorePoint": {"backupRef": "none", "tablespaces": {"far": "/srv/far"}}}
+    },
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
     "POST /clusters": {"cluster": {"name": "new"}},

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +25,15 @@ from strongroom.errors import (
     StorageFull,
 )
 from strongroom.sections import Artifact, Storage
-from strongroom.storage import Capabilities, Stat, Store, open_store
+from strongroom.storage import Stat, Store, open_store
 from support.artifacts import FIELDS, SMALL, feed, mb_file, noise, take, write_artifact
+from support.stores import Wrapped
 
 DATA = noise(1_000_000)
 
 
 def files(top: Path) -> list[str]:
     return sorted(str(path.relative_to(top)) for path in top.rglob("*") if not path.is_dir())
-
-
-class Wrapped:
-    """A real store with a fault in one call."""
-
-    capabilities = Capabilities(server_checksum=True, conditional_create=True)
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.puts: list[str] = []
-
-    def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
-        self.puts.append(key)
-        return self.store.put(key, data, create=create)
-
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        return self.store.get(key, start=start, length=length)
-
-    def head(self, key: str) -> Stat:
-        return self.store.head(key)
-
-    def list(self, prefix: str) -> Iterator[Stat]:
-        return self.store.list(prefix)
-
-    def folders(self, prefix: str = "") -> Iterator[str]:
-        return self.store.folders(prefix)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self.store.delete(keys)
-
-    def url(self, key: str) -> str:
-        return self.store.url(key)
-
-    def close(self) -> None:
-        self.store.close()
 
 
 def test_intent_first_manifest_last(store: Store, top: Path, here: Location) -> None:

@@ -54,7 +54,7 @@ def test_empty_fields_are_left_out_of_a_record(run: Run, canned: Canned) -> None
     canned.on("GET", "/backups/monday", (200, {"backup": BACKUP}))
     shown = run("backup", "show", "monday").stdout
     assert "Fault" not in shown and "Parent" not in shown
-    assert "good, read and prepared at 2026-11-21 08:00:00" in shown
+    assert "good, every segment read, chain prepared, 7 tables read by a private server at 2026-11-21 08:00:00" in shown
     assert "from_lsn=0, to_lsn=4711" in shown
 
 

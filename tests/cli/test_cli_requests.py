@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from support.canned import BACKUP, DONE, INSTANCE, Canned
+from support.canned import BACKUP, DONE, INSTANCE, PLAN, Canned
 
 Run = Callable[..., Result]
 
@@ -26,6 +26,9 @@ def happy(canned: Canned) -> Canned:
         canned.on("GET", f"/instances/{ref}", (200, {"instance": INSTANCE}))
     for ref in ("monday", BACKUP["id"]):
         canned.on("GET", f"/backups/{ref}", (200, {"backup": BACKUP}))
+    canned.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (200, {"plan": PLAN}))
+    canned.on("GET", "/instances/shop/checks", (200, {"checks": []}))
+    canned.on("GET", "/instances/mysql1/activation", (200, {"activation": {"isolated": True, "enables": []}}))
     canned.on("POST", "/instances", (200, {"instance": INSTANCE}, STARTED))
     canned.on("POST", "/instances/mysql1/action", (202, None, STARTED))
     canned.on("DELETE", "/instances/mysql1", (202, None, STARTED))
@@ -98,8 +101,10 @@ def happy(canned: Canned) -> Canned:
             "backup create b -i mysql1 --parent monday",
             {"backup": {"name": "b", "instance": "mysql1", "incremental": 1, "parent_id": "monday"}},
         ),
-        ("backup verify monday", {"verify": {"prepare": False}}),
-        ("backup verify monday --prepare", {"verify": {"prepare": True}}),
+        ("instance activate mysql1 --yes", {"activate": {}}),
+        ("backup verify monday", {"verify": {"prepare": False, "start": True}}),
+        ("backup verify monday --prepare", {"verify": {"prepare": True, "start": True}}),
+        ("backup verify monday --prepare --no-start", {"verify": {"prepare": True, "start": False}}),
         ("restore monday --name mysql2", {"instance": {"name": "mysql2", "restorePoint": {"backupRef": BACKUP["id"]}}}),
         ("restore monday --in-place mysql1 --yes", {"restore": {"backupRef": BACKUP["id"]}}),
         ("db create mysql1 shop --character-set utf8mb4", {"databases": [{"name": "shop", "character_set": "utf8mb4"}]}),
@@ -197,6 +202,38 @@ class TestRestore:
         assert result.exit_code == 2
         assert "--yes" in result.stderr
         assert happy.bodies("POST") == []
+
+    def test_a_plan_begins_nothing(self, run: Run, happy: Canned) -> None:
+        result = run("restore", "monday", "--in-place", "mysql1", "--plan")
+        assert result.exit_code == 0, result.stderr
+        assert "2 events of shop" in result.stdout and "innodb_page_size = 8192" in result.stdout
+        assert happy.bodies("POST") == []
+        assert happy.asked[-1][1:3] == (f"/v1.0/default/backups/{BACKUP['id']}/restore-plan", "instance=mysql1")
+        result = run("restore", "monday", "--name", "mysql2", "--plan", "-f", "json")
+        assert json.loads(result.stdout) == PLAN
+
+    def test_what_the_plan_refuses_is_not_begun(self, run: Run, happy: Canned) -> None:
+        effect = {"effect": "refused", "item": "undo", "message": "its undo logs lie outside", "remedy": "Move them."}
+        refused = {**PLAN, "allowed": False, "effects": [effect]}
+        happy.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (200, {"plan": refused}))
+        for words in (["--name", "mysql2"], ["--in-place", "mysql1", "--yes"]):
+            result = run("restore", "monday", *words)
+            assert result.exit_code == 2
+            assert "its undo logs lie outside" in result.stderr and "Move them." in result.stderr
+            assert run("restore", "monday", *words, "--plan").exit_code == 1
+        assert happy.bodies("POST") == []
+
+    def test_in_place_shows_the_plan_before_it_asks(self, run: Run, happy: Canned) -> None:
+        result = run("restore", "monday", "--in-place", "mysql1")
+        assert result.exit_code == 2
+        assert "carried  innodb_page_size: innodb_page_size = 8192." in result.stderr
+        assert "warned   events: 2 events of shop" in result.stderr
+
+    def test_a_host_that_does_not_answer_delays_the_restore_only(self, run: Run, happy: Canned) -> None:
+        fault = {"serviceUnavailable": {"code": 503, "message": "db1 does not answer", "error": "HostSilent"}}
+        happy.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (503, fault))
+        assert run("restore", "monday", "--name", "mysql2").exit_code == 0
+        assert run("restore", "monday", "--name", "mysql2", "--plan").exit_code == 5
 
     def test_in_place_takes_no_size(self, run: Run, happy: Canned) -> None:
         assert run("restore", "monday", "--in-place", "mysql1", "--yes", "--flavor", "d2").exit_code == 2

@@ -28,7 +28,6 @@ from strongroom.errors import (
     NotFound,
     ServerFailed,
     StrongroomError,
-    Unsupported,
     VersionMismatch,
 )
 from support import postgresql, processes
@@ -141,15 +140,6 @@ def test_a_stop_does_not_wait_for_clients_and_a_killed_server_comes_back(place: 
 
 
 # --- what is refused
-
-
-def test_tablespaces_are_refused_before_the_backup(place: Path) -> None:
-    with postgresql.running(place) as a:
-        space = postgresql.scratch(place, "space")
-        a.sql(f"CREATE TABLESPACE far LOCATION '{space}'", "postgres")
-        with pytest.raises(Unsupported, match=f"far in {space}"):
-            postgresql.backup(a, place)
-        assert not (place / "full" / "backup.log").exists()
 
 
 @pytest.mark.parametrize("by", ["us", "the tool"])

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from strongroom.datastores import set_stall_timeout
 from strongroom.datastores._process import Tool, environment, tail
 from strongroom.errors import NoSpace, ToolFailed
 from support import processes
@@ -110,3 +112,39 @@ def test_tail_is_bounded_and_never_fails(place: Path) -> None:
     assert sum(map(len, tail(log, 100))) < 9000
     assert tail(place / "none") == []
     assert tail(place) == []
+
+
+@pytest.fixture
+def short_stall() -> Iterator[None]:
+    set_stall_timeout(1.5)
+    yield
+    set_stall_timeout(1800)
+
+
+@pytest.mark.usefixtures("short_stall")
+def test_a_program_without_progress_is_ended_and_said_so(place: Path) -> None:
+    began = time.monotonic()
+    tool = shell(place, "echo waits for a lock >&2; " + FOREVER)
+    with pytest.raises(ToolFailed, match=r"bash made no progress for \d+ s \(it waits\) .*waits for a lock") as caught:
+        tool.check()
+    assert time.monotonic() - began < 20 and "stall_timeout" in caught.value.remedy
+    # One that looks now and then whether it may go on is waiting as well; so is one that was stopped.
+    with pytest.raises(ToolFailed, match="made no progress"):
+        shell(place, "for n in {{1..300}}; do read -t 0.1 <> {fifo}; done").check()
+    stopped = Tool(["bash", "-c", "while :; do :; done"], place / "log")
+    os.kill(stopped.pid, signal.SIGSTOP)
+    with pytest.raises(ToolFailed, match="stopped by a signal"):
+        stopped.check()
+
+
+@pytest.mark.usefixtures("short_stall")
+def test_work_of_any_kind_is_progress(place: Path) -> None:
+    shell(place, "for n in {{1..8}}; do echo $n >&2; read -t 0.4 <> {fifo}; done; exit 0").check()
+    shell(place, "end=$((SECONDS + 3)); while [ $SECONDS -lt $end ]; do :; done").check()
+    servant = subprocess.Popen(["bash", "-c", "while :; do :; done"])
+    try:
+        waits = Tool(["bash", "-c", "sleep 3"], place / "log", servants=[servant.pid])
+        waits.check()
+    finally:
+        servant.kill()
+        servant.wait()

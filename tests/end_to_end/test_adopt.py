@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,10 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, po
             expected = checksums(connection)
         child = service.backup("own", "inc", incremental=1)
         assert (child["kind"], child["parent_id"]) == ("incremental", full["id"])
+        planned = service.cli("restore", "inc", "--in-place", "own", "--plan", "-f", "json")
+        plan = json.loads(planned.stdout)
+        assert (plan["allowed"], plan["instance"], [link["name"] for link in plan["chain"]]) == (True, "own", ["full", "inc"])
+        assert {("kept", "previous data"), ("kept", "configuration")} <= {(e["effect"], e["item"]) for e in plan["effects"]}
         with own.connect() as connection, connection.cursor() as cursor:
             cursor.execute("DROP DATABASE db1")
         service.wait(service.act("/instances/own/action", {"restore": {"backupRef": child["id"]}}))
@@ -80,6 +85,15 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, po
 
         # A new instance of ours can be made from it, too.
         copy = service.create("copy", restorePoint={"backupRef": child["id"]})
+        with service.sql(copy["id"]) as connection:
+            assert checksums(connection) == expected
+
+        # It is isolated until a person activates it.
+        assert service.get("/instances/copy")["instance"]["isolated"]
+        assert not service.get("/instances/own")["instance"]["isolated"]
+        service.cli("instance", "activate", "copy", "--yes")
+        assert not service.get("/instances/copy")["instance"]["isolated"]
+        assert service.cli("instance", "activate", "copy", "--yes", check=False).returncode == 4
         with service.sql(copy["id"]) as connection:
             assert checksums(connection) == expected
 

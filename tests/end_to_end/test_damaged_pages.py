@@ -52,7 +52,16 @@ def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Servi
     assert (bad["status"], bad["pages"]["damaged"], bad["pages"]["named"]) == ("COMPLETED", 1, [{"path": path, "block": 3}])
     assert f"block 3 of {path}" in service.cli("backup", "show", "bad").stdout.replace("\n", "")
 
-    verified = service.cli("backup", "verify", "bad", "--prepare")
+    failed = service.cli("backup", "create", "strict", "--instance", "pg1", "--damaged-pages", "fail", check=False)
+    assert failed.returncode and f"the database is damaged: 1 damaged page: block 3 of {path}" in failed.stderr
+    strict = service.get("/backups/strict")["backup"]
+    assert (strict["status"], strict["pages"]["named"]) == ("FAILED", [{"path": path, "block": 3}])
+    assert not list((service.data_dir / "store").glob(f"*/{strict['id']}/manifest.json"))
+
+    refused = service.cli("backup", "verify", "bad", "--prepare", check=False)
+    assert refused.returncode and f"public.t in db1: invalid page in block 3 of relation {path}" in refused.stderr
+    assert service.get("/backups/bad")["backup"]["verified"]["ok"] is False
+    verified = service.cli("backup", "verify", "bad", "--prepare", "--no-start")
     assert f"block 3 of {path}" in verified.stderr
     state = service.get("/backups/bad")["backup"]["verified"]
     assert state["ok"] is True

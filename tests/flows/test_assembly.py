@@ -15,7 +15,7 @@ from sqlalchemy import event, select
 from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Run, now, open_catalog
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
-from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
+from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, Unsupported
 from strongroom.flows import (
     Control,
     request_action,
@@ -31,10 +31,10 @@ from strongroom.flows import (
 )
 from strongroom.flows import _outcomes as outcomes
 from strongroom.flows._fence import fence
-from strongroom.flows._steps import CLEANERS, PLANS
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ring import Data, Killed, Node, Ring
+from support.stages import run_stages
 
 GB = 1024**3
 
@@ -81,32 +81,7 @@ class World:
 
     def run(self, job: Job, *, restarts: int = 1) -> dict[str, str] | None:
         """All steps of the job. A step in which the control plane dies is done again, as the engine would after its restart."""
-        failure: dict[str, str] | None = None
-        steps = list(PLANS[job.kind])
-        while steps:
-            try:
-                asyncio.run(steps[0](self.control, job.id))
-            except Killed:
-                restarts -= 1
-                assert restarts >= 0
-                continue
-            except StrongroomError as error:
-                failure = error.to_dict()
-                break
-            steps.pop(0)
-        while failure is not None and job.kind in CLEANERS:
-            try:
-                asyncio.run(CLEANERS[job.kind](self.control, job.id))
-            except Killed:
-                restarts -= 1
-                assert restarts >= 0
-                continue
-            except StrongroomError:
-                pass  # what is left is undone by a recovery
-            break
-        with self.control.catalog.write() as session:
-            outcomes.settle(session, find_job(session, None, job.id), failure)
-        return failure
+        return run_stages(self.control, job, killed=Killed, restarts=restarts)
 
     def cluster(self) -> Cluster:
         with self.control.catalog.read() as session:

@@ -191,7 +191,7 @@ def test_deleting_a_record_leaves_what_it_points_to(control: Control) -> None:
     path = put(control, "one.xbstream.gz")
     rows = [record(control, location.prefix), record(control, "box/one.xbstream.gz", admin=True)]
     for row in rows:
-        (job,) = request_delete_backup(control, "p", row.id)
+        job = request_delete_backup(control, "p", row.id)
         asyncio.run(delete_stored(control, job.id))
         with control.catalog.write() as session:
             outcomes.settle(session, find_job(session, None, job.id), None)

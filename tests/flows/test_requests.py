@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from strongroom.agent.models import ServerDefinition
+from strongroom.agent.models import PlanRequest, ServerDefinition
+from strongroom.artifact import Notice
 from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catalog
 from strongroom.catalog.find import find_job
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
 from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, NotFound, StrongroomError, TooLarge
 from strongroom.flows import (
     Control,
+    plan_restore,
     request_action,
     request_backup,
     request_cancel,
@@ -216,9 +218,9 @@ def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> No
     one = taken(control, instance, "one", parent=full.id)
     with pytest.raises(HasChildren, match=one.id):
         request_delete_backup(control, "p", "full")
-    jobs = request_delete_backup(control, "p", "full", cascade=True)
-    assert [j.backup_id for j in jobs] == [one.id, full.id]
-    assert row(control, Backup, full.id).status == "DELETING"
+    job = request_delete_backup(control, "p", "full", cascade=True)
+    assert job.backup_id == full.id
+    assert {row(control, Backup, key).status for key in (one.id, full.id)} == {"DELETING"}
     end_jobs(control)
     with pytest.raises(NotFound), control.catalog.read() as session:
         from strongroom.catalog.find import find_backup
@@ -346,3 +348,117 @@ def test_settling_twice_changes_nothing(control: Control) -> None:
     with control.catalog.write() as session:
         outcomes.settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
     assert row(control, Job, job.id).status == "succeeded"
+
+
+class TestPlans:
+    """What a restore would do. The agent's part is canned."""
+
+    PROFILE: ClassVar = {
+        "settings": {"innodb_page_size": "8192"},
+        "outside": {"innodb_undo_directory": "/undo"},
+        "absent": ["rows of MEMORY tables"],
+        "left_behind": ["server.pem"],
+        "notices": [
+            {"item": "events", "effect": "warn", "message": "2 events"},
+            {"item": "links", "effect": "refuse_in_place", "message": "a link", "remedy": "Remove it."},
+        ],
+    }
+
+    @pytest.fixture
+    def met(self, control: Control, monkeypatch: pytest.MonkeyPatch) -> list[Notice]:
+        """What the target is found to lack."""
+        notices: list[Notice] = []
+
+        class Agent:
+            async def __aenter__(self) -> Agent:
+                return self
+
+            async def __aexit__(self, *_: object) -> None:
+                return
+
+            async def compare_profile(self, request: PlanRequest) -> list[Notice]:
+                assert request.profile.settings
+                return notices
+
+        monkeypatch.setattr(control, "agent", lambda _host: Agent())
+        rows = (ProfileItem("events", "disabled", "kept", "they run"),)
+        monkeypatch.setattr(get("mariadb").profiles, "items", rows)
+        return notices
+
+    def test_a_plan_has_chain_sizes_and_effects(self, control: Control, met: list[Notice]) -> None:
+        instance = running(control)
+        full = taken(control, instance, "full")
+        child = taken(control, instance, "inc", parent=full.id)
+        for backup in (full, child):
+            edit(control, Backup, backup.id, lambda row: setattr(row, "stored_size", 5))
+        edit(control, Backup, child.id, lambda row: setattr(row, "profile", self.PROFILE))
+        plan = asyncio.run(plan_restore(control, "p", "inc"))
+        assert [link.name for link in plan.chain] == ["full", "inc"]
+        assert (plan.stored_size, plan.data_size, plan.host, plan.instance) == (10, 3 * GB, "local", None)
+        assert plan.allowed
+        assert [(effect.effect, effect.item) for effect in plan.effects] == [
+            ("disabled", "events"),
+            ("placed", "innodb_undo_directory"),
+            ("carried", "innodb_page_size"),
+            ("absent", "not in the backup"),
+            ("absent", "files of the data directory"),
+        ]
+        in_place = asyncio.run(plan_restore(control, "p", "inc", instance="mysql1"))
+        assert not in_place.allowed
+        assert [(effect.effect, effect.item) for effect in in_place.effects][:3] == [
+            ("refused", "links"),
+            ("warned", "events"),
+            ("placed", "innodb_undo_directory"),
+        ]
+        assert ("kept", "previous data") in [(effect.effect, effect.item) for effect in in_place.effects]
+        met.append(Notice(item="page size", effect="refuse", message="the target has another"))
+        assert not asyncio.run(plan_restore(control, "p", "inc")).allowed
+
+    def test_without_a_profile_it_says_so(self, control: Control) -> None:
+        taken(control, running(control), "full")
+        (effect,) = asyncio.run(plan_restore(control, "p", "full")).effects
+        assert (effect.effect, effect.item) == ("warned", "profile")
+
+    def test_what_a_restore_refuses_a_plan_refuses(self, control: Control) -> None:
+        taken(control, running(control), "full")
+        edit(control, Host, "local", lambda row: setattr(row, "view", {"versions": [], "free_bytes": 100 * GB}))
+        with pytest.raises(StrongroomError):
+            asyncio.run(plan_restore(control, "p", "full"))
+        with pytest.raises(NotFound):
+            asyncio.run(plan_restore(control, "p", "none"))
+
+
+def test_only_an_isolated_instance_is_activated(control: Control) -> None:
+    instance = running(control)
+    with pytest.raises(Conflict, match="not isolated"):
+        request_action(control, "p", "mysql1", "activate")
+    edit(control, Instance, instance.id, lambda row: setattr(row, "isolated", True))
+    assert request_action(control, "p", "mysql1", "activate").kind == "activate"
+    end_jobs(control)
+    with control.catalog.read() as session:
+        row = session.get(Instance, instance.id)
+        assert row is not None and row.task is None
+
+
+@pytest.mark.parametrize(
+    ("code", "bad"),
+    [
+        *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "ManifestInvalid", "ToolFailed", "ServerFailed")),
+        *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt")),
+        *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
+    ],
+)
+def test_only_damage_marks_a_backup_bad(control: Control, code: str, bad: bool) -> None:
+    backup = taken(control, running(control), "full")
+    request_verify(control, "p", "full", prepare=True)
+    with control.catalog.write() as session:
+        job = session.query(Job).filter(Job.kind == "verify").one()
+        job.output = {"prepared": {"tables": 12}}
+    end_jobs(control)
+    request_verify(control, "p", "full", prepare=False)
+    end_jobs(control, {"code": code, "message": "it failed", "remedy": ""})
+    with control.catalog.read() as session:
+        row = session.get(Backup, backup.id)
+        assert row is not None and row.verified is not None
+        assert row.verified["ok"] is not bad
+        assert row.verified["tables"] == (None if bad else 12)

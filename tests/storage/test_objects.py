@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -113,3 +118,62 @@ def test_a_put_survives_a_cut_wire(swift: Any, create: bool, direction: Any, aft
         store.put("c/a/0", data, create=create)
         assert wire.connections > 1
     assert s3(swift, bucket=bucket).get("c/a/0") == data
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """A store that takes what it is sent, but answers 503 for a while, or an error of ``code`` for ever."""
+
+    protocol_version = "HTTP/1.1"
+    until = 0.0
+    code = ""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.code:
+            self._answer(400, f"<Error><Code>{self.code}</Code><Message>no</Message></Error>".encode())
+        elif time.monotonic() < self.until:
+            self._answer(503, b"<Error><Code>SlowDown</Code></Error>")
+        else:
+            self._answer(200, b"", ETag='"x"')
+
+    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextlib.contextmanager
+def answering(**state: Any) -> Iterator[Store]:
+    """A store of default patience on a server with this state."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Busy,), state))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield open_store(
+            Storage(
+                driver="s3",
+                bucket="bucket",
+                endpoint=f"http://127.0.0.1:{server.server_port}",
+                access_key_id="me",
+                secret_access_key=SecretStr("pw"),
+            )
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_store_that_is_away_for_some_seconds_fails_nothing() -> None:
+    with answering(until=time.monotonic() + 5) as store:  # it was given up after 2.3 s
+        assert store.put("c/a/0", b"data").size == 4
+
+
+def test_expired_credentials_have_the_right_remedy() -> None:
+    with answering(code="ExpiredToken") as store, pytest.raises(StorageDenied, match="does not accept the credentials") as caught:
+        store.put("c/a/0", b"data")
+    assert "Renew" in caught.value.remedy

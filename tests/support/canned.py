@@ -134,7 +134,7 @@ BACKUP: dict[str, Any] = {
     "seconds": 3.21,
     "reason": None,
     "fault": None,
-    "verified": {"at": "2026-11-21T08:00:00Z", "ok": True, "prepared": True, "message": ""},
+    "verified": {"at": "2026-11-21T08:00:00Z", "ok": True, "prepared": True, "tables": 7, "message": ""},
     "positions": {"from_lsn": 0, "to_lsn": 4711, "gtid": None},
     "restorable": True,
     "locationRef": "file:///store/x",
@@ -159,4 +159,28 @@ INSTANCE: dict[str, Any] = {
     "created": "2026-11-21T06:00:00",
     "fault": None,
 }
+PLAN: dict[str, Any] = {
+    "backup": {"id": BACKUP["id"], "name": "monday", "kind": "full", "raw_size": 300 * 1024**2, "stored_size": 100 * 1024**2},
+    "datastore": "mariadb",
+    "series": "10.11",
+    "host": "db1",
+    "instance": None,
+    "in_place": False,
+    "isolated": True,
+    "allowed": True,
+    "chain": [{"id": BACKUP["id"], "name": "monday", "kind": "full", "raw_size": 1, "stored_size": 1}],
+    "raw_size": 300 * 1024**2,
+    "stored_size": 100 * 1024**2,
+    "data_size": 310 * 1024**2,
+    "effects": [
+        {
+            "effect": "warned",
+            "item": "events",
+            "message": "2 events of shop run there",
+            "remedy": "Look at them.",
+        },
+        {"effect": "carried", "item": "innodb_page_size", "message": "innodb_page_size = 8192", "remedy": ""},
+    ],
+}
+"""Of a restore of ``BACKUP``."""
 DONE = {"status": "succeeded", "finished": "2026-11-21T07:00:01Z"}

@@ -62,11 +62,13 @@ def backup_job(place: Path, server: Server, id: str, parent: str | None = None, 
 
 
 def restore_job(place: Path, id: str, **more: Any) -> RestoreJob:
-    return RestoreJob(location=at(id), datastore="mariadb", storage=storage(place), artifact=Artifact(), **more)
+    options: dict[str, Any] = {"datastore": "mariadb"} | more
+    return RestoreJob(location=at(id), storage=storage(place), artifact=Artifact(), **options)
 
 
 def verify_job(place: Path, id: str, **more: Any) -> VerifyJob:
-    return VerifyJob(location=at(id), datastore="mariadb", storage=storage(place), artifact=Artifact(), **more)
+    options: dict[str, Any] = {"datastore": "mariadb"} | more
+    return VerifyJob(location=at(id), storage=storage(place), artifact=Artifact(), **options)
 
 
 class WorkerProcess:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions, Profile
+from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
@@ -190,21 +190,34 @@ def make(
     return MariaDBServer(server)
 
 
-def take(server: Server, kind: BackupKind, parent: Positions | None, work_dir: Path, stream: Path) -> BackupResult:
-    """A backup into a plain file; to be called by ``run_as``."""
+def take(
+    server: Server,
+    kind: BackupKind,
+    parent: Positions | None,
+    work_dir: Path,
+    stream: Path,
+    parent_profile: Profile | None = None,
+    witness: Witness | None = None,
+) -> tuple[BackupResult, Profile]:
+    """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
+    driver = get(server.datastore)
+    profile = driver.profiles.read(server)
     walk = Mbstream() if server.datastore == "mariadb" else None
 
     def paths() -> list[str]:
         return [path for path, _ in walk.ranges()] if walk else []
 
-    session = get(server.datastore).begin_backup(server, BackupRequest(kind, parent, work_dir, paths=paths))
+    request = BackupRequest(
+        kind, parent, work_dir, paths=paths, profile=profile, parent_profile=parent_profile, parent_witness=witness
+    )
+    session = driver.begin_backup(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
                 file.write(data)
                 if walk:
                     walk.feed(data)
-        return session.finish()
+        return session.finish(), profile
     finally:
         session.abort()
 
@@ -221,6 +234,7 @@ class FileLink:
     pages: Pages | None = None
     stream: Format = "mbstream"
     profile: Profile | None = None
+    witness: Witness | None = None
 
     @property
     def raw_size(self) -> int:
@@ -238,9 +252,11 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
-    result = run_as(user, take, running.server, kind, parent.positions if parent else None, work_dir, stream)
+    before = (parent.positions, parent.profile, parent.witness) if parent else (None, None, None)
+    result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, *before[1:])
     made = get(running.server.datastore).stream(running.server)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made)
+    facts = (result.positions, result.server_version, result.data_bytes)
+    return FileLink(stream, kind, *facts, stream=made, profile=profile, witness=result.witness)
 
 
 @contextlib.contextmanager

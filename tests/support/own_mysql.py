@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
 from strongroom.datastores import Server, Version
+from support import processes
 from support.identity import server_user
+from support.mysql import MySQLServer
 from support.mysql_programs import version
 
 
 class OwnMySQL:
-    """A plain server below ``place``, started, with scripts to start and stop it. ``root`` has no password at its socket."""
+    """A plain server below ``place``, started, with scripts to start and stop it. ``root`` has no password at its socket.
 
-    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "") -> None:
+    ``outside`` are directories made for it; ``{base}`` in the settings is the directory that holds them.
+    """
+
+    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "", outside: Sequence[str] = ()) -> None:
         self.user = server_user()
         self.base = place / "own"
         self.base.mkdir(mode=0o755)
@@ -30,11 +38,15 @@ class OwnMySQL:
         self.programs = self.version.programs
         self.options.write_text(
             f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.base}/own.pid\nlog_error={self.base}/own.log\n"
-            f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n{settings}\n"
+            f"skip-networking\nskip-name-resolve\nmysqlx=OFF\nsecure_file_priv=NULL\ninnodb_redo_log_capacity=32M\n"
+            f"{settings.replace('{base}', str(self.base))}\n"
         )
         self.start, self.stop = self.base / "start", self.base / "stop"
         entry = pwd.getpwnam(self.user)
-        os.chown(self.base, entry.pw_uid, entry.pw_gid)
+        for name in outside:
+            (self.base / name).mkdir(mode=0o750)
+        for path in (self.base, *(self.base / name for name in outside)):
+            os.chown(path, entry.pw_uid, entry.pw_gid)
         root = os.geteuid() == 0
         become = f"setpriv --reuid={self.user} --regid={entry.pw_gid} --clear-groups " if root else ""
         server = f"{self.programs['server']} --defaults-file={self.options}"
@@ -91,3 +103,27 @@ class OwnMySQL:
 
     def end(self) -> None:
         subprocess.run([str(self.stop)], check=False)
+
+
+class Owned:
+    """A server of somebody else in a place of its own, and the same as tests of backups want it.
+
+    ``settings`` may name a directory ``{far}`` outside its data directory.
+    """
+
+    def __init__(self, settings: str) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+        self.place.chmod(0o711)
+        self.far = self.place / "far"
+        self.far.mkdir()
+        self.far.chmod(0o777)
+        self.own = OwnMySQL(self.place, settings=settings.replace("{far}", str(self.far)))
+        credentials = self.place / "own.cnf"
+        credentials.write_text("[client]\nuser=root\n")
+        credentials.chmod(0o644)
+        self.running = MySQLServer(self.own.server(credentials=credentials))
+
+    def end(self) -> None:
+        self.own.end()
+        processes.end(self.place)
+        shutil.rmtree(self.place)

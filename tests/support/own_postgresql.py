@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from support.postgresql import Connection, server_user, version
 class OwnPostgreSQL:
     """A plain server below ``place``, started, with scripts to start and stop it, as ``initdb`` makes it."""
 
-    def __init__(self, place: Path, *, use: Version | None = None, settings: str = "", hba: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Path,
+        *,
+        use: Version | None = None,
+        settings: str = "",
+        hba: str | None = None,
+        initdb: Sequence[str] = (),
+        encoding: str = "UTF8",
+    ) -> None:
         self.user = server_user()
         self.base = place / "own"
         self.data = self.base / "data"
@@ -28,7 +38,15 @@ class OwnPostgreSQL:
             path.mkdir(mode=0o755)
             os.chown(path, *self._ids())
         self.command(
-            "initdb", "-D", self.data, "--auth-local=peer", "--auth-host=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8"
+            "initdb",
+            "-D",
+            self.data,
+            "--auth-local=peer",
+            "--auth-host=scram-sha-256",
+            "-E",
+            encoding,
+            "--locale=C.UTF-8",
+            *initdb,
         )
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(f"listen_addresses = ''\nunix_socket_directories = '{self.run}'\n{settings}\n")

@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from strongroom.artifact import Pages, Positions, Ranges
+from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
 from strongroom.artifact._tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
@@ -133,8 +133,11 @@ class PostgreSQLServer:
             self.process.wait(60)
             self.process = None
 
-    def connect(self, database: str = "db1") -> contextlib.AbstractContextManager[Connection]:
-        return connect(self.server, database)
+    @contextlib.contextmanager
+    def connect(self, database: str = "db1") -> Iterator[Connection]:
+        with connect(self.server, database) as connection:
+            connection.execute('SET search_path = "$user", public')
+            yield connection
 
     def sql(self, statement: str, database: str = "db1") -> list[tuple[Any, ...]]:
         with self.connect(database) as connection, connection.cursor() as cursor:
@@ -250,6 +253,7 @@ def take(
     stream: Path,
     parent: Positions | None = None,
     read: Callable[[str], bytes] | None = None,
+    witness: Witness | None = None,
     *,
     by_us: bool = True,
 ) -> tuple[BackupResult, Pages | None]:
@@ -257,7 +261,8 @@ def take(
     tar = Tar(driver.capabilities.keep)
     kind: BackupKind = "incremental" if parent else "full"
     with taken_by(by_us):
-        session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept))
+        request = BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept, parent_witness=witness)
+        session = driver.begin_backup(server, request)
     tar.tap = session.inspection
     try:
         with stream.open("wb") as file:
@@ -281,6 +286,8 @@ class FileLink:
     data_size: int
     kind: str = "full"
     pages: Pages | None = None
+    witness: Witness | None = None
+    profile: Profile | None = None
     _files: dict[str, Ranges] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -317,18 +324,29 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     """Take a backup as the server's user, with a parent an incremental: ``name`` is its place below ``place``."""
     server, work_dir = instance.server, scratch(place, name)
     stream = work_dir / "stream"
-    on = (parent.positions, parent.read) if parent else ()
+    on = (parent.positions, parent.read, parent.witness) if parent else ()
     result, pages = run_as(server.user, take, server, work_dir, stream, *on)
     run_as(server.user, driver.stored, server, result.positions)
     kind = "incremental" if parent else "full"
-    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages)
+    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages, result.witness)
 
 
-def restore(links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None) -> Server:
-    """A new server, not started, on what the backup, or the chain, holds."""
+def restore(
+    links: FileLink | Sequence[FileLink], place: Path, name: str, *, of: Version | None = None, known: bool = False
+) -> Server:
+    """A new server, not started, on what the backup, or the chain, holds. ``known``: the restore knows for which server."""
     chain = [links] if isinstance(links, FileLink) else list(links)
     server = describe(place, name, None, of)
     _prepare(server)
-    run_as(server.user, driver.restore, server.version, chain, server.data_dir, scratch(place, f"work-{name}"), str)
+    run_as(
+        server.user,
+        driver.restore,
+        server.version,
+        chain,
+        server.data_dir,
+        scratch(place, f"work-{name}"),
+        str,
+        server if known else None,
+    )
     driver.lineage(server.data_dir, renew=True)
     return server

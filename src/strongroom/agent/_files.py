@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import stat
 from pathlib import Path
@@ -18,14 +20,27 @@ MAX_BYTES = 16 * 1024**2
 
 def write_model(path: Path, model: BaseModel) -> None:
     """Replace ``path`` (0600) by the JSON of ``model``, durably and atomically."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(model.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.new")  # writers side by side must not share one
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(model.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+def write_new(path: Path, text: str, account: Account) -> int:
+    """Make a file (0600) of ``account``; its descriptor, open for appending, is returned."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        os.fchown(descriptor, account.uid, account.gid)
+    os.write(descriptor, text.encode())
+    return descriptor
 
 
 def read_model(path: Path, kind: type[Model]) -> Model:
@@ -99,5 +114,15 @@ def free_bytes(path: Path) -> int:
 
 def is_mount_point(path: Path) -> bool:
     """Something is mounted there, be it the same file system once more."""
-    escaped = str(path.resolve()).translate({ord(c): f"\\{ord(c):03o}" for c in " \t\n\\"})
-    return any(line.split(" ")[4] == escaped for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return str(path.resolve()) in _mounts()
+
+
+def mounts_below(path: Path) -> list[str]:
+    """Mount points in a directory."""
+    top = str(path.resolve())
+    return sorted(mount for mount in _mounts() if mount.startswith(f"{top}/"))
+
+
+def _mounts() -> set[str]:
+    places = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return {re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place) for place in places}

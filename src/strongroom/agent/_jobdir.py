@@ -35,6 +35,7 @@ class JobRecord(BaseModel):
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     process: Process | None = None
     target_dir: Path | None = None
+    staging: list[Path] = Field(default_factory=list, description="restore: what it fills beside outside directories.")
     kill_at: AwareDatetime | None = Field(None, description="Cancelled: when SIGKILL follows the SIGINT.")
     ended: Ended | None = None
     finished: AwareDatetime | None = None

@@ -12,11 +12,11 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses, is_free
-from strongroom.agent._files import is_mount_point
+from strongroom.agent._files import is_mount_point, mounts_below
 from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
-from strongroom.datastores import Datastore, Facts, Galera, Server
+from strongroom.datastores import Datastore, Facts, Galera, Progress, Server
 from strongroom.errors import ConfigurationError, Conflict, NotInCluster, ServerFailed, Unsupported
 from strongroom.settings import Settings
 
@@ -133,6 +133,7 @@ class Lifecycle:
         server, datastore = self.server(record), self.datastore(record)
         began = time.monotonic()
         deadline = began + self._settings.agent.start_timeout
+        transfer: Progress | None = None
         while True:
             alive = launched is None or launched.alive()
             try:
@@ -149,7 +150,14 @@ class Lifecycle:
                 if status:
                     raise ServerFailed(f"the start command of {_name(record)} failed{_how(status)}{self._said(record)}")
             if self._receiving(record):  # takes as long as its data is large
-                deadline = time.monotonic() + self._settings.agent.start_timeout
+                transfer = transfer or Progress(
+                    lambda: record.process.session() if record.process else working_in(record.data_dir)
+                )
+                if (idle := transfer.idle()) < self._settings.agent.stall_timeout:
+                    deadline = time.monotonic() + self._settings.agent.start_timeout
+                else:
+                    last = ServerFailed(f"it receives data from another node, without progress for {idle:.0f} s: {last.message}")
+                    deadline = 0
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
@@ -216,6 +224,12 @@ class Lifecycle:
             raise ConfigurationError(
                 f"the data directory {record.data_dir} is a mount point and cannot be renamed",
                 remedy="Move the data into a directory below the mount point, or restore to a new instance.",
+            )
+        if mounted := mounts_below(record.data_dir):
+            raise ConfigurationError(
+                f"{', '.join(mounted)} in the data directory of {_name(record)} is a mount point: what is mounted there would go "
+                "aside with the old data, and come back over the new at the next boot",
+                remedy="Mount it elsewhere, and have a setting or a link lead there; or restore to a new instance.",
             )
         if record.definition.runtime == "adopted":
             for verb in ("start", "stop"):

@@ -15,7 +15,7 @@ from strongroom.agent._files import make_directory, read_model, remove_tree, syn
 from strongroom.agent._processes import Process
 from strongroom.agent.models import ServerDefinition
 from strongroom.artifact import ID_PATTERN
-from strongroom.datastores import GaleraMember
+from strongroom.datastores import GaleraMember, Place
 from strongroom.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
@@ -39,6 +39,10 @@ class ServerRecord(BaseModel):
     wanted: Literal["running", "stopped"] = "stopped"
     process: Process | None = None
     was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")
+    places: list[Place] | None = Field(
+        None, description="Where it keeps files elsewhere, as it said last; none before it was asked."
+    )
+    swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps have put files aside.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
     failed: str | None = Field(None, description="Why it is not started again.")
 
@@ -55,6 +59,7 @@ class Registry:
         self._records: dict[str, ServerRecord] = {}
         self.mutex = threading.Lock()
         """Held while a server is added."""
+        self._saving = threading.Lock()
 
     def load(self) -> None:
         """Read what is on disk."""
@@ -90,11 +95,12 @@ class Registry:
     def save(self, record: ServerRecord) -> None:
         """Keep the record, durably."""
         directory = self.place(record.id)
-        if not directory.exists():
-            make_directory(directory, 0o700)
-            sync_directory(self._root)
-        write_model(directory / "server.json", record)
-        self._records[record.id] = record
+        with self._saving:  # what is on disk last is what the record says last
+            if not directory.exists():
+                make_directory(directory, 0o700)
+                sync_directory(self._root)
+            write_model(directory / "server.json", record)
+            self._records[record.id] = record
 
     def forget(self, server_id: str) -> None:
         """Remove all that is kept of the server."""

@@ -8,12 +8,15 @@ The journal says in which direction we go; what was renamed already is seen in t
     -            data.old-J         data.failed-J   going back
     data (old)   -                  data.failed-J   gone back
 
-so that whoever finds it after a crash goes on, and doing a thing twice does it once.
+so that whoever finds it after a crash goes on, and doing a thing twice does it once. What a server keeps outside its data
+directory is swapped while there is no data directory: between the second and the third row, the fourth and the fifth.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +24,10 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.agent import _accounts
+from strongroom.agent._attributes import copy_access
 from strongroom.agent._files import make_directory, read_model, sync_directory, write_model
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._outside import Outside, swap_back, swap_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.artifact import describe_notices
 from strongroom.datastores import read_restored_profile
@@ -39,6 +44,8 @@ class Journal(BaseModel):
     job: str
     phase: Literal["forward", "back", "done", "undone"] = "forward"
     had_old: bool
+    outside: list[Outside] = Field(default_factory=list)
+    """Directories outside the data directory of which the server's files are swapped, too."""
     start: bool = True
     data_epoch: int | None = None
     """Of the old data, when it is a node of a cluster."""
@@ -46,7 +53,7 @@ class Journal(BaseModel):
     reason: str = ""
     remedy: str = ""
     warnings: list[str] = Field(default_factory=list)
-    """What the restored server was found to lack."""
+    """What people are told: what stayed of the old data, and what the restored server was found to lack."""
 
     @property
     def unfinished(self) -> bool:
@@ -60,11 +67,12 @@ def beside(data_dir: Path, what: Literal["new", "old", "failed"], job: str) -> P
 
 
 class Swapper:
-    """Swaps of all servers; the caller holds the lock of the server."""
+    """Swaps of all servers; the caller holds the lock of the server. ``outside_of``: see ``Layouts.of_swap``."""
 
-    def __init__(self, registry: Registry, lifecycle: Lifecycle) -> None:
+    def __init__(self, registry: Registry, lifecycle: Lifecycle, outside_of: Callable[..., list[Outside]]) -> None:
         self._registry = registry
         self._lifecycle = lifecycle
+        self._outside_of = outside_of
 
     def journal(self, record: ServerRecord) -> Journal | None:
         """The last swap of the server."""
@@ -87,17 +95,25 @@ class Swapper:
                 raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
             server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+            kept: list[str] = []
             # All that can be refused is refused before the old server is touched.
             if not empty:
                 datastore.check_data(server, new)
                 datastore.lineage(new, renew=True)
+                before = _entries(new)
                 datastore.keep_configuration(server, new)
+                kept = sorted(name for name, facts in _entries(new).items() if before.get(name) != facts)
+            had_old = record.data_dir.is_dir()
+            if had_old:
+                copy_access(record.data_dir, new)
             journal = Journal(
                 job=job,
-                had_old=record.data_dir.is_dir(),
+                had_old=had_old,
+                outside=self._outside_of(record, job, empty=empty),
                 wanted=record.wanted,
                 start=start,
                 data_epoch=record.data_epoch,
+                warnings=[f"kept from the old data directory: {', '.join(kept)}"] if kept else [],
             )
             self._save(record, journal)
         self.finish(record, journal)
@@ -127,6 +143,10 @@ class Swapper:
                 journal.phase, journal.reason = "back", str(error)
                 journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
             self._save(record, journal)
+            if journal.phase == "done" and journal.start and not journal.had_old:
+                for outside in journal.outside:  # nothing was there before
+                    with suppress(OSError):
+                        outside.at("old", journal.job).rmdir()
         if journal.phase == "back":
             self._back(record, journal)
             journal.phase = "undone"
@@ -140,13 +160,15 @@ class Swapper:
             self._lifecycle.stop(record)
             if journal.had_old and not old.exists():
                 _rename(data, old)
+            for outside in journal.outside:  # no server can be started on half of it while there is no data directory
+                swap_in(outside, journal.job, _accounts.by_name(record.user))
             _rename(new, data)
         record.wanted, record.failed, record.restarts = "running" if journal.start else "stopped", None, []
         record.data_epoch = record.member.epoch if record.member is not None else None
         self._registry.save(record)
         if journal.start:
             self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
-            journal.warnings = self._check(record)
+            journal.warnings += self._check(record)
 
     def _check(self, record: ServerRecord) -> list[str]:
         """Ask the restored server whether it has what its profile says. Raises ServerFailed when it lacks something."""
@@ -168,6 +190,9 @@ class Swapper:
             if moved:
                 self._end_new(record)
                 _rename(data, failed)
+            if not data.exists():
+                for outside in journal.outside:
+                    swap_back(outside, journal.job, _accounts.by_name(record.user))
             if old.exists() and not data.exists():
                 _rename(old, data)
         except (StrongroomError, OSError) as error:
@@ -204,6 +229,12 @@ class Swapper:
 
     def _save(self, record: ServerRecord, journal: Journal) -> None:
         write_model(self._path(record), journal)
+
+
+def _entries(directory: Path) -> dict[str, tuple[int, int]]:
+    """The files and directories in it, as they are now."""
+    found = {path.name: path.lstat() for path in directory.iterdir()}
+    return {name: (facts.st_ino, facts.st_mtime_ns) for name, facts in found.items()}
 
 
 def _rename(source: Path, target: Path) -> None:

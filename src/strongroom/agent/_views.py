@@ -8,9 +8,11 @@ from pathlib import Path
 
 import structlog
 
+from strongroom.agent._copies import Isolation
 from strongroom.agent._files import directory_bytes, free_bytes
 from strongroom.agent._health import Health
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._outside import leftovers
 from strongroom.agent._registry import ServerRecord
 from strongroom.agent.models import OldData, ServerState, ServerView
 from strongroom.errors import StrongroomError
@@ -22,9 +24,9 @@ WINDOW = timedelta(minutes=10)
 
 
 def aside(record: ServerRecord) -> list[Path]:
-    """Data directories that swaps have put aside: the old, and new ones that did not come up."""
-    name = record.data_dir.name
-    return sorted(path for what in ("old", "failed") for path in record.data_dir.parent.glob(f"{name}.{what}-*"))
+    """What swaps have put aside: old data, and new that did not come up, also of outside directories."""
+    places = (record.data_dir, *record.swapped)
+    return sorted({path for place in places for path in leftovers(place, "old", "failed")})
 
 
 class Views:
@@ -35,6 +37,7 @@ class Views:
         self._instances = instances
         self._job_on = job_on
         self._old_bytes: dict[Path, int] = {}
+        self._isolated = Isolation()
 
     def view(self, record: ServerRecord, health: Health, *, swapping: bool) -> ServerView:
         """What we know of the server."""
@@ -63,6 +66,7 @@ class Views:
             pid=record.process.pid if running and record.process is not None else None,
             restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
             old_data=self._old_data(record),
+            isolated=self._isolated(record.data_dir),
             galera=health.galera,
             member=record.member,
             data_epoch=record.data_epoch,
@@ -93,7 +97,9 @@ class Views:
                 since = datetime.fromtimestamp(path.lstat().st_ctime, UTC)
             except OSError:
                 continue
-            found.append(OldData(name=path.name, bytes=self._old_bytes[path], since=since))
+            of_data = path.parent == record.data_dir.parent and path.name.startswith(f"{record.data_dir.name}.")
+            name = path.name if of_data else str(path)
+            found.append(OldData(name=name, bytes=self._old_bytes[path], since=since))
         return found
 
 

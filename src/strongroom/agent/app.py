@@ -20,11 +20,24 @@ from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
 from strongroom.agent._supervisor import Supervisor
-from strongroom.agent.checks import Check, run_checks
+from strongroom.agent.checks import Check, check_server, run_checks
 from strongroom.agent.jobs import WORKER, Jobs
-from strongroom.agent.models import Canary, HostView, RootAccount, RootState, Seed, ServerDefinition, ServerView, Start, Swap
+from strongroom.agent.models import (
+    Activation,
+    Canary,
+    HostView,
+    PlanRequest,
+    RootAccount,
+    RootState,
+    Seed,
+    ServerDefinition,
+    ServerView,
+    Start,
+    Swap,
+)
 from strongroom.agent.servers import Servers
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
+from strongroom.artifact import Notice
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
@@ -43,6 +56,7 @@ class Agent:
 
     def __init__(self, settings: Settings, *, root: Path | None = None, worker: Sequence[str] = WORKER) -> None:
         self.settings = settings
+        set_stall_timeout(settings.agent.stall_timeout)
         self.root = (root or settings.service.data_dir).absolute()
         self.servers = Servers(settings, self.root, job_on=self._job_on)
         self.jobs = Jobs(
@@ -50,7 +64,7 @@ class Agent:
             self.root / "agent" / "jobs",
             server_of=self.servers.server,
             datastores_here=self.servers.datastores,
-            new_directory=self.servers.new_directory,
+            new_data=self.servers.new_data,
             server_lock=self.servers.lock,
             on_end=self._after_job,
             worker=worker,
@@ -194,6 +208,10 @@ def _jobs(agent: Agent) -> APIRouter:
     def checks() -> list[Check]:
         return run_checks(agent.settings)
 
+    @router.post("/plan")
+    def plan(request: PlanRequest) -> list[Notice]:
+        return agent.servers.copies.compare(request)
+
     return router
 
 
@@ -240,6 +258,20 @@ def _servers(agent: Agent) -> APIRouter:
     @router.post("/{server_id}/discard-old")
     def discard_old(server_id: str) -> ServerView:
         return servers.discard_old(server_id)
+
+    @router.get("/{server_id}/checks")
+    def server_checks(server_id: str) -> list[Check]:
+        return list(check_server(servers.server(server_id)))
+
+    @router.get("/{server_id}/activation")
+    def activation(server_id: str) -> Activation:
+        return servers.copies.describe(server_id)
+
+    @router.post("/{server_id}/activate")
+    def activate(server_id: str) -> ServerView:
+        servers.copies.activate(server_id)
+        servers.after_job(server_id)
+        return servers.view(server_id)
 
     return router
 

@@ -18,17 +18,30 @@ from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses
 from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
+from strongroom.agent._limits import AIO_REMEDY, free_aio_events
 from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_gid
-from strongroom.artifact import check_recipients, load_identities
+from strongroom.artifact import Effect, check_recipients, load_identities
+from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.settings import Settings
 from strongroom.storage import open_store
 
+Level = Literal["ok", "warning", "error"]
 GB = 1024**3
 FEW_FILES = 65536
+FEW_SERVERS = 3
 TOLERANCE = 120.0
 """Seconds that a file may be from the future."""
+
+
+NOTICES: dict[Effect, tuple[Level, str]] = {
+    "refuse": ("error", "it cannot be backed up: "),
+    "refuse_in_place": ("warning", "it cannot be restored in place: "),
+    "refuse_new": ("warning", "it cannot be restored to a new instance: "),
+    "warn": ("warning", ""),
+}
+"""How a notice of a profile is shown."""
 
 
 class Check(BaseModel):
@@ -37,7 +50,7 @@ class Check(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    level: Literal["ok", "warning", "error"]
+    level: Level
     message: str
     remedy: str = ""
 
@@ -132,7 +145,8 @@ def _store(settings: Settings) -> Iterator[Check]:
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
-    store = open_store(storage, settings.store_path, gid=store_gid(settings))
+    impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
+    store = open_store(impatient, settings.store_path, gid=store_gid(settings))
     data = secrets.token_bytes(64)
     began = time.monotonic()
     try:
@@ -204,8 +218,29 @@ def _adopted(settings: Settings) -> Iterator[Check]:
     lifecycle = Lifecycle(settings, registry, settings.service.data_dir / "instances")
     for record in registry.all():
         if record.definition.runtime == "adopted":
-            for finding in datastores.get(record.definition.datastore).examine(lifecycle.server(record)):
-                yield Check(name=f"server {record.definition.name or record.id}", **finding.model_dump())
+            yield from check_server(lifecycle.server(record))
+
+
+def check_server(server: Server) -> Iterator[Check]:
+    """What stops or limits backups and restores of a server: what it lacks, and what its profile says. Never raises."""
+    name, seen = f"server {server.name or server.id}", set()
+    datastore = datastores.get(server.datastore)
+    try:
+        for finding in datastore.examine(server) if server.runtime == "adopted" else ():
+            seen.add(finding.message)
+            yield Check(name=name, **finding.model_dump())
+        profile = datastore.profiles.read(server)
+    except StrongroomError as error:
+        if error.message not in seen:
+            yield Check(name=name, level="error", message=error.message, remedy=error.remedy)
+        return
+    for notice in profile.notices:
+        level, prefix = NOTICES[notice.effect]
+        if notice.message not in seen:
+            seen.add(notice.message)
+            yield Check(name=name, level=level, message=f"{prefix}{notice.message}", remedy=notice.remedy)
+    for sentence in profile.absent:
+        yield Check(name=name, level="warning", message=f"not in its backups: {sentence}")
 
 
 def _clock(settings: Settings) -> Iterator[Check]:
@@ -232,7 +267,7 @@ def _built() -> float:
     return Path(__file__).stat().st_mtime - TOLERANCE
 
 
-def _limits(_settings: Settings) -> Iterator[Check]:
+def _limits(settings: Settings) -> Iterator[Check]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
         yield Check(
@@ -243,3 +278,14 @@ def _limits(_settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check(name="limits", level="ok", message="enough open files")
+    free = free_aio_events()
+    for name in sorted({version.datastore for version in _versions.installed(settings)}):
+        needed = datastores.get(name).capabilities.aio_events
+        if needed and free is not None and free < FEW_SERVERS * needed:
+            left = free // needed or "no"
+            yield Check(
+                name="limits",
+                level="warning" if free >= needed else "error",
+                message=f"fs.aio-max-nr is nearly used up: {left} more servers of {name} can be started ({free} events)",
+                remedy=AIO_REMEDY,
+            )

@@ -12,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from strongroom.agent.checks import Check
 from strongroom.agent.models import (
+    Activation,
     Canary,
     HostView,
+    PlanRequest,
     RootAccount,
     RootState,
     Seed,
@@ -22,6 +24,7 @@ from strongroom.agent.models import (
     Start,
     Swap,
 )
+from strongroom.artifact import Notice
 from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
 from strongroom.errors import HostSilent, Unavailable, from_dict
 from strongroom.worker.spec import JobRequest, JobView
@@ -86,6 +89,10 @@ class AgentClient:
         """What is wrong with the host's configuration."""
         return await self._call(list[Check], "GET", "/checks")
 
+    async def compare_profile(self, request: PlanRequest) -> list[Notice]:
+        """What a restore meets there; changes nothing."""
+        return await self._call(list[Notice], "POST", "/plan", body=request)
+
     # --- servers
 
     async def put_server(self, server_id: str, definition: ServerDefinition) -> ServerView:
@@ -126,6 +133,18 @@ class AgentClient:
     async def discard_old(self, server_id: str) -> ServerView:
         """Remove data that swaps have put aside."""
         return await self._call(ServerView, "POST", f"/servers/{server_id}/discard-old")
+
+    async def server_checks(self, server_id: str) -> list[Check]:
+        """What stops or limits backups and restores of the server. Raises NotFound."""
+        return await self._call(list[Check], "GET", f"/servers/{server_id}/checks")
+
+    async def activation(self, server_id: str) -> Activation:
+        """What an activation would enable. Raises NotFound."""
+        return await self._call(Activation, "GET", f"/servers/{server_id}/activation")
+
+    async def activate(self, server_id: str) -> ServerView:
+        """Let an isolated copy run what it did at its source, and restart it. Idempotent. Raises ServerFailed."""
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/activate")
 
     async def delete_server(self, server_id: str) -> None:
         """Remove a process server with its data, forget an adopted one; no error when it is gone already."""

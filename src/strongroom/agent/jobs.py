@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks
 from strongroom.agent._accounts import Account
-from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
+from strongroom.agent._files import make_directory, read_model, remove_tree, write_model, write_new
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
+from strongroom.agent._layout import NewData
 from strongroom.agent._spare import Spare
 from strongroom.agent._store import store_group
 from strongroom.agent._versions import places
@@ -44,6 +45,8 @@ log = structlog.get_logger()
 WORKER = (sys.executable, "-P", "-m", "strongroom.worker")
 REST = 2.0
 """Seconds without a job before a worker is started that waits for the next one."""
+UNKILLABLE = 30.0
+"""Seconds after SIGKILL."""
 LEAVE = 10.0
 """Seconds that a worker may take to exit after it wrote its result."""
 
@@ -60,8 +63,8 @@ class _Job:
 class Jobs:
     """The jobs of this host. Safe to use from many threads.
 
-    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_directory`` makes the
-    empty directory that a restore fills, ``on_end`` is told of every job that ended.
+    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_data`` makes the
+    empty directories that a restore fills, ``on_end`` is told of every job that ended.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Jobs:
         *,
         server_of: Callable[[str], Server],
         datastores_here: Callable[[], Iterable[str]] = tuple,
-        new_directory: Callable[[Server, str], Path],
+        new_data: Callable[[Server, str, Mapping[str, Path]], NewData],
         server_lock: Callable[[str], Path],
         on_end: Callable[[JobRecord], None],
         worker: Sequence[str] = WORKER,
@@ -80,7 +83,7 @@ class Jobs:
         self._root = root
         self._server_of = server_of
         self._datastores_here = datastores_here
-        self._new_directory = new_directory
+        self._new_data = new_data
         self._server_lock = server_lock
         self._on_end = on_end
         self._spare = Spare(worker)
@@ -134,17 +137,19 @@ class Jobs:
                 if job.record.process is not None:
                     job.record.process.interrupt()
             elif job.record.target_dir is not None and job.record.target_dir.exists():
-                _remove([job.record.target_dir])
+                _remove([job.record.target_dir, *job.record.staging])
         return self._look(job)
 
     def end_all(self, server: str) -> None:
-        """Cancel the running jobs of a server and wait until they are gone: at most the grace period and a moment."""
+        """Cancel the running jobs of a server and wait until they are gone. Raises Busy when one cannot be killed."""
         running = [job for job in self._snapshot() if job.record.server == server and job.record.ended is None]
         for job in running:
             self.cancel(job.record.id)
-        for job in running:
-            while self._look(job).status == "running":
-                time.sleep(0.05)
+        deadline = time.monotonic() + self._settings.agent.cancel_grace + UNKILLABLE
+        while stuck := [job.record.id for job in running if self._look(job).status == "running"]:
+            if time.monotonic() > deadline:
+                raise Busy(f"job {stuck[0]} cannot be killed", remedy="It hangs in the kernel: look at its disks.")
+            time.sleep(0.05)
 
     def record(self, job_id: str) -> JobRecord:
         """What the agent keeps of the job. Raises NotFound."""
@@ -242,7 +247,7 @@ class Jobs:
         self._save(job)
         doomed = [job.directory.work]
         if status != "succeeded" and job.record.target_dir is not None:
-            doomed.append(job.record.target_dir)
+            doomed += [job.record.target_dir, *job.record.staging]
         threading.Thread(target=_remove, args=(doomed,), name=f"remove-{job.record.id}", daemon=True).start()
         self._on_end(job.record)
 
@@ -266,13 +271,17 @@ class Jobs:
             mine = _locks.take(directory.lock)
             assert mine is not None
             locks.append(mine)
-            target = None
+            new: NewData | None = None
             if server is not None and isinstance(request.job, RestoreJob | InitializeJob):
-                target = self._new_directory(server, job_id)
+                choices = request.job.tablespaces if isinstance(request.job, RestoreJob) else {}
+                new = self._new_data(server, job_id, choices)
             public = request.model_dump(mode="json", exclude={"job": {"storage", "identities"}})
-            job = _Job(JobRecord(id=job_id, server=request.server, kind=kind, request=public, target_dir=target), directory)
+            record = JobRecord(id=job_id, server=request.server, kind=kind, request=public)
+            if new is not None:
+                record.target_dir, record.staging = new.directory, list(new.staging.values())
+            job = _Job(record, directory)
             self._save(job)
-            self._run(job, request, server, account, locks)
+            self._run(job, request, server, account, locks, new)
             return job
         finally:
             for descriptor in locks:
@@ -307,7 +316,9 @@ class Jobs:
             )
         return lock
 
-    def _run(self, job: _Job, request: JobRequest, server: Server | None, account: Account, locks: Sequence[int]) -> None:
+    def _run(
+        self, job: _Job, request: JobRequest, server: Server | None, account: Account, locks: Sequence[int], new: NewData | None
+    ) -> None:
         path = job.directory.path
         try:
             body = request.job
@@ -323,12 +334,15 @@ class Jobs:
                 programs_places={name: places(self._settings, name) for name in datastores.names()},
                 work_dir=job.directory.work,
                 target_dir=job.record.target_dir,
+                places=new.places if new else [],
+                staging=new.staging if new else {},
                 cancel_grace=self._settings.agent.cancel_grace,
+                stall_timeout=self._settings.agent.stall_timeout,
                 store_gid=group,
             )
             public = job.record.model_dump_json(include={"id", "server", "kind", "request", "created"})
-            os.close(_write_for(path / "request.json", public, account))
-            output = _write_for(path / "worker.log", "", account)
+            os.close(write_new(path / "request.json", public, account))
+            output = write_new(path / "worker.log", "", account)
             try:
                 job.record.process, line = self._spare.take(output)
                 self._save(job)
@@ -355,8 +369,6 @@ class Jobs:
         write_model(job.directory.path / "result.json", result)
         self._end(job, "failed")
 
-    # --- helpers
-
     def _get(self, job_id: str) -> _Job:
         try:
             return self._jobs[job_id]
@@ -381,12 +393,3 @@ def _remove(paths: Iterable[Path]) -> None:
             remove_tree(path)
         except OSError as error:
             log.warning("cannot remove what a job left", path=str(path), reason=str(error))
-
-
-def _write_for(path: Path, text: str, account: Account) -> int:
-    """Make a file (0600) of ``account``; its descriptor, open for appending, is returned."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if os.geteuid() == 0:
-        os.fchown(descriptor, account.uid, account.gid)
-    os.write(descriptor, text.encode())
-    return descriptor

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from strongroom.artifact import Notice, Profile
 from strongroom.datastores import UUID, GaleraMember, Version
 from strongroom.worker.spec import Message
 
@@ -35,7 +36,7 @@ class ServerDefinition(Message):
 
 
 class OldData(Message):
-    """A data directory that a restore in place has put aside."""
+    """A directory that a restore in place has put aside. ``name`` is a path, unless it is beside the data directory."""
 
     name: str
     bytes: int
@@ -73,6 +74,7 @@ class ServerView(Message):
     restore_warnings: list[str] = Field(
         default_factory=list, description="Answer to a swap: what the restored server was found to lack."
     )
+    isolated: bool = Field(False, description="A restored copy that contacts nobody until a person activates it.")
     galera: dict[str, str] | None = None
     member: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
     data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of.")
@@ -89,6 +91,23 @@ class Swap(Message):
     job: str
     start: bool = Field(True, description="Without it the server stays stopped, and `swap/undo` puts the old data back.")
     empty: bool = Field(False, description="There is no such directory: make an empty one, which another node will fill.")
+
+
+class PlanRequest(Message):
+    """Body of ``POST /plan``: the profile of a backup, and where it is to be restored to. Changes nothing."""
+
+    profile: Profile
+    datastore: str
+    series: str
+    server: str | None = Field(None, description="The server whose data is replaced; none for a new one.")
+    in_place: bool = False
+
+
+class Activation(Message):
+    """Answer of ``GET /servers/{id}/activation``: what an activation would enable."""
+
+    isolated: bool
+    enables: list[Notice] = Field(default_factory=list)
 
 
 class Start(Message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,15 @@ import structlog
 
 from strongroom import datastores
 from strongroom.agent import _accounts, _locks, _versions
-from strongroom.agent._accounts import Account
 from strongroom.agent._adopt import adopt
+from strongroom.agent._copies import Copies
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
+from strongroom.agent._layout import Layouts, NewData
 from strongroom.agent._lifecycle import JOIN, Lifecycle, require_epoch
 from strongroom.agent._nodes import Nodes
 from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import Swapper, beside
+from strongroom.agent._swap import Swapper
 from strongroom.agent._views import WINDOW, Views, aside
 from strongroom.agent.models import ServerDefinition, ServerView, Start
 from strongroom.datastores import Datastore, Server
@@ -44,12 +45,14 @@ class Servers:
         self._locks = data_dir / "agent" / "locks"
         self._registry = Registry(data_dir / "agent" / "servers")
         self._lifecycle = Lifecycle(settings, self._registry, self._instances)
-        self._swapper = Swapper(self._registry, self._lifecycle)
+        self._layouts = Layouts(self._registry, self._lifecycle)
+        self._swapper = Swapper(self._registry, self._lifecycle, self._layouts.of_swap)
         self._job_on = job_on
         self._mutexes: dict[str, threading.RLock] = {}
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
+        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold, self._layouts.require_swappable)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:
@@ -108,6 +111,7 @@ class Servers:
                 self._redefine(self._registry.get(server_id), definition)
             elif definition.runtime == "adopted":
                 self._registry.save(adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition))
+                self._layouts.learn(self._registry.get(server_id))
             else:
                 self._add(server_id, definition)
         return self.view(server_id)
@@ -139,8 +143,9 @@ class Servers:
             raise Conflict(f"server {record.id} is {known.datastore} with runtime {known.runtime}; that cannot be changed")
         if definition.runtime == "adopted":
             adopted = adopt(self._settings, self._lifecycle.base_dir(record.id), record.id, definition)
-            adopted.wanted = record.wanted
+            adopted.wanted, adopted.swapped = record.wanted, record.swapped
             self._registry.save(adopted)
+            self._layouts.learn(adopted)
             return
         version = _versions.find(self._settings, definition.datastore, definition.series)
         if version.series != known.series:
@@ -159,19 +164,12 @@ class Servers:
         """Whoever works on the server holds this lock."""
         return self._locks / f"{server_id}.lock"
 
-    def new_directory(self, server: Server, job: str) -> Path:
-        """The empty directory beside the data directory that a restore fills; those of dead attempts are removed.
+    def new_data(self, server: Server, job: str, choices: Mapping[str, Path]) -> NewData:
+        """The empty directories that a restore fills, also those that a person chose for parts of the backup.
 
-        Raises ConfigurationError when it could not take the place of the data directory.
+        Raises ConfigurationError when they could not take the place of the old, or cannot be used; InvalidRequest.
         """
-        record = self._registry.get(server.id)
-        self._lifecycle.require_movable(record)
-        for what in ("new", "failed"):
-            for leftover in record.data_dir.parent.glob(f"{record.data_dir.name}.{what}-*"):
-                remove_tree(leftover)
-        path = beside(record.data_dir, "new", job)
-        make_directory(path, 0o700, self._account(record))
-        return path
+        return self._layouts.new_data(self._registry.get(server.id), job, choices)
 
     def after_job(self, server_id: str) -> None:
         """Look at the server again soon: a job has ended."""
@@ -261,6 +259,8 @@ class Servers:
                 except ServerFailed as error:
                     log.warning("killing a server that is deleted", server=server_id, reason=error.message)
                     self._lifecycle.kill(record)
+                for path in self._layouts.remains(record):
+                    remove_tree(path)
             base_dir = self._lifecycle.base_dir(server_id)
             doomed = self._instances / f"{DELETED}{server_id}-{time.time_ns()}"
             if record.definition.runtime == "process" and record.socket and not record.socket.is_relative_to(base_dir):
@@ -332,6 +332,8 @@ class Servers:
         try:
             facts = self._lifecycle.datastore(record).ready(self._lifecycle.server(record))
             health = Health.good(facts)
+            if not self._health_of(record.id).healthy:  # it may have been started with another configuration
+                self._layouts.learn(record)
         except StrongroomError as error:
             known = self._health.get(record.id)
             size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
@@ -387,9 +389,6 @@ class Servers:
                 yield
         finally:
             os.close(descriptor)
-
-    def _account(self, record: ServerRecord) -> Account:
-        return _accounts.by_name(record.user)
 
 
 def _discard(path: Path) -> None:

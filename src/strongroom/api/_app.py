@@ -16,6 +16,7 @@ from strongroom.api import (
     _errors,
     _flavors,
     _hosts,
+    _instance_checks,
     _instances,
     _jobs,
     _mgmt,
@@ -32,7 +33,20 @@ from strongroom.flows import Control
 from strongroom.identity import Method, NoAuthentication
 
 ROOMS = (
-    *(_instances, _clusters, _backups, _strategies, _databases, _users, _root, _flavors, _datastores, _quotas, _jobs),
+    *(
+        _instances,
+        _instance_checks,
+        _clusters,
+        _backups,
+        _strategies,
+        _databases,
+        _users,
+        _root,
+        _flavors,
+        _datastores,
+        _quotas,
+        _jobs,
+    ),
     *(_mgmt, _hosts, _catalog, _site, _absent),
 )
 """What is there below a project, in the order of the page that describes it."""

@@ -28,8 +28,10 @@ from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
+    RestorePlan,
     find_backup,
     find_instance,
+    plan_restore,
     request_backup,
     request_delete_backup,
     request_import,
@@ -70,6 +72,9 @@ class BackupWish(Body):
     restore_from: RestoreFrom | None = Field(None, description="Record a backup of another region; nothing else is looked at.")
     import_from: ImportFrom | None = Field(None, description="Extension: take in a backup of Trove or Kolla.")
     codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: how segments are compressed.")
+    damaged_pages: Literal["fail", "warn"] = Field(
+        "warn", description="Extension: whether pages of the database with wrong checksums fail the backup (PostgreSQL)."
+    )
 
 
 class CreateBackup(Body):
@@ -114,7 +119,8 @@ class Verified(View):
 
     at: str
     ok: bool
-    prepared: bool
+    prepared: bool = Field(description="The chain was restored in scratch space, too.")
+    tables: int | None = Field(description="Tables that a private server read there; null when none was started.")
     message: str | None
 
 
@@ -151,6 +157,9 @@ class BackupView(View):
     started: str | None
     finished: str | None
     seconds: float | None
+    profile: dict[str, Any] | None = Field(
+        description="What a restore depends on at the source: settings, plugins, outside, absent, notices; null: unknown."
+    )
     reason: str | None = Field(description="Why a full was taken where an incremental was asked for.")
     fault: FaultOfBackup | None
     verified: Verified | None
@@ -163,6 +172,12 @@ class OneBackup(View):
     """Reply about one backup."""
 
     backup: BackupView
+
+
+class OnePlan(View):
+    """Reply about a plan."""
+
+    plan: RestorePlan
 
 
 class ManyBackups(View):
@@ -217,6 +232,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
         parent=wish.parent_id or None,
         incremental=bool(wish.incremental),
         codec=wish.codec,
+        damaged_pages=wish.damaged_pages,
     )
     response.headers[JOB_HEADER] = job.id
     return OneBackup(backup=_view(row, job.id, restorable=False))
@@ -274,6 +290,20 @@ def show(backup: Segment, caller: CallerDep, control: ControlDep) -> Response:
     return reply(OneBackup(backup=seen))
 
 
+@router.get("/backups/{backup}/restore-plan")
+async def plan(
+    backup: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
+    host: Annotated[str | None, Query(description="Host of the new instance. Default: where the service would put it.")] = None,
+) -> OnePlan:
+    """Extension: what a restore would do; nothing is begun."""
+    if instance is not None and host is not None:
+        raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
+    return OnePlan(plan=await plan_restore(control, caller.project, backup, instance=instance, host=host))
+
+
 @router.delete("/backups/{backup}", status_code=202)
 def delete(
     backup: Segment,
@@ -282,8 +312,7 @@ def delete(
     cascade: Annotated[bool, Query(description="Extension: also delete the backups that stand on it.")] = False,
 ) -> Response:
     """Delete a backup. One that others stand on is refused (409) unless ``cascade`` is given; a running one is 422."""
-    jobs = request_delete_backup(control, caller.project, backup, cascade=cascade)
-    return accepted(jobs[-1])
+    return accepted(request_delete_backup(control, caller.project, backup, cascade=cascade))
 
 
 @router.post("/backups/{backup}/action", status_code=202)
@@ -344,12 +373,14 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         started=iso(row.started),
         finished=iso(row.finished),
         seconds=round((row.finished - row.started).total_seconds(), 3) if row.started and row.finished else None,
+        profile=row.profile,
         reason=row.reason,
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         verified=Verified(
             at=verified["at"].replace("+00:00", "Z"),
             ok=verified["ok"],
             prepared=verified["prepared"],
+            tables=verified.get("tables"),
             message=verified["message"],
         )
         if verified

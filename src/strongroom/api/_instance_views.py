@@ -112,6 +112,7 @@ class InstanceView(View):
     socket: str | None = Field(description="Extension: path on the host.")
     data_bytes: int = Field(description="Extension: bytes in the data directory.")
     old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
+    isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
     detail: str = Field(description="Extension: why the server is not healthy.")
     job_id: str | None = Field(description="Extension: the newest job on the instance.")
 
@@ -164,6 +165,7 @@ def view(
         "socket": row.socket,
         "data_bytes": row.data_bytes,
         "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
+        "isolated": row.isolated,
         "detail": row.detail,
         "job_id": job_id,
     }

@@ -65,10 +65,24 @@ class Nic(Body):
         return self
 
 
+DirectoryPath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$", max_length=4096)]
+
+
 class RestorePoint(Body):
     """The backup to restore: id or unique name."""
 
     backupRef: Ref
+
+
+class InstanceRestorePoint(RestorePoint):
+    """The backup to restore to one instance."""
+
+    tablespaces: dict[Annotated[str, Field(min_length=1, max_length=4096)], DirectoryPath] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="Extension: directories for tablespaces of a PostgreSQL backup, by name or by directory at the source; for "
+        "administrators, and for new instances only.",
+    )
 
 
 class AccessWish(Body):
@@ -118,7 +132,7 @@ class InstanceWish(Body):
     volume: Volume | None = None
     datastore: DatastoreChoice = DatastoreChoice()
     nics: list[Nic] = Field(default_factory=list, max_length=1)
-    restorePoint: RestorePoint | None = None
+    restorePoint: InstanceRestorePoint | None = None
     databases: list[DatabaseBody] = Field(default_factory=list)
     users: list[UserBody] = Field(default_factory=list)
     access: AccessWish = AccessWish()
@@ -180,7 +194,7 @@ def of_clusters(included: bool) -> dict[str, str | None]:
     return {} if included else {"cluster_id": None}
 
 
-Action = Literal["start", "stop", "restart", "discard_old"]
+Action = Literal["start", "stop", "restart", "discard_old", "activate"]
 REPLICATION = {
     "promote_to_replica_source": "is not a replica",
     "eject_replica_source": "is not a replica source",
@@ -189,7 +203,7 @@ REPLICATION = {
 
 
 class InstanceAction(Body):
-    """Exactly one of these. ``restore``, ``start``, ``stop`` and ``discard_old`` are extensions."""
+    """Exactly one of these. ``restore``, ``start``, ``stop``, ``discard_old`` and ``activate`` are extensions."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -201,7 +215,10 @@ class InstanceAction(Body):
     start: dict[str, Any] = Field(default_factory=dict)
     stop: dict[str, Any] = Field(default_factory=dict)
     discard_old: dict[str, Any] = Field(default_factory=dict, description="Drop the data that restores have put aside.")
-    restore: RestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
+    activate: dict[str, Any] = Field(
+        default_factory=dict, description="Let an isolated copy run its events, replication and workers; restarts it."
+    )
+    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
 
 
 @router.post("/instances", response_model_exclude_unset=True)
@@ -214,6 +231,9 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
     if wish.host is not None:
         authorize(caller.principal, "POST /instances host")
+    tablespaces = wish.restorePoint.tablespaces if wish.restorePoint else {}
+    if tablespaces:
+        authorize(caller.principal, "POST /instances tablespaces")
     databases, users = database_specs(wish.databases), user_specs(wish.users)
     _refuse_strange_grants(wish.databases, wish.users)
     backup = wish.restorePoint.backupRef if wish.restorePoint else None
@@ -231,6 +251,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         users=users,
         adopt=_definition(wish, caller, control) if wish.adopt else None,
         host=wish.host,
+        tablespaces=tablespaces,
         echo=wish.model_dump(mode="json", include={"nics", "availability_zone"}, exclude_unset=True, by_alias=True),
     )
     response.headers[JOB_HEADER] = job.id
@@ -286,13 +307,17 @@ def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Respons
 
 @router.post("/instances/{instance}/action", status_code=202)
 def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Start, stop, restart, resize, reset, restore in place, or drop the data that restores have put aside."""
+    """Start, stop, restart, activate, resize, reset, restore in place, or drop the data that restores have put aside."""
     asked = body.model_fields_set
     known = ", ".join(InstanceAction.model_fields)
     if len(asked) != 1:
         raise InvalidRequest(f"the body must name one action, not {len(asked)}", remedy=f"Actions are {known}.")
     (name,) = asked
     if body.restore is not None:
+        if body.restore.tablespaces:
+            raise InvalidRequest(
+                "in place, tablespaces go back to where they are", remedy="Leave tablespaces out, or restore to a new instance."
+            )
         return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
     if body.resize is not None:
         return _resize(body.resize, instance, caller, control)

@@ -1,6 +1,6 @@
 """One backup as bytes: segments, codec, manifest, writer, reader, verify. Knows no database."""
 
-from strongroom.artifact._chain import load_chain, open_chain
+from strongroom.artifact._chain import load_chain, open_chain, require_known_manifest
 from strongroom.artifact._foreign import (
     ForeignBackup,
     ForeignChain,
@@ -82,6 +82,7 @@ __all__ = [
     "open_artifact",
     "open_chain",
     "read_manifest",
+    "require_known_manifest",
     "sweep_orphans",
     "verify",
 ]

@@ -19,9 +19,14 @@ _REMEDY = "The chain is broken from there on; restore a backup before it, and ta
 
 
 def open_chain(
-    store: Store, location: Location | ForeignChain, identities: Sequence[str] = (), *, settings: Artifact | None = None
+    store: Store,
+    location: Location | ForeignChain,
+    identities: Sequence[str] = (),
+    *,
+    settings: Artifact | None = None,
+    sha256: str | None = None,
 ) -> list[Reader] | list[ForeignReader]:
-    """Readers of the full and of all that stands on it up to ``location``, each looked at before the first byte is read.
+    """Readers of the full and of its descendants up to ``location``, each looked at before the first byte is read.
 
     Raises as ``load_chain``, ``open_artifact`` and ``ForeignReader.check`` do.
     """
@@ -30,16 +35,20 @@ def open_chain(
         for reader in readers:
             reader.check()
         return readers
-    return [open_artifact(store, link.location, identities, settings=settings) for link in load_chain(store, location)]
+    return [open_artifact(store, link.location, identities, settings=settings) for link in load_chain(store, location, sha256)]
 
 
-def load_chain(store: Store, location: Location) -> list[Manifest]:
-    """The manifests from the full to the one at ``location``, each proven to stand on the one before.
+def load_chain(store: Store, location: Location, sha256: str | None = None) -> list[Manifest]:
+    """The manifests from the full to the one at ``location``, each proven to be the child of the one before.
+
+    ``sha256`` is what the catalog knows of the newest manifest. As each manifest names the hash of its parent's, nobody who
+    writes to the store can exchange any of them then.
 
     Raises ArtifactMissing when one of them is not there; ManifestInvalid when one was changed, or they do not belong together
     (another instance, lineage, datastore or chain, or a gap between the LSNs).
     """
-    newest, _ = read_manifest(store, location)
+    newest, found = read_manifest(store, location)
+    require_known_manifest(newest, found, sha256)
     chain, seen = [newest], {location}
     while (parent := chain[-1].parent) is not None:
         child = chain[-1]
@@ -62,6 +71,15 @@ def load_chain(store: Store, location: Location) -> list[Manifest]:
     return chain[::-1]
 
 
+def require_known_manifest(manifest: Manifest, found: str, known: str | None) -> None:
+    """Raise ManifestInvalid when the manifest, whose hash is ``found``, is another one than the catalog knows."""
+    if known is not None and found != known:
+        raise ManifestInvalid(
+            f"the manifest of backup {manifest.location.prefix} is not the one that was written when it was taken",
+            remedy="Somebody has exchanged it in the store. Restore another backup, and find out who can write there.",
+        )
+
+
 def _check_link(parent: Manifest, child: Manifest) -> None:
     same = ("instance_id", "lineage", "datastore", "datastore_version", "stream", "chain")
     wrong = [name for name in same if getattr(parent, name) != getattr(child, name)]
@@ -71,6 +89,9 @@ def _check_link(parent: Manifest, child: Manifest) -> None:
         wrong.append("WAL location")
     if child.positions.blocks_from not in (None, parent.positions.wal_start):
         wrong.append("start WAL location")
+    found = child.parent.token if child.parent else None
+    if found is not None and (parent.witness is None or parent.witness.token != found):
+        wrong.append("witness")
     if wrong:
         raise ManifestInvalid(
             f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",

@@ -45,6 +45,11 @@ class Profile(Part):
     absent: list[str] = Field(
         default_factory=list, max_length=_MOST, description="Sentences: what is not in the backup by nature."
     )
+    empty_tables: list[str] = Field(
+        default_factory=list,
+        max_length=_MOST,
+        description="Tables whose rows no backup holds by nature, as schema.table: in memory only, or not logged.",
+    )
     left_behind: list[str] = Field(
         default_factory=list, max_length=_MOST, description="Files of the data directory that are not in the backup."
     )

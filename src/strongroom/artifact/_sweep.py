@@ -67,7 +67,7 @@ def sweep_orphans(
                 location = _location(folder, name)
             except ManifestInvalid:
                 continue
-            if _is_orphan(store, location, owner, older_than) and not is_running(location.id):
+            if not is_running(location.id) and _is_orphan(store, location, owner, older_than):
                 delete_artifact(store, location)
                 swept.append(location)
     return swept
@@ -81,8 +81,8 @@ def _is_orphan(store: Store, location: Location, owner: str, older_than: timedel
     else:
         return False
     stats = list(store.list(location.prefix))
-    if not stats:  # what a killed writer left may be hidden; to delete what is not there tidies the folder
-        store.delete([location.manifest])
+    if not stats:  # a killed writer may have left hidden files; deleting a key that never exists makes the store tidy the folder
+        store.delete([f"{location.prefix}/nothing"])
         return False
     intent = Intent.load(store, location)
     newest = max(stat.modified for stat in stats)

@@ -25,9 +25,21 @@ from strongroom.artifact._source import Pipe, Source
 from strongroom.artifact._sweep import delete_artifact
 from strongroom.artifact._walk import Format, Tap
 from strongroom.artifact._walks import walk_of
-from strongroom.errors import ArtifactCorrupt, ArtifactExists, ConfigurationError, StorageError, StorageExists, StorageNotFound
+from strongroom.errors import (
+    ArtifactCorrupt,
+    ArtifactExists,
+    ConfigurationError,
+    StorageDenied,
+    StorageError,
+    StorageFull,
+    StorageNotFound,
+)
 from strongroom.sections import Artifact
 from strongroom.storage import Store
+
+_MANIFEST_ATTEMPTS = 4
+_FIRST_PAUSE = 0.5
+"""Seconds before the manifest is put again; doubled each time. Stores answer a conditional put with a conflict when two meet."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes of the stream and the bytes in the store so far, from any thread, one call at a time."""
@@ -236,12 +248,28 @@ class Writer:
             raise self._error
 
     def _put_manifest(self, data: bytes) -> None:
-        try:
-            self._store.put(self._location.manifest, data, create=True)
-        except StorageExists:
-            if self._store.get(self._location.manifest) != data:
-                self._close()  # the other one is a backup: nothing may be removed
-                raise
+        """A put that failed may have stored the manifest: only a look can tell. While nobody can tell, nothing is removed."""
+        pause = _FIRST_PAUSE
+        for attempt in range(1, _MANIFEST_ATTEMPTS + 1):
+            try:
+                self._store.put(self._location.manifest, data, create=True)
+                return
+            except StorageError as error:
+                try:
+                    found = self._store.get(self._location.manifest)
+                except StorageNotFound:
+                    if attempt == _MANIFEST_ATTEMPTS or isinstance(error, StorageDenied | StorageFull):
+                        raise error from None
+                except StorageError:
+                    self._close()
+                    raise error from None
+                else:
+                    if found == data:
+                        return
+                    self._close()  # the other one is a backup
+                    raise
+            time.sleep(pause)
+            pause *= 2
 
     def _close(self) -> None:
         self._state = "closed"

@@ -79,6 +79,8 @@ class Instance(Table):
     lineage: Mapped[str | None]
     data_bytes: Mapped[int] = mapped_column(default=0)
     old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    isolated: Mapped[bool] = mapped_column(default=False)
+    """A restored copy that contacts nobody until a person activates it."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Parts of the create request that are only echoed (nics, access, region)."""
     fault: Mapped[dict[str, Any] | None]
@@ -133,6 +135,8 @@ class Backup(Table):
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What the checksums of its pages said when it was taken (``artifact.Pages``)."""
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the manifest in the store: nobody who writes there can exchange the backup. Null in older ones."""
     profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What a restore depends on at the source (``artifact.Profile``); null in older and in imported backups."""
     witness: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -171,9 +175,9 @@ class Job(Table):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     kind: Mapped[str]
-    """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, delete_backup,
-    rebuild; of clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart, cluster_discard_old,
-    cluster_delete, and prepare, the part of a cluster_restore that one node does."""
+    """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, activate,
+    delete_backup, rebuild; of clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
+    cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore that one node does."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog._tables import Backup, Cluster, Instance, Job, Run, Strategy
@@ -73,33 +73,54 @@ def find_job(session: Session, project: str | None, job_id: str) -> Job:
 
 
 def chain_of(session: Session, backup: Backup) -> list[Backup]:
-    """The backup and what it stands on, the full first. Raises InvalidRequest when a parent's row is gone or the chain turns."""
-    chain = [backup]
-    while chain[0].parent_id is not None:
-        parent = session.get(Backup, chain[0].parent_id)
+    """The backup and its ancestors, the full first. One query, whatever the length.
+
+    Raises InvalidRequest when a parent's row is gone or the chain turns.
+    """
+    links = {link.id: link for link in session.scalars(select(Backup).where(Backup.chain_id == backup.chain_id))}
+    chain, seen = [backup], {backup.id}
+    while (parent_id := chain[-1].parent_id) is not None:
+        parent = links.get(parent_id) or session.get(Backup, parent_id)
         if parent is None or parent.deleted is not None:
             raise InvalidRequest(
-                f"backup {backup.name} ({backup.id}) stands on backup {chain[0].parent_id}, which is gone",
+                f"backup {backup.name} ({backup.id}) depends on backup {parent_id}, which is gone",
                 remedy="It cannot be restored. Choose another backup.",
             )
-        if any(link.id == parent.id for link in chain):
+        if parent.id in seen:
             raise InvalidRequest(f"the chain of backup {backup.id} turns in a circle at {parent.id}")
-        chain.insert(0, parent)
-    return chain
+        seen.add(parent.id)
+        chain.append(parent)
+    return chain[::-1]
 
 
 def children_of(session: Session, backup_id: str) -> list[Backup]:
-    """Living backups directly on this one."""
+    """Living backups whose parent this one is."""
     return list(
         session.scalars(select(Backup).where(Backup.parent_id == backup_id, Backup.deleted.is_(None)).order_by(Backup.created))
     )
 
 
-def descendants_of(session: Session, backup_id: str) -> Iterator[Backup]:
-    """Living backups on this one, children before parents: the order in which they may be deleted."""
-    for child in children_of(session, backup_id):
-        yield from descendants_of(session, child.id)
-        yield child
+def descendants_of(session: Session, backup_id: str) -> list[Backup]:
+    """Living backups that depend on this one, children before parents: the order in which they may be deleted.
+
+    One query, so that chains of any length can be followed.
+    """
+    root = session.get(Backup, backup_id)
+    if root is None:
+        return []
+    living = select(Backup).where(Backup.deleted.is_(None), or_(Backup.chain_id == root.chain_id, Backup.parent_id == backup_id))
+    children: dict[str | None, list[Backup]] = {}
+    for link in session.scalars(living.order_by(Backup.created)):
+        children.setdefault(link.parent_id, []).append(link)
+    found: list[Backup] = []
+    seen, waiting = {backup_id}, [backup_id]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            if child.id not in seen:
+                seen.add(child.id)
+                found.append(child)
+                waiting.append(child.id)
+    return found[::-1]
 
 
 def unfinished_jobs(

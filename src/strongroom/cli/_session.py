@@ -64,7 +64,7 @@ def confirm(question: str, yes: bool, *, required: bool = False) -> None:
     if sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm(question, abort=True, err=True)
     elif required:
-        raise InvalidRequest("this replaces data, and there is no terminal to ask on", remedy="Say --yes.")
+        raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes.")
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

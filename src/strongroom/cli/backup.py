@@ -25,6 +25,13 @@ class Codec(StrEnum):
     gzip = "gzip"
 
 
+class DamagedPages(StrEnum):
+    """What damaged pages do to a backup."""
+
+    fail = "fail"
+    warn = "warn"
+
+
 class Ratio(Column):
     """The whole view gives two numbers, the column their quotient."""
 
@@ -39,7 +46,10 @@ class Ratio(Column):
 def _verified(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
-    how = "read and prepared" if value["prepared"] else "read"
+    how = "every segment read"
+    if value["prepared"]:
+        tables = value.get("tables")
+        how += ", chain prepared, " + ("no server started" if tables is None else f"{tables} tables read by a private server")
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
     said = f"; {value['message']}" if value["ok"] and value["message"] else ""
     return f"{outcome} at {moment(value['at'])}{said}"
@@ -118,6 +128,9 @@ def create(
     container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the strategy's, else the service's.")] = None,
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
     codec: Annotated[Codec | None, typer.Option(help="How to compress. Default: the service's.")] = None,
+    damaged_pages: Annotated[
+        DamagedPages, typer.Option(help="What pages of the database with wrong checksums do to the backup (PostgreSQL).")
+    ] = DamagedPages.warn,
     restore_from: Annotated[
         str | None, typer.Option(metavar="URL", help="Take none: record one of another region, by its location.")
     ] = None,
@@ -147,6 +160,7 @@ def create(
         "swift_container": container,
         "description": description,
         "codec": codec.value if codec else None,
+        "damaged_pages": damaged_pages.value if damaged_pages is DamagedPages.fail else None,
     }
     body = {
         "name": name or f"{instance}-{datetime.now(UTC):%Y%m%d-%H%M%S}",

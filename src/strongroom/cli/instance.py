@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, moment, size
+from strongroom.cli._render import Column, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
@@ -22,6 +22,11 @@ Version = Annotated[str | None, typer.Option(help="Series (10.11) or full versio
 
 def _old_data(value: list[dict[str, Any]] | None) -> str:
     return "\n".join(f"{old['name']} ({size(old['bytes'])}, since {moment(old['since'])})" for old in value or [])
+
+
+def _isolated(value: bool | None) -> str:
+    """Only worth a line where it is so."""
+    return "yes" if value else ""
 
 
 LIST = [
@@ -41,6 +46,7 @@ SHOW = [
     Column("Status", "status"),
     Column("Health", "operating_status"),
     Column("Detail", "detail"),
+    Column("Isolated", "isolated", _isolated),
     Column("Datastore", "datastore.type"),
     Column("Version", "datastore.version_number"),
     Column("Host", "host"),
@@ -139,6 +145,17 @@ def adopt(
     }
     given = {key: value for key, value in terms.items() if value is not None}
     make(session, {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}, wait)
+    if wait:
+        _note_checks(session, name)
+
+
+def _note_checks(session: Session, instance: str) -> None:
+    """What stops or limits backups and restores of the server, a line each, on stderr."""
+    found = session.client.get("instances", instance, "checks")["checks"]
+    for check in found:
+        if check["level"] != "ok":
+            remedy = f" {check['remedy']}" if check["remedy"] else ""
+            note(f"{check['level'].capitalize()}: {check['message'].rstrip('.')}.{remedy}")
 
 
 @command(app, "list", example="strongroom instance list\nstrongroom instance list -f value -c name -c status")
@@ -189,6 +206,18 @@ def discard_old(session: Session, instance: Name, yes: Yes = False, wait: Wait =
     if old:
         confirm(f"Delete the old data of {instance} for good?\n{_old_data(old)}\n", yes)
     _act(session, instance, "discard_old", wait)
+
+
+@command(app, "activate", example="strongroom instance activate mysql2")
+def activate(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
+    """Let an isolated copy run what it did at its source: events, replication, subscriptions, workers. Restarts it."""
+    found = session.client.get("instances", instance, "activation")["activation"]
+    lines = [f"  {enabled['item']}: {enabled['message']}" for enabled in found["enables"]]
+    what = "\n".join(lines) or "  nothing that its backup names; the settings that disable such work are taken back"
+    if found["isolated"]:
+        note(f"An activation enables in {instance}:\n{what}")
+        confirm(f"Activate {instance}? It may contact servers that its source works with.", yes, required=True)
+    _act(session, instance, "activate", wait)
 
 
 @command(app, "delete", example="strongroom instance delete mysql1")

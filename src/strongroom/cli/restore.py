@@ -2,21 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli._render import Column, Format, note, size
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
 from strongroom.cli.instance import Flavor, Host, Size, make, show_instance
-from strongroom.errors import InvalidRequest
+from strongroom.errors import InvalidRequest, Unavailable
 
 app = typer.Typer()
+
+
+def _chain(value: list[dict[str, Any]] | None) -> str:
+    return " → ".join(f"{link['name']} ({link['kind']})" for link in value or [])
+
+
+PLAN = [
+    Column("Backup", "backup.name"),
+    Column("Chain", "chain", _chain),
+    Column("Fetched", "stored_size", size),
+    Column("Read", "raw_size", size),
+    Column("Data", "data_size", size),
+    Column("Datastore", "datastore"),
+    Column("Version", "series"),
+    Column("Host", "host"),
+    Column("In place of", "instance"),
+    Column("Isolated", "isolated"),
+    Column("Allowed", "allowed"),
+]
+EFFECTS = [
+    Column("Effect", "effect"),
+    Column("Item", "item"),
+    Column("What", "message"),
+    Column("What to do", "remedy"),
+]
+
+
+def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
+    """Print a plan: what is restored to where, then each effect."""
+    session.output.record(plan, PLAN)
+    if session.output.format is Format.table and not session.output.columns and plan["effects"]:
+        print()
+        session.output.rows(plan["effects"], EFFECTS)
+
+
+def _plan(session: Session, backup: str, in_place: str | None, host: str | None, *, required: bool) -> dict[str, Any] | None:
+    """The plan; none when the host does not answer: the restore itself waits for it, and looks again."""
+    target = {"instance": in_place, "host": host}
+    try:
+        reply = session.client.get("backups", backup, "restore-plan", **{k: v for k, v in target.items() if v is not None})
+    except Unavailable as error:
+        if required:
+            raise
+        note(f"The restore cannot be planned now: {error.message}")
+        return None
+    plan: dict[str, Any] = reply["plan"]
+    return plan
+
+
+def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
+    """One line an effect, on stderr; of a restore to a new instance only what people must know."""
+    shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
+    if everything:
+        fetched, data = size(plan["stored_size"]), size(plan["data_size"])
+        note(f"Plan: {_chain(plan['chain'])}; {fetched} are fetched, {data} are restored.")
+    for effect in shown:
+        remedy = f" {effect['remedy']}" if effect["remedy"] else ""
+        note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
+
+
+def _require_allowed(plan: Mapping[str, Any]) -> None:
+    refused = [effect for effect in plan["effects"] if effect["effect"] == "refused"]
+    if refused:
+        raise InvalidRequest(
+            f"backup {plan['backup']['name']} cannot be restored here: {'; '.join(e['message'] for e in refused)}",
+            remedy=" ".join(e["remedy"] for e in refused if e["remedy"]),
+        )
 
 
 @command(
     app,
     "restore",
-    example="strongroom restore tuesday --name mysql2\nstrongroom restore tuesday --in-place mysql1",
+    example="strongroom restore tuesday --name mysql2 --plan\nstrongroom restore tuesday --name mysql2\n"
+    "strongroom restore tuesday --in-place mysql1",
 )
 def restore(
     session: Session,
@@ -30,31 +100,70 @@ def restore(
     flavor: Flavor = None,
     size: Size = None,
     host: Host = None,
+    tablespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="PostgreSQL, new instance: put tablespace OLD (its name, or its directory at the source) into the empty or "
+            "missing directory NEW; may be repeated. Default: into the data directory.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
+    ] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
     """Restore a backup to a new instance, or in place.
 
     In place, the old data directory is put aside when the new one is ready, and put back if the new one does not come up.
-    `strongroom instance discard-old` deletes it.
+    `strongroom instance discard-old` deletes it. A copy with a new name is isolated: it contacts nobody and runs no events,
+    replication or scheduled work until `strongroom instance activate`.
     """
     if (name is None) == (in_place is None):
         raise InvalidRequest("a restore needs one target", remedy="Give either --name NEW or --in-place INSTANCE.")
+    if in_place is not None and (flavor or size or host or tablespace):
+        raise InvalidRequest(
+            "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
+        )
     found = session.client.get("backups", backup)["backup"]
+    planned = _plan(session, found["id"], in_place, host, required=plan)
+    if plan:
+        assert planned is not None
+        print_plan(session, planned)
+        raise typer.Exit(0 if planned["allowed"] else 1)
+    if planned is not None:
+        _note_plan(planned, everything=in_place is not None)
+        _require_allowed(planned)
     if name is not None:
         body = {
             "name": name,
             "flavorRef": flavor,
             "volume": {"size": size} if size else None,
-            "restorePoint": {"backupRef": found["id"]},
+            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": _directories(tablespace)} if tablespace else {}),
             "host": host,
         }
         make(session, body, wait)
+        if wait:
+            note(f"{name} is isolated: it contacts nobody. `strongroom instance activate {name}` shows and ends that.")
     elif in_place is not None:
-        if flavor or size or host:
-            raise InvalidRequest("--flavor, --size and --host are for a new instance", remedy="Leave them out with --in-place.")
         when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name']}"
         confirm(f"Replace the data of {in_place} by backup {when}?", yes, required=True)
         reply = session.client.post("instances", in_place, "action", json={"restore": {"backupRef": found["id"]}})
         session.finish(reply.job, wait)
         show_instance(session, in_place)
+
+
+def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
+    """Of OLD=NEW each. A directory may have a = in its name when it stands before the last one."""
+    found = {}
+    for text in tablespaces:
+        old, _, new = text.rpartition("=")
+        if not old or not new.startswith("/"):
+            raise InvalidRequest(
+                f"--tablespace {text!r} is not OLD=NEW", remedy="NEW is an absolute path: --tablespace data=/srv/data"
+            )
+        if old in found:
+            raise InvalidRequest(f"--tablespace names {old!r} twice", remedy="Name each tablespace once.")
+        found[old] = new
+    return found

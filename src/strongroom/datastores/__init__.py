@@ -3,7 +3,10 @@
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._keep import keep_modes
+from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._profile import (
+    PROFILE,
     Policy,
     ProfileItem,
     Profiles,
@@ -34,10 +37,12 @@ from strongroom.datastores._protocol import (
 from strongroom.datastores._registry import get, names
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
+from strongroom.datastores._stall import Progress, set_stall_timeout
 
 __all__ = [
     "GALERA_PROGRAMS",
     "GALERA_REMEDY",
+    "PROFILE",
     "UUID",
     "BackupKind",
     "BackupRequest",
@@ -54,9 +59,12 @@ __all__ = [
     "GaleraPosition",
     "GaleraView",
     "Phase",
+    "Place",
+    "Placement",
     "Policy",
     "ProfileItem",
     "Profiles",
+    "Progress",
     "Rehearsal",
     "RestoreTarget",
     "Restored",
@@ -67,9 +75,11 @@ __all__ = [
     "UserSpec",
     "Version",
     "get",
+    "keep_modes",
     "lacking",
     "names",
     "read_restored_profile",
+    "set_stall_timeout",
     "socket_path",
     "write_restored_profile",
 ]

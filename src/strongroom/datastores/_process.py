@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from strongroom.datastores._stall import Progress, Watch
 from strongroom.errors import NoSpace, StrongroomError, ToolFailed
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -23,6 +25,11 @@ _REMEDIES = {
     "Lost connection": "The database server went away; look into its error log.",
     "server has gone away": "The database server went away; look into its error log.",
 }
+
+_STALLED = (
+    "Look for what it waits for: a lock that another session of the database holds, or a file system that hangs. "
+    "A longer `stall_timeout` in [agent] gives it more time."
+)
 
 
 def environment() -> dict[str, str]:
@@ -45,7 +52,8 @@ class Tool:
     """One running program, its messages in ``log``. Killed by the kernel when the thread that started it dies.
 
     So start it from the main thread of a worker. ``stdin`` and ``stdout`` are file descriptors; the default is the null device,
-    and for ``stdout`` the log. ``owner`` (uid, gid): whom root starts it as.
+    and for ``stdout`` the log. ``owner`` (uid, gid): whom root starts it as. A program without progress for ``stall_timeout`` is
+    killed, and ``check`` says so; the progress of ``servants``, processes that work for it, counts as its own.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Tool:
         stdin: int | None = None,
         stdout: int | None = None,
         owner: tuple[int, int] | None = None,
+        servants: Sequence[int] = (),
     ) -> None:
         self.name = Path(argv[0]).name
         self.log = log
@@ -75,6 +84,9 @@ class Tool:
             raise ToolFailed("cannot run setpriv", remedy="Install util-linux.") from error
         finally:
             os.close(fd)
+        self._stalled = ""
+        everybody = (self._process.pid, *servants)
+        self._watch = Watch(Progress(lambda: everybody, [log]), self._give_up)
 
     @property
     def pid(self) -> int:
@@ -92,6 +104,9 @@ class Tool:
         ``quiet``: the program says something only when something is wrong, whatever its exit status.
         """
         status = self._process.wait()
+        self._watch.stop()
+        if self._stalled:
+            raise self._failure(self._stalled)
         if status:
             how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
             raise self._failure(f"{self.name} {how}")
@@ -100,12 +115,24 @@ class Tool:
         if quiet and tail(self.log, 1):
             raise self._failure(f"{self.name} met an error, though it exited with status 0")
 
+    def _give_up(self, idle: float) -> None:
+        """It hangs."""
+        state = _state(self._process.pid)
+        self._stalled = f"{self.name} made no progress for {idle:.0f} s ({state}) and was ended; it said last"
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
     def _failure(self, what: str) -> StrongroomError:
         lines = tail(self.log)
         text = "\n".join(lines)
-        remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), "")
+        remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), _STALLED if self._stalled else "")
         kind = NoSpace if "No space left on device" in text else ToolFailed
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
+
+    def terminate(self) -> None:
+        """Ask it to end in good order; ``check`` waits for that."""
+        if self._process.poll() is None:
+            self._process.terminate()
 
     def abort(self, grace: float = GRACE) -> None:
         """End it (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
@@ -116,6 +143,19 @@ class Tool:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+        self._watch.stop()
+
+
+_STATES = {"T": "it is stopped by a signal", "D": "it waits for a disk", "S": "it waits", "R": "it runs"}
+
+
+def _state(pid: int) -> str:
+    """What the kernel says that a process does."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "it has ended"
+    return _STATES.get(letter, f"state {letter}")
 
 
 def _signal_name(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -47,6 +47,8 @@ class RestoreTarget:
     version: Version
     server: Server | None
     in_place: bool
+    chosen: Collection[str] = ()
+    """Parts of the backup for which a person has chosen a place: names or locations of tablespaces."""
 
 
 @dataclass(frozen=True, slots=True)

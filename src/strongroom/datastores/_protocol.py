@@ -12,6 +12,7 @@ from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
 from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._strict import Strict
@@ -71,6 +72,8 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
+    aio_events: int = 0
+    """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,7 @@ class Datastore(Protocol):
     galera: Galera | None
     """None where there are no Galera clusters of it."""
     profiles: Profiles
+    placement: Placement
 
     def load(self) -> None:
         """Import what only backups and restores need, for a process that cannot read its own modules later."""

@@ -29,12 +29,15 @@ from strongroom.flows._jobs import request_cancel, wait_job
 from strongroom.flows._monitor import Monitor
 from strongroom.flows._rebuild import request_rebuild
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
+from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows._versions import version_id
 
 __all__ = [
     "Control",
     "Engine",
     "Monitor",
+    "PlannedEffect",
+    "RestorePlan",
     "connect_hosts",
     "find_backup",
     "find_cluster",
@@ -43,6 +46,7 @@ __all__ = [
     "is_synced",
     "join_host",
     "plan_cluster_restore",
+    "plan_restore",
     "request_action",
     "request_adopt_cluster",
     "request_backup",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -27,6 +28,15 @@ from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import reader_of
 from strongroom.flows._source import require_source
 from strongroom.sections import CONTAINER_PATTERN
+
+_BATCH = 1000
+"""Rows that one statement names."""
+
+
+def batched(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """``ids`` in pieces of at most ``size``."""
+    for at in range(0, len(ids), size):
+        yield ids[at : at + size]
 
 
 def check_name(name: str, noun: str) -> None:
@@ -59,6 +69,7 @@ def request_backup(
     parent: str | None = None,
     incremental: bool = False,
     codec: str | None = None,
+    damaged_pages: Literal["fail", "warn"] = "warn",
 ) -> tuple[Backup, Job]:
     """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
 
@@ -95,7 +106,15 @@ def request_backup(
         backup = new_backup(
             session, control, row, base, name=name, description=description, container=container, codec=codec, reason=reason
         )
-        job = new_job(session, project, "backup", instance=row, backup=backup, fall_back_to_full=parent is None)
+        job = new_job(
+            session,
+            project,
+            "backup",
+            instance=row,
+            backup=backup,
+            fall_back_to_full=parent is None,
+            damaged_pages=damaged_pages,
+        )
     control.start(job)
     return backup, job
 
@@ -181,14 +200,30 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
 
 
 def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
-    """Newest is where the history of the server is farthest, then what stands on the other: clocks go back, these do not."""
-    by_id = {backup.id: backup for backup in backups}
+    """Newest is where the history of the server is farthest, then the child of the other: clocks go back, these do not."""
+    depths = _count_ancestors(backups)
+    return sorted(
+        backups, key=lambda b: (Positions.model_validate(b.positions or {}).reached, depths[b.id], b.created), reverse=True
+    )
 
-    def depth(backup: Backup) -> int:
-        parent = by_id.get(backup.parent_id or "")
-        return 1 + depth(parent) if parent else 0
 
-    return sorted(backups, key=lambda b: (Positions.model_validate(b.positions or {}).reached, depth(b), b.created), reverse=True)
+def _count_ancestors(backups: Sequence[Backup]) -> dict[str, int]:
+    """How many of ``backups`` each of them depends on."""
+    parents = {backup.id: backup.parent_id for backup in backups}
+    depths: dict[str, int] = {}
+    for backup in backups:
+        path: list[str] = []
+        at: str | None = backup.id
+        while at in parents and at not in depths and at not in path[-1:]:
+            path.append(at)
+            at = parents[at]
+            if len(path) > len(parents):
+                break  # a circle: the chain is refused elsewhere
+        depth = depths.get(at or "", -1)
+        for link in reversed(path):
+            depth += 1
+            depths[link] = depth
+    return depths
 
 
 def request_verify(control: Control, project: str, backup: str, *, prepare: bool, start: bool = True) -> Job:
@@ -217,38 +252,41 @@ def refuse_unless_restorable(session: Session, backup: Backup) -> None:
             )
 
 
-def request_delete_backup(control: Control, project: str, backup: str, *, cascade: bool = False) -> list[Job]:
-    """Delete a backup, with ``cascade`` also all that stand on it (children first). Raises NotFound, HasChildren, Busy."""
+def request_delete_backup(control: Control, project: str, backup: str, *, cascade: bool = False) -> Job:
+    """Delete a backup, with ``cascade`` also all that depend on it (children first, in one job).
+
+    Raises NotFound, HasChildren, Busy.
+    """
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         if not cascade and (children := children_of(session, row.id)):
-            names = ", ".join(f"{c.name} ({c.id})" for c in children)
+            names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
+            more = f" and {len(children) - 10} more" if len(children) > 10 else ""
             raise HasChildren(
-                f"backup {row.name} ({row.id}) is the parent of {names}",
+                f"backup {row.name} ({row.id}) is the parent of {names}{more}",
                 remedy="Delete those first, or all of them together with --cascade.",
             )
-        doomed = [*descendants_of(session, row.id), row]
-        for victim in doomed:
-            _refuse_if_used(session, victim)
-        jobs = []
-        for victim in doomed:
-            victim.status = "DELETING"
-            victim.updated = now()
-            jobs.append(new_job(session, project, "delete_backup", backup=victim, partition=victim.chain_id))
-    for job in jobs:
-        control.start(job)
-    return jobs
+        chain = [*descendants_of(session, row.id), row]
+        _refuse_if_used(session, chain)
+        for batch in batched([link.id for link in chain], _BATCH):
+            session.execute(update(Backup).where(Backup.id.in_(batch)).values(status="DELETING", updated=now()))
+        job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
+    control.start(job)
+    return job
 
 
-def _refuse_if_used(session: Session, backup: Backup) -> None:
-    if backup.status in Backup.RUNNING:
-        raise Busy(
-            f"Backup {backup.name} ({backup.id}) cannot be deleted because it is running.",
-            remedy="Wait until it is done, or cancel its job.",
-        )
-    readers = unfinished_jobs(session, backup_ids={backup.id, *(d.id for d in descendants_of(session, backup.id))})
-    for job in readers:
-        if job.kind != "delete_backup" or job.backup_id == backup.id:
+def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:
+    """Raise Busy when one of the backups is being written, read or deleted."""
+    for backup in chain:
+        if backup.status in Backup.RUNNING:
+            raise Busy(
+                f"Backup {backup.name} ({backup.id}) cannot be deleted because it is running.",
+                remedy="Wait until it is done, or cancel its job.",
+            )
+    used = {backup.id: backup for backup in chain}
+    for job in unfinished_jobs(session):
+        if job.backup_id in used:
+            backup = used[job.backup_id]
             raise Busy(
                 f"backup {backup.name} ({backup.id}) is in use by {job.kind} job {job.id}",
                 remedy="Wait for the job, or cancel it.",

@@ -1,54 +1,44 @@
-"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, one queue a host, one job an instance."""
+"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, and no queues: the launcher starts jobs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
-from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-from dbos import DBOS, DBOSConfig, EnqueueOptions
+from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import _serialization as dbos_serialization
+from dbos._utils import INTERNAL_QUEUE_NAME
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 
-from strongroom.catalog import Host, Job, database_url, now
+from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
-from strongroom.errors import Cancelled, ConfigurationError, JobError, StrongroomError
+from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control, nobody_cares
-from strongroom.flows._presence import AGAIN, attend
-from strongroom.flows._steps import CLEANERS, PLANS
+from strongroom.flows._launcher import Launcher
+from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 APPLICATION = "strongroom"
 WORKFLOWS = f"{APPLICATION}-1"
-"""Version of the workflows. A job that was begun under another one stays untouched, so change it only with the plans."""
-POLL = 0.1
-"""Seconds between two looks at a queue: half of the time from a request to its start. Each look takes CPU, also at rest."""
-CONTROL_POLL = 0.4
-"""The same for jobs that no host does (deletions, rebuilds), and for those of other machines."""
+"""Version of the workflows. A job that was begun under another one is started again: change it with the plans."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
-CONTROL_QUEUE = "control"
-_TURN = Lock()
-"""Of who enqueues: SQLite lets those who wait sleep, longer and longer, while others overtake them."""
 
 
 class _Running:
     """Workflows are global functions; this is where they find what they work with."""
 
     control: Control | None = None
+    launcher: Launcher | None = None
 
 
 def _the_control() -> Control:
@@ -58,101 +48,34 @@ def _the_control() -> Control:
 
 @DBOS.workflow(name="job")
 async def job(job_id: str) -> str:
-    """Every job: begin, the steps of its plan, settle. Returns how it ended."""
-    kind = await begin(job_id)
-    if kind is None:
-        return "nothing to do"
-    failure: dict[str, str] | None = None
-    for number in range(len(PLANS[kind])):
-        failure = await step(job_id, kind, number)
-        if failure is not None:
-            break
-    if failure is not None and kind in CLEANERS:
-        await clean(job_id, kind)
-    await settle(job_id, failure)
-    return failure["code"] if failure else "succeeded"
+    """Every job, see ``run_job``; what each stage has done is kept by DBOS."""
+    return await run_job(job_id, Stages(begin=begin, step=step, clean=clean, settle=settle))
 
 
 @DBOS.step(name="begin")
 async def begin(job_id: str) -> str | None:
-    """Mark the job as running; none when it is over already (cancelled in the queue)."""
-
-    def write() -> str | None:
-        with _the_control().catalog.write() as session:
-            row = find_job(session, None, job_id)
-            if row.finished is not None:
-                _the_control().secrets.drop(job_id)
-                return None
-            if row.status == "queued":
-                row.status, row.started = "running", now()
-                row.events += 1
-                _outcomes.begin(session, row)
-            return row.kind
-
-    return await lasting(_the_control(), lambda: asyncio.to_thread(write))
+    """See ``begin_job``."""
+    return await begin_job(_the_control(), job_id)
 
 
 @DBOS.step(name="step", preemptible=True)
 async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
-    """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
-    control = _the_control()
-    action = PLANS[kind][number]
-    try:
-        host = await lasting(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
-        await attend(control.presence, host, lambda: lasting(control, lambda: action(control, job_id)))
-    except StrongroomError as error:
-        log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
-        return error.to_dict()
-    except Exception:
-        log.exception("step broke", job=job_id, kind=kind, step=action.__name__)
-        return JobError(
-            f"{action.__name__} of {kind} job {job_id} met an unexpected error; the service's log has it",
-            remedy="This is a defect: report it with the log.",
-        ).to_dict()
-    return None
-
-
-def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
-    """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
-    with control.catalog.read() as session:
-        row = find_job(session, None, job_id)
-        if row.cancel and row.kind != "backup":
-            raise Cancelled(f"{row.kind} job {job_id} was cancelled")
-        return row.host
+    """See ``run_step``."""
+    return await run_step(_the_control(), job_id, kind, number)
 
 
 @DBOS.step(name="clean")
-async def clean(job_id: str, kind: str) -> None:
-    """Tidy up after a failure; what cannot be tidied now is swept later."""
-    try:
-        await lasting(_the_control(), lambda: CLEANERS[kind](_the_control(), job_id))
-    except StrongroomError as error:
-        log.warning("left for the sweep", job=job_id, error=error.code, reason=error.message)
+async def clean(job_id: str, kind: str) -> bool:
+    """See ``clean_up``."""
+    return await clean_up(_the_control(), job_id, kind)
 
 
 @DBOS.step(name="settle")
 async def settle(job_id: str, failure: dict[str, str] | None) -> None:
-    """Write the end into the catalog."""
-    control = _the_control()
-
-    def write() -> None:
-        with control.catalog.write() as session:
-            _outcomes.settle(session, find_job(session, None, job_id), failure)
-        control.secrets.drop(job_id)
-
-    await lasting(control, lambda: asyncio.to_thread(write))
-
-
-async def lasting(control: Control, work: Callable[[], Awaitable[T]]) -> T:
-    """Do ``work``, which is idempotent, and again for as long as the catalog's database is away: without it nothing ends."""
-    while True:
-        try:
-            return await work()
-        except DBAPIError as error:
-            if not control.catalog.is_away(error):
-                raise
-            log.warning("the database does not answer", reason=str(error.orig).strip())
-        await asyncio.sleep(AGAIN)
+    """See ``settle_job``."""
+    await settle_job(_the_control(), job_id, failure)
+    if _Running.launcher is not None:
+        _Running.launcher.ended(job_id)
 
 
 class _JSON(dbos_serialization.Serializer):
@@ -179,6 +102,7 @@ class Engine:
         self._control = control
         self._lock: TextIOWrapper | None = None
         self._alone: Connection | None = None  # PostgreSQL: holds the lock of the one service
+        self._launcher: Launcher | None = None
 
     def lock(self) -> None:
         """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
@@ -219,36 +143,38 @@ class Engine:
             "log_level": "ERROR",
         }
         DBOS(config=config)
+        DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
         DBOS.launch()
-        _register(CONTROL_QUEUE, 4, CONTROL_POLL)
-        for name in self._control.hosts:
-            self._queue_of(name)
-        self._control.on_host = self._queue_of
-        self._control.start = enqueue
-        self._pick_up()
+        launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)
+        self._control.on_host = lambda _host, _limit: launcher.wake()
+        self._control.start = lambda _job: launcher.wake()
+        launcher.begin(self._find_running())
 
-    def _queue_of(self, host: str, limit: int | None = None) -> None:
-        """Make the queue of the host, or change how many of its jobs run at a time. A running engine notices it by itself."""
-        if limit is None:
-            with self._control.catalog.read() as session:
-                row = session.get(Host, host)
-            limit = (row.view if row else {}).get("jobs_limit", self._control.settings.agent.jobs)
-        _register(f"host.{host}", limit, POLL if self._control.embedded(host) else CONTROL_POLL)
+    def _find_running(self) -> set[str]:
+        """Ids of the jobs that DBOS goes on with. Of the others, those whose workflow has ended are settled.
 
-    def _pick_up(self) -> None:
-        """Start jobs whose request was written but whose workflow was not, and settle those whose workflow is gone."""
+        A workflow of another version, or in a queue of an earlier version of this service, is forgotten and its job is started
+        again from the first step: each step is idempotent and finds what was done before.
+        """
         with self._control.catalog.read() as session:
-            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.created)))
+            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
+        running = set()
         for row in unfinished:
             status = DBOS.get_workflow_status(row.id)
             if status is None:
-                enqueue(row)
-            elif status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
+                continue
+            if status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
                 log.error("workflow ended without an outcome", job=row.id, workflow=status.status)
                 with self._control.catalog.write() as session:
                     _outcomes.settle(
                         session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
                     )
+            elif status.app_version != WORKFLOWS or (status.status != "PENDING" and status.queue_name != INTERNAL_QUEUE_NAME):
+                log.warning("job of an earlier version is started again", job=row.id, kind=row.kind, version=status.app_version)
+                DBOS.delete_workflows([row.id])
+            else:
+                running.add(row.id)
+        return running
 
     def stay_alone(self) -> bool:
         """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
@@ -280,8 +206,10 @@ class Engine:
 
     def stop(self) -> None:
         """Stop executing. Jobs on agents go on, and are found again at the next start."""
+        if self._launcher is not None:
+            self._launcher.stop()
         DBOS.destroy(workflow_completion_timeout_sec=0)
-        _Running.control = None
+        _Running.control = _Running.launcher = None
         self._control.on_host = nobody_cares
         if self._alone is not None:
             self._alone.close()
@@ -289,26 +217,10 @@ class Engine:
             self._lock.close()
 
 
-def _register(name: str, limit: int, poll: float) -> None:
-    DBOS.register_queue(
-        name, polling_interval_sec=poll, on_conflict="always_update", worker_concurrency=limit, partition_concurrency=1
-    )
-
-
-def enqueue(row: Job) -> None:
-    """Queue the workflow of the job: on its host's queue, one at a time an instance. Idempotent by the id of the job.
-
-    A step may start jobs, too: not as children, of which DBOS would keep track, so that it must not know that it is in a step.
-    """
-    options: EnqueueOptions = {
-        "workflow_name": "job",
-        "workflow_id": row.id,
-        "queue_name": f"host.{row.host}" if row.host else CONTROL_QUEUE,
-        "queue_partition_key": row.instance_id or row.params.get("partition") or row.id,
-        "app_version": WORKFLOWS,
-    }
-    with _TURN:
-        Context().run(DBOS.enqueue_workflow_with_options, options, row.id)
+def _start(job_id: str) -> None:
+    """Start the workflow of the job, once: DBOS knows it by the id of the job."""
+    with SetWorkflowID(job_id):
+        DBOS.start_workflow(job, job_id)
 
 
 def _wal(path: str) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from strongroom.catalog import Job
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Cancelled, JobLost, from_dict
+from strongroom.errors import Busy, Cancelled, DatabaseDamaged, JobLost, from_dict
 from strongroom.flows._control import Control
 from strongroom.flows._orders import order
 from strongroom.worker.spec import JobRequest, JobView, Result
@@ -52,7 +52,10 @@ def _outcome(view: JobView) -> Result:
         return view.result
     if view.result.status == "cancelled":
         raise Cancelled(f"job {view.id} was cancelled")
-    raise from_dict(view.result.failure.model_dump() if view.result.failure else {})
+    error = from_dict(view.result.failure.model_dump() if view.result.failure else {})
+    if isinstance(error, DatabaseDamaged):
+        error.pages = view.result.output.get("pages")
+    raise error
 
 
 async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:

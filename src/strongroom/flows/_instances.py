@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from strongroom.agent.models import ServerDefinition
@@ -41,11 +41,12 @@ def request_instance(
     users: Sequence[UserSpec] = (),
     adopt: ServerDefinition | None = None,
     host: str | None = None,
+    tablespaces: Mapping[str, str] | None = None,
     echo: dict[str, Any] | None = None,
 ) -> tuple[Instance, Job]:
     """Create an instance: empty, from a backup, or by adopting a running server. Everything but the name has a default.
 
-    ``host`` is where it goes; without it, where there is most room.
+    ``host`` is where it goes; without it, where there is most room. ``tablespaces`` are directories for those of the backup.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -111,6 +112,7 @@ def request_instance(
             instance=instance,
             backup=source,
             adopt=adopt.model_dump(mode="json") if adopt else None,
+            tablespaces=dict(tablespaces) if tablespaces else None,
         )
         if databases or users:
             control.secrets.put(
@@ -153,12 +155,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
         refuse_if_busy(session, row, "restore it")
         refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
-        if (source.datastore, source.series) != (row.datastore, row.series):
-            raise InvalidRequest(
-                f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
-                f"instance {row.name} is {row.datastore} {row.series}",
-                remedy="Restore it to a new instance of its own version.",
-            )
+        require_same_version(source, row)
         if row.runtime == "process":  # an adopted server has the room that its owner gave it
             volume_for(source, row.volume_size)
         row.task = "RESTORE"
@@ -168,16 +165,37 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
     return job
 
 
-Action = Literal["start", "stop", "restart", "discard_old"]
-TASK: dict[Action, str | None] = {"start": "REBOOT", "stop": "REBOOT", "restart": "REBOOT", "discard_old": None}
+def require_same_version(source: Backup, instance: Instance) -> None:
+    """Raises InvalidRequest when the backup is of another database or series than the instance."""
+    if (source.datastore, source.series) != (instance.datastore, instance.series):
+        raise InvalidRequest(
+            f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
+            f"instance {instance.name} is {instance.datastore} {instance.series}",
+            remedy="Restore it to a new instance of its own version.",
+        )
+
+
+Action = Literal["start", "stop", "restart", "discard_old", "activate"]
+TASK: dict[Action, str | None] = {
+    "start": "REBOOT",
+    "stop": "REBOOT",
+    "restart": "REBOOT",
+    "discard_old": None,
+    "activate": "REBOOT",
+}
 
 
 def request_action(control: Control, project: str, instance: str, kind: Action) -> Job:
-    """Start, stop or restart the server, or drop the data that restores have put aside. Raises NotFound, Busy."""
+    """Start, stop, restart or activate the server, or drop the data that restores have put aside.
+
+    Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
+    """
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
         refuse_if_node(row, kind.replace("_", " "))
+        if kind == "activate" and not row.isolated:
+            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
         row.task = TASK[kind] or row.task
         row.updated = now()
         job = new_job(session, project, kind, instance=row)

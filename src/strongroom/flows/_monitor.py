@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from strongroom.artifact import sweep_orphans
 from strongroom.catalog import Backup, Host, Instance, Job, now
 from strongroom.errors import StrongroomError
 from strongroom.flows import _outcomes
+from strongroom.flows._artifact_end import finish_left
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
 from strongroom.flows._fence import fence
@@ -74,6 +74,7 @@ class Monitor:
 
     async def _run(self) -> None:
         next_alone = next_daily = time.monotonic()
+        tidying: asyncio.Future[None] | None = None
         while True:
             try:
                 self._begin_looks()
@@ -82,9 +83,9 @@ class Monitor:
                     if not await asyncio.to_thread(self._engine.stay_alone):
                         log.critical("another strongroom serve has taken over the database; this one ends")
                         os.kill(os.getpid(), signal.SIGTERM)
-                if time.monotonic() >= next_daily:
+                if time.monotonic() >= next_daily and (tidying is None or tidying.done()):
                     next_daily = time.monotonic() + DAILY
-                    await asyncio.to_thread(self.tidy)
+                    tidying = asyncio.ensure_future(asyncio.to_thread(self._tidy_safely))  # hosts are watched meanwhile
             except OperationalError as error:
                 log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
@@ -161,6 +162,14 @@ class Monitor:
         if is_other:
             self._control.on_host(host, facts.jobs_limit)
 
+    def _tidy_safely(self) -> None:
+        try:
+            self.tidy()
+        except OperationalError as error:
+            log.warning("the database does not answer", reason=str(error.orig))
+        except Exception:
+            log.exception("the daily sweep broke")
+
     def tidy(self) -> None:
         """Once a day: remove what failed backups of this service left in the store, and DBOS's old history.
 
@@ -179,25 +188,36 @@ class Monitor:
                 swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=timedelta(hours=1)))
             except StrongroomError as error:
                 log.warning("could not sweep the store", error=error.code, reason=error.message)
-        for backup_id, project, left in self._left():
-            log.warning(
-                "a failed backup left objects in the store",
-                backup=backup_id,
-                project=project,
-                objects=left,
-                remedy=f"Somebody of the project deletes the backup: strongroom backup delete {backup_id}",
-            )
+        self._finish_left()
         log.info("tidied", orphans=swept, workflows=self._engine.purge())
 
-    def _left(self) -> Iterator[tuple[str, str, str]]:
-        """Failed backups of which something is in the store, their projects, and where."""
-        failed = select(Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
+    def _finish_left(self) -> None:
+        """Decide what failed jobs could not: a backup whose manifest is in the store is completed, anything else is removed."""
+        for job_id, backup_id, project, left in self._left():
+            if self._control.settings.storage.by_token:
+                log.warning(
+                    "a failed backup left objects in the store",
+                    backup=backup_id,
+                    project=project,
+                    objects=left,
+                    remedy=f"Somebody of the project deletes the backup: strongroom backup delete {backup_id}",
+                )
+                continue
+            try:
+                whole = finish_left(self._control, job_id)
+            except StrongroomError as error:
+                log.warning("could not finish a failed backup", backup=backup_id, error=error.code, reason=error.message)
+            else:
+                log.info("finished a failed backup", backup=backup_id, outcome="completed" if whole else "removed")
+
+    def _left(self) -> list[tuple[str, str, str, str]]:
+        """Failed backups of which something is in the store: job, backup, project, and where it is."""
+        failed = select(Job.id, Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
         with self._control.catalog.read() as session:
-            for backup_id, project, output in session.execute(
-                failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup")
-            ):
-                if left := output.get("left"):
-                    yield backup_id, project, left
+            found = session.execute(failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup"))
+            return [
+                (job_id, backup_id, project, output["left"]) for job_id, backup_id, project, output in found if "left" in output
+            ]
 
 
 def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:

@@ -53,9 +53,11 @@ def _backup(control: Control, session: Session, job: Job, backup: Backup) -> Bac
         instance_name=backup.instance_name,
         datastore_version=backup.series,
         parent=location_of(parent) if parent else None,
+        parent_sha256=parent.manifest_sha256 if parent else None,
         parent_witness=Witness.model_validate(parent.witness) if parent and parent.witness else None,
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
+        damaged_pages="fail" if job.params.get("damaged_pages") == "fail" else "warn",
         storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != control.settings.artifact.codec else {})
@@ -72,18 +74,28 @@ def _identities(control: Control) -> list[SecretStr]:
 def _restore(control: Control, session: Session, job: Job, backup: Backup, instance: Instance) -> RestoreJob:
     return RestoreJob(
         location=target_of(session, backup),
+        manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
         storage=storage_spec(control, backup.project),
         artifact=control.settings.artifact,
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
         in_place=job.kind == "restore" or bool(job.params.get("in_place")),
+        isolated=is_copy(backup, instance),
+        tablespaces=job.params.get("tablespaces") or {},
     )
+
+
+def is_copy(backup: Backup, instance: Instance) -> bool:
+    """Whether the backup, restored to the instance, makes a second server with the data of another."""
+    same_cluster = instance.cluster_id is not None and instance.cluster_id == backup.cluster_id
+    return backup.instance_id != instance.id and not same_cluster
 
 
 def _verify(control: Control, session: Session, job: Job, backup: Backup) -> VerifyJob:
     return VerifyJob(
         location=target_of(session, backup),
+        manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
         prepare=bool(job.params.get("prepare")),
         start=bool(job.params.get("start", True)),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Manifest
+from strongroom.artifact import Manifest, Pages
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
-from strongroom.catalog.find import nodes_of
+from strongroom.catalog.find import descendants_of, nodes_of
+from strongroom.errors import DatabaseDamaged
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
 
-ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize"}
+PROVES_DAMAGE = {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
+"""Errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space, no key,
+a cancelled job) say nothing about it: what was known of it stays."""
+ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
 
 
 def begin(session: Session, job: Job) -> None:
@@ -100,21 +106,21 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         backup.status = "FAILED"
         backup.fault = dict(failure)
         backup.finished = now()
+        if failure["code"] == DatabaseDamaged.__name__:
+            with suppress(ValidationError):
+                backup.pages = Pages.model_validate(job.output.get("pages")).model_dump(mode="json")
     elif job.kind == "delete_backup":
-        if failure is None:
-            backup.deleted = now()
-            backup.status = "DELETED"
-        else:
-            backup.status = "DELETE_FAILED"
-            backup.fault = dict(failure)
+        for link in [*descendants_of(session, backup.id), backup]:
+            if link.status == "DELETING":
+                settle_deletion(link, failure)
     elif job.kind == "verify":
-        ok = failure is None
-        if not ok and failure is not None and failure["code"] in ("Cancelled", "JobLost", "Unavailable"):
+        if failure is not None and failure["code"] not in PROVES_DAMAGE:
             return
         backup.verified = {
             "at": now().isoformat(),
-            "ok": ok,
+            "ok": failure is None,
             "prepared": bool(job.params.get("prepare")),
+            "tables": (job.output.get("prepared") or {}).get("tables"),
             "message": failure["message"] if failure else "; ".join(job.output.get("warnings", [])) or None,
         }
     else:
@@ -122,7 +128,18 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
     backup.updated = now()
 
 
-def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: str | None) -> None:
+def settle_deletion(backup: Backup, failure: Failure | None) -> None:
+    """The objects of a backup are gone, or they could not be removed."""
+    if failure is None:
+        backup.deleted = now()
+        backup.status = "DELETED"
+    else:
+        backup.status = "DELETE_FAILED"
+        backup.fault = dict(failure)
+    backup.updated = now()
+
+
+def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: str, reason: str | None) -> None:
     """Copy into the row what the manifest in the store says: the store is the truth."""
     backup.kind = manifest.kind
     backup.parent_id = manifest.parent.location.id if manifest.parent else None
@@ -134,6 +151,7 @@ def complete_backup(backup: Backup, manifest: Manifest, location: str, reason: s
     backup.lineage = manifest.lineage
     backup.positions = manifest.positions.model_dump(mode="json", exclude_none=True)
     backup.pages = manifest.pages.model_dump(mode="json") if manifest.pages else None
+    backup.manifest_sha256 = sha256
     backup.profile = manifest.profile.model_dump(mode="json", exclude_defaults=True) if manifest.profile else None
     backup.witness = manifest.witness.model_dump(mode="json") if manifest.witness else None
     backup.data_size = manifest.data_size
@@ -175,6 +193,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("data_bytes", "data_bytes"),
         ("galera", "galera"),
         ("old_data", "old_data"),
+        ("isolated", "isolated"),
         ("version_number", "version_number"),
         ("series", "series"),
     ):

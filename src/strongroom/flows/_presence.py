@@ -61,9 +61,14 @@ class Presence:
 
 
 async def attend(presence: Presence, host: str | None, action: Callable[[], Awaitable[None]]) -> None:
-    """Do ``action``, which is idempotent, and again while a host does not answer. Raises HostSilent when it is lost."""
+    """Do ``action``, which is idempotent, and again while a host does not answer. Raises HostSilent when it is lost.
+
+    A host is lost when nobody hears of it for ``lost_after``, or when the action fails for that long without a longer success
+    in between: an agent that restarts twice within a long backup is not lost.
+    """
     failing_since: float | None = None
     while True:
+        began = time.monotonic()
         work = asyncio.ensure_future(action())
         try:
             while not (await asyncio.wait({work}, timeout=LOOK))[0]:
@@ -71,8 +76,9 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
             return work.result()
         except HostSilent:
             presence.require(host)
-            failing_since = failing_since or time.monotonic()
-            if time.monotonic() - failing_since > presence.lost_after:
+            if failing_since is None or time.monotonic() - began > presence.lost_after:
+                failing_since = time.monotonic()
+            elif time.monotonic() - failing_since > presence.lost_after:
                 raise
         finally:
             if not work.done():

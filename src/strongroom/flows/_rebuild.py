@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts
+from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import ArtifactMissing, Busy, StorageNotFound
@@ -144,7 +144,8 @@ class _Search:
             series=manifest.datastore_version,
             created=manifest.started,
         )
-        _outcomes.complete_backup(row, manifest, artifact_url(self.store, manifest), None)
+        manifest, sha256 = read_manifest(self.store, manifest.location)
+        _outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
         row.updated = manifest.finished
         return row
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from strongroom.agent.models import ServerDefinition, ServerView
-from strongroom.artifact import artifact_url, delete_artifact, load_manifest
+from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, Cancelled, HasChildren, JobError, NotFound, StorageError
-from strongroom.flows import _assembly, _cluster_steps, _outcomes, _put_back
+from strongroom.errors import AlreadyExists, DatabaseDamaged, HasChildren, JobError, NotFound
+from strongroom.flows import _artifact_end, _assembly, _cluster_steps, _outcomes, _put_back
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
 from strongroom.flows._import import record_import
@@ -19,6 +20,8 @@ from strongroom.flows._rebuild import rebuild
 from strongroom.flows._source import location_of
 
 Step = Callable[[Control, str], Awaitable[None]]
+Cleaner = Callable[[Control, str], Awaitable[bool | None]]
+"""What runs after a failure; true when it found that the job has succeeded after all."""
 
 
 def _load(control: Control, job_id: str) -> tuple[Job, Instance | None, Backup | None]:
@@ -94,14 +97,17 @@ async def resize(control: Control, job_id: str) -> None:
 
 async def work(control: Control, job_id: str) -> None:
     """Run the job's work on the agent and keep what it reports."""
-    result = await run_on_agent(control, job_id)
 
-    def keep() -> None:
+    def keep(output: dict[str, Any]) -> None:
         with control.catalog.write() as session:
-            job = find_job(session, None, job_id)
-            job.output = {**result.output, "max_rss": result.max_rss}
+            find_job(session, None, job_id).output = output
 
-    await asyncio.to_thread(keep)
+    try:
+        result = await run_on_agent(control, job_id)
+    except DatabaseDamaged as error:
+        await asyncio.to_thread(keep, {"pages": error.pages})
+        raise
+    await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
 
 
 async def swap(control: Control, job_id: str) -> None:
@@ -136,26 +142,6 @@ async def populate(control: Control, job_id: str) -> None:
             continue
 
 
-async def record(control: Control, job_id: str) -> None:
-    """Read the manifest back from the store and only then call the backup COMPLETED."""
-
-    def write() -> None:
-        job, _, backup = _load(control, job_id)
-        assert backup is not None
-        location = location_of(backup)
-        store = control.for_job(job_id).store_of(backup.project)
-        manifest = load_manifest(store, location)
-        url = artifact_url(store, manifest)
-        with control.catalog.write() as session:
-            row = session.get(Backup, backup.id)
-            assert row is not None
-            if find_job(session, None, job_id).finished is not None:
-                raise Cancelled(f"backup job {job_id} was given up while it ran")
-            _outcomes.complete_backup(row, manifest, url, job.output.get("reason") or row.reason)
-
-    await asyncio.to_thread(write)
-
-
 async def start(control: Control, job_id: str) -> None:
     """Start the server and wait until it serves."""
     _, instance = await _instance(control, job_id)
@@ -174,6 +160,12 @@ async def restart(control: Control, job_id: str) -> None:
     await _see(control, await control.agent(instance.host).restart_server(instance.id))
 
 
+async def activate(control: Control, job_id: str) -> None:
+    """Let an isolated copy run its events, replication and workers, and restart it."""
+    _, instance = await _instance(control, job_id)
+    await _see(control, await control.agent(instance.host).activate(instance.id))
+
+
 async def discard_old(control: Control, job_id: str) -> None:
     """Remove the data that restores have put aside."""
     _, instance = await _instance(control, job_id)
@@ -190,47 +182,31 @@ async def delete_server(control: Control, job_id: str) -> None:
 
 
 async def delete_stored(control: Control, job_id: str) -> None:
-    """Remove every object of the backup, unless it is only a record of what others wrote. Refused while a backup stands on it."""
+    """Remove every object of the backup and of those that are deleted with it, children first.
 
-    def remove() -> None:
-        _, _, backup = _load(control, job_id)
-        assert backup is not None
-        with control.catalog.read() as session:
-            doomed = [*descendants_of(session, backup.id), backup]
-        for link in doomed:
-            if link.status != "DELETING":
-                raise HasChildren(
-                    f"backup {backup.name} ({backup.id}) is still the parent of {link.name} ({link.id})",
-                    remedy="Delete that one first.",
-                )
-        # Children first, whatever the order of the jobs of a cascade: what is gone already is no error.
-        theirs = control.for_job(job_id)
-        for link in doomed:
-            if link.source is None:
-                delete_artifact(theirs.store_of(link.project), location_of(link))
-
-    await asyncio.to_thread(remove)
-
-
-async def clean(control: Control, job_id: str) -> None:
-    """After a failed backup: nothing of it stays in the store, even when its worker died.
-
-    What stays because there is no good token any more is noted in the job's output, for nobody can sweep it later.
+    A backup that is only a record of what others wrote keeps its objects. Refused while a backup depends on one of them.
     """
 
     def remove() -> None:
         _, _, backup = _load(control, job_id)
         assert backup is not None
-        store, location = control.for_job(job_id).store_of(backup.project), location_of(backup)
-        try:
-            delete_artifact(store, location)
-        except StorageError:
-            if not control.settings.storage.by_token:
-                raise
-            with control.catalog.write() as session:
-                job = find_job(session, None, job_id)
-                job.output = {**job.output, "left": f"{location.container}/{location.id}"}
-            raise
+        with control.catalog.read() as session:
+            chain = [*descendants_of(session, backup.id), backup]
+        for link in chain:
+            if link.status != "DELETING":
+                raise HasChildren(
+                    f"backup {backup.name} ({backup.id}) is still the parent of {link.name} ({link.id})",
+                    remedy="Delete that one first.",
+                )
+        theirs = control.for_job(job_id)
+        for link in chain:
+            if link.source is None:
+                delete_artifact(theirs.store_of(link.project), location_of(link))
+            if link.id != backup.id:  # the job's own backup is settled with the job
+                with control.catalog.write() as session:
+                    row = session.get(Backup, link.id)
+                    assert row is not None
+                    _outcomes.settle_deletion(row, None)
 
     await asyncio.to_thread(remove)
 
@@ -248,7 +224,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "create": (define, work, swap, populate),
     "adopt": (define, start),
     "restore": (work, swap),
-    "backup": (work, record),
+    "backup": (work, _artifact_end.record),
     "verify": (work,),
     "import": (work, record_import),
     "start": (start,),
@@ -256,6 +232,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "restart": (restart,),
     "resize": (resize,),
     "discard_old": (discard_old,),
+    "activate": (activate,),
     "delete_instance": (delete_server,),
     "delete_backup": (delete_stored,),
     "rebuild": (rebuild,),
@@ -276,8 +253,8 @@ PLANS: dict[str, tuple[Step, ...]] = {
 }
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
-CLEANERS: dict[str, Step] = {
-    "backup": clean,
+CLEANERS: dict[str, Cleaner] = {
+    "backup": _artifact_end.clean,
     "restore": drop_prepared,
     "prepare": drop_prepared,
     "cluster_restore": _put_back.undo,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds between two tries of a call: the same as for Swift, so that a store may be away for minutes."""
+
+
 def open_bucket(storage: Storage) -> ObjectsStore:
     """Raises ConfigurationError that names the missing option."""
     if not storage.bucket:
@@ -31,7 +35,15 @@ def open_bucket(storage: Storage) -> ObjectsStore:
         "connect_timeout": timedelta(seconds=min(10.0, storage.timeout)),
         "allow_http": bool(storage.endpoint and storage.endpoint.startswith("http://")),
     }
-    retry: RetryConfig = {"max_retries": storage.retries, "retry_timeout": timedelta(seconds=3 * storage.timeout)}
+    retry: RetryConfig = {
+        "max_retries": storage.retries,
+        "retry_timeout": timedelta(seconds=storage.retries * _LONGEST_PAUSE + 3 * storage.timeout),
+        "backoff": {
+            "init_backoff": timedelta(seconds=_FIRST_PAUSE),
+            "max_backoff": timedelta(seconds=_LONGEST_PAUSE),
+            "base": 2,
+        },
+    }
     common: dict[str, Any] = {"prefix": storage.prefix.strip("/") or None, "client_options": client, "retry_config": retry}
     options = {name: value for name, value in _options(storage).items() if value is not None}
     try:

@@ -21,6 +21,7 @@ _FULL = re.compile(r"(?:status|code)\D{0,12}(?:507|413)\b|InsufficientStorage|Qu
 _DENIED = re.compile(
     r"(?:status|code)\D{0,12}(?:401|403)\b|AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|Forbidden", re.IGNORECASE
 )
+_EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|InvalidToken|RequestTimeTooSkewed", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
 _RETRIED = re.compile(r"after \d+ retries")
 _FAILURES = (exceptions.BaseError, OSError)
@@ -118,7 +119,7 @@ class ObjectsStore:
                     return _plain(obstore.head(self._store, key)["e_tag"])
                 raise
             except exceptions.GenericError as error:
-                if attempt == _PUT_ATTEMPTS or _DENIED.search(str(error)) or _FULL.search(str(error)):
+                if attempt == _PUT_ATTEMPTS or any(sign.search(str(error)) for sign in (_DENIED, _EXPIRED, _FULL)):
                     raise
         raise AssertionError("unreachable")
 
@@ -147,6 +148,11 @@ def _translate(error: Exception, where: str, top: str) -> StorageError:
         return StorageNotFound(f"{where} does not exist")
     if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
         return StorageExists(f"{where} exists already")
+    if _EXPIRED.search(text):
+        return StorageDenied(
+            f"the store does not accept the credentials for {where} any more: {text}",
+            remedy="Renew the access key or token of this service, and check the clock of this machine.",
+        )
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or _DENIED.search(text):
         return StorageDenied(
             f"the store refused {where}: {text}",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from strongroom.artifact import (
     ForeignBackup,
+    Location,
     Manifest,
+    Pages,
     Parent,
     Profile,
     Reader,
@@ -19,6 +22,7 @@ from strongroom.artifact import (
     load_chain,
     load_manifest,
     read_manifest,
+    require_known_manifest,
 )
 from strongroom.datastores import BackupKind, BackupRequest, BackupSession, Datastore, Server, get
 from strongroom.errors import (
@@ -26,8 +30,8 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    DatabaseDamaged,
     LineageChanged,
-    ServerFailed,
     StrongroomError,
     Unsupported,
     WalGone,
@@ -48,6 +52,13 @@ class _Base:
     @property
     def kind(self) -> BackupKind:
         return "incremental" if self.parent else "full"
+
+    def as_parent(self) -> Parent | None:
+        """What the manifest of the backup says of it; the driver has found its token in the server."""
+        if self.parent is None:
+            return None
+        token = self.parent.witness.token if self.parent.witness else None
+        return Parent(location=self.parent.location, manifest_sha256=self.manifest_sha256, token=token)
 
 
 def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any]:
@@ -75,10 +86,21 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         writer.open()
     except ArtifactExists:
         return _output(load_manifest(store, job.location), events)
-    try:
+    with abort_on_error(writer):
         return _write(spec, job, events, store, writer, server, datastore)
-    finally:
-        writer.abort()
+
+
+@contextmanager
+def abort_on_error(writer: Writer) -> Iterator[None]:
+    """Remove what was written when the block raises. The error of the block stays the reason, whatever the removal meets."""
+    try:
+        yield
+    except BaseException:
+        try:
+            writer.abort()
+        except StrongroomError as error:
+            traceback.print_exception(error)
+        raise
 
 
 def _write(
@@ -103,6 +125,9 @@ def _write(
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
     profile = _agreed(profile, _read_profile(datastore, server), server)
     writer.wait()
+    pages = session.inspection.pages() if session.inspection else None
+    if pages is not None and pages.damaged and job.damaged_pages == "fail":
+        raise _damaged(pages)
     manifest = writer.finish(
         kind=base.kind,
         name=job.name,
@@ -115,20 +140,32 @@ def _write(
         server_version=result.server_version,
         tool=result.tool,
         tool_version=result.tool_version,
-        parent=Parent(location=base.parent.location, manifest_sha256=base.manifest_sha256) if base.parent else None,
+        parent=base.as_parent(),
         chain=base.parent.chain if base.parent else job.location.id,
         lineage=lineage,
         host=socket.gethostname(),
         positions=result.positions,
-        pages=session.inspection.pages() if session.inspection else None,
+        pages=pages,
         collations=result.collations,
         profile=profile,
         witness=result.witness,
         data_size=result.data_bytes,
     )
-    with suppress(ServerFailed):  # the next backup sees to it
+    try:
         datastore.stored(server, manifest.positions)
+    except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
+        traceback.print_exception(error)
     return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+
+
+def _damaged(pages: Pages) -> DatabaseDamaged:
+    error = DatabaseDamaged(
+        f"the database is damaged: {pages.damage}",
+        remedy="Look for a failing disk, and for what these pages hold in an older backup. "
+        "--damaged-pages warn takes a backup all the same.",
+    )
+    error.pages = pages.model_dump(mode="json")
+    return error
 
 
 def _read_profile(datastore: Datastore, server: Server) -> Profile:
@@ -147,7 +184,12 @@ def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
             f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
             remedy="Back up again.",
         )
-    return after if before.tables == after.tables else after.model_copy(update={"tables": None})
+    return after.model_copy(
+        update={
+            "tables": after.tables if before.tables == after.tables else None,
+            "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
+        }
+    )
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
@@ -155,8 +197,7 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     if job.backup_kind == "full" or job.parent is None:
         return _Base()
     try:
-        *_, parent = load_chain(store, job.parent)
-        _, sha256 = read_manifest(store, job.parent)
+        parent, sha256 = _load_parent(store, job, job.parent)
         _require_same_history(parent, job, server, lineage)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
@@ -166,6 +207,18 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     except (ArtifactError, LineageChanged) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
+
+
+def _load_parent(store: Store, job: BackupJob, location: Location) -> tuple[Manifest, str]:
+    """The parent and the hash of its manifest. Raises ArtifactMissing, ManifestInvalid, StorageError.
+
+    What the catalog knows of it proves the whole chain, link by link; without that the chain is read.
+    """
+    if job.parent_sha256 is None:
+        load_chain(store, location)
+    parent, sha256 = read_manifest(store, location)
+    require_known_manifest(parent, sha256, job.parent_sha256)
+    return parent, sha256
 
 
 def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:

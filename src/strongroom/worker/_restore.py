@@ -20,7 +20,16 @@ from strongroom.artifact import (
     describe_notices,
     open_chain,
 )
-from strongroom.datastores import BackupKind, RestoredProfile, RestoreTarget, Version, get, write_restored_profile
+from strongroom.datastores import (
+    BackupKind,
+    RestoredProfile,
+    RestoreTarget,
+    Server,
+    Version,
+    get,
+    keep_modes,
+    write_restored_profile,
+)
 from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
@@ -95,13 +104,19 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
             f"more than the volume of {job.volume_bytes >> 20} MiB",
             remedy="Restore to an instance with a larger volume.",
         )
-    target = RestoreTarget(spec.server.version, spec.server, job.in_place)
+    target = RestoreTarget(spec.server.version, spec.server, job.in_place, [*job.tablespaces])
     profile = profile_of(newest)
     notices = require_fit(profile, target, newest)
-    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events)
-    profile = profile or Profile(settings=output.pop("settings"))
-    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=not job.in_place))
-    return output | {"warnings": [*output["warnings"], *notices]}
+    placement = get(spec.server.datastore).placement
+    places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
+    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
+    settings = output.pop("settings")
+    profile = profile or Profile(settings=settings)
+    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
+    if spec.server.runtime == "adopted" and spec.server.data_dir.is_dir():
+        keep_modes(spec.server.data_dir, spec.target_dir)
+    placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
+    return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:
@@ -121,18 +136,20 @@ def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest
 def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
     """The chain of the job. All is opened before the first byte is written, so that a missing key is noticed at once."""
     keys = [identity.get_secret_value() for identity in job.identities]
-    return open_chain(store, job.location, keys, settings=job.artifact)
+    return open_chain(store, job.location, keys, settings=job.artifact, sha256=job.manifest_sha256)
 
 
-def restore_chain(spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog) -> dict[str, Any]:
-    """Extract and prepare in ``target``."""
+def restore_chain(
+    spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog, server: Server | None = None
+) -> dict[str, Any]:
+    """Extract and prepare in ``target``, for ``server`` unless it is a rehearsal."""
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     datastore = get(chain[-1].datastore)
     warnings = datastore.warnings(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, spec.server)
+    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, server)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],

@@ -21,7 +21,7 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     store = open_store(job.storage, gid=spec.store_gid)
     if isinstance(job.location, ForeignChain):
         return _verify_foreign(spec, job, job.location, store, events)
-    chain = load_chain(store, job.location)
+    chain = load_chain(store, job.location, job.manifest_sha256)
     if chain[-1].datastore != job.datastore:
         raise InvalidRequest(f"backup {job.location.prefix} is of {chain[-1].datastore}, not of {job.datastore}")
     keys = [identity.get_secret_value() for identity in job.identities]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
 from strongroom.artifact import ForeignChain, Location, Witness
-from strongroom.datastores import BackupKind, Server
+from strongroom.datastores import BackupKind, Place, Server
 from strongroom.sections import Artifact as ArtifactSettings
 from strongroom.sections import TokenStorage
 
@@ -45,10 +45,12 @@ class BackupJob(Message):
     instance_id: str
     datastore_version: str = Field(description="The series, as in the catalog.")
     parent: Location | None = None
+    parent_sha256: str | None = Field(None, description="Of the parent's manifest, as the catalog knows it.")
     parent_witness: Witness | None = Field(None, description="Of the parent, as the catalog knows it.")
     fall_back_to_full: bool = Field(
         False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
     )
+    damaged_pages: Literal["fail", "warn"] = Field("warn", description="Whether pages with wrong checksums fail the backup.")
     desync: bool = Field(
         False, description="Galera: the cluster does not wait for this node meanwhile. Undone by the agent, too."
     )
@@ -63,18 +65,30 @@ class RestoreJob(Message):
 
     kind: Literal["restore"] = "restore"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     storage: StorageSpec
     artifact: ArtifactSettings
     identities: list[SecretStr] = Field(default_factory=list)
     volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
-    in_place: bool = Field(
-        True, description="The data replaces that of the server it was taken from; else it is a copy, which contacts nobody."
+    in_place: bool = Field(True, description="The data replaces that of a server which exists; else the server is new.")
+    isolated: bool | None = Field(
+        None,
+        description="A copy of the server it was taken from: it contacts nobody. Default: when not in place.",
+    )
+
+    tablespaces: dict[str, Path] = Field(
+        default_factory=dict, description="To a new instance: directories for tablespaces, by name or location at the source."
     )
 
     @field_serializer("identities", when_used="json")
     def _reveal(self, value: list[SecretStr]) -> list[str]:
         return [v.get_secret_value() for v in value]
+
+    @property
+    def makes_copy(self) -> bool:
+        """Whether the restored server is isolated."""
+        return not self.in_place if self.isolated is None else self.isolated
 
 
 class VerifyJob(Message):
@@ -85,6 +99,7 @@ class VerifyJob(Message):
 
     kind: Literal["verify"] = "verify"
     location: Location | ForeignChain
+    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
     prepare: bool = False
     start: bool = True
@@ -134,7 +149,12 @@ class WorkerSpec(Message):
     target_dir: Path | None = Field(
         None, description="restore, initialize: the new directory, made by the agent, empty, owned by the user."
     )
+    places: list[Place] = Field(default_factory=list, description="restore: where the server keeps a part of its files.")
+    staging: dict[Path, Path] = Field(
+        default_factory=dict, description="restore: the empty directory for the files of each outside directory."
+    )
     cancel_grace: float = 20.0
+    stall_timeout: float = 1800.0
     store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
 
     @property

@@ -15,12 +15,13 @@ from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb import _options, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
 from strongroom.datastores.mariadb._layout import walk_of
 from strongroom.datastores.mariadb._locks import LockWatch
+from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
@@ -35,6 +36,10 @@ _LOG_COPY_INTERVAL = 50
 _NEW = re.compile(r"\.new$")
 """What the tool calls a tablespace that was made, or made anew, while it ran."""
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
+
+
+_NEW = re.compile(r"\.new$")
+"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
 
 
 class Session(Piped):
@@ -113,12 +118,15 @@ class Session(Piped):
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_all_files()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
             positions=positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
 
     def _end_watch(self) -> None:
@@ -172,9 +180,10 @@ def begin(server: Server, request: BackupRequest) -> Session:
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
-    require_history(server, request, lsn)
+        require_history(server, request, lsn)
+        _witness.require(connection, server, request)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    require_own_data(server, Path(data_dir), pid, Path(home or "", str(files).partition(":")[0] or "ibdata1"))
+    require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
     left_out = {LOST, *(name for name in str(ignored or "").split(",") if re.fullmatch(r"[A-Za-z0-9_.+@-]+", name))}
     return Session(
         server, request, server_version=number_of(version), tool_version=tool, galera=galera, left_out=sorted(left_out)

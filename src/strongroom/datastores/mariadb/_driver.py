@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -24,7 +25,20 @@ from strongroom.datastores._protocol import (
     UserSpec,
 )
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _admin, _backup, _checkpoints, _config, _facts, _lineage, _profile, _restore, _versions
+from strongroom.datastores.mariadb import (
+    _admin,
+    _backup,
+    _checkpoints,
+    _config,
+    _facts,
+    _kept,
+    _lineage,
+    _outside,
+    _profile,
+    _restore,
+    _versions,
+    _witness,
+)
 from strongroom.datastores.mariadb._galera_driver import Nodes
 
 
@@ -40,6 +54,7 @@ class MariaDB:
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
     profiles: Profiles = _profile.ServerProfiles()
+    placement: Placement = _outside.ServerPlacement()
 
     def load(self) -> None:
         pass
@@ -63,10 +78,11 @@ class MariaDB:
         return _lineage.lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        return _facts.examine(server)
+        yield from _facts.examine(server)
+        yield from _witness.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        """Option files are not in the data directory."""
+        _kept.keep(server, new)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
         _config.initialize(server, data_dir, log)

@@ -20,7 +20,7 @@ from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupS
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
-from strongroom.datastores.mysql import _binlog, _keyring, _keys
+from strongroom.datastores.mysql import _binlog, _keyring, _keys, _witness
 from strongroom.datastores.mysql._archive import Archive
 from strongroom.datastores.mysql._clone import (
     DELETED_OR_RENAMED,
@@ -34,6 +34,7 @@ from strongroom.datastores.mysql._clone import (
     File,
     State,
 )
+from strongroom.datastores.mysql._reading import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
@@ -90,13 +91,15 @@ class Session(Fed):
             self._over.set()
         if not self._complete or self._lower is None:
             raise ToolFailed("the copy ended before its end")
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
             positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
             data_bytes=self.data_bytes,
-            warnings=[f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else [],
+            witness=witness,
+            warnings=[*([f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else []), *warnings],
         )
 
     def abort(self) -> None:
@@ -153,7 +156,7 @@ class Session(Fed):
         file = files.get((FILES if block.state == PAGES else block.state, block.index))
         if file is None:
             raise ServerFailed(f"the server sent data of a file {block.index} that it has not announced", remedy="Report it.")
-        path = _path(file)
+        path = self._path(file)
         if not archive.seen(path):
             archive.open(path, file.size)
         if not self._keys.concern(file, block):
@@ -163,13 +166,23 @@ class Session(Fed):
         if data is not None:
             archive.put(path, block, _keys.Held(data))
 
+    def _path(self, file: File) -> str:
+        """In the data directory, to which some paths are absolute (``CREATE TABLESPACE`` as its author wrote it)."""
+        path = file.name.removeprefix("./") or _REDO_FILE.format(file.index)
+        if path.startswith("/"):
+            with suppress(ValueError):
+                path = str(Path(path).resolve().relative_to(self._server.data_dir.resolve()))
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ConfigurationError(f"the server has data in {path}, outside of its data directory", remedy="Move it.")
+        return path
+
     def _end_of(self, state: State, files: dict[tuple[int, int], File], archive: Archive) -> None:
         """Files of which nothing came are empty, or zeros."""
         archive.close()
         if state.number in (FILES, REDO):
             for (number, _), file in files.items():
-                if number == state.number and not archive.seen(_path(file)):
-                    archive.open(_path(file), file.size)
+                if number == state.number and not archive.seen(self._path(file)):
+                    archive.open(self._path(file), file.size)
         archive.close()
         if state.number == REDO:
             for path, block, data in self._keys.late():
@@ -322,25 +335,17 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
         raise ConfigurationError(
             f"{where(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
         )
-    others = query(
-        connection,
-        "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE engine NOT IN ('InnoDB', 'MEMORY')"
-        " AND table_type = 'BASE TABLE'"
-        " AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 10",
-    )
+    others = list_foreign_tables(connection)
     if others:
         named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
         raise ConfigurationError(
             f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
         )
-    elsewhere = query(
-        connection,
-        "SELECT path FROM information_schema.innodb_datafiles WHERE path LIKE '/%' OR path LIKE '../%' LIMIT 10",
-    )
+    elsewhere = list_outside_tablespaces(connection, server.data_dir)
     if elsewhere:
         raise ConfigurationError(
-            f"{where(server)} has tablespaces outside of its data directory: {', '.join(path for (path,) in elsewhere)}",
+            f"{where(server)} has tablespaces outside of its data directory: {', '.join(elsewhere)}",
             remedy="Move them into it; a restore could not put them back.",
         )
 
@@ -353,13 +358,6 @@ def _directories(data_dir: Path) -> list[str]:
     """Those of the schemas, as the server has named them; nothing tells a recipient of empty ones."""
     found = (path for path in data_dir.iterdir() if path.is_dir() and not path.is_symlink() and _SCHEMA.fullmatch(path.name))
     return sorted({"mysql", *(path.name for path in found)})
-
-
-def _path(file: File) -> str:
-    path = file.name.removeprefix("./") or _REDO_FILE.format(file.index)
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ConfigurationError(f"the server has data in {path}, outside of its data directory", remedy="Move it.")
-    return path
 
 
 def _waits(row: tuple[Any, ...]) -> bool:

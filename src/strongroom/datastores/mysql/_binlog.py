@@ -8,107 +8,82 @@ from __future__ import annotations
 import os
 import re
 from itertools import pairwise
-from pathlib import Path
 
+import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._files import owner_of, write_file
-from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._config import socket_of
-from strongroom.datastores.mariadb._connection import account, query, variables, where
-from strongroom.datastores.mysql import _keyring
+from strongroom.datastores.mariadb._connection import query, variables, where
+from strongroom.datastores.mysql import _keyring, _witness
+from strongroom.datastores.mysql._events import read_events
+from strongroom.datastores.mysql._fidelity import Judge, changed_settings
+from strongroom.datastores.mysql._fingerprint import Fingerprint, take_fingerprint
+from strongroom.datastores.mysql._logs import FULL as _FULL
+from strongroom.datastores.mysql._logs import Logs, client_options
 from strongroom.datastores.mysql._size import data_bytes
-from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, ToolFailed, WalGone
+from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
 
 FOLDER = "binlog"
 LOG = re.compile(r"[^/\0]{1,90}\.\d{6,}")
-_FULL = "Take a full backup; incrementals can go on from that."
+FINGERPRINT = "strongroom/fingerprint.json"
 _PIECE = 1 << 20
-_MAGIC = b"\xfebin"
 
 
 class Session(Fed):
     """Logs on their way into a pipe, one file after the other, each fetched whole before it is sent."""
 
-    def __init__(self, server: Server, request: BackupRequest, logs: list[str], positions: Positions, version: str) -> None:
+    def __init__(self, server: Server, logs: Logs, names: list[str], positions: Positions, version: str) -> None:
         super().__init__()
-        self._server, self._request, self._logs = server, request, logs
+        self.fingerprint: Fingerprint | None = None
+        """Checksums of tables at the end of the incremental, where they could be had."""
+        self._server, self._logs, self._names = server, logs, names
         self._positions, self._version = positions, version
-        self._tool: Tool | None = None
-        self._aborted = False
         self._data_bytes = data_bytes(server.data_dir)
+
+    def start(self) -> None:
+        """Begin to send."""
         self._start()
 
     def _produce(self, out: int) -> None:
-        folder = self._request.work_dir / FOLDER
-        folder.mkdir(mode=0o700)
-        options = self._request.work_dir / "binlog.cnf"
-        write_file(options, _client_options(self._server), owner_of(self._request.work_dir))
-        for log in self._logs:
-            self._fetch(options, folder, log)
-            path = folder / log
+        for name in self._names:
+            path = self._logs.fetch(name)
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                if file.read(4) != _MAGIC:
-                    raise ToolFailed(f"mysqlbinlog ended well, and {log} is no binary log")
-                file.seek(0)
-                write_all(out, header(f"{FOLDER}/{log}", size))
+                write_all(out, header(f"{FOLDER}/{name}", size))
                 while piece := file.read(_PIECE):
                     write_all(out, piece)
                 write_all(out, bytes(-size % BLOCK))
             path.unlink()
+        if self.fingerprint is not None:
+            data = self.fingerprint.dump()
+            write_all(out, header(FINGERPRINT, len(data)))
+            write_all(out, data + bytes(-len(data) % BLOCK))
         write_all(out, bytes(2 * BLOCK))
-
-    def _fetch(self, options: Path, folder: Path, log: str) -> None:
-        gtid = self._positions.gtid_from
-        source = [_PLAIN] if gtid is None else [_BY_GTID, *([f"--exclude-gtids={gtid}"] if gtid else [])]
-        if self._aborted:
-            return
-        self._tool = Tool(
-            [
-                self._server.version.programs["binlog"],
-                f"--defaults-file={options}",
-                *source,
-                "--raw",
-                f"--result-file={folder}/",
-                log,
-            ],
-            self._request.work_dir / "backup.log",
-        )
-        try:
-            self._tool.check()
-        except ToolFailed as error:
-            raise _blame(error) from error
 
     def finish(self) -> BackupResult:
         """Raises WalGone, ToolFailed unless every log came whole."""
         self._join()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="mysqlbinlog",
             tool_version=strongroom.__version__,
             server_version=self._version,
             positions=self._positions,
             data_bytes=self._data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:
         """End the tool, then the thread."""
-        self._aborted = True
-        if self._tool is not None:
-            self._tool.abort()
+        self._logs.abort()
         super().abort()
-
-
-_PLAIN = "--read-from-remote-server"
-_BY_GTID = "--read-from-remote-source=BINLOG-DUMP-GTIDS"
 
 
 def begin(connection: Connection[Cursor], server: Server, request: BackupRequest, version: str) -> Session:
@@ -124,6 +99,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
             f"binlog_format of {where(server)} is {form}: what it holds may do something else when it is replayed",
             remedy=f"SET PERSIST binlog_format = 'ROW'. {_FULL}",
         )
+    _require_complete(connection, server)
     if variables(connection, "VARIABLES", "binlog_encryption").get("binlog_encryption") == "ON":
         raise WalGone(
             f"the binary log of {where(server)} is encrypted (binlog_encryption), and an incremental would hold it in clear",
@@ -143,6 +119,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
         raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
+    _witness.require(connection, server, request, client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
     if any(not LOG.fullmatch(name) for name in names):
@@ -154,13 +131,61 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
     else:
         positions, wanted = _by_file(server, parent, names)
     positions = positions.model_copy(update={"server_uuid": uuid})
-    return Session(server, request, wanted, positions, version)
+    logs = Logs(server, request.work_dir, positions.gtid_from)
+    try:
+        tables = _require_replayable(logs, wanted, request, parent, by_gtid=by_gtid)
+        session = Session(server, logs, wanted, positions, version)
+        session.fingerprint = _take_fingerprint(connection, logs, last, tables)
+    except BaseException:
+        logs.abort()
+        raise
+    session.start()
+    return session
+
+
+def _require_replayable(
+    logs: Logs, names: list[str], request: BackupRequest, parent: Positions, *, by_gtid: bool
+) -> set[tuple[str, str]]:
+    """Read every log; the tables whose rows they change. Raises WalGone when they would not replay, or to other rows."""
+    before, now = request.parent_profile, request.profile
+    if before is None:
+        raise WalGone("the parent backup does not say under which settings its server ran", remedy=_FULL)
+    reason = changed_settings(before, now)
+    judge = Judge(now, by_gtid=by_gtid, empty={*before.empty_tables, *now.empty_tables})
+    for number, name in enumerate(names if reason is None else ()):
+        path = logs.fetch(name)
+        begins = parent.binlog_position if not by_gtid and number == 0 else None
+        judge.look(read_events(path, begins or 4))
+        reason = judge.reason
+        if reason is not None:
+            break
+        logs.spare(path)
+    if reason is not None:
+        logs.remove()
+        raise WalGone(f"the changes since the parent backup cannot be replayed: {reason}", remedy=_FULL)
+    return judge.tables
+
+
+def _take_fingerprint(connection: Connection[Cursor], logs: Logs, last: str, tables: set[tuple[str, str]]) -> Fingerprint | None:
+    """Of tables that are now as they were when the incremental ended. None when the server does not let us."""
+    try:
+        found = take_fingerprint(connection, tables)
+        names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
+        for name in names[names.index(last) :]:
+            path = logs.fetch(name)
+            found.forget(read_events(path))
+            path.unlink()
+    except (pymysql.MySQLError, StrongroomError, ValueError):
+        return None
+    return found
 
 
 def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, last: str) -> Positions:
     """The backup ends where the new log begins, which says what was before it."""
     assert parent.gtid is not None
-    reached = _before(connection, last)
+    # a log does not name transactions that were never in one: of a restored server, a clone, SET GLOBAL gtid_purged
+    union = "SELECT GTID_SUBTRACT(CONCAT_WS(',', NULLIF(%s, ''), NULLIF(@@gtid_purged, '')), '')"
+    ((reached,),) = query(connection, union, _before(connection, last))
     ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, @@gtid_executed)", parent.gtid)
     if missing:
         raise LineageChanged(
@@ -173,7 +198,7 @@ def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, 
             f"{where(server)} has purged {_short(purged)} from its binary log, which the parent backup lacks",
             remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
         )
-    return Positions(gtid=reached, gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
+    return Positions(gtid=str(reached).replace("\n", ""), gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
 
 
 def _by_file(server: Server, parent: Positions, names: list[str]) -> tuple[Positions, list[str]]:
@@ -218,19 +243,31 @@ def _has_new_words(connection: Connection[Cursor]) -> bool:
     return tuple(int(part) for part in str(version).split(".")[:2]) >= (8, 2)
 
 
-def _client_options(server: Server) -> str:
-    user, password = account(server)
-    socket = socket_of(server)
-    place: dict[str, str | int | Path | None] = (
-        {"socket": socket} if socket else {"host": server.address or "127.0.0.1", "port": server.port or 3306}
-    )
-    return _options.dump("client", {"user": user, "password": password, **place})
+def _require_complete(connection: Connection[Cursor], server: Server) -> None:
+    """Raises WalGone when the server leaves changes out of its binary log."""
+    statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
+    _, _, only, without, *_ = query(connection, statement)[0]
+    if only or without:
+        raise WalGone(
+            f"{where(server)} leaves databases out of its binary log ({'binlog_do_db' if only else 'binlog_ignore_db'})",
+            remedy=f"Remove the option. {_FULL}",
+        )
+    if is_replica(connection) and not _logs_replicated(connection):
+        raise WalGone(
+            f"{where(server)} is a replica and leaves what it replicates out of its binary log (log_replica_updates is OFF)",
+            remedy=f"Set log_replica_updates = ON. {_FULL}",
+        )
 
 
-def _blame(error: ToolFailed) -> StrongroomError:
-    if "purged" in error.message or "Could not find first log" in error.message or "impossible position" in error.message:
-        return WalGone(f"the server has purged what the parent backup lacks: {error.message}", remedy=_FULL)
-    return error
+def _logs_replicated(connection: Connection[Cursor]) -> bool:
+    found = variables(connection, "VARIABLES", "log\\_%\\_updates")
+    return (found.get("log_replica_updates") or found.get("log_slave_updates")) != "OFF"
+
+
+def is_replica(connection: Connection[Cursor]) -> bool:
+    """It has a source of replication, or is a member of a group."""
+    ((count,),) = query(connection, "SELECT COUNT(*) FROM mysql.slave_master_info")
+    return bool(count)
 
 
 def _short(gtids: str) -> str:

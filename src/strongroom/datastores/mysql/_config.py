@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores._files import Owner, make_directory, owner_named, owner_of, read_file, write_file
+from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._keep import copy_entries
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
+from strongroom.datastores._profile import RestoredProfile, read_restored_profile
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
-from strongroom.datastores.mysql import _password
-from strongroom.datastores.mysql._versions import key
+from strongroom.datastores.mysql import _password, _plugins, _settings
+from strongroom.datastores.mysql._versions import basedir, key
 from strongroom.errors import ServerFailed
 
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
-_KEPT = ("mysqld-auto.cnf", "*.pem", "mysqld.my", "component_keyring_*.cnf")
+_KEPT = re.compile(r"(?!auto\.cnf$).+\.(?:pem|key|crt|cer|crl|cnf)|mysqld\.my")
 _KEEP_BINLOG = 7 * 86400
 """Seconds that the binary log is kept: what the next incremental needs."""
 _SMALL = 1024
@@ -36,9 +39,13 @@ def configure(server: Server) -> None:
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    write_file(server.base_dir / "init.sql", account_sql(_secret(server, owner, socket), server.version), owner)
+    restored = read_restored_profile(server.data_dir)
+    sql = account_sql(_secret(server, owner, socket), server.version)
+    write_file(
+        server.base_dir / "init.sql", sql + (_settings.as_statements(restored.profile.settings) if restored else ""), owner
+    )
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
-    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket)), owner)
+    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket, restored)), owner)
 
 
 def keep(server: Server, new: Path) -> None:
@@ -47,10 +54,13 @@ def keep(server: Server, new: Path) -> None:
         return
     for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
         path.unlink()
-    for path in (path for pattern in _KEPT for path in server.data_dir.glob(pattern)):
-        text = read_file(path)
-        if text is not None:
-            write_file(new / path.name, text, owner_of(new))
+    if server.data_dir.is_dir():
+        copy_entries(server.data_dir, new, _is_owners)
+
+
+def _is_owners(name: str, is_directory: bool) -> bool:
+    """Never ``auto.cnf``: the GTIDs of a server with the old UUID would be used again. No database has a point in its name."""
+    return not name.startswith("#") and "." in name if is_directory else bool(_KEPT.fullmatch(name))
 
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
@@ -84,12 +94,7 @@ def redo_options(version: Version, ram_mb: int) -> Options:
     return {"innodb_log_file_size": _between(16, ram_mb // 8, 2048)}
 
 
-def basedir(version: Version) -> Path:
-    """Where the files of the installation are, for an installation that is not where it was built for."""
-    return version.programs["server"].parent.parent
-
-
-def _server_options(server: Server, socket: Path) -> Options:
+def _server_options(server: Server, socket: Path, restored: RestoredProfile | None) -> Options:
     number = key(server.version.number)
     options: Options = {
         "basedir": basedir(server.version),
@@ -102,7 +107,7 @@ def _server_options(server: Server, socket: Path) -> Options:
         "init-file": server.base_dir / "init.sql",
         "skip-name-resolve": None,
         "local_infile": 0,
-        "character-set-server": "utf8mb4",
+        "character_set_server": "utf8mb4",
         "max_allowed_packet": "64M",
         "log_bin": BINLOG,
         "sync_binlog": 1,
@@ -119,14 +124,32 @@ def _server_options(server: Server, socket: Path) -> Options:
         options |= {"mysqlx": "OFF", "binlog_expire_logs_seconds": _KEEP_BINLOG}
     else:
         options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
+    libraries = _plugins.authentication_libraries(server.version, restored.profile.plugins if restored else ())
     if number >= (8, 0, 17):
         # a worker that dies must not hold the server's DDL up: nobody comes back to go on with its copy (since 8.0.24)
-        options |= {"plugin-load-add": "mysql_clone.so", "loose_clone_donor_timeout_after_network_failure": 0}
+        options["loose_clone_donor_timeout_after_network_failure"] = 0
+        libraries.insert(0, _plugins.CLONE_LIBRARY)
+    if libraries:
+        options["plugin-load-add"] = ";".join(libraries)
     if server.address is None:
         options["skip-networking"] = None
     else:
         options |= {"bind-address": server.address, "port": server.port or 3306}
-    return options | redo_options(server.version, server.ram_mb)
+    return options | redo_options(server.version, server.ram_mb) | _carried(restored, number)
+
+
+def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Options:
+    """What restored data demands, and how its server answered. A copy with a new name neither runs events nor replicates."""
+    if restored is None:
+        return {}
+    found: Options = {**_settings.as_options(restored.profile.settings)}
+    if restored.isolated:
+        found |= {
+            "loose_event_scheduler": "OFF",
+            "skip_replica_start" if number >= (8, 0, 26) else "skip_slave_start": "ON",
+            "loose_group_replication_start_on_boot": "OFF",
+        }
+    return found
 
 
 def start_argv(server: Server) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -26,7 +27,7 @@ from strongroom.datastores._protocol import (
 )
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _admin, _checkpoints
-from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _profile, _restore, _versions, _xtrabackup
+from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _outside, _profile, _restore, _versions, _xtrabackup
 from strongroom.errors import LineageChanged
 
 
@@ -38,10 +39,11 @@ class MySQL:
     default_user = "mysql"
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
-    capabilities = Capabilities(incremental=True, log_apply=True)
+    capabilities = Capabilities(incremental=True, log_apply=True, aio_events=2305)
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = _profile.ServerProfiles()
+    placement: Placement = _outside.ServerPlacement()
 
     def load(self) -> None:
         pass

@@ -15,7 +15,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb._connection import parts, query, where
-from strongroom.datastores.mysql._config import basedir
+from strongroom.datastores.mysql._plugins import folders
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed
 
 WARNING = "the keyring is not part of a backup, without which its encrypted tables cannot be read"
@@ -23,8 +23,6 @@ REMEDY = "Keep a copy of the keyring where backups are not."
 _NO_TABLE = 1146
 """Components are there since 8.0.24."""
 _CONFIGURATION = "component_keyring_file.cnf"
-_PLUGINS = ("lib*/plugin", "lib*/mysql/plugin", "lib*/*/mysql/plugin")
-"""Where installations have them, below their base."""
 _COMPLAINT = re.compile(r"\[ERROR\] .*(?:keyring|ncrypt).*")
 
 
@@ -101,7 +99,7 @@ class Borrowed:
         self.options: dict[str, Path] = {}
         self._keys = folder / "keys"
         self._before: set[str] = set()
-        found = [place for pattern in _PLUGINS for place in basedir(version).glob(f"{pattern}/{_CONFIGURATION}")]
+        found = [place for folder in folders(version) if (place := folder / _CONFIGURATION).exists()]
         if not found or not manifest(version).exists():
             return
         try:

@@ -20,8 +20,10 @@ from strongroom.datastores._servers import Version
 from strongroom.datastores._socket import MAX_BYTES
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mysql import _keyring, _password
-from strongroom.datastores.mysql._config import basedir, redo_options
-from strongroom.datastores.mysql._versions import key
+from strongroom.datastores.mysql._config import redo_options
+from strongroom.datastores.mysql._plugins import CLONE_LIBRARY, authentication_libraries
+from strongroom.datastores.mysql._settings import as_options
+from strongroom.datastores.mysql._versions import basedir, key
 from strongroom.errors import ServerFailed
 
 _ACCOUNT = "strongroom_restore"
@@ -31,7 +33,13 @@ _LOOK = 0.02
 _MEMORY_MB = 1024
 _SMALL_REDO_MB = 64 * 4
 """Memory for which there is little redo log: making and writing it costs time that a copy need not take."""
-_INHERITED = ("lower_case_table_names", "innodb_page_size", "innodb_data_file_path")
+_PERMISSIVE = {
+    "loose_innodb_strict_mode": "OFF",
+    "loose_restrict_fk_on_non_standard_key": "OFF",
+    "loose_sql_generate_invisible_primary_key": "OFF",
+}
+"""Sessions of the source may have had them so, which the binary log does not say. What succeeded under stricter rules does the
+same under these, and generated keys stand in the logged statements."""
 
 
 class PrivateServer:
@@ -40,7 +48,16 @@ class PrivateServer:
     It makes the keys for TLS that the server will serve with: one of its threads sleeps for a second before it can end.
     """
 
-    def __init__(self, version: Version, target: Path, work_dir: Path, *, settings: Mapping[str, Any], gtid: bool) -> None:
+    def __init__(
+        self,
+        version: Version,
+        target: Path,
+        work_dir: Path,
+        *,
+        settings: Mapping[str, str],
+        plugins: Sequence[str] = (),
+        gtid: bool,
+    ) -> None:
         self._password = secrets.token_hex(24)
         folder = work_dir
         self._short: Path | None = None
@@ -54,7 +71,13 @@ class PrivateServer:
         owner = owner_of(work_dir)
         init = work_dir / "private.sql"
         write_file(init, _account_sql(self._password, version), owner)
+        libraries = authentication_libraries(version, plugins)
+        if not gtid:
+            libraries.insert(0, CLONE_LIBRARY)  # it says where the copy ends
         options: dict[str, str | int | Path | None] = {
+            **as_options(settings),
+            **_PERMISSIVE,
+            "persisted_globals_load": "OFF",
             "basedir": basedir(version),
             "datadir": target,
             "socket": self.socket,
@@ -65,23 +88,23 @@ class PrivateServer:
             "skip-networking": None,
             "mysqlx": "OFF",
             "skip-replica-start" if key(version.number) >= (8, 0, 26) else "skip-slave-start": None,
-            "event-scheduler": "OFF",
+            "event_scheduler": "OFF",
+            "loose_group_replication_start_on_boot": "OFF",
             "skip-log-bin": None,
             "gtid_mode": "ON" if gtid else "OFF",
             "enforce_gtid_consistency": "ON" if gtid else "OFF",
             "innodb_flush_log_at_trx_commit": 0,  # what fails is done again from the start, and all is made durable at the end
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
-            **({"performance_schema": "OFF"} if gtid else {"plugin-load-add": "mysql_clone.so"}),  # it tells where the copy ends
+            **({"performance_schema": "OFF"} if gtid else {}),
+            **({"plugin-load": ";".join(libraries)} if libraries else {}),
             "innodb_use_native_aio": "OFF",  # its threads look for the end of the server twice a second only
             "innodb_buffer_pool_size": f"{_memory_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
             "innodb_buffer_pool_dump_at_shutdown": "OFF",
             "max_allowed_packet": "1G",
-            "character-set-server": "utf8mb4",
             **self._keyring.options,
             **redo_options(version, _SMALL_REDO_MB),
-            **{name: settings[name] for name in _INHERITED if name in settings},
         }
         config = work_dir / "private.cnf"
         write_file(config, _options.dump("mysqld", options), owner)
@@ -104,6 +127,12 @@ class PrivateServer:
                 self._keyring.require_same()
         finally:
             self._end()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._tool is not None
+        return self._tool.pid
 
     def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Rows of a statement. Raises ServerFailed."""
@@ -148,9 +177,10 @@ class PrivateServer:
                 time.sleep(_LOOK)
 
     def _stop(self) -> None:
-        """In good order; its own account goes first."""
+        """In good order; its own account goes first, and with it the right to say SHUTDOWN where there are mandatory roles."""
         assert self._tool is not None
-        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`", "SHUTDOWN"])  # there is no binary log that would tell others
+        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`"])  # there is no binary log that would tell others
+        self._tool.terminate()
         self._tool.check()
 
     def _end(self) -> None:

@@ -10,7 +10,8 @@ from strongroom.artifact import Positions
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores.mysql._binlog import FOLDER, LOG
+from strongroom.datastores.mysql._binlog import FINGERPRINT, FOLDER, LOG
+from strongroom.datastores.mysql._fingerprint import MAX_BYTES, Fingerprint
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.errors import ArtifactCorrupt, StrongroomError, ToolFailed
 
@@ -24,13 +25,19 @@ class Logs:
         self._work_dir = work_dir
         self._folder = work_dir / "logs"
         self._files: list[Path] = []
+        self.fingerprint: Fingerprint | None = None
+        """Of the last incremental, when it has one."""
 
     def add(self, number: int, link: ChainLink) -> None:
         """Unpack the logs of an incremental. Raises ArtifactCorrupt."""
         folder = self._folder / str(number)
         folder.mkdir(mode=0o700, parents=True)
+        self.fingerprint = None
         tar = TarReader(link.chunks())
         for member in tar.members():
+            if member.path == FINGERPRINT and member.kind == "file" and member.size <= MAX_BYTES:
+                self.fingerprint = Fingerprint.parse(b"".join(tar.data()))
+                continue
             name = member.path.removeprefix(f"{FOLDER}/")
             if member.kind != "file" or not LOG.fullmatch(name):
                 raise ArtifactCorrupt(f"incremental {number} holds {member.path!r}, which is no binary log", remedy=_REMEDY)
@@ -62,10 +69,15 @@ class Logs:
             try:
                 programs, log = server.version.programs, self._work_dir / "replay.log"
                 tools.append(
-                    Tool([programs["binlog"], "--no-defaults", *options, *files], self._work_dir / "binlog.log", stdout=write)
+                    Tool(
+                        [programs["binlog"], "--no-defaults", *options, *files],
+                        self._work_dir / "binlog.log",
+                        stdout=write,
+                        servants=[server.pid],
+                    )
                 )
                 client: list[str | Path] = [programs["client"], f"--defaults-file={server.client_options()}", *_CLIENT]
-                tools.append(Tool(client, log, stdin=read))
+                tools.append(Tool(client, log, stdin=read, servants=[server.pid]))
             finally:
                 os.close(read)
                 os.close(write)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
@@ -16,7 +16,7 @@ from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql import _keyring, _replay
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
-from strongroom.datastores.mysql._versions import key, number_of, series
+from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 
 _RESERVE = 256 << 20
@@ -42,7 +42,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
             logs.add(number, link)
         phase("prepare")
         gtid = full.positions.gtid is not None
-        private = PrivateServer(version, target, work_dir, settings=facts["settings"], gtid=gtid)
+        profile = chain[-1].profile or full.profile or Profile()
+        settings = profile.settings | {name: str(value) for name, value in facts["settings"].items()}
+        private = PrivateServer(version, target, work_dir, settings=settings, plugins=profile.plugins, gtid=gtid)
         with _keyring.needed(version, facts["master_keys"], private.log), private as server:
             if facts["master_keys"]:
                 _open_encrypted(server)
@@ -51,6 +53,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
                 phase("replay")
                 logs.replay(server, begins)
                 _require_reached(server, chain[-1].positions)
+                if logs.fingerprint is not None:
+                    phase("compare")
+                    logs.fingerprint.require_same(server.query)
             found = _where(server, chain[-1].positions) if incrementals or gtid else begins
         shutil.rmtree(target / "#clone", ignore_errors=True)
         logs.remove()
@@ -64,7 +69,12 @@ def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
         if series(link.server_version) != version.series or key(link.server_version) > key(version.number):
             raise VersionMismatch(
                 f"MySQL {version.number} is on this host, and the backup is of {link.server_version}",
-                remedy=f"Install MySQL {link.server_version}, or a later one of its series.",
+                remedy=f"Install MySQL {link.server_version}, or a later one of its series."
+                + (
+                    " It is an innovation release: no other series reads its data."
+                    if is_innovation(series(link.server_version))
+                    else ""
+                ),
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.artifact import Member
+from strongroom.datastores._profile import PROFILE
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
@@ -18,6 +19,8 @@ from strongroom.errors import ArtifactCorrupt
 
 _MAX_FACTS = 16 << 20
 _MAX_PAGES = 1 << 30
+_FORBIDDEN = {"auto.cnf", "mysqld-auto.cnf", "mysqld.my", PROFILE}
+"""A copy never holds them. A server that finds them takes its identity, settings and components from them."""
 _REMEDY = "It is not a whole backup of MySQL; restore another one."
 
 
@@ -33,6 +36,7 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
         for member in tar.members():
             path = member.path
             try:
+                _require_harmless(path)
                 if member.kind == "directory":
                     (target / path).mkdir(mode=0o700, exist_ok=True)
                 elif path == FACTS:
@@ -49,6 +53,12 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
         raise _corrupt(f"holds no {FACTS}")
     _rename(facts["names"], files, target)
     return facts
+
+
+def _require_harmless(path: str) -> None:
+    name = os.path.normpath(path)
+    if name in _FORBIDDEN or (name.startswith("component_") and name.endswith(".cnf")):
+        raise _corrupt(f"holds {path!r}, which no copy holds")
 
 
 def _copy(writer: Writer, tar: TarReader, path: Path) -> None:
@@ -112,6 +122,7 @@ def _rename(names: Mapping[str, str], files: Mapping[str, Path], target: Path) -
         parts = path.split("/")
         if alias not in files or not alias.startswith(f"{NAMES}/") or any(part in ("", ".", "..") for part in parts):
             raise _corrupt(f"holds a wrong name, {alias!r} for {path!r}")
+        _require_harmless(path)
         (target / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files[alias].rename(target / path)
     folder = target / OURS

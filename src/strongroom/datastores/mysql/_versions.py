@@ -8,16 +8,37 @@ from pathlib import Path
 
 from strongroom.datastores import _installed
 from strongroom.datastores._servers import Version
-from strongroom.datastores.mariadb._versions import key, number_of, series
 
 PROGRAMS = {"server": "mysqld", "client": "mysql", "binlog": "mysqlbinlog"}
 CLONES = (8, 0, 17)
 """The first version with the clone plugin."""
 XTRABACKUP = "xtrabackup"
 """Name of the program, and its role. It is optional, and lies elsewhere than the server."""
-_SAID = re.compile(r"\bVer(?:sion)? (\d+\.\d+\.\d+)|\bversion (\d+\.\d+\.\d+)")
+_NUMBER = r"\d+\.\d+(?:\.\d+)?"
+_SAID = re.compile(rf"\bVer(?:sion)? ({_NUMBER})|\bversion ({_NUMBER})")
+_LONG_TERM = {"5.7", "8.0", "8.4", "9.7"}
 
-__all__ = ["CLONES", "PROGRAMS", "XTRABACKUP", "discover", "key", "number_of", "series", "version_of"]
+
+def number_of(text: str) -> str:
+    """``9.7.4`` of ``9.7.4-2-debug``; calendar versions (``26.7``) may have two parts only. The text when it has no number."""
+    match = re.match(_NUMBER, text)
+    return match[0] if match else text
+
+
+def key(number: str) -> tuple[int, ...]:
+    """For comparing: numbers, not text; three of them, so that ``26.7`` is ``26.7.0``."""
+    found = [int(part) for part in re.findall(r"\d+", number_of(number))]
+    return tuple(found + [0] * (3 - len(found)))
+
+
+def series(number: str) -> str:
+    """``9.7`` of ``9.7.4``, ``26.10`` of ``26.10.1``."""
+    return ".".join(number.split(".")[:2])
+
+
+def is_innovation(name: str) -> bool:
+    """This series is no LTS: it ends with the next one, and only its own servers start on its data."""
+    return name not in _LONG_TERM
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
@@ -52,3 +73,8 @@ def version_of(program: Path) -> str | None:
     said = _installed.said(program, "--no-defaults", "--version") or ""
     match = _SAID.search(said)
     return (match[1] or match[2]) if match and "MariaDB" not in said else None
+
+
+def basedir(version: Version) -> Path:
+    """Where the files of the installation are, for an installation that is not where it was built for."""
+    return version.programs["server"].parent.parent

@@ -12,7 +12,8 @@ from pathlib import Path
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._peer import acting_as
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql._config import ACCOUNT, host_of, port_of
+from strongroom.datastores.postgresql._config import host_of, port_of
+from strongroom.datastores.postgresql._superuser import superuser
 from strongroom.errors import ConfigurationError
 
 _REMEDY = (
@@ -34,7 +35,7 @@ def account(server: Server) -> Account:
     if server.credentials_file is not None:
         return _read(server.credentials_file, host_of(server), str(port_of(server)))
     if server.runtime == "process":
-        return Account(ACCOUNT)
+        return Account(superuser(server.data_dir))
     return Account(_name_of(_owner(server)))
 
 

@@ -16,12 +16,12 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql._config import ACCOUNT
-from strongroom.datastores.postgresql._connection import Connection, connect, query
+from strongroom.datastores.postgresql._connection import MAINTENANCE, Connection, connect, query, shown
+from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
 
-SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
-SYSTEM_USERS = frozenset({ACCOUNT, "public", "none"})
+SYSTEM_DATABASES = frozenset({MAINTENANCE, "template0", "template1"})
+SYSTEM_USERS = frozenset({DEFAULT, "public", "none"})
 _OWNER = ":owner"
 _LONGEST = 63
 _INVALID = ("22", "42", "28", "0L", "0P")
@@ -29,7 +29,7 @@ _INVALID = ("22", "42", "28", "0L", "0P")
 
 
 @contextmanager
-def _session(server: Server, doing: str, database: str = "postgres") -> Iterator[Connection]:
+def _session(server: Server, doing: str, database: str | None = None) -> Iterator[Connection]:
     """A connection; what the server refuses comes out as InvalidRequest or ServerFailed that says what was being done."""
     with connect(server, database) as connection:
         try:
@@ -80,7 +80,7 @@ def databases(server: Server) -> list[DatabaseSpec]:
             "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database"
             " WHERE NOT datistemplate AND datname <> 'postgres'",
         )
-    return [DatabaseSpec(name=name, character_set=encoding, collate=collate) for name, encoding, collate in sorted(rows)]
+    return [DatabaseSpec(name=shown(name), character_set=encoding, collate=collate) for name, encoding, collate in sorted(rows)]
 
 
 def _has_database(connection: Connection, name: str) -> bool:
@@ -145,7 +145,11 @@ def drop_database(server: Server, name: str) -> None:
 def users(server: Server) -> list[UserSpec]:
     """Accounts of users, by name, with the databases that they have rights on."""
     with _session(server, "list users") as connection:
-        accounts = query(connection, "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname <> %s", ACCOUNT)
+        accounts = query(
+            connection,
+            "SELECT rolname FROM pg_roles WHERE rolcanlogin AND oid <> 10 AND rolname <> ALL(%s::text[])",
+            [_our_own(server)],
+        )
         rights = query(
             connection,
             "SELECT m.rolname, d.datname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
@@ -154,7 +158,12 @@ def users(server: Server) -> list[UserSpec]:
     granted: defaultdict[str, set[str]] = defaultdict(set)
     for name, database in rights:
         granted[name].add(database)
-    return [UserSpec(name=name, host="%", databases=sorted(granted[name])) for (name,) in sorted(accounts)]
+    return [UserSpec(name=shown(name), host="%", databases=sorted(map(shown, granted[name]))) for (name,) in sorted(accounts)]
+
+
+def _our_own(server: Server) -> str:
+    """The role that we log in as, on a server that we run; the usual name of the superuser on others."""
+    return superuser(server.data_dir) if server.runtime == "process" else DEFAULT
 
 
 def _is_user(connection: Connection, name: str) -> bool:
@@ -215,7 +224,7 @@ def drop_user(server: Server, name: str, host: str) -> None:
         )
     for database, owner in found:
         with _session(server, doing, database) as connection:
-            _run(connection, "REASSIGN OWNED BY {} TO {}", name, ACCOUNT if owner == name else owner)
+            _run(connection, "REASSIGN OWNED BY {} TO {}", name, _our_own(server) if owner == name else owner)
             _run(connection, "DROP OWNED BY {}", name)
     with _session(server, doing) as connection:
         _run(connection, "DROP ROLE {}", name)
@@ -269,21 +278,21 @@ def revoke(server: Server, name: str, host: str, database: str) -> None:
 
 
 def superuser_enabled(server: Server) -> bool:
-    """With a password ``postgres`` can log in from outside; by the socket it needs none, but the right OS user."""
+    """With a password the superuser can log in from outside; by the socket it needs none, but the right OS user."""
     with _session(server, "look for the superuser") as connection:
-        return bool(query(connection, "SELECT 1 FROM pg_authid WHERE rolname = %s AND rolpassword IS NOT NULL", ACCOUNT))
+        return bool(query(connection, "SELECT 1 FROM pg_authid WHERE rolname = %s AND rolpassword IS NOT NULL", _our_own(server)))
 
 
 def enable_superuser(server: Server, password: str) -> str:
     """The same account that we use; what we use stays as it is."""
     with _session(server, "enable the superuser") as connection:
-        _set_password(connection, ACCOUNT, password)
-    return ACCOUNT
+        _set_password(connection, _our_own(server), password)
+    return _our_own(server)
 
 
 def disable_superuser(server: Server) -> None:
     """Connections that are open stay open."""
     if not superuser_enabled(server):
-        raise NotFound(f"{ACCOUNT} is not enabled")
+        raise NotFound(f"{_our_own(server)} is not enabled")
     with _session(server, "disable the superuser") as connection:
-        _run(connection, "ALTER ROLE {} PASSWORD NULL", ACCOUNT)
+        _run(connection, "ALTER ROLE {} PASSWORD NULL", _our_own(server))

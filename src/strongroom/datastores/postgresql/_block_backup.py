@@ -7,6 +7,7 @@ that we keep beside the server, proven by the hash in the parent's manifest.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -35,23 +36,31 @@ def possible(server: Server, parent: Positions | None) -> bool:
     if int(server.version.series) < OLDEST or parent is None or parent.wal_from is not None:
         return False
     with connect(server) as connection:
-        return summarizes(connection)
+        return summarizes(connection, server)
 
 
-def summarizes(connection: Connection) -> bool:
-    """Whether the server tells which blocks have changed, and all of them.
+def summarizes(connection: Connection, server: Server) -> bool:
+    """Whether the server tells which blocks have changed, and all of them, and can read its whole data directory.
 
     Without checksums and ``wal_log_hints`` its summaries miss changes of visibility maps when a table is truncated, and rows
     that were deleted come back.
     """
     rows = query(connection, "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", ["summarize_wal", *_LOGGED])
     settings = dict(rows)
+    if not can_read_all(server.data_dir):
+        return False
     if settings.get("summarize_wal") != "on" or all(settings.get(name) != "on" for name in _LOGGED):
         return False
     ((allowed,),) = query(
         connection, "SELECT bool_and(has_function_privilege(name, 'execute')) FROM unnest(%s::text[]) AS name", list(_FUNCTIONS)
     )
     return bool(allowed)
+
+
+def can_read_all(data_dir: Path) -> bool:
+    """A base backup of the server fails at a ``lost+found`` of root, which the top of a file system has. Ours leaves it out."""
+    lost = data_dir / "lost+found"
+    return not lost.is_dir() or os.access(lost, os.R_OK | os.X_OK)
 
 
 _LOGGED = ("data_checksums", "wal_log_hints")
@@ -82,6 +91,7 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
             f"{where(server)} was promoted: it is on timeline {timeline}, and the parent backup is of timeline {parent.timeline}",
             remedy=_REMEDY,
         )
+    _require_same_checksums(server, request)
     _require_summaries(connection, server, timeline, parent.wal_start)
     data = _parent_manifest(server, request)
     manifest = _manifest.Manifest.parse(data)
@@ -90,6 +100,16 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     path = request.work_dir / "parent_manifest"
     write_file(path, data.decode(), owner_of(request.work_dir))
     return path
+
+
+def _require_same_checksums(server: Server, request: BackupRequest) -> None:
+    """While checksums are off, or on their way, not every changed block is in the WAL and its summaries."""
+    before = request.parent_profile.facts.get("data_checksums") if request.parent_profile else None
+    now = request.profile.facts.get("data_checksums")
+    if before is not None and now is not None and before != now:
+        raise LineageChanged(
+            f"data_checksums of {where(server)} was {before} when the parent backup was taken, and is {now}", remedy=_REMEDY
+        )
 
 
 def _require_summaries(connection: Connection, server: Server, timeline: int, start: str) -> None:

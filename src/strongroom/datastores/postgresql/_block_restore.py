@@ -33,6 +33,7 @@ from strongroom.datastores.postgresql._increment import (
 )
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
+from strongroom.datastores.postgresql._tree import make_directory
 from strongroom.direct import Output
 from strongroom.errors import NotFound
 
@@ -150,7 +151,7 @@ class _Merger:
             try:
                 if member.kind == "directory":
                     if member.path:
-                        (self._target / member.path).mkdir(mode=0o700)
+                        make_directory(self._target, member.path)
                 elif member.path != NAME:
                     self._new(link, member, tar, self._expected(files, member))
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:

@@ -11,14 +11,12 @@ from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.postgresql import _first_start
+from strongroom.datastores.postgresql import _carry, _first_start, _owners_files, _wal
+from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
 from strongroom.errors import ConfigurationError, ServerFailed
 
-ACCOUNT = "postgres"
-"""The superuser that every data directory has. We come in by the socket, as an OS user that ``pg_ident.conf`` names."""
 _MAP = "strongroom"
 _LEAST_WAL_MB = 64
-_OWNERS_FILES = ("postgresql.conf", _first_start.SETTINGS, "pg_hba.conf", "pg_ident.conf")
 
 
 def option_file(server: Server) -> Path:
@@ -59,33 +57,41 @@ def configure(server: Server) -> None:
     owner = owner_named(server.user)
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket_dir(server)):
         make_directory(path, owner)
-    write_file(server.base_dir / "pg_hba.conf", _logins(), owner)
+    write_file(server.base_dir / "pg_hba.conf", _logins(server), owner)
     write_file(server.base_dir / "pg_ident.conf", _accounts(server), owner)
     write_file(option_file(server), _dump(_options(server)), owner)
 
 
 def keep(server: Server, new: Path) -> None:
-    """An adopted server may have its configuration in its data directory: a backup has an old one, and lacks ALTER SYSTEM."""
+    """What an adopted server has in its data directory beside its data stays as it is: configuration, keys, certificates.
+
+    A backup has an old one of each, and lacks ALTER SYSTEM.
+    """
     if server.runtime != "adopted":
         return
-    for name in _OWNERS_FILES:
-        text = read_file(server.data_dir / name, limit=_first_start.MOST)
-        if text is not None:
-            write_file(new / name, _first_start.told(new, text) if name == _first_start.SETTINGS else text, owner_of(new))
+    _owners_files.keep(server.data_dir, new)
+    text = read_file(server.data_dir / _first_start.SETTINGS, limit=_first_start.MOST)
+    if text is not None:
+        write_file(new / _first_start.SETTINGS, _first_start.told(new, text), owner_of(new))
 
 
-def _logins() -> str:
-    """By the socket our own account, proven by the OS user; by password everybody else. A superuser without one stays out."""
+def _logins(server: Server) -> str:
+    """By the socket our own account, proven by the OS user; by password everybody else. A superuser without one stays out.
+
+    The method ``md5`` takes passwords of both kinds, each in its own way. It is there for restored data with such passwords only.
+    """
+    method = _carry.password_method(server.data_dir)
     return (
-        f"local all,replication {ACCOUNT} peer map={_MAP}\n"
-        "local all all scram-sha-256\n"
-        "host all all 0.0.0.0/0 scram-sha-256\n"
-        "host all all ::/0 scram-sha-256\n"
+        f"local all,replication {_quote(superuser(server.data_dir))} peer map={_MAP}\n"
+        f"local all all {method}\n"
+        f"host all all 0.0.0.0/0 {method}\n"
+        f"host all all ::/0 {method}\n"
     )
 
 
 def _accounts(server: Server) -> str:
-    return "".join(f"{_MAP} {_quote(user)} {ACCOUNT}\n" for user in sorted({"root", server.user}))
+    name = _quote(superuser(server.data_dir))
+    return "".join(f"{_MAP} {_quote(user)} {name}\n" for user in sorted({"root", server.user}))
 
 
 def _quote(name: str) -> str:
@@ -129,6 +135,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "effective_cache_size": _between(32, ram * 6 // 10, 1 << 20),
         "maintenance_work_mem": _between(16, ram // 16, 2048),
         "max_wal_size": _between(128, ram, 4096),
+        **_demanded(server.data_dir, ram),
         "wal_level": "replica",
         "archive_mode": "off",
         "max_wal_senders": 10,
@@ -137,7 +144,13 @@ def _options(server: Server) -> dict[str, str | int | Path]:
     }
     if int(server.version.series) >= 17:
         options |= {"summarize_wal": "on", "wal_summary_keep_time": "40d"}  # for incrementals
-    return options
+    return _carry.add_settings(options, server)
+
+
+def _demanded(data_dir: Path, ram: int) -> dict[str, str | int | Path]:
+    """A server does not start when the least and the most WAL are less than two files of WAL, which may be large."""
+    size = (_wal.file_size(data_dir / "pg_wal") or 0) >> 20
+    return {"min_wal_size": f"{2 * size}MB", "max_wal_size": _between(4 * size, ram, max(4096, 4 * size))} if size > 16 else {}
 
 
 def _dump(options: dict[str, str | int | Path]) -> str:
@@ -168,7 +181,7 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
             [
                 server.version.programs["initialize"],
                 f"--pgdata={staging}",
-                f"--username={ACCOUNT}",
+                f"--username={DEFAULT}",
                 "--encoding=UTF8",
                 "--locale=C",
                 "--lc-ctype=C.UTF-8",

@@ -1,26 +1,72 @@
-"""SQL connections to a server, over its own socket wherever there is one."""
+"""SQL connections to a server, over its own socket wherever there is one.
+
+Our sessions do not depend on what the owner has set for all servers, for our role or for the database: such settings may keep us
+out, end a session that waits, or make our first commit hang.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper, Loader
 from psycopg.sql import SQL, Composed
 
 from strongroom.datastores._process import tail
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql._account import account, recognized
+from strongroom.datastores.postgresql._account import Account, account, recognized
 from strongroom.datastores.postgresql._config import error_log, host_of, port_of
 from strongroom.errors import ConfigurationError, ServerFailed
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+MAINTENANCE = "postgres"
+"""The database that we connect to where it exists."""
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "role ", "is not permitted to log in")
+_UNREACHABLE = ("Connection refused", "No such file", "timeout expired", "is starting up", "is shutting down", "recovery")
 _LET_IN = (
     "Let the OS user of the server in by its socket (pg_hba.conf: `local all,replication postgres peer`), "
     "or give a credentials file with an account that may take backups."
 )
+_FOR_ALL = {
+    "local_preload_libraries": "",  # a library that is not installed ends every new session
+    "default_transaction_read_only": "off",
+    "role": "none",
+    "search_path": "pg_catalog",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "synchronous_commit": "local",  # with a standby that is gone, our commits would wait for ever
+}
+_SINCE = {"idle_session_timeout": (14, "0"), "transaction_timeout": (17, "0")}
+_FOR_SUPERUSERS = {
+    "session_preload_libraries": "",
+    "lc_messages": "C",
+    "zero_damaged_pages": "off",
+    "ignore_checksum_failure": "off",
+}
+_FOR_SUPERUSERS_SINCE = {"event_triggers": (17, "off")}
+_Known = tuple[str, int, str]
+_is_superuser: dict[_Known, bool] = {}
+_maintenance: dict[_Known, str] = {}
+
+
+class _Text(Loader):
+    """Names of a server without an encoding may hold any byte; those that are not UTF-8 survive as surrogates."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
+
+
+class _Bytes(Dumper):
+    def dump(self, obj: str) -> bytes:
+        return obj.encode("utf-8", "surrogateescape")
+
+
+def shown(name: str) -> str:
+    """A name for people, manifests and JSON: bytes that are not UTF-8 are shown as escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def where(server: Server) -> str:
@@ -29,27 +75,17 @@ def where(server: Server) -> str:
 
 
 @contextmanager
-def connect(server: Server, database: str = "postgres", *, timeout: int = 10, patience: int = 600) -> Iterator[Connection]:
+def connect(server: Server, database: str | None = None, *, timeout: int = 10, patience: int = 600) -> Iterator[Connection]:
     """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each statement, in seconds.
 
+    Without ``database``: to ``postgres``, or to another one that can be connected to.
     Raises ServerFailed, with the end of the error log, when nobody answers or the connection breaks; ConfigurationError when
     the account is refused.
     """
     us = account(server)
     try:
         with recognized(server):
-            connection = psycopg.connect(
-                host=host_of(server),
-                port=port_of(server),
-                user=us.user,
-                password=us.password,
-                dbname=database,
-                connect_timeout=timeout,
-                application_name="strongroom",
-                client_encoding="UTF8",
-                options=f"-c statement_timeout={patience * 1000}",
-                autocommit=True,
-            )
+            connection = _open(server, us, database, timeout, patience)
     except psycopg.OperationalError as error:
         if any(sign in str(error) for sign in _REFUSED):
             raise ConfigurationError(f"{where(server)} refused the account {us.user!r}: {error}", remedy=_LET_IN) from None
@@ -62,6 +98,107 @@ def connect(server: Server, database: str = "postgres", *, timeout: int = 10, pa
         raise
     finally:
         connection.close()
+
+
+def _open(server: Server, us: Account, database: str | None, timeout: int, patience: int) -> Connection:
+    known = (host_of(server), port_of(server), us.user)
+    if database is not None:
+        return _log_in(server, us, database, timeout, patience)
+    first = _maintenance.get(known, MAINTENANCE)
+    try:
+        return _log_in(server, us, first, timeout, patience)
+    except psycopg.OperationalError as error:
+        if any(sign in str(error) for sign in (*_REFUSED, *_UNREACHABLE)):
+            raise
+        refused = error
+    try:
+        connection = _log_in(server, us, "template1", timeout, patience)
+    except psycopg.OperationalError:
+        raise refused from None
+    # a session in template1 would be in the way of CREATE DATABASE
+    rows = query(
+        connection,
+        "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2"
+        " AND has_database_privilege(oid, 'CONNECT') AND datname <> %s ORDER BY oid",
+        first,
+    )
+    for (name,) in rows:
+        with suppress(psycopg.OperationalError):
+            other = _log_in(server, us, name, timeout, patience)
+            connection.close()
+            _maintenance[known] = name
+            return other
+    return connection
+
+
+def _log_in(server: Server, us: Account, database: str, timeout: int, patience: int) -> Connection:
+    """A superuser may set more; whether we are one is only known when it was tried."""
+    known = (host_of(server), port_of(server), us.user)
+    if server.runtime == "process" or _is_superuser.get(known, True):
+        try:
+            connection = _connect(server, us, database, timeout, patience, superuser=True)
+        except psycopg.OperationalError as error:
+            if server.runtime == "process" or any(sign in str(error) for sign in (*_REFUSED, *_UNREACHABLE)):
+                raise
+            refused = error
+        else:
+            _is_superuser[known] = True
+            return connection
+        try:
+            connection = _connect(server, us, database, timeout, patience, superuser=False)
+        except psycopg.OperationalError:
+            raise refused from None
+        _is_superuser[known] = False
+        return connection
+    return _connect(server, us, database, timeout, patience, superuser=False)
+
+
+def _connect(server: Server, us: Account, database: str, timeout: int, patience: int, *, superuser: bool) -> Connection:
+    parameters: dict[str, object] = {
+        "host": host_of(server),
+        "port": port_of(server),
+        "user": us.user,
+        "password": us.password,
+        "dbname": database,
+        "connect_timeout": timeout,
+        "application_name": "strongroom",
+        "client_encoding": "UTF8",
+        "options": session_options(server, patience, superuser=superuser),
+    }
+    connection = _start({name: value for name, value in parameters.items() if value is not None}, database)
+    for name in ("text", "varchar", "name", "bpchar"):
+        connection.adapters.register_loader(name, _Text)
+    connection.adapters.register_dumper(str, _Bytes)
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # it would check, and refuse, what it cannot know
+        connection.execute("SET client_encoding = SQL_ASCII")
+    return connection
+
+
+def _start(parameters: dict[str, Any], database: str) -> Connection:
+    if shown(database) == database:
+        return psycopg.connect(**parameters, autocommit=True)
+    quoted = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in parameters.items()}
+    conninfo = " ".join(f"{name}='{value}'" for name, value in quoted.items()).encode("utf-8", "surrogateescape")
+    pgconn = psycopg.pq.PGconn.connect(conninfo)  # the usual way takes UTF-8 only
+    if pgconn.status != psycopg.pq.ConnStatus.OK:
+        raise psycopg.OperationalError(pgconn.get_error_message())
+    pgconn.nonblocking = 1
+    connection: Connection = psycopg.Connection(pgconn)
+    connection.autocommit = True
+    return connection
+
+
+def session_options(server: Server, patience: int, *, superuser: bool) -> str:
+    """What our sessions do not take over from the owner's settings, for ``options`` of libpq."""
+    series = int(server.version.series)
+    options = {"statement_timeout": str(patience * 1000)} | _FOR_ALL | _chosen(_SINCE, series)
+    if superuser:
+        options |= _FOR_SUPERUSERS | _chosen(_FOR_SUPERUSERS_SINCE, series)
+    return " ".join(f"-c {name}={value}" for name, value in options.items())
+
+
+def _chosen(since: dict[str, tuple[int, str]], series: int) -> dict[str, str]:
+    return {name: value for name, (oldest, value) in since.items() if series >= oldest}
 
 
 def silent(server: Server, text: str) -> ServerFailed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, LiteralString, Self
 
@@ -17,16 +17,16 @@ import psycopg
 
 import strongroom
 from strongroom.artifact import Collation, Positions
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces
+from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces, _witness
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._listing import Listing
 from strongroom.datastores.postgresql._manifest import LABEL, NAME, new_hash
-from strongroom.datastores.postgresql._tree import CONTROL, walk
+from strongroom.datastores.postgresql._tablespaces import Tablespace
+from strongroom.datastores.postgresql._tree import CONTROL, data_bytes, walk
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
 OLDEST = 15
@@ -80,16 +80,21 @@ class Copy:
         version: str,
         pages: bool,
         system: int,
+        spaces: Sequence[Tablespace],
     ) -> None:
-        """``connection`` holds the backup that began at ``start``; ``pages``: the server has checksums of its pages."""
-        self.data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / "pg_wal")
+        """``connection`` holds the backup that began at ``start``; ``pages``: the server has checksums of its pages.
+
+        ``spaces`` are the tablespaces that it had before.
+        """
+        self.data_bytes = data_bytes(server.data_dir)
         self.expected: int | None = self.data_bytes
         self.inspection: Inspection | None = PageInspection(server.data_dir, start) if pages else None
         self.held = ExitStack()
         """What is let go of at the end: the connection, and with it the backup and the WAL that is kept for it."""
         self.collations: list[Collation] = []
         self._server, self._request, self._connection, self._version = server, request, connection, version
-        self._start = start
+        self._start, self._spaces = start, spaces
+        self._segment = 0
         self._positions: Positions | None = None
         self._listing = Listing(system if int(server.version.series) >= _block_backup.OLDEST else None)
         self._looked = time.monotonic()
@@ -190,7 +195,7 @@ class Copy:
     def _wal(self, positions: Positions) -> Iterator[bytes | _Reading]:
         """What a server needs to come up on these files. The marks keep that server from archiving it again."""
         assert positions.wal_start and positions.wal_stop and positions.timeline
-        ((size,),) = self._ask("SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
+        size = self._segment
         start, stop = _lsn.parse(positions.wal_start), _lsn.parse(positions.wal_stop)
         names = dict.fromkeys(_lsn.segments(positions.timeline, start, stop, size), size)
         directory = self._server.data_dir / "pg_wal"
@@ -203,10 +208,10 @@ class Copy:
     # --- the server
 
     def _stop(self) -> tuple[bytes, Positions]:
-        ((stop, label, spaces),) = self._ask("SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(false)")
-        if spaces:
-            _tablespaces.refuse(self._connection, self._server)
-            raise ServerFailed("a tablespace came and went during the backup", remedy="Back up again.")
+        """The server's map of tablespaces is left out: a server started on the files would use those of the source."""
+        ((stop, label, self._segment),) = self._ask(
+            "SELECT lsn::text, labelfile, pg_size_bytes(current_setting('wal_segment_size'))::int FROM pg_backup_stop(false)"
+        )
         timeline = _line(label, "START TIMELINE")
         return label.encode(), Positions(wal_start=self._start, wal_stop=stop, timeline=int(timeline))
 
@@ -241,14 +246,21 @@ class Copy:
         if self._positions is None:
             raise ToolFailed("the backup ended before its end")
         with connect(self._server) as connection:
-            _tablespaces.refuse(connection, self._server)  # that was made meanwhile
+            _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
+            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
+                self.inspection = None
+        _tablespaces.require_unchanged(self._server, self._positions, self._segment, self._request.work_dir)
+        positions = _block_backup.described(self._server, self._request, self._positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
-            positions=_block_backup.described(self._server, self._request, self._positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:
@@ -272,7 +284,15 @@ def possible(connection: Connection, server: Server) -> bool:
     return bool(allowed)
 
 
-def begin(server: Server, request: BackupRequest, connection: Connection, *, version: str, pages: bool) -> Copy:
+def begin(
+    server: Server,
+    request: BackupRequest,
+    connection: Connection,
+    *,
+    version: str,
+    pages: bool,
+    spaces: Sequence[Tablespace],
+) -> Copy:
     """Start the backup, with a checkpoint at once. Raises ServerFailed."""
     query(connection, "SET statement_timeout = 0")  # a checkpoint takes its time
     try:
@@ -281,7 +301,7 @@ def begin(server: Server, request: BackupRequest, connection: Connection, *, ver
         )
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not begin a backup: {str(error).strip()}") from error
-    return Copy(server, request, connection, start, version=version, pages=pages, system=system)
+    return Copy(server, request, connection, start, version=version, pages=pages, system=system, spaces=spaces)
 
 
 def _line(label: str, name: str) -> str:

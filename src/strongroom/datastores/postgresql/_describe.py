@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from strongroom.artifact import Positions
 from strongroom.datastores._protocol import StreamFacts
 from strongroom.datastores.postgresql import _lsn, _manifest, _wal
-from strongroom.errors import ArtifactCorrupt, VersionMismatch
+from strongroom.errors import ArtifactCorrupt, Unsupported, VersionMismatch
 
 _VERSION, _LABEL, _CONTROL, FOLDER = "PG_VERSION", "backup_label", "global/pg_control", "pg_wal/"
 SIDE_FILES = frozenset({_VERSION, _LABEL, _CONTROL, _manifest.NAME})
@@ -22,7 +22,19 @@ def describe(files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positio
     names = {name.removeprefix(FOLDER): size - _HEADER for name, size in sizes.items()}
     if all(_wal.NAME.fullmatch(name) or _wal.HISTORY.fullmatch(name) for name in names):
         return _wal_alone({name: size for name, size in names.items() if _wal.NAME.fullmatch(name)}, said)
-    return _base(files, said)
+    facts = _base(files, said)
+    _require_tablespaces(_manifest.parse(files[_manifest.NAME]), sizes)
+    return facts
+
+
+def _require_tablespaces(manifest: _manifest.Manifest | _manifest.ForeignManifest, sizes: Mapping[str, int]) -> None:
+    """``pg_basebackup`` writes an archive for each tablespace, and names them in the one of the data directory only."""
+    lacking = [file.name for file in manifest.files if file.name.startswith("pg_tblspc/") and file.name not in sizes]
+    if lacking or sizes.get("tablespace_map", 0) > _HEADER:
+        raise Unsupported(
+            "the backup has tablespaces, and the stream is only the archive of the data directory",
+            remedy="Restore it with PostgreSQL's own programs, adopt that server, and back it up.",
+        )
 
 
 def _base(files: Mapping[str, bytes], said: Positions) -> StreamFacts:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores._lineage import lineage
+from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._protocol import (
     BackupRequest,
@@ -33,6 +34,7 @@ from strongroom.datastores.postgresql import (
     _examine,
     _facts,
     _manifest,
+    _outside,
     _profile,
     _versions,
     _wal_slot,
@@ -55,6 +57,7 @@ class PostgreSQL:
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = _profile.ServerProfiles()
+    placement: Placement = _outside.ServerPlacement()
 
     def load(self) -> None:
         from strongroom.datastores.postgresql import _backup, _restore, _wal_backup  # noqa: F401
@@ -110,7 +113,7 @@ class PostgreSQL:
     ) -> Restored:
         from strongroom.datastores.postgresql import _restore
 
-        return _restore.restore(version, chain, target, work_dir, phase)
+        return _restore.restore(version, chain, target, work_dir, phase, server)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return _collations.warnings(version.programs["server"], collations)

@@ -8,6 +8,7 @@ import psycopg
 
 from strongroom.datastores._protocol import Finding
 from strongroom.datastores._servers import Server
+from strongroom.datastores.postgresql import _profile_read, _witness
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
@@ -22,6 +23,8 @@ def examine(server: Server) -> Iterator[Finding]:
     try:
         with connect(server, timeout=5, patience=30) as connection:
             findings = [*_settings(connection), *_rights(connection, server), *_state(connection)]
+        if all(finding.level != "error" for finding in findings):
+            findings += _profile(server)
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
@@ -109,6 +112,7 @@ def _rights(connection: Connection, server: Server) -> Iterator[Finding]:
             message=f"role {user} may not take incrementals that are WAL",
             remedy=f"GRANT EXECUTE ON FUNCTION {', '.join(missing)} TO {quoted};",
         )
+    yield from _witness.examine(connection, server)
     yield Finding(
         level="warning",
         message=f"role {user} is no superuser: databases and users can be looked at, and those of others not be changed",
@@ -120,6 +124,15 @@ def _state(connection: Connection) -> Iterator[Finding]:
     ((recovers,),) = query(connection, "SELECT pg_is_in_recovery()")
     if recovers:
         yield Finding(level="error", message="it is a standby, or still recovers", remedy="Adopt the primary.")
+
+
+def _profile(server: Server) -> Iterator[Finding]:
+    """What a backup of this server would not hold, or a restore would stumble over."""
+    profile = _profile_read.read(server)
+    for notice in profile.notices:
+        yield Finding(level="error" if notice.effect == "refuse" else "warning", message=notice.message, remedy=notice.remedy)
+    for sentence in profile.absent:
+        yield Finding(level="warning", message=sentence)
 
 
 def _replication(server: Server) -> Iterator[Finding]:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import psycopg
 
-from strongroom.datastores._files import bytes_below, owner_of, read_file, write_file
+from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _first_start, _lsn, _wal_slot
+from strongroom.datastores.postgresql import _first_start, _lsn, _timelines, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
-from strongroom.datastores.postgresql._versions import series
+from strongroom.datastores.postgresql._tree import bytes_used
+from strongroom.datastores.postgresql._versions import number_in, series
 from strongroom.errors import ServerFailed, StrongroomError
 
 RESTORED = "strongroom_restored"
@@ -27,7 +28,7 @@ def ready(server: Server) -> Facts:
         with connect(server, timeout=5, patience=10) as connection:
             ((number, data_dir, recovers),) = query(
                 connection,
-                "SELECT current_setting('server_version_num')::int, current_setting('data_directory'), pg_is_in_recovery()",
+                "SELECT current_setting('server_version'), current_setting('data_directory'), pg_is_in_recovery()",
             )
             if recovers:
                 raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
@@ -42,8 +43,7 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
     except StrongroomError as error:
         raise ServerFailed(error.message, remedy=error.remedy) from error
-    number = f"{number // 10000}.{number % 10000}"
-    return Facts(version_number=number, data_bytes=bytes_below(place), data_dir=place, warning=warning)
+    return Facts(version_number=number_in(number), data_bytes=bytes_used(place), data_dir=place, warning=warning)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
@@ -69,6 +69,7 @@ def _require_arrival(connection: Connection, server: Server) -> None:
             f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
             remedy="Restore again, or restore another backup.",
         )
+    _timelines.release(server.data_dir)
     _first_start.forget(server.data_dir)
     (server.data_dir / RESTORED).unlink()
 

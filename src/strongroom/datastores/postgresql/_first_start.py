@@ -7,6 +7,7 @@ again when the server has arrived.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from strongroom.datastores._files import owner_of, read_file, write_file
@@ -28,6 +29,8 @@ _SAID = {
     "hot_standby": "off",  # it would refuse to start where fewer connections are allowed than there
 }
 _LINES = [f"{name} = '{value}'" for name, value in _SAID.items()]
+IN_PLACE = "allow_in_place_tablespaces = 'on'"
+"""Without it, recovery ends at a tablespace that is a directory in the data directory."""
 
 
 def prepare(data_dir: Path) -> None:
@@ -41,7 +44,15 @@ def told(data_dir: Path, settings: str) -> str:
     """``settings`` and, where the first start is still to come, what it needs."""
     if not (data_dir / SIGNAL).exists():
         return settings
-    return "".join(f"{line}\n" for line in [*settings.splitlines(), *_LINES])
+    spaces = [IN_PLACE] if has_in_place_tablespaces(data_dir) else []
+    return "".join(f"{line}\n" for line in [*settings.splitlines(), *_LINES, *spaces])
+
+
+def has_in_place_tablespaces(data_dir: Path) -> bool:
+    """A tablespace is a directory in the data directory, and no link."""
+    with suppress(FileNotFoundError):
+        return any(path.is_dir() and not path.is_symlink() for path in (data_dir / "pg_tblspc").iterdir())
+    return False
 
 
 def forget(data_dir: Path) -> None:
@@ -49,7 +60,7 @@ def forget(data_dir: Path) -> None:
     lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return
-    for line in _LINES:
+    for line in [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])]:
         lines.reverse()
         lines.remove(line)  # the last one is ours
         lines.reverse()

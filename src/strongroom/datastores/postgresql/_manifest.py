@@ -12,8 +12,8 @@ from typing import Literal, Protocol, Self
 from crc32c import crc32c
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from strongroom.datastores._files import entries
 from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.postgresql._tree import files_below
 from strongroom.errors import ArtifactCorrupt
 
 NAME = "backup_manifest"
@@ -132,13 +132,7 @@ def parse(data: bytes) -> Manifest | ForeignManifest:
 def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
     """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
     known = {file.name for file in manifest.files}
-    found = {
-        path
-        for entry in entries(top)
-        if not entry.is_dir(follow_symlinks=False)
-        and not (path := os.path.relpath(entry.path, top)).startswith("pg_wal/")
-        and path != NAME
-    }
+    found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != NAME}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
         wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
     wrong += [f"{path} is not in {NAME}" for path in sorted(found - known - _UNLISTED)]

@@ -8,23 +8,22 @@ from pathlib import Path
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores._servers import Server, Version
-
-ITEMS: tuple[ProfileItem, ...] = ()
+from strongroom.datastores.postgresql import _profile_check, _profile_compare, _profile_items, _profile_read, _rehearsal
 
 
 class ServerProfiles:
     """See ``datastores.Profiles``."""
 
-    items: Sequence[ProfileItem] = ITEMS
+    items: Sequence[ProfileItem] = _profile_items.ITEMS
 
     def read(self, server: Server) -> Profile:
-        return Profile()
+        return _profile_read.read(server)
 
     def compare(self, profile: Profile, target: RestoreTarget) -> list[Notice]:
-        return []
+        return list(_profile_compare.compare(profile, target))
 
     def check(self, server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-        return []
+        return _profile_check.check(server, profile, isolated=isolated)
 
     def rehearse(self, version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
-        return Rehearsal(tables=0)
+        return _rehearsal.rehearse(version, data_dir, work_dir, profile)

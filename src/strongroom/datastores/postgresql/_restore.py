@@ -7,26 +7,51 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import owner_of, read_file, require_space, write_file
+from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
+from strongroom.datastores._profile import PROFILE
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Version
+from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._tar import TarReader
+from strongroom.datastores._witness import FILE
 from strongroom.datastores._writer import Writer
-from strongroom.datastores.postgresql import _block_restore, _first_start, _lsn, _manifest, _wal_restore
+from strongroom.datastores.postgresql import (
+    _block_restore,
+    _first_start,
+    _lsn,
+    _manifest,
+    _superuser,
+    _timelines,
+    _wal_restore,
+    _way_in,
+)
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
+from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, Unsupported
 
 _CONTROL = "global/pg_control"
-_STRAY = (LINEAGE, RESTORED, "standby.signal", _first_start.SIGNAL, "recovery.conf", _manifest.NAME)
+_STRAY = (
+    LINEAGE,
+    FILE,
+    RESTORED,
+    PROFILE,
+    _superuser.FOUND,
+    "standby.signal",
+    _first_start.SIGNAL,
+    "recovery.conf",
+    "tablespace_map",
+    _manifest.NAME,
+)
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
 """Bytes beyond the data that the replay of the WAL may need."""
 
 
-def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
+def restore(
+    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
+) -> Restored:
     """See the Protocol. Until the end ``target`` is marked as unusable.
 
     The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
@@ -40,7 +65,7 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
         require_series(version, each.server_version, "the server of the backup")
     newest = base[-1]
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
-    require_space(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
+    require_room(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     with unfinished(target):
         if len(base) > 1 or _block_restore.has_list(newest):
             needed = _block_restore.merge(base, target, phase).wal
@@ -50,6 +75,9 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
             phase("check files")
             needed = _listed(target)
         positions = _check(version, newest, needed, target)
+        _require_tablespaces(target)
+        if newest.profile is None:  # nobody looked at its WAL when it was taken
+            _wal_restore.refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
         facts = _settle(target)
         if wal:
             _wal_restore.add(wal, len(base), positions, target, phase)
@@ -57,13 +85,19 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
                 _wal_restore.refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
             phase("recover")
             positions = wal[-1].positions
-            arrived = _wal_restore.recover(version, positions, target, work_dir)
+            if server is not None:
+                _timelines.reserve(server, target, positions.timeline or 1)
+            arrived = _wal_restore.recover(version, positions, target, work_dir, chain[-1].profile)
             assert arrived.wal_stop is not None and arrived.timeline is not None
+            _timelines.announce(target, arrived.timeline)
             expect_arrival(target, arrived.wal_stop, arrived.timeline)
         else:
             assert positions.wal_stop is not None and positions.timeline is not None
+            taken = _timelines.reserve(server, target, positions.timeline) if server is not None else positions.timeline + 1
             _first_start.prepare(target)
-            expect_arrival(target, positions.wal_stop, positions.timeline + 1)
+            expect_arrival(target, positions.wal_stop, taken)
+        if server is not None and server.runtime == "process" and _superuser.named(chain[-1].profile) is None:
+            _way_in.admit(version, target, work_dir, chain[-1].profile)
         phase("sync")
     return Restored(positions=positions, facts=facts)
 
@@ -80,7 +114,7 @@ def _extract(tar: TarReader, target: Path) -> None:
             try:
                 if member.kind == "directory":
                     if member.path:
-                        path.mkdir(mode=0o700)
+                        make_directory(target, member.path)
                 elif member.path == _CONTROL:
                     if control is not None or member.size > _MAX_CONTROL:
                         raise ArtifactCorrupt("the stream holds no usable pg_control")
@@ -133,6 +167,16 @@ def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange],
             remedy="The artifact is not what its manifest says; restore another backup.",
         )
     return found
+
+
+def _require_tablespaces(target: Path) -> None:
+    """A stream of others may be the archive of the data directory alone. Raises Unsupported."""
+    named = re.findall(r"^(\d+) ", read_file(target / "tablespace_map") or "", re.MULTILINE)
+    if missing := [oid for oid in named if not (target / "pg_tblspc" / oid).is_dir()]:
+        raise Unsupported(
+            f"the backup has tablespaces whose files are not in it: {', '.join(missing)}",
+            remedy="They are in archives of their own; restore it with PostgreSQL's own programs.",
+        )
 
 
 def _settle(target: Path) -> dict[str, str]:

@@ -2,20 +2,33 @@
 
 The rules are the server's (src/backend/backup/basebackup.c; "Protocol, BASE_BACKUP" and "Backing Up The Data Directory" of the
 manual): nothing that a server makes anew at its start, no temporary files and tables, no content of unlogged tables, no WAL.
+
+Two things differ. A tablespace is a directory below ``pg_tblspc`` with its files, as if it lay in the data directory. And a
+symbolic link in the place of data is refused: the server would leave out, without a word, all that is behind it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from strongroom.datastores._files import bytes_below, entries, require_space
+from strongroom.errors import Unsupported
+
 CONTROL = "global/pg_control"
-_EMPTIED = frozenset(
-    {"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans", "pg_tblspc"}
+_EMPTIED = frozenset({"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"})
+"""Directories of which a backup holds the name alone."""
+NO_DATA = _EMPTIED | {"pg_log"}
+"""Where a link is harmless."""
+_SPACES = "pg_tblspc"
+_DATA = frozenset(
+    {"base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_stat", "pg_twophase", "pg_xact", "PG_VERSION", _SPACES}
 )
-"""Directories of which a backup holds the name alone. Servers with tablespaces, the content of the last one, are refused."""
+"""Names at the top that are the database. What else lies there belongs to its owner, and is no part of it."""
 _LEFT_OUT = frozenset(
     {
         "postmaster.pid",
@@ -25,6 +38,7 @@ _LEFT_OUT = frozenset(
         "backup_label",
         "tablespace_map",
         "backup_manifest",
+        "lost+found",
     }
 )
 _BEGINNINGS = ("pg_internal.init", "pgsql_tmp")
@@ -34,13 +48,13 @@ _FORKS = r"(?:_(?:fsm|vm))?(?:\.\d+)?"
 _RELATION = re.compile(rf"([1-9]\d*){_FORKS}")
 """A file of a relation, of any fork but the one that makes it known as unlogged."""
 _TEMPORARY = re.compile(rf"t\d+_\d+(?:_init)?{_FORKS}")
-_DATABASE = re.compile(r"base/\d+")
+_DATABASE = re.compile(rf"base/\d+|{_SPACES}/\d+/[^/]+/\d+")
 
 
 def walk(top: Path) -> Iterator[tuple[str, bool]]:
     """Paths below ``top`` that belong into a backup, directories (True) before what is in them; ``CONTROL`` is not among them.
 
-    What vanishes meanwhile is passed over: the replay of the WAL does without it. Raises OSError.
+    What vanishes meanwhile is passed over: the replay of the WAL does without it. Raises OSError, Unsupported at a link.
     """
     yield from _below(top, "")
 
@@ -61,12 +75,116 @@ def _below(top: Path, folder: str) -> Iterator[tuple[str, bool]]:
         if path == _WAL:  # a link, often
             yield path, True
             yield from ((f"{_WAL}/{name}", True) for name in _IN_WAL if (top / _WAL / name).is_dir())
+        elif path in _EMPTIED:  # a link to a file system in memory, often
+            yield path, True
+        elif folder == _SPACES and entry.name.isdigit():
+            yield path, True
+            yield from _space(top, path)
+        elif entry.is_symlink():
+            if _is_data(path):
+                raise refused([path], top)
         elif entry.is_dir(follow_symlinks=False):
             yield path, True
-            if entry.name not in _EMPTIED:
-                yield from _below(top, path)
+            yield from _below(top, path)
         elif entry.is_file(follow_symlinks=False) and not _is_fleeting(folder, entry.name, names):
             yield path, False
+
+
+def _space(top: Path, path: str) -> Iterator[tuple[str, bool]]:
+    """The files that servers of this version and catalog have in a tablespace; those of others may be beside them."""
+    inner = f"{path}/{version_directory(top)}"
+    if (top / inner).is_dir():
+        yield inner, True
+        yield from _below(top, inner)
+
+
+def version_directory(top: Path) -> str:
+    """How the directory of this server's files in a tablespace is called."""
+    with (top / CONTROL).open("rb") as file:
+        (catalog,) = struct.unpack_from("<I", file.read(16), 12)
+    return f"PG_{(top / 'PG_VERSION').read_text().strip()}_{catalog}"
+
+
+def make_directory(top: Path, path: str) -> None:
+    """A directory of a restore; that of a tablespace may have been prepared, as a link to where it belongs. Raises OSError."""
+    full = top / path
+    if not (path.partition("/")[0] == _SPACES and path.count("/") <= 1 and full.is_dir()):
+        full.mkdir(mode=0o700)
+
+
+def files_below(top: Path) -> Iterator[str]:
+    """Paths of all that is no directory, also in tablespaces behind a link."""
+    for entry in entries(top):
+        path = os.path.relpath(entry.path, top)
+        if re.fullmatch(rf"{_SPACES}/\d+", path) and entry.is_symlink():
+            behind = (below for below in entries(Path(entry.path)) if not below.is_dir(follow_symlinks=False))
+            yield from (os.path.relpath(below.path, top) for below in behind)
+        elif not entry.is_dir(follow_symlinks=False):
+            yield path
+
+
+def require_room(target: Path, needed: int) -> None:
+    """As ``require_space``; where tablespaces are on other file systems, all of them together have to have room."""
+    places = {path.stat().st_dev: path for path in (*(target / _SPACES).glob("*"), target)}
+    free = {device: os.statvfs(path) for device, path in places.items()}
+    if len(places) == 1 or sum(about.f_bavail * about.f_frsize for about in free.values()) < needed:
+        require_space(target, needed)
+
+
+def _is_data(path: str) -> bool:
+    return path.partition("/")[0] in _DATA
+
+
+def data_links(top: Path) -> list[str]:
+    """Symbolic links in the place of data, where a server has none. Raises OSError."""
+    found = []
+    for name in sorted(_DATA):
+        if (top / name).is_symlink():
+            found.append(name)
+        elif name != _SPACES:
+            found += _links_below(top / name, name)
+    return found + [f"{_WAL}/{name}" for name in sorted(_wal_links(top / _WAL))]
+
+
+def _links_below(directory: Path, path: str) -> Iterator[str]:
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as found:
+        for entry in found:
+            if entry.is_symlink():
+                yield f"{path}/{entry.name}"
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links_below(Path(entry.path), f"{path}/{entry.name}")
+
+
+def _wal_links(directory: Path) -> Iterator[str]:
+    with suppress(FileNotFoundError), os.scandir(directory) as found:
+        yield from (entry.name for entry in found if entry.is_symlink() and re.fullmatch(r"[0-9A-F]{24}", entry.name))
+
+
+def refused(links: list[str], top: Path) -> Unsupported:
+    """The error for such links."""
+    return Unsupported(
+        f"data is behind symbolic links: {', '.join(links[:10])} in {top}; PostgreSQL leaves it out of a base backup",
+        remedy="Stop the server, and put the files in the place of each link; or use a tablespace.",
+    )
+
+
+def data_bytes(top: Path) -> int:
+    """Bytes of the database: of the data directory and its tablespaces, wherever they are, without WAL."""
+    inside = bytes_below(top) - (0 if (top / _WAL).is_symlink() else bytes_below(top / _WAL))
+    return inside + sum(bytes_below(path) for path in _outside(top))
+
+
+def bytes_used(top: Path) -> int:
+    """As ``data_bytes``, with the WAL."""
+    return data_bytes(top) + bytes_below(top / _WAL)
+
+
+def _outside(top: Path) -> list[Path]:
+    """Directories of this server's files in tablespaces outside."""
+    with suppress(OSError):
+        links = [path for path in (top / _SPACES).iterdir() if path.is_symlink()]
+        return [path / version_directory(top) for path in links]
+    return []
 
 
 def _is_fleeting(folder: str, name: str, names: set[str]) -> bool:

@@ -40,18 +40,29 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
 
 def version_of(program: Path) -> str | None:
     """Full version that a program tells of itself, none when it cannot be run."""
-    match = re.search(r"\(PostgreSQL\) (\d+\.\d+)", _installed.said(program, "--version") or "")
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", _installed.said(program, "--version") or "")
     return match[1] if match else None
 
 
+def number_in(text: str) -> str:
+    """The version that a running server tells, without what its packager has added."""
+    found = re.match(r"\d+(?:\.\d+|beta\d+|rc\d+|devel)", text)
+    return found[0] if found else text
+
+
 def series(number: str) -> str:
-    """``15`` of ``15.18``."""
-    return number.partition(".")[0]
+    """``15`` of ``15.18``, ``19`` of ``19rc1``."""
+    found = re.match(r"\d+", number)
+    return found[0] if found else number
 
 
 def key(number: str) -> tuple[int, ...]:
-    """For comparing: numbers, not text."""
-    return tuple(int(part) for part in re.findall(r"\d+", number))
+    """For comparing: numbers, not text. A version that is not released yet comes before the first release of its series."""
+    found = re.fullmatch(r"(\d+)(devel|beta|rc)?\.?(\d*)", number)
+    if found is None:
+        return tuple(int(part) for part in re.findall(r"\d+", number))
+    stage = {"devel": -3, "beta": -2, "rc": -1, None: 0}[found[2]]
+    return (int(found[1]), stage, int(found[3] or 0))
 
 
 def require_series(version: Version, number: str, what: str) -> None:

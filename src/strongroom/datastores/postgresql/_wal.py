@@ -7,7 +7,9 @@ import re
 import struct
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from strongroom.datastores.postgresql import _lsn
 
@@ -35,6 +37,14 @@ class Recycled(Unfit):
 def is_size(size: int) -> bool:
     """Whether files of WAL can have this size: a power of two between 1 MiB and 1 GiB."""
     return 1 << 20 <= size <= 1 << 30 and size & (size - 1) == 0
+
+
+def file_size(folder: Path) -> int | None:
+    """Size of the files of WAL in a directory; none when it holds none that is whole."""
+    with suppress(OSError):
+        size = max((path.stat().st_size for path in folder.iterdir() if NAME.fullmatch(path.name)), default=0)
+        return size if is_size(size) else None
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
+from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot, _witness
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
-from strongroom.datastores.postgresql._versions import require_series
+from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
+from strongroom.datastores.postgresql._versions import number_in, require_series
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
 
 FOLDER = "pg_wal"
@@ -62,9 +62,8 @@ class Source:
 
     @property
     def start(self) -> int:
-        """Where the WAL of the timeline that it ends on begins."""
-        begun = self.history.ancestors[-1][1] if self.history.ancestors else 0
-        return max(_wal.address(self.names[0], self.size), begun) if self.names else self.stop
+        """Where the WAL of its first file begins."""
+        return _wal.address(self.names[0], self.size) if self.names else self.stop
 
     @property
     def bytes(self) -> int:
@@ -94,8 +93,8 @@ class Session(Fed):
         self.expected = source.bytes
         self.collations: list[Collation] = []
         self._source = source
-        self._positions, self._number = positions, number
-        self._data_bytes = bytes_below(server.data_dir) - bytes_below(server.data_dir / FOLDER)
+        self._positions, self._number, self._server = positions, number, server
+        self._data_bytes = data_bytes(server.data_dir)
         self._start()
 
     def _produce(self, out: int) -> None:
@@ -105,6 +104,7 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ServerFailed unless every page was proven."""
         self._join()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -112,6 +112,8 @@ class Session(Fed):
             positions=self._positions,
             data_bytes=self._data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
 
@@ -123,29 +125,33 @@ def begin(server: Server, request: BackupRequest) -> Session:
     with connect(server) as connection:
         ((number, data_dir, system, size),) = query(
             connection,
-            "SELECT current_setting('server_version_num')::int, current_setting('data_directory'),"
+            "SELECT current_setting('server_version'), current_setting('data_directory'),"
             " (SELECT system_identifier FROM pg_control_system()),"
             " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
         )
-        server_version = f"{number // 10000}.{number % 10000}"
+        server_version = number_in(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         require_own_data(server, Path(data_dir))
-        _tablespaces.refuse(connection, server)
+        _tablespaces.require_supported(connection, server)
+        if links := data_links(server.data_dir):
+            raise refused(links, server.data_dir)
         if parent.system_identifier not in (None, str(system)):
             raise LineageChanged(f"{where(server)} is another database than the one that was backed up", remedy=_FULL)
         try:
             _wal_slot.keep(connection, server)
             source = _source(connection, server, parent, system, size)
             collations = _collations.used(connection)
+            source.require_all()
+            _witness.require(connection, server, request, source.history)
         except psycopg.Error as error:
             raise ServerFailed(
                 f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
                 remedy="`strongroom check` says which rights the account of the backup needs.",
             ) from error
-    source.require_all()
     if source.names:
         try:  # pg_waldump checks every record on its way
-            _tablespaces.refuse_in_wal(server, source.history.current, source.start, source.stop, request.work_dir)
+            span = (source.history.current, source.start, source.stop)
+            _tablespaces.refuse_in_wal(server, source.names, span, request.work_dir)
         except ToolFailed as error:
             source.require_all()
             raise ServerFailed(

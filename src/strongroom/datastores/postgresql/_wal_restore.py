@@ -12,13 +12,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
-from strongroom.datastores.postgresql import _lsn, _wal
+from strongroom.datastores.postgresql import _carry, _first_start, _lsn, _wal, _waldump
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported
 
 FOLDER = "pg_wal"
@@ -26,6 +26,8 @@ _SIGNAL = "recovery.signal"
 _LEFT = ("backup_label.old", "tablespace_map.old")
 _MAX_HISTORY = 1 << 20
 _REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
+_BEGUN = "redo starts at"
+_NOT_BEGUN = "Nothing says that the backups are damaged: look at the cause, then restore again."
 _SAID = re.compile(rf'"reached ({_lsn.PATTERN}) on (\d+)"')
 
 
@@ -40,7 +42,7 @@ def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, p
     ``first`` is the number of the first of them in the whole chain.
     """
     folder = target / FOLDER
-    size = _file_size(folder)
+    size = file_size(folder)
     (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
     before, history = base, _history(folder, base.timeline or 1)
     _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
@@ -62,27 +64,34 @@ def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, p
         before = after
 
 
-def refuse_tablespaces(version: Version, base: Positions, last: Positions, target: Path, work_dir: Path) -> None:
-    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``."""
-    program = version.programs["server"].with_name("pg_waldump")
-    if not program.is_file():
-        raise Unsupported(f"WAL of others is replayed only when {program} has looked at it", remedy="Install it.")
-    found = work_dir / "tablespaces"
-    argv: list[str | Path] = [program, "--rmgr=Tablespace", "--limit=1", f"--path={target / FOLDER}"]
-    argv += [f"--timeline={last.timeline}", f"--start={base.wal_start}", f"--end={last.wal_stop}"]
-    with found.open("wb") as file:
-        tool = Tool(argv, work_dir / "tablespaces.log", stdout=file.fileno())
-        try:
-            tool.check()
-        except ToolFailed as error:
-            raise _corrupt(f"the WAL cannot be read: {error.message}") from error
-        finally:
-            tool.abort()
-    if found.stat().st_size:
+def refuse_tablespaces(
+    version: Version, base: Positions, last: Positions, target: Path, work_dir: Path, *, required: bool = True
+) -> None:
+    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``.
+
+    ``required``: Unsupported when no program can look.
+    """
+    waldump = _waldump.program(version)
+    if waldump is None:
+        if not required:
+            return
+        raise Unsupported(
+            f"WAL of others is replayed only when pg_waldump of PostgreSQL {version.series} has looked at it",
+            remedy="Install it.",
+        )
+    folder, timeline = target / FOLDER, last.timeline or 1
+    start, stop = _lsn.parse(base.wal_start or "0/0"), _lsn.parse(last.wal_stop or "0/0")
+    size = file_size(folder)
+    names = [name for name in _history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
+    try:
+        found = _waldump.has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
+    except ToolFailed as error:
+        raise _corrupt(f"the WAL cannot be read: {error.message}") from error
+    if found:
         raise _corrupt("a tablespace was made or dropped in the WAL; it would be in the same place on this host")
 
 
-def recover(version: Version, positions: Positions, target: Path, work_dir: Path) -> Positions:
+def recover(version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None) -> Positions:
     """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
 
     Raises ToolFailed when it did not come that far. A new timeline begins there.
@@ -90,7 +99,9 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     assert positions.wal_stop is not None and positions.timeline is not None
     owner = owner_of(target)
     config = work_dir / "recovery.conf"
-    write_file(config, _settings(positions), owner)
+    settings = _settings(positions) + _carry.recovery_settings(profile, file_size(target / FOLDER), version)
+    spaces = f"{_first_start.IN_PLACE}\n" if _first_start.has_in_place_tablespaces(target) else ""
+    write_file(config, settings + spaces, owner)
     write_file(target / _SIGNAL, "", owner)
     question = work_dir / "recovery.sql"
     write_file(
@@ -107,6 +118,8 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     except NoSpace:
         raise
     except ToolFailed as error:
+        if _BEGUN not in tool.log.read_text(encoding="utf-8", errors="replace"):
+            raise ToolFailed(f"the replay of the WAL did not begin: {error.message}", remedy=_NOT_BEGUN) from error
         raise ToolFailed(f"the WAL of the backup cannot be replayed to its end: {error.message}", remedy=_REMEDY) from error
     finally:
         tool.abort(0)
@@ -124,7 +137,6 @@ def _settings(positions: Positions) -> str:
         "hot_standby = off\n"
         "archive_mode = off\n"
         "wal_level = replica\n"
-        "max_prepared_transactions = 1000\n"
         "shared_buffers = 128MB\n"
         "fsync = off\n"  # all is made durable at once, when it has succeeded
         "lc_messages = 'C'\n"
@@ -154,9 +166,10 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
 # --- files of WAL
 
 
-def _file_size(folder: Path) -> int:
-    size = max((path.stat().st_size for path in folder.iterdir() if _wal.NAME.fullmatch(path.name)), default=0)
-    if not _wal.is_size(size):
+def file_size(folder: Path) -> int:
+    """Bytes of a file of WAL in this directory. Raises ArtifactCorrupt."""
+    size = _wal.file_size(folder)
+    if size is None:
         raise _corrupt("the full backup holds no WAL")
     return size
 

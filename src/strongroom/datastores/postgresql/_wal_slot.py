@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psycopg
 
 from strongroom.artifact import Positions
@@ -27,7 +29,8 @@ def keep(connection: Connection, server: Server) -> None:
     if rows == [(True,)]:
         drop(connection)
     if rows == [(True,)] or (not rows and server.runtime == "process"):
-        query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
+        with suppress(psycopg.errors.ConfigurationLimitExceeded):  # all slots are in use, which the profile tells
+            query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
 
 
 def drop(connection: Connection) -> None:

@@ -1,0 +1,100 @@
+"""What stays of an old data directory when restored data takes its place: files of the owner, and the modes of all files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from strongroom.datastores._files import entries
+
+_MOST_BYTES = 4 << 20
+"""Of one file; what is larger is no configuration."""
+_DEEPEST = 8
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def copy_entries(old: Path, new: Path, wanted: Callable[[str, bool], bool]) -> None:
+    """Copy small files, directories of them and links from ``old`` to ``new``, with owner and mode. Raises OSError.
+
+    ``wanted`` is asked for each entry of ``old``: its name, and whether it is a directory. A file that ``new`` has by
+    that name goes. The server's user can write in both directories: no link is followed.
+    """
+    with _opened(old) as source, _opened(new) as target:
+        for name in sorted(os.listdir(source)):  # noqa: PTH208 - a descriptor
+            if wanted(name, stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)):
+                _copy(name, source, target, 0)
+
+
+def _copy(name: str, source: int, target: int, depth: int) -> None:
+    facts = os.stat(name, dir_fd=source, follow_symlinks=False)
+    if stat.S_ISDIR(facts.st_mode) and depth < _DEEPEST:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=target)
+        with _opened(name, source) as inner, _opened(name, target) as outer:
+            for each in sorted(os.listdir(inner)):  # noqa: PTH208 - a descriptor
+                _copy(each, inner, outer, depth + 1)
+            _give(outer, facts)
+            os.fsync(outer)
+    elif stat.S_ISLNK(facts.st_mode):
+        _remove(name, target)
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    elif stat.S_ISREG(facts.st_mode) and facts.st_size <= _MOST_BYTES:
+        with os.fdopen(os.open(name, _READ, dir_fd=source), "rb") as file:
+            facts, content = os.fstat(file.fileno()), file.read(_MOST_BYTES + 1)
+        _remove(name, target)
+        made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
+        with os.fdopen(made, "wb") as file:
+            file.write(content)
+            file.flush()
+            _give(made, facts)
+            os.fsync(made)
+
+
+def _remove(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+def _give(descriptor: int, facts: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, facts.st_uid, facts.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+
+
+@contextmanager
+def _opened(path: Path | str, above: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, _READ | os.O_DIRECTORY, dir_fd=above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def keep_modes(old: Path, new: Path) -> None:
+    """Give what is below ``new`` the modes that it has below ``old``; what ``old`` lacks gets the mode that is usual there.
+
+    Called as the owner of all these files. The top itself is left to whoever swaps it in.
+    """
+    modes: dict[str, int] = {}
+    usual: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    for path, is_directory, mode in _modes(old):
+        modes[path] = mode
+        usual[is_directory][mode] += 1
+    common = {kind: counter.most_common(1)[0][0] for kind, counter in usual.items() if counter}
+    for path, is_directory, mode in list(_modes(new)):
+        wanted = modes.get(path, common.get(is_directory, mode))
+        if wanted != mode and wanted & 0o600 == 0o600:
+            (new / path).chmod(wanted)
+
+
+def _modes(top: Path) -> Iterator[tuple[str, bool, int]]:
+    start = len(str(top)) + 1
+    for entry in entries(top):
+        with suppress(OSError):
+            facts = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(facts.st_mode) or stat.S_ISREG(facts.st_mode):
+                yield entry.path[start:], stat.S_ISDIR(facts.st_mode), stat.S_IMODE(facts.st_mode) & 0o777

@@ -1,0 +1,123 @@
+"""Whether a program gets on with its work. One that waits for ever, for a lock or a file system that hangs, is ended.
+
+Progress is what can be seen from outside: messages in its log, bytes that it writes or reads from disk, processor time. A little
+processor time does not count: a program that looks every moment whether it may go on is waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_BUSY = 0.02
+"""Share of one core that is work."""
+_LOOKS = 20
+"""Looks in the time that a program may be without progress."""
+_SLOWEST = 10.0
+"""Seconds between two looks, at most."""
+
+
+class _Limit:
+    seconds = 1800.0
+
+
+def set_stall_timeout(seconds: float) -> None:
+    """For all programs that this process starts from now on: ``stall_timeout`` in [agent]."""
+    _Limit.seconds = seconds
+
+
+def stall_timeout() -> float:
+    """Seconds that a program may be without progress."""
+    return _Limit.seconds
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children, their children too."""
+    found = [pid]
+    for each in found:
+        try:
+            tasks = list(Path(f"/proc/{each}/task").iterdir())
+        except OSError:
+            continue
+        for task in tasks:
+            try:
+                found += [int(child) for child in (task / "children").read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+class Progress:
+    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now."""
+
+    def __init__(self, pids: Callable[[], Iterable[int]], logs: Sequence[Path] = ()) -> None:
+        self._pids = pids
+        self._logs = logs
+        self._seen: tuple[int, ...] = ()
+        self._ticks = 0
+        self._since = time.monotonic()
+
+    def idle(self) -> float:
+        """Seconds since the last progress, as far as it was looked at."""
+        now = time.monotonic()
+        pids = {member for pid in self._pids() for member in family(pid)}
+        seen = (*map(_size, self._logs), *_bytes(pids))
+        ticks = sum(map(_cpu, pids))
+        if seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1:
+            self._seen, self._ticks, self._since = seen, ticks, now
+        return now - self._since
+
+
+class Watch:
+    """Looks at a program in a thread of its own, and calls ``end`` once when it was without progress for the whole limit."""
+
+    def __init__(self, progress: Progress, end: Callable[[float], None]) -> None:
+        self._progress = progress
+        self._end = end
+        self._limit = stall_timeout()
+        self._over = threading.Event()
+        threading.Thread(target=self._run, name="stall-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """The program has ended."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(min(self._limit / _LOOKS, _SLOWEST)):
+            if (idle := self._progress.idle()) >= self._limit:
+                self._end(idle)
+                return
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _bytes(pids: Iterable[int]) -> tuple[int, int]:
+    """Bytes written, and bytes read from disk; what comes from memory does not count."""
+    written = read = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        except OSError:
+            continue
+        counters = dict(line.split(": ") for line in lines)
+        written += int(counters["wchar"])
+        read += int(counters["read_bytes"])
+    return written, read
+
+
+def _cpu(pid: int) -> int:
+    """Clock ticks of all its threads, and of children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))

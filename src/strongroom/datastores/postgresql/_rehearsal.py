@@ -1,0 +1,255 @@
+"""Starts a private server on prepared data and reads all of it: every table, every index. The data is scrap afterwards."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from strongroom.artifact import Profile
+from strongroom.datastores._files import make_directory, owner_of
+from strongroom.datastores._process import Tool, tail
+from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
+from strongroom.datastores._servers import Server, Version
+from strongroom.datastores._socket import socket_path
+from strongroom.datastores.postgresql import _config, _facts, _profile_read, _superuser, _way_in
+from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
+from strongroom.datastores.postgresql._profile_notices import some
+from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError
+
+_SCHEMA = "strongroom_check"
+_MOST_THREADS = 4
+_PATIENCE = 24 * 3600
+_LIBRARY_MISSING = ("58P01", "42883", "0A000")
+"""SQLSTATEs of what needs a library or a function that is not on this host."""
+_LOUD = ("-c", "autovacuum=off", "-c", "fsync=off", "-c", "logging_collector=off", "-c", "log_min_messages=warning")
+
+
+@dataclass
+class _Found:
+    tables: int = 0
+    broken: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
+    """See ``Profiles``."""
+    write_restored_profile(data_dir, RestoredProfile(profile=profile or Profile(), isolated=True))
+    if _superuser.named(profile) is None:
+        _way_in.admit(version, data_dir, work_dir, profile)
+    found = _Found()
+    with _running(version, data_dir, work_dir) as server:
+        with connect(server) as connection:
+            names = [
+                name for (name,) in query(connection, "SELECT datname FROM pg_database WHERE datconnlimit <> -2 ORDER BY oid")
+            ]
+            for name in names:
+                query(connection, SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
+        for name in names:
+            _read_database(server, name, found)
+        if profile is not None and profile.tables is not None:
+            _compare(profile.tables, _profile_read.read(server).tables or {}, found)
+    if found.broken:
+        raise ArtifactCorrupt(
+            f"{len(found.broken)} tables or indexes cannot be read: {some(found.broken)}",
+            remedy="Restore an older backup, and look for the damage in the database itself.",
+        )
+    return Rehearsal(tables=found.tables, warnings=found.warnings)
+
+
+@contextmanager
+def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Server]:
+    """A server that nobody but us can reach. Raises ServerFailed when it does not come up."""
+    base = work_dir / "server"
+    make_directory(base, owner_of(work_dir))
+    server = Server(
+        id="rehearsal",
+        name="rehearsal",
+        datastore="postgresql",
+        user=pwd.getpwuid(os.geteuid()).pw_name,
+        base_dir=base,
+        data_dir=data_dir,
+        socket=socket_path(base, ".s.PGSQL.5432"),
+        version=version,
+    )
+    _config.configure(server)
+    log = work_dir / "server.log"
+    tool = Tool([*_config.start_argv(server), *_LOUD], log)
+    try:
+        while True:
+            try:
+                _facts.ready(server)
+                break
+            except StrongroomError as error:
+                if not tool.running:
+                    text = "\n".join(tail(log))
+                    raise ServerFailed(f"no server starts on the restored data: {text}", remedy=error.remedy) from error
+                time.sleep(0.1)
+        yield server
+    finally:
+        tool.abort()
+        with suppress(OSError):
+            _config.socket_dir(server).rmdir()
+
+
+def _compare(expected: dict[str, int], tables: dict[str, int], found: _Found) -> None:
+    for method, count in sorted(expected.items()):
+        has = tables.get(method, 0)
+        if not has and count:
+            found.broken.append(f"all {count} tables of access method {method} are missing")
+        elif has < count:
+            found.warnings.append(
+                f"{has} tables of access method {method} instead of {count}: some were dropped during the backup"
+            )
+
+
+def _read_database(server: Server, database: str, found: _Found) -> None:
+    with connect(server, database, patience=_PATIENCE) as connection:
+        amcheck, prewarm = _prepare(connection)
+        work: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
+        for piece in _pieces(connection, amcheck, prewarm):
+            work.put(piece)
+        trusted = _has_same_collations(connection, server)
+    threads = [
+        threading.Thread(target=_read_pieces, args=(server, database, work, found, trusted))
+        for _ in range(min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if not work.empty():
+        raise ServerFailed(f"the private server died while it read database {shown(database)}", remedy="See its log.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Something to read."""
+
+    name: str
+    statement: str
+    kind: str
+    """table, check or index."""
+
+
+def _prepare(connection: Connection) -> tuple[str | None, str | None]:
+    """The schemas of the extensions that look closer; none where they are not installed. The owner's triggers stay quiet."""
+    for (name,) in query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'"):
+        query(connection, SQL("ALTER EVENT TRIGGER {} DISABLE").format(Identifier(name)))
+    return _extension(connection, "amcheck"), _extension(connection, "pg_prewarm")
+
+
+def _extension(connection: Connection, name: str) -> str | None:
+    place = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = %s"
+    rows = query(connection, place, name)
+    if not rows and query(connection, "SELECT 1 FROM pg_available_extensions WHERE name = %s", name):
+        try:
+            query(connection, SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(_SCHEMA)))
+            query(connection, SQL("CREATE EXTENSION {} SCHEMA {}").format(Identifier(name), Identifier(_SCHEMA)))
+        except psycopg.Error:  # said to be there, but cannot be had
+            return None
+        rows = query(connection, place, name)
+    return str(rows[0][0]) if rows else None
+
+
+def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) -> Iterator[_Piece]:
+    rows = query(
+        connection,
+        "SELECT c.oid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind, coalesce(a.amname, '')"
+        " FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam"
+        " WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND n.nspname <> %s ORDER BY c.relpages DESC",
+        _SCHEMA,
+    )
+    for oid, name, kind, method in rows:
+        if kind == "S":
+            yield _Piece(name, _fill("SELECT last_value FROM {}", name), "sequence")
+            continue
+        source = "{}" if kind == "r" else "(SELECT * FROM {})"
+        yield _Piece(name, _fill(f"COPY {source} TO '/dev/null'", name), "table")
+        if amcheck is not None and method == "heap":
+            yield _Piece(name, _fill(_CHECK, amcheck, oid), "check")
+    indexes = query(
+        connection,
+        "SELECT i.indexrelid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.amname,"
+        " i.indexprs IS NULL AND i.indpred IS NULL"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN pg_am a ON a.oid = c.relam WHERE i.indisvalid AND i.indisready AND c.relkind = 'i' AND c.relpersistence <> 't'"
+        " ORDER BY c.relpages DESC",
+    )
+    for oid, name, method, plain in indexes:
+        if method == "btree" and amcheck is not None:  # an expression would run the owner's functions
+            statement = _fill("SELECT NULL WHERE {}.bt_index_check({}, {}) IS NULL", amcheck, oid, "true" if plain else "false")
+            yield _Piece(f"index {name}", statement, "index")
+        elif prewarm is not None:
+            yield _Piece(f"index {name}", _fill("SELECT NULL WHERE {}.pg_prewarm({}) IS NULL", prewarm, oid), "index")
+
+
+_CHECK = "SELECT format('block %s, row %s: %s', blkno, offnum, msg) FROM {}.verify_heapam({}, check_toast => true)"
+
+
+def _fill(statement: str, *names: str) -> str:
+    """Names are quoted by the server already."""
+    return statement.format(*names)
+
+
+def _has_same_collations(connection: Connection, server: Server) -> bool:
+    """Whether text is sorted here as at the source. Where it is not, an index is not damaged because it has another order."""
+    differ = ["SELECT 1 FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)"]
+    if int(server.version.series) >= 15:
+        differ.append(
+            "SELECT 1 FROM pg_database WHERE datname = current_database()"
+            " AND datcollversion <> pg_database_collation_actual_version(oid)"
+        )
+    with connection.cursor() as cursor:
+        for statement in differ:
+            cursor.execute(statement.encode())
+            if cursor.fetchall():
+                return False
+    return True
+
+
+def _read_pieces(server: Server, database: str, work: queue.SimpleQueue[_Piece], found: _Found, trusted: bool) -> None:
+    """Until nothing is left. A server that dies leaves work behind."""
+    with suppress(StrongroomError, queue.Empty), connect(server, database, patience=_PATIENCE) as connection:
+        while True:
+            _read_piece(connection, work, database, found, trusted)
+
+
+def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], database: str, found: _Found, trusted: bool) -> None:
+    piece = work.get_nowait()
+    problem = missing = ""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(piece.statement.encode("utf-8", "surrogateescape"))
+            rows = cursor.fetchmany(3) if cursor.description else []
+        if piece.kind == "check" and rows:
+            problem = "; ".join(str(text) for (text,) in rows)
+    except psycopg.Error as error:
+        if connection.closed or connection.broken:
+            work.put(piece)
+            raise
+        said = f"{error.diag.message_primary or str(error).strip()}"
+        if error.sqlstate in _LIBRARY_MISSING and "amcheck" not in said and not said.startswith('could not open file "base'):
+            missing = said
+        else:
+            problem = said
+    with found.lock:
+        found.tables += piece.kind == "table"
+        where = f"{shown(piece.name)} in {shown(database)}"
+        if missing:
+            found.warnings.append(f"{where} cannot be read on this host: {missing}")
+        elif problem and piece.kind == "index" and not trusted:
+            found.warnings.append(f"{where} has another order of text than this host: {problem}; REINDEX after a restore")
+        elif problem:
+            found.broken.append(f"{where}: {problem}")

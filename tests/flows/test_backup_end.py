@@ -1,0 +1,203 @@
+"""However a backup job ends: what has a manifest in the store becomes a backup, and nothing removes it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.artifact import Location, load_manifest
+from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
+from strongroom.errors import ArtifactError, StorageDenied, StorageError
+from strongroom.flows import Control, Engine, request_backup, request_instance
+from strongroom.flows import _artifact_end as artifact_end
+from strongroom.flows._monitor import Monitor
+from strongroom.settings import load
+from strongroom.storage import Store, open_store
+from strongroom.worker.spec import Failure, JobRequest, JobView, Result
+from support.artifacts import write_artifact
+from support.stages import run_stages
+from support.stores import Wrapped
+
+
+class Died(BaseException):
+    """The control plane is gone."""
+
+
+class Flaky(Wrapped):
+    """A store of which ``fail`` decides before each call whether it fails."""
+
+    fail: Callable[[str], BaseException | None] = staticmethod(lambda call: None)
+
+    def _before(self, call: str) -> None:
+        if (error := self.fail(call)) is not None:
+            raise error
+
+    def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Any:
+        self._before(f"put {key}")
+        return super().put(key, data, create=create)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self._before(f"get {key}")
+        return super().get(key, start=start, length=length)
+
+    def head(self, key: str) -> Any:
+        self._before(f"head {key}")
+        return super().head(key)
+
+    def list(self, prefix: str) -> Any:
+        self._before(f"list {prefix}")
+        return super().list(prefix)
+
+    def delete(self, keys: Any) -> None:
+        self._before("delete")
+        super().delete(keys)
+
+
+class Agent:
+    """Takes backups as a worker does; ``failure`` is what it reports although the artifact is whole."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.writes = True
+        self.failure: Failure | None = None
+
+    async def put_job(self, job_id: str, request: JobRequest) -> JobView:
+        job: Any = request.job
+        if self.writes:
+            try:
+                load_manifest(self.store, job.location)
+            except ArtifactError:
+                write_artifact(self.store, job.location, b"data" * 1000, instance_id=job.instance_id)
+        at = datetime.now(UTC)
+        failed = self.failure is not None
+        output = {} if failed else {"manifest": {}, "reason": None}
+        result = Result(status="failed" if failed else "succeeded", started=at, finished=at, failure=self.failure, output=output)
+        return JobView(id=job_id, status=result.status, result=result)
+
+
+class Site:
+    """A control plane with one instance, a store that can fail, and an agent that takes backups."""
+
+    def __init__(self, place: Path) -> None:
+        settings = load(service={"data_dir": place}, hosts={"lost_after": 1})
+        self.real = open_store(settings.storage, settings.store_path)
+        self.store = Flaky(self.real)
+        self.agent = Agent(self.real)
+        agents: Any = {"local": lambda: self.agent}
+        self.control = Control(settings, open_catalog(settings), self.store, agents)
+        self.control.start = lambda job: None
+        version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
+        with self.control.catalog.write() as session:
+            session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
+        self.instance, job = request_instance(self.control, "p", name="mysql1")
+        with self.control.catalog.write() as session:
+            row, created = session.get(Instance, self.instance.id), session.get(Job, job.id)
+            assert row is not None and created is not None
+            row.state, row.healthy, row.task, row.lineage = "running", True, None, "L1"
+            created.finished, created.status = now(), "succeeded"
+
+    def take(self, name: str) -> tuple[Backup, Job]:
+        return request_backup(self.control, "p", instance=self.instance.id, name=name)
+
+    def row(self, backup: Backup) -> Backup:
+        with self.control.catalog.read() as session:
+            row = session.get(Backup, backup.id)
+            assert row is not None
+            return row
+
+    def is_whole(self, backup: Backup) -> bool:
+        try:
+            load_manifest(self.real, Location(container=backup.container, id=backup.id))
+        except ArtifactError:
+            return False
+        return True
+
+    def require_truth(self, backup: Backup) -> None:
+        """The catalog says COMPLETED exactly when the store holds the whole artifact."""
+        assert (self.row(backup).status == "COMPLETED") == self.is_whole(backup), self.row(backup).fault
+
+
+@pytest.fixture
+def site(place: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(artifact_end, "FIRST_PAUSE", 0.001)
+    return Site(place)
+
+
+def test_a_death_and_a_store_error_at_every_point_lose_no_backup(site: Site) -> None:
+    """The control plane dies at call n of the store, or the store fails there once, or both: every pair of points."""
+    for death, error in itertools.product(range(8), range(8)):
+        calls = itertools.count()
+
+        def fail(call: str, death: int = death, error: int = error, calls: Any = calls) -> BaseException | None:
+            number = next(calls)
+            if number == death:
+                return Died()
+            return StorageError("the store is away") if number == error else None
+
+        site.store.fail = fail
+        backup, job = site.take(f"b{death}{error}")
+        assert run_stages(site.control, job, killed=Died) is None
+        site.store.fail = lambda call: None
+        assert site.row(backup).status == "COMPLETED", (death, error)
+        assert site.is_whole(backup), (death, error)
+
+
+def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> None:
+    tries = itertools.count()
+    site.store.fail = lambda call: StorageError("the store is away") if next(tries) < 5 else None
+    backup, job = site.take("b")
+    assert run_stages(site.control, job, killed=Died) is None
+    site.require_truth(backup)
+    with site.control.catalog.read() as session:
+        assert next(tries) > 5
+        assert "waiting for the store" not in (session.get(Job, job.id).message or "")  # type: ignore[union-attr]
+
+
+def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
+    site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
+    backup, job = site.take("b")
+    assert run_stages(site.control, job, killed=Died) is None
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
+def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:
+    site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
+    backup, job = site.take("b")
+    site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
+    failure = run_stages(site.control, job, killed=Died)
+    assert failure is not None
+    assert failure["message"] == "no"
+    assert list(site.real.list(backup.container)) == []
+    site.require_truth(backup)
+
+
+def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) -> None:
+    site.store.fail = lambda call: StorageDenied("the key has expired")
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died)
+    assert failure is not None
+    assert failure["message"] == "the key has expired"
+    assert site.is_whole(backup)
+    site.store.fail = lambda call: None
+    Monitor(site.control, Engine(site.control))._finish_left()
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
+def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Site) -> None:
+    from strongroom.errors import StorageNotFound
+
+    site.store.fail = lambda call: StorageNotFound("not here yet") if call.startswith("get") else None
+    backup, job = site.take("b")
+    assert run_stages(site.control, job, killed=Died) is not None
+    assert site.is_whole(backup)
+    site.store.fail = lambda call: None
+    Monitor(site.control, Engine(site.control))._finish_left()
+    site.require_truth(backup)
+    assert site.row(backup).status == "COMPLETED"
