@@ -62,6 +62,9 @@ def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
         own.sql("CREATE DATABASE d")
         own.sql("CREATE TABLE d.t (a INT)")
         assert effects(read(own)) == {}
+        own.sql("CREATE USER strongroom@localhost REQUIRE X509 PASSWORD EXPIRE ACCOUNT LOCK")
+        assert effects(read(own)) == {"account strongroom@localhost": "refuse_new"}
+        own.sql("DROP USER strongroom@localhost")
         for made in ("d/notes.txt", "d/pipe", "xtrabackup_info/db.opt"):
             path = own.data_dir / made
             if made.endswith("pipe"):
@@ -169,7 +172,7 @@ class TestEncryption:
         (own.server.base_dir / "k/keys").rename(own.data_dir / "keys")
         own.options = [option.replace("/k/", "/data/") for option in own.options]
         own.start()
-        notices = [notice for notice in read(own).notices if notice.effect == "refuse_in_place"]
+        notices = [notice for notice in read(own).notices if notice.effect == "refuse"]
         assert "the keys lie in the data directory" in notices[0].message
 
     def test_a_passphrase_in_the_option_file_is_refused(self, own: OwnServer) -> None:
@@ -290,6 +293,19 @@ def test_a_copy_is_isolated_until_somebody_activates_it(place: Path) -> None:
             assert [notice.item for notice in notices] == (["events", "replication"] if isolated else [])
         finally:
             server.stop()
+
+
+def test_an_account_of_our_name_that_is_shut_lets_us_in(place: Path) -> None:
+    """Data that we ran already may have it, changed by somebody since."""
+    server = mariadb.make(place, None)
+    server.start()
+    try:
+        server.sql("ALTER USER strongroom@localhost REQUIRE X509 PASSWORD EXPIRE ACCOUNT LOCK")
+        server.stop()
+        server.start()
+        assert server.sql("SELECT @@strict_password_validation, @@sql_mode <> ''") == [(1, 1)]
+    finally:
+        server.kill()
 
 
 def test_nodes_that_are_sent_their_data_get_the_settings_of_the_backup(place: Path) -> None:
