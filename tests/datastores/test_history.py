@@ -144,7 +144,7 @@ def run(server: History, seed: int, steps: int) -> None:
         elif event == "older":
             chain = server.back_up(rng.choice(taken)[0])
         elif event == "write":
-            server.write(rng.choice([1, 20, 1000]))
+            server.write(rng.choice([1000, 1500, 2000]))
         elif event == "snapshot":
             snapshots.append(server.snapshot())
         elif event == "roll back":
