@@ -85,6 +85,9 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
     _change(mariadb)
     mariadb.kill()
 
+    # Where its files are was asked before, and is remembered.
+    agent.stop()
+    agent = agents(start_timeout=20)
     view = restore(agent, place, "s1", "full", "r1")
     assert view.healthy and _sums(mariadb) == before
     key = mariadb.data / "server-key.pem"
@@ -142,9 +145,19 @@ def test_a_directory_that_is_a_mount_point_is_swapped_inside(agents: AgentMaker,
     assert not list((mariadb.base / "undo").glob("strongroom.*"))
 
 
-def test_what_cannot_be_swapped_is_refused_before_the_restore(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
-    agent = agents(start_timeout=20)
+def test_what_waits_is_ended_and_what_cannot_be_swapped_is_refused(
+    agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path
+) -> None:
+    # A backup that waits for a lock of another session ends.
+    agent = agents(start_timeout=20, stall_timeout=4)
     agent.servers.define("s1", mariadb.definition())
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLES db1.i WRITE")
+        view = back_up(agent, place, "s1", "waits", good=False)
+    assert view.status == "failed" and view.result is not None and view.result.failure is not None
+    assert "made no progress for" in view.result.failure.message and "BACKUP STAGE" in view.result.failure.message
+    assert "stall_timeout" in view.result.failure.remedy
+
     back_up(agent, place, "s1", "full")
     pid = (mariadb.base / "pid").read_text()
     undo = mariadb.base / "undo"
@@ -165,32 +178,6 @@ def test_what_cannot_be_swapped_is_refused_before_the_restore(agents: AgentMaker
     assert (mariadb.base / "pid").read_text() != pid and mariadb.sql("SELECT COUNT(*) FROM db1.i") == [(ROWS,)]
     agent.jobs.cancel("r2")
     assert not list(mariadb.base.glob("*.new-*"))
-
-
-def test_the_places_of_a_server_that_was_down_are_remembered(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
-    agent = agents(start_timeout=20)
-    agent.servers.define("s1", mariadb.definition())
-    back_up(agent, place, "s1", "full")
-    before = _sums(mariadb)
-    _change(mariadb)
-    mariadb.kill()
-    agent.stop()
-    again = agents(start_timeout=20)
-    until(lambda: again.servers.ids() == ["s1"])
-    restore(again, place, "s1", "full", "r1")
-    assert _sums(mariadb) == before
-
-
-def test_a_backup_that_waits_for_a_lock_ends(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
-    agent = agents(stall_timeout=4)
-    agent.servers.define("s1", mariadb.definition())
-    with mariadb.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("LOCK TABLES db1.i WRITE")
-        view = back_up(agent, place, "s1", "full", good=False)
-    assert view.status == "failed" and view.result is not None and view.result.failure is not None
-    assert "made no progress for" in view.result.failure.message and "BACKUP STAGE" in view.result.failure.message
-    assert "stall_timeout" in view.result.failure.remedy
-    back_up(agent, place, "s1", "again")
 
 
 def test_a_postgresql_with_its_wal_elsewhere_keeps_link_and_modes(agents: AgentMaker, place: Path) -> None:

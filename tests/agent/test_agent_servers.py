@@ -244,13 +244,14 @@ def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Pat
     serve(agent, "s1")
     data = place / "d/instances/s1/data"
     agent.servers.stop("s1")
-    if subprocess.run(["mount", "--bind", str(data), str(data)], check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
-    try:
-        with pytest.raises(ConfigurationError, match="mount point"):
-            agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
-    finally:
-        subprocess.run(["umount", str(data)], check=True)
+    for mounted, said in ((data, "is a mount point and cannot be renamed"), (data / "mysql", "would go aside with the old data")):
+        if subprocess.run(["mount", "--bind", str(mounted), str(mounted)], check=False).returncode:
+            pytest.skip("this machine lets nobody mount")
+        try:
+            with pytest.raises(ConfigurationError, match=said):
+                agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)
 
 
 def test_adopted(agents: AgentMaker, place: Path) -> None:

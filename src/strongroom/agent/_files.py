@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -113,5 +114,15 @@ def free_bytes(path: Path) -> int:
 
 def is_mount_point(path: Path) -> bool:
     """Something is mounted there, be it the same file system once more."""
-    escaped = str(path.resolve()).translate({ord(c): f"\\{ord(c):03o}" for c in " \t\n\\"})
-    return any(line.split(" ")[4] == escaped for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return str(path.resolve()) in _mounts()
+
+
+def mounts_below(path: Path) -> list[str]:
+    """Mount points in a directory."""
+    top = str(path.resolve())
+    return sorted(mount for mount in _mounts() if mount.startswith(f"{top}/"))
+
+
+def _mounts() -> set[str]:
+    places = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return {re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place) for place in places}

@@ -12,7 +12,7 @@ import structlog
 from strongroom import datastores
 from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses, is_free
-from strongroom.agent._files import is_mount_point
+from strongroom.agent._files import is_mount_point, mounts_below
 from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
@@ -224,6 +224,12 @@ class Lifecycle:
             raise ConfigurationError(
                 f"the data directory {record.data_dir} is a mount point and cannot be renamed",
                 remedy="Move the data into a directory below the mount point, or restore to a new instance.",
+            )
+        if mounted := mounts_below(record.data_dir):
+            raise ConfigurationError(
+                f"{', '.join(mounted)} in the data directory of {_name(record)} is a mount point: what is mounted there would go "
+                "aside with the old data, and come back over the new at the next boot",
+                remedy="Mount it elsewhere, and have a setting or a link lead there; or restore to a new instance.",
             )
         if record.definition.runtime == "adopted":
             for verb in ("start", "stop"):

@@ -103,12 +103,22 @@ class EntryPlacement:
         """See ``Placement``."""
         for place in places:
             move_to_place(server, place, restored, staging)
-        return []
+        return describe_places(server, places)
 
 
 def below(directory: Path, data_dir: Path) -> bool:
     """The directory is a part of the data directory, and is swapped with it."""
     return directory.is_relative_to(data_dir)
+
+
+def describe_places(server: Server, places: Sequence[Place]) -> list[str]:
+    """A sentence for people about the outside directories."""
+    items: dict[Path, list[str]] = {}
+    for place in places:
+        if not below(place.directory, server.data_dir) and place.item not in items.setdefault(place.directory, []):
+            items[place.directory].append(place.item)
+    named = ", ".join(f"{directory} ({', '.join(names)})" for directory, names in items.items())
+    return [f"the server's files in {named} are put aside and replaced together with the data"] if named else []
 
 
 def move_to_place(server: Server, place: Place, restored: Path, staging: Mapping[Path, Path]) -> None:

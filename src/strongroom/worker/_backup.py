@@ -109,7 +109,7 @@ def _write(
     lineage = datastore.lineage(server.data_dir)
     profile = _read_profile(datastore, server)
     base = _choose(store, job, server, lineage)
-    session, base = _begin(spec, job, store, writer, server, datastore, base, profile)
+    session, base = _begin(spec, job, events, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
@@ -245,6 +245,7 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
 def _begin(
     spec: WorkerSpec,
     job: BackupJob,
+    events: EventLog,
     store: Store,
     writer: Writer,
     server: Server,
@@ -261,6 +262,7 @@ def _begin(
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
             paths=writer.paths,
+            tell=events.tell,
             profile=profile,
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,

@@ -20,6 +20,7 @@ from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoin
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
 from strongroom.datastores.mariadb._layout import walk_of
+from strongroom.datastores.mariadb._locks import LockWatch
 from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
@@ -80,6 +81,7 @@ class Session(Piped):
             raise
         finally:
             os.close(write)
+        self._locks = LockWatch(server, self._tool, request.tell) if server.datastore == "mariadb" else None
 
     def _command(self, options: Path) -> list[str]:
         """The tool with what it is always told."""
@@ -101,7 +103,11 @@ class Session(Piped):
         try:
             self._tool.check(COMPLETED)
         except ToolFailed as error:
+            if self._locks is not None and self._locks.why is not None:
+                raise self._locks.why from error
             raise self._blame(error) from error
+        finally:
+            self._end_watch()
         checkpoints = read_checkpoints(self._meta)
         kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
         if checkpoints is None or checkpoints.backup_type != kind:
@@ -120,6 +126,10 @@ class Session(Piped):
             witness=witness,
             warnings=warnings,
         )
+
+    def _end_watch(self) -> None:
+        if self._locks is not None:
+            self._locks.stop()
 
     def _walk(self) -> set[str]:
         if self._server.datastore != "mariadb":
@@ -154,6 +164,7 @@ class Session(Piped):
 
     def abort(self) -> None:
         """End the tool and close the pipe."""
+        self._end_watch()
         self._close()
         self._tool.abort()
 

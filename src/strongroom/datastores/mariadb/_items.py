@@ -8,11 +8,11 @@ ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("innodb_page_size, innodb_data_file_path", "carried", "compared", "The server does not start."),
     ProfileItem("aria_block_size", "refused", "refused", "The backup tool cannot open the Aria log."),
     ProfileItem("lower_case_table_names", "carried", "compared", "Tables and databases with capital letters are not found."),
-    ProfileItem("innodb_data_home_dir", "unaffected", "refused", "The server reads the old system tablespace with new tables."),
-    ProfileItem("innodb_undo_directory", "unaffected", "refused", "The old undo log is applied to the restored tables."),
-    ProfileItem("innodb_log_group_home_dir", "unaffected", "refused", "The old redo log is replayed over the restored tables."),
-    ProfileItem("aria_log_dir_path", "unaffected", "refused", "The old Aria log is replayed over the restored tables."),
-    ProfileItem("log_bin, relay_log outside", "unaffected", "warned", "The old binary log goes on after events that are undone."),
+    ProfileItem("innodb_data_home_dir", "unaffected", "placed", "The server reads the old system tablespace with new tables."),
+    ProfileItem("innodb_undo_directory", "unaffected", "placed", "The old undo log is applied to the restored tables."),
+    ProfileItem("innodb_log_group_home_dir", "unaffected", "placed", "The old redo log is replayed over the restored tables."),
+    ProfileItem("aria_log_dir_path", "unaffected", "placed", "The old Aria log is replayed over the restored tables."),
+    ProfileItem("log_bin, relay_log outside", "unaffected", "placed", "The old binary log goes on after events that are undone."),
     ProfileItem("InnoDB DATA DIRECTORY", "placed", "placed", "The tables cannot be read."),
     ProfileItem(
         "MyISAM and Aria DATA/INDEX DIRECTORY", "placed", "placed", "None: the files are restored into the data directory."

@@ -85,20 +85,12 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
             )
     outside = _layout.find_outside(server.data_dir, places)
     for name, path in outside.items():
-        if name in _layout.DIRECTORIES:
-            yield Notice(
-                item=name,
-                effect="refuse_in_place",
-                message=f"the server keeps {_layout.DIRECTORIES[name]} in {path}, outside its data directory: the old files "
-                "would be used with the restored data",
-                remedy=f"Move them into the data directory and take {name} out of the option file, or restore to a new instance.",
-            )
-        else:
+        if name in _layout.LOGS.values():
             yield Notice(
                 item="log_bin, relay_log outside",
                 effect="warn",
-                message=f"{name} of the server is in {path}: the old log goes on after events that are undone",
-                remedy="RESET MASTER after the restore, and rebuild replicas and archives of the log.",
+                message=f"{name} of the server is in {path}: the old files are put aside, and a new series begins",
+                remedy="Rebuild replicas and archives of the log.",
             )
     if plugins is not None:
         for name in profile.plugins:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores._files import Owner, make_directory, owner_named, owner_of, read_file, write_file
+from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
+from strongroom.datastores._keep import copy_entries
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._profile import RestoredProfile, read_restored_profile
@@ -20,7 +22,7 @@ from strongroom.errors import ServerFailed
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
 """Name of the binary log of a server that we run."""
-_KEPT = ("mysqld-auto.cnf", "*.pem", "mysqld.my", "component_keyring_*.cnf")
+_KEPT = re.compile(r"(?!auto\.cnf$).+\.(?:pem|key|crt|cer|crl|cnf)|mysqld\.my")
 _KEEP_BINLOG = 7 * 86400
 """Seconds that the binary log is kept: what the next incremental needs."""
 _SMALL = 1024
@@ -52,10 +54,13 @@ def keep(server: Server, new: Path) -> None:
         return
     for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
         path.unlink()
-    for path in (path for pattern in _KEPT for path in server.data_dir.glob(pattern)):
-        text = read_file(path)
-        if text is not None:
-            write_file(new / path.name, text, owner_of(new))
+    if server.data_dir.is_dir():
+        copy_entries(server.data_dir, new, _is_owners)
+
+
+def _is_owners(name: str, is_directory: bool) -> bool:
+    """Never ``auto.cnf``: the GTIDs of a server with the old UUID would be used again. No database has a point in its name."""
+    return not name.startswith("#") and "." in name if is_directory else bool(_KEPT.fullmatch(name))
 
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:

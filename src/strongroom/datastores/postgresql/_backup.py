@@ -91,8 +91,10 @@ class Session(Piped):
             _tablespaces.require_same((), _tablespaces.read(connection), self._server)
             if not checks_pages(connection):
                 self.inspection = None
-            ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
-        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir)
+            ((size, standby),) = query(
+                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
+            )
+        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
         positions = _block_backup.described(self._server, self._request, positions)
         witness, warnings = _witness.leave(self._server)
         return BackupResult(
