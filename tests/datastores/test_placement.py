@@ -1,4 +1,4 @@
-"""Restored files are laid out where the server looks for them; what belongs to nobody is not moved; modes and owner's files stay."""
+"""Restored files are laid out where the server looks for them; modes and files of the owner stay."""
 
 from __future__ import annotations
 

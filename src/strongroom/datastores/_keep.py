@@ -77,8 +77,8 @@ def _opened(path: Path | str, above: int | None = None) -> Iterator[int]:
 def keep_modes(old: Path, new: Path) -> None:
     """Give what is below ``new`` the modes that it has below ``old``.
 
-    What ``old`` lacks gets the mode that is usual in its directory there, or else everywhere, but then not for everybody. Called as
-    the owner of all these files. The top itself is left to whoever swaps it in.
+    What ``old`` lacks gets the mode that is usual in its directory there, or else everywhere, but then not for everybody.
+    Called as the owner of all these files. The top itself is left to whoever swaps it in.
     """
     modes: dict[str, int] = {}
     usual: dict[tuple[str | None, bool], Counter[int]] = defaultdict(Counter)
