@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Location, Manifest, Parent, Positions, load_chain, read_manifest
+from strongroom.artifact import Location, Manifest, Parent, Positions, Witness, load_chain, read_manifest
 from strongroom.errors import ArtifactMissing, ManifestInvalid
 from strongroom.storage import Store
 from support.artifacts import noise, write_artifact
@@ -22,12 +22,12 @@ def full(store: Store, name: str = "full", **fields: Any) -> Manifest:
     return write_artifact(store, at(name), noise(1000), **fields)
 
 
-def child(store: Store, name: str, parent: Location, start: int, end: int, **fields: Any) -> Manifest:
+def child(store: Store, name: str, parent: Location, start: int, end: int, token: str | None = None, **fields: Any) -> Manifest:
     _, sha256 = read_manifest(store, parent)
     values: dict[str, Any] = {
         "kind": "incremental",
         "chain": "full",
-        "parent": Parent(location=parent, manifest_sha256=sha256),
+        "parent": Parent(location=parent, manifest_sha256=sha256, token=token),
         "positions": Positions(from_lsn=start, to_lsn=end),
     }
     return write_artifact(store, at(name, fields.pop("container", "box")), noise(500), **{**values, **fields})
@@ -75,6 +75,17 @@ def test_what_does_not_belong_together(store: Store, fields: dict[str, Any], wha
     child(store, "one", at("full"), 100, 200, **fields)
     with pytest.raises(ManifestInvalid, match=f"box/one cannot stand on box/full: they differ in {what}"):
         load_chain(store, at("one"))
+
+
+def test_child_that_found_another_token_than_its_parent_left(store: Store) -> None:
+    left = Witness(token="a" * 32)
+    full(store, witness=left)
+    for name, token in (("one", "a" * 32), ("two", None), ("three", "b" * 32)):
+        child(store, name, at("full"), 100, 200, token=token)
+    load_chain(store, at("one"))
+    load_chain(store, at("two"))  # written before tokens were
+    with pytest.raises(ManifestInvalid, match="box/three cannot stand on box/full: they differ in witness"):
+        load_chain(store, at("three"))
 
 
 def test_circle(store: Store, top: Path, chain: list[Manifest]) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Witness
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
+from strongroom.datastores._witness import FILE
 from strongroom.datastores.postgresql import _block_backup
 from strongroom.datastores.postgresql._increment import increment_path, relation_of
 from strongroom.datastores.postgresql._manifest import Manifest
@@ -101,7 +102,7 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     theirs = combined(chain, place)
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored")
+    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", FILE)
     for name in ("backup_manifest", "postgresql.auto.conf", "tablespace_map", *ours_only):
         theirs.pop(name, None)
         ours.pop(name, None)
@@ -286,13 +287,14 @@ class Backup:
         self._server, self._place = server, place
         self._number = 0
 
-    def begin(self, positions: Positions, read: Callable[[str], bytes] | None) -> None:
+    def begin(self, positions: Positions, read: Callable[[str], bytes] | None, witness: Witness | None) -> None:
         self._number += 1
         work_dir = postgresql.scratch(self._place, f"begin-{self._number}")
-        run_as(self._server.server.user, self._begin, work_dir, positions, read)
+        run_as(self._server.server.user, self._begin, work_dir, positions, read, witness)
 
-    def _begin(self, work_dir: Path, positions: Positions, read: Callable[[str], bytes] | None) -> None:
-        driver.begin_backup(self._server.server, BackupRequest("incremental", positions, work_dir, parent_file=read)).abort()
+    def _begin(self, work_dir: Path, positions: Positions, read: Callable[[str], bytes] | None, witness: Witness | None) -> None:
+        request = BackupRequest("incremental", positions, work_dir, parent_file=read, parent_witness=witness)
+        driver.begin_backup(self._server.server, request).abort()
 
 
 def locked(path: str) -> bytes:
@@ -308,14 +310,14 @@ def test_without_the_key_the_parents_list_comes_from_the_copy_beside_the_server(
     (copy,) = copies.iterdir()
     assert copy.stat().st_mode & 0o777 == 0o600
     assert copy.name == f"{full.positions.backup_manifest_sha256}.manifest"
-    backup.begin(full.positions, locked)
+    backup.begin(full.positions, locked, full.witness)
     copy.write_bytes(copy.read_bytes().replace(b"PG_VERSION", b"PG_VERSIOM"))
     with pytest.raises(LineageChanged, match="the parent's list of files is damaged"):
-        backup.begin(full.positions, locked)
-    backup.begin(full.positions, full.read)  # the store comes first
+        backup.begin(full.positions, locked, full.witness)
+    backup.begin(full.positions, full.read, full.witness)  # the store comes first
     copy.unlink()
     with pytest.raises(LineageChanged, match=r"no identity opens backup box/full, and .* has no copy of it any more"):
-        backup.begin(full.positions, locked)
+        backup.begin(full.positions, locked, full.witness)
 
 
 def test_few_copies_are_kept(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,18 +337,18 @@ def test_what_an_incremental_cannot_stand_on(server: PostgreSQLServer, place: Pa
         return full.positions.model_copy(update=change)
 
     with pytest.raises(LineageChanged, match="is of database system 5"):
-        backup.begin(parent(system_identifier="5"), full.read)
+        backup.begin(parent(system_identifier="5"), full.read, full.witness)
     with pytest.raises(LineageChanged, match="was promoted: it is on timeline 1, and the parent backup is of timeline 2"):
-        backup.begin(parent(timeline=2), full.read)
+        backup.begin(parent(timeline=2), full.read, full.witness)
     with pytest.raises(LineageChanged, match="damaged"):
-        backup.begin(parent(), other.read)
+        backup.begin(parent(), other.read, full.witness)
     with pytest.raises(LineageChanged, match="is of another backup"):
-        backup.begin(parent(backup_manifest_sha256=None), other.read)
+        backup.begin(parent(backup_manifest_sha256=None), other.read, full.witness)
     with pytest.raises(LineageChanged, match="does not say where"):
-        backup.begin(parent(wal_start=None), full.read)
+        backup.begin(parent(wal_start=None), full.read, full.witness)
     with pytest.raises(LineageChanged, match="cannot be read: there is no parent, and"):
-        backup.begin(parent(backup_manifest_sha256=None), None)
-    backup.begin(parent(), full.read)
+        backup.begin(parent(backup_manifest_sha256=None), None, full.witness)
+    backup.begin(parent(), full.read, full.witness)
 
 
 def test_a_parent_older_than_the_summaries_is_said_at_once(server: PostgreSQLServer, place: Path) -> None:
@@ -360,12 +362,12 @@ def test_a_parent_older_than_the_summaries_is_said_at_once(server: PostgreSQLSer
     summary.unlink()
     backup = Backup(server, place)
     with pytest.raises(WalGone, match=f"has no summary of the WAL at {full.positions.wal_start}"):
-        backup.begin(full.positions, full.read)
-    backup.begin(first.positions, first.read)
+        backup.begin(full.positions, full.read, full.witness)
+    backup.begin(first.positions, first.read, first.witness)
     for summary in (server.server.data_dir / "pg_wal" / "summaries").iterdir():
         summary.unlink()
     with pytest.raises(WalGone, match=f"has no summary of the WAL at {first.positions.wal_start}"):
-        backup.begin(first.positions, first.read)
+        backup.begin(first.positions, first.read, first.witness)
 
 
 def settings(server: PostgreSQLServer, **values: str) -> None:

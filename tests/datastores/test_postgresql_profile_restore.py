@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, RestoreTarget, Server
+from strongroom.datastores import RestoredProfile, Server
 from strongroom.datastores.postgresql import _carry, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
+from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.errors import ArtifactCorrupt
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
@@ -76,7 +77,6 @@ def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(pl
         with source.connect("postgres") as connection:
             data = checksums(connection)
         (own.data / "server.key").write_text("new")
-        own.data.chmod(0o750)
         for job, timeline in (("one", 2), ("two", 3), ("three", 4)):
             source.sql("INSERT INTO sequence SELECT max(id) + 100 FROM customers ON CONFLICT DO NOTHING", "postgres")
             restore_in_place(own, source.server, chain, place, job)
@@ -90,7 +90,6 @@ def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(pl
             assert (archive / f"{timeline:08X}.history").exists(), sorted(path.name for path in archive.iterdir())
             assert not [p for p in (own.data / "pg_wal").glob("*.history") if p.read_text().startswith("# reserved")]
             assert (own.data / "server.key").read_text() == "new"
-            assert own.data.stat().st_mode & 0o777 == 0o750
             if job == "two":  # the owner puts older data back by hand: our record remembers
                 own.end()
                 shutil.rmtree(archive)
@@ -120,8 +119,7 @@ def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: P
             wait_for(lambda: subscriber.sql("SELECT count(*) FROM t") == [(1,)])
             server, profile = copy_of(subscriber, place, "copy")
         assert profile.facts["subscriptions"] == ["db1.s"]
-        target = RestoreTarget(version(), server, in_place=False)
-        assert any("db1.s" in notice.message for notice in driver.profiles.compare(profile, target))
+        assert any("db1.s" in notice.message for notice in profile.notices if notice.item == "subscriptions")
         wait_for(lambda: publisher.sql("SELECT count(*) FROM pg_stat_replication") == [(0,)])
         slot = publisher.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 's'")
         publisher.sql("INSERT INTO t SELECT generate_series(2, 21)")
@@ -214,21 +212,60 @@ def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLin
         rehearse(link, place, None, files[n])
 
 
-def test_restored_data_of_unknown_origin_lets_us_in(place: Path) -> None:
+RIGHTS = (
+    "CREATE ROLE taker LOGIN REPLICATION IN ROLE pg_read_all_settings",
+    "GRANT EXECUTE ON FUNCTION pg_create_restore_point(text), pg_switch_wal() TO taker",
+    "CREATE ROLE strongroom NOLOGIN",
+    "ALTER ROLE boss NOLOGIN",
+)
+
+
+@pytest.mark.parametrize(("account", "told", "expected"), [("boss", False, "boss"), ("taker", True, "strongroom_[0-9a-f]{8}")])
+def test_restored_data_always_lets_us_in(place: Path, account: str, told: bool, expected: str) -> None:
+    """The superuser is found in data of unknown origin, and made where none can log in. The account of backups is a plain one."""
     own = OwnPostgreSQL(place, initdb=["-U", "boss"], hba="local all,replication all trust\n")
     try:
         credentials = place / "pgpass"
-        credentials.write_text("*:*:*:boss:unused\n")
+        credentials.write_text(f"*:*:*:{account}:unused\n")
         credentials.chmod(0o644)
         source = PostgreSQLServer(adopted(own, place, credentials))
+        if told:
+            with own.connect("boss") as connection:
+                for statement in RIGHTS:
+                    connection.execute(statement.encode())
+        profile = run_as(own.user, driver.profiles.read, source.server)
+        assert (profile.facts["superuser"], profile.facts["md5_passwords"]) == ((None, None) if told else ("boss", False))
         link = backup(source, place)
     finally:
         own.end()
-    server = restore(link, place, "copy", known=True)
-    with started(server) as copy:
-        assert copy.sql("SELECT current_user::text, rolsuper FROM pg_roles WHERE rolname = current_user", "postgres") == [
-            ("boss", True)
-        ]
+    link.profile = profile if told else None
+    with started(restore(link, place, "copy", known=True)) as copy:
+        ((name, is_superuser),) = copy.sql("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user", "postgres")
+    assert re.fullmatch(expected, name) and is_superuser
+
+
+LINKS = [
+    ("base/777", True, "refuse"),
+    ("pg_xact/0000_link", True, "refuse"),
+    ("server.crt", False, "warn"),
+    ("pg_log", False, "warn"),
+    ("pg_wal", False, None),
+    ("pg_tblspc/16400", False, None),
+]
+
+
+@pytest.mark.parametrize(("name", "own", "effect"), LINKS)
+def test_links_that_a_backup_would_leave_out_are_refused(tmp_path: Path, name: str, own: bool, effect: str | None) -> None:
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/elsewhere")
+    assert [(notice.effect, name in notice.message) for notice in look(tmp_path / "data")] == ([(effect, True)] if effect else [])
+
+
+@pytest.mark.parametrize(("text", "effect"), [('{"pause": true}', "warn"), ('{"ttl": 30}', "refuse_in_place")])
+def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
+    (tmp_path / "patroni.dynamic.json").write_text(text)
+    assert [notice.effect for notice in look(tmp_path)] == [effect]
 
 
 # --- without a server

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.artifact import Positions
-from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
+from strongroom.artifact import Positions, Profile
+from strongroom.datastores import BackupRequest, DatabaseSpec, Place, Server, Version, get, set_stall_timeout
 from strongroom.datastores._files import make_directory, owner_named
-from strongroom.errors import ServerFailed, Unsupported
+from strongroom.datastores.postgresql import _tree
+from strongroom.errors import InvalidRequest, NoSpace, ServerFailed, ToolFailed, Unsupported
 from support import postgresql, postgresql_versions
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, checksums, fill, taken_by
@@ -104,9 +107,9 @@ def test_tablespaces_are_in_fulls_and_incrementals_and_a_new_server_has_them_in_
     assert data(postgresql.restore([full, inc], place, "twice", of=version())) == expected
 
 
-def take_full(server: Server, work_dir: Path) -> FileLink:
-    result, pages = postgresql.take(server, work_dir, work_dir / "stream", by_us=False)
-    return FileLink(work_dir / "stream", result.positions, result.server_version, result.data_bytes, "full", pages)
+def take_full(server: Server, work_dir: Path, by_us: bool = False) -> FileLink:
+    result, found = postgresql.take(server, work_dir, work_dir / "stream", by_us=by_us)
+    return FileLink(work_dir / "stream", result.positions, result.server_version, result.data_bytes, "full", found)
 
 
 def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
@@ -164,6 +167,69 @@ def test_a_tablespace_that_comes_or_goes_during_a_backup_fails_it(place: Path, b
             with pytest.raises(ServerFailed, match=r"a tablespace of .* was made"):
                 run_as(a.server.user, take_while, a, postgresql.scratch(place, f"b{number}"), statements, by_us)
         assert run_as(a.server.user, take_while, a, postgresql.scratch(place, "good"), [], by_us) is not None
+
+
+def test_tablespaces_come_and_go_between_incrementals_of_blocks(place: Path) -> None:
+    eighteen = postgresql_versions.version("18")
+    found = []
+    with postgresql.running(place, of=eighteen) as a:
+        with_tablespaces(a, place)
+        chain = [postgresql.backup(a, place)]
+        for name, old in (("three", "one"), ("four", "three")):
+            a.sql(f"CREATE TABLESPACE {name} LOCATION '{postgresql.scratch(place, f'space-{name}')}'", "postgres")
+            a.sql(f"ALTER TABLE orders SET TABLESPACE {name}")
+            a.sql("DROP TABLE IF EXISTS unlogged")
+            a.sql(f"CREATE TABLE at_{name} TABLESPACE {name} AS SELECT generate_series(1, 100) AS id")
+            a.sql(f"DROP TABLE IF EXISTS at_{old}")
+            a.sql(f"DROP TABLESPACE {old}", "postgres")
+            chain.append(postgresql.backup(a, place, f"with-{name}", chain[-1]))
+            with a.connect() as connection:
+                found.append(checksums(connection))
+    assert [link.positions.blocks_from for link in chain[1:]] == [link.positions.wal_start for link in chain[:-1]]
+    assert data(postgresql.restore(chain[:2], place, "r1", of=eighteen)) == found[0]
+    assert data(postgresql.restore(chain, place, "r2", of=eighteen)) == found[1]
+
+
+def test_damaged_pages_of_a_tablespace_are_named(place: Path) -> None:
+    with postgresql.running(place) as a:
+        with_tablespaces(a, place)
+        ((path,),) = a.sql("SELECT pg_relation_filepath('large')")
+        assert str(path).startswith("pg_tblspc/")
+        a.end()
+        with (a.server.data_dir / path).open("r+b") as file:
+            file.seek(3 * 8192 + 4000)
+            file.write(b"damage")
+        a.start()
+        for by_us in (True, False):
+            link = run_as(a.server.user, take_full, a.server, postgresql.scratch(place, f"b{by_us}"), by_us)
+            assert link.pages is not None
+            assert [(page.path, page.block) for page in link.pages.named] == [(path, 3)]
+
+
+def test_a_server_that_hangs_in_a_base_backup_is_given_up(place: Path) -> None:
+    with postgresql.running(place) as a:
+        with_tablespaces(a, place)
+        a.sql(
+            "CREATE TABLE huge TABLESPACE one AS SELECT i, repeat(md5(i::text), 20) AS text FROM generate_series(1, 60000) AS i"
+        )
+        with pytest.raises(ToolFailed, match="made no progress in the base backup for 2 s"):
+            run_as(a.server.user, take_from_stopped, a.server, postgresql.scratch(place, "b"))
+
+
+def take_from_stopped(server: Server, work_dir: Path) -> None:
+    """A backup of which the server's process is stopped after its first bytes; it goes on when that was noticed."""
+    set_stall_timeout(2)
+    with taken_by(False):
+        session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    pid = session._wire.backend_pid  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in pieces(session.stdout):
+            pass
+        session.finish()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        session.abort()
 
 
 def take_while(a: PostgreSQLServer, work_dir: Path, statements: list[str], by_us: bool) -> Positions:
@@ -262,3 +328,71 @@ def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path)
         with pytest.raises(Unsupported, match="lost"), taken_by(False):
             run_as(a.server.user, take_full, a.server, postgresql.scratch(place, "sent"))
     assert data(postgresql.restore([full, inc], place, "r", of=eighteen)) == expected
+
+
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[2]])
+def test_a_chain_is_written_straight_to_the_directory_that_a_person_chose(
+    place: Path, version: Callable[[], Version], request: pytest.FixtureRequest
+) -> None:
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))  # another file system than that of the data
+    request.addfinalizer(lambda: shutil.rmtree(elsewhere))
+    elsewhere.chmod(0o711)
+    with postgresql.running(place, of=version()) as a:
+        spaces = with_tablespaces(a, place)
+        profile = driver.profiles.read(a.server)
+        chain = [postgresql.backup(a, place)]
+        for number in (1, 2):
+            change(a, number)
+            chain.append(postgresql.backup(a, place, f"inc{number}", chain[-1]))
+        with a.connect() as connection:
+            expected = checksums(connection) | {"public.unlogged": (0, checksums(connection)["public.cache"][1])}
+    for path in spaces.values():
+        shutil.rmtree(path)
+    server = postgresql.describe(place, "r", None, version())
+    place.chmod(0o711)
+    for path in (server.base_dir, server.data_dir):
+        make_directory(path, owner_named(server.user))
+    chosen = {"one": postgresql.scratch(elsewhere, "one"), str(spaces["two"]): postgresql.scratch(place, "chosen-two")}
+    staging = {path: postgresql.scratch(path.parent, f"{path.name}.new") for path in chosen.values()}
+    places = driver.placement.chosen(server, chosen)
+    run_as(server.user, restore_to, server, places, staging, profile, chain, postgresql.scratch(place, "work"))
+    for path, filled in staging.items():
+        (inner,) = filled.iterdir()
+        shutil.move(inner, path / inner.name)
+        for each in (path / inner.name, *(path / inner.name).rglob("*")):
+            os.chown(each, *owner_named(server.user))
+    assert data(server) == expected
+    kinds = {path.name: path.is_symlink() for path in (server.data_dir / "pg_tblspc").iterdir()}
+    assert sorted(kinds.values()) == [False, True, True]
+    for name, said in (("three", "has no tablespace three; it has one"), (str(spaces["one"]), "two directories")):
+        with pytest.raises(InvalidRequest, match=said):
+            wrong = driver.placement.chosen(server, {"one": place, name: place})
+            driver.placement.prepare(server, wrong, scratch_directory(place, name), {}, profile)
+
+
+def scratch_directory(place: Path, name: str) -> Path:
+    return postgresql.scratch(place, f"scratch-{name.replace('/', '-')}")
+
+
+def restore_to(
+    server: Server, places: list[Place], staging: dict[Path, Path], profile: Profile, chain: list[FileLink], work_dir: Path
+) -> None:
+    """As the worker does it."""
+    found = driver.placement.prepare(server, places, server.data_dir, staging, profile)
+    driver.restore(server.version, chain, server.data_dir, work_dir, str)
+    assert driver.placement.lay_out(server, found, server.data_dir, staging) == []
+
+
+def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> None:
+    shared = Path("/dev/shm")
+    target = postgresql.scratch(place, "target")
+    (target / "pg_tblspc").mkdir()
+    free = os.statvfs(target)
+    needed = free.f_bavail * free.f_frsize + (1 << 20)
+    with pytest.raises(NoSpace):
+        _tree.require_room(target, needed)
+    (target / "pg_tblspc" / "16384").symlink_to(shared)
+    if target.stat().st_dev != shared.stat().st_dev:
+        _tree.require_room(target, needed - (1 << 20))
+    with pytest.raises(NoSpace, match="restore needs about"):
+        _tree.require_room(target, 1 << 60)

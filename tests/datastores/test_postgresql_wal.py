@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact import Positions
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
 from strongroom.datastores.postgresql import _wal
 from strongroom.errors import ArtifactCorrupt, LineageChanged, ServerFailed, StrongroomError, ToolFailed, WalGone
@@ -229,7 +228,7 @@ def test_wal_that_is_gone_fails_the_backup_with_the_words_of_trove(place: Path) 
         for number, harm in enumerate((Path.unlink, overwrite)):
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
             with pytest.raises(WalGone, match=re.escape(TROVES_WORDS)):
-                run_as(a.server.user, take_while, a.server, postgresql.scratch(place, f"bad{number}"), full.positions, harm)
+                run_as(a.server.user, take_while, a.server, postgresql.scratch(place, f"bad{number}"), full, harm)
             full = postgresql.backup(a, place, f"full{number}")
 
 
@@ -239,9 +238,10 @@ def overwrite(path: Path) -> None:
     shutil.copyfile(other, path)
 
 
-def take_while(server: Server, work_dir: Path, parent: Positions, harm: Callable[[Path], object]) -> None:
+def take_while(server: Server, work_dir: Path, parent: FileLink, harm: Callable[[Path], object]) -> None:
     """A backup to whose last file something happens before it is read."""
-    session = driver.begin_backup(server, BackupRequest("incremental", parent, work_dir))
+    request = BackupRequest("incremental", parent.positions, work_dir, parent_witness=parent.witness)
+    session = driver.begin_backup(server, request)
     try:
         os.read(session.stdout, 512)  # the pipe holds less than one file
         names = session._source.names  # type: ignore[attr-defined]

@@ -166,6 +166,7 @@ PLAN: dict[str, Any] = {
     "host": "db1",
     "instance": None,
     "in_place": False,
+    "isolated": True,
     "allowed": True,
     "chain": [{"id": BACKUP["id"], "name": "monday", "kind": "full", "raw_size": 1, "stored_size": 1}],
     "raw_size": 300 * 1024**2,

@@ -19,7 +19,7 @@ from typing import Any
 
 import pymysql
 
-from strongroom.artifact import Format, Pages, Positions, Profile
+from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -196,11 +196,12 @@ def take(
     work_dir: Path,
     stream: Path,
     parent_profile: Profile | None = None,
+    witness: Witness | None = None,
 ) -> tuple[BackupResult, Profile]:
-    """A backup into a plain file; to be called by ``run_as``."""
+    """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
     driver = get(server.datastore)
     profile = driver.profiles.read(server)
-    request = BackupRequest(kind, parent, work_dir, profile=profile, parent_profile=parent_profile)
+    request = BackupRequest(kind, parent, work_dir, profile=profile, parent_profile=parent_profile, parent_witness=witness)
     session = driver.begin_backup(server, request)
     try:
         with stream.open("wb") as file:
@@ -223,6 +224,7 @@ class FileLink:
     pages: Pages | None = None
     stream: Format = "mbstream"
     profile: Profile | None = None
+    witness: Witness | None = None
 
     @property
     def raw_size(self) -> int:
@@ -240,10 +242,11 @@ def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | No
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"
     kind: BackupKind = "incremental" if parent else "full"
-    before = (parent.positions, parent.profile) if parent else (None, None)
-    result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, before[1])
+    before = (parent.positions, parent.profile, parent.witness) if parent else (None, None, None)
+    result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, *before[1:])
     made = get(running.server.datastore).stream(running.server)
-    return FileLink(stream, kind, result.positions, result.server_version, result.data_bytes, stream=made, profile=profile)
+    facts = (result.positions, result.server_version, result.data_bytes)
+    return FileLink(stream, kind, *facts, stream=made, profile=profile, witness=result.witness)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ class Base:
 
     def start(self) -> None:
         subprocess.run([str(self.start_script)], check=True)
-        until(self._serves, 60)
+        until(self._serves, 120)
 
     def stop(self) -> None:
         subprocess.run([str(self.stop_script)], check=True)

@@ -78,7 +78,8 @@ class OwnServer(mariadb.MariaDBServer):
 
     def _first(self) -> str:
         password = _PASSWORD.replace("'", "''")
-        return f"CREATE OR REPLACE USER keeper@localhost IDENTIFIED BY '{password}';\nGRANT ALL ON *.* TO keeper@localhost;\n"
+        user = f"CREATE OR REPLACE USER keeper@localhost IDENTIFIED BY '{password}'"
+        return f"{user};\nGRANT ALL ON *.* TO keeper@localhost WITH GRANT OPTION;\n"
 
     def start(self, *, wait: float = 30, first: bool = False) -> None:
         self.write_options()

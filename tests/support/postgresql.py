@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from strongroom.artifact import Pages, Positions, Profile, Ranges
+from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
 from strongroom.artifact._tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
@@ -253,6 +253,7 @@ def take(
     stream: Path,
     parent: Positions | None = None,
     read: Callable[[str], bytes] | None = None,
+    witness: Witness | None = None,
     *,
     by_us: bool = True,
 ) -> tuple[BackupResult, Pages | None]:
@@ -260,7 +261,8 @@ def take(
     tar = Tar(driver.capabilities.keep)
     kind: BackupKind = "incremental" if parent else "full"
     with taken_by(by_us):
-        session = driver.begin_backup(server, BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept))
+        request = BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept, parent_witness=witness)
+        session = driver.begin_backup(server, request)
     tar.tap = session.inspection
     try:
         with stream.open("wb") as file:
@@ -284,6 +286,7 @@ class FileLink:
     data_size: int
     kind: str = "full"
     pages: Pages | None = None
+    witness: Witness | None = None
     profile: Profile | None = None
     _files: dict[str, Ranges] | None = field(default=None, init=False, repr=False)
 
@@ -321,11 +324,11 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     """Take a backup as the server's user, with a parent an incremental: ``name`` is its place below ``place``."""
     server, work_dir = instance.server, scratch(place, name)
     stream = work_dir / "stream"
-    on = (parent.positions, parent.read) if parent else ()
+    on = (parent.positions, parent.read, parent.witness) if parent else ()
     result, pages = run_as(server.user, take, server, work_dir, stream, *on)
     run_as(server.user, driver.stored, server, result.positions)
     kind = "incremental" if parent else "full"
-    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages)
+    return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages, result.witness)
 
 
 def restore(

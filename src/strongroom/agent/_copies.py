@@ -15,7 +15,7 @@ from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Activation, PlanRequest
 from strongroom.artifact import Notice
 from strongroom.datastores import RestoredProfile, RestoreTarget, read_restored_profile, write_restored_profile
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError, StrongroomError, Unsupported
 from strongroom.settings import Settings
 
 log = structlog.get_logger()
@@ -30,21 +30,30 @@ class Copies:
         registry: Registry,
         lifecycle: Lifecycle,
         hold: Callable[[ServerRecord], AbstractContextManager[None]],
+        require_swappable: Callable[[ServerRecord], None],
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._lifecycle = lifecycle
         self._hold = hold
+        self._require_swappable = require_swappable
 
     def compare(self, request: PlanRequest) -> list[Notice]:
         """What a restore of a backup with this profile meets here. Changes nothing. Raises NotFound, ConfigurationError."""
         profiles = datastores.get(request.datastore).profiles
         if request.server is None:
-            target = RestoreTarget(_versions.find(self._settings, request.datastore, request.series), None, request.in_place)
-        else:
-            server = self._lifecycle.server(self._registry.get(request.server))
-            target = RestoreTarget(server.version, server, request.in_place)
-        return profiles.compare(request.profile, target)
+            version = _versions.find(self._settings, request.datastore, request.series)
+            return profiles.compare(request.profile, RestoreTarget(version, None, request.in_place))
+        record = self._registry.get(request.server)
+        server = self._lifecycle.server(record)
+        found = profiles.compare(request.profile, RestoreTarget(server.version, server, request.in_place))
+        try:
+            self._require_swappable(record)
+        except (ConfigurationError, Unsupported) as error:
+            found.append(
+                Notice(item="directories", effect="refuse_in_place", message=error.message.rstrip("."), remedy=error.remedy)
+            )
+        return found
 
     def describe(self, server_id: str) -> Activation:
         """What an activation would enable. Raises NotFound, ConfigurationError."""

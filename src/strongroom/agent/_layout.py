@@ -102,6 +102,11 @@ class Layouts:
         write_model(self._path(record), _Plan(job=job, outside=outside, chosen=chosen))
         return NewData(path, places, staging)
 
+    def require_swappable(self, record: ServerRecord) -> None:
+        """Raises ConfigurationError when no restored data could take the place of what the server has. Changes nothing."""
+        self._lifecycle.require_movable(record)
+        plan(self.places(record), record.data_dir, _accounts.by_name(record.user))
+
     def of_swap(self, record: ServerRecord, job: str, *, empty: bool) -> list[Outside]:
         """What swap ``job`` does outside the data directory. Raises ConfigurationError when that is not what was prepared."""
         known = self._plan(record, job)

@@ -52,7 +52,7 @@ class Servers:
         self._health: dict[str, Health] = {}
         self._swapping: set[str] = set()
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
-        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold)
+        self.copies = Copies(settings, self._registry, self._lifecycle, self._hold, self._layouts.require_swappable)
         self._views = Views(self._lifecycle, self._instances, job_on)
 
     def load(self) -> None:

@@ -72,6 +72,11 @@ class RestorePoint(Body):
     """The backup to restore: id or unique name."""
 
     backupRef: Ref
+
+
+class InstanceRestorePoint(RestorePoint):
+    """The backup to restore to one instance."""
+
     tablespaces: dict[Annotated[str, Field(min_length=1, max_length=4096)], DirectoryPath] = Field(
         default_factory=dict,
         max_length=100,
@@ -127,7 +132,7 @@ class InstanceWish(Body):
     volume: Volume | None = None
     datastore: DatastoreChoice = DatastoreChoice()
     nics: list[Nic] = Field(default_factory=list, max_length=1)
-    restorePoint: RestorePoint | None = None
+    restorePoint: InstanceRestorePoint | None = None
     databases: list[DatabaseBody] = Field(default_factory=list)
     users: list[UserBody] = Field(default_factory=list)
     access: AccessWish = AccessWish()
@@ -213,7 +218,7 @@ class InstanceAction(Body):
     activate: dict[str, Any] = Field(
         default_factory=dict, description="Let an isolated copy run its events, replication and workers; restarts it."
     )
-    restore: RestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
+    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
 
 
 @router.post("/instances", response_model_exclude_unset=True)

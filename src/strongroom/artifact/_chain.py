@@ -89,6 +89,9 @@ def _check_link(parent: Manifest, child: Manifest) -> None:
         wrong.append("WAL location")
     if child.positions.blocks_from not in (None, parent.positions.wal_start):
         wrong.append("start WAL location")
+    found = child.parent.token if child.parent else None
+    if found is not None and (parent.witness is None or parent.witness.token != found):
+        wrong.append("witness")
     if wrong:
         raise ManifestInvalid(
             f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",

@@ -70,6 +70,11 @@ class Parent(Part):
 
     location: Location
     manifest_sha256: str = Sha256
+    token: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{32}$",
+        description="Token of the parent's witness, which the server showed before this backup was read.",
+    )
 
 
 class Index(Part):

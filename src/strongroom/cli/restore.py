@@ -29,6 +29,7 @@ PLAN = [
     Column("Version", "series"),
     Column("Host", "host"),
     Column("In place of", "instance"),
+    Column("Isolated", "isolated"),
     Column("Allowed", "allowed"),
 ]
 EFFECTS = [
@@ -143,6 +144,8 @@ def restore(
             "host": host,
         }
         make(session, body, wait)
+        if wait:
+            note(f"{name} is isolated: it contacts nobody. `strongroom instance activate {name}` shows and ends that.")
     elif in_place is not None:
         when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name']}"
         confirm(f"Replace the data of {in_place} by backup {when}?", yes, required=True)

@@ -31,6 +31,10 @@ class GaleraMember(Strict):
     epoch: int = Field(1, ge=1, description="Counts the restores of the cluster: nodes of different epochs never meet.")
     peers: list[str] = Field(description="Addresses of all nodes of the cluster, this one too.")
     transfer: Literal["mariabackup", "rsync"] = Field("mariabackup", description="How a node gets its data from another (SST).")
+    settings: dict[str, str] = Field(
+        default_factory=dict, description="What its data needs, by the profile of the backup that the cluster was restored from."
+    )
+    plugins: list[str] = Field(default_factory=list, description="Names of plugins of that profile.")
 
     @property
     def group(self) -> str:

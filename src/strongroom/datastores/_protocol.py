@@ -91,6 +91,8 @@ class BackupRequest:
     """Content of those files of the new stream that ``Capabilities.keep`` names, as far as they have passed by."""
     paths: Callable[[], Collection[str]] = tuple
     """Paths of the files that have passed by in the new stream so far; empty when nobody follows it."""
+    tell: Callable[[str], None] = lambda message: None
+    """Shows people what the backup waits for."""
     profile: Profile = field(default_factory=Profile)
     """Of the server, just read."""
     parent_profile: Profile | None = None

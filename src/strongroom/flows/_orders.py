@@ -81,8 +81,15 @@ def _restore(control: Control, session: Session, job: Job, backup: Backup, insta
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
         in_place=job.kind == "restore" or bool(job.params.get("in_place")),
+        isolated=is_copy(backup, instance),
         tablespaces=job.params.get("tablespaces") or {},
     )
+
+
+def is_copy(backup: Backup, instance: Instance) -> bool:
+    """Whether the backup, restored to the instance, makes a second server with the data of another."""
+    same_cluster = instance.cluster_id is not None and instance.cluster_id == backup.cluster_id
+    return backup.instance_id != instance.id and not same_cluster
 
 
 def _verify(control: Control, session: Session, job: Job, backup: Backup) -> VerifyJob:

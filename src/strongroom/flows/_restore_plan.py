@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from strongroom import datastores
 from strongroom.agent.models import PlanRequest
 from strongroom.artifact import Notice, Profile
-from strongroom.catalog import Backup
+from strongroom.catalog import Backup, Instance
 from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
 from strongroom.flows._backups import refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._instances import ROOM, require_same_version, volume_for
 from strongroom.flows._jobs import refuse_if_node
+from strongroom.flows._orders import is_copy
 from strongroom.flows._placement import Need, place
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
@@ -59,6 +60,7 @@ class RestorePlan(_Model):
     host: str
     instance: str | None = Field(description="The instance whose data is replaced; null for a new one.")
     in_place: bool
+    isolated: bool = Field(description="The restored server is a copy: it contacts nobody until a person activates it.")
     allowed: bool = Field(description="False: the restore would be refused.")
     chain: list[PlannedBackup]
     raw_size: int = Field(description="Bytes of the streams that are read.")
@@ -120,12 +122,13 @@ def _look(
             host=host,
             instance=target.name if target is not None else None,
             in_place=target is not None,
+            isolated=target is None or is_copy(source, target),
             allowed=True,
             chain=chain,
             raw_size=sum(link.raw_size or 0 for link in chain),
             stored_size=sum(link.stored_size or 0 for link in chain),
             data_size=source.data_size,
-            effects=list(_kept(target.name, adopted)) if target is not None else [],
+            effects=list(_kept(target, source, adopted)) if target is not None else [],
         )
         request = PlanRequest(
             profile=profile or Profile(),
@@ -143,16 +146,24 @@ def _planned(backup: Backup) -> PlannedBackup:
     )
 
 
-def _kept(name: str, adopted: bool) -> Iterator[PlannedEffect]:
+def _kept(target: Instance, source: Backup, adopted: bool) -> Iterator[PlannedEffect]:
     yield PlannedEffect(
         effect="kept",
         item="previous data",
         message="the data that is there now is renamed and kept, and put back when the restored data does not come up",
-        remedy=f"`strongroom instance discard-old {name}` deletes it.",
+        remedy=f"`strongroom instance discard-old {target.name}` deletes it.",
     )
     if adopted:
         yield PlannedEffect(
             effect="kept", item="configuration", message="option files and settings stay as their owner has them now"
+        )
+    if adopted and is_copy(source, target):
+        yield PlannedEffect(
+            effect="warned",
+            item="another instance",
+            message=f"the backup is of {source.instance_name}; the configuration of {target.name} decides whether its events, "
+            "replication and scheduled work run there",
+            remedy="Disable them in the option files first, or restore to a new instance, which is isolated.",
         )
 
 
@@ -167,7 +178,7 @@ def _effects(base: RestorePlan, profile: Profile | None, notices: Sequence[Notic
         )
         return
     policies = {
-        item.name: (item.in_place if base.in_place else item.new) for item in datastores.get(base.datastore).profiles.items
+        item.name: (item.new if base.isolated else item.in_place) for item in datastores.get(base.datastore).profiles.items
     }
     stopping = ("refuse", "refuse_in_place" if base.in_place else "refuse_new")
     for notice in notices:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView, Start
-from strongroom.catalog import Cluster, Instance, Job, now
+from strongroom.artifact import Profile
+from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GaleraMember, GaleraView
 from strongroom.errors import Conflict, JobError, NotFound, StrongroomError, Unavailable
@@ -39,6 +41,8 @@ class Ring:
     job: Job
     cluster: Cluster
     nodes: list[Instance]
+    profile: Profile | None = None
+    """Of the backup that the cluster was last restored from: nodes that are sent their data need the same settings."""
 
     def agent(self, node: Instance) -> AgentClient:
         """The agent of the node's host."""
@@ -55,6 +59,8 @@ class Ring:
             node=name(node),
             epoch=epoch,
             peers=[each.address for each in self.nodes if each.address],
+            settings=self.profile.settings if self.profile else {},
+            plugins=self.profile.plugins if self.profile else [],
         )
 
     async def enroll(self, nodes: Iterable[Instance], epoch: int) -> None:
@@ -227,7 +233,14 @@ def load_ring(control: Control, job_id: str) -> Ring:
         cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
         if cluster is None:
             raise NotFound(f"cluster {job.cluster_id} of job {job_id} is gone")
-        return Ring(control, job, cluster, nodes_of(session, cluster.id))
+        return Ring(control, job, cluster, nodes_of(session, cluster.id), _profile(session, cluster))
+
+
+def _profile(session: Session, cluster: Cluster) -> Profile | None:
+    runs = select(Run).where(Run.cluster_id == cluster.id, Run.phase != "undone").order_by(Run.created.desc()).limit(1)
+    run = session.scalars(runs).first()
+    backup = session.get(Backup, run.backup_id) if run is not None and run.backup_id else None
+    return Profile.model_validate(backup.profile) if backup is not None and backup.profile else None
 
 
 def nodes_named(session: Session, cluster: Cluster, names: list[str]) -> list[Instance]:

@@ -53,6 +53,13 @@ class _Base:
     def kind(self) -> BackupKind:
         return "incremental" if self.parent else "full"
 
+    def as_parent(self) -> Parent | None:
+        """What the manifest of the backup says of it; the driver has found its token in the server."""
+        if self.parent is None:
+            return None
+        token = self.parent.witness.token if self.parent.witness else None
+        return Parent(location=self.parent.location, manifest_sha256=self.manifest_sha256, token=token)
+
 
 def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any]:
     """Stream the server into a new artifact. One that is complete already (an earlier attempt was) is only reported."""
@@ -102,7 +109,7 @@ def _write(
     lineage = datastore.lineage(server.data_dir)
     profile = _read_profile(datastore, server)
     base = _choose(store, job, server, lineage)
-    session, base = _begin(spec, job, store, writer, server, datastore, base, profile)
+    session, base = _begin(spec, job, events, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
@@ -133,7 +140,7 @@ def _write(
         server_version=result.server_version,
         tool=result.tool,
         tool_version=result.tool_version,
-        parent=Parent(location=base.parent.location, manifest_sha256=base.manifest_sha256) if base.parent else None,
+        parent=base.as_parent(),
         chain=base.parent.chain if base.parent else job.location.id,
         lineage=lineage,
         host=socket.gethostname(),
@@ -238,6 +245,7 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
 def _begin(
     spec: WorkerSpec,
     job: BackupJob,
+    events: EventLog,
     store: Store,
     writer: Writer,
     server: Server,
@@ -254,6 +262,7 @@ def _begin(
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
             paths=writer.paths,
+            tell=events.tell,
             profile=profile,
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,

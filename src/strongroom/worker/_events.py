@@ -43,6 +43,11 @@ class EventLog:
                 self._of(name).total = total
             self._write(message)
 
+    def tell(self, message: str) -> None:
+        """Something that people should know about the phase while it lasts."""
+        with self._lock:
+            self._write(message)
+
     def expect(self, phase: str, total: int) -> None:
         """How many raw bytes a phase will have."""
         with self._lock:

@@ -112,11 +112,11 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
-    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=not job.in_place))
+    write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
     if spec.server.runtime == "adopted" and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
     placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
-    return output | {"warnings": [*output["warnings"], *notices, *placed]}
+    return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:

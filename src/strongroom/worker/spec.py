@@ -71,8 +71,10 @@ class RestoreJob(Message):
     artifact: ArtifactSettings
     identities: list[SecretStr] = Field(default_factory=list)
     volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
-    in_place: bool = Field(
-        True, description="The data replaces that of the server it was taken from; else it is a copy, which contacts nobody."
+    in_place: bool = Field(True, description="The data replaces that of a server which exists; else the server is new.")
+    isolated: bool | None = Field(
+        None,
+        description="A copy of the server it was taken from: it contacts nobody. Default: when not in place.",
     )
 
     tablespaces: dict[str, Path] = Field(
@@ -82,6 +84,11 @@ class RestoreJob(Message):
     @field_serializer("identities", when_used="json")
     def _reveal(self, value: list[SecretStr]) -> list[str]:
         return [v.get_secret_value() for v in value]
+
+    @property
+    def makes_copy(self) -> bool:
+        """Whether the restored server is isolated."""
+        return not self.in_place if self.isolated is None else self.isolated
 
 
 class VerifyJob(Message):

@@ -15,11 +15,12 @@ from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb import _options, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
 from strongroom.datastores.mariadb._layout import walk_of
+from strongroom.datastores.mariadb._locks import LockWatch
 from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
@@ -80,6 +81,7 @@ class Session(Piped):
             raise
         finally:
             os.close(write)
+        self._locks = LockWatch(server, self._tool, request.tell) if server.datastore == "mariadb" else None
 
     def _command(self, options: Path) -> list[str]:
         """The tool with what it is always told."""
@@ -101,7 +103,11 @@ class Session(Piped):
         try:
             self._tool.check(COMPLETED)
         except ToolFailed as error:
+            if self._locks is not None and self._locks.why is not None:
+                raise self._locks.why from error
             raise self._blame(error) from error
+        finally:
+            self._end_watch()
         checkpoints = read_checkpoints(self._meta)
         kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
         if checkpoints is None or checkpoints.backup_type != kind:
@@ -110,13 +116,20 @@ class Session(Piped):
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_all_files()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
             positions=positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
+
+    def _end_watch(self) -> None:
+        if self._locks is not None:
+            self._locks.stop()
 
     def _walk(self) -> set[str]:
         if self._server.datastore != "mariadb":
@@ -151,6 +164,7 @@ class Session(Piped):
 
     def abort(self) -> None:
         """End the tool and close the pipe."""
+        self._end_watch()
         self._close()
         self._tool.abort()
 
@@ -164,7 +178,8 @@ def begin(server: Server, request: BackupRequest) -> Session:
         galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
-    require_history(server, request, lsn)
+        require_history(server, request, lsn)
+        _witness.require(connection, server, request)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
     require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
     left_out = {LOST, *(name for name in str(ignored or "").split(",") if re.fullmatch(r"[A-Za-z0-9_.+@-]+", name))}

@@ -72,7 +72,7 @@ def configure(server: Server) -> None:
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    restored = read_restored_profile(server.data_dir) or RestoredProfile(profile=Profile())
+    restored = read_restored_profile(server.data_dir) or _sent(server)
     secret = _secret(server, owner, socket)
     write_file(server.base_dir / "init.sql", _accounts_sql(server, secret, isolated=restored.isolated), owner)
     text = _options.dump("mysqld", _server_options(server, socket, restored))
@@ -80,6 +80,15 @@ def configure(server: Server) -> None:
     if server.galera is not None:
         text += _options.dump("sst", _galera_config.transfer_options(server))
     write_file(option_file(server), text, owner)
+
+
+def _sent(server: Server) -> RestoredProfile:
+    """For data that no restore put there. Other nodes of a cluster may have sent it, who have what they were restored with."""
+    member = server.galera
+    if member is None:
+        return RestoredProfile(profile=Profile())
+    settings = {name: value for name, value in member.settings.items() if name != "event_scheduler"}  # it may be a copy
+    return RestoredProfile(profile=Profile(settings=settings, plugins=member.plugins))
 
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:

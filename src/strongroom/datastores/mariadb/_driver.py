@@ -37,9 +37,9 @@ from strongroom.datastores.mariadb import (
     _profile,
     _restore,
     _versions,
+    _witness,
 )
 from strongroom.datastores.mariadb._galera_driver import Nodes
-from strongroom.errors import ServerFailed
 
 
 class MariaDB:
@@ -78,12 +78,8 @@ class MariaDB:
         return _lineage.lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        try:
-            self.ready(server)
-        except ServerFailed as error:
-            yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
-        else:
-            yield Finding(level="ok", message="it answers")
+        yield from _facts.examine(server)
+        yield from _witness.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
         _kept.keep(server, new)

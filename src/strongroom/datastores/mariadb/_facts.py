@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+
+import pymysql
 
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts
+from strongroom.datastores._protocol import Facts, Finding
 from strongroom.datastores._servers import Server
+from strongroom.datastores.mariadb import _survey
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, variables, where
 from strongroom.datastores.mariadb._versions import number_of
@@ -52,6 +57,29 @@ def ready(server: Server) -> Facts:
         )
     place = Path(said["datadir"])
     return Facts(version_number=number_of(said["version"]), data_bytes=bytes_below(place), data_dir=place, galera=galera)
+
+
+def examine(server: Server) -> Iterator[Finding]:
+    """What a backup, or a restore of one, would meet. Asks only."""
+    try:
+        ready(server)
+        notices = _survey.read(server).notices
+    except StrongroomError as error:
+        yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
+        return
+    except (OSError, pymysql.MySQLError) as error:
+        yield Finding(level="error", message=f"{where(server)} cannot be looked at: {error}", remedy="See its error log.")
+        return
+    meaning = {
+        "refuse": "a backup is refused: ",
+        "refuse_new": "a restore to a new instance is refused: ",
+        "refuse_in_place": "a restore in place is refused: ",
+    }
+    for notice in notices:
+        level: Literal["warning", "error"] = "error" if notice.effect == "refuse" else "warning"
+        yield Finding(level=level, message=meaning.get(notice.effect, "") + notice.message, remedy=notice.remedy)
+    if all(notice.effect != "refuse" for notice in notices):
+        yield Finding(level="ok", message="it answers, and can be backed up")
 
 
 def check_data(data_dir: Path, *, may_be_empty: bool = False) -> None:

@@ -6,15 +6,20 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
 
 from strongroom.datastores._files import make_directory, owner_named, require_space
 from strongroom.datastores._galera import UUID, GaleraPosition
 from strongroom.datastores._process import Tool, tail
+from strongroom.datastores._profile import read_restored_profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.mariadb import _facts, _galera_files
+from strongroom.datastores.mariadb import _facts, _galera_files, _plugins, _settings
 from strongroom.datastores.mariadb._config import option_file
 from strongroom.datastores.mariadb._connection import connect, query, variables
 from strongroom.datastores.mariadb._galera_config import library, ring_buffer_mb
@@ -83,7 +88,8 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
     if position(server, data_dir).uuid != uuid:
         _galera_files.forget_cluster(data_dir)
         _galera_files.write_saved(data_dir, GaleraPosition(uuid=uuid, seqno=0), safe_to_bootstrap=True)
-        _begin_and_end(server, data_dir, uuid)
+        restored = read_restored_profile(data_dir)
+        _begin_and_end(server, data_dir, uuid, isolated=restored is not None and restored.isolated)
     place = position(server, data_dir)
     if place != GaleraPosition(uuid=uuid, seqno=1):
         raise ServerFailed(f"{data_dir} is at {place} after it was given the identity {uuid}", remedy="Restore again.")
@@ -93,7 +99,7 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
     return place
 
 
-def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
+def _begin_and_end(server: Server, data_dir: Path, uuid: str, *, isolated: bool) -> None:
     options = [
         "--skip-log-bin",
         "--innodb-buffer-pool-size=64M",
@@ -108,11 +114,11 @@ def _begin_and_end(server: Server, data_dir: Path, uuid: str) -> None:
         "--wsrep-new-cluster",
     ]
     with _program(server, data_dir, options) as tool:
-        _wait_synced(server.model_copy(update={"socket": _private_socket(server)}), tool, uuid)
+        _wait_synced(server.model_copy(update={"socket": _private_socket(server)}), tool, uuid, isolated=isolated)
         tool.check()
 
 
-def _wait_synced(server: Server, tool: Tool, uuid: str) -> None:
+def _wait_synced(server: Server, tool: Tool, uuid: str, *, isolated: bool) -> None:
     """And shut it down. Raises ToolFailed when it has ended by itself, ServerFailed."""
     deadline = time.monotonic() + PATIENCE
     while tool.running:
@@ -120,6 +126,8 @@ def _wait_synced(server: Server, tool: Tool, uuid: str) -> None:
             with connect(server, timeout=5, patience=30) as connection:
                 status = variables(connection, "STATUS", "wsrep_%")
                 if status.get("wsrep_local_state_comment") == "Synced" and status.get("wsrep_cluster_state_uuid") == uuid:
+                    if isolated:
+                        _forget_addresses(connection)
                     query(connection, "SHUTDOWN")
                     return
         except StrongroomError as error:
@@ -129,6 +137,25 @@ def _wait_synced(server: Server, tool: Tool, uuid: str) -> None:
         if time.monotonic() > deadline:
             raise ServerFailed(f"the restored data does not begin a cluster: {last}", remedy="Look at the backup.")
         time.sleep(0.05)
+
+
+def _forget_addresses(connection: Connection[Cursor]) -> None:
+    """The nodes of another cluster may join by their addresses; those of a copy could not."""
+    query(connection, "SET SESSION wsrep_on=0")
+    with suppress(pymysql.MySQLError):  # since 10.10
+        query(connection, "DELETE FROM mysql.wsrep_allowlist")
+
+
+def needed_options(server: Server, data_dir: Path) -> list[str]:
+    """What restored data needs. The option file is that of the data before; nothing is added where nothing is known."""
+    if server.runtime != "process":
+        return []
+    restored = read_restored_profile(data_dir)
+    if restored is None:
+        return []
+    options = [f"--{name}={value}" for name, value in _settings.demanded(restored.profile.settings).items()]
+    options += [f"--plugin-load-add={library}" for library in _plugins.to_load(server.version, restored.profile.plugins)]
+    return [*options, "--default-time-zone=SYSTEM"]
 
 
 def _private_socket(server: Server) -> Path:
@@ -154,6 +181,7 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
                 f"--pid-file={socket.with_suffix('.pid')}",
                 "--skip-networking",
                 "--skip-log-error",
+                *needed_options(server, data_dir),
                 *options,
             ],
             Path(place) / "server.log",

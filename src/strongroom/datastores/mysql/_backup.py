@@ -20,7 +20,7 @@ from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupS
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
-from strongroom.datastores.mysql import _binlog, _keyring, _keys
+from strongroom.datastores.mysql import _binlog, _keyring, _keys, _witness
 from strongroom.datastores.mysql._archive import Archive
 from strongroom.datastores.mysql._clone import (
     DELETED_OR_RENAMED,
@@ -91,13 +91,15 @@ class Session(Fed):
             self._over.set()
         if not self._complete or self._lower is None:
             raise ToolFailed("the copy ended before its end")
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
             positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
             data_bytes=self.data_bytes,
-            warnings=[f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else [],
+            witness=witness,
+            warnings=[*([f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else []), *warnings],
         )
 
     def abort(self) -> None:

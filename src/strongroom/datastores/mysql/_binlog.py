@@ -20,12 +20,12 @@ from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mariadb._connection import query, variables, where
-from strongroom.datastores.mysql import _keyring
+from strongroom.datastores.mysql import _keyring, _witness
 from strongroom.datastores.mysql._events import read_events
 from strongroom.datastores.mysql._fidelity import Judge, changed_settings
 from strongroom.datastores.mysql._fingerprint import Fingerprint, take_fingerprint
 from strongroom.datastores.mysql._logs import FULL as _FULL
-from strongroom.datastores.mysql._logs import Logs
+from strongroom.datastores.mysql._logs import Logs, client_options
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
 
@@ -42,7 +42,7 @@ class Session(Fed):
         super().__init__()
         self.fingerprint: Fingerprint | None = None
         """Checksums of tables at the end of the incremental, where they could be had."""
-        self._logs, self._names = logs, names
+        self._server, self._logs, self._names = server, logs, names
         self._positions, self._version = positions, version
         self._data_bytes = data_bytes(server.data_dir)
 
@@ -69,12 +69,15 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ToolFailed unless every log came whole."""
         self._join()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="mysqlbinlog",
             tool_version=strongroom.__version__,
             server_version=self._version,
             positions=self._positions,
             data_bytes=self._data_bytes,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:
@@ -116,6 +119,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
         raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
+    _witness.require(connection, server, request, client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
     if any(not LOG.fullmatch(name) for name in names):

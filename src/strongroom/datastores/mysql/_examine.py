@@ -11,7 +11,7 @@ from pymysql.cursors import Cursor
 from strongroom.datastores._protocol import Finding
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
-from strongroom.datastores.mysql import _keyring
+from strongroom.datastores.mysql import _keyring, _witness
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
 from strongroom.errors import ConfigurationError, StrongroomError
 
@@ -40,6 +40,7 @@ def examine(server: Server) -> Iterator[Finding]:
                 *_rights(connection, server),
                 *_tables(connection, server),
                 *_encryption(connection, server),
+                *_witness.examine(connection, server),
             ]
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")

@@ -38,7 +38,7 @@ class Logs:
         self._tool: Tool | None = None
         self._aborted = False
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(self._options, _client_options(server), owner_of(work_dir))
+        write_file(self._options, client_options(server), owner_of(work_dir))
 
     def fetch(self, name: str) -> Path:
         """The log, whole. Raises WalGone, ToolFailed."""
@@ -84,7 +84,8 @@ class Logs:
             self._tool.abort()
 
 
-def _client_options(server: Server) -> str:
+def client_options(server: Server) -> str:
+    """An option file for the server's own tools."""
     user, password = account(server)
     socket = socket_of(server)
     place: dict[str, str | int | Path | None] = (

@@ -14,7 +14,6 @@ from strongroom.artifact import Notice, Profile
 from strongroom.datastores import _nets
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, server_pid, variables
-from strongroom.datastores.mysql import _keyring
 from strongroom.datastores.mysql._binlog import is_replica
 from strongroom.datastores.mysql._settings import filter_settings, is_told
 from strongroom.datastores.mysql._versions import XTRABACKUP, is_innovation, key, number_of, series
@@ -76,7 +75,7 @@ def read_profile(server: Server) -> Profile:
             outside=outside,
             tables=count_tables(connection),
             empty_tables=empty,
-            absent=[*_absent(connection, found, empty, server)],
+            absent=[*_absent(found, empty, server)],
             left_behind=sorted(
                 {path.name for pattern in _LEFT for path in server.data_dir.glob(pattern) if path.is_file()} - {"auto.cnf"}
             ),
@@ -263,7 +262,7 @@ def _uses_host_names(connection: Connection[Cursor]) -> bool:
     return any(_HOST_NAME.fullmatch(str(host)) for (host,) in rows)
 
 
-def _absent(connection: Connection[Cursor], found: dict[str, str], empty: list[str], server: Server) -> Iterator[str]:
+def _absent(found: dict[str, str], empty: list[str], server: Server) -> Iterator[str]:
     if empty:
         more = " …" if len(empty) > _MOST else ""
         yield f"The rows of MEMORY tables are not in the backup: {', '.join(empty[:_MOST])}{more}."
@@ -271,8 +270,6 @@ def _absent(connection: Connection[Cursor], found: dict[str, str], empty: list[s
         yield "Changes made with sql_log_bin = 0 are not in incremental backups."
     if "TABLE" in found.get("log_output", "").upper() and XTRABACKUP not in server.version.programs:
         yield "The rows of mysql.general_log and mysql.slow_log are not in the backup."
-    if _keyring.has_keyring(connection):
-        yield "The keyring is not in the backup."
 
 
 def _not_carried(connection: Connection[Cursor], server: Server) -> list[str]:

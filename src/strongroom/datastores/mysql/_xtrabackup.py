@@ -10,7 +10,7 @@ from pathlib import Path
 
 from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _backup, _restore
+from strongroom.datastores.mariadb import _backup, _restore, _witness
 from strongroom.datastores.mariadb._checkpoints import PREPARED
 from strongroom.datastores.mariadb._connection import connect, query, variables
 from strongroom.datastores.mysql._backup import require_own_data
@@ -46,8 +46,9 @@ def begin(server: Server, request: BackupRequest) -> _backup.Session:
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
-    if lsn is not None:  # since 8.0.30
-        _backup.require_history(server, request, int(lsn))
+        if lsn is not None:  # since 8.0.30
+            _backup.require_history(server, request, int(lsn))
+        _witness.require(connection, server, request)
     tool = _require_tool(server.version, version)
     require_own_data(server, Path(data_dir), uuid)
     return _Session(server, request, server_version=number_of(version), tool_version=tool, galera=False)

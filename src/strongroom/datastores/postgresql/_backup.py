@@ -14,7 +14,16 @@ from strongroom.datastores._feed import Piped
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _base_backup, _block_backup, _collations, _copy, _lsn, _tablespaces, _wal_slot
+from strongroom.datastores.postgresql import (
+    _base_backup,
+    _block_backup,
+    _collations,
+    _copy,
+    _lsn,
+    _tablespaces,
+    _wal_slot,
+    _witness,
+)
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._copy import Copy
@@ -82,15 +91,21 @@ class Session(Piped):
             _tablespaces.require_same((), _tablespaces.read(connection), self._server)
             if not checks_pages(connection):
                 self.inspection = None
-            ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
-        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir)
+            ((size, standby),) = query(
+                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
+            )
+        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
+        positions = _block_backup.described(self._server, self._request, positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=_block_backup.described(self._server, self._request, positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def _blame(self, error: ToolFailed) -> StrongroomError:
@@ -134,7 +149,10 @@ def begin(server: Server, request: BackupRequest) -> Session | _base_backup.Sess
                 remedy="Remove it (rmdir), or let the account use pg_backup_start and pg_backup_stop (docs/postgresql.md).",
             )
         tool = "" if own or spaces else _require_tool(server, server_version)
-        parent = _block_backup.prepare(connection, server, request) if request.kind == "incremental" else None
+        parent = None
+        if request.kind == "incremental":
+            parent = _block_backup.prepare(connection, server, request)
+            _witness.require(connection, server, request)
         _keep_wal(connection)
         if _block_backup.summarizes(connection, server):
             _wal_slot.drop(connection)

@@ -6,8 +6,11 @@ tablespace below ``pg_tblspc/<oid>``.
 
 from __future__ import annotations
 
+import os
+import select
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -18,6 +21,7 @@ from strongroom.artifact import Collation, Member, Positions
 from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
+from strongroom.datastores._stall import stall_timeout
 from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.postgresql import _block_backup, _tablespaces
 from strongroom.datastores.postgresql._account import account, recognized
@@ -60,6 +64,7 @@ class Session(Fed):
         self._made: set[str] = set()
         self._connection = _connect(server)
         self._wire = self._connection.pgconn
+        self._wire.nonblocking = 0  # what is sent is sent
         try:
             if parent is not None:
                 self._upload(parent.read_bytes())
@@ -78,11 +83,24 @@ class Session(Fed):
 
     def _next(self, wanted: ExecStatus) -> _Result:
         """The next result. Raises ToolFailed with what the server said when it is another."""
+        while self._wire.is_busy():
+            self._wait()
         result = self._wire.get_result()
         if result is None or result.status != wanted:
             said = result.error_message.decode(errors="replace").strip() if result is not None else "nothing"
             raise ToolFailed(f"{where(self._server)} broke off the base backup: {said}")
         return result
+
+    def _wait(self) -> None:
+        """For the next bytes. Raises ToolFailed when none come for a long time."""
+        ready = select.poll()
+        ready.register(self._wire.socket, select.POLLIN)
+        if not ready.poll(stall_timeout() * 1000):
+            raise ToolFailed(
+                f"{where(self._server)} made no progress in the base backup for {stall_timeout():.0f} s",
+                remedy="See the error log of the server. A longer `stall_timeout` in [agent] gives it more time.",
+            )
+        self._wire.consume_input()
 
     def _upload(self, manifest: bytes) -> None:
         self._wire.send_query(b"UPLOAD_MANIFEST")
@@ -97,9 +115,12 @@ class Session(Fed):
     def _messages(self) -> Iterator[tuple[bytes, memoryview]]:
         """Kind and content of each message of the stream."""
         while True:
-            size, data = self._wire.get_copy_data(0)
+            size, data = self._wire.get_copy_data(1)
             if size < 0:
                 return
+            if not size:
+                self._wait()
+                continue
             view = memoryview(data)
             yield bytes(view[:1]), view[1:]
 
@@ -149,8 +170,10 @@ class Session(Fed):
             raise self._blame(error) from error
         with connect(self._server) as connection:
             _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
-            ((size,),) = query(connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int")
-        _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir)
+            ((size, standby),) = query(
+                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
+            )
+        _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir, standby=standby)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -173,6 +196,8 @@ class Session(Fed):
 
     def abort(self) -> None:
         """End the backup, close the pipe and let go of the WAL."""
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._wire.socket)) as wire:
+            wire.shutdown(socket.SHUT_RDWR)  # the thread may be waiting for the server
         super().abort()
         if self._thread is None or not self._thread.is_alive():
             self._connection.close()

@@ -20,7 +20,7 @@ from strongroom.artifact import Collation, Positions
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces
+from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces, _witness
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._listing import Listing
@@ -250,13 +250,17 @@ class Copy:
             if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
                 self.inspection = None
         _tablespaces.require_unchanged(self._server, self._positions, self._segment, self._request.work_dir)
+        positions = _block_backup.described(self._server, self._request, self._positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
-            positions=_block_backup.described(self._server, self._request, self._positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def abort(self) -> None:

@@ -8,7 +8,7 @@ import psycopg
 
 from strongroom.datastores._protocol import Finding
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _profile_read
+from strongroom.datastores.postgresql import _profile_read, _witness
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
@@ -112,6 +112,7 @@ def _rights(connection: Connection, server: Server) -> Iterator[Finding]:
             message=f"role {user} may not take incrementals that are WAL",
             remedy=f"GRANT EXECUTE ON FUNCTION {', '.join(missing)} TO {quoted};",
         )
+    yield from _witness.examine(connection, server)
     yield Finding(
         level="warning",
         message=f"role {user} is no superuser: databases and users can be looked at, and those of others not be changed",

@@ -15,8 +15,6 @@ from strongroom.datastores.postgresql._connection import connect, query, shown, 
 from strongroom.datastores.postgresql._profile_notices import some
 from strongroom.errors import StrongroomError
 
-_WORKERS = "max_logical_replication_workers"
-
 
 def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     """See ``Profiles``."""
@@ -57,8 +55,8 @@ def _isolate(server: Server) -> Iterator[Notice]:
             item="subscriptions",
             effect="warn",
             message=f"disabled in this copy: subscriptions {some(enabled)}; their slots belong to the source",
-            remedy=f"To enable one: ALTER SYSTEM SET {_WORKERS} = 4, restart the instance, make a slot for it at the publisher, "
-            "then ALTER SUBSCRIPTION … SET (slot_name = '…') and ALTER SUBSCRIPTION … ENABLE.",
+            remedy="To enable one: `strongroom instance activate`, make a slot at the publisher (or take that of the source "
+            "when the source is gone), then ALTER SUBSCRIPTION … SET (slot_name = '…') and ALTER SUBSCRIPTION … ENABLE.",
         )
 
 

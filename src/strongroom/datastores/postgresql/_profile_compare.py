@@ -141,19 +141,12 @@ def _in_place(profile: Profile) -> Iterator[Notice]:
 
 def _new(profile: Profile) -> Iterator[Notice]:
     facts = profile.facts
-    if subscriptions := strings(facts, "subscriptions"):
-        yield Notice(
-            item="subscriptions",
-            effect="warn",
-            message=f"subscriptions are disabled in the copy: {some(subscriptions)}",
-        )
     if withheld := _carry.withheld(profile):
         yield Notice(
             item="background workers",
             effect="warn",
             message=f"libraries that may act by themselves are not loaded in the copy: {some(withheld)}",
-            remedy="When the copy takes the place of its source: ALTER SYSTEM SET shared_preload_libraries = "
-            f"'{','.join(_carry.wanted_libraries(profile))}'; then restart it.",
+            remedy="`strongroom instance activate` loads those that are installed.",
         )
     if servers := strings(facts, "foreign_servers"):
         yield Notice(

@@ -124,6 +124,12 @@ def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequen
             effect="warn",
             message=f"jobs run in this server by themselves: {some(workers)}; a copy with a new name does not run them",
         )
+    if subscriptions := strings(facts, "subscriptions"):
+        yield Notice(
+            item="subscriptions",
+            effect="warn",
+            message=f"this server subscribes to others: {some(subscriptions)}; a copy with a new name does not",
+        )
     if unread:
         yield Notice(
             item="databases",

@@ -17,8 +17,9 @@ from strongroom.datastores.postgresql._tree import NO_DATA
 
 LOST_AND_FOUND = "lost+found"
 _SKIP = ("pg_wal/*", "pg_tblspc/*", LOST_AND_FOUND, "log/*", "pg_log/*", "pg_stat_tmp/*", "pg_replslot/*/*", "pgsql_tmp/*")
-_OWN_DIRECTORY = re.compile(r"(base|global|pg_[a-z_]+)(/.*)?")
+_OWN_DIRECTORY = re.compile(r"(base|global|pg_(?!log\b|stat_tmp\b)[a-z_]+)(/.*)?")
 _MOST_NAMED = 10
+_LONGEST = 200
 
 
 def look(data_dir: Path) -> list[Notice]:
@@ -97,7 +98,7 @@ def _is_readable(path: Path, uid: int) -> bool:
 
 def _some(names: list[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(sorted(names)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(name[:_LONGEST] for name in sorted(names)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_managers(data_dir: Path) -> Iterator[Notice]:

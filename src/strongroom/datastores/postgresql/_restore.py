@@ -14,6 +14,7 @@ from strongroom.datastores._profile import PROFILE
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._tar import TarReader
+from strongroom.datastores._witness import FILE
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import (
     _block_restore,
@@ -33,6 +34,7 @@ from strongroom.errors import ArtifactCorrupt, Unsupported
 _CONTROL = "global/pg_control"
 _STRAY = (
     LINEAGE,
+    FILE,
     RESTORED,
     PROFILE,
     _superuser.FOUND,

@@ -109,15 +109,18 @@ def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], serv
         )
 
 
-def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Path) -> None:
+def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Path, *, standby: bool = False) -> None:
     """Raises ServerFailed when the WAL of a backup makes or drops a tablespace: also of one that came and went.
 
     The replay of that WAL would make it in its old place, whosever that is on the host of the restore. Looks with ``pg_waldump``,
-    where it is installed, up to the end of the last file, which is replayed whole when incrementals follow. Raises ToolFailed.
+    where it is installed, up to the end of the last file, which is replayed whole when incrementals follow. On a ``standby`` that
+    file is not complete, and no incremental follows. Raises ToolFailed.
     """
     assert backup.wal_start and backup.wal_stop and backup.timeline
     waldump, folder = _waldump.program(server.version), server.data_dir / "pg_wal"
-    start, end = _lsn.parse(backup.wal_start), -(-_lsn.parse(backup.wal_stop) // size) * size
+    start, end = _lsn.parse(backup.wal_start), _lsn.parse(backup.wal_stop)
+    if not standby:
+        end = -(-end // size) * size
     names = _lsn.segments(backup.timeline, start, end, size)
     if waldump is None:
         return

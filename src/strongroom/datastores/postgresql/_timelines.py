@@ -68,7 +68,8 @@ def reserve(server: Server, target: Path, timeline: int) -> int:
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():
             write_file(path, f"{_MARK}timeline {number} is taken\n", owner_of(target))
-    write_file(server.base_dir / RECORD, f"{last + 1}\n", owner_of(server.base_dir))
+    with suppress(ConfigurationError):  # the history files beside the WAL tell it, too, as long as this data is there
+        write_file(server.base_dir / RECORD, f"{last + 1}\n", owner_of(server.base_dir))
     return last + 1
 
 

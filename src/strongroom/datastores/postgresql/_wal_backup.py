@@ -14,7 +14,7 @@ from strongroom.artifact import Collation, Positions
 from strongroom.datastores._feed import Fed, write_all
 from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot
+from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot, _witness
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
@@ -93,7 +93,7 @@ class Session(Fed):
         self.expected = source.bytes
         self.collations: list[Collation] = []
         self._source = source
-        self._positions, self._number = positions, number
+        self._positions, self._number, self._server = positions, number, server
         self._data_bytes = data_bytes(server.data_dir)
         self._start()
 
@@ -104,6 +104,7 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ServerFailed unless every page was proven."""
         self._join()
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -111,6 +112,8 @@ class Session(Fed):
             positions=self._positions,
             data_bytes=self._data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
 
@@ -138,12 +141,13 @@ def begin(server: Server, request: BackupRequest) -> Session:
             _wal_slot.keep(connection, server)
             source = _source(connection, server, parent, system, size)
             collations = _collations.used(connection)
+            source.require_all()
+            _witness.require(connection, server, request, source.history)
         except psycopg.Error as error:
             raise ServerFailed(
                 f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
                 remedy="`strongroom check` says which rights the account of the backup needs.",
             ) from error
-    source.require_all()
     if source.names:
         try:  # pg_waldump checks every record on its way
             span = (source.history.current, source.start, source.stop)

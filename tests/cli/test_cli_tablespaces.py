@@ -1,0 +1,18 @@
+"""How ``restore --tablespace OLD=NEW`` is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.cli.restore import _directories
+from strongroom.errors import InvalidRequest
+
+
+def test_tablespaces_by_name_and_by_directory() -> None:
+    assert _directories(["far=/srv/far", "/srv/a=b=/srv/c"]) == {"far": "/srv/far", "/srv/a=b": "/srv/c"}
+
+
+@pytest.mark.parametrize("wrong", [["far"], ["=/srv"], ["far="], ["far=srv"], ["far=/a", "far=/b"]])
+def test_what_is_no_tablespace_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="--tablespace"):
+        _directories(wrong)

@@ -1,0 +1,177 @@
+"""Incrementals prove that the server's history contains their parent, or a full is taken: real servers are put back to snapshots,
+restarted, have their logs reset, and every chain restores to what the server held when it was backed up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.errors import LineageChanged, WalGone
+from support import history, postgresql, postgresql_versions
+from support.history import History
+
+Opened = Callable[[Path], AbstractContextManager[Any]]
+
+
+def _of_the_host(place: Path) -> AbstractContextManager[Any]:
+    return history.postgresql_history(place, postgresql.version())
+
+
+def _eighteen(place: Path) -> AbstractContextManager[Any]:
+    return history.postgresql_history(place, postgresql_versions.version("18"))
+
+
+EVERY = [
+    pytest.param(history.mariadb_history, id="mariadb"),
+    pytest.param(history.mysql_history, id="mysql"),
+    pytest.param(_of_the_host, id="postgresql-wal"),
+    pytest.param(_eighteen, id="postgresql-blocks"),
+]
+
+
+@pytest.mark.parametrize("opened", EVERY)
+def test_rollback_past_the_parent(place: Path, opened: Opened) -> None:
+    """The server is put back to before its full and written on until its positions have passed those of the full."""
+    with opened(place) as server:
+        server.write()
+        kept = server.snapshot()
+        server.write(500)
+        chain = [server.take()]
+        passed = server.position()
+        server.roll_back(kept)
+        server.write_past(passed)
+        chain = server.back_up(chain)
+        assert (len(chain) == 1 and "nothing proves" in server.reason) or "older copy" in server.reason, server.reason
+        server.write()
+        chain = server.back_up(chain)  # the new full is a parent again
+        assert len(chain) == 2, server.reason
+        assert server.restored(chain) == server.rows()
+
+
+@pytest.mark.parametrize("opened", EVERY)
+def test_rollback_to_between_two_backups(place: Path, opened: Opened) -> None:
+    """The older of them can still be a parent, the younger cannot."""
+    with opened(place) as server:
+        server.write()
+        full = server.take()
+        server.write()
+        kept = server.snapshot()
+        server.write()
+        younger = server.take(full)
+        server.roll_back(kept)
+        server.write(300)
+        with pytest.raises((LineageChanged, WalGone)):
+            server.take(younger)
+        try:
+            chain = [full, server.take(full)]
+        except WalGone:
+            pytest.fail("its WAL is kept")
+        assert server.restored(chain) == server.rows()
+
+
+@pytest.mark.parametrize("opened", EVERY)
+def test_what_is_no_parent(place: Path, opened: Opened) -> None:
+    """A backup without a witness, one whose token could not be written, and for a restored copy every backup of its source."""
+    with opened(place) as server:
+        server.write()
+        full = server.take()
+        for witness in (None, full.witness.model_copy(update={"token": "0" * 32})):
+            with pytest.raises(LineageChanged, match="nothing proves that the data of"):
+                server.take(replace(full, witness=witness))
+        server.write()
+        child = server.take(full)
+        with server.copied([full, child]) as copy:
+            for parent in (full, child):
+                with pytest.raises((LineageChanged, WalGone)):
+                    server.take(parent, of=copy)
+            own = server.take(of=copy)
+            assert own.witness not in (full.witness, child.witness)
+            server.take(own, of=copy)
+        file = server.data_dir / "strongroom_witness"
+        file.rename(file.with_suffix(".away"))
+        with pytest.raises(LineageChanged, match=f"missing in {file}"):
+            server.take(child)
+        file.mkdir()  # nothing can be written there
+        other = server.take()
+        assert other.witness is None
+        file.rmdir()
+        with pytest.raises(LineageChanged, match="no token was written"):
+            server.take(other)
+
+
+def test_mysql_log_that_was_reset(place: Path) -> None:
+    with history.mysql_history(place) as server:
+        for _ in range(5):
+            server.write(1)
+        chain = [server.take()]
+        server.sql("RESET BINARY LOGS AND GTIDS")
+        for _ in range(20):
+            server.write(1)
+        chain = server.back_up(chain)
+        assert len(chain) == 1 and "nothing proves" in server.reason
+        assert server.restored(chain) == server.rows()
+
+
+# --- a model
+
+EVENTS = ["full", "incremental", "incremental", "incremental", "older", "write", "snapshot", "roll back", "crash", "reset"]
+
+
+def run(server: History, seed: int, steps: int) -> None:
+    """Random events; every backup is restored at the end and compared with what the server held when it was taken."""
+    rng = random.Random(seed)
+    events: list[str] = []
+    chain: list[Any] = []
+    taken: list[tuple[list[Any], history.Rows, int]] = []
+    snapshots: list[Path] = []
+    for step in range(steps):
+        event = rng.choice(["full", "incremental", "incremental", "older", "write", "snapshot", "roll back", "restart", "reset"])
+        if (event == "roll back" and not snapshots) or (event == "older" and not taken):
+            event = "write"
+        events.append(event)
+        if event == "full":
+            chain = [server.take()]
+        elif event == "incremental":
+            server.write(rng.choice([1, 20, 200]))
+            chain = server.back_up(chain)
+        elif event == "older":
+            chain = server.back_up(rng.choice(taken)[0])
+        elif event == "write":
+            server.write(rng.choice([1, 20, 1000]))
+        elif event == "snapshot":
+            snapshots.append(server.snapshot())
+        elif event == "roll back":
+            passed = server.position()
+            server.roll_back(rng.choice(snapshots))
+            if rng.random() < 0.7:
+                server.write_past(passed)
+        elif event == "crash":
+            server.crash()
+        else:
+            server.reset_log()
+        if event in ("full", "incremental", "older"):
+            taken.append((chain, server.rows(), step))
+    for chain, rows, step in taken:
+        assert server.restored(chain) == rows, (seed, step, events[: step + 1])
+
+
+@pytest.mark.parametrize("opened", EVERY)
+def test_every_chain_restores_whatever_happened(place: Path, opened: Opened) -> None:
+    with opened(place) as server:
+        run(server, seed=8, steps=14)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("opened", EVERY)
+def test_every_chain_restores_whatever_happened_for_long(place: Path, opened: Opened, seed: int) -> None:
+    with opened(place) as server:
+        run(server, seed, steps=40)

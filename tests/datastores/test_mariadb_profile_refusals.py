@@ -1,0 +1,274 @@
+"""What cannot be restored is refused when the backup is taken, or before a restore begins. Hostile profiles change nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.artifact import Profile
+from strongroom.datastores import GaleraMember, RestoredProfile, RestoreTarget, Server, Version, get, write_restored_profile
+from strongroom.datastores._files import make_directory, owner_named
+from strongroom.datastores.mariadb import _config, _prepare, _settings
+from strongroom.errors import ArtifactCorrupt, ConfigurationError
+from support import mariadb, own_mariadb
+from support.identity import run_as, server_user
+from support.mariadb import FileLink
+from support.own_mariadb import OwnServer
+
+driver = get("mariadb")
+KEY = "1;770A8A65DA156D24EE2A093277530142770A8A65DA156D24EE2A093277530142\n"
+
+
+def read(own: OwnServer) -> Profile:
+    return run_as(own.server.user, driver.profiles.read, own.server)
+
+
+def effects(profile: Profile) -> dict[str, str]:
+    """The effect of each item that is not only a warning."""
+    return {notice.item: notice.effect for notice in profile.notices if notice.effect != "warn"}
+
+
+def restore(version: Version, chain: Sequence[FileLink], target: Path, work: Path, server: Server | None) -> Any:
+    return driver.restore(version, chain, target, work, lambda phase: None, server)
+
+
+def put(own: OwnServer, path: Path, content: str = "x") -> None:
+    path.write_text(content)
+    if os.geteuid() == 0:
+        os.chown(path, *owner_named(own.server.user))
+    path.chmod(0o600)
+
+
+def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
+    version = own_mariadb.with_plugins(place) if own_mariadb.have_plugins() else mariadb.version()
+    with own_mariadb.running(place, of=version) as own:
+        own.sql("CREATE DATABASE d")
+        own.sql("CREATE TABLE d.t (a INT)")
+        assert effects(read(own)) == {}
+        for made in ("d/notes.txt", "d/pipe", "xtrabackup_info/db.opt"):
+            path = own.data_dir / made
+            if made.endswith("pipe"):
+                os.mkfifo(path)
+            else:
+                make_directory(path.parent, owner_named(own.server.user))
+                put(own, path)
+        for name in ("cert.pem", "notes"):
+            put(own, own.data_dir / name)
+        profile = read(own)
+        assert effects(profile) == {
+            "unknown files of a database": "refuse",
+            "links and mount points": "refuse",
+            "names of the backup tool": "refuse",
+        }
+        assert profile.left_behind == ["cert.pem", "notes"]
+        for made in ("d/notes.txt", "d/pipe", "xtrabackup_info/db.opt"):
+            (own.data_dir / made).unlink()
+        (own.data_dir / "xtrabackup_info").rmdir()
+        if own_mariadb.have_plugins():
+            own.sql("INSTALL SONAME 'ha_federatedx'")
+            own.sql("CREATE USER far@localhost IDENTIFIED BY 'secret'")
+            own.sql("GRANT ALL ON d.* TO far@localhost")
+            own.sql(
+                "CREATE SERVER far FOREIGN DATA WRAPPER mysql OPTIONS (SOCKET %s, USER 'far', PASSWORD 'secret', DATABASE 'd')",
+                str(own.server.socket),
+            )
+            own.sql("CREATE TABLE d.f (a INT) ENGINE=FEDERATED CONNECTION='far/t'")
+            profile = read(own)
+            assert effects(profile) == {"engines that reach other servers": "refuse_new"}
+            assert "secret" not in profile.model_dump_json()
+
+
+def test_a_directory_outside_stops_a_restore_in_place(place: Path) -> None:
+    names = {
+        "innodb_undo_directory": "u",
+        "innodb_log_group_home_dir": "r",
+        "aria_log_dir_path": "a",
+        "innodb_data_home_dir": "h",
+    }
+    options = [f"{name}={{place}}/{directory}" for name, directory in names.items()]
+    with own_mariadb.running(place, options=options, directories=list("urah"), fresh=True) as own:
+        profile = read(own)
+        assert profile.outside.keys() == names.keys()
+        target = RestoreTarget(own.server.version, own.server, in_place=True)
+        for _ in ("while it runs", "while it is stopped"):
+            notices = driver.profiles.compare(profile, target)
+            assert {notice.item for notice in notices if notice.effect == "refuse_in_place"} == names.keys()
+            own.stop()
+        assert not driver.profiles.compare(profile, replace(target, in_place=False))
+
+
+def test_another_layout_of_the_target_stops_a_restore_in_place(place: Path) -> None:
+    own = own_mariadb.make(place)
+    own.write_options()
+    target = RestoreTarget(own.server.version, own.server, in_place=True)
+    assert not driver.profiles.compare(Profile(settings={"innodb_page_size": "16384"}), target)
+    (notice,) = driver.profiles.compare(Profile(settings={"innodb_page_size": "8192"}), target)
+    assert notice.effect == "refuse_in_place" and "innodb_page_size = 8192" in notice.message
+    (notice,) = driver.profiles.compare(Profile(settings={"lower_case_table_names": "1"}), target)
+    assert notice.item == "lower_case_table_names"
+
+
+@pytest.mark.skipif(not own_mariadb.have_plugins(), reason="scripts/setup could not get the plugins")
+class TestEncryption:
+    """Keys are never in a backup."""
+
+    @pytest.fixture
+    def own(self, place: Path) -> Iterator[OwnServer]:
+        options = [
+            "plugin_load_add=file_key_management",
+            "file_key_management_filename={place}/k/keys",
+            "innodb_encrypt_tables=ON",
+        ]
+        own = own_mariadb.make(
+            place, options=[*options, "innodb_encrypt_log=ON"], directories="k", of=own_mariadb.with_plugins(place)
+        )
+        put(own, own.server.base_dir / "k/keys", KEY)
+        try:
+            own.start(first=True)
+            own.sql("CREATE DATABASE d")
+            own.sql("CREATE TABLE d.t (a VARCHAR(50))")
+            own.sql("INSERT INTO d.t VALUES ('hidden')")
+            yield own
+        finally:
+            own.kill()
+
+    def test_it_comes_back_where_the_keys_are_and_nowhere_else(self, place: Path, own: OwnServer) -> None:
+        profile = read(own)
+        assert effects(profile) == {"encryption": "refuse_new"}
+        link = replace(mariadb.backup(own, place, "full"), profile=profile)
+        target, work = mariadb.scratch(place, "new"), mariadb.scratch(place, "work")
+        with pytest.raises(ConfigurationError, match="no keys are known here"):
+            run_as(
+                server_user(), restore, own.server.version, [link], mariadb.scratch(place, "x"), mariadb.scratch(place, "y"), None
+            )
+        own.sql("DROP TABLE d.t")
+        assert not driver.profiles.compare(profile, RestoreTarget(own.server.version, own.server, in_place=True))
+        run_as(server_user(), restore, own.server.version, [link], target, work, own.server)
+        assert not list(target.glob("*.cnf"))
+        own.stop()
+        own.data_dir.rename(place / "old")
+        target.rename(own.data_dir)
+        own.start()
+        assert own.sql("SELECT a FROM d.t") == [("hidden",)]
+        assert not driver.profiles.check(own.server, profile, isolated=False)
+
+    def test_keys_in_the_data_directory_are_refused(self, own: OwnServer) -> None:
+        own.stop()
+        (own.server.base_dir / "k/keys").rename(own.data_dir / "keys")
+        own.options = [option.replace("/k/", "/data/") for option in own.options]
+        own.start()
+        notices = [notice for notice in read(own).notices if notice.effect == "refuse_in_place"]
+        assert "the keys lie in the data directory" in notices[0].message
+
+    def test_a_passphrase_in_the_option_file_is_refused(self, own: OwnServer) -> None:
+        own.stop()
+        own.options = [*own.options, "file_key_management_filekey=very_secret"]
+        (own.server.base_dir / "k/keys").write_bytes(encrypt("very_secret"))
+        own.start()
+        profile = read(own)
+        assert effects(profile)["encryption"] in ("refuse", "refuse_new")
+        assert any(notice.effect == "refuse" and "in clear" in notice.message for notice in profile.notices)
+        assert "very_secret" not in profile.model_dump_json()
+
+
+def encrypt(passphrase: str) -> bytes:
+    """A key file as ``openssl enc -aes-256-cbc -md sha1`` makes it."""
+    command = ["openssl", "enc", "-aes-256-cbc", "-md", "sha1", "-pass", f"pass:{passphrase}"]
+    return subprocess.run(command, input=KEY.encode(), capture_output=True, check=True).stdout
+
+
+def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
+    with mariadb.running(place, None) as server:
+        server.fill(300)
+        server.sql("CREATE TABLE db1.m (a INT) ENGINE=MyISAM")
+        server.sql("INSERT INTO db1.m VALUES (1), (2), (3)")
+        profile = run_as(server.server.user, driver.profiles.read, server.server)
+        link = replace(mariadb.backup(server, place, "full"), profile=profile)
+        version = server.server.version
+    damages = {
+        "page": lambda data: flip(next(iter(sorted((data / "db1").glob("*.ibd"), key=lambda path: -path.stat().st_size)))),
+        "rows": lambda data: (data / "db1/m.MYD").write_bytes(b""),
+        "gone": lambda data: [path.unlink() for path in (data / "db1").glob("m.*")],
+        "none": lambda data: None,
+    }
+    for name, damage in damages.items():
+        target, work = mariadb.scratch(place, name), mariadb.scratch(place, f"{name}-work")
+        run_as(server_user(), restore, version, [link], target, work, None)
+        damage(target)
+        if name == "none":
+            assert run_as(server_user(), driver.profiles.rehearse, version, target, work, profile).tables > 30
+        else:
+            with pytest.raises(ArtifactCorrupt, match="instead of" if name == "gone" else r"db1\."):
+                run_as(server_user(), driver.profiles.rehearse, version, target, work, profile)
+
+
+def flip(path: Path) -> None:
+    """Damage the middle of a tablespace: a page in use."""
+    data = bytearray(path.read_bytes())
+    for page in range(3, len(data) // 16384):
+        at = page * 16384 + 200
+        data[at : at + 600] = bytes(byte ^ 0xFF for byte in data[at : at + 600])
+    path.write_bytes(data)
+
+
+def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> None:
+    hostile = {
+        "plugin_load_add": "evil",
+        "init_file": "/tmp/x",
+        "innodb_data_file_path": "/dev/sda:1Graw",
+        "sql_mode": "ANSI\nplugin_load_add=evil",
+        "time_zone": "../../etc/passwd",
+        "innodb_page_size": "8192",
+        "lower_case_table_names": "1",
+        "ft_boolean_syntax": '+ -><()~*:"\\&|',
+    }
+    carried = _settings.carried(Profile(settings=hostile), isolated=True, galera=False)
+    assert carried == {
+        "innodb_page_size": "8192",
+        "lower_case_table_names": "1",
+        "loose-ft_boolean_syntax": '+ -><()~*:"\\&|',
+    }
+
+
+def test_options_of_a_stream_are_rewritten(tmp_path: Path) -> None:
+    (tmp_path / _prepare.FILE).write_text(
+        "[mysqld]\ninnodb_page_size=8192\ninnodb_data_file_path=ibdata1:12M;ibdata2:12M:autoextend\nplugin_dir=/tmp/evil\n"
+        "plugin_load=evil=evil;unknown\ninnodb_undo_directory=/srv/undo\nfile_key_management_filekey=secret\n!include /etc/x\n"
+    )
+    settings = _prepare.rewrite_options(mariadb.version(), tmp_path, None, None)
+    assert settings == {"innodb_page_size": "8192", "innodb_data_file_path": "ibdata1:12M;ibdata2:12M:autoextend"}
+    text = (tmp_path / _prepare.FILE).read_text()
+    assert not any(word in text for word in ("evil", "plugin", "secret", "undo_directory", "include"))
+
+
+def test_a_copy_is_isolated_until_somebody_activates_it(place: Path) -> None:
+    profile = Profile(settings={"event_scheduler": "ON"}, facts={"replica of": ["db1:3306"]})
+    server = mariadb.make(place, None)
+    for isolated, scheduler in ((True, "OFF"), (False, "ON")):
+        write_restored_profile(server.data_dir, RestoredProfile(profile=profile, isolated=isolated))
+        server.start()
+        try:
+            assert server.sql("SELECT @@event_scheduler") == [(scheduler,)]
+            server.sql("CREATE DATABASE IF NOT EXISTS d")
+            server.sql("CREATE EVENT IF NOT EXISTS d.e ON SCHEDULE EVERY 1 SECOND DO SELECT 1")
+            notices = driver.profiles.check(server.server, profile, isolated=isolated)
+            assert [notice.item for notice in notices] == (["events", "replication"] if isolated else [])
+        finally:
+            server.stop()
+
+
+def test_nodes_that_are_sent_their_data_get_the_settings_of_the_backup(place: Path) -> None:
+    server = mariadb.make(place, "127.0.0.0/24").server
+    (server.data_dir / "ibdata1").unlink()
+    member = GaleraMember(
+        cluster="c", node="n", peers=["127.0.0.1"], settings={"innodb_page_size": "8192", "event_scheduler": "ON", "evil": "x"}
+    )
+    _config.configure(server.model_copy(update={"galera": member}))
+    text = (server.base_dir / "my.cnf").read_text()
+    assert "innodb_page_size=8192\n" in text and "event_scheduler" not in text and "evil" not in text
