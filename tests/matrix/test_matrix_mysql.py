@@ -63,6 +63,13 @@ LINES = [
         "table outside that was made after the full",
         "innodb_directories={base}/tables",
         directories=("tables",),
+        change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{base}/tables'", "DROP TABLE db1.x"),
+        full_because="DATA DIRECTORY",
+    ),
+    Line(
+        "table outside that was made and stays",
+        "innodb_directories={base}/tables",
+        directories=("tables",),
         change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{base}/tables'",),
         refused=(Refused("outside", at="incremental"),),
     ),
@@ -98,6 +105,7 @@ LINES = [
     Line(
         "a plugin installed after the full",
         change=("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'", "CREATE USER s@localhost IDENTIFIED WITH auth_socket"),
+        full_because="plugins",
     ),
     Line(
         "session with binlog_format STATEMENT",
