@@ -138,7 +138,13 @@ LINES = [
         "FEDERATEDX tables",
         plugins=True,
         options="plugin_load_add=ha_federatedx",
-        prepare=("CREATE TABLE db1.f (id INT) ENGINE=FEDERATED CONNECTION='mysql://u:p@{peer}:{peer_port}/db/t'",),
+        prepare=(
+            "CREATE USER fed@localhost IDENTIFIED BY 'p'",
+            "GRANT SELECT ON db1.* TO fed@localhost",
+            "CREATE SERVER s FOREIGN DATA WRAPPER mysql"
+            " OPTIONS (USER 'fed', PASSWORD 'p', SOCKET '{base}/own.sock', DATABASE 'db1')",
+            "CREATE TABLE db1.f (id INT PRIMARY KEY, note TEXT) ENGINE=FEDERATED CONNECTION='s/t'",
+        ),
         refused=(Refused("FEDERATED", at="new"),),
     ),
     Line(

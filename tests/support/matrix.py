@@ -27,7 +27,7 @@ PATIENCE = 240
 """Seconds that a job may take on a machine that is busy with other tests."""
 Sums = dict[str, str]
 """Checksum of every table of users, by ``database.table``. A table that cannot be read has the error in its place."""
-Where = Literal["backup", "new", "in place"]
+Where = Literal["backup", "incremental", "new", "in place"]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class Run:
         assert not broken, broken
         for table in line.emptied:
             expected[table] = "0"
-        self._back_up("incremental", parent="full")
+        if not self._back_up("incremental", parent="full"):
+            return
         verified = self._run("verify", None, jobs.verify_job(self.place, "incremental", prepare=True, **self._kind()))
         assert verified.status == "succeeded", verified.failure
         own.spoil()
@@ -185,12 +186,11 @@ class Run:
         server = self.agent.servers.server("own")
         job = jobs.backup_job(self.place, server, id, parent, fall_back_to_full=True)
         result = self._run(id, "own", job)
-        refused = self.line.refusal("backup")
-        if refused and (parent is not None or result.failure):
-            assert result.failure is not None
+        refused = self.line.refusal("incremental" if parent else "backup")
+        if refused:
+            assert result.failure is not None, f"the backup was not refused: {refused}"
             assert refused.part in result.failure.message, result.failure
             return False
-        assert refused is None, f"the backup was not refused: {refused}"
         assert result.status == "succeeded", result.failure
         if parent:
             kind, reason = result.output["manifest"]["kind"], result.output["reason"] or ""
