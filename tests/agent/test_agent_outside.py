@@ -77,6 +77,9 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
     back_up(agent, place, "s1", "full")
     before = _sums(mariadb)
     (mariadb.base / "logs" / "slow.log").write_text("of somebody else")
+    theirs = [mariadb.base / f"redo.{what}-somebody" for what in ("new", "old", "failed")]
+    for path in theirs:
+        path.mkdir()
     (mariadb.data / "server-key.pem").write_bytes(b"\xff\x00 secret")
     (mariadb.data / "server-key.pem").chmod(0o400)
     (mariadb.data / "conf.d").mkdir()
@@ -114,10 +117,11 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
         agent.servers.swap("s1", "r2")
     assert _sums(mariadb) == changed
     assert mariadb.sql("CHECK TABLE db1.i EXTENDED")[-1][-1] == "OK"
+    assert str(theirs[1]) not in [old.name for old in agent.servers.view("s1").old_data]
     assert sorted(p.name for p in mariadb.base.glob("*.*-r2")) == sorted(f"{name}.failed-r2" for name in ("data", *OUTSIDE))
 
     assert agent.servers.discard_old("s1").old_data == []
-    assert not list(mariadb.base.glob("*.*-r?"))
+    assert not list(mariadb.base.glob("*.*-r?")) and all(path.is_dir() for path in theirs)
 
 
 @pytest.mark.root

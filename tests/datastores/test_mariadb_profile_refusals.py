@@ -98,7 +98,7 @@ def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
             assert "secret" not in profile.model_dump_json()
 
 
-def test_directories_outside_are_in_the_profile(place: Path) -> None:
+def test_directories_outside_are_placed_by_a_restore_in_place(place: Path) -> None:
     names = {
         "innodb_undo_directory": "u",
         "innodb_log_group_home_dir": "r",
@@ -108,8 +108,15 @@ def test_directories_outside_are_in_the_profile(place: Path) -> None:
     options = [f"{name}={{place}}/{directory}" for name, directory in names.items()]
     with own_mariadb.running(place, options=options, directories=list("urah"), fresh=True) as own:
         profile = read(own)
-        assert profile.outside == {name: str(own.server.base_dir / directory) for name, directory in names.items()}
-        assert effects(profile) == {}
+        assert profile.outside.keys() == names.keys()
+        target = RestoreTarget(own.server.version, own.server, in_place=True)
+        assert {found.item: found.directory for found in driver.placement.places(own.server)} == {
+            name: own.server.base_dir / directory for name, directory in names.items()
+        }
+        for _ in ("while it runs", "while it is stopped"):
+            assert not [n for n in driver.profiles.compare(profile, target) if n.effect == "refuse_in_place"]
+            own.stop()
+        assert not driver.profiles.compare(profile, replace(target, in_place=False))
 
 
 def test_another_layout_of_the_target_stops_a_restore_in_place(place: Path) -> None:

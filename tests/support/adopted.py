@@ -59,19 +59,15 @@ class AdoptedMariaDB:
         root = os.geteuid() == 0
         become = f"setpriv --reuid={self._ids()[0]} --regid={self._ids()[1]} --clear-groups " if root else ""
         user: dict[str, Any] = {"user": self._ids()[0], "group": self._ids()[1], "extra_groups": []} if root else {}
-        subprocess.run(
-            [
-                str(programs["initialize"]),
-                f"--defaults-file={self.options}",
-                "--skip-test-db",
-                "--auth-root-authentication-method=socket",
-                f"--auth-root-socket-user={self.user}",
-            ],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **user,
-        )
+        install = [
+            str(programs["initialize"]),
+            f"--defaults-file={self.options}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=socket",
+            f"--auth-root-socket-user={self.user}",
+        ]
+        done = subprocess.run(install, capture_output=True, text=True, check=False, cwd="/", **user)
+        assert done.returncode == 0, done.stdout + done.stderr + (self.base / "own.log").read_text()[-3000:]
         self.start, self.stop = self.base / "start", self.base / "stop"
         command = f"{become}{programs['server']} --defaults-file={self.options}"
         self.start.write_text(f"#!/bin/sh\ncd / && setsid {command} >/dev/null 2>&1 </dev/null &\n")

@@ -15,9 +15,9 @@ from strongroom.agent._chosen import require_usable
 from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import require_aio_events
-from strongroom.agent._outside import Outside, leftovers, make_staging, plan
+from strongroom.agent._outside import WHATS, Outside, What, leftovers, make_staging, plan
 from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import beside
+from strongroom.agent._swap import around, beside
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, StrongroomError
 
@@ -92,9 +92,9 @@ class Layouts:
         require_usable([place.directory for place in chosen], server, account)
         places = [*self.places(record), *chosen]
         outside = plan(places, record.data_dir, account)
-        for directory in (record.data_dir, *(each.directory for each in outside)):
-            for leftover in list(leftovers(directory, "new", "taken", "failed")):
-                remove_tree(leftover)
+        for leftover in [*around(record.data_dir, "new", "failed"), *self._work(record, "new", "taken", "failed")]:
+            remove_tree(leftover)
+        self._note(record, job, outside)
         path = beside(record.data_dir, "new", job)
         make_directory(path, 0o700, account)
         copy_attributes(record.data_dir, path)
@@ -112,6 +112,7 @@ class Layouts:
         known = self._plan(record, job)
         outside = plan([*self.places(record), *known.chosen], record.data_dir, _accounts.by_name(record.user))
         if empty:
+            self._note(record, job, outside)
             for each in outside:
                 make_staging(each, job, _accounts.by_name(record.user))
         elif outside != (prepared := known.outside):
@@ -128,14 +129,23 @@ class Layouts:
 
     def remains(self, record: ServerRecord) -> list[Path]:
         """What restores have put into directories outside for a process server: its deletion removes that."""
-        found = [
-            path for directory in record.swapped for path in leftovers(directory, "new", "taken", "old", "leaving", "failed")
-        ]
+        found = self._work(record, "new", "taken", "old", "leaving", "failed")
         places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
         for place in places:
             if place.directory in record.swapped and place.directory.is_dir():
                 found += [path for path in sorted(place.directory.iterdir()) if place.owns(path.name)]
         return found
+
+    def _work(self, record: ServerRecord, *whats: What) -> list[Path]:
+        return [path for directory, jobs in record.staged.items() for path in leftovers(directory, jobs, *whats)]
+
+    def _note(self, record: ServerRecord, job: str, outside: list[Outside]) -> None:
+        """Remember which work directories are ours, before they are made."""
+        for directory, jobs in record.staged.items():
+            record.staged[directory] = [each for each in jobs if list(leftovers(directory, [each], *WHATS))]
+        for each in outside:
+            record.staged[each.directory] = [*record.staged.get(each.directory, []), job]
+        self._registry.save(record)
 
     def _plan(self, record: ServerRecord, job: str) -> _Plan:
         try:

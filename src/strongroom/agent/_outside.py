@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, ServerFailed
 
 What = Literal["new", "taken", "old", "leaving", "failed"]
+WHATS: tuple[What, ...] = ("new", "taken", "old", "leaving", "failed")
 
 
 class Outside(BaseModel):
@@ -101,11 +102,12 @@ def make_staging(outside: Outside, job: str, account: Account) -> Path:
     return staging
 
 
-def leftovers(directory: Path, *whats: What) -> Iterator[Path]:
-    """Work directories of all jobs, beside a directory and inside it."""
-    for what in whats:
-        yield from directory.parent.glob(f"{directory.name}.{what}-*")
-        yield from directory.glob(f"strongroom.{what}-*")
+def leftovers(directory: Path, jobs: Iterable[str], *whats: What) -> Iterator[Path]:
+    """Work directories of these jobs that exist, beside a directory and inside it. Others may have names like ours there."""
+    for job in jobs:
+        for inside in (False, True):
+            place = Outside(directory=directory, entries=[], inside=inside)
+            yield from (path for path in (place.at(what, job) for what in whats) if path.is_dir() and not path.is_symlink())
 
 
 def swap_in(outside: Outside, job: str, account: Account) -> None:

@@ -42,6 +42,9 @@ class ServerRecord(BaseModel):
     places: list[Place] | None = Field(
         None, description="Where it keeps files elsewhere, as it said last; none before it was asked."
     )
+    staged: dict[Path, list[str]] = Field(
+        default_factory=dict, description="Jobs that have made work directories beside an outside directory, or in it."
+    )
     swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps have put files aside.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
     failed: str | None = Field(None, description="Why it is not started again.")

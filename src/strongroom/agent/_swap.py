@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,11 @@ class Journal(BaseModel):
 def beside(data_dir: Path, what: Literal["new", "old", "failed"], job: str) -> Path:
     """A directory of restore job ``job`` beside the data directory."""
     return data_dir.with_name(f"{data_dir.name}.{what}-{job}")
+
+
+def around(data_dir: Path, *whats: Literal["new", "old", "failed"]) -> list[Path]:
+    """Directories of restores that are beside the data directory."""
+    return [path for what in whats for path in data_dir.parent.glob(f"{escape(data_dir.name)}.{what}-*")]
 
 
 class Swapper:

@@ -14,6 +14,7 @@ from strongroom.agent._health import Health
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._outside import leftovers
 from strongroom.agent._registry import ServerRecord
+from strongroom.agent._swap import around
 from strongroom.agent.models import OldData, ServerState, ServerView
 from strongroom.errors import StrongroomError
 
@@ -25,8 +26,8 @@ WINDOW = timedelta(minutes=10)
 
 def aside(record: ServerRecord) -> list[Path]:
     """What swaps have put aside: old data, and new that did not come up, also of outside directories."""
-    places = (record.data_dir, *record.swapped)
-    return sorted({path for place in places for path in leftovers(place, "old", "failed")})
+    outside = (path for place, jobs in record.staged.items() for path in leftovers(place, jobs, "old", "failed"))
+    return sorted({*around(record.data_dir, "old", "failed"), *outside})
 
 
 class Views:

@@ -143,7 +143,7 @@ class Servers:
             raise Conflict(f"server {record.id} is {known.datastore} with runtime {known.runtime}; that cannot be changed")
         if definition.runtime == "adopted":
             adopted = adopt(self._settings, self._lifecycle.base_dir(record.id), record.id, definition)
-            adopted.wanted, adopted.swapped = record.wanted, record.swapped
+            adopted.wanted, adopted.swapped, adopted.staged = record.wanted, record.swapped, record.staged
             self._registry.save(adopted)
             self._layouts.learn(adopted)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,20 +75,22 @@ def _opened(path: Path | str, above: int | None = None) -> Iterator[int]:
 
 
 def keep_modes(old: Path, new: Path) -> None:
-    """Give what is below ``new`` the modes that it has below ``old``; what ``old`` lacks gets the mode that is usual there.
+    """Give what is below ``new`` the modes that it has below ``old``.
 
+    What ``old`` lacks gets the mode that is usual in its directory there, or else everywhere, but then not for everybody.
     Called as the owner of all these files. The top itself is left to whoever swaps it in.
     """
     modes: dict[str, int] = {}
-    usual: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    usual: dict[tuple[str | None, bool], Counter[int]] = defaultdict(Counter)
     for path, is_directory, mode in _modes(old):
         modes[path] = mode
-        usual[is_directory][mode] += 1
-    common = {kind: counter.most_common(1)[0][0] for kind, counter in usual.items() if counter}
+        usual[path.rpartition("/")[0], is_directory][mode] += 1
+        usual[None, is_directory][mode & 0o770] += 1
+    common = {key: counter.most_common(1)[0][0] for key, counter in usual.items()}
     for path, is_directory, mode in list(_modes(new)):
-        wanted = modes.get(path, common.get(is_directory, mode))
-        if wanted != mode and wanted & 0o600 == 0o600:
-            (new / path).chmod(wanted)
+        known = modes.get(path) or common.get((path.rpartition("/")[0], is_directory)) or common.get((None, is_directory), mode)
+        if known != mode and known & 0o600 == 0o600:
+            (new / path).chmod(known)
 
 
 def _modes(top: Path) -> Iterator[tuple[str, bool, int]]:
