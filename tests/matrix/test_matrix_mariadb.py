@@ -139,11 +139,12 @@ LINES = [
         plugins=True,
         options="plugin_load_add=ha_federatedx",
         prepare=(
-            "CREATE USER fed@localhost IDENTIFIED BY 'p'",
-            "GRANT SELECT ON db1.* TO fed@localhost",
-            "CREATE SERVER s FOREIGN DATA WRAPPER mysql"
-            " OPTIONS (USER 'fed', PASSWORD 'p', SOCKET '{base}/own.sock', DATABASE 'db1')",
-            "CREATE TABLE db1.f (id INT PRIMARY KEY, note TEXT) ENGINE=FEDERATED CONNECTION='s/t'",
+            "CREATE TABLE db1.local (id INT)",
+            "CREATE USER far@localhost IDENTIFIED BY 'p'",
+            "GRANT ALL ON db1.* TO far@localhost",
+            "CREATE SERVER far FOREIGN DATA WRAPPER mysql"
+            " OPTIONS (SOCKET '{base}/own.sock', USER 'far', PASSWORD 'p', DATABASE 'db1')",
+            "CREATE TABLE db1.f (id INT) ENGINE=FEDERATED CONNECTION='far/local'",
         ),
         refused=(Refused("FEDERATED", at="new"),),
     ),
@@ -174,7 +175,7 @@ LINES = [
         directories=("keys",),
         layout=MAKE_KEYS,
         prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", INTO_T),
-        refused=(Refused("key", at="new"),),
+        refused=(Refused("no keys", at="verify"), Refused("key", at="new")),
     ),
     Line(
         "encrypted tables and redo log, key file in the data directory",
