@@ -12,14 +12,25 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import GaleraMember, RestoredProfile, RestoreTarget, Server, Version, get, write_restored_profile
+from strongroom.artifact._mbstream import Mbstream
+from strongroom.datastores import (
+    BackupRequest,
+    GaleraMember,
+    RestoredProfile,
+    RestoreTarget,
+    Server,
+    Version,
+    get,
+    write_restored_profile,
+)
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb import _config, _prepare, _settings
-from strongroom.errors import ArtifactCorrupt, ConfigurationError
+from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
 from support.mariadb import FileLink
 from support.own_mariadb import OwnServer
+from support.sessions import pieces
 
 driver = get("mariadb")
 KEY = "1;770A8A65DA156D24EE2A093277530142770A8A65DA156D24EE2A093277530142\n"
@@ -51,6 +62,9 @@ def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
         own.sql("CREATE DATABASE d")
         own.sql("CREATE TABLE d.t (a INT)")
         assert effects(read(own)) == {}
+        own.sql("CREATE USER strongroom@localhost REQUIRE X509 PASSWORD EXPIRE ACCOUNT LOCK")
+        assert effects(read(own)) == {"account strongroom@localhost": "refuse_new"}
+        own.sql("DROP USER strongroom@localhost")
         for made in ("d/notes.txt", "d/pipe", "xtrabackup_info/db.opt"):
             path = own.data_dir / made
             if made.endswith("pipe"):
@@ -106,7 +120,7 @@ def test_directories_outside_are_placed_by_a_restore_in_place(place: Path) -> No
 
 
 def test_another_layout_of_the_target_stops_a_restore_in_place(place: Path) -> None:
-    own = own_mariadb.make(place)
+    own = own_mariadb.make(place, options=["innodb_page_size=16k"])
     own.write_options()
     target = RestoreTarget(own.server.version, own.server, in_place=True)
     assert not driver.profiles.compare(Profile(settings={"innodb_page_size": "16384"}), target)
@@ -165,7 +179,7 @@ class TestEncryption:
         (own.server.base_dir / "k/keys").rename(own.data_dir / "keys")
         own.options = [option.replace("/k/", "/data/") for option in own.options]
         own.start()
-        notices = [notice for notice in read(own).notices if notice.effect == "refuse_in_place"]
+        notices = [notice for notice in read(own).notices if notice.effect == "refuse"]
         assert "the keys lie in the data directory" in notices[0].message
 
     def test_a_passphrase_in_the_option_file_is_refused(self, own: OwnServer) -> None:
@@ -219,6 +233,29 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def test_a_tool_that_leaves_out_a_table_is_noticed(place: Path) -> None:
+    with mariadb.running(place, None) as server:
+        server.fill(10)
+        with pytest.raises(ToolFailed, match=r"left out files of tables: db1/orders.frm, db1/orders.ibd"):
+            run_as(server.server.user, take_without, server.server, mariadb.scratch(place, "work"), "db1/orders.ibd")
+
+
+def take_without(server: Server, work: Path, left_out: str) -> None:
+    """A backup of which we saw another name go by."""
+    walk = Mbstream()
+
+    def paths() -> list[str]:
+        return [path for path, _ in walk.ranges() if not path.startswith(left_out.removesuffix(".ibd"))]
+
+    session = driver.begin_backup(server, BackupRequest("full", None, work, paths=paths))
+    try:
+        for data in pieces(session.stdout):
+            walk.feed(data)
+        session.finish()
+    finally:
+        session.abort()
+
+
 def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> None:
     hostile = {
         "plugin_load_add": "evil",
@@ -263,6 +300,19 @@ def test_a_copy_is_isolated_until_somebody_activates_it(place: Path) -> None:
             assert [notice.item for notice in notices] == (["events", "replication"] if isolated else [])
         finally:
             server.stop()
+
+
+def test_an_account_of_our_name_that_is_shut_lets_us_in(place: Path) -> None:
+    """Data that we ran already may have it, changed by somebody since."""
+    server = mariadb.make(place, None)
+    server.start()
+    try:
+        server.sql("ALTER USER strongroom@localhost REQUIRE X509 PASSWORD EXPIRE ACCOUNT LOCK")
+        server.stop()
+        server.start()
+        assert server.sql("SELECT @@strict_password_validation, @@sql_mode <> ''") == [(1, 1)]
+    finally:
+        server.kill()
 
 
 def test_nodes_that_are_sent_their_data_get_the_settings_of_the_backup(place: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import get
+from strongroom.datastores.mysql import _witness
 from strongroom.datastores.mysql._backup import positions
 from strongroom.datastores.mysql._events import Changed, Mark, Statement
 from strongroom.datastores.mysql._fidelity import Judge
@@ -61,9 +62,13 @@ def odd() -> Iterator[Owned]:
 
 def as_parent(owned: Owned) -> FileLink:
     """What a full that was taken right now would be for an incremental."""
-    profile = run_as(owned.running.server.user, driver.profiles.read, owned.running.server)
-    found = run_as(owned.running.server.user, positions, owned.running.server)
-    return FileLink(Path("/dev/null"), "full", found, owned.own.version.number, 0, stream="tar", profile=profile)
+    server, user = owned.running.server, owned.running.server.user
+    profile = run_as(user, driver.profiles.read, server)
+    found = run_as(user, positions, server)
+    run_as(user, driver.lineage, server.data_dir)
+    witness, _ = run_as(user, _witness.leave, server)
+    number = owned.own.version.number
+    return FileLink(Path("/dev/null"), "full", found, number, 0, stream="tar", profile=profile, witness=witness)
 
 
 def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:

@@ -27,6 +27,8 @@ from support.identity import run_as
 from support.postgresql import PostgreSQLServer, Writer, checksums, driver, fill, proven, take
 from support.sessions import pieces
 
+TOKENS = ("strongroom_", "global/600")
+"""Each backup leaves a token: in a file of its own, and in pg_replication_origin with its indexes."""
 CHANGES = ("tablespace_map", "backup_label", "backup_manifest", "global/pg_control", "pg_wal")
 """What two backups of one server, one after the other, do not have in common."""
 
@@ -82,6 +84,9 @@ def test_it_holds_what_the_tool_would_have_sent(server: PostgreSQLServer, place:
         for path in stray:
             put(path, b"x")
         try:
+            taken(
+                server.server, place, by_us=True
+            )  # each backup leaves its token in the data directory, the first makes the file
             theirs = members(taken(server.server, place, by_us=False))
             ours = members(taken(server.server, place, by_us=True))
         finally:
@@ -91,7 +96,7 @@ def test_it_holds_what_the_tool_would_have_sent(server: PostgreSQLServer, place:
     alike = {name for name in theirs if not wal.match(name)} - {"tablespace_map"}  # an empty one
     assert {name for name in ours if not wal.match(name)} == alike
     for name, content in theirs.items():
-        if not name.startswith(CHANGES) and not name.startswith("pg_xact"):
+        if not name.startswith((*CHANGES, *TOKENS)) and not name.startswith("pg_xact"):
             assert ours[name] == content, name
     ((unlogged,),) = server.sql("SELECT pg_relation_filepath('cache')")
     assert unlogged not in ours

@@ -390,10 +390,10 @@ def test_a_server_that_does_not_tell_all_changes_gives_its_wal_instead(
     subprocess.run([program, "--disable", "-D", server.server.data_dir], check=True, capture_output=True)
     server.start()
     with server.connect() as connection:
-        assert not _block_backup.summarizes(connection)
+        assert not _block_backup.summarizes(connection, server.server)
     settings(server, wal_log_hints="on")
     with server.connect() as connection:
-        assert _block_backup.summarizes(connection)
+        assert _block_backup.summarizes(connection, server.server)
     assert _block_backup.possible(server.server, chain[-1].positions)
     assert not _block_backup.possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
 

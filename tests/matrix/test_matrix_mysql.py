@@ -63,7 +63,7 @@ LINES = [
         "table outside that was made after the full",
         "innodb_directories={base}/tables",
         directories=("tables",),
-        change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{data}/db1'",),
+        change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{base}/tables'", "DROP TABLE db1.x"),
         full_because="DATA DIRECTORY",
     ),
     Line(
@@ -98,6 +98,7 @@ LINES = [
     Line(
         "a plugin installed after the full",
         change=("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'", "CREATE USER s@localhost IDENTIFIED WITH auth_socket"),
+        full_because="plugins",
     ),
     Line(
         "session with binlog_format STATEMENT",

@@ -36,12 +36,14 @@ class History:
     # --- what happens to the server
 
     def write(self, rows: int = 20) -> None:
-        """Rows that no other call writes, and some that change; in one transaction each."""
+        """Rows that no other call writes, and changes of those and of an older call: other pages stay as they are."""
         call = next(self._written)
         values = ", ".join(f"({call * 100_000 + n}, '{call} {'x' * 200}')" for n in range(rows))
         self.sql(f"INSERT INTO {self.table} VALUES {values}")
-        self.sql(f"UPDATE {self.table} SET t = '{call} changed' WHERE a % 7 = {call % 7}")
-        self.sql(f"DELETE FROM {self.table} WHERE a % 31 = {call % 31}")
+        for changed in {call, call * 7919 % (call + 1)}:
+            mine = f"a BETWEEN {changed * 100_000} AND {changed * 100_000 + 99_999}"
+            self.sql(f"UPDATE {self.table} SET t = '{call} changed' WHERE {mine} AND a % 7 = {call % 7}")
+            self.sql(f"DELETE FROM {self.table} WHERE {mine} AND a % 31 = {call % 31}")
 
     def stop(self) -> None:
         self.server.stop()

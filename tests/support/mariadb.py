@@ -20,6 +20,7 @@ from typing import Any
 import pymysql
 
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
+from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
@@ -201,12 +202,21 @@ def take(
     """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
     driver = get(server.datastore)
     profile = driver.profiles.read(server)
-    request = BackupRequest(kind, parent, work_dir, profile=profile, parent_profile=parent_profile, parent_witness=witness)
+    walk = Mbstream() if server.datastore == "mariadb" else None
+
+    def paths() -> list[str]:
+        return [path for path, _ in walk.ranges()] if walk else []
+
+    request = BackupRequest(
+        kind, parent, work_dir, paths=paths, profile=profile, parent_profile=parent_profile, parent_witness=witness
+    )
     session = driver.begin_backup(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
                 file.write(data)
+                if walk:
+                    walk.feed(data)
         return session.finish(), profile
     finally:
         session.abort()

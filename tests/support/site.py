@@ -12,7 +12,10 @@ from typing import Any
 
 import httpx
 
+from strongroom.agent.checks import Check
+from strongroom.agent.models import Activation, PlanRequest
 from strongroom.api import create_app
+from strongroom.artifact import Notice
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.datastores import GALERA_PROGRAMS, DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
@@ -42,6 +45,18 @@ class AgentDouble:
     def _answer(self) -> None:
         if self.broken:
             raise self.broken
+
+    async def compare_profile(self, request: PlanRequest) -> list[Notice]:
+        self._answer()
+        return []
+
+    async def activation(self, server: str) -> Activation:
+        self._answer()
+        return Activation(isolated=False)
+
+    async def server_checks(self, server: str) -> list[Check]:
+        self._answer()
+        return [Check(name="server", level="ok", message="it answers")]
 
     async def databases(self, server: str) -> list[DatabaseSpec]:
         self._answer()

@@ -43,7 +43,7 @@ class Copies:
         profiles = datastores.get(request.datastore).profiles
         if request.server is None:
             version = _versions.find(self._settings, request.datastore, request.series)
-            return profiles.compare(request.profile, RestoreTarget(version, None, request.in_place))
+            return profiles.compare(request.profile, RestoreTarget(version, None, request.in_place, request.tablespaces))
         record = self._registry.get(request.server)
         server = self._lifecycle.server(record)
         found = profiles.compare(request.profile, RestoreTarget(server.version, server, request.in_place))

@@ -101,6 +101,7 @@ class PlanRequest(Message):
     series: str
     server: str | None = Field(None, description="The server whose data is replaced; none for a new one.")
     in_place: bool = False
+    tablespaces: list[str] = Field(default_factory=list, description="Those that get a directory of their own.")
 
 
 class Activation(Message):

@@ -158,7 +158,7 @@ class BackupView(View):
     finished: str | None
     seconds: float | None
     profile: dict[str, Any] | None = Field(
-        description="What a restore depends on at the source: settings, plugins, outside, absent, notices; null: unknown."
+        description="What a restore depends on at the source. Null in lists, and where it is not known."
     )
     reason: str | None = Field(description="Why a full was taken where an incremental was asked for.")
     fault: FaultOfBackup | None
@@ -286,8 +286,9 @@ def of_instance(instance: Segment, request: Request, caller: CallerDep, control:
 def show(backup: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One backup, by id or unique name."""
     with control.catalog.read() as session:
-        (seen,) = _views(session, [find_backup(session, caller.project, backup)])
-    return reply(OneBackup(backup=seen))
+        row = find_backup(session, caller.project, backup)
+        (seen,) = _views(session, [row])
+    return reply(OneBackup(backup=seen.model_copy(update={"profile": row.profile})))
 
 
 @router.get("/backups/{backup}/restore-plan")
@@ -297,11 +298,13 @@ async def plan(
     control: ControlDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
     host: Annotated[str | None, Query(description="Host of the new instance. Default: where the service would put it.")] = None,
+    tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     if instance is not None and host is not None:
         raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
-    return OnePlan(plan=await plan_restore(control, caller.project, backup, instance=instance, host=host))
+    plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
+    return OnePlan(plan=plan)
 
 
 @router.delete("/backups/{backup}", status_code=202)
@@ -373,7 +376,7 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         started=iso(row.started),
         finished=iso(row.finished),
         seconds=round((row.finished - row.started).total_seconds(), 3) if row.started and row.finished else None,
-        profile=row.profile,
+        profile=None,
         reason=row.reason,
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         verified=Verified(

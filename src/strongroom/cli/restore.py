@@ -48,9 +48,8 @@ def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
         session.output.rows(plan["effects"], EFFECTS)
 
 
-def _plan(session: Session, backup: str, in_place: str | None, host: str | None, *, required: bool) -> dict[str, Any] | None:
+def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
     """The plan; none when the host does not answer: the restore itself waits for it, and looks again."""
-    target = {"instance": in_place, "host": host}
     try:
         reply = session.client.get("backups", backup, "restore-plan", **{k: v for k, v in target.items() if v is not None})
     except Unavailable as error:
@@ -127,7 +126,10 @@ def restore(
             "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
         )
     found = session.client.get("backups", backup)["backup"]
-    planned = _plan(session, found["id"], in_place, host, required=plan)
+    directories = _directories(tablespace or ())
+    planned = _plan(
+        session, found["id"], {"instance": in_place, "host": host, "tablespace": [*directories] or None}, required=plan
+    )
     if plan:
         assert planned is not None
         print_plan(session, planned)
@@ -140,7 +142,7 @@ def restore(
             "name": name,
             "flavorRef": flavor,
             "volume": {"size": size} if size else None,
-            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": _directories(tablespace)} if tablespace else {}),
+            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": directories} if directories else {}),
             "host": host,
         }
         make(session, body, wait)

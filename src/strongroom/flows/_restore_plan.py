@@ -70,7 +70,13 @@ class RestorePlan(_Model):
 
 
 async def plan_restore(
-    control: Control, project: str, backup: str, *, instance: str | None = None, host: str | None = None
+    control: Control,
+    project: str,
+    backup: str,
+    *,
+    instance: str | None = None,
+    host: str | None = None,
+    tablespaces: Sequence[str] = (),
 ) -> RestorePlan:
     """The plan of a restore in place of ``instance``, or to a new instance, on ``host`` if it is named.
 
@@ -80,6 +86,7 @@ async def plan_restore(
     notices: list[Notice] = []
     if profile is not None:
         async with control.agent(base.host) as agent:
+            request = request.model_copy(update={"tablespaces": [*tablespaces]})
             notices = [*profile.notices, *await agent.compare_profile(request)]
     effects = sorted(_effects(base, profile, notices), key=lambda found: ORDER.index(found.effect))
     allowed = all(found.effect != "refused" for found in effects)

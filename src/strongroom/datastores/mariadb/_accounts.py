@@ -77,7 +77,7 @@ def judge_accounts(accounts: Accounts, *, adopted: bool, account: str) -> Iterat
     if accounts.ours and adopted and account != ACCOUNT:
         yield Notice(
             item="account strongroom@localhost",
-            effect="warn",
-            message=f"the account {ACCOUNT}@localhost of this server becomes the management account of a new instance",
-            remedy="Rename it if somebody else uses it: it gets another password and all rights there.",
+            effect="refuse_new",
+            message=f"the account {ACCOUNT}@localhost of the owner would become the management account of a new instance",
+            remedy=f"RENAME USER {ACCOUNT}@localhost TO another name, then back up again.",
         )

@@ -33,6 +33,8 @@ _ABOUT = "SELECT @@version, @@datadir, @@ignore_db_dirs, @@innodb_data_home_dir,
 _OPEN_FILES = 65535
 _LOG_COPY_INTERVAL = 50
 """Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
+_NEW = re.compile(r"\.new$")
+"""What the tool calls a tablespace that was made, or made anew, while it ran."""
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
 
 

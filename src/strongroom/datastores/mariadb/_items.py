@@ -32,7 +32,7 @@ ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("MEMORY tables", "warned", "warned", "They come back empty, as after every restart."),
     ProfileItem("accounts by plugin", "carried", "compared", "The accounts cannot log in (error 1524)."),
     ProfileItem("accounts with host names", "carried", "kept", "The accounts are ignored under skip-name-resolve."),
-    ProfileItem("account strongroom@localhost", "warned", "kept", "An account of the owner gets the password of Strongroom."),
+    ProfileItem("account strongroom@localhost", "refused", "kept", "An account of the owner gets the password of Strongroom."),
     ProfileItem(
         "REQUIRE X509, ISSUER or SUBJECT", "warned", "kept", "The accounts need the authority's certificate at the server."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import pymysql
@@ -76,7 +77,7 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
         if setting is None or not setting.demanded:
             continue
         has = settings.get(name, _DEFAULTS[name])
-        if has.lower() != wanted.lower():
+        if _size(has) != _size(wanted):
             yield Notice(
                 item="innodb_page_size, innodb_data_file_path" if name.startswith("innodb_") else name,
                 effect="refuse_in_place",
@@ -106,6 +107,12 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
                 message=f"plugin {name}, which the backup's server had, is not active in this server",
                 remedy="Load it in the option file of the server (plugin_load_add).",
             )
+
+
+def _size(value: str) -> str:
+    """A number with a suffix, as option files have it, in full; other values in lower case."""
+    match = re.fullmatch(r"(\d+)([kmg])", value.lower())
+    return str(int(match[1]) << {"k": 10, "m": 20, "g": 30}[match[2]]) if match else value.lower()
 
 
 def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[str] | None]:

@@ -57,6 +57,7 @@ class Survey:
         self._notices += self._encryption(plugins)
         self._notices += _judge_names(self._server.data_dir)
         self._notices += self._replication()
+        self._notices += self._events(settings)
         self._notices += self._transactions()
         self._notices += self._functions()
         if said.get("wsrep_on") == "ON":
@@ -212,7 +213,7 @@ class Survey:
         if inside:
             yield Notice(
                 item="encryption",
-                effect="refuse_in_place",
+                effect="refuse",  # a new instance is refused as well, so that nothing could be done with the backup
                 message=f"the keys lie in the data directory, which a restore replaces: {', '.join(inside)}",
                 remedy="Move the keys out of the data directory, change the option file, and restart the server.",
             )
@@ -247,6 +248,17 @@ class Survey:
                 effect="warn",
                 message="the GTID state of the binary log is not restored: GTIDs from after the backup are used again",
                 remedy="Rebuild the replicas of a restored server, or give it another gtid_domain_id.",
+            )
+
+    def _events(self, settings: dict[str, str]) -> Iterator[Notice]:
+        if settings.get("event_scheduler") != "ON":
+            return
+        rows = self._rows("events", "SELECT event_schema, event_name FROM information_schema.events WHERE status = 'ENABLED'")
+        if rows:
+            yield Notice(
+                item="events",
+                effect="warn",
+                message=f"events run here, and do not in a copy until it is activated: {name_some(f'{d}.{e}' for d, e in rows)}",
             )
 
     def _transactions(self) -> Iterator[Notice]:

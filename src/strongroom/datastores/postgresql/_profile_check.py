@@ -65,7 +65,11 @@ def _lacking(server: Server, profile: Profile, found: Profile, *, isolated: bool
         for name, most in _carry.AT_LEAST.items():
             wanted, has = _carry.number(profile, name, most), _carry.number(found, name, most)
             if wanted is not None and has is not None and has < wanted:
-                yield Notice(item="max_connections", effect="warn", message=f"{name} is {has}, and was {wanted} at the source")
+                yield Notice(
+                    item="max_connections, max_wal_senders, max_worker_processes",
+                    effect="warn",
+                    message=f"{name} is {has}, and was {wanted} at the source",
+                )
         expected = _carry.preloaded(RestoredProfile(profile=profile, isolated=isolated), server.version)
         if missing := [name for name in expected if name not in found.plugins]:
             yield Notice(item="shared_preload_libraries", effect="warn", message=f"libraries are not loaded: {some(missing)}")
