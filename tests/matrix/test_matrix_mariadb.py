@@ -175,7 +175,7 @@ LINES = [
         directories=("keys",),
         layout=MAKE_KEYS,
         prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", INTO_T),
-        refused=(Refused("no keys", at="verify"), Refused("key", at="new")),
+        refused=(Refused("keys", at="verify"), Refused("key", at="new")),
     ),
     Line(
         "encrypted tables and redo log, key file in the data directory",
@@ -183,7 +183,7 @@ LINES = [
         options="plugin_load_add=file_key_management\nfile_key_management_filename={data}/keys.txt\ninnodb_encrypt_log=ON",
         layout="printf '" + KEYS + "' > {data}/keys.txt",
         prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", INTO_T),
-        refused=(Refused("key", at="new"), Refused("key", at="in place")),
+        refused=(Refused("keys", at="verify"), Refused("key", at="new"), Refused("key", at="in place")),
     ),
     Line(
         "password checks",

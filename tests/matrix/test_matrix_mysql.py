@@ -63,6 +63,13 @@ LINES = [
         "table outside that was made after the full",
         "innodb_directories={base}/tables",
         directories=("tables",),
+        change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{base}/tables'", "DROP TABLE db1.x"),
+        full_because="DATA DIRECTORY",
+    ),
+    Line(
+        "table outside that was made and stays",
+        "innodb_directories={base}/tables",
+        directories=("tables",),
         change=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) DATA DIRECTORY='{base}/tables'",),
         refused=(Refused("outside", at="incremental"),),
     ),

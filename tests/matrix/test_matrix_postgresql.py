@@ -28,7 +28,7 @@ LINES = [
     Line("WAL directory elsewhere", init=("-X", "{base}/wal"), change=("SELECT pg_switch_wal()",)),
     Line("data directory with mode 0750", init=("--allow-group-access",)),
     Line("superuser admin", init=("-U", "admin"), user="admin"),
-    Line("superuser with a difficult name", init=("-U", "the 'ad\"min"), user="the 'ad\"min"),
+    Line("superuser with a difficult name", init=("-U", "the ad'min"), user="the ad'min"),
     Line(
         "superuser that may not log in",
         prepare=("CREATE ROLE chief SUPERUSER LOGIN", "ALTER ROLE postgres NOLOGIN"),

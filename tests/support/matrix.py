@@ -174,11 +174,10 @@ class Run:
         if not self._back_up("incremental", parent="full"):
             return
         verified = self._run("verify", None, jobs.verify_job(self.place, "incremental", prepare=True, **self._kind()))
-        refused = self.line.refusal("verify")
-        if refused is None:
-            assert verified.status == "succeeded", verified.failure
-        else:
+        if refused := line.refusal("verify"):
             assert verified.failure is not None and refused.part in verified.failure.message, verified.failure
+        else:
+            assert verified.status == "succeeded", verified.failure
         own.spoil()
         own.sql(*self._filled(line.spoil))
         self._restore_new(expected)
