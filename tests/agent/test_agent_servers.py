@@ -220,7 +220,7 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
         beside(data, "failed", job).mkdir()
     until(lambda: not beside(data, "new", "j2").exists())
     beside(data, "new", "j0").mkdir()
-    fresh = agent.servers.new_data(agent.servers.server("s1"), "j3").directory
+    fresh = agent.servers.new_data(agent.servers.server("s1"), "j3", {}).directory
     assert fresh == beside(data, "new", "j3") and stat.S_IMODE(fresh.stat().st_mode) == 0o700
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
 

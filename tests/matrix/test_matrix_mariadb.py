@@ -139,11 +139,12 @@ LINES = [
         plugins=True,
         options="plugin_load_add=ha_federatedx",
         prepare=(
-            "CREATE USER fed@localhost IDENTIFIED BY 'p'",
-            "GRANT SELECT ON db1.* TO fed@localhost",
-            "CREATE SERVER s FOREIGN DATA WRAPPER mysql"
-            " OPTIONS (USER 'fed', PASSWORD 'p', SOCKET '{base}/own.sock', DATABASE 'db1')",
-            "CREATE TABLE db1.f (id INT PRIMARY KEY, note TEXT) ENGINE=FEDERATED CONNECTION='s/t'",
+            "CREATE TABLE db1.local (id INT)",
+            "CREATE USER far@localhost IDENTIFIED BY 'p'",
+            "GRANT ALL ON db1.* TO far@localhost",
+            "CREATE SERVER far FOREIGN DATA WRAPPER mysql"
+            " OPTIONS (SOCKET '{base}/own.sock', USER 'far', PASSWORD 'p', DATABASE 'db1')",
+            "CREATE TABLE db1.f (id INT) ENGINE=FEDERATED CONNECTION='far/local'",
         ),
         refused=(Refused("FEDERATED", at="new"),),
     ),

@@ -196,7 +196,7 @@ LINES = [
     Line(
         "groups of clients", groups="[client]\nhost=192.0.2.1\nuser=nobody\n[mysql]\nprotocol=tcp\n[mysqlbinlog]\nhost=192.0.2.1"
     ),
-    Line("read only server", "super_read_only=ON\nread_only=ON", prepare=("SET GLOBAL super_read_only=ON",), refused=()),
+    Line("read only server", "read_only=ON"),
 ]
 
 
