@@ -192,8 +192,9 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
     for engine in sorted(missing.keys() - loadable):
         yield Notice(
             item="tables",
-            effect="refuse",
+            effect="warn" if tables.engines[engine] else "refuse",  # some may have been dropped while the backup ran, or just now
             message=f"{missing[engine]} tables of engine {engine} are missing in the restored server",
+            remedy="Look for them, unless they were dropped while the backup ran or after the start.",
         )
     unreadable: dict[str, str] = {}
     for name in tables.broken:

@@ -54,9 +54,9 @@ def _compare_engines(connection: Connection[Cursor], profile: Profile, version: 
         yield "The number of tables changed during the backup, so it was not compared."
         return
     differing = {
-        engine: (profile.tables.get(engine, 0), tables.engines[engine])
-        for engine in profile.tables.keys() | tables.engines.keys()
-        if profile.tables.get(engine, 0) != tables.engines[engine]
+        engine: (profile.tables[engine], tables.engines[engine])
+        for engine in profile.tables
+        if profile.tables[engine] > tables.engines[engine]
     }
     if differing:
         text = ", ".join(

@@ -121,7 +121,7 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
     if missing:
         yield Notice(
             item="tables",
-            effect="refuse" if isolated else "warn",
+            effect="refuse" if any(not found.get(engine) for engine in missing) else "warn",
             message="tables are missing: "
             + ", ".join(f"{found.get(engine, 0)} of {count} tables of {engine}" for engine, count in missing.items()),
             remedy="Restore another backup, and verify this one.",
