@@ -13,6 +13,8 @@ from strongroom.cli.instance import Flavor, Host, Size, make, show_instance
 from strongroom.errors import InvalidRequest, Unavailable
 
 app = typer.Typer()
+_NAMED = 4
+"""Settings that the table of a plan names."""
 
 
 def _chain(value: list[dict[str, Any]] | None) -> str:
@@ -45,7 +47,18 @@ def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
     session.output.record(plan, PLAN)
     if session.output.format is Format.table and not session.output.columns and plan["effects"]:
         print()
-        session.output.rows(plan["effects"], EFFECTS)
+        session.output.rows(_fold_carried(plan["effects"]), EFFECTS)
+
+
+def _fold_carried(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The effects, with one row for the settings that are carried when they are many; JSON has a row each."""
+    carried = [effect["item"] for effect in effects if effect["effect"] == "carried"]
+    if len(carried) <= _NAMED:
+        return [dict(effect) for effect in effects]
+    rows = [dict(effect) for effect in effects if effect["effect"] != "carried"]
+    what, remedy = f"{', '.join(carried[:_NAMED])} and more", "See `--plan --format json` for their values."
+    rows.append({"effect": "carried", "item": f"{len(carried)} settings", "message": what, "remedy": remedy})
+    return rows
 
 
 def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
@@ -67,7 +80,7 @@ def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
     if everything:
         fetched, data = size(plan["stored_size"]), size(plan["data_size"])
         note(f"Plan: {_chain(plan['chain'])}; {fetched} are fetched, {data} are restored.")
-    for effect in shown:
+    for effect in _fold_carried(shown):
         remedy = f" {effect['remedy']}" if effect["remedy"] else ""
         note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
 
