@@ -91,7 +91,9 @@ def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
         link = postgresql.backup(a, place)
     server = postgresql.describe(place, "b", None)
     postgresql._prepare(server)
-    restored = run_as(server.user, driver.restore, postgresql.version(), [link], server.data_dir, place, str)
+    restored = run_as(
+        server.user, driver.restore, postgresql.version(), [link], server.data_dir, postgresql.scratch(place, "work"), str
+    )
     assert "port" in restored.facts["dropped_settings"]
     with postgresql.started(server) as b:
         assert b.sql("SHOW port", "postgres") == [("5432",)]
