@@ -13,6 +13,7 @@ from strongroom.agent.models import PlanRequest, ServerDefinition
 from strongroom.artifact import Notice
 from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catalog
 from strongroom.catalog.find import find_job
+from strongroom.catalog.queries import broken_chains
 from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
 from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, NotFound, StrongroomError, TooLarge
 from strongroom.flows import (
@@ -462,3 +463,31 @@ def test_only_damage_marks_a_backup_bad(control: Control, code: str, bad: bool) 
         assert row is not None and row.verified is not None
         assert row.verified["ok"] is not bad
         assert row.verified["tables"] == (None if bad else 12)
+
+
+def test_no_backup_depends_on_one_that_was_found_damaged(control: Control) -> None:
+    instance = running(control)
+    full = taken(control, instance, "full")
+    one = taken(control, instance, "one", parent=full.id)
+    verdict = {"at": "2026-11-29T12:00:00+00:00", "ok": False, "prepared": False, "message": "segment 3 is not what was written"}
+    edit(control, Backup, full.id, lambda r: setattr(r, "verified", verdict))
+    with control.catalog.read() as session:
+        rows = [session.get(Backup, key) for key in (full.id, one.id)]
+        assert broken_chains(session, [r for r in rows if r is not None]) == {full.id, one.id}
+    with pytest.raises(Conflict, match=r"found backup full .* damaged"):
+        request_backup(control, "p", instance=instance.id, name="x", parent=one.id)
+    next_one, _ = request_backup(control, "p", instance=instance.id, name="y", incremental=True)
+    assert (next_one.kind, next_one.parent_id) == ("full", None)
+    assert "segment 3 is not what was written" in (next_one.reason or "")
+    end_jobs(control)
+    edit(control, Backup, full.id, lambda r: setattr(r, "verified", {**verdict, "ok": True}))
+    again, _ = request_backup(control, "p", instance=instance.id, name="z", incremental=True)
+    assert again.parent_id == one.id
+
+
+def test_an_artifact_that_was_never_verified_counts_as_restorable(control: Control) -> None:
+    full = taken(control, running(control), "full")
+    with control.catalog.read() as session:
+        row = session.get(Backup, full.id)
+        assert row is not None
+        assert broken_chains(session, [row]) == set()

@@ -159,6 +159,11 @@ class Backup(Table):
     RUNNING = ("NEW", "BUILDING")
     RESTORABLE = ("COMPLETED", "RESTORED")
 
+    @property
+    def is_damaged(self) -> bool:
+        """The newest verification found damage."""
+        return self.verified is not None and not self.verified["ok"]
+
 
 class Job(Table):
     """Something long that was asked for. The flow executes it; this row is what people see."""

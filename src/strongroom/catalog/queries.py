@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Integer, Select, String, and_, bindparam, exists, not_, or_, select
+from sqlalchemy import Integer, Select, String, and_, bindparam, exists, func, literal, not_, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Table, now
@@ -23,7 +23,9 @@ Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
 _HOSTS = select(Host.name, Host.seen)
 _CHAINS = Backup.chain_id.in_(bindparam("chains", expanding=True))
-_GOOD = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None))
+_UNDAMAGED = func.coalesce(Backup.verified["ok"].as_boolean(), literal(True))
+"""The newest verification found no damage, or there was none."""
+_GOOD = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None), _UNDAMAGED)
 _LINKS = select(Backup.id, Backup.parent_id, _GOOD).where(_CHAINS)
 _PARENT = aliased(Backup)
 _DOUBTFUL = (
@@ -115,7 +117,9 @@ def silent_hosts(session: Session) -> set[str]:
 
 
 def broken_chains(session: Session, backups: Sequence[Backup]) -> set[str]:
-    """Ids of those backups that cannot be restored: not COMPLETED or RESTORED themselves, or standing on one that is not."""
+    """Ids of those backups that cannot be restored: they, or a backup that they depend on, are not COMPLETED or RESTORED, or were
+    found damaged by a verification.
+    """
     doubtful = set(session.scalars(_DOUBTFUL, {"chains": list({backup.chain_id for backup in backups})}))
     if not doubtful:
         return set()

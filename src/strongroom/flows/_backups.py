@@ -169,6 +169,8 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
     for link in chain_of(session, base):
         if link.status != "COMPLETED":
             raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)
+        if link.is_damaged:
+            raise Conflict(f"{_describe_damage(link)}; an incremental on it could not be restored", remedy=full)
     if instance.lineage is not None and base.lineage is not None and base.lineage != instance.lineage:
         raise LineageChanged(
             f"the data of instance {instance.name} was replaced (a restore, or a state transfer) after backup {base.name} "
@@ -190,13 +192,21 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
     fitting = [b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)]
     for backup in fitting:
         try:
-            if all(link.status == "COMPLETED" for link in chain_of(session, backup)):
-                return backup, None
+            chain = chain_of(session, backup)
         except InvalidRequest:
             continue
+        if any(link.status != "COMPLETED" for link in chain):
+            continue
+        damaged = next((link for link in chain if link.is_damaged), None)
+        return (backup, None) if damaged is None else (None, f"a full was taken: {_describe_damage(damaged)}")
     if fitting:
         return None, "a full was taken: every chain of the instance has lost a part"
     return None, "a full was taken: the data of the instance was replaced since its last backup"
+
+
+def _describe_damage(backup: Backup) -> str:
+    assert backup.verified is not None
+    return f"a verification found backup {backup.name} ({backup.id}) damaged: {backup.verified['message']}"
 
 
 def _newest_first(backups: Sequence[Backup]) -> list[Backup]:
