@@ -120,6 +120,25 @@ def parts(error: Exception) -> tuple[int, str]:
     return 0, str(error)
 
 
+_NO_RIGHT = {1044, 1045, 1142, 1143, 1227, 1370}
+"""Codes of the server for what an account may not do."""
+
+
+@contextmanager
+def explain_refusals(server: Server) -> Iterator[None]:
+    """Turn errors of statements into ConfigurationError (the account lacks a right) or ServerFailed, with the server's words."""
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        code, text = parts(error)
+        if code in _NO_RIGHT:
+            raise ConfigurationError(
+                f"the account of {where(server)} lacks a right: {text}",
+                remedy="`strongroom check` names the rights that it needs.",
+            ) from error
+        raise ServerFailed(f"{where(server)} does not answer a question: {text}", remedy="See its error log.") from error
+
+
 def query(connection: Connection[Cursor], sql: str, *values: str) -> list[tuple[Any, ...]]:
     """Rows of a statement, its ``%s`` replaced by ``values``. With no values it is sent as it is, so it may name anything."""
     with connection.cursor() as cursor:

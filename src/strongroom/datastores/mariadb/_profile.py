@@ -9,6 +9,7 @@ from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _judge, _rehearse, _survey
+from strongroom.datastores.mariadb._connection import explain_refusals
 from strongroom.datastores.mariadb._items import ITEMS
 
 
@@ -18,13 +19,15 @@ class ServerProfiles:
     items: Sequence[ProfileItem] = ITEMS
 
     def read(self, server: Server) -> Profile:
-        return _survey.read(server)
+        with explain_refusals(server):
+            return _survey.read(server)
 
     def compare(self, profile: Profile, target: RestoreTarget) -> list[Notice]:
         return _judge.compare(profile, target)
 
     def check(self, server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-        return _judge.check(server, profile, isolated=isolated)
+        with explain_refusals(server):
+            return _judge.check(server, profile, isolated=isolated)
 
     def rehearse(self, version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
         return _rehearse.rehearse(version, data_dir, work_dir, profile)

@@ -10,7 +10,7 @@ import pymysql
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb._connection import connect, parts, query, variables
+from strongroom.datastores.mariadb._connection import connect, explain_refusals, parts, query, variables
 from strongroom.datastores.mysql._asserts import check_restored
 from strongroom.datastores.mysql._reading import read_profile
 from strongroom.datastores.mysql._rehearsal import rehearse
@@ -62,7 +62,8 @@ class ServerProfiles:
     items: Sequence[ProfileItem] = ITEMS
 
     def read(self, server: Server) -> Profile:
-        return read_profile(server)
+        with explain_refusals(server):
+            return read_profile(server)
 
     def compare(self, profile: Profile, target: RestoreTarget) -> list[Notice]:
         if target.server is None:
@@ -72,7 +73,8 @@ class ServerProfiles:
         return list(_compare_new(profile))
 
     def check(self, server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-        return check_restored(server, profile, isolated=isolated)
+        with explain_refusals(server):
+            return check_restored(server, profile, isolated=isolated)
 
     def rehearse(self, version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
         return rehearse(version, data_dir, work_dir, profile)
