@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +75,9 @@ def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Servi
     manifest["collations"].append({"provider": "libc", "locale": "xx_YY.UTF-8", "version": "2.1"})
     path_of_manifest.chmod(0o600)
     path_of_manifest.write_text(json.dumps(manifest))
+    with sqlite3.connect(service.data_dir / "catalog.sqlite") as catalog:  # else it would be refused as an exchanged one
+        sha256 = hashlib.sha256(path_of_manifest.read_bytes()).hexdigest()
+        catalog.execute("UPDATE backups SET manifest_sha256 = ? WHERE id = ?", (sha256, good["id"]))
     verified = service.cli("backup", "verify", "good", "--prepare")
     assert "Warning: locale xx_YY.UTF-8 of the C library is not on this host" in verified.stderr
     assert "xx_YY" in service.get("/backups/good")["backup"]["verified"]["message"]
