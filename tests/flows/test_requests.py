@@ -30,8 +30,10 @@ from strongroom.flows import (
     wait_job,
 )
 from strongroom.flows import _outcomes as outcomes
+from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
+from strongroom.worker.spec import RestoreJob
 
 GB = 1024**3
 
@@ -427,6 +429,24 @@ class TestPlans:
             asyncio.run(plan_restore(control, "p", "full"))
         with pytest.raises(NotFound):
             asyncio.run(plan_restore(control, "p", "none"))
+
+
+def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(control: Control) -> None:
+    """Its backups hold the replication and the events of its source."""
+    instance = running(control)
+    backup = taken(control, instance, "full")
+
+    def is_isolated() -> bool:
+        job = request_restore(control, "p", instance.id, backup.id)
+        with control.catalog.read() as session:
+            found = order(control, session, find_job(session, "p", job.id)).job
+        end_jobs(control)
+        assert isinstance(found, RestoreJob)
+        return found.makes_copy
+
+    assert not is_isolated()
+    edit(control, Instance, instance.id, lambda row: setattr(row, "isolated", True))
+    assert is_isolated()
 
 
 def test_only_an_isolated_instance_is_activated(control: Control) -> None:
