@@ -224,6 +224,8 @@ def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> No
     job = request_delete_backup(control, "p", "full", cascade=True)
     assert job.backup_id == full.id
     assert {row(control, Backup, key).status for key in (one.id, full.id)} == {"DELETING"}
+    with pytest.raises(Busy, match="being deleted"):
+        request_delete_backup(control, "p", one.id)
     end_jobs(control)
     with pytest.raises(NotFound), control.catalog.read() as session:
         from strongroom.catalog.find import find_backup
@@ -465,7 +467,7 @@ def test_only_an_isolated_instance_is_activated(control: Control) -> None:
     ("code", "bad"),
     [
         *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "ManifestInvalid", "ToolFailed", "ServerFailed")),
-        *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt")),
+        *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt", "ToolStopped")),
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],
 )
