@@ -164,8 +164,9 @@ class Swapper:
             try:
                 self._forward(record, journal)
                 journal.phase = "done"
-            except (StrongroomError, OSError) as error:
-                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error))
+            except Exception as error:  # whatever it is: a swap goes on, or back
+                known = isinstance(error, StrongroomError | OSError)
+                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error), exc_info=not known)
                 journal.phase, journal.reason = "back", str(error)
                 journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
             self._save(record, journal)
