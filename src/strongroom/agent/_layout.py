@@ -129,13 +129,16 @@ class Layouts:
         return outside
 
     def remove_remains(self, record: ServerRecord) -> None:
-        """Remove what restores have put into directories outside for a process server that is deleted. Raises OSError."""
+        """Remove what restores have put into directories outside for a process server that is deleted, as far as that can be."""
         for path in self._work(record, "new", "taken", "old", "leaving", "failed"):
             remove_tree(path)
         places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
         for place in places:
             if place.directory in record.swapped and place.directory.is_dir():
-                remove_entries(place.directory, _accounts.by_name(record.user), place.owns)
+                try:
+                    remove_entries(place.directory, _accounts.by_name(record.user), place.owns)
+                except OSError as error:
+                    log.warning("cannot remove what a restore left", path=str(place.directory), reason=str(error))
 
     def _work(self, record: ServerRecord, *whats: What) -> list[Path]:
         return [path for directory, jobs in record.staged.items() for path in leftovers(directory, jobs, *whats)]
