@@ -146,10 +146,10 @@ class Engine:
         }
         DBOS(config=config)
         DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
-        DBOS.launch()
         launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)
         self._control.on_host = lambda _host, _limit: launcher.wake()
-        self._control.start = lambda _job: launcher.wake()
+        self._control.start = lambda _job: launcher.wake()  # before jobs go on, which may start others
+        DBOS.launch()
         launcher.begin(self._find_running())
 
     def _find_running(self) -> set[str]:
