@@ -19,6 +19,7 @@
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
         ├── ToolFailed                 a program that we ran failed; carries its last lines
+        │   └── ToolStopped            a limit of the host, somebody or a stall ended it: nothing follows for its data
         ├── ServerFailed               the database server did not start, stop or answer
         │   └── NotInCluster           the server runs, but its cluster does not let it serve
         ├── StorageError               the store refused or failed
@@ -168,6 +169,10 @@ class ConfigurationError(JobError):
 
 class ToolFailed(JobError):
     """A program that we ran failed; the message carries its name, its exit status and its last lines."""
+
+
+class ToolStopped(ToolFailed):
+    """A program was ended by a limit of the host, by somebody, or since it hung: nothing follows for what it worked on."""
 
 
 class ServerFailed(JobError):

@@ -163,3 +163,14 @@ def test_cut_off_anywhere_and_once_more_it_is_finished(cut: Callable[[int], None
     else:
         raise AssertionError("a swap has more than 200 steps?")
     assert step > 15
+
+
+def test_an_error_that_nobody_expects_takes_the_swap_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a driver's library, when the restored server is asked what it has: no swap stays in the middle."""
+    files, swapper, record, _ = _world(place / "files", True)
+    monkeypatch.setattr(Swapper, "_check", lambda *_: {}["nothing"])
+    with pytest.raises(ServerFailed, match="the old data is back and serves"):
+        swapper.swap(record, JOB)
+    files.check("old")
+    journal = swapper.journal(record)
+    assert journal is not None and journal.phase == "undone"

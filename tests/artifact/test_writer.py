@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Location, Writer, load_manifest, new_identity, open_artifact
+from strongroom.artifact import Location, Profile, Writer, load_manifest, new_identity, open_artifact
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactExists,
@@ -299,3 +299,9 @@ def test_memory_is_bounded_whatever_the_size(place: Path, encrypted: bool, compr
         print(f"{what} {megabytes / seconds:.0f} MB/s, {int(peak)} MB")
     assert int(wrote[1]) < 300
     assert int(read[1]) < 300
+
+
+def test_a_profile_of_a_crowded_server_fits() -> None:
+    profile = Profile(left_behind=[f"dumps/{n}" for n in range(12_000)], empty_tables=[f"t{n}.m" for n in range(12_000)])
+    assert (len(profile.left_behind), profile.left_behind[-1]) == (10_000, "and 2001 more")
+    assert Profile.model_validate_json(profile.model_dump_json()) == profile

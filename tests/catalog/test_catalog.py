@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from strongroom.catalog import Backup, Catalog, Instance, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
@@ -206,3 +207,16 @@ def test_a_catalog_that_cannot_be_opened_says_which_and_hides_the_password() -> 
         open_catalog(settings)
     assert "127.0.0.1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_full_disk_and_a_lock_of_somebody_else_pass(place: Path) -> None:
+    """Jobs wait for them: what ends a job must not be lost."""
+    catalog = open_catalog(load(service={"data_dir": place}))
+    with catalog.engine.connect() as other:
+        other.exec_driver_sql("PRAGMA max_page_count = 1")
+        with pytest.raises(OperationalError) as full:
+            other.exec_driver_sql("CREATE TABLE more AS SELECT zeroblob(1000000)")
+        with pytest.raises(OperationalError) as wrong:
+            other.exec_driver_sql("SELECT nothing FROM nowhere")
+    assert catalog.is_away(full.value)
+    assert not catalog.is_away(wrong.value)

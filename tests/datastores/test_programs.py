@@ -128,6 +128,7 @@ def test_a_program_without_progress_is_ended_and_said_so(place: Path) -> None:
     with pytest.raises(ToolFailed, match=r"bash made no progress for \d+ s \(it waits\) .*waits for a lock") as caught:
         tool.check()
     assert time.monotonic() - began < 20 and "stall_timeout" in caught.value.remedy
+    assert caught.value.code == "ToolStopped"  # nothing follows for the backup that it read
     # One that looks now and then whether it may go on is waiting as well; so is one that was stopped.
     with pytest.raises(ToolFailed, match="made no progress"):
         shell(place, "for n in {{1..300}}; do read -t 0.1 <> {fifo}; done").check()

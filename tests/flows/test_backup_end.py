@@ -201,3 +201,31 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     Monitor(site.control, Engine(site.control))._finish_left()
     site.require_truth(backup)
     assert site.row(backup).status == "COMPLETED"
+
+
+def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version may have written it."""
+    backup, job = site.take("b")
+    monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
+    assert run_stages(site.control, job, killed=Died) is not None
+    for _ in range(2):
+        Monitor(site.control, Engine(site.control))._finish_left()
+        assert site.row(backup).status == "FAILED"
+        assert site.is_whole(backup)
+
+
+def test_a_deletion_that_is_asked_for_meanwhile_is_not_undone(site: Site) -> None:
+    backup, job = site.take("b")
+    site.store.fail = lambda call: StorageDenied("the key has expired")
+    run_stages(site.control, job, killed=Died)
+
+    def ask(call: str) -> None:
+        if call.startswith("get"):
+            with site.control.catalog.write() as session:
+                row = session.get(Backup, backup.id)
+                assert row is not None
+                row.status = "DELETING"
+
+    site.store.fail = ask
+    assert not artifact_end.finish_left(site.control, job.id)
+    assert site.row(backup).status == "DELETING"

@@ -30,8 +30,10 @@ from strongroom.flows import (
     wait_job,
 )
 from strongroom.flows import _outcomes as outcomes
+from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
+from strongroom.worker.spec import RestoreJob
 
 GB = 1024**3
 
@@ -222,6 +224,8 @@ def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> No
     job = request_delete_backup(control, "p", "full", cascade=True)
     assert job.backup_id == full.id
     assert {row(control, Backup, key).status for key in (one.id, full.id)} == {"DELETING"}
+    with pytest.raises(Busy, match="being deleted"):
+        request_delete_backup(control, "p", one.id)
     end_jobs(control)
     with pytest.raises(NotFound), control.catalog.read() as session:
         from strongroom.catalog.find import find_backup
@@ -429,6 +433,24 @@ class TestPlans:
             asyncio.run(plan_restore(control, "p", "none"))
 
 
+def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(control: Control) -> None:
+    """Its backups hold the replication and the events of its source."""
+    instance = running(control)
+    backup = taken(control, instance, "full")
+
+    def is_isolated() -> bool:
+        job = request_restore(control, "p", instance.id, backup.id)
+        with control.catalog.read() as session:
+            found = order(control, session, find_job(session, "p", job.id)).job
+        end_jobs(control)
+        assert isinstance(found, RestoreJob)
+        return found.makes_copy
+
+    assert not is_isolated()
+    edit(control, Instance, instance.id, lambda row: setattr(row, "isolated", True))
+    assert is_isolated()
+
+
 def test_only_an_isolated_instance_is_activated(control: Control) -> None:
     instance = running(control)
     with pytest.raises(Conflict, match="not isolated"):
@@ -445,7 +467,7 @@ def test_only_an_isolated_instance_is_activated(control: Control) -> None:
     ("code", "bad"),
     [
         *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "ManifestInvalid", "ToolFailed", "ServerFailed")),
-        *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt")),
+        *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt", "ToolStopped")),
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],
 )

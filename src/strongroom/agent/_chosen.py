@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.agent._accounts import Account
-from strongroom.agent._files import make_directory
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, InvalidRequest
 
@@ -41,9 +41,7 @@ def _require_empty(directory: Path, account: Account) -> None:
     by_hand = f"Make it: mkdir -m 700 {directory}; chown {account.name}: {directory}"
     try:
         if not directory.exists():
-            if directory.parent.stat().st_uid != account.uid:
-                raise ConfigurationError(f"{directory} does not exist", remedy=by_hand)
-            make_directory(directory, 0o700, account)
+            _make(directory, account, by_hand)
         facts = directory.stat()
         filled = any(not path.name.startswith("strongroom.") for path in directory.iterdir())  # ours, of an attempt that died
     except OSError as error:
@@ -52,3 +50,20 @@ def _require_empty(directory: Path, account: Account) -> None:
         raise ConfigurationError(f"{directory} does not belong to the OS user {account.name}", remedy=by_hand)
     if filled:
         raise ConfigurationError(f"{directory} is not empty", remedy="Empty it, or give another directory.")
+
+
+def _make(directory: Path, account: Account, by_hand: str) -> None:
+    """Whoever owns the directory above may exchange it for a link at any time: what was looked at is what is used."""
+    above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(above).st_uid != account.uid:
+            raise ConfigurationError(f"{directory} does not exist", remedy=by_hand)
+        os.mkdir(directory.name, 0o700, dir_fd=above)
+        made = os.open(directory.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(made, account.uid, account.gid)
+    finally:
+        os.close(made)

@@ -84,8 +84,8 @@ class Copies:
                 self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
             except StrongroomError as error:
                 log.warning("activated copy does not serve, isolating it again", server=record.id, reason=error.message)
+                self._write(record, restored, isolated=True)  # first: should the stop fail, or we die, its next start goes by it
                 self._lifecycle.stop(record)
-                self._write(record, restored, isolated=True)
                 self._lifecycle.launch(record)
                 raise
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,14 +72,43 @@ def sync_directory(path: Path) -> None:
 
 def make_directory(path: Path, mode: int = 0o700, owner: Account | None = None) -> None:
     """Make ``path`` if it is missing, and give it ``mode`` and ``owner`` in any case. A link in its place is an OSError."""
-    path.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # it may be exchanged for a link meanwhile
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=above)
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
     try:
         if owner is not None and os.geteuid() == 0:
             os.fchown(descriptor, owner.uid, owner.gid)
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def opened_of(directory: Path, account: Account) -> Iterator[int]:
+    """A descriptor of a directory of ``account``, who may exchange any part of its path for a link at any time: what it leads to
+    must be theirs, too. Raises OSError.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.geteuid() == 0 and os.fstat(descriptor).st_uid != account.uid:
+            raise PermissionError(errno.EPERM, f"the directory does not belong to the OS user {account.name}", str(directory))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def remove_entries(directory: Path, account: Account, wanted: Callable[[str], bool]) -> None:
+    """Remove those entries of a directory of ``account``, and all below them. Raises OSError."""
+    with opened_of(directory, account) as descriptor:
+        for name in filter(wanted, os.listdir(descriptor)):  # noqa: PTH208 - a descriptor
+            if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                shutil.rmtree(name, dir_fd=descriptor)
+            else:
+                os.unlink(name, dir_fd=descriptor)
 
 
 def remove_tree(path: Path) -> None:

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from strongroom.agent import _accounts
 from strongroom.agent._attributes import copy_attributes
 from strongroom.agent._chosen import require_usable
-from strongroom.agent._files import make_directory, read_model, remove_tree, write_model
+from strongroom.agent._files import make_directory, read_model, remove_entries, remove_tree, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import require_aio_events
 from strongroom.agent._outside import WHATS, Outside, What, leftovers, make_staging, plan
 from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import around, beside
+from strongroom.agent._swap import around, beside, note_job
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, StrongroomError
 
@@ -92,8 +92,9 @@ class Layouts:
         require_usable([place.directory for place in chosen], server, account)
         places = [*self.places(record), *chosen]
         outside = plan(places, record.data_dir, account)
-        for leftover in [*around(record.data_dir, "new", "failed"), *self._work(record, "new", "taken", "failed")]:
+        for leftover in [*around(record, "new", "failed"), *self._work(record, "new", "taken", "failed")]:
             remove_tree(leftover)
+        note_job(record, job)
         self._note(record, job, outside)
         path = beside(record.data_dir, "new", job)
         make_directory(path, 0o700, account)
@@ -127,14 +128,17 @@ class Layouts:
             self._registry.save(record)
         return outside
 
-    def remains(self, record: ServerRecord) -> list[Path]:
-        """What restores have put into directories outside for a process server: its deletion removes that."""
-        found = self._work(record, "new", "taken", "old", "leaving", "failed")
+    def remove_remains(self, record: ServerRecord) -> None:
+        """Remove what restores have put into directories outside for a process server that is deleted, as far as that can be."""
+        for path in self._work(record, "new", "taken", "old", "leaving", "failed"):
+            remove_tree(path)
         places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
         for place in places:
             if place.directory in record.swapped and place.directory.is_dir():
-                found += [path for path in sorted(place.directory.iterdir()) if place.owns(path.name)]
-        return found
+                try:
+                    remove_entries(place.directory, _accounts.by_name(record.user), place.owns)
+                except OSError as error:
+                    log.warning("cannot remove what a restore left", path=str(place.directory), reason=str(error))
 
     def _work(self, record: ServerRecord, *whats: What) -> list[Path]:
         return [path for directory, jobs in record.staged.items() for path in leftovers(directory, jobs, *whats)]

@@ -20,7 +20,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strongroom.agent._accounts import Account
 from strongroom.agent._attributes import copy_attributes
-from strongroom.agent._files import is_mount_point, make_directory, sync_directory
+from strongroom.agent._files import is_mount_point, make_directory, opened_of, sync_directory
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, ServerFailed
 
@@ -115,10 +114,10 @@ def swap_in(outside: Outside, job: str, account: Account) -> None:
     new, taken, old = (outside.at(what, job) for what in ("new", "taken", "old"))
     if new.is_dir():
         _make(old, account)
-        _move_entries(outside, outside.directory, old)
+        _move_entries(outside, outside.directory, old, account)
         _rename(new, taken)
     if taken.is_dir():
-        _move_entries(outside, taken, outside.directory)
+        _move_entries(outside, taken, outside.directory, account)
         _remove(taken)
 
 
@@ -131,15 +130,15 @@ def swap_back(outside: Outside, job: str, account: Account) -> None:
         elif old.is_dir() and not leaving.is_dir():
             _make(leaving, account)
         if leaving.is_dir():
-            _move_entries(outside, outside.directory, leaving)
+            _move_entries(outside, outside.directory, leaving, account)
             _rename(leaving, failed)
     if old.is_dir():
-        _move_entries(outside, old, outside.directory)
+        _move_entries(outside, old, outside.directory, account)
         _remove(old)
 
 
-def _move_entries(outside: Outside, source: Path, target: Path) -> None:
-    with _opened(source) as from_fd, _opened(target) as to_fd:
+def _move_entries(outside: Outside, source: Path, target: Path, account: Account) -> None:
+    with opened_of(source, account) as from_fd, opened_of(target, account) as to_fd:
         for name in sorted(filter(outside.owns, os.listdir(from_fd))):  # noqa: PTH208 - a descriptor
             _rename_entry(name, from_fd, to_fd, target)
         os.fsync(to_fd)
@@ -153,15 +152,6 @@ def _rename_entry(name: str, from_fd: int, to_fd: int, target: Path) -> None:
         os.rename(name, name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
     else:
         raise ServerFailed(f"{target / name} is in the way", remedy="Move it away by hand.")
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _make(directory: Path, account: Account) -> None:

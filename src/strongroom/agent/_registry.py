@@ -45,6 +45,10 @@ class ServerRecord(BaseModel):
     staged: dict[Path, list[str]] = Field(
         default_factory=dict, description="Jobs that have made work directories beside an outside directory, or in it."
     )
+    beside: list[str] = Field(
+        default_factory=list,
+        description="Jobs that have made directories beside the data directory: others there are the owner's.",
+    )
     swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps have put files aside.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
     failed: str | None = Field(None, description="Why it is not started again.")

@@ -15,6 +15,7 @@ directory is swapped while there is no data directory: between the second and th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from glob import escape
@@ -35,6 +36,9 @@ from strongroom.datastores import read_restored_profile
 from strongroom.errors import NotFound, ServerFailed, StrongroomError
 
 log = structlog.get_logger()
+
+_JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-\w+")
+"""Id of a restore job, and the number of the attempt, as the service names them."""
 
 
 class Journal(BaseModel):
@@ -67,9 +71,23 @@ def beside(data_dir: Path, what: Literal["new", "old", "failed"], job: str) -> P
     return data_dir.with_name(f"{data_dir.name}.{what}-{job}")
 
 
-def around(data_dir: Path, *whats: Literal["new", "old", "failed"]) -> list[Path]:
-    """Directories of restores that are beside the data directory."""
-    return [path for what in whats for path in data_dir.parent.glob(f"{escape(data_dir.name)}.{what}-*")]
+def around(record: ServerRecord, *whats: Literal["new", "old", "failed"]) -> list[Path]:
+    """Directories of restores that are beside the data directory. The owner of an adopted server may have more of such names."""
+    data_dir, found = record.data_dir, []
+    for what in whats:
+        start = f"{data_dir.name}.{what}-"
+        for path in data_dir.parent.glob(f"{escape(start)}*"):
+            job = path.name.removeprefix(start)
+            if record.definition.runtime == "process" or job in record.beside or _JOB.fullmatch(job):
+                found.append(path)
+    return found
+
+
+def note_job(record: ServerRecord, job: str) -> None:
+    """Remember, before it is made, that a directory of this job beside the data directory is ours. The caller saves that."""
+    whats: tuple[Literal["new", "old", "failed"], ...] = ("new", "old", "failed")
+    known = [each for each in record.beside if any(os.path.lexists(beside(record.data_dir, what, each)) for what in whats)]
+    record.beside = [*(each for each in known if each != job), job]
 
 
 class Swapper:
@@ -95,6 +113,8 @@ class Swapper:
         journal = self.journal(record)
         if journal is None or journal.job != job:
             new = beside(record.data_dir, "new", job)
+            note_job(record, job)
+            self._registry.save(record)
             if empty:
                 make_directory(new, 0o700, _accounts.by_name(record.user))
             if not new.is_dir():
@@ -144,8 +164,9 @@ class Swapper:
             try:
                 self._forward(record, journal)
                 journal.phase = "done"
-            except (StrongroomError, OSError) as error:
-                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error))
+            except Exception as error:  # whatever it is: a swap goes on, or back
+                known = isinstance(error, StrongroomError | OSError)
+                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error), exc_info=not known)
                 journal.phase, journal.reason = "back", str(error)
                 journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
             self._save(record, journal)

@@ -27,7 +27,7 @@ WINDOW = timedelta(minutes=10)
 def aside(record: ServerRecord) -> list[Path]:
     """What swaps have put aside: old data, and new that did not come up, also of outside directories."""
     outside = (path for place, jobs in record.staged.items() for path in leftovers(place, jobs, "old", "failed"))
-    return sorted({*around(record.data_dir, "old", "failed"), *outside})
+    return sorted({*around(record, "old", "failed"), *outside})
 
 
 class Views:

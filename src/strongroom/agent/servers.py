@@ -144,6 +144,7 @@ class Servers:
         if definition.runtime == "adopted":
             adopted = adopt(self._settings, self._lifecycle.base_dir(record.id), record.id, definition)
             adopted.wanted, adopted.swapped, adopted.staged = record.wanted, record.swapped, record.staged
+            adopted.beside = record.beside
             self._registry.save(adopted)
             self._layouts.learn(adopted)
             return
@@ -259,8 +260,7 @@ class Servers:
                 except ServerFailed as error:
                     log.warning("killing a server that is deleted", server=server_id, reason=error.message)
                     self._lifecycle.kill(record)
-                for path in self._layouts.remains(record):
-                    remove_tree(path)
+                self._layouts.remove_remains(record)
             base_dir = self._lifecycle.base_dir(server_id)
             doomed = self._instances / f"{DELETED}{server_id}-{time.time_ns()}"
             if record.definition.runtime == "process" and record.socket and not record.socket.is_relative_to(base_dir):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from strongroom.artifact._part import Part
 
@@ -13,6 +13,8 @@ Effect = Literal["refuse", "refuse_in_place", "refuse_new", "warn"]
 """What a notice stops: every backup, a restore in place, a restore to a new instance, or nothing (people are told)."""
 Fact = str | int | bool | None | list[str]
 _MOST = 10_000
+_MOST_TABLES = 200_000
+"""Servers with thousands of tenants have tables by the ten thousand."""
 
 
 class Notice(Part):
@@ -47,13 +49,21 @@ class Profile(Part):
     )
     empty_tables: list[str] = Field(
         default_factory=list,
-        max_length=_MOST,
+        max_length=_MOST_TABLES,
         description="Tables whose rows no backup holds by nature, as schema.table: in memory only, or not logged.",
     )
     left_behind: list[str] = Field(
         default_factory=list, max_length=_MOST, description="Files of the data directory that are not in the backup."
     )
     notices: list[Notice] = Field(default_factory=list, max_length=_MOST)
+
+    @field_validator("left_behind", mode="before")
+    @classmethod
+    def _name_the_first(cls, names: object) -> object:
+        """People are told of them, and nothing goes by them: a directory with a million files must not fail a backup."""
+        if isinstance(names, list) and len(names) > _MOST:
+            return [*names[: _MOST - 1], f"and {len(names) - _MOST + 1} more"]
+        return names
 
     def differences(self, other: Profile) -> list[str]:
         """Items of ``settings``, ``plugins``, ``facts`` and ``outside`` that are not the same in both, sorted."""

@@ -24,6 +24,8 @@ SERVICE = 877901
 """PostgreSQL: the advisory lock of the one service that runs."""
 PATIENCE = {"connect_timeout": "10", "tcp_user_timeout": "15000", "keepalives_idle": "5", "keepalives_interval": "5"}
 """PostgreSQL: options of libpq, so that a server that is cut off is noticed within seconds; those of the URL go before."""
+_PASSING = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR")
+"""SQLite: errors that pass when a disk has room again or a lock is released."""
 THREADS = 40
 """Connections that are kept: one for each thread that answers requests, so that none has to be made while somebody waits."""
 
@@ -53,8 +55,14 @@ class Catalog:
             yield session
 
     def is_away(self, error: Exception) -> bool:
-        """Whether ``error`` says that the database server is not there now: what was to be done can be done again, later."""
-        return not self.at_hand and isinstance(error, OperationalError | InterfaceError)
+        """Whether ``error`` says that the database cannot be used now: what was to be done can be done again, later.
+
+        PostgreSQL may be away. The files of SQLite are at hand, but their disk may be full, or somebody else may hold a lock.
+        """
+        if not self.at_hand:
+            return isinstance(error, OperationalError | InterfaceError)
+        name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, OperationalError) else ""
+        return name.startswith(_PASSING)
 
     def alone(self) -> Connection | None:
         """PostgreSQL: a connection that says, while it is open, that we run on the database; none when another service does."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.datastores._stall import Progress, Watch
-from strongroom.errors import NoSpace, StrongroomError, ToolFailed
+from strongroom.errors import NoSpace, StrongroomError, ToolFailed, ToolStopped
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 5.0
@@ -25,6 +25,10 @@ _REMEDIES = {
     "Lost connection": "The database server went away; look into its error log.",
     "server has gone away": "The database server went away; look into its error log.",
 }
+
+_LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that people and the kernel (out of memory) send; a program that meets damaged data ends by others."""
 
 _STALLED = (
     "Look for what it waits for: a lock that another session of the database holds, or a file system that hangs. "
@@ -106,10 +110,10 @@ class Tool:
         status = self._process.wait()
         self._watch.stop()
         if self._stalled:
-            raise self._failure(self._stalled)
+            raise self._failure(self._stalled, stopped=True)
         if status:
             how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
-            raise self._failure(f"{self.name} {how}")
+            raise self._failure(f"{self.name} {how}", stopped=-status in _FROM_OUTSIDE)
         if mark is not None and not "".join(tail(self.log, 1)).endswith(mark):
             raise self._failure(f"{self.name} ended without saying {mark!r}")
         if quiet and tail(self.log, 1):
@@ -122,11 +126,12 @@ class Tool:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    def _failure(self, what: str) -> StrongroomError:
+    def _failure(self, what: str, *, stopped: bool = False) -> StrongroomError:
         lines = tail(self.log)
         text = "\n".join(lines)
         remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), _STALLED if self._stalled else "")
-        kind = NoSpace if "No space left on device" in text else ToolFailed
+        stopped = stopped or any(sign in text for sign in _LIMITS)
+        kind = NoSpace if "No space left on device" in text else ToolStopped if stopped else ToolFailed
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
 
     def terminate(self) -> None:

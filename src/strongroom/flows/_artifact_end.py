@@ -50,13 +50,21 @@ def _record(control: Control, job_id: str) -> None:
         _complete(control, job_id, store, *read_manifest(store, location_of(backup)))
 
 
-def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, sha256: str) -> None:
+def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, sha256: str) -> bool:
+    """False when somebody has asked meanwhile for the deletion of the backup."""
     url = artifact_url(store, manifest)
     with control.catalog.write() as session:
         job = find_job(session, None, job_id)
         row = session.get(Backup, job.backup_id)
         assert row is not None
+        if not _is_wanted(row):
+            return False
         _outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
+        return True
+
+
+def _is_wanted(backup: Backup) -> bool:
+    return backup.deleted is None and backup.status not in ("DELETING", "DELETE_FAILED")
 
 
 def _tell_waiting(control: Control, job_id: str, error: StorageError) -> bool:
@@ -84,7 +92,7 @@ def _clean(control: Control, job_id: str) -> bool:
         return True
     try:
         return _finish_or_remove(control, job_id, backup, store)
-    except StorageError:
+    except (StorageError, ManifestInvalid):
         location = location_of(backup)
         with control.catalog.write() as session:
             job = find_job(session, None, job_id)
@@ -93,15 +101,18 @@ def _clean(control: Control, job_id: str) -> bool:
 
 
 def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Store) -> bool:
-    wanted = backup.deleted is None and backup.status not in ("DELETING", "DELETE_FAILED")
+    wanted = _is_wanted(backup)
+    found: tuple[Manifest, str] | None = None
     try:
-        found: tuple[Manifest, str] | None = read_manifest(store, location_of(backup))
-    except (ArtifactMissing, ManifestInvalid):
-        found = None
+        found = read_manifest(store, location_of(backup))
+    except ArtifactMissing:
+        pass
+    except ManifestInvalid:  # a manifest is written whole: a later version wrote this one, or it was damaged since; people decide
+        if wanted:
+            raise
     if found is not None and wanted:
         log.info("a backup is whole although its job failed", job=job_id, backup=backup.id)
-        _complete(control, job_id, store, *found)
-        return True
+        return _complete(control, job_id, store, *found)
     if wanted and _said_complete(control, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
     delete_artifact(store, location_of(backup))
@@ -116,7 +127,7 @@ def _said_complete(control: Control, job_id: str) -> bool:
 
 
 def finish_left(control: Control, job_id: str) -> bool:
-    """Decide later what ``clean`` could not. True when the backup turned out to be whole. Raises StorageError."""
+    """Decide later what ``clean`` could not. True when the backup is whole after all. Raises StorageError, ManifestInvalid."""
     backup, store = _find(control, job_id)
     whole = _finish_or_remove(control, job_id, backup, store)
     with control.catalog.write() as session:

@@ -293,6 +293,8 @@ def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:
                 f"Backup {backup.name} ({backup.id}) cannot be deleted because it is running.",
                 remedy="Wait until it is done, or cancel its job.",
             )
+        if backup.status == "DELETING":
+            raise Busy(f"backup {backup.name} ({backup.id}) is being deleted already", remedy="Wait until that is done.")
     used = {backup.id: backup for backup in chain}
     for job in unfinished_jobs(session):
         if job.backup_id in used:

@@ -49,7 +49,11 @@ def _the_control() -> Control:
 @DBOS.workflow(name="job")
 async def job(job_id: str) -> str:
     """Every job, see ``run_job``; what each stage has done is kept by DBOS."""
-    return await run_job(job_id, Stages(begin=begin, step=step, clean=clean, settle=settle))
+    try:
+        return await run_job(job_id, Stages(begin=begin, step=step, clean=clean, settle=settle))
+    finally:  # also of a job that was cancelled before it began
+        if _Running.launcher is not None:
+            _Running.launcher.ended(job_id)
 
 
 @DBOS.step(name="begin")
@@ -74,8 +78,6 @@ async def clean(job_id: str, kind: str) -> bool:
 async def settle(job_id: str, failure: dict[str, str] | None) -> None:
     """See ``settle_job``."""
     await settle_job(_the_control(), job_id, failure)
-    if _Running.launcher is not None:
-        _Running.launcher.ended(job_id)
 
 
 class _JSON(dbos_serialization.Serializer):
@@ -144,10 +146,10 @@ class Engine:
         }
         DBOS(config=config)
         DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
-        DBOS.launch()
         launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)
         self._control.on_host = lambda _host, _limit: launcher.wake()
-        self._control.start = lambda _job: launcher.wake()
+        self._control.start = lambda _job: launcher.wake()  # before jobs go on, which may start others
+        DBOS.launch()
         launcher.begin(self._find_running())
 
     def _find_running(self) -> set[str]:

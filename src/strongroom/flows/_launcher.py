@@ -62,7 +62,8 @@ class Launcher:
         """Start nothing any more."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():  # it was never begun when the engine could not start
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping:

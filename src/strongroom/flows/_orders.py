@@ -81,7 +81,7 @@ def _restore(control: Control, session: Session, job: Job, backup: Backup, insta
         identities=_identities(control),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
         in_place=job.kind == "restore" or bool(job.params.get("in_place")),
-        isolated=is_copy(backup, instance),
+        isolated=is_isolated(backup, instance),
         tablespaces=job.params.get("tablespaces") or {},
     )
 
@@ -90,6 +90,14 @@ def is_copy(backup: Backup, instance: Instance) -> bool:
     """Whether the backup, restored to the instance, makes a second server with the data of another."""
     same_cluster = instance.cluster_id is not None and instance.cluster_id == backup.cluster_id
     return backup.instance_id != instance.id and not same_cluster
+
+
+def is_isolated(backup: Backup, instance: Instance) -> bool:
+    """Whether the restored server is isolated: it is a copy, or was one that nobody has activated.
+
+    A backup of an isolated copy holds the replication and the events of its source.
+    """
+    return is_copy(backup, instance) or (instance.isolated and instance.cluster_id is None)
 
 
 def _verify(control: Control, session: Session, job: Job, backup: Backup) -> VerifyJob:

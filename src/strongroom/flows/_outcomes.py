@@ -18,7 +18,7 @@ Failure = dict[str, str]
 
 PROVES_DAMAGE = {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
 """Errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space, no key,
-a cancelled job) say nothing about it: what was known of it stays."""
+a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
 ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
 
 

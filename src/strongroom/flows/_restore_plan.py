@@ -18,7 +18,7 @@ from strongroom.flows._backups import refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._instances import ROOM, require_same_version, volume_for
 from strongroom.flows._jobs import refuse_if_node
-from strongroom.flows._orders import is_copy
+from strongroom.flows._orders import is_copy, is_isolated
 from strongroom.flows._placement import Need, place
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
@@ -129,7 +129,7 @@ def _look(
             host=host,
             instance=target.name if target is not None else None,
             in_place=target is not None,
-            isolated=target is None or is_copy(source, target),
+            isolated=target is None or is_isolated(source, target),
             allowed=True,
             chain=chain,
             raw_size=sum(link.raw_size or 0 for link in chain),

@@ -11,7 +11,7 @@ from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._reading import SYSTEM
-from strongroom.errors import ArtifactCorrupt, ServerFailed, ToolFailed
+from strongroom.errors import ArtifactCorrupt, ServerFailed, ToolFailed, ToolStopped
 
 _REMEDY = "Take a full backup; look at the server's error log and its disks."
 _NAMED = 10
@@ -46,6 +46,8 @@ def _read(server: PrivateServer, name: str) -> str:
         if kind == "note":  # its engine knows no such check
             server.query(f"SELECT COUNT(*) FROM {name}")  # noqa: S608 - names are quoted
             return ""
+    except ToolStopped:
+        raise
     except (ServerFailed, ToolFailed) as error:
         raise ArtifactCorrupt(f"restored table {name} cannot be read: {error.message}", remedy=_REMEDY) from error
     return "" if kind == "status" and text in ("OK", "Table is already up to date") else str(text)

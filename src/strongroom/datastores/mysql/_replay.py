@@ -13,7 +13,7 @@ from strongroom.datastores._tar import TarReader
 from strongroom.datastores.mysql._binlog import FINGERPRINT, FOLDER, LOG
 from strongroom.datastores.mysql._fingerprint import MAX_BYTES, Fingerprint
 from strongroom.datastores.mysql._private import PrivateServer
-from strongroom.errors import ArtifactCorrupt, StrongroomError, ToolFailed
+from strongroom.errors import ArtifactCorrupt, StrongroomError, ToolFailed, ToolStopped
 
 _REMEDY = "Restore the backup before it, and take a full."
 
@@ -83,6 +83,8 @@ class Logs:
                 os.close(write)
             tools[1].check()
             tools[0].check()
+        except ToolStopped:
+            raise
         except ToolFailed as error:
             raise _blame(tools, error) from error
         finally:

@@ -19,7 +19,7 @@ from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores.postgresql import _carry, _first_start, _lsn, _wal, _waldump
-from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, Unsupported
+from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, ToolStopped, Unsupported
 
 FOLDER = "pg_wal"
 _SIGNAL = "recovery.signal"
@@ -85,6 +85,8 @@ def refuse_tablespaces(
     names = [name for name in _history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
     try:
         found = _waldump.has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
+    except ToolStopped:
+        raise
     except ToolFailed as error:
         raise _corrupt(f"the WAL cannot be read: {error.message}") from error
     if found:
@@ -116,6 +118,8 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     try:
         tool.check()
     except NoSpace:
+        raise
+    except ToolStopped:
         raise
     except ToolFailed as error:
         if _BEGUN not in tool.log.read_text(encoding="utf-8", errors="replace"):
