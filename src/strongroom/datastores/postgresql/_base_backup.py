@@ -23,7 +23,7 @@ from strongroom.datastores._protocol import BackupRequest, BackupResult
 from strongroom.datastores._servers import Server
 from strongroom.datastores._stall import stall_timeout
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _tablespaces
+from strongroom.datastores.postgresql import _block_backup, _tablespaces, _witness
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import connect, query, where
@@ -170,17 +170,23 @@ class Session(Fed):
             raise self._blame(error) from error
         with connect(self._server) as connection:
             _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
+            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
+                self.inspection = None
             ((size, standby),) = query(
                 connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
             )
         _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir, standby=standby)
+        positions = _block_backup.described(self._server, self._request, self._positions)
+        witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
-            positions=_block_backup.described(self._server, self._request, self._positions),
+            positions=positions,
             data_bytes=self.data_bytes,
             collations=self.collations,
+            witness=witness,
+            warnings=warnings,
         )
 
     def _blame(self, error: ToolFailed | psycopg.Error) -> StrongroomError:
