@@ -13,7 +13,7 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import RestoredProfile, Server
-from strongroom.datastores.postgresql import _carry, _superuser, _timelines
+from strongroom.datastores.postgresql import _carry, _rehearsal, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.errors import ArtifactCorrupt
@@ -161,6 +161,7 @@ def taken() -> Iterator[tuple[FileLink, Profile, Path]]:
                     "CREATE INDEX by_note ON customers USING hash (name)",
                     "CREATE INDEX by_upper ON customers (upper(name))",
                     "CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders",
+                    "CREATE MATERIALIZED VIEW not_yet AS SELECT * FROM orders WITH NO DATA",
                     "CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END'",
                     "CREATE EVENT TRIGGER no ON ddl_command_start EXECUTE FUNCTION nothing()",
                 ):
@@ -210,6 +211,21 @@ def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLin
     assert isinstance(files, list)
     with pytest.raises(ArtifactCorrupt, match="customers" if n == 0 else "orders_pkey"):
         rehearse(link, place, None, files[n])
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "said", "expected"),
+    [
+        ("58P01", 'could not access file "$libdir/columnar": No such file or directory', True),
+        ("55000", "citus can only be loaded via shared_preload_libraries", True),
+        ("42883", 'could not find function "f" in file "/usr/lib/x.so"', True),
+        ("58P01", 'could not open file "pg_tblspc/16400/PG_15_202209061/5/16401": No such file or directory', False),
+        ("58P01", 'could not open file "base/5/16401": No such file or directory', False),
+        ("58P01", "could not access status of transaction 740", False),
+    ],
+)
+def test_lost_files_of_the_data_are_damage_and_lost_libraries_are_not(sqlstate: str, said: str, expected: bool) -> None:
+    assert _rehearsal.is_missing_library(sqlstate, said) is expected
 
 
 RIGHTS = (
