@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -31,7 +32,8 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
         ]
     found = _profile_read.read(server)
     notices += _lacking(server, profile, found, isolated=isolated)
-    notices += _unreadable(server, profile)
+    with suppress(psycopg.Error, StrongroomError):  # a database that lets nobody in, as at the source
+        notices += _unreadable(server, profile)
     return notices
 
 
