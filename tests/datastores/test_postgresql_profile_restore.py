@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, Server
-from strongroom.datastores.postgresql import _carry, _rehearsal, _superuser, _timelines
+from strongroom.datastores import RestoredProfile, Server, write_restored_profile
+from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.errors import ArtifactCorrupt
@@ -135,6 +135,34 @@ def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: P
         with started(subscriber.server) as real:
             wait_for(lambda: real.sql("SELECT count(*) FROM t") == [(21,)])
         assert 's" does not exist' not in log
+
+
+@pytest.mark.parametrize(("isolated", "has"), [(True, True), (True, False), (False, True)])
+def test_the_server_of_an_owner_runs_no_subscription_of_a_copy(tmp_path: Path, isolated: bool, has: bool) -> None:
+    """Its configuration is not ours; the subscriptions can only be disabled when it runs."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    before = "max_logical_replication_workers = '0'\nmax_logical_replication_workers = '8'\n"
+    (old / "postgresql.auto.conf").write_text(before)
+    profile = Profile(facts={"subscriptions": ["db1.s"] if has else []})
+    write_restored_profile(new, RestoredProfile(profile=profile, isolated=isolated))
+    server = Server(
+        id="i",
+        name="own",
+        datastore="postgresql",
+        runtime="adopted",
+        user=version_user(),
+        base_dir=tmp_path,
+        data_dir=old,
+        version=version(),
+    )
+    driver.keep_configuration(server, new)
+    withheld = "max_logical_replication_workers = '0'\n" if isolated and has else ""
+    assert (new / "postgresql.auto.conf").read_text() == before + withheld
+    if withheld:
+        _first_start.release_subscriptions(new)
+        assert (new / "postgresql.auto.conf").read_text() == before
 
 
 def wait_for(condition: object) -> None:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import RestoredProfile
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _carry, _profile_read
+from strongroom.datastores.postgresql import _carry, _first_start, _profile_read
 from strongroom.datastores.postgresql._connection import connect, query, shown, where
 from strongroom.datastores.postgresql._profile_notices import some
 from strongroom.errors import StrongroomError
@@ -52,6 +52,8 @@ def _isolate(server: Server) -> Iterator[Notice]:
             query(connection, SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(Identifier(name)))
         if was_enabled:
             enabled.append(f"{shown(database)}.{shown(name)} (slot {shown(slot or name)})")
+    if server.runtime == "adopted":
+        _first_start.release_subscriptions(server.data_dir)
     if enabled:
         yield Notice(
             item="subscriptions",
