@@ -30,7 +30,13 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
                 remedy="See its error log, then restore again.",
             )
         ]
-    found = _profile_read.read(server)
+    try:
+        found = _profile_read.read(server)
+    except StrongroomError as error:
+        with connect(server, timeout=5, patience=10) as connection:  # raises when it has gone, and that fails the restore
+            query(connection, "SELECT 1")
+        message = f"{where(server)} could not be compared with what it was when the backup was taken: {error.message}"
+        return [*notices, Notice(item="databases", effect="warn", message=message)]
     notices += _lacking(server, profile, found, isolated=isolated)
     with suppress(psycopg.Error, StrongroomError):  # a database that lets nobody in, as at the source
         notices += _unreadable(server, profile)

@@ -21,7 +21,7 @@ from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.postgresql import _config, _facts, _profile_read, _superuser, _way_in
+from strongroom.datastores.postgresql import _config, _facts, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
 from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError
@@ -48,7 +48,7 @@ class _Found:
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
     """See ``Profiles``."""
     write_restored_profile(data_dir, RestoredProfile(profile=profile or Profile(), isolated=True))
-    if _superuser.named(profile) is None:
+    if _way_in.is_needed(profile):
         _way_in.admit(version, data_dir, work_dir, profile)
     found = _Found()
     with _running(version, data_dir, work_dir) as server:
