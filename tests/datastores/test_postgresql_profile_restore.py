@@ -16,7 +16,7 @@ from strongroom.datastores import RestoredProfile, Server, write_restored_profil
 from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, ServerFailed
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import (
@@ -239,6 +239,16 @@ def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLin
     assert isinstance(files, list)
     with pytest.raises(ArtifactCorrupt, match="customers" if n == 0 else "orders_pkey"):
         rehearse(link, place, None, files[n])
+
+
+def test_a_rehearsal_whose_server_refuses_us_ends(
+    place: Path, taken: tuple[FileLink, Profile, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, profile, _ = taken
+    monkeypatch.setattr(_rehearsal, "_LONGEST_REFUSAL", 2.0)
+    stranger = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
+    with pytest.raises(ServerFailed, match="nobody_here"):
+        rehearse(link, place, stranger)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact import Profile
+from strongroom.artifact import Notice, Profile
 from strongroom.datastores import Server, get
 from strongroom.errors import ConfigurationError
 from strongroom.worker._backup import _agreed
@@ -39,6 +39,12 @@ def test_what_a_busy_server_makes_and_drops_does_not_fail_a_backup(server: Serve
         "md5_passwords": None,
         "machine": "x86_64",
     }
+
+
+def test_a_notice_with_very_many_names_is_cut() -> None:
+    notice = Notice(item="prepared transactions", effect="warn", message="x" * 10_000, remedy="y" * 4000)
+    assert (len(notice.message), notice.message[-2:], len(notice.remedy)) == (4000, "x…", 4000)
+    assert Notice.model_validate_json(notice.model_dump_json()) == notice
 
 
 @pytest.mark.parametrize("name", ["wal_level", "max_connections"])

@@ -30,6 +30,10 @@ _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
 _PATIENCE = 0
 """No limit: a large table takes its time, and a server that hangs is ended for that."""
+_NOT_YET = ("Connection refused", "No such file", "timeout expired", "the database system is", "is still in recovery")
+"""Signs of a server that replays its WAL, which may take long."""
+_LONGEST_REFUSAL = 30.0
+"""Seconds in which a server that answers may refuse us: it will not change its mind, and every refusal looks like progress."""
 _NOT_HERE = ("42883", "0A000")
 """SQLSTATEs of what needs a function or a feature that is not on this host."""
 _NOT_LOADED = ("could not access file", "could not load library")
@@ -88,6 +92,7 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
     _config.configure(server)
     log = work_dir / "server.log"
     tool = Tool([*_config.start_argv(server), *_LOUD], log)
+    answered: float | None = None
     try:
         while True:
             try:
@@ -97,6 +102,10 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
                 if not tool.running:
                     text = "\n".join(tail(log))
                     raise ServerFailed(f"no server starts on the restored data: {text}", remedy=error.remedy) from error
+                if any(sign in error.message for sign in _NOT_YET):
+                    answered = None
+                elif time.monotonic() - (answered := answered or time.monotonic()) > _LONGEST_REFUSAL:
+                    raise
                 time.sleep(0.1)
         yield server
     finally:
