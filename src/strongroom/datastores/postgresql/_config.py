@@ -75,7 +75,7 @@ def keep(server: Server, new: Path) -> None:
     if text is not None:
         write_file(new / _first_start.SETTINGS, _first_start.told(new, text), owner_of(new))
     restored = read_restored_profile(new)
-    if restored is not None and restored.isolated and restored.profile.facts.get("subscriptions") != []:
+    if restored is not None and restored.isolated:  # whatever a profile says of subscriptions
         _first_start.withhold_subscriptions(new)
 
 
