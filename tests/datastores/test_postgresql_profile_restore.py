@@ -16,6 +16,7 @@ from strongroom.datastores import RestoredProfile, Server, write_restored_profil
 from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
+from strongroom.datastores.postgresql._tree import data_links
 from strongroom.errors import ArtifactCorrupt, ServerFailed
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
@@ -303,6 +304,7 @@ LINKS = [
     ("server.crt", False, "warn"),
     ("pg_log", False, "warn"),
     ("pg_wal", False, None),
+    ("base/pgsql_tmp", False, None),
     ("pg_tblspc/16400", False, None),
 ]
 
@@ -313,6 +315,7 @@ def test_links_that_a_backup_would_leave_out_are_refused(tmp_path: Path, name: s
     path.parent.mkdir(parents=True)
     path.symlink_to("/elsewhere")
     assert [(notice.effect, name in notice.message) for notice in look(tmp_path / "data")] == ([(effect, True)] if effect else [])
+    assert data_links(tmp_path / "data") == ([name] if effect == "refuse" else [])
 
 
 @pytest.mark.parametrize(("text", "effect"), [('{"pause": true}', "warn"), ('{"ttl": 30}', "refuse_in_place")])

@@ -51,8 +51,9 @@ def told(data_dir: Path, settings: str) -> str:
 
 def withhold_subscriptions(data_dir: Path) -> None:
     """The next server on this directory, whose configuration is its owner's, runs no subscription until they are disabled."""
-    text = read_file(data_dir / SETTINGS, limit=MOST) or ""
-    write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*text.splitlines(), _NO_SUBSCRIPTIONS]), owner_of(data_dir))
+    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    if lines[-1:] != [_NO_SUBSCRIPTIONS]:  # an earlier attempt may have been here
+        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*lines, _NO_SUBSCRIPTIONS]), owner_of(data_dir))
 
 
 def release_subscriptions(data_dir: Path) -> None:
