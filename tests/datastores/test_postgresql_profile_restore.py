@@ -270,6 +270,8 @@ RIGHTS = (
     "CREATE ROLE taker LOGIN REPLICATION IN ROLE pg_read_all_settings",
     "GRANT EXECUTE ON FUNCTION pg_create_restore_point(text), pg_switch_wal() TO taker",
     "CREATE ROLE strongroom NOLOGIN",
+    "CREATE SCHEMA pgagent",
+    "CREATE TABLE pgagent.pga_job (id int)",
     "ALTER ROLE boss NOLOGIN",
 )
 
@@ -289,6 +291,7 @@ def test_restored_data_always_lets_us_in(place: Path, account: str, told: bool, 
                     connection.execute(statement.encode())
         profile = run_as(own.user, driver.profiles.read, source.server)
         assert (profile.facts["superuser"], profile.facts["md5_passwords"]) == ((None, None) if told else ("boss", False))
+        assert profile.facts["workers"] == (["pgagent in postgres"] if told else [])
         link = backup(source, place)
     finally:
         own.end()
