@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from strongroom.datastores import _nets
 
 
@@ -42,6 +44,19 @@ def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
     assert walked.files == {"db/t.ibd": 5}
     assert walked.directories == ["db"]
     assert set(walked.oddities) == {_nets.Oddity("link", "link", str(tmp_path)), _nets.Oddity("pipe", "special file")}
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stays", "goes", "locked"):
+        (tmp_path / name).write_text("x")
+
+    def access(path: str, mode: int, **options: bool) -> bool:
+        if path.endswith("goes"):
+            Path(path).unlink()
+        return path.endswith("stays")
+
+    monkeypatch.setattr(os, "access", access)
+    assert [oddity.path for oddity in _nets.walk(tmp_path).oddities if oddity.kind == "unreadable"] == ["locked"]
 
 
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:

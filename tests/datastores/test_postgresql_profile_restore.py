@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, Server
-from strongroom.datastores.postgresql import _carry, _superuser, _timelines
+from strongroom.datastores import RestoredProfile, Server, write_restored_profile
+from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _superuser, _timelines
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
-from strongroom.errors import ArtifactCorrupt
+from strongroom.datastores.postgresql._tree import data_links
+from strongroom.errors import ArtifactCorrupt, ServerFailed
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import (
@@ -137,6 +138,33 @@ def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: P
         assert 's" does not exist' not in log
 
 
+@pytest.mark.parametrize("isolated", [True, False])
+def test_the_server_of_an_owner_runs_no_subscription_of_a_copy(tmp_path: Path, isolated: bool) -> None:
+    """Its configuration is not ours; the subscriptions can only be disabled when it runs."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    before = "max_logical_replication_workers = '0'\nmax_logical_replication_workers = '8'\n"
+    (old / "postgresql.auto.conf").write_text(before)
+    write_restored_profile(new, RestoredProfile(profile=Profile(facts={"subscriptions": []}), isolated=isolated))
+    server = Server(
+        id="i",
+        name="own",
+        datastore="postgresql",
+        runtime="adopted",
+        user=version_user(),
+        base_dir=tmp_path,
+        data_dir=old,
+        version=version(),
+    )
+    driver.keep_configuration(server, new)
+    withheld = "max_logical_replication_workers = '0'\n" if isolated else ""
+    assert (new / "postgresql.auto.conf").read_text() == before + withheld
+    if withheld:
+        _first_start.release_subscriptions(new)
+        assert (new / "postgresql.auto.conf").read_text() == before
+
+
 def wait_for(condition: object) -> None:
     deadline = time.monotonic() + 60
     while not condition():  # type: ignore[operator]
@@ -161,6 +189,7 @@ def taken() -> Iterator[tuple[FileLink, Profile, Path]]:
                     "CREATE INDEX by_note ON customers USING hash (name)",
                     "CREATE INDEX by_upper ON customers (upper(name))",
                     "CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders",
+                    "CREATE MATERIALIZED VIEW not_yet AS SELECT * FROM orders WITH NO DATA",
                     "CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END'",
                     "CREATE EVENT TRIGGER no ON ddl_command_start EXECUTE FUNCTION nothing()",
                 ):
@@ -212,10 +241,37 @@ def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLin
         rehearse(link, place, None, files[n])
 
 
+def test_a_rehearsal_whose_server_refuses_us_ends(
+    place: Path, taken: tuple[FileLink, Profile, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, profile, _ = taken
+    monkeypatch.setattr(_rehearsal, "_LONGEST_REFUSAL", 2.0)
+    stranger = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
+    with pytest.raises(ServerFailed, match="nobody_here"):
+        rehearse(link, place, stranger)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "said", "expected"),
+    [
+        ("58P01", 'could not access file "$libdir/columnar": No such file or directory', True),
+        ("55000", "citus can only be loaded via shared_preload_libraries", True),
+        ("42883", 'could not find function "f" in file "/usr/lib/x.so"', True),
+        ("58P01", 'could not open file "pg_tblspc/16400/PG_15_202209061/5/16401": No such file or directory', False),
+        ("58P01", 'could not open file "base/5/16401": No such file or directory', False),
+        ("58P01", "could not access status of transaction 740", False),
+    ],
+)
+def test_lost_files_of_the_data_are_damage_and_lost_libraries_are_not(sqlstate: str, said: str, expected: bool) -> None:
+    assert _rehearsal.is_missing_library(sqlstate, said) is expected
+
+
 RIGHTS = (
     "CREATE ROLE taker LOGIN REPLICATION IN ROLE pg_read_all_settings",
     "GRANT EXECUTE ON FUNCTION pg_create_restore_point(text), pg_switch_wal() TO taker",
     "CREATE ROLE strongroom NOLOGIN",
+    "CREATE SCHEMA pgagent",
+    "CREATE TABLE pgagent.pga_job (id int)",
     "ALTER ROLE boss NOLOGIN",
 )
 
@@ -235,6 +291,7 @@ def test_restored_data_always_lets_us_in(place: Path, account: str, told: bool, 
                     connection.execute(statement.encode())
         profile = run_as(own.user, driver.profiles.read, source.server)
         assert (profile.facts["superuser"], profile.facts["md5_passwords"]) == ((None, None) if told else ("boss", False))
+        assert profile.facts["workers"] == (["pgagent in postgres"] if told else [])
         link = backup(source, place)
     finally:
         own.end()
@@ -250,6 +307,7 @@ LINKS = [
     ("server.crt", False, "warn"),
     ("pg_log", False, "warn"),
     ("pg_wal", False, None),
+    ("base/pgsql_tmp", False, None),
     ("pg_tblspc/16400", False, None),
 ]
 
@@ -260,6 +318,7 @@ def test_links_that_a_backup_would_leave_out_are_refused(tmp_path: Path, name: s
     path.parent.mkdir(parents=True)
     path.symlink_to("/elsewhere")
     assert [(notice.effect, name in notice.message) for notice in look(tmp_path / "data")] == ([(effect, True)] if effect else [])
+    assert data_links(tmp_path / "data") == ([name] if effect == "refuse" else [])
 
 
 @pytest.mark.parametrize(("text", "effect"), [('{"pause": true}', "warn"), ('{"ttl": 30}', "refuse_in_place")])

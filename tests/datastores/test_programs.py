@@ -149,3 +149,31 @@ def test_work_of_any_kind_is_progress(place: Path) -> None:
     finally:
         servant.kill()
         servant.wait()
+
+
+@pytest.mark.usefixtures("short_stall")
+def test_a_program_that_a_slow_store_keeps_waiting_does_not_hang(place: Path) -> None:
+    """It writes into a pipe that nobody reads just now, or waits for what a pipe brings. One that was fed to the end can hang."""
+    read, write = os.pipe()
+    writer = Tool(["head", "-c", "300000", "/dev/zero"], place / "log", stdout=write)
+    os.close(write)
+    time.sleep(4)
+    assert writer.running
+    left = 300_000
+    while piece := os.read(read, left):
+        left -= len(piece)
+    os.close(read)
+    writer.check()
+    read, write = os.pipe()
+    reader = Tool(["cat"], place / "log", stdin=read, stdout=os.open(place / "out", os.O_WRONLY | os.O_CREAT))
+    os.close(read)
+    time.sleep(4)
+    assert reader.running
+    os.close(write)
+    reader.check()
+    read, write = os.pipe()
+    os.close(write)
+    hung = Tool(["sleep", "60"], place / "log", stdin=read)
+    os.close(read)
+    with pytest.raises(ToolFailed, match="made no progress"):
+        hung.check()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from strongroom.artifact._part import Part
 
@@ -15,6 +15,15 @@ Fact = str | int | bool | None | list[str]
 _MOST = 10_000
 _MOST_TABLES = 200_000
 """Servers with thousands of tenants have tables by the ten thousand."""
+_LONGEST = 4000
+
+
+def _cut(text: object) -> object:
+    """Names of a server can be many and long; nobody reads them all."""
+    return text if not isinstance(text, str) or len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+_Sentence = Annotated[str, BeforeValidator(_cut)]
 
 
 class Notice(Part):
@@ -22,8 +31,8 @@ class Notice(Part):
 
     item: str = Field(max_length=200)
     effect: Effect
-    message: str = Field(max_length=4000)
-    remedy: str = Field("", max_length=4000)
+    message: _Sentence = Field(max_length=_LONGEST)
+    remedy: _Sentence = Field("", max_length=_LONGEST)
 
 
 class Profile(Part):

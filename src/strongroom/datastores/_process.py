@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._stall import Progress, Watch
+from strongroom.datastores._stall import Progress, Watch, find_pipes
 from strongroom.errors import NoSpace, StrongroomError, ToolFailed, ToolStopped
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,6 +73,7 @@ class Tool:
         self.name = Path(argv[0]).name
         self.log = log
         become = [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"] if owner and os.geteuid() == 0 else []
+        pipes = find_pipes(stdin, stdout)
         command = ["setpriv", *become, "--pdeathsig", "KILL", "--", *map(str, argv)]
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -90,7 +91,7 @@ class Tool:
             os.close(fd)
         self._stalled = ""
         everybody = (self._process.pid, *servants)
-        self._watch = Watch(Progress(lambda: everybody, [log]), self._give_up)
+        self._watch = Watch(Progress(lambda: everybody, [log], pipes), self._give_up)
 
     @property
     def pid(self) -> int:

@@ -1,15 +1,21 @@
 """Whether a program gets on with its work. One that waits for ever, for a lock or a file system that hangs, is ended.
 
 Progress is what can be seen from outside: messages in its log, bytes that it writes or reads from disk, processor time. A little
-processor time does not count: a program that looks every moment whether it may go on is waiting.
+processor time does not count: a program that looks every moment whether it may go on is waiting. And it is no fault of a program
+that nobody reads what it writes into a pipe, or feeds it: a slow store keeps it waiting then.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import stat
+import sys
+import termios
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,10 +57,24 @@ def family(pid: int) -> list[int]:
     return found
 
 
-class Progress:
-    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now."""
+Pipe = tuple[int, int]
+"""Device and inode."""
 
-    def __init__(self, pids: Callable[[], Iterable[int]], logs: Sequence[Path] = ()) -> None:
+
+def find_pipes(*descriptors: int | None) -> frozenset[Pipe]:
+    """Those of the descriptors that are pipes."""
+    found = [os.fstat(each) for each in descriptors if each is not None]
+    return frozenset((about.st_dev, about.st_ino) for about in found if stat.S_ISFIFO(about.st_mode))
+
+
+class Progress:
+    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now.
+
+    ``pipes`` are what ``find_pipes`` found: a process whose input or output is one of them may wait for its other end.
+    """
+
+    def __init__(self, pids: Callable[[], Iterable[int]], logs: Sequence[Path] = (), pipes: Collection[Pipe] = ()) -> None:
+        self._pipes = pipes
         self._pids = pids
         self._logs = logs
         self._seen: tuple[int, ...] = ()
@@ -64,10 +84,12 @@ class Progress:
     def idle(self) -> float:
         """Seconds since the last progress, as far as it was looked at."""
         now = time.monotonic()
-        pids = {member for pid in self._pids() for member in family(pid)}
+        programs = [*self._pids()]
+        pids = {member for pid in programs for member in family(pid)}
         seen = (*map(_size, self._logs), *_bytes(pids))
         ticks = sum(map(_cpu, pids))
-        if seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1:
+        worked = seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1
+        if worked or any(_waits_for_a_pipe(pid, self._pipes) for pid in programs):
             self._seen, self._ticks, self._since = seen, ticks, now
         return now - self._since
 
@@ -91,6 +113,29 @@ class Watch:
             if (idle := self._progress.idle()) >= self._limit:
                 self._end(idle)
                 return
+
+
+def _waits_for_a_pipe(pid: int, pipes: Collection[Pipe]) -> bool:
+    """Whether its input is a pipe that is empty, though somebody is there to fill it, or its output one that is not read."""
+    for number in (0, 1):
+        path = Path(f"/proc/{pid}/fd/{number}")
+        try:
+            about = path.stat()
+            if (about.st_dev, about.st_ino) not in pipes:
+                continue
+            pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            held = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+            look = select.poll()
+            look.register(pipe, 0)
+            is_fed = not any(event & select.POLLHUP for _, event in look.poll(0))
+        finally:
+            os.close(pipe)
+        if held if number else is_fed and not held:
+            return True
+    return False
 
 
 def _size(path: Path) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from strongroom.artifact import (
+    Fact,
     ForeignBackup,
     Location,
     Manifest,
@@ -123,7 +124,7 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
-    profile = _agreed(profile, _read_profile(datastore, server), server)
+    profile = _agreed(profile, _read_profile(datastore, server), server, datastore.capabilities.may_change)
     writer.wait()
     pages = session.inspection.pages() if session.inspection else None
     if pages is not None and pages.damaged and job.damaged_pages == "fail":
@@ -177,9 +178,13 @@ def _read_profile(datastore: Datastore, server: Server) -> Profile:
     return profile
 
 
-def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
-    """The profile that goes into the manifest. Raises ConfigurationError when the server was changed during the backup."""
-    if changed := before.differences(after):
+def _agreed(before: Profile, after: Profile, server: Server, may_change: Collection[str]) -> Profile:
+    """The profile that goes into the manifest. Raises ConfigurationError when the server was changed during the backup.
+
+    What ``may_change`` did so at a time that nobody knows: lists hold what was there before or after, other facts are unknown.
+    """
+    differences = before.differences(after)
+    if changed := [name for name in differences if name not in may_change]:
         raise ConfigurationError(
             f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
             remedy="Back up again.",
@@ -188,8 +193,16 @@ def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
         update={
             "tables": after.tables if before.tables == after.tables else None,
             "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
+            "facts": after.facts
+            | {n: _either(before.facts.get(n), after.facts.get(n)) for n in differences if n in before.facts | after.facts},
         }
     )
+
+
+def _either(before: Fact, after: Fact) -> Fact:
+    if isinstance(before, list) and isinstance(after, list):
+        return sorted({*before, *after})
+    return None
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:

@@ -9,6 +9,7 @@ from pathlib import Path
 from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, sync_directory, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
+from strongroom.datastores._profile import read_restored_profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _carry, _first_start, _owners_files, _wal
@@ -73,6 +74,9 @@ def keep(server: Server, new: Path) -> None:
     text = read_file(server.data_dir / _first_start.SETTINGS, limit=_first_start.MOST)
     if text is not None:
         write_file(new / _first_start.SETTINGS, _first_start.told(new, text), owner_of(new))
+    restored = read_restored_profile(new)
+    if restored is not None and restored.isolated:  # whatever a profile says of subscriptions
+        _first_start.withhold_subscriptions(new)
 
 
 def _logins(server: Server) -> str:

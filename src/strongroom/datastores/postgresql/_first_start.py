@@ -29,6 +29,7 @@ _SAID = {
     "hot_standby": "off",  # it would refuse to start where fewer connections are allowed than there
 }
 _LINES = [f"{name} = '{value}'" for name, value in _SAID.items()]
+_NO_SUBSCRIPTIONS = "max_logical_replication_workers = '0'"
 IN_PLACE = "allow_in_place_tablespaces = 'on'"
 """Without it, recovery ends at a tablespace that is a directory in the data directory."""
 
@@ -48,6 +49,29 @@ def told(data_dir: Path, settings: str) -> str:
     return "".join(f"{line}\n" for line in [*settings.splitlines(), *_LINES, *spaces])
 
 
+def withhold_subscriptions(data_dir: Path) -> None:
+    """The next server on this directory, whose configuration is its owner's, runs no subscription until they are disabled."""
+    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    if lines[-1:] != [_NO_SUBSCRIPTIONS]:  # an earlier attempt may have been here
+        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*lines, _NO_SUBSCRIPTIONS]), owner_of(data_dir))
+
+
+def release_subscriptions(data_dir: Path) -> None:
+    """They are disabled in the data now: the start after this one goes by the owner's setting."""
+    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    if _NO_SUBSCRIPTIONS in lines:
+        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in _without(lines, [_NO_SUBSCRIPTIONS])), owner_of(data_dir))
+
+
+def _without(lines: list[str], ours: list[str]) -> list[str]:
+    """The last of each is ours."""
+    for line in ours:
+        lines.reverse()
+        lines.remove(line)
+        lines.reverse()
+    return lines
+
+
 def has_in_place_tablespaces(data_dir: Path) -> bool:
     """A tablespace is a directory in the data directory, and no link."""
     with suppress(FileNotFoundError):
@@ -60,8 +84,5 @@ def forget(data_dir: Path) -> None:
     lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return
-    for line in [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])]:
-        lines.reverse()
-        lines.remove(line)  # the last one is ours
-        lines.reverse()
+    lines = _without(lines, [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])])
     write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in lines), owner_of(data_dir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -10,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import RestoredProfile
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _carry, _profile_read
+from strongroom.datastores.postgresql import _carry, _first_start, _profile_read
 from strongroom.datastores.postgresql._connection import connect, query, shown, where
 from strongroom.datastores.postgresql._profile_notices import some
 from strongroom.errors import StrongroomError
@@ -29,9 +30,16 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
                 remedy="See its error log, then restore again.",
             )
         ]
-    found = _profile_read.read(server)
+    try:
+        found = _profile_read.read(server)
+    except StrongroomError as error:
+        with connect(server, timeout=5, patience=10) as connection:  # raises when it has gone, and that fails the restore
+            query(connection, "SELECT 1")
+        message = f"{where(server)} could not be compared with what it was when the backup was taken: {error.message}"
+        return [*notices, Notice(item="databases", effect="warn", message=message)]
     notices += _lacking(server, profile, found, isolated=isolated)
-    notices += _unreadable(server, profile)
+    with suppress(psycopg.Error, StrongroomError):  # a database that lets nobody in, as at the source
+        notices += _unreadable(server, profile)
     return notices
 
 
@@ -50,6 +58,8 @@ def _isolate(server: Server) -> Iterator[Notice]:
             query(connection, SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(Identifier(name)))
         if was_enabled:
             enabled.append(f"{shown(database)}.{shown(name)} (slot {shown(slot or name)})")
+    if server.runtime == "adopted":
+        _first_start.release_subscriptions(server.data_dir)
     if enabled:
         yield Notice(
             item="subscriptions",

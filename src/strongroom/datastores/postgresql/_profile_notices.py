@@ -134,7 +134,7 @@ def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequen
         yield Notice(
             item="databases",
             effect="warn",
-            message=f"databases that the account of the backup may not look into: {some(unread)}; what they need is unknown",
+            message=f"databases that the account of the backup could not look into: {some(unread)}; what they need is unknown",
             remedy="GRANT CONNECT ON DATABASE … TO the account of the backup.",
         )
     others = [name for name in strings(facts, "login_methods") if name in _OTHER_LOGINS]

@@ -203,11 +203,11 @@ class _Reading:
         self._notices += _profile_notices.of_prepared([shown(gid) for (gid,) in prepared])
 
     def database(self, name: str) -> None:
-        """What one database holds. One that does not let us in is named."""
+        """What one database holds. One that does not let us in, or whose catalog is locked, is named."""
         try:
             with connect(self._server, name, patience=60) as connection:
                 self._read_objects(connection, shown(name))
-        except StrongroomError:
+        except (StrongroomError, psycopg.Error):
             self._unread.append(shown(name))
 
     def _read_objects(self, connection: Connection, database: str) -> None:
@@ -226,8 +226,12 @@ class _Reading:
         triggers = query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'")
         self._lists["login_triggers"] |= {f"{database}.{shown(name)}" for (name,) in triggers}
         for table, what in (("cron.job", "pg_cron"), ("pgagent.pga_job", "pgagent"), ("partman.part_config", "pg_partman")):
-            rows = query(connection, "SELECT to_regclass(%s) IS NOT NULL", table)
-            if rows == [(True,)]:
+            found = query(  # to_regclass would want rights on the schema
+                connection,
+                "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = %s",
+                table,
+            )
+            if found:
                 self._lists["workers"].add(f"{what} in {database}")
         for method, count in query(
             connection,

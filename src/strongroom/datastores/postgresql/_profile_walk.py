@@ -46,7 +46,7 @@ def _of_oddities(data_dir: Path, oddities: Sequence[_nets.Oddity]) -> Iterator[N
                 message=f"the data directory {data_dir} is a mount point, which cannot be renamed",
                 remedy="Mount the file system one level higher and let the data directory lie in it.",
             )
-        elif oddity.kind == "link" and oddity.path != "pg_wal" and not _is_tablespace(oddity.path):
+        elif oddity.kind == "link" and oddity.path not in ("pg_wal", "base/pgsql_tmp") and not _is_tablespace(oddity.path):
             (links if own and oddity.path not in NO_DATA else others).append(f"{oddity.path} -> {oddity.target}")
         elif oddity.kind == "mount point" and oddity.path != LOST_AND_FOUND:
             mounts.append(oddity.path)

@@ -21,16 +21,23 @@ from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.postgresql import _config, _facts, _profile_read, _superuser, _way_in
+from strongroom.datastores.postgresql import _config, _facts, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
 from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
-_PATIENCE = 24 * 3600
-_LIBRARY_MISSING = ("58P01", "42883", "0A000")
-"""SQLSTATEs of what needs a library or a function that is not on this host."""
+_PATIENCE = 0
+"""No limit: a large table takes its time, and a server that hangs is ended for that."""
+_NOT_YET = ("Connection refused", "No such file", "timeout expired", "the database system is", "is still in recovery")
+"""Signs of a server that replays its WAL, which may take long."""
+_LONGEST_REFUSAL = 30.0
+"""Seconds in which a server that answers may refuse us: it will not change its mind, and every refusal looks like progress."""
+_NOT_HERE = ("42883", "0A000")
+"""SQLSTATEs of what needs a function or a feature that is not on this host."""
+_NOT_LOADED = ("could not access file", "could not load library")
+"""How messages begin of what needs a library that is not on this host. Other files that cannot be opened are damage."""
 _LOUD = ("-c", "autovacuum=off", "-c", "fsync=off", "-c", "logging_collector=off", "-c", "log_min_messages=warning")
 
 
@@ -45,7 +52,7 @@ class _Found:
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
     """See ``Profiles``."""
     write_restored_profile(data_dir, RestoredProfile(profile=profile or Profile(), isolated=True))
-    if _superuser.named(profile) is None:
+    if _way_in.is_needed(profile):
         _way_in.admit(version, data_dir, work_dir, profile)
     found = _Found()
     with _running(version, data_dir, work_dir) as server:
@@ -56,7 +63,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             for name in names:
                 query(connection, SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
         for name in names:
-            _read_database(server, name, found)
+            _read_database(server, name, found, same_libc=_has_same_libc(profile))
         if profile is not None and profile.tables is not None:
             _compare(profile.tables, _profile_read.read(server).tables or {}, found)
     if found.broken:
@@ -85,6 +92,7 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
     _config.configure(server)
     log = work_dir / "server.log"
     tool = Tool([*_config.start_argv(server), *_LOUD], log)
+    answered: float | None = None
     try:
         while True:
             try:
@@ -94,6 +102,10 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
                 if not tool.running:
                     text = "\n".join(tail(log))
                     raise ServerFailed(f"no server starts on the restored data: {text}", remedy=error.remedy) from error
+                if any(sign in error.message for sign in _NOT_YET):
+                    answered = None
+                elif time.monotonic() - (answered := answered or time.monotonic()) > _LONGEST_REFUSAL:
+                    raise
                 time.sleep(0.1)
         yield server
     finally:
@@ -113,13 +125,19 @@ def _compare(expected: dict[str, int], tables: dict[str, int], found: _Found) ->
             )
 
 
-def _read_database(server: Server, database: str, found: _Found) -> None:
+def _has_same_libc(profile: Profile | None) -> bool:
+    """Whether the C library is that of the source, as far as is known. Servers before 15 do not remember its version."""
+    there = profile.facts.get("libc") if profile is not None else None
+    return there in (None, "unknown", os.confstr("CS_GNU_LIBC_VERSION"))
+
+
+def _read_database(server: Server, database: str, found: _Found, *, same_libc: bool) -> None:
     with connect(server, database, patience=_PATIENCE) as connection:
         amcheck, prewarm = _prepare(connection)
         work: queue.SimpleQueue[_Piece] = queue.SimpleQueue()
         for piece in _pieces(connection, amcheck, prewarm):
             work.put(piece)
-        trusted = _has_same_collations(connection, server)
+        trusted = same_libc and _has_same_collations(connection, server)
     threads = [
         threading.Thread(target=_read_pieces, args=(server, database, work, found, trusted))
         for _ in range(min(_MOST_THREADS, len(os.sched_getaffinity(0))))
@@ -151,8 +169,10 @@ def _prepare(connection: Connection) -> tuple[str | None, str | None]:
 
 def _extension(connection: Connection, name: str) -> str | None:
     place = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = %s"
+    if not query(connection, "SELECT 1 FROM pg_available_extensions WHERE name = %s", name):
+        return None  # also where the data has it: its library is not on this host
     rows = query(connection, place, name)
-    if not rows and query(connection, "SELECT 1 FROM pg_available_extensions WHERE name = %s", name):
+    if not rows:
         try:
             query(connection, SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(_SCHEMA)))
             query(connection, SQL("CREATE EXTENSION {} SCHEMA {}").format(Identifier(name), Identifier(_SCHEMA)))
@@ -168,16 +188,18 @@ def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) ->
         "SELECT c.oid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind, coalesce(a.amname, '')"
         " FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am a ON a.oid = c.relam"
-        " WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND n.nspname <> %s ORDER BY c.relpages DESC",
+        " WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' AND c.relispopulated AND n.nspname <> %s"
+        " ORDER BY c.relpages DESC",
         _SCHEMA,
     )
+    heap_check = amcheck is not None and _has_function(connection, f"{amcheck}.verify_heapam")  # not before PostgreSQL 14
     for oid, name, kind, method in rows:
         if kind == "S":
             yield _Piece(name, _fill("SELECT last_value FROM {}", name), "sequence")
             continue
         source = "{}" if kind == "r" else "(SELECT * FROM {})"
         yield _Piece(name, _fill(f"COPY {source} TO '/dev/null'", name), "table")
-        if amcheck is not None and method == "heap":
+        if amcheck is not None and heap_check and method == "heap":
             yield _Piece(name, _fill(_CHECK, amcheck, oid), "check")
     indexes = query(
         connection,
@@ -193,6 +215,10 @@ def _pieces(connection: Connection, amcheck: str | None, prewarm: str | None) ->
             yield _Piece(f"index {name}", statement, "index")
         elif prewarm is not None:
             yield _Piece(f"index {name}", _fill("SELECT NULL WHERE {}.pg_prewarm({}) IS NULL", prewarm, oid), "index")
+
+
+def _has_function(connection: Connection, name: str) -> bool:
+    return query(connection, "SELECT to_regproc(%s) IS NOT NULL", name) == [(True,)]
 
 
 _CHECK = "SELECT format('block %s, row %s: %s', blkno, offnum, msg) FROM {}.verify_heapam({}, check_toast => true)"
@@ -226,6 +252,11 @@ def _read_pieces(server: Server, database: str, work: queue.SimpleQueue[_Piece],
             _read_piece(connection, work, database, found, trusted)
 
 
+def is_missing_library(sqlstate: str | None, said: str) -> bool:
+    """Whether an error comes from this host, which lacks a library, and not from the data."""
+    return sqlstate in _NOT_HERE or said.startswith(_NOT_LOADED) or "shared_preload_libraries" in said
+
+
 def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], database: str, found: _Found, trusted: bool) -> None:
     piece = work.get_nowait()
     problem = missing = ""
@@ -240,7 +271,7 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
             work.put(piece)
             raise
         said = f"{error.diag.message_primary or str(error).strip()}"
-        if error.sqlstate in _LIBRARY_MISSING and "amcheck" not in said and not said.startswith('could not open file "base'):
+        if is_missing_library(error.sqlstate, said):
             missing = said
         else:
             problem = said

@@ -149,6 +149,8 @@ def data_links(top: Path) -> list[str]:
 def _links_below(directory: Path, path: str) -> Iterator[str]:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as found:
         for entry in found:
+            if entry.name.startswith(_BEGINNINGS):  # temporary files on another disk, often
+                continue
             if entry.is_symlink():
                 yield f"{path}/{entry.name}"
             elif entry.is_dir(follow_symlinks=False):

@@ -19,6 +19,14 @@ _SIGNAL = "recovery.signal"
 _REMEDY = "Restore another backup, or look into the log."
 
 
+def is_needed(profile: Profile | None) -> bool:
+    """Where no superuser is known; and where WAL has records of libraries that an isolated copy does not load for its workers.
+
+    A server for a single user loads them, replays these records and starts no worker.
+    """
+    return _superuser.named(profile) is None or bool(profile is not None and profile.facts.get("wal_resource_managers"))
+
+
 def admit(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> str:
     """The name of a superuser that can log in; one is made where there is none. It is noted in the data directory.
 
