@@ -148,3 +148,22 @@ def test_work_of_any_kind_is_progress(place: Path) -> None:
     finally:
         servant.kill()
         servant.wait()
+
+
+@pytest.mark.usefixtures("short_stall")
+def test_a_program_that_waits_for_its_reader_is_not_ended(place: Path) -> None:
+    read, write = os.pipe()
+    tool = shell(place, "head -c 200000 /dev/zero; exit 0", stdout=write)
+    os.close(write)
+    time.sleep(4)  # the store takes nothing meanwhile
+    assert tool.running
+    with os.fdopen(read, "rb") as pipe:
+        assert len(pipe.read()) == 200_000
+    tool.check()
+    read, write = os.pipe()
+    tool = shell(place, "echo begun; " + FOREVER, stdout=write)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"begun\n"
+    with pytest.raises(ToolFailed, match="made no progress"):
+        tool.check()

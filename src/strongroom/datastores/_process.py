@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,7 +87,8 @@ class Tool:
             os.close(fd)
         self._stalled = ""
         everybody = (self._process.pid, *servants)
-        self._watch = Watch(Progress(lambda: everybody, [log]), self._give_up)
+        piped = self._process.pid if stdout is not None and stat.S_ISFIFO(os.fstat(stdout).st_mode) else None
+        self._watch = Watch(Progress(lambda: everybody, [log], piped), self._give_up)
 
     @property
     def pid(self) -> int:

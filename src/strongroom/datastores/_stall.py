@@ -1,12 +1,16 @@
 """Whether a program gets on with its work. One that waits for ever, for a lock or a file system that hangs, is ended.
 
 Progress is what can be seen from outside: messages in its log, bytes that it writes or reads from disk, processor time. A little
-processor time does not count: a program that looks every moment whether it may go on is waiting.
+processor time does not count: a program that looks every moment whether it may go on is waiting. A program whose output nobody
+has taken yet waits for us, and for as long as the store takes: that is no fault of its own.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -52,11 +56,15 @@ def family(pid: int) -> list[int]:
 
 
 class Progress:
-    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now."""
+    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now.
 
-    def __init__(self, pids: Callable[[], Iterable[int]], logs: Sequence[Path] = ()) -> None:
+    ``piped`` is one whose output goes into a pipe that we read.
+    """
+
+    def __init__(self, pids: Callable[[], Iterable[int]], logs: Sequence[Path] = (), piped: int | None = None) -> None:
         self._pids = pids
         self._logs = logs
+        self._piped = piped
         self._seen: tuple[int, ...] = ()
         self._ticks = 0
         self._since = time.monotonic()
@@ -67,7 +75,9 @@ class Progress:
         pids = {member for pid in self._pids() for member in family(pid)}
         seen = (*map(_size, self._logs), *_bytes(pids))
         ticks = sum(map(_cpu, pids))
-        if seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1:
+        if seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1 or (
+            self._piped is not None and _has_output(self._piped)
+        ):
             self._seen, self._ticks, self._since = seen, ticks, now
         return now - self._since
 
@@ -91,6 +101,21 @@ class Watch:
             if (idle := self._progress.idle()) >= self._limit:
                 self._end(idle)
                 return
+
+
+def _has_output(pid: int) -> bool:
+    """Something that the process wrote into the pipe of its standard output was not read yet."""
+    try:
+        pipe = os.open(f"/proc/{pid}/fd/1", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        (waiting,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    except OSError:
+        return False
+    finally:
+        os.close(pipe)
+    return bool(waiting)
 
 
 def _size(path: Path) -> int:
