@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from strongroom.artifact._part import Part
 
@@ -13,6 +13,17 @@ Effect = Literal["refuse", "refuse_in_place", "refuse_new", "warn"]
 """What a notice stops: every backup, a restore in place, a restore to a new instance, or nothing (people are told)."""
 Fact = str | int | bool | None | list[str]
 _MOST = 10_000
+_LONGEST = 4000
+
+
+def _shorten(text: object) -> object:
+    """Names and reasons that a server gives may be long, and no reason to do without the notice."""
+    return text[: _LONGEST - 1] + "…" if isinstance(text, str) and len(text) > _LONGEST else text
+
+
+def _cut(names: object) -> object:
+    """A data directory may hold any number of stray files: the first of them are told."""
+    return names[:_MOST] if isinstance(names, list) else names
 
 
 class Notice(Part):
@@ -20,8 +31,8 @@ class Notice(Part):
 
     item: str = Field(max_length=200)
     effect: Effect
-    message: str = Field(max_length=4000)
-    remedy: str = Field("", max_length=4000)
+    message: Annotated[str, Field(max_length=_LONGEST), BeforeValidator(_shorten)]
+    remedy: Annotated[str, Field(max_length=_LONGEST), BeforeValidator(_shorten)] = ""
 
 
 class Profile(Part):
@@ -50,7 +61,7 @@ class Profile(Part):
         max_length=_MOST,
         description="Tables whose rows no backup holds by nature, as schema.table: in memory only, or not logged.",
     )
-    left_behind: list[str] = Field(
+    left_behind: Annotated[list[str], BeforeValidator(_cut)] = Field(
         default_factory=list, max_length=_MOST, description="Files of the data directory that are not in the backup."
     )
     notices: list[Notice] = Field(default_factory=list, max_length=_MOST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +123,7 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
-    profile = _agreed(profile, _read_profile(datastore, server), server)
+    profile, changed = _agreed(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
     writer.wait()
     pages = session.inspection.pages() if session.inspection else None
     if pages is not None and pages.damaged and job.damaged_pages == "fail":
@@ -155,7 +155,7 @@ def _write(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
 
 
 def _damaged(pages: Pages) -> DatabaseDamaged:
@@ -177,19 +177,26 @@ def _read_profile(datastore: Datastore, server: Server) -> Profile:
     return profile
 
 
-def _agreed(before: Profile, after: Profile, server: Server) -> Profile:
-    """The profile that goes into the manifest. Raises ConfigurationError when the server was changed during the backup."""
-    if changed := before.differences(after):
+def _agreed(before: Profile, after: Profile, steady: Collection[str], server: Server) -> tuple[Profile, list[str]]:
+    """The profile that goes into the manifest, and warnings. The server as it was at the end is what a restore brings back.
+
+    Raises ConfigurationError when something of ``steady``, or a directory outside the data directory, was changed.
+    """
+    changed = before.differences(after)
+    outside = {name for name in before.outside.keys() | after.outside.keys() if name in changed}
+    if stopping := [name for name in changed if name in steady or name in outside]:
         raise ConfigurationError(
-            f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
+            f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(stopping)}",
             remedy="Back up again.",
         )
-    return after.model_copy(
+    profile = after.model_copy(
         update={
             "tables": after.tables if before.tables == after.tables else None,
             "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
         }
     )
+    told = f"These were changed during the backup, which describes the server as it was at the end: {', '.join(changed)}."
+    return profile, [told] if changed else []
 
 
 def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
