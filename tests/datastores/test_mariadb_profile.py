@@ -109,3 +109,14 @@ def start_copy(place: Path, version: Version, link: FileLink, name: str = "copy"
 
 def check(copy: MariaDBServer, profile: Profile, *, isolated: bool = True) -> list[Notice]:
     return driver.profiles.check(copy.server, profile, isolated=isolated)
+
+
+def test_clients_that_hold_tables_of_a_restored_server_do_not_fail_it(place: Path) -> None:
+    with own_mariadb.running(place) as own:
+        own.sql("CREATE DATABASE d")
+        own.sql("CREATE TABLE d.t (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 2")
+        profile = run_as(own.server.user, driver.profiles.read, own.server)
+        with own.connect() as client, client.cursor() as cursor:
+            cursor.execute("LOCK TABLES d.t WRITE")
+            notices = run_as(own.server.user, lambda: driver.profiles.check(own.server, profile, isolated=False))
+        assert not [notice for notice in notices if notice.effect != "warn"]

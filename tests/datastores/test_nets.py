@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from strongroom.datastores import _nets
+from strongroom.datastores.mariadb import _layout
 
 
 def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None:
@@ -46,3 +47,31 @@ def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
 
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
     assert _nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
+
+
+def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with (tmp_path / "export.csv").open("w"), (tmp_path / "t.ibd").open("w+"):
+        found = _nets.open_files([os.getpid()], data)
+    assert found is not None
+    modes = {file.path.name: (file.writes, file.reads) for file in found if file.path.parent == tmp_path}
+    assert modes == {"export.csv": (True, False), "t.ibd": (True, True)}
+
+
+def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
+    for name in ("t.TRG~", "v.frm~", "t.CSN", "#sql-1a.frm", ".nfs0000001", "arc/v.frm-0001"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "d" / "t.frm").touch()
+    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == []
+    (tmp_path / "d" / "t.xyz").touch()
+    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
+
+
+def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
+    for path in ("d/t.frm", "d/t#P#p0.ibd", "d/#sql-1a.ibd", "export/2026/report.CSV", "d/notes"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert _layout.walk_of(tmp_path) == {"d/t.frm", "d/t#P#p0.ibd"}

@@ -16,6 +16,11 @@ from strongroom.datastores.mysql._reading import SYSTEM, count_tables, list_plug
 from strongroom.datastores.mysql._settings import DEMANDED, filter_settings
 
 _NO_TABLE = 1146
+_IN_USE = {1205, 1213, 1317, 1412, 1684, 3024}
+"""A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
+_OF_CLIENT = range(2000, 3000)
+_LOCK_WAIT = 5
+"""Seconds for a table that a client has locked."""
 _NAMED = 10
 _OF_COPIES = {"event_scheduler"}
 
@@ -98,6 +103,7 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"  # noqa: S608 - a constant
         f" AND table_schema NOT IN {SYSTEM} ORDER BY 1, 2",
     )
+    query(connection, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
     wrong = []
     for schema, table in rows:
         name = f"{identifier(schema)}.{identifier(table)}"
@@ -105,9 +111,9 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
             query(connection, f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 - names are quoted
         except pymysql.MySQLError as error:
             code, text = parts(error)
-            if code == 0:
+            if code == 0 or code in _OF_CLIENT:  # the connection is gone: that says nothing of the table
                 raise
-            if code != _NO_TABLE or isolated:
+            if code not in _IN_USE and (code != _NO_TABLE or isolated):
                 wrong.append(f"{name}: {text}")
     if wrong:
         yield Notice(
