@@ -197,6 +197,8 @@ class Restored:
     facts: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     """What the stream itself says of the settings that the data needs, for a backup without a profile."""
+    warnings: Sequence[str] = ()
+    """What people have to know of the data."""
 
 
 class Galera(Protocol):
