@@ -22,9 +22,13 @@ def agreed(datastore: str, before: Profile, **changes: Any) -> tuple[Profile, li
 
 @pytest.mark.parametrize("datastore", ["mariadb", "mysql", "postgresql"])
 def test_settings_that_a_backup_does_not_depend_on_may_change(datastore: str) -> None:
-    before = Profile(settings={"sql_mode": "ANSI", "DateStyle": "ISO"}, facts={"replica of": [], "accounts with host names": False})
+    before = Profile(
+        settings={"sql_mode": "ANSI", "DateStyle": "ISO"}, facts={"replica of": [], "accounts with host names": False}
+    )
     settings = {"sql_mode": "", "DateStyle": "SQL"}
-    profile, told = agreed(datastore, before, settings=settings, facts={"replica of": ["a:3306"], "accounts with host names": True})
+    profile, told = agreed(
+        datastore, before, settings=settings, facts={"replica of": ["a:3306"], "accounts with host names": True}
+    )
     assert profile.settings == settings
     assert "sql_mode" in told[0] and "replica of" in told[0]
     assert agreed(datastore, before) == (before, [])

@@ -75,8 +75,10 @@ class Progress:
         pids = {member for pid in self._pids() for member in family(pid)}
         seen = (*map(_size, self._logs), *_bytes(pids))
         ticks = sum(map(_cpu, pids))
-        if seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1 or (
-            self._piped is not None and _has_output(self._piped)
+        if (
+            seen != self._seen
+            or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1
+            or (self._piped is not None and _has_output(self._piped))
         ):
             self._seen, self._ticks, self._since = seen, ticks, now
         return now - self._since

@@ -139,13 +139,32 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
 
 def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     """See ``Profiles.check``."""
+    notices: list[Notice] = []
     with connect(server) as connection:
-        return [
-            *_check_settings(connection, server, profile, isolated=isolated),
-            *_check_tables(connection, profile),
-            *_check_plugins(connection, server, profile),
-            *(_describe_isolation(connection, profile) if isolated else []),
-        ]
+        try:
+            notices += _check_settings(connection, server, profile, isolated=isolated)
+            notices += _check_tables(connection, profile)
+            notices += _check_plugins(connection, server, profile)
+            notices += _describe_isolation(connection, profile) if isolated else []
+        except pymysql.MySQLError as error:
+            notices.append(not_asked(error))
+    return notices
+
+
+def not_asked(error: pymysql.MySQLError) -> Notice:
+    """What the server refuses to tell the account, which may have had fewer rights when the backup was taken, is not known.
+
+    Raises the error when it is one of the connection.
+    """
+    code, text = parts(error)
+    if code == 0 or code in _OF_CLIENT or code == 1053:
+        raise error
+    return Notice(
+        item="rights of the account",
+        effect="warn",
+        message=f"the restored server could not be asked for all that the backup's server had: {text}",
+        remedy="Look whether the account has the rights that docs/adopt.md names.",
+    )
 
 
 def _check_settings(connection: Connection[Cursor], server: Server, profile: Profile, *, isolated: bool) -> Iterator[Notice]:

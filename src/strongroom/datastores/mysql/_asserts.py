@@ -11,6 +11,7 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
+from strongroom.datastores.mariadb._judge import not_asked
 from strongroom.datastores.mysql._binlog import is_replica
 from strongroom.datastores.mysql._reading import SYSTEM, count_tables, list_plugins
 from strongroom.datastores.mysql._settings import DEMANDED, filter_settings
@@ -29,11 +30,12 @@ def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[
     """See ``datastores.Profiles``."""
     with connect(server, patience=300) as connection:
         found = variables(connection, "VARIABLES", "%")
-        notices = [
-            *_settings(server, profile, found, isolated=isolated),
-            *_plugins(connection, profile),
-            *_tables(connection, profile, isolated=isolated),
-        ]
+        notices = [*_settings(server, profile, found, isolated=isolated)]
+        try:
+            notices += _tables(connection, profile, isolated=isolated)
+            notices += _plugins(connection, profile)
+        except pymysql.MySQLError as error:
+            notices.append(not_asked(error))
         if isolated:
             notices += _at_rest(connection, found, profile)
         return notices
