@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from strongroom.datastores import _nets
 from strongroom.datastores.mariadb import _layout
 
@@ -73,5 +75,26 @@ def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
 def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
     for path in ("d/t.frm", "d/t#P#p0.ibd", "d/#sql-1a.ibd", "export/2026/report.CSV", "d/notes"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    assert _layout.walk_of(tmp_path) == {"d/t.frm", "d/t#P#p0.ibd"}
+        (tmp_path / path).write_text("x")
+    (tmp_path / "d" / "remains_of_a_crash.ibd").touch()
+    assert _layout.walk_of(tmp_path).keys() == {"d/t.frm", "d/t#P#p0.ibd"}
+
+
+@pytest.mark.parametrize(
+    ("after", "paths", "missing"),
+    [
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd", "d/t.frm"], []),
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd.delta", "d/t.frm"], []),
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.new", "d/t.frm"], []),
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.frm"], ["d/t.ibd"]),
+        ({}, ["d/u.frm"], []),
+        ({"d/t.ibd": 7, "d/t.frm": 8}, ["d/u.frm"], []),  # dropped, and made again when the backup had ended
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.del"], []),  # the same, by files with the old inodes
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd", "d/t.ren", "d/u.frm"], []),
+        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t#P#p0.del"], []),
+    ],
+)
+def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
+    after: dict[str, int], paths: list[str], missing: list[str]
+) -> None:
+    assert _layout.left_out({"d/t.ibd": 1, "d/t.frm": 2}, after, paths) == missing

@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,8 @@ class Walked:
     """Bytes of every regular file, by its path relative to the data directory."""
     directories: Sequence[str]
     oddities: Sequence[Oddity]
+    inodes: Mapping[str, int]
+    """Of every regular file. A file of the same name with another one was made meanwhile."""
 
 
 def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
@@ -105,6 +107,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
     files: dict[str, int] = {}
     directories: list[str] = []
     oddities: list[Oddity] = []
+    inodes: dict[str, int] = {}
     with suppress(OSError):
         if data_dir.resolve().parent.stat().st_dev != top.st_dev:
             oddities.append(Oddity(".", "mount point"))
@@ -125,6 +128,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
                     oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
                 if stat.S_ISREG(status.st_mode):
                     files[path] = status.st_size
+                    inodes[path] = status.st_ino
                 elif stat.S_ISDIR(status.st_mode):
                     directories.append(path)
                     if kind in (None, "foreign owner"):
@@ -138,7 +142,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
         except FileNotFoundError:
             if not below:
                 raise
-    return Walked(files, directories, oddities)
+    return Walked(files, directories, oddities, inodes)
 
 
 def _kind_of(status: os.stat_result, path: str, top: os.stat_result) -> OddKind | None:

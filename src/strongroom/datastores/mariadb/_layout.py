@@ -44,6 +44,8 @@ _OF_TABLES = frozenset((
 """What mariadb-backup copies out of the directory of a database."""
 _PASSING = frozenset(["cfg", "cfp", "TMD", "TMM", "BAK", "OLD", "ARN", "CSN"])
 """Beside a table for a while, or for no one: an export, a repair, a copy of an index."""
+_NEW = re.compile(r"\.new$")
+"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
 _CORE = re.compile(
     r"ibdata\d+|undo\d+|ib_logfile\d+|ib_\w+\.log|ibtmp\d+|ib_buffer_pool|aria_log\.\d{8}|aria_log_control|"
     r"#innodb.*|#ib_.*|ddl_recovery\S*\.log|ddl\.log|tc\.log|multi-master\.info|(master|relay-log)(-\S+)?\.info|"
@@ -275,9 +277,37 @@ def read_directory_tables(connection: Connection[Cursor]) -> list[tuple[str, str
     return [(str(name), str(path)) for name, path in query(connection, sql)]
 
 
-def walk_of(data_dir: Path) -> set[str]:
-    """Files of tables in the directories of databases that have to be in a full backup. What lies deeper is of no table."""
+def walk_of(data_dir: Path) -> dict[str, int]:
+    """Files of tables in the directories of databases that have to be in a full backup, with their inodes.
+
+    What lies deeper is of no table. A tablespace without a byte is what is left of one: the tool passes it over.
+    """
     with suppress(OSError):
-        files = walk(data_dir, skip=["lost+found", "#*"]).files
-        return {path for path in files if path.count("/") == 1 and path.rpartition(".")[2] in _OF_TABLES and "#sql" not in path}
-    return set()
+        walked = walk(data_dir, skip=["lost+found", "#*"])
+        return {
+            path: walked.inodes[path]
+            for path, size in walked.files.items()
+            if path.count("/") == 1
+            and path.rpartition(".")[2] in _OF_TABLES
+            and "#sql" not in path
+            and (size or not path.endswith(".ibd"))
+        }
+    return {}
+
+
+def left_out(before: Mapping[str, int], after: Mapping[str, int], paths: Collection[str]) -> list[str]:
+    """Files of tables that were there all the time, and that a stream with these paths does not hold.
+
+    A table that was dropped or renamed while the tool ran may be there again when it has ended: what waited for the end of
+    the backup makes it at once.
+    """
+    held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in paths}
+    gone = {_table_of(path) for path in paths if path.endswith((".del", ".ren"))}
+    return sorted(
+        path for path, inode in before.items() if after.get(path) == inode and path not in held and _table_of(path) not in gone
+    )
+
+
+def _table_of(path: str) -> str:
+    """Database and table of a file, which may be one of a partition."""
+    return path.rpartition(".")[0].partition("#P#")[0]
