@@ -62,7 +62,7 @@ def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
 
 
 def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
-    for name in ("t.TRG~", "v.frm~", "t.CSN", "#sql-1a.frm", ".nfs0000001", "arc/v.frm-0001"):
+    for name in ("t.TRG~", "v.frm-", "t.CSN", "#sql-1a.frm", ".nfs0000001", "arc/v.frm-0001"):
         path = tmp_path / "d" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -80,21 +80,32 @@ def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_
     assert _layout.walk_of(tmp_path).keys() == {"d/t.frm", "d/t#P#p0.ibd"}
 
 
+THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
+
+
 @pytest.mark.parametrize(
     ("after", "paths", "missing"),
     [
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd", "d/t.frm"], []),
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd.delta", "d/t.frm"], []),
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.new", "d/t.frm"], []),
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.frm"], ["d/t.ibd"]),
+        (THERE, ["d/t.ibd", "d/t.frm"], []),
+        (THERE, ["d/t.ibd.delta", "d/t.frm"], []),
+        (THERE, ["d/t.new", "d/t.frm"], []),
+        (THERE, ["d/t.frm"], ["d/t.ibd"]),
+        (THERE | {"d/t.ibd": (1, 9)}, ["d/t.frm"], ["d/t.ibd"]),  # rows were written
         ({}, ["d/u.frm"], []),
-        ({"d/t.ibd": 7, "d/t.frm": 8}, ["d/u.frm"], []),  # dropped, and made again when the backup had ended
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.del"], []),  # the same, by files with the old inodes
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t.ibd", "d/t.ren", "d/u.frm"], []),
-        ({"d/t.ibd": 1, "d/t.frm": 2}, ["d/t#P#p0.del"], []),
+        ({"d/t.ibd": (7, 9), "d/t.frm": (8, 9)}, ["d/u.frm"], []),  # dropped, and made again when the backup had ended
+        ({"d/t.ibd": (1, 9), "d/t.frm": (2, 9)}, ["d/u.frm"], []),  # the same, on inodes that were used again
+        (THERE, ["d/t.del"], []),
+        (THERE, ["d/t.ibd", "d/t.ren", "d/u.frm"], []),
+        (THERE, ["d/t#P#p0.del"], []),
     ],
 )
 def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
-    after: dict[str, int], paths: list[str], missing: list[str]
+    after: dict[str, tuple[int, int]], paths: list[str], missing: list[str]
 ) -> None:
-    assert _layout.left_out({"d/t.ibd": 1, "d/t.frm": 2}, after, paths) == missing
+    assert _layout.left_out(THERE, after, paths) == missing
+
+
+def test_a_database_that_was_made_anew_is_not_missed() -> None:
+    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
+    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
+    assert _layout.left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]

@@ -93,8 +93,8 @@ class Walked:
     """Bytes of every regular file, by its path relative to the data directory."""
     directories: Sequence[str]
     oddities: Sequence[Oddity]
-    inodes: Mapping[str, int]
-    """Of every regular file. A file of the same name with another one was made meanwhile."""
+    inodes: Mapping[str, tuple[int, int]]
+    """Of every regular file, with the time of its last change: numbers of inodes are used again at once."""
 
 
 def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
@@ -107,7 +107,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
     files: dict[str, int] = {}
     directories: list[str] = []
     oddities: list[Oddity] = []
-    inodes: dict[str, int] = {}
+    inodes: dict[str, tuple[int, int]] = {}
     with suppress(OSError):
         if data_dir.resolve().parent.stat().st_dev != top.st_dev:
             oddities.append(Oddity(".", "mount point"))
@@ -128,7 +128,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
                     oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
                 if stat.S_ISREG(status.st_mode):
                     files[path] = status.st_size
-                    inodes[path] = status.st_ino
+                    inodes[path] = (status.st_ino, status.st_ctime_ns)
                 elif stat.S_ISDIR(status.st_mode):
                     directories.append(path)
                     if kind in (None, "foreign owner"):

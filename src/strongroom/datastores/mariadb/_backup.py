@@ -127,7 +127,7 @@ class Session(Piped):
         if self._locks is not None:
             self._locks.stop()
 
-    def _walk(self) -> dict[str, int]:
+    def _walk(self) -> dict[str, tuple[int, int]]:
         if self._server.datastore != "mariadb":
             return {}
         found = walk_of(self._server.data_dir)

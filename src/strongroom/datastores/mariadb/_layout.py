@@ -146,7 +146,7 @@ def _is_passing(name: str) -> bool:
     """There for a moment only, while a trigger or a view is made, a table is altered, or NFS drops a file that is open. Also the
     old versions of views, which servers before 5.5 kept.
     """
-    return name.endswith("~") or name.startswith(("#sql", ".nfs", "arc/"))
+    return name.endswith(("~", "-")) or name.startswith(("#sql", ".nfs", "arc/"))
 
 
 def _is_ours(name: str) -> bool:
@@ -277,7 +277,7 @@ def read_directory_tables(connection: Connection[Cursor]) -> list[tuple[str, str
     return [(str(name), str(path)) for name, path in query(connection, sql)]
 
 
-def walk_of(data_dir: Path) -> dict[str, int]:
+def walk_of(data_dir: Path) -> dict[str, tuple[int, int]]:
     """Files of tables in the directories of databases that have to be in a full backup, with their inodes.
 
     What lies deeper is of no table. A tablespace without a byte is what is left of one: the tool passes it over.
@@ -295,17 +295,24 @@ def walk_of(data_dir: Path) -> dict[str, int]:
     return {}
 
 
-def left_out(before: Mapping[str, int], after: Mapping[str, int], paths: Collection[str]) -> list[str]:
+def left_out(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], paths: Collection[str]) -> list[str]:
     """Files of tables that were there all the time, and that a stream with these paths does not hold.
 
     A table that was dropped or renamed while the tool ran may be there again when it has ended: what waited for the end of
-    the backup makes it at once.
+    the backup makes it at once. Its definition, a file that is only written when it is made, is another one then.
     """
     held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in paths}
     gone = {_table_of(path) for path in paths if path.endswith((".del", ".ren"))}
-    return sorted(
-        path for path, inode in before.items() if after.get(path) == inode and path not in held and _table_of(path) not in gone
-    )
+
+    def stayed(path: str) -> bool:
+        definition = f"{_table_of(path)}.frm"
+        if definition in before or definition in after:
+            return path in after and before.get(definition) == after.get(definition)
+        if path.endswith(".ibd"):  # of an index for full text: it is written all the time
+            return path in after and before[path][0] == after[path][0]
+        return before[path] == after.get(path)
+
+    return sorted(path for path in before if path not in held and _table_of(path) not in gone and stayed(path))
 
 
 def _table_of(path: str) -> str:
