@@ -47,6 +47,17 @@ def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
     assert set(walked.oddities) == {_nets.Oddity("link", "link", str(tmp_path)), _nets.Oddity("pipe", "special file")}
 
 
+def test_a_file_that_vanishes_is_not_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "#sql-shadow.frm").touch()
+
+    def gone(path: str, mode: int, **_: object) -> bool:
+        Path(path).unlink()
+        return False
+
+    monkeypatch.setattr(os, "access", gone)
+    assert not _nets.walk(tmp_path).oddities
+
+
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
     assert _nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
 

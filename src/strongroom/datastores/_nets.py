@@ -124,6 +124,8 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
                 except FileNotFoundError:
                     continue
                 kind = _kind_of(status, entry.path, top)
+                if kind == "unreadable" and not os.path.lexists(entry.path):  # it went meanwhile
+                    continue
                 if kind is not None:
                     oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
                 if stat.S_ISREG(status.st_mode):
