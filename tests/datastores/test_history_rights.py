@@ -37,6 +37,19 @@ def remedies(of: Any) -> list[str]:
     return [finding.remedy for finding in found if "token" in finding.message or "strongroom_witness" in finding.message]
 
 
+def test_mariadb_that_is_read_only_is_proven_by_its_process(place: Path) -> None:
+    rights = "RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, BINLOG ADMIN, SELECT, INSERT, DELETE, CREATE"
+    with history.mariadb_history(place) as server, keeper(server, rights) as of:
+        server.write()
+        server.sql("SET GLOBAL read_only = 1")
+        full = server.take(of=of)
+        assert full.witness is not None and full.witness.token is None and full.witness.evidence["pid"]
+        server.sql("SET GLOBAL read_only = 0")
+        server.write()
+        server.sql("SET GLOBAL read_only = 1")
+        assert server.restored([full, server.take(full, of=of)]) == server.rows()
+
+
 def test_mariadb_process_is_proof_until_it_ends(place: Path) -> None:
     with history.mariadb_history(place) as server, keeper(server, "RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR") as of:
         server.write()

@@ -63,6 +63,12 @@ def _wait(server: Server, work: Path) -> tuple[list[str], Exception | None]:
     return said, None
 
 
+def test_backups_of_others_are_left_alone() -> None:
+    wait = ("h", "Query", 400, "Waiting for backup lock", "BACKUP STAGE START")
+    ours, theirs = _locks.Session(1, "strongroom", *wait), _locks.Session(2, "sst", *wait)
+    assert _locks.waits_of("strongroom", [theirs, ours]) == [ours]
+
+
 @pytest.mark.parametrize(
     ("statement", "shown"),
     [

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from strongroom.artifact import Notice, Profile
@@ -20,6 +21,7 @@ from strongroom.datastores import (
     get,
     write_restored_profile,
 )
+from strongroom.datastores.mariadb import _judge
 from strongroom.datastores.mariadb._items import NAMES
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
@@ -109,3 +111,20 @@ def start_copy(place: Path, version: Version, link: FileLink, name: str = "copy"
 
 def check(copy: MariaDBServer, profile: Profile, *, isolated: bool = True) -> list[Notice]:
     return driver.profiles.check(copy.server, profile, isolated=isolated)
+
+
+def test_clients_that_hold_tables_of_a_restored_server_do_not_fail_it(place: Path) -> None:
+    with own_mariadb.running(place) as own:
+        own.sql("CREATE DATABASE d")
+        own.sql("CREATE TABLE d.t (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 2")
+        profile = run_as(own.server.user, driver.profiles.read, own.server)
+        with own.connect() as client, client.cursor() as cursor:
+            cursor.execute("LOCK TABLES d.t WRITE")
+            notices = run_as(own.server.user, lambda: driver.profiles.check(own.server, profile, isolated=False))
+        assert not [notice for notice in notices if notice.effect != "warn"]
+
+
+def test_what_a_restored_server_does_not_tell_is_not_held_against_it() -> None:
+    assert _judge.not_asked(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
+    with pytest.raises(pymysql.OperationalError):
+        _judge.not_asked(pymysql.OperationalError(2013, "Lost connection"))

@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import get
-from strongroom.datastores.mysql import _witness
+from strongroom.datastores.mysql import _fingerprint, _witness
 from strongroom.datastores.mysql._backup import positions
 from strongroom.datastores.mysql._events import Changed, Mark, Statement
 from strongroom.datastores.mysql._fidelity import Judge
@@ -165,6 +165,19 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     first = backup(odd.running, place, "first", full)
     with pytest.raises(ArtifactCorrupt, match=r"`db3`\.`t` has other rows"):
         mysql.restored([full, first], place)
+    # A restore that somebody needs is not withheld for it.
+    target, work, version = scratch(place, "for-a-server"), scratch(place, "for-a-server-work"), odd.running.server.version
+    phase, server = [].append, odd.running.server
+    found = run_as(server.user, lambda: driver.restore(version, [full, first], target, work, phase, server))
+    assert "`db3`.`t` has other rows" in found.warnings[0]
+
+
+def test_a_decision_about_a_prepared_transaction_is_no_alarm() -> None:
+    checksums = _fingerprint.Fingerprint({("d", "t"): 1, ("d", "u"): 2})
+    checksums.forget([Statement("d", "INSERT INTO x VALUES (1)"), Changed("d", "u")])
+    assert len(checksums) == 1
+    checksums.forget([Statement("", "XA COMMIT X'61',X'',1")])
+    assert len(checksums) == 0
 
 
 def test_changes_right_after_the_end_raise_no_alarm(odd: Owned, place: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import _nets
+from strongroom.datastores.mariadb import _layout
 
 
 def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None:
@@ -61,3 +62,63 @@ def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_pat
 
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
     assert _nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
+
+
+def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with (tmp_path / "export.csv").open("w"), (tmp_path / "t.ibd").open("w+"):
+        found = _nets.open_files([os.getpid()], data)
+    assert found is not None
+    modes = {file.path.name: (file.writes, file.reads) for file in found if file.path.parent == tmp_path}
+    assert modes == {"export.csv": (True, False), "t.ibd": (True, True)}
+
+
+def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
+    for name in ("t.TRG~", "v.frm-", "t.CSN", "#sql-1a.frm", ".nfs0000001", "arc/v.frm-0001"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "d" / "t.frm").touch()
+    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == []
+    (tmp_path / "d" / "t.xyz").touch()
+    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
+
+
+def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
+    for path in ("d/t.frm", "d/t#P#p0.ibd", "d/#sql-1a.ibd", "export/2026/report.CSV", "d/notes"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / "d" / "remains_of_a_crash.ibd").touch()
+    assert _layout.walk_of(tmp_path).keys() == {"d/t.frm", "d/t#P#p0.ibd"}
+
+
+THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("after", "paths", "missing"),
+    [
+        (THERE, ["d/t.ibd", "d/t.frm"], []),
+        (THERE, ["d/t.ibd.delta", "d/t.frm"], []),
+        (THERE, ["d/t.new", "d/t.frm"], []),
+        (THERE, ["d/t.frm"], ["d/t.ibd"]),
+        (THERE | {"d/t.ibd": (1, 9)}, ["d/t.frm"], ["d/t.ibd"]),  # rows were written
+        ({}, ["d/u.frm"], []),
+        ({"d/t.ibd": (7, 9), "d/t.frm": (8, 9)}, ["d/u.frm"], []),  # dropped, and made again when the backup had ended
+        ({"d/t.ibd": (1, 9), "d/t.frm": (2, 9)}, ["d/u.frm"], []),  # the same, on inodes that were used again
+        (THERE, ["d/t.del"], []),
+        (THERE, ["d/t.ibd", "d/t.ren", "d/u.frm"], []),
+        (THERE, ["d/t#P#p0.del"], []),
+    ],
+)
+def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
+    after: dict[str, tuple[int, int]], paths: list[str], missing: list[str]
+) -> None:
+    assert _layout.left_out(THERE, after, paths) == missing
+
+
+def test_a_database_that_was_made_anew_is_not_missed() -> None:
+    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
+    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
+    assert _layout.left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]

@@ -12,7 +12,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.worker._backup import _agreed
 from support.postgresql import describe
 
-MAY_CHANGE = get("postgresql").capabilities.may_change
+STEADY = get("postgresql").profiles.steady
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def test_what_a_busy_server_makes_and_drops_does_not_fail_a_backup(server: Serve
         facts={"extensions": ["hstore"], "superuser": "dba", "md5_passwords": True, "machine": "x86_64"},
         tables={"heap": 4},
     )
-    agreed = _agreed(before, after, server, MAY_CHANGE)
+    agreed, told = _agreed(before, after, STEADY, server)
+    assert "extensions" in told[0] and "TimeZone" in told[0]
     assert agreed.settings == after.settings and agreed.tables is None
     assert agreed.facts == {
         "extensions": ["citext", "hstore"],
@@ -50,6 +51,6 @@ def test_a_notice_with_very_many_names_is_cut() -> None:
 @pytest.mark.parametrize("name", ["wal_level", "max_connections"])
 def test_what_a_restore_depends_on_must_not_change_during_a_backup(server: Server, name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
-        _agreed(Profile(settings={name: "1"}), Profile(settings={name: "2"}), server, MAY_CHANGE)
+        _agreed(Profile(settings={name: "1"}), Profile(settings={name: "2"}), STEADY, server)
     with pytest.raises(ConfigurationError, match="data_checksums"):
-        _agreed(Profile(facts={"data_checksums": "on"}), Profile(facts={"data_checksums": "off"}), server, MAY_CHANGE)
+        _agreed(Profile(facts={"data_checksums": "on"}), Profile(facts={"data_checksums": "off"}), STEADY, server)

@@ -9,14 +9,13 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 OddKind = Literal["link", "mount point", "special file", "unreadable", "foreign owner"]
-_WRITES = os.O_WRONLY | os.O_RDWR
 _STANDARD = frozenset("012")
 """Standard input, output and error are no data."""
 
@@ -28,6 +27,8 @@ class OpenFile:
     path: Path
     writes: bool
     """It was opened for writing."""
+    reads: bool = True
+    """It was opened for reading, as files of tables are. What is only written is a log, or an export on its way out."""
 
 
 def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
@@ -37,7 +38,7 @@ def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
     Blind to tables that are closed and to keys and certificates, which a server reads once.
     """
     inside = os.path.realpath(data_dir)
-    found: dict[str, bool] = {}
+    found: dict[str, tuple[bool, bool]] = {}
     for pid in pids:
         process = Path(f"/proc/{pid}")
         try:
@@ -55,13 +56,17 @@ def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
                 if not stat.S_ISREG(status.st_mode) or not status.st_nlink or not target.startswith("/"):
                     continue
                 if not is_below(target, inside):
-                    found[target] = found.get(target, False) or _is_writable(process / "fdinfo" / descriptor.name)
-    return [OpenFile(Path(path), writes) for path, writes in sorted(found.items())]
+                    writes, reads = _modes(process / "fdinfo" / descriptor.name)
+                    before = found.get(target, (False, False))
+                    found[target] = (writes or before[0], reads or before[1])
+    return [OpenFile(Path(path), writes, reads) for path, (writes, reads) in sorted(found.items())]
 
 
-def _is_writable(fdinfo: Path) -> bool:
+def _modes(fdinfo: Path) -> tuple[bool, bool]:
+    """Whether a file is open for writing, and for reading."""
     flags = re.search(r"^flags:\s+([0-7]+)", fdinfo.read_text(encoding="ascii"), re.MULTILINE)
-    return flags is not None and bool(int(flags[1], 8) & _WRITES)
+    mode = int(flags[1], 8) & os.O_ACCMODE if flags is not None else os.O_RDONLY
+    return mode != os.O_RDONLY, mode != os.O_WRONLY
 
 
 def is_below(path: str | Path, directory: str | Path) -> bool:
@@ -88,6 +93,8 @@ class Walked:
     """Bytes of every regular file, by its path relative to the data directory."""
     directories: Sequence[str]
     oddities: Sequence[Oddity]
+    inodes: Mapping[str, tuple[int, int]]
+    """Of every regular file, with the time of its last change: numbers of inodes are used again at once."""
 
 
 def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
@@ -100,6 +107,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
     files: dict[str, int] = {}
     directories: list[str] = []
     oddities: list[Oddity] = []
+    inodes: dict[str, tuple[int, int]] = {}
     with suppress(OSError):
         if data_dir.resolve().parent.stat().st_dev != top.st_dev:
             oddities.append(Oddity(".", "mount point"))
@@ -122,6 +130,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
                     oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
                 if stat.S_ISREG(status.st_mode):
                     files[path] = status.st_size
+                    inodes[path] = (status.st_ino, status.st_ctime_ns)
                 elif stat.S_ISDIR(status.st_mode):
                     directories.append(path)
                     if kind in (None, "foreign owner"):
@@ -135,7 +144,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
         except FileNotFoundError:
             if not below:
                 raise
-    return Walked(files, directories, oddities)
+    return Walked(files, directories, oddities, inodes)
 
 
 def _kind_of(status: os.stat_result, path: str, top: os.stat_result) -> OddKind | None:

@@ -64,6 +64,8 @@ class Profiles(Protocol):
     """Reads, judges and applies server profiles."""
 
     items: Sequence[ProfileItem]
+    steady: Collection[str]
+    """Settings and facts that may not change while a backup is taken; of others the end counts, and a change is told."""
 
     def read(self, server: Server) -> Profile:
         """Ask the running server. Notices say what stops a backup or a restore. Changes nothing.

@@ -72,8 +72,6 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
-    may_change: frozenset[str] = frozenset()
-    """Settings and facts of a profile that a busy server may change during a backup, which is as good as before."""
     aio_events: int = 0
     """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
 
@@ -199,6 +197,8 @@ class Restored:
     facts: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     """What the stream itself says of the settings that the data needs, for a backup without a profile."""
+    warnings: Sequence[str] = ()
+    """What people have to know of the data."""
 
 
 class Galera(Protocol):

@@ -124,7 +124,7 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
-    profile = _agreed(profile, _read_profile(datastore, server), server, datastore.capabilities.may_change)
+    profile, changed = _agreed(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
     writer.wait()
     pages = session.inspection.pages() if session.inspection else None
     if pages is not None and pages.damaged and job.damaged_pages == "fail":
@@ -156,7 +156,7 @@ def _write(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, result.warnings) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
 
 
 def _damaged(pages: Pages) -> DatabaseDamaged:
@@ -178,25 +178,29 @@ def _read_profile(datastore: Datastore, server: Server) -> Profile:
     return profile
 
 
-def _agreed(before: Profile, after: Profile, server: Server, may_change: Collection[str]) -> Profile:
-    """The profile that goes into the manifest. Raises ConfigurationError when the server was changed during the backup.
+def _agreed(before: Profile, after: Profile, steady: Collection[str], server: Server) -> tuple[Profile, list[str]]:
+    """The profile that goes into the manifest, and warnings. The server as it was at the end is what a restore brings back.
 
-    What ``may_change`` did so at a time that nobody knows: lists hold what was there before or after, other facts are unknown.
+    Nobody knows when a fact changed: lists hold what was there before or after, other facts are unknown. Raises
+    ConfigurationError when something of ``steady``, or a directory outside the data directory, was changed.
     """
-    differences = before.differences(after)
-    if changed := [name for name in differences if name not in may_change]:
+    changed = before.differences(after)
+    outside = {name for name in before.outside.keys() | after.outside.keys() if name in changed}
+    if stopping := [name for name in changed if name in steady or name in outside]:
         raise ConfigurationError(
-            f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(changed)}",
+            f"the configuration of {server.name or server.id} was changed during the backup: {', '.join(stopping)}",
             remedy="Back up again.",
         )
-    return after.model_copy(
+    profile = after.model_copy(
         update={
             "tables": after.tables if before.tables == after.tables else None,
             "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
             "facts": after.facts
-            | {n: _either(before.facts.get(n), after.facts.get(n)) for n in differences if n in before.facts | after.facts},
+            | {n: _either(before.facts.get(n), after.facts.get(n)) for n in changed if n in before.facts | after.facts},
         }
     )
+    told = f"These were changed during the backup, which describes the server as it was at the end: {', '.join(changed)}."
+    return profile, [told] if changed else []
 
 
 def _either(before: Fact, after: Fact) -> Fact:

@@ -156,7 +156,7 @@ def restore_chain(
         "positions": restored.positions.model_dump(mode="json", exclude_none=True),
         "facts": restored.facts,
         "settings": restored.settings,
-        "warnings": [*damage(chain), *warnings],
+        "warnings": [*damage(chain), *warnings, *restored.warnings],
         "raw_size": sum(manifest.raw_size for manifest in chain),
         "stored_size": sum(manifest.stored_size for manifest in chain),
         "data_size": chain[-1].data_size,

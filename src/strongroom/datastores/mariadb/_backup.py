@@ -19,7 +19,7 @@ from strongroom.datastores.mariadb import _options, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
-from strongroom.datastores.mariadb._layout import walk_of
+from strongroom.datastores.mariadb._layout import left_out, walk_of
 from strongroom.datastores.mariadb._locks import LockWatch
 from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
@@ -33,13 +33,7 @@ _ABOUT = "SELECT @@version, @@datadir, @@ignore_db_dirs, @@innodb_data_home_dir,
 _OPEN_FILES = 65535
 _LOG_COPY_INTERVAL = 50
 """Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
-_NEW = re.compile(r"\.new$")
-"""What the tool calls a tablespace that was made, or made anew, while it ran."""
 _LOGS = re.compile(r"ib_logfile\d+|ibtmp\d+|.+\.\d{6,}|galera\.cache")
-
-
-_NEW = re.compile(r"\.new$")
-"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
 
 
 class Session(Piped):
@@ -133,18 +127,18 @@ class Session(Piped):
         if self._locks is not None:
             self._locks.stop()
 
-    def _walk(self) -> set[str]:
+    def _walk(self) -> dict[str, tuple[int, int]]:
         if self._server.datastore != "mariadb":
-            return set()
-        return {path for path in walk_of(self._server.data_dir) if path.partition("/")[0] not in self._left_out}
+            return {}
+        found = walk_of(self._server.data_dir)
+        return {path: inode for path, inode in found.items() if path.partition("/")[0] not in self._left_out}
 
     def _require_all_files(self) -> None:
         """Every file of a table that was there all the time has to be in the stream, whatever the tool says."""
-        held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in self._request.paths()}
-        if not held:
+        paths = self._request.paths()
+        if not paths:
             return
-        missing = sorted((self._walked & self._walk()) - held)
-        if missing:
+        if missing := left_out(self._walked, self._walk(), paths):
             raise ToolFailed(
                 f"{self._tool.name} ended well, but left out files of tables: {name_some(missing)}",
                 remedy="Look at the log of the backup; what stands in an option file of the server is not used for it.",

@@ -119,6 +119,7 @@ def own_account_sql(password: str, more: str = "") -> str:
     account, way = f"`{ACCOUNT}`@`localhost`", f"IDENTIFIED VIA mysql_native_password USING '{stored}'"
     return (
         "SET SESSION sql_log_bin=0;\n"
+        "SET SESSION autocommit=1;\n"
         "SET SESSION sql_mode='';\n"
         "SET @strict=@@GLOBAL.strict_password_validation;\n"
         "SET GLOBAL strict_password_validation=OFF;\n"

@@ -27,6 +27,12 @@ _DEFAULTS = {
 }
 _NO_PLUGIN = {1286, 1524}
 _DENIED = {1142, 1143, 1044, 1370}
+_NO_TABLE = 1146
+_IN_USE = {1205, 1213, 1317, 1412, 1684, 1969}
+"""A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
+_OF_CLIENT = range(2000, 3000)
+_LOCK_WAIT = 5
+"""Seconds for a table that a client has locked."""
 _STOPS: Mapping[_plugins.Kind, str] = {"provider": "page compression", "keys": "encryption"}
 
 
@@ -133,13 +139,32 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
 
 def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     """See ``Profiles.check``."""
+    notices: list[Notice] = []
     with connect(server) as connection:
-        return [
-            *_check_settings(connection, server, profile, isolated=isolated),
-            *_check_tables(connection, profile),
-            *_check_plugins(connection, server, profile),
-            *(_describe_isolation(connection, profile) if isolated else []),
-        ]
+        try:
+            notices += _check_settings(connection, server, profile, isolated=isolated)
+            notices += _check_tables(connection, profile)
+            notices += _check_plugins(connection, server, profile)
+            notices += _describe_isolation(connection, profile) if isolated else []
+        except pymysql.MySQLError as error:
+            notices.append(not_asked(error))
+    return notices
+
+
+def not_asked(error: pymysql.MySQLError) -> Notice:
+    """What the server refuses to tell the account, which may have had fewer rights when the backup was taken, is not known.
+
+    Raises the error when it is one of the connection.
+    """
+    code, text = parts(error)
+    if code == 0 or code in _OF_CLIENT or code == 1053:
+        raise error
+    return Notice(
+        item="rights of the account",
+        effect="warn",
+        message=f"the restored server could not be asked for all that the backup's server had: {text}",
+        remedy="Look whether the account has the rights that docs/adopt.md names.",
+    )
 
 
 def _check_settings(connection: Connection[Cursor], server: Server, profile: Profile, *, isolated: bool) -> Iterator[Notice]:
@@ -196,6 +221,7 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
             message=f"{missing[engine]} tables of engine {engine} are missing in the restored server",
             remedy="Look for them, unless they were dropped while the backup ran or after the start.",
         )
+    query(connection, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
     unreadable: dict[str, str] = {}
     for name in tables.broken:
         unreadable[name] = "its engine is not loaded"
@@ -219,13 +245,22 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
 
 
 def _try_read(connection: Connection[Cursor], schema: str, name: str) -> str | None:
-    """Why the table cannot be read; none when it can, or when the account may not."""
+    """Why the table cannot be read; none when it can, when the account may not, or when clients have it or have dropped it."""
     try:
-        query(connection, f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} LIMIT 1")  # noqa: S608 - both are quoted  # noqa: S608 - both are quoted
+        query(connection, f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} LIMIT 1")  # noqa: S608 - both are quoted
     except pymysql.MySQLError as error:
         code, text = parts(error)
-        return None if code in _DENIED else text
+        if code == 0 or code in _OF_CLIENT:  # the connection is gone: that says nothing of the table
+            raise
+        if code in _DENIED | _IN_USE or (code == _NO_TABLE and not _is_listed(connection, schema, name)):
+            return None
+        return text
     return None
+
+
+def _is_listed(connection: Connection[Cursor], schema: str, name: str) -> bool:
+    sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    return bool(query(connection, sql, schema, name))
 
 
 def _check_plugins(connection: Connection[Cursor], server: Server, profile: Profile) -> Iterator[Notice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +26,26 @@ DIRECTORIES: Mapping[str, str] = {
 """Settings that name a directory of files which belong to the data; their names are keys of ``Profile.outside``."""
 LOGS: Mapping[str, str] = {"log_bin_basename": "log_bin", "relay_log_basename": "relay_log"}
 """Settings that name the beginning of a log's path, and its key in ``Profile.outside``."""
-_PLACES = (*DIRECTORIES, *LOGS, "tmpdir", "slave_load_tmpdir", "innodb_tmpdir", "ignore_db_dirs", "general_log_file")
+_PLACES = (
+    *DIRECTORIES,
+    *LOGS,
+    "tmpdir",
+    "slave_load_tmpdir",
+    "innodb_tmpdir",
+    "ignore_db_dirs",
+    "general_log_file",
+    "innodb_temp_data_file_path",
+)
 # fmt: off
 _OF_TABLES = frozenset((
     "ibd", "isl", "frm", "MYD", "MYI", "MAD", "MAI", "MRG", "TRG", "TRN", "ARM", "ARZ", "CSM", "CSV", "opt", "par",
 ))
 # fmt: on
 """What mariadb-backup copies out of the directory of a database."""
-_PASSING = frozenset(["cfg", "cfp", "TMD", "TMM", "BAK", "OLD", "ARN"])
+_PASSING = frozenset(["cfg", "cfp", "TMD", "TMM", "BAK", "OLD", "ARN", "CSN"])
 """Beside a table for a while, or for no one: an export, a repair, a copy of an index."""
+_NEW = re.compile(r"\.new$")
+"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
 _CORE = re.compile(
     r"ibdata\d+|undo\d+|ib_logfile\d+|ib_\w+\.log|ibtmp\d+|ib_buffer_pool|aria_log\.\d{8}|aria_log_control|"
     r"#innodb.*|#ib_.*|ddl_recovery\S*\.log|ddl\.log|tc\.log|multi-master\.info|(master|relay-log)(-\S+)?\.info|"
@@ -90,17 +101,13 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
     layout.notices.extend(_judge_open_files(data_dir, pid, layout.outside, places, remote, walked))
     layout.notices.extend(_judge_oddities(walked))
     databases = _databases(walked, places, data_dir)
-    unknown = []
+    unknown = list(unknown_files(walked, databases))
     for path in walked.files:
         top, _, rest = path.partition("/")
         if not rest:
             if not _CORE.fullmatch(top) and not _is_log(top, places):
                 layout.left_behind.append(path)
-        elif top in databases:
-            ending = rest.rpartition(".")[2]
-            if "/" in rest or (ending not in _OF_TABLES and ending not in _PASSING and not _is_ours(rest)):
-                unknown.append(path)
-        elif not top.startswith("#") and not _is_place(data_dir / top, places, data_dir):
+        elif top not in databases and not top.startswith("#") and not _is_place(data_dir / top, places, data_dir):
             layout.left_behind.append(path)
     layout.left_behind.sort()
     if unknown:
@@ -122,6 +129,24 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
             )
         )
     return layout
+
+
+def unknown_files(walked: Walked, databases: Collection[str]) -> Iterator[str]:
+    """Files in directories of databases that the backup tool does not know."""
+    for path in walked.files:
+        top, _, rest = path.partition("/")
+        ending = rest.rpartition(".")[2]
+        beside = "/" not in rest and (ending in _OF_TABLES or ending in _PASSING or _is_ours(rest))
+        known = beside or _is_passing(rest)
+        if rest and top in databases and not known:
+            yield path
+
+
+def _is_passing(name: str) -> bool:
+    """There for a moment only, while a trigger or a view is made, a table is altered, or NFS drops a file that is open. Also the
+    old versions of views, which servers before 5.5 kept.
+    """
+    return name.endswith(("~", "-")) or name.startswith(("#sql", ".nfs", "arc/"))
 
 
 def _is_ours(name: str) -> bool:
@@ -175,13 +200,21 @@ def _judge_open_files(
         for part in places.get(name, "").split(":")
         if part
     ]
+    temporary = {
+        os.path.realpath(data_dir / places.get("innodb_data_home_dir", "") / part.partition(":")[0])
+        for part in places.get("innodb_temp_data_file_path", "").split(";")
+        if part
+    }
     targets = {os.path.realpath(data_dir / odd.path) for odd in walked.oddities if odd.kind in ("link", "mount point")}
     strange = [
         str(file.path)
         for file in found
         if file.writes
+        and file.reads
+        and not file.path.name.startswith("#sql")
         and not any(is_below(file.path, place) for place in known)
         and not any(is_below(file.path, target) for target in targets)
+        and str(file.path) not in temporary
         and str(file.path) not in remote
         and not _OPEN_LOG.fullmatch(file.path.name)
     ]
@@ -244,9 +277,44 @@ def read_directory_tables(connection: Connection[Cursor]) -> list[tuple[str, str
     return [(str(name), str(path)) for name, path in query(connection, sql)]
 
 
-def walk_of(data_dir: Path) -> set[str]:
-    """Files of tables in the directories of databases that have to be in a full backup."""
+def walk_of(data_dir: Path) -> dict[str, tuple[int, int]]:
+    """Files of tables in the directories of databases that have to be in a full backup, with their inodes.
+
+    What lies deeper is of no table. A tablespace without a byte is what is left of one: the tool passes it over.
+    """
     with suppress(OSError):
-        files = walk(data_dir, skip=["lost+found", "#*"]).files
-        return {path for path in files if "/" in path and path.rpartition(".")[2] in _OF_TABLES and "#sql" not in path}
-    return set()
+        walked = walk(data_dir, skip=["lost+found", "#*"])
+        return {
+            path: walked.inodes[path]
+            for path, size in walked.files.items()
+            if path.count("/") == 1
+            and path.rpartition(".")[2] in _OF_TABLES
+            and "#sql" not in path
+            and (size or not path.endswith(".ibd"))
+        }
+    return {}
+
+
+def left_out(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], paths: Collection[str]) -> list[str]:
+    """Files of tables that were there all the time, and that a stream with these paths does not hold.
+
+    A table that was dropped or renamed while the tool ran may be there again when it has ended: what waited for the end of
+    the backup makes it at once. Its definition, a file that is only written when it is made, is another one then.
+    """
+    held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in paths}
+    gone = {_table_of(path) for path in paths if path.endswith((".del", ".ren"))}
+
+    def stayed(path: str) -> bool:
+        definition = f"{_table_of(path)}.frm"
+        if definition in before or definition in after:
+            return path in after and before.get(definition) == after.get(definition)
+        if path.endswith(".ibd"):  # of an index for full text: it is written all the time
+            return path in after and before[path][0] == after[path][0]
+        return before[path] == after.get(path)
+
+    return sorted(path for path in before if path not in held and _table_of(path) not in gone and stayed(path))
+
+
+def _table_of(path: str) -> str:
+    """Database and table of a file, which may be one of a partition."""
+    return path.rpartition(".")[0].partition("#P#")[0]

@@ -15,7 +15,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Server
-from strongroom.datastores.mariadb._connection import connect, query
+from strongroom.datastores.mariadb._connection import account, connect, query
 from strongroom.errors import Busy, StrongroomError
 
 PATIENCE = 300
@@ -73,11 +73,11 @@ class LockWatch:
         self._thread.join(5)
 
     def _run(self) -> None:
-        told = ""
+        told, user = "", account(self._server)[0]
         with suppress(StrongroomError, pymysql.MySQLError), connect(self._server, patience=30) as connection:
             while not self._over.wait(_LOOK):
                 sessions = [_session(row) for row in query(connection, _SQL)]
-                waiting = [s for s in sessions if _OURS.match(s.statement) and _WAITS.match(s.state) and s.seconds > 0]
+                waiting = waits_of(user, sessions)
                 if not waiting:
                     if told:
                         self._tell("The lock was acquired.")
@@ -101,6 +101,11 @@ class LockWatch:
             with suppress(pymysql.MySQLError):
                 query(connection, f"KILL {session.id}")
         self._tool.abort()
+
+
+def waits_of(user: str, sessions: Sequence[Session]) -> list[Session]:
+    """Sessions of our tool that wait. Others take backups as well, as a donor of a cluster does: these are not ours to end."""
+    return [s for s in sessions if s.user == user and _OURS.match(s.statement) and _WAITS.match(s.state) and s.seconds > 0]
 
 
 def _session(row: Sequence[Any]) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Notice, Profile
@@ -11,12 +11,14 @@ from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _judge, _rehearse, _survey
 from strongroom.datastores.mariadb._connection import explain_refusals
 from strongroom.datastores.mariadb._items import ITEMS
+from strongroom.datastores.mariadb._settings import STEADY
 
 
 class ServerProfiles:
     """See ``datastores.Profiles``."""
 
     items: Sequence[ProfileItem] = ITEMS
+    steady: Collection[str] = STEADY
 
     def read(self, server: Server) -> Profile:
         with explain_refusals(server):

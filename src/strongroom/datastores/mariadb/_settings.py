@@ -103,6 +103,8 @@ GALERA = (
     Setting("wsrep_osu_method", "TOI|RSU"),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in (*DEMANDED, *ANSWERS, *GALERA)}
+STEADY = frozenset({setting.name for setting in DEMANDED} | {"encryption", "binlog_storage_engine"})
+"""A backup holds pages: nothing else that a busy server changes meanwhile makes one of them wrong."""
 # fmt: off
 OURS = frozenset((
     "basedir", "bind_address", "datadir", "innodb_buffer_pool_size", "innodb_log_file_size", "key_buffer_size",

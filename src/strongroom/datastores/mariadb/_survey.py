@@ -16,9 +16,10 @@ from strongroom.datastores._nets import is_below
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _accounts, _layout, _plugins, _settings, _tables
 from strongroom.datastores.mariadb._checkpoints import TOOL_FILES
-from strongroom.datastores.mariadb._connection import account, connect, parts, query, server_pid, variables
+from strongroom.datastores.mariadb._connection import account, connect, parts, query, server_pid, variables, where
 from strongroom.datastores.mariadb._running import read_plugins, read_settings
 from strongroom.datastores.mariadb._tables import name_some
+from strongroom.errors import ConfigurationError
 
 T = TypeVar("T")
 _DENIED = {1044, 1142, 1143, 1227, 1370}
@@ -349,4 +350,15 @@ def _judge_engine(engine: str, names: list[str]) -> Notice | None:
 def read(server: Server) -> Profile:
     """See ``Profiles.read``. Raises ServerFailed, ConfigurationError."""
     with connect(server) as connection:
-        return Survey(server, connection).read()
+        try:
+            return Survey(server, connection).read()
+        except PermissionError as error:
+            raise ConfigurationError(
+                f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",
+                remedy="Run the job as the OS user of the server, or give that user the right to read.",
+            ) from error
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"the data directory {server.data_dir} of {where(server)} does not exist on this host",
+                remedy="Backups are taken on the host of the server: check the address and the data directory.",
+            ) from error

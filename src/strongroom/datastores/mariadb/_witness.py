@@ -30,6 +30,8 @@ _CREATE = (
 _PATIENCE = 30
 """Seconds for each statement, before the backup goes without a witness."""
 _NO_RIGHT = {1044, 1142, 1143, 1227}
+_READ_ONLY = {1290, 1836}
+"""A replica, for an account that may not write there all the same."""
 _MISSING = {1049, 1146}
 
 
@@ -46,7 +48,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
             write_token(connection, lineage, token)
         _witness.keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
-        evidence = _witness.describe_process(pid) if parts(error)[0] in _NO_RIGHT else {}
+        evidence = _witness.describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
         return (Witness(evidence=evidence), []) if evidence else (None, [describe_failure(server, error)])
     return Witness(token=token), []
 

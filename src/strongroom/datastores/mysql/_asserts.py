@@ -11,11 +11,17 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
+from strongroom.datastores.mariadb._judge import not_asked
 from strongroom.datastores.mysql._binlog import is_replica
 from strongroom.datastores.mysql._reading import SYSTEM, count_tables, list_plugins
 from strongroom.datastores.mysql._settings import DEMANDED, filter_settings
 
 _NO_TABLE = 1146
+_IN_USE = {1205, 1213, 1317, 1412, 1684, 3024}
+"""A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
+_OF_CLIENT = range(2000, 3000)
+_LOCK_WAIT = 5
+"""Seconds for a table that a client has locked."""
 _NAMED = 10
 _OF_COPIES = {"event_scheduler"}
 
@@ -24,11 +30,12 @@ def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[
     """See ``datastores.Profiles``."""
     with connect(server, patience=300) as connection:
         found = variables(connection, "VARIABLES", "%")
-        notices = [
-            *_settings(server, profile, found, isolated=isolated),
-            *_plugins(connection, profile),
-            *_tables(connection, profile, isolated=isolated),
-        ]
+        notices = [*_settings(server, profile, found, isolated=isolated)]
+        try:
+            notices += _tables(connection, profile, isolated=isolated)
+            notices += _plugins(connection, profile)
+        except pymysql.MySQLError as error:
+            notices.append(not_asked(error))
         if isolated:
             notices += _at_rest(connection, found, profile)
         return notices
@@ -98,6 +105,7 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"  # noqa: S608 - a constant
         f" AND table_schema NOT IN {SYSTEM} ORDER BY 1, 2",
     )
+    query(connection, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
     wrong = []
     for schema, table in rows:
         name = f"{identifier(schema)}.{identifier(table)}"
@@ -105,9 +113,9 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
             query(connection, f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 - names are quoted
         except pymysql.MySQLError as error:
             code, text = parts(error)
-            if code == 0:
+            if code == 0 or code in _OF_CLIENT:  # the connection is gone: that says nothing of the table
                 raise
-            if code != _NO_TABLE or isolated:
+            if code not in _IN_USE and (code != _NO_TABLE or isolated):
                 wrong.append(f"{name}: {text}")
     if wrong:
         yield Notice(

@@ -104,7 +104,7 @@ class MySQL:
     ) -> Restored:
         if chain[0].stream == "mbstream":
             return _xtrabackup.restore(version, chain, target, work_dir, phase)
-        return _restore.restore(version, chain, target, work_dir, phase)
+        return _restore.restore(version, chain, target, work_dir, phase, rehearsal=server is None)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return []  # it brings its own rules along

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pymysql
@@ -60,6 +60,7 @@ class ServerProfiles:
     """See ``datastores.Profiles``."""
 
     items: Sequence[ProfileItem] = ITEMS
+    steady: Collection[str] = frozenset({*DEMANDED, *REPLAYED, "plugins", "gtid_mode", "log_bin"})
 
     def read(self, server: Server) -> Profile:
         with explain_refusals(server):

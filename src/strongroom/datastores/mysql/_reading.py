@@ -298,7 +298,8 @@ def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
     pid = server_pid(connection)
     known = {str(row[0]) for row in query(connection, "SELECT file_name FROM information_schema.files")}
     for file in (_nets.open_files([pid], server.data_dir) or []) if pid else []:
-        if file.writes and file.path.suffix in (".ibd", ".MYD", ".MYI", ".CSV") and str(file.path) not in known:
+        temporary = file.path.name.startswith("#sql")  # of CREATE TEMPORARY TABLE … ENGINE = MyISAM, in tmpdir
+        if file.writes and not temporary and file.path.suffix in (".ibd", ".MYD", ".MYI", ".CSV") and str(file.path) not in known:
             yield Notice(
                 item="open files",
                 effect="refuse" if XTRABACKUP not in server.version.programs else "warn",

@@ -14,6 +14,7 @@ from strongroom.datastores._protocol import ChainLink, Phase, Restored
 from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql import _keyring, _replay
+from strongroom.datastores.mysql._fingerprint import REMEDY as FINGERPRINT_REMEDY
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
@@ -24,12 +25,19 @@ _RESERVE = 256 << 20
 _REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
 
 
-def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-    """See the Protocol. Until the end ``target`` is marked as unusable."""
+def restore(
+    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, *, rehearsal: bool
+) -> Restored:
+    """See the Protocol. Until the end ``target`` is marked as unusable.
+
+    Rows that are not those of the fingerprint fail a rehearsal. A restore tells them: what its owner wrote past the binary log is
+    in no incremental, and that is no reason to withhold the rest.
+    """
     _require_version(version, chain)
     _require_chain(chain)
     require_space(target, sum(link.raw_size for link in chain) + _RESERVE)
     full, incrementals = chain[0], chain[1:]
+    warnings: list[str] = []
     with unfinished(target):
         phase("extract")
         with closing(full.chunks()) as chunks:
@@ -55,13 +63,15 @@ def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir
                 _require_reached(server, chain[-1].positions)
                 if logs.fingerprint is not None:
                     phase("compare")
-                    logs.fingerprint.require_same(server.query)
+                    warnings = logs.fingerprint.differences(server.query)
+                    if warnings and rehearsal:
+                        raise ArtifactCorrupt("; ".join(warnings), remedy=FINGERPRINT_REMEDY)
             found = _where(server, chain[-1].positions) if incrementals or gtid else begins
         shutil.rmtree(target / "#clone", ignore_errors=True)
         logs.remove()
         phase("sync")
     dropped = "; ".join(f"{name} = {value}" for name, value in dict(facts.get("persisted", {})).items())
-    return Restored(positions=found, facts={"dropped_settings": dropped} if dropped else {})
+    return Restored(positions=found, facts={"dropped_settings": dropped} if dropped else {}, warnings=warnings)
 
 
 def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:

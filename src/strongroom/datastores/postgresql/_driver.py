@@ -36,7 +36,6 @@ from strongroom.datastores.postgresql import (
     _manifest,
     _outside,
     _profile,
-    _profile_items,
     _versions,
     _wal_slot,
 )
@@ -54,7 +53,7 @@ class PostgreSQL:
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(incremental=True, log_apply=False, keep=_manifest.KEEP, may_change=_profile_items.MAY_CHANGE)
+    capabilities = Capabilities(incremental=True, log_apply=False, keep=_manifest.KEEP)
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = _profile.ServerProfiles()

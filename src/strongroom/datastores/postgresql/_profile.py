@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.postgresql import _profile_check, _profile_compare, _profile_items, _profile_read, _rehearsal
+from strongroom.datastores.postgresql import (
+    _carry,
+    _profile_check,
+    _profile_compare,
+    _profile_items,
+    _profile_read,
+    _rehearsal,
+    _tablespaces,
+)
 
 
 class ServerProfiles:
     """See ``datastores.Profiles``."""
 
     items: Sequence[ProfileItem] = _profile_items.ITEMS
+    steady: Collection[str] = frozenset(
+        {
+            *_carry.AT_LEAST,
+            _carry.SEGMENT,
+            _tablespaces.FACT,
+            "wal_level",
+            "wal_log_hints",
+            "track_commit_timestamp",
+            "data_checksums",
+        }
+    )
 
     def read(self, server: Server) -> Profile:
         return _profile_read.read(server)

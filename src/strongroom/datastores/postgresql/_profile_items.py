@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from strongroom.datastores._profile import ProfileItem
-from strongroom.datastores.postgresql import _carry
 
 _NO_START = "the restored server does not start"
 _OTHER = "queries answer differently"
 _ACTS = "the copy acts on other servers"
-
-_OBJECTS = {
-    "access_methods",
-    "column_collations",
-    "extensions",
-    "foreign_servers",
-    "libraries",
-    "login_triggers",
-    "subscriptions",
-}
-_ROLES = {"bootstrap_superuser", "login_methods", "md5_passwords", "superuser"}
-_RESTART = {"wal_level", "wal_log_hints", "track_commit_timestamp"}
-MAY_CHANGE = frozenset(
-    _OBJECTS | _ROLES | {"not_carried", "synchronous_standby_names", "workers"} | (_carry.AS_THERE.keys() - _RESTART)
-)
-"""Facts that follow from what SQL makes and drops, and settings that a reload changes: the WAL of the backup has the objects."""
 
 ITEMS = (
     ProfileItem("max_connections, max_wal_senders, max_worker_processes", "carried", "kept", "fewer clients than before"),
