@@ -217,7 +217,8 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
     for engine in sorted(missing.keys() - loadable):
         yield Notice(
             item="tables",
-            effect="warn" if tables.engines[engine] else "refuse",  # some may have been dropped while the backup ran, or just now
+            # some, or the only one, may have been dropped while the backup ran, or just now
+            effect="warn" if tables.engines[engine] or missing[engine] == 1 else "refuse",
             message=f"{missing[engine]} tables of engine {engine} are missing in the restored server",
             remedy="Look for them, unless they were dropped while the backup ran or after the start.",
         )

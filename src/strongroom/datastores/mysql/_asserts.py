@@ -129,7 +129,8 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
     if missing:
         yield Notice(
             item="tables",
-            effect="refuse" if any(not found.get(engine) for engine in missing) else "warn",
+            # the only table of an engine may have been dropped by a client just now
+            effect="refuse" if any(not found.get(engine) and count > 1 for engine, count in missing.items()) else "warn",
             message="tables are missing: "
             + ", ".join(f"{found.get(engine, 0)} of {count} tables of {engine}" for engine, count in missing.items()),
             remedy="Restore another backup, and verify this one.",
