@@ -21,7 +21,8 @@
         ├── ToolFailed                 a program that we ran failed; carries its last lines
         │   └── ToolStopped            a limit of the host, somebody or a stall ended it: nothing follows for its data
         ├── ServerFailed               the database server did not start, stop or answer
-        │   └── NotInCluster           the server runs, but its cluster does not let it serve
+        │   ├── NotInCluster           the server runs, but its cluster does not let it serve
+        │   └── StillStarting          the server runs and recovers; it will serve later
         ├── StorageError               the store refused or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create met an existing key
@@ -177,6 +178,10 @@ class ToolStopped(ToolFailed):
 
 class ServerFailed(JobError):
     """The database server did not start, stop or answer."""
+
+
+class StillStarting(ServerFailed):
+    """The server runs and recovers its data: it says itself that it is starting up."""
 
 
 class NotInCluster(ServerFailed):

@@ -17,7 +17,7 @@ from strongroom.agent._processes import Process, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
 from strongroom.datastores import Datastore, Facts, Galera, Progress, Server
-from strongroom.errors import ConfigurationError, Conflict, NotInCluster, ServerFailed, Unsupported
+from strongroom.errors import ConfigurationError, Conflict, NotInCluster, ServerFailed, StillStarting, Unsupported
 from strongroom.settings import Settings
 
 log = structlog.get_logger()
@@ -129,15 +129,22 @@ class Lifecycle:
         return process
 
     def wait_ready(self, record: ServerRecord, launched: Process | None) -> Facts:
-        """Wait until the server serves, at most ``start_timeout``. Raises ServerFailed, with the end of its log."""
+        """Wait until the server serves, at most ``start_timeout``. Raises ServerFailed, with the end of its log.
+
+        A server that says that it recovers may take ``stall_timeout``.
+        """
         server, datastore = self.server(record), self.datastore(record)
         began = time.monotonic()
         deadline = began + self._settings.agent.start_timeout
         transfer: Progress | None = None
+        last: ServerFailed
         while True:
             alive = launched is None or launched.alive()
             try:
                 return datastore.ready(server)
+            except StillStarting as error:  # replaying its log takes as long as there is log
+                last = error
+                deadline = max(deadline, began + self._settings.agent.stall_timeout)
             except ServerFailed as error:
                 last = error
             if not alive and launched is not None:
@@ -160,7 +167,7 @@ class Lifecycle:
                     deadline = 0
             if time.monotonic() > deadline:
                 raise ServerFailed(
-                    f"server {_name(record)} does not serve after {self._settings.agent.start_timeout:.0f} s: {last.message}",
+                    f"server {_name(record)} does not serve after {time.monotonic() - began:.0f} s: {last.message}",
                     remedy=last.remedy or "Raise start_timeout in [agent] if it is still recovering.",
                 )
             time.sleep(_pause(began))

@@ -19,7 +19,7 @@ from strongroom.datastores._process import tail
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import Account, account, recognized
 from strongroom.datastores.postgresql._config import error_log, host_of, port_of
-from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.errors import ConfigurationError, ServerFailed, StillStarting
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
@@ -59,6 +59,10 @@ class _Text(Loader):
         return bytes(data).decode("utf-8", "surrogateescape")
 
 
+_STARTING = ("the database system is starting up", "not yet accepting connections", "the database system is in recovery mode")
+"""What a server says that replays its WAL (``postmaster.c``, 10 to 19)."""
+
+
 class _Bytes(Dumper):
     def dump(self, obj: str) -> bytes:
         return obj.encode("utf-8", "surrogateescape")
@@ -89,6 +93,8 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
     except psycopg.OperationalError as error:
         if any(sign in str(error) for sign in _REFUSED):
             raise ConfigurationError(f"{where(server)} refused the account {us.user!r}: {error}", remedy=_LET_IN) from None
+        if any(sign in str(error) for sign in _STARTING):
+            raise StillStarting(f"{where(server)} is starting up: {str(error).strip()}", remedy="Wait; it recovers.") from None
         raise silent(server, str(error)) from None
     try:
         yield connection
