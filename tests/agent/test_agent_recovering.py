@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores import Facts, Server, get
-from strongroom.errors import ServerFailed, StillStarting
+from strongroom.artifact import Profile
+from strongroom.datastores import Facts, RestoredProfile, Server, get, write_restored_profile
+from strongroom.errors import ConfigurationError, ServerFailed, StillStarting
 from support.agents import AgentMaker, definition
 
 
@@ -36,3 +37,18 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
     with pytest.raises(ServerFailed, match="does not serve"):
         lifecycle.wait_ready(record, None)
     assert time.monotonic() - began < 4
+
+
+def test_a_restored_server_with_an_old_password_is_not_put_back(agents: AgentMaker) -> None:
+    agent = agents()
+    agent.servers.define("s1", definition("s1"))
+    swapper, record = agent.servers._swapper, agent.servers._registry.get("s1")
+    refused = ConfigurationError("PostgreSQL of own refused the account 'keeper'")
+    with pytest.raises(ConfigurationError):  # ours lets us in whatever the data says
+        swapper._excuse_refusal(record, refused)
+    record.definition = record.definition.model_copy(update={"runtime": "adopted"})
+    assert "of the time of the backup" in swapper._excuse_refusal(record, refused)
+    record.data_dir.mkdir(parents=True)
+    write_restored_profile(record.data_dir, RestoredProfile(profile=Profile(), isolated=True))
+    with pytest.raises(ConfigurationError):  # a copy has to be asked to keep still
+        swapper._excuse_refusal(record, refused)

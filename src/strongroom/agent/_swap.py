@@ -33,7 +33,7 @@ from strongroom.agent._outside import Outside, swap_back, swap_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.artifact import describe_notices
 from strongroom.datastores import read_restored_profile
-from strongroom.errors import NotFound, ServerFailed, StrongroomError
+from strongroom.errors import ConfigurationError, NotFound, ServerFailed, StrongroomError
 
 log = structlog.get_logger()
 
@@ -194,8 +194,26 @@ class Swapper:
         record.data_epoch = record.member.epoch if record.member is not None else None
         self._registry.save(record)
         if journal.start:
-            self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
-            journal.warnings += self._check(record)
+            launched = self._lifecycle.launch(record)
+            try:
+                self._lifecycle.wait_ready(record, launched)
+            except ConfigurationError as error:
+                journal.warnings.append(self._excuse_refusal(record, error))
+            else:
+                journal.warnings += self._check(record)
+
+    def _excuse_refusal(self, record: ServerRecord, error: ConfigurationError) -> str:
+        """A restored server has the passwords of the time of its backup: one that serves, but not us, is no reason to go back.
+
+        Raises ``error`` when the server is ours, or a copy, which has to be asked.
+        """
+        restored = read_restored_profile(record.data_dir)
+        if record.definition.runtime != "adopted" or (restored is not None and restored.isolated):
+            raise error
+        return (
+            f"The restored server runs, but it refuses the account of backups: {error.message.rstrip('.')}. "
+            "Its passwords are those of the time of the backup: set that of this account again, or correct the credentials file."
+        )
 
     def _check(self, record: ServerRecord) -> list[str]:
         """Ask the restored server whether it has what its profile says. Raises ServerFailed when it lacks something."""
