@@ -354,6 +354,18 @@ def test_one_thing_at_a_time(world: World) -> None:
             wish()
 
 
+def test_a_copy_is_activated_node_after_node(world: World) -> None:
+    with pytest.raises(Conflict, match="not isolated"):
+        request_cluster_action(world.control, "p", "shop", "activate")
+    for node in world.members():
+        world.edit(Instance, node.id, lambda row: setattr(row, "isolated", True))
+    job = request_cluster_action(world.control, "p", "shop", "activate")
+    world.ring.calls.clear()
+    assert world.run(job) is None
+    assert [call for call in world.ring.calls if call.startswith("activate")] == [f"activate {n.id}" for n in world.members()]
+    assert world.cluster().task is None
+
+
 def test_a_single_node_is_not_worked_on_alone(world: World) -> None:
     node = world.members()[0].name
     for wish in (

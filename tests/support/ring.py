@@ -180,6 +180,9 @@ class Ring:
         node.running = False
         return self._done(node)
 
+    async def activate(self, server: str) -> ServerView:
+        return self._done(self._call("activate", server))
+
     async def restart_server(self, server: str) -> ServerView:
         return self._done(self._call("restart", server))
 

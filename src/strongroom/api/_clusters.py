@@ -344,6 +344,12 @@ def restart(cluster: Segment, caller: CallerDep, control: ControlDep) -> Respons
     return accepted(request_cluster_action(control, caller.project, cluster, "restart"))
 
 
+@router.post("/clusters/{cluster}/activate", status_code=202)
+def activate(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
+    """Extension: let the nodes of an isolated copy run their events and replication, one after the other; restarts them."""
+    return accepted(request_cluster_action(control, caller.project, cluster, "activate"))
+
+
 @router.post("/clusters/{cluster}/discard_old", status_code=202)
 def discard_old(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Extension: drop the data that restores have put aside on the nodes."""

@@ -182,7 +182,7 @@ class Job(Table):
     kind: Mapped[str]
     """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, activate,
     delete_backup, rebuild; of clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
-    cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore that one node does."""
+    cluster_activate, cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore that one node does."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]

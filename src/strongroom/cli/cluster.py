@@ -310,6 +310,13 @@ def restart(session: Session, cluster: Name, wait: Wait = True) -> None:
     _act(session, cluster, "restart", {}, wait)
 
 
+@command(app, "activate", example="strongroom cluster activate shop")
+def activate(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
+    """Let the nodes of an isolated copy run what they did at their source: events, replication. Restarts one after the other."""
+    confirm(f"Activate the copy {cluster}? Its nodes run their events and replication from then on.", yes)
+    _act(session, cluster, "activate", {}, wait)
+
+
 @command(app, "discard-old", example="strongroom cluster discard-old shop")
 def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
     """Delete the data that restores have put aside on the nodes."""

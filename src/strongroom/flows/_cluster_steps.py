@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from strongroom.agent.models import ServerDefinition
+from strongroom.agent.client import AgentClient
+from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.catalog import Cluster, Instance, Run, now
 from strongroom.catalog.find import find_job, open_run
 from strongroom.datastores import GaleraView
@@ -89,14 +91,23 @@ def _cut_off(control: Control, cluster_id: str) -> Run | None:
 
 async def restart(control: Control, job_id: str) -> None:
     """Restart one node after the other; each is back and has all data before the next one goes."""
+    await _roll(control, job_id, "restart", lambda agent, server: agent.restart_server(server))
+
+
+async def activate(control: Control, job_id: str) -> None:
+    """Let each node of a copy run what it did at its source: one after the other, as in a restart."""
+    await _roll(control, job_id, "activate", lambda agent, server: agent.activate(server))
+
+
+async def _roll(control: Control, job_id: str, verb: str, action: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
     ring = await asyncio.to_thread(load_ring, control, job_id)
     done: list[str] = list(ring.job.output.get("restarted", []))
     for node in ring.nodes:
         if node.id in done:
             continue
         await _require_whole(ring, but=node)
-        await ring.tell(f"restart {name(node)}", f"{len(done)} of {len(ring.nodes)} nodes are done")
-        await ring.see(await of(node, ring.agent(node).restart_server(node.id)))
+        await ring.tell(f"{verb} {name(node)}", f"{len(done)} of {len(ring.nodes)} nodes are done")
+        await ring.see(await of(node, action(ring.agent(node), node.id)))
         await ring.synced(node, None)
         done = [*done, node.id]
         await asyncio.to_thread(_restarted, control, job_id, done)

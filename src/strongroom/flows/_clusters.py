@@ -329,16 +329,18 @@ def request_recover(control: Control, project: str, cluster: str, *, node: str |
     return job
 
 
-Action = Literal["restart", "discard_old"]
-TASK: Mapping[Action, str | None] = {"restart": "RESTARTING", "discard_old": None}
+Action = Literal["restart", "activate", "discard_old"]
+TASK: Mapping[Action, str | None] = {"restart": "RESTARTING", "activate": "RESTARTING", "discard_old": None}
 
 
 def request_cluster_action(control: Control, project: str, cluster: str, kind: Action) -> Job:
-    """Restart node after node, or drop the data that restores have put aside. Raises NotFound, Busy, Conflict."""
+    """Restart or activate node after node, or drop the data that restores have put aside. Raises NotFound, Busy, Conflict."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, kind.replace("_", " "))
         _refuse_if_cut_off(session, row)
+        if kind == "activate" and not any(node.isolated for node in nodes_of(session, row.id)):
+            raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; there is nothing to activate")
         row.task, row.updated = TASK[kind] or row.task, now()
         job = new_job(session, project, f"cluster_{kind}", cluster=row)
     control.start(job)

@@ -248,6 +248,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "cluster_adopt": (_cluster_steps.adopt,),
     "cluster_recover": (_cluster_steps.recover,),
     "cluster_restart": (_cluster_steps.restart,),
+    "cluster_activate": (_cluster_steps.activate,),
     "cluster_discard_old": (_cluster_steps.discard_old,),
     "cluster_delete": (_cluster_steps.delete,),
 }

@@ -53,6 +53,7 @@ RULES: dict[str, Role] = {
     "POST /clusters/{cluster}/restore": MEMBER,
     "POST /clusters/{cluster}/recover": MEMBER,
     "POST /clusters/{cluster}/restart": MEMBER,
+    "POST /clusters/{cluster}/activate": MEMBER,
     "POST /clusters/{cluster}/discard_old": MEMBER,
     "GET /configurations": READER,
     "POST /configurations": MEMBER,
