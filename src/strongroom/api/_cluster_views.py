@@ -63,6 +63,7 @@ class NodeView(View):
     last_backup: str | None = Field(description="Name of the newest backup of the cluster, on the node that it was taken from.")
     data_bytes: int
     old_bytes: int = Field(description="Bytes of what restores have put aside.")
+    isolated: bool = Field(description="It is a copy that runs no events and no replication until the cluster is activated.")
     detail: str
 
 
@@ -219,6 +220,7 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         last_backup=backup.name if backup is not None and backup.instance_id == node.id else None,
         data_bytes=node.data_bytes,
         old_bytes=sum(old["bytes"] for old in node.old_data),
+        isolated=node.isolated,
         detail=node.detail,
     )
 

@@ -81,6 +81,8 @@ def _show(session: Session, ref: str) -> None:
     if session.output.format is Format.table and not session.output.columns:
         print()
         session.output.rows(view["instances"], NODES)
+    if any(node["isolated"] for node in view["instances"]):
+        note(f"{view['name']} is isolated: it contacts nobody. `strongroom cluster activate {view['name']}` ends that.")
 
 
 def _act(session: Session, cluster: str, what: str, body: dict[str, Any], wait: bool) -> None:
