@@ -122,6 +122,15 @@ def test_another_cluster_is_made_from_its_backup_and_deleted(shop: Shop, service
     for node in view["instances"]:
         with service.sql(node["id"]) as connection:
             assert checksums(connection) == expected
+    # It is an isolated copy until a person activates it.
+    assert all(node["isolated"] for node in view["instances"])
+    assert "two is isolated" in service.cli("cluster", "show", "two").stderr
+    service.cli("cluster", "activate", "two", "--yes")
+    view = service.get("/clusters/two")["cluster"]
+    assert not any(node["isolated"] for node in view["instances"])
+    for node in view["instances"]:
+        with service.sql(node["id"]) as connection:
+            assert checksums(connection) == expected
     service.cli("cluster", "delete", "two", "--yes")
     with pytest.raises(Refused, match="cannot be found"):
         service.get("/clusters/two")

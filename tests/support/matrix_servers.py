@@ -397,10 +397,18 @@ class OwnPostgreSQL(Base):
             with connect_postgresql(copy, database) as connection:
                 yield connection
             return
-        with psycopg.connect(
-            host=str(self.run), user=self.superuser, dbname=database, autocommit=True, client_encoding="SQL_ASCII"
-        ) as connection:
+        with self._log_in(database) as connection:
             yield connection
+
+    def _log_in(self, database: str) -> psycopg.Connection[Any]:
+        """As the superuser of the line, or as the first one while SQL has not made that yet."""
+        wanted: dict[str, Any] = {"host": str(self.run), "dbname": database, "autocommit": True, "client_encoding": "SQL_ASCII"}
+        try:
+            return psycopg.connect(user=self.superuser, **wanted)
+        except psycopg.OperationalError as error:
+            if f'role "{self.superuser}" does not exist' not in str(error):
+                raise
+            return psycopg.connect(user="postgres", **wanted)
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         """A statement that begins with ``\\c NAME;`` goes to that database; else to db1, or to template1 while there is none."""
