@@ -402,7 +402,13 @@ class OwnPostgreSQL(Base):
 
     def _log_in(self, database: str) -> psycopg.Connection[Any]:
         """As the superuser of the line, or as the first one while SQL has not made that yet."""
-        wanted: dict[str, Any] = {"host": str(self.run), "dbname": database, "autocommit": True, "client_encoding": "SQL_ASCII"}
+        wanted: dict[str, Any] = {
+            "host": str(self.run),
+            "dbname": database,
+            "autocommit": True,
+            "client_encoding": "SQL_ASCII",
+            "options": "-c default_transaction_read_only=off -c search_path=public",  # whatever the line gives to our role
+        }
         try:
             return psycopg.connect(user=self.superuser, **wanted)
         except psycopg.OperationalError as error:
@@ -418,7 +424,7 @@ class OwnPostgreSQL(Base):
             if statement.startswith("\\c "):
                 database, text = statement[3:].split(";", 1)
             with self.connect(database=database) as connection:
-                cursor = connection.execute(text.encode())
+                cursor = connection.execute(text.encode("utf-8", "surrogateescape"))
                 rows = cursor.fetchall() if cursor.description else []
         return rows
 
@@ -430,7 +436,7 @@ class OwnPostgreSQL(Base):
     def ask(self, query: str, copy: Server | None = None) -> str:
         with self.connect(copy, "db1") as connection:
             row = connection.execute(query.encode()).fetchone()
-        return str(row[0]) if row else ""
+        return str(_text(row[0])) if row else ""
 
     def load(self) -> None:
         self.sql(
@@ -459,6 +465,9 @@ class OwnPostgreSQL(Base):
         with self.connect(copy, "template1") as connection:
             rows = connection.execute("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate").fetchall()
         for database in (_text(name) for (name,) in rows):
+            if any("\udc80" <= character <= "\udcff" for character in database):
+                found[database] = "there"  # its name is not UTF-8, and the driver cannot say it
+                continue
             with self.connect(copy, database) as connection:
                 tables = connection.execute(
                     "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables"
@@ -469,7 +478,7 @@ class OwnPostgreSQL(Base):
         return found
 
 
-def _text(value: str | bytes) -> str:
+def _text(value: Any) -> Any:
     """Where the encoding is SQL_ASCII, the driver gives bytes."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 

@@ -26,6 +26,10 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
+_ORDERS = ("_now", "_abort")
+"""Ends of variables that are set to have something done, such as innodb_log_checkpoint_now, which the backup tool sets."""
+
+
 def read_settings(connection: Connection[Cursor]) -> tuple[dict[str, str], list[str]]:
     """Values of what is carried, by name; and names of what else the owner has set, which is not carried."""
     values: dict[str, str] = {}
@@ -34,7 +38,7 @@ def read_settings(connection: Connection[Cursor]) -> tuple[dict[str, str], list[
         if name in SETTINGS:
             if value is not None:
                 values[name] = str(value)
-        elif name not in OURS and not name.startswith("wsrep_") and origin in _SET_BY_OWNER:
+        elif name not in OURS and not name.startswith("wsrep_") and not name.endswith(_ORDERS) and origin in _SET_BY_OWNER:
             others.append(name)
     return dict(sorted(values.items())), sorted(others)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
 from strongroom.datastores._files import make_directory, owner_of
@@ -63,6 +63,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             for name in names:
                 query(connection, SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
         for name in names:
+            _end_prepared(server, name)
             _read_database(server, name, found, same_libc=_has_same_libc(profile))
         if profile is not None and profile.tables is not None:
             _compare(profile.tables, _profile_read.read(server).tables or {}, found)
@@ -72,6 +73,13 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             remedy="Restore an older backup, and look for the damage in the database itself.",
         )
     return Rehearsal(tables=found.tables, warnings=found.warnings)
+
+
+def _end_prepared(server: Server, database: str) -> None:
+    """Roll prepared transactions back: nobody may wait for their locks, and the data is scrap afterwards."""
+    with connect(server, database) as connection:
+        for (name,) in query(connection, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+            query(connection, SQL("ROLLBACK PREPARED {}").format(Literal(name)))
 
 
 @contextmanager
