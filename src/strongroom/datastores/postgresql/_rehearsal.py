@@ -49,6 +49,12 @@ class _Found:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+_ALLOW = """DO $$ DECLARE name text; BEGIN
+FOR name IN SELECT datname FROM pg_database WHERE NOT datallowconn AND datconnlimit <> -2
+LOOP EXECUTE format('ALTER DATABASE %I ALLOW_CONNECTIONS true', name); END LOOP; END $$"""
+"""On the server, since a name may have bytes that are no text."""
+
+
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
     """See ``Profiles``."""
     write_restored_profile(data_dir, RestoredProfile(profile=profile or Profile(), isolated=True))
@@ -60,8 +66,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             names = [
                 name for (name,) in query(connection, "SELECT datname FROM pg_database WHERE datconnlimit <> -2 ORDER BY oid")
             ]
-            for name in names:
-                query(connection, SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(Identifier(name)))
+            query(connection, _ALLOW)
         for name in names:
             _end_prepared(server, name)
             _read_database(server, name, found, same_libc=_has_same_libc(profile))
