@@ -178,8 +178,8 @@ LINES = [
             "CREATE DATABASE `a-b.c d`",
             "CREATE TABLE `a-b.c d`.`ü#x` (id INT PRIMARY KEY)",
             "INSERT INTO `a-b.c d`.`ü#x` VALUES (1)",
-            "CREATE DATABASE `undo_001`",
-            "CREATE TABLE `undo_001`.`ibdata1` (id INT PRIMARY KEY)",
+            "CREATE DATABASE `undo_x`",
+            "CREATE TABLE `undo_x`.`ibdata1` (id INT PRIMARY KEY)",
         ),
     ),
     Line(
