@@ -206,7 +206,7 @@ def test_a_copy_of_a_replica(place: Path, pool: str) -> None:
     assert items(notices) == {"replication": "warn"} and "START REPLICA" in notices[0].remedy
     copy.sql("START REPLICA")
     wait_for(copy, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'db1'", 0)
-    assert driver.profiles.check(copy.server, full.profile, isolated=True)[0].effect == "refuse"
+    assert "tables" in items(driver.profiles.check(copy.server, full.profile, isolated=True))
     for server in (copy, source):
         server.stop()
 

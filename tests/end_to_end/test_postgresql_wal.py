@@ -83,12 +83,16 @@ def test_wal_that_is_gone_is_the_fault_that_troves_users_know(serve: Callable[..
     one = create(service, "pg1")
     full = service.backup("pg1", "full")
     folder = service.data_dir / "instances" / one["id"] / "data" / "pg_wal"
-    there = {path.name for path in folder.iterdir() if len(path.name) == 24}
     child = service.backup("pg1", "child", incremental=1)
-    new = sorted(path for path in folder.iterdir() if len(path.name) == 24 and path.name not in there)
+    ours = {"host": str(Path(one["socket"]).parent), "port": one["port"], "user": "postgres", "dbname": "db1"}
+    with psycopg.connect(**ours, autocommit=True) as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CREATE TABLE later AS SELECT 1 AS id")
+        ((current,),) = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchall()
     # Out of disk, somebody has removed what the server had not let go of.
-    for path in new:
-        path.unlink()
+    for path in folder.iterdir():
+        if len(path.name) == 24 and path.name < current:
+            path.unlink()
     with pytest.raises(Failed):
         service.backup("pg1", "another", parent_id=full["id"])
     fault = service.get("/instances/pg1")["instance"]["fault"]

@@ -59,7 +59,7 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     assert found.keys() == {full["id"], child["id"], child_of_lost["id"]}
     for was in (full, child):
         now = found[was["id"]]
-        same = set(was) - {"created", "updated", "job_id", "reason"}
+        same = set(was) - {"created", "updated", "job_id", "reason", "profile"}
         assert {key: now[key] for key in same} == {key: was[key] for key in same}
         assert now["restorable"] is True
     assert found[child_of_lost["id"]]["restorable"] is False

@@ -118,7 +118,7 @@ LINES = [
     Line(
         "RESET BINARY LOGS AND GTIDS",
         change=("RESET BINARY LOGS AND GTIDS", "INSERT INTO db1.t VALUES (5000, 'after the reset')"),
-        full_because="",
+        full_because="nothing proves",
     ),
     Line(
         "persisted settings",
