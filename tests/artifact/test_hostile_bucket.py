@@ -18,6 +18,7 @@ from strongroom.artifact import (
     Location,
     Problem,
     Verification,
+    compare_sizes,
     delete_artifact,
     keep_verification,
     list_artifacts,
@@ -28,7 +29,7 @@ from strongroom.artifact import (
     sweep_orphans,
     verify,
 )
-from strongroom.errors import ArtifactCorrupt, ArtifactError, ManifestInvalid, StorageError
+from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, ManifestInvalid, StorageError
 from support.artifacts import mb_file, noise, take, write_artifact
 from support.raw import Raw, open_raw, raw
 
@@ -252,3 +253,19 @@ def test_a_directory_store_reads_files_only(place: Path, what: str) -> None:
         take(open_artifact(written.store, HERE))
     delete_artifact(written.store, HERE)
     assert secret.exists()
+
+
+def test_objects_that_swift_will_delete_are_told(place: Path, swift: Any, request: pytest.FixtureRequest) -> None:
+    written = open_raw("swift", place, request.getfixturevalue)
+    manifest = write_artifact(written.store, HERE, DATA, stream="mbstream", name="monday")
+    assert compare_sizes(written.store, manifest).warnings == ()
+    when = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    written.write(HERE.segment(2), written.read(HERE.segment(2)), **{"X-Delete-At": str(int(when.timestamp()))})
+    assert written.store.head(HERE.segment(2)).expires == when
+    report = compare_sizes(written.store, manifest)
+    assert report.ok
+    assert f"at {when:%Y-%m-%d %H:%M:%S} UTC (X-Delete-At)" in report.warnings[0]
+    written.delete(HERE.segment(1))
+    written.write(HERE.segment(3), b"x")
+    kinds = [type(problem) for problem in compare_sizes(written.store, manifest).problems]
+    assert kinds == [ArtifactMissing, ArtifactCorrupt]
