@@ -119,7 +119,7 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
         ({"name": "b", "instance": "mysql1", "incremental": "1"}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 2}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 1.0}, 400, "badRequest", "integer 0 or 1"),
-        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "integer 0 or 1"),
+        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "backup.incremental"),
         ({"name": "b", "instance": "mysql1", "description": ""}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "description": None}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "swift_container": "a b; rm"}, 400, "badRequest", "swift_container"),
@@ -204,7 +204,7 @@ def test_delete_refuses_parents_unless_told_to_cascade(site: Site) -> None:
     fault = told(site.ask("DELETE", "/backups/full"), 409, "conflict")
     assert child in fault["message"]
     assert "--cascade" in fault["remedy"]
-    assert fault["error"] == "HasChildren"
+    assert fault["error_code"] == "HasChildren"
     reply = site.ask("DELETE", "/backups/full", cascade="true")
     assert (reply.status_code, reply.content) == (202, b"")
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id == full

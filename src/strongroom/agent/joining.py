@@ -99,7 +99,7 @@ def join(control_plane: str, token: Token, url: str, certificate: str) -> str:
         response = httpx.post(f"{where}/join", json=request.model_dump(), timeout=PATIENCE)
         if response.is_error:
             fault = next(iter(response.json().values()))
-            raise from_dict({"code": fault["error"], "message": str(fault["message"]), "remedy": fault.get("remedy")})
+            raise from_dict({"code": fault["error_code"], "message": str(fault["message"]), "remedy": fault.get("remedy")})
         reply = JoinReply.model_validate_json(response.content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(

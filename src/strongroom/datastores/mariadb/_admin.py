@@ -64,13 +64,28 @@ def check_database(name: str) -> None:
     _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
 
 
-def check_user(server: Server, name: str, host: str) -> None:
+def check_user(datastore: str, name: str, host: str) -> None:
     """Raises InvalidRequest when no account may have this name or host."""
-    _check_name("user", name, MAX_USER_NAME[server.datastore], SYSTEM_USERS)
-    if server.datastore == "mysql" and name.startswith(" "):
+    _check_name("user", name, MAX_USER_NAME[datastore], SYSTEM_USERS)
+    if datastore == "mysql" and name.startswith(" "):
         raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="MySQL would leave out the space at its beginning.")
     if not _HOST.fullmatch(host):
         raise InvalidRequest(f"{host!r} cannot be the host of a user", remedy="Use an address, a name, or a pattern with %.")
+
+
+def check_new(datastore: str, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+    """Raises InvalidRequest for databases and users that no server would create."""
+    for database in databases:
+        check_database(database.name)
+        for word in (database.character_set, database.collate):
+            if word is not None and not _WORD.fullmatch(word):
+                raise InvalidRequest(f"{word!r} is not a character set or collation")
+    for user in users:
+        check_user(datastore, user.name, user.host)
+        if not user.password:
+            raise InvalidRequest(f"user {user.name!r} needs a password", remedy="Give one that is not empty.")
+        for name in user.databases:
+            check_database(name)
 
 
 def _account(connection: Connection[Cursor], name: str, host: str) -> str:
@@ -97,11 +112,7 @@ def _exists(connection: Connection[Cursor], name: str) -> bool:
 
 def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_database(spec.name)
-        for word in (spec.character_set, spec.collate):
-            if word is not None and not _WORD.fullmatch(word):
-                raise InvalidRequest(f"{word!r} is no character set or collation")
+    check_new(server.datastore, specs, ())
     with _session(server, "create a database") as connection:
         for spec in specs:
             if _exists(connection, spec.name):
@@ -175,12 +186,7 @@ def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -
 
 def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_user(server, spec.name, spec.host)
-        if not spec.password:
-            raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
-        for database in spec.databases:
-            check_database(database)
+    check_new(server.datastore, (), specs)
     with _session(server, "create a user") as connection:
         for spec in specs:
             _require_databases(connection, spec.databases)
@@ -192,7 +198,7 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
 
 def drop_user(server: Server, name: str, host: str) -> None:
     """With all its rights."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     with _session(server, f"drop user {name!r}") as connection:
         _require_user(connection, name, host)
         query(connection, "DROP USER %s@%s", name, host)
@@ -201,8 +207,8 @@ def drop_user(server: Server, name: str, host: str) -> None:
 def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
     """The new name first: it is what may be refused."""
     new_name, new_host = change.name or name, change.host or host
-    check_user(server, name, host)
-    check_user(server, new_name, new_host)
+    check_user(server.datastore, name, host)
+    check_user(server.datastore, new_name, new_host)
     with _session(server, f"change user {name!r}") as connection:
         _require_user(connection, name, host)
         if (new_name, new_host) != (name, host):
@@ -214,7 +220,7 @@ def change_user(server: Server, name: str, host: str, change: UserChange) -> Non
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
     """All rights on the databases, which must exist."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     for database in names:
         check_database(database)
     with _session(server, f"grant to user {name!r}") as connection:
@@ -225,7 +231,7 @@ def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
 
 def revoke(server: Server, name: str, host: str, database: str) -> None:
     """Also of a grant that somebody wrote without escapes."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     check_database(database)
     with _session(server, f"revoke from user {name!r}") as connection:
         _require_user(connection, name, host)
