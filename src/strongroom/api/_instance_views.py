@@ -21,6 +21,8 @@ STATES = {
     "new": "SHUTDOWN",
     "starting": "REBOOT",
     "running": "ACTIVE",
+    "blocked": "BLOCKED",
+    "standby": "STANDBY",
     "swapping": "RESTORE",
     "stopped": "SHUTDOWN",
     "failed": "ERROR",

@@ -16,7 +16,15 @@ from strongroom.flows._clusters import (
 )
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
-from strongroom.flows._hosts import connect_hosts, join_host, request_host, request_remove_host
+from strongroom.flows._host_checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows._hosts import (
+    connect_hosts,
+    join_host,
+    request_host,
+    request_reclaim,
+    request_remove_host,
+    stop_unknown_server,
+)
 from strongroom.flows._import import request_import, request_restore_from
 from strongroom.flows._instances import (
     request_action,
@@ -38,11 +46,14 @@ __all__ = [
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "check_hosts",
+    "check_request",
     "connect_hosts",
     "find_backup",
     "find_cluster",
     "find_instance",
     "find_job",
+    "host_problem",
     "is_synced",
     "join_host",
     "plan_cluster_restore",
@@ -62,6 +73,7 @@ __all__ = [
     "request_import",
     "request_instance",
     "request_rebuild",
+    "request_reclaim",
     "request_recover",
     "request_remove_host",
     "request_reset",
@@ -72,6 +84,8 @@ __all__ = [
     "request_restore_from",
     "request_resume",
     "request_verify",
+    "stop_unknown_server",
+    "unknown_servers",
     "version_id",
     "wait_job",
 ]

@@ -78,6 +78,9 @@ def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> N
             instance.deleted = now()
         else:
             instance.task = "ERROR"
+    elif job.kind == "adopt" and failure is not None:  # nothing was made, and the server may be adopted again
+        instance.task = None
+        instance.deleted = now()
     elif job.kind in ("create", "adopt"):
         instance.task = None if failure is None else "ERROR"
     elif job.kind in ENDS_INSTANCE_TASK:

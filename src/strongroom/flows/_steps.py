@@ -220,6 +220,11 @@ async def drop_prepared(control: Control, job_id: str) -> None:
         return  # it came to no attempt
 
 
+async def let_go(control: Control, job_id: str) -> None:
+    """After an adoption that failed: the agent forgets the server, which stays as it is."""
+    await delete_server(control, job_id)
+
+
 PLANS: dict[str, tuple[Step, ...]] = {
     "create": (define, work, swap, populate),
     "adopt": (define, start),
@@ -255,6 +260,7 @@ PLANS: dict[str, tuple[Step, ...]] = {
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
 CLEANERS: dict[str, Cleaner] = {
+    "adopt": let_go,
     "backup": _artifact_end.clean,
     "restore": drop_prepared,
     "prepare": drop_prepared,
