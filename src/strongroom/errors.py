@@ -60,6 +60,8 @@ class StrongroomError(Exception):
     """Base of the tree: ``str(error)`` is one sentence that names the thing; ``remedy`` says what to do."""
 
     status: ClassVar[int] = 500
+    output: Mapping[str, Any] | None = None
+    """What the job that it ends has found out all the same."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -267,9 +269,7 @@ class CannotDecrypt(ArtifactError):
 
 
 class DatabaseDamaged(JobError):
-    """Pages of the database are damaged, and the backup was to fail then. ``pages`` names them."""
-
-    pages: Mapping[str, Any] | None = None
+    """Pages of the database are damaged, and the backup was to fail then. ``output`` has them as ``pages``."""
 
 
 class WalGone(JobError):

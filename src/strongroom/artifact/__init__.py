@@ -1,6 +1,6 @@
 """One backup as bytes: segments, codec, manifest, writer, reader, verify. Knows no database."""
 
-from strongroom.artifact._chain import load_chain, open_chain, require_known_manifest
+from strongroom.artifact._chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
 from strongroom.artifact._foreign import (
     ForeignBackup,
     ForeignChain,
@@ -25,12 +25,24 @@ from strongroom.artifact._reader import Reader, open_artifact
 from strongroom.artifact._source import Source
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
 from strongroom.artifact._tar import Member
-from strongroom.artifact._verify import Check, Report, verify
+from strongroom.artifact._verification import (
+    LEVELS,
+    PROVES_DAMAGE,
+    Level,
+    Verification,
+    keep_verification,
+    load_verification,
+    supersedes,
+)
+from strongroom.artifact._verify import Check, Report, compare_sizes, verify
 from strongroom.artifact._walk import Format, Ranges, Tap
 from strongroom.artifact._writer import Writer
 
 __all__ = [
     "ID_PATTERN",
+    "LEVELS",
+    "PROVES_DAMAGE",
+    "BrokenLink",
     "Check",
     "Codec",
     "Collation",
@@ -44,6 +56,7 @@ __all__ = [
     "Format",
     "Index",
     "Intent",
+    "Level",
     "Location",
     "Manifest",
     "Mbstream",
@@ -62,21 +75,25 @@ __all__ = [
     "Segment",
     "Source",
     "Tap",
+    "Verification",
     "Witness",
     "Writer",
     "artifact_url",
     "check_format",
     "check_link",
     "check_recipients",
+    "compare_sizes",
     "delete_artifact",
     "describe_notices",
     "find_foreign",
     "follow",
     "joined_keys",
+    "keep_verification",
     "list_artifacts",
     "load_chain",
     "load_identities",
     "load_manifest",
+    "load_verification",
     "locate",
     "new_identity",
     "open_artifact",
@@ -84,6 +101,8 @@ __all__ = [
     "read_manifest",
     "recipients_of",
     "require_known_manifest",
+    "supersedes",
     "sweep_orphans",
     "verify",
+    "walk_chain",
 ]

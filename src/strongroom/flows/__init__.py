@@ -38,6 +38,7 @@ from strongroom.flows._monitor import Monitor
 from strongroom.flows._rebuild import request_rebuild
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
 from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows._verification import explain_broken, level_of
 from strongroom.flows._versions import version_id
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "check_hosts",
     "check_request",
     "connect_hosts",
+    "explain_broken",
     "find_backup",
     "find_cluster",
     "find_instance",
@@ -56,6 +58,7 @@ __all__ = [
     "host_problem",
     "is_synced",
     "join_host",
+    "level_of",
     "plan_cluster_restore",
     "plan_restore",
     "request_action",
