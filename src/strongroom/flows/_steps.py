@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import find_job
-from strongroom.errors import DatabaseDamaged, NotFound
+from strongroom.errors import NotFound, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
@@ -89,8 +89,9 @@ async def work(control: Control, job_id: str) -> None:
 
     try:
         result = await run_on_agent(control, job_id)
-    except DatabaseDamaged as error:
-        await asyncio.to_thread(keep, {"pages": error.pages})
+    except StrongroomError as error:
+        if error.output:
+            await asyncio.to_thread(keep, dict(error.output))
         raise
     await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
 

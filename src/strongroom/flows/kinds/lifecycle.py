@@ -87,6 +87,12 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
         instance.task = "ERROR"
 
 
+def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:
+    """Nothing was made by an adoption that failed, and the server may be adopted again."""
+    if failure is not None:
+        instance_of(session, job).deleted = now()
+
+
 def _restarts(name: str, step: Step) -> JobKind:
     return JobKind(name=name, operation=f"{name} instance", steps=(step,), has_task=True, clears_fault=True)
 
@@ -96,8 +102,9 @@ KINDS = (
         name="adopt",
         operation="adopt instance",
         steps=(define, start),
+        clean=delete_server,  # the agent forgets the server, which stays as it is
+        settle=_settle_adoption,
         has_task=True,
-        failed_task="ERROR",
         clears_fault=True,
     ),
     _restarts("start", start),
