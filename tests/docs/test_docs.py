@@ -6,6 +6,7 @@ The runbook is left out: its sections need what they are about, which test_runbo
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,15 @@ def test_the_commands_of_the_page_work(serve: Callable[..., Service], place: Pat
     service = serve(config=CONFIG)
     store = str(service.data_dir / "store")
     run_script(text, place / "home", {"SCRATCH": str(place), "STRONGROOM_URL": service.url, "STORE": store})
+
+
+def test_rejected_words_are_found_in_text_and_not_in_code() -> None:
+    words = runpy.run_path(str(ROOT / "scripts" / "words.py"))
+    text = "The job\ngoes\non. `anew`\n\n```sh\nanew\n```\n<!-- x: begin -->\nanew\n<!-- x: end -->\nIt begins [anew](anew.md).\n"
+    assert [(line, phrase) for line, phrase, _ in words["find_phrases"](words["blank_code"](text))] == [
+        (2, "goes on"),
+        (11, "anew"),
+    ]
 
 
 def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:
