@@ -85,7 +85,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
         time.sleep(0.5)
         running.start()
 
-    backing_up.answers["GET", "/jobs/j1"][1:1] = [(503, {"x": {"code": 503, "message": "away", "error": "Unavailable"}})]
+    backing_up.answers["GET", "/jobs/j1"][1:1] = [(503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}})]
     thread = threading.Thread(target=restart)
     thread.start()
     result = run("backup", "create", "monday", "-i", "mysql1")
@@ -97,7 +97,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
 def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_client, "PATIENCE", 0.5)
     backing_up.on_job({"phase": "backup"})
-    backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error": "Unavailable"}}))
+    backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}}))
     result = run("backup", "create", "monday", "-i", "mysql1")
     assert result.exit_code == 5
 

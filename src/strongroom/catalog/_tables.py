@@ -82,7 +82,7 @@ class Instance(Table):
     isolated: Mapped[bool] = mapped_column(default=False)
     """A restored copy that contacts nobody until a person activates it."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Parts of the create request that are only echoed (nics, access, region)."""
+    """Parts of the request that are only shown: nics, availability_zone, access."""
     fault: Mapped[dict[str, Any] | None]
     """message, details, created (ISO)."""
     created: Mapped[datetime] = mapped_column(default=now)

@@ -27,7 +27,13 @@ def check(
     else:
         note("No service is asked; looking at this machine.")
         checks = _local(config)
-    columns = [Column("Level", "level"), Column("Check", "name"), Column("Finding", "message"), Column("What to do", "remedy")]
+    columns = [
+        Column("Level", "level"),
+        Column("Host", "host"),
+        Column("Check", "name"),
+        Column("Finding", "message"),
+        Column("What to do", "remedy"),
+    ]
     session.output.rows(checks, columns)
     if any(found["level"] == "error" for found in checks):
         raise typer.Exit(1)
@@ -37,4 +43,4 @@ def _local(config: Path | None) -> list[dict[str, Any]]:
     from strongroom.agent.checks import run_checks  # the agent takes long to import, and is rarely needed here
     from strongroom.settings import load
 
-    return [found.model_dump() for found in run_checks(load(config))]
+    return [{"host": "", **found.model_dump()} for found in run_checks(load(config))]

@@ -16,7 +16,15 @@ from strongroom.flows._clusters import (
 )
 from strongroom.flows._control import Control
 from strongroom.flows._engine import Engine
-from strongroom.flows._hosts import connect_hosts, join_host, request_host, request_remove_host
+from strongroom.flows._host_checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows._hosts import (
+    connect_hosts,
+    join_host,
+    request_host,
+    request_reclaim,
+    request_remove_host,
+    stop_unknown_server,
+)
 from strongroom.flows._import import request_import, request_restore_from
 from strongroom.flows._instances import (
     request_action,
@@ -30,6 +38,7 @@ from strongroom.flows._monitor import Monitor
 from strongroom.flows._rebuild import request_rebuild
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
 from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows._verification import explain_broken, level_of
 from strongroom.flows._versions import version_id
 
 __all__ = [
@@ -38,13 +47,18 @@ __all__ = [
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "check_hosts",
+    "check_request",
     "connect_hosts",
+    "explain_broken",
     "find_backup",
     "find_cluster",
     "find_instance",
     "find_job",
+    "host_problem",
     "is_synced",
     "join_host",
+    "level_of",
     "plan_cluster_restore",
     "plan_restore",
     "request_action",
@@ -62,6 +76,7 @@ __all__ = [
     "request_import",
     "request_instance",
     "request_rebuild",
+    "request_reclaim",
     "request_recover",
     "request_remove_host",
     "request_reset",
@@ -72,6 +87,8 @@ __all__ = [
     "request_restore_from",
     "request_resume",
     "request_verify",
+    "stop_unknown_server",
+    "unknown_servers",
     "version_id",
     "wait_job",
 ]
