@@ -43,7 +43,7 @@ PHRASES = {
     "previous data": ["(put|kept|set) aside", "old data"],
     "says, shows, reports": ["(is|are) said", "(is|are|was) told", "tells? of", "told of"],
     "Strongroom": ["we", "ours", "without us"],
-    "trusted, cached": ["believed?"],
+    "trusted, cached": ["believe[ds]?"],
     "unreachable": ["(is|are) away", "in the silence"],
 }
 """The better wording, and regular expressions for what it replaces."""
