@@ -28,6 +28,7 @@ FIELDS = {
     ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "pages",
+    "protected",
     "profile",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import secrets
@@ -56,7 +57,7 @@ class Check(BaseModel):
 
 
 def run_checks(settings: Settings) -> list[Check]:
-    """Look at everything; never raises. Writes, reads and deletes one small object in the store, and changes nothing else."""
+    """Look at everything; never raises. Writes, reads and deletes one small object in the store; nothing else is made."""
     looks: list[tuple[str, Callable[[Settings], Iterator[Check]]]] = [
         ("datastores", _datastores),
         ("tools", _tools),
@@ -143,11 +144,16 @@ def _store(settings: Settings) -> Iterator[Check]:
     if storage.by_token:
         yield Check(name="store", level="ok", message=f"{where}: used with the tokens of those who ask, so not tried here")
         return
+    if storage.driver == "directory" and not settings.store_path.exists():
+        yield _missing_store(settings)
+        return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
     impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
     store = open_store(impatient, settings.store_path, gid=store_gid(settings))
     data = secrets.token_bytes(64)
+    container = settings.store_path / storage.container
+    is_new = storage.driver == "directory" and not container.exists()
     began = time.monotonic()
     try:
         try:
@@ -156,6 +162,9 @@ def _store(settings: Settings) -> Iterator[Check]:
                 raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
         finally:
             store.delete([key])
+            if is_new:
+                with contextlib.suppress(OSError):
+                    container.rmdir()
     finally:
         store.close()
     took = time.monotonic() - began
@@ -174,6 +183,20 @@ def _store(settings: Settings) -> Iterator[Check]:
                 message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
                 remedy="Put [storage] path on another disk, or use an object store.",
             )
+
+
+def _missing_store(settings: Settings) -> Check:
+    """The directory is made by the service when it starts; here only whether that will work is looked at."""
+    path = settings.store_path
+    existing = next(p for p in path.absolute().parents if p.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"the store {path} does not exist and cannot be made in {existing}",
+            remedy="Make it for the user that runs strongroom, or name another in [storage] path.",
+        )
+    free = free_bytes(existing)
+    level: Level = "ok" if free >= GB else "warning"
+    return Check(name="store", level=level, message=f"{path} is made at the first start, {free / GB:.1f} GB free")
 
 
 def _encryption(settings: Settings) -> Iterator[Check]:

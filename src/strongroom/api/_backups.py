@@ -164,6 +164,7 @@ class BackupView(View):
     fault: FaultOfBackup | None
     verified: Verified | None
     positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
     restorable: bool = Field(description="It and all that it stands on are COMPLETED or RESTORED.")
     job_id: str | None = Field(description="The newest job about it.")
 
@@ -389,6 +390,7 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         if verified
         else None,
         positions=row.positions,
+        protected=row.protected,
         restorable=restorable,
         job_id=job_id,
     )

@@ -14,11 +14,12 @@ from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, use
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text, plain
 from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
-from strongroom.catalog import Instance, now
+from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
 from strongroom.flows import (
     Control,
+    change_record,
     find_instance,
     request_action,
     request_delete_instance,
@@ -155,6 +156,7 @@ class Changes(Body):
     """What may be changed."""
 
     name: Name = ""
+    protected: bool | None = Field(None, description="Extension: whether it is protected from deletion.")
     configuration: Any = None
     datastore_version: Any = None
     replica_of: Any = None
@@ -286,16 +288,15 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
 @router.put("/instances/{instance}", status_code=202)
 @router.patch("/instances/{instance}", status_code=202)
 def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
-    """Rename the instance; this is possible at any time."""
+    """Rename the instance, or change its protection from deletion; this is possible at any time."""
     changes = body.instance
     _refuse_unsupported(changes.model_dump(include={"configuration", "replica_of", "datastore_version"}), changes.access)
     with control.catalog.write() as session:
         row = find_instance(session, caller.project, instance)
         if "replica_of" in changes.model_fields_set:
             raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="This service makes no replicas.")
-        if changes.name:
-            row.name = changes.name
-            row.updated = now()
+        if changes.name or changes.protected is not None:
+            change_record(row, name=changes.name, protected=changes.protected)
     return accepted()
 
 

@@ -15,6 +15,7 @@ from strongroom.flows._clusters import (
     request_resume,
 )
 from strongroom.flows._control import Control
+from strongroom.flows._delete_plan import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows._engine import Engine
 from strongroom.flows._hosts import connect_hosts, join_host, request_host, request_remove_host
 from strongroom.flows._import import request_import, request_restore_from
@@ -28,16 +29,21 @@ from strongroom.flows._instances import (
 from strongroom.flows._jobs import request_cancel, wait_job
 from strongroom.flows._monitor import Monitor
 from strongroom.flows._rebuild import request_rebuild
+from strongroom.flows._records import change_backup, change_cluster, change_record
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
 from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows._versions import version_id
 
 __all__ = [
     "Control",
+    "DeletePlan",
     "Engine",
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "change_backup",
+    "change_cluster",
+    "change_record",
     "connect_hosts",
     "find_backup",
     "find_cluster",
@@ -46,6 +52,9 @@ __all__ = [
     "is_synced",
     "join_host",
     "plan_cluster_restore",
+    "plan_delete_backup",
+    "plan_delete_cluster",
+    "plan_delete_instance",
     "plan_restore",
     "request_action",
     "request_adopt_cluster",
