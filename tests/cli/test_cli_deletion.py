@@ -145,6 +145,7 @@ class TestRestore:
         fault = {"code": "ArtifactCorrupt", "message": "a segment is damaged", "remedy": "Restore from another backup."}
         service.on_job({"kind": "create", "status": "failed", "finished": "2026-11-21T07:00:01Z", "fault": fault})
         service.on("POST", "/instances", (200, {"instance": {**INSTANCE, "id": "i2"}}, STARTED))
+        service.on("GET", "/instances/i2", (200, {"instance": {**INSTANCE, "id": "i2", "status": "ERROR"}}))
         unverified = {**OTHER, "name": "tuesday", "verified": None}
         service.on("GET", "/backups", (200, {"backups": [BACKUP, unverified, OTHER, {**OTHER, "restorable": False}]}))
         failed = run("restore", "monday", "--name", "copy")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
-import termios
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +15,7 @@ from typer.testing import Result
 from strongroom.cli import _client
 from strongroom.cli._progress import Meter, figures
 from support.canned import BACKUP, DELETE_PLAN, DONE, Canned, Running, spawn
+from support.terminal import on_terminal
 
 Run = Callable[..., Result]
 MiB = 1024**2
@@ -85,7 +80,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
         time.sleep(0.5)
         running.start()
 
-    backing_up.answers["GET", "/jobs/j1"][1:1] = [(503, {"x": {"code": 503, "message": "away", "error": "Unavailable"}})]
+    backing_up.answers["GET", "/jobs/j1"][1:1] = [(503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}})]
     thread = threading.Thread(target=restart)
     thread.start()
     result = run("backup", "create", "monday", "-i", "mysql1")
@@ -97,7 +92,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
 def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_client, "PATIENCE", 0.5)
     backing_up.on_job({"phase": "backup"})
-    backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error": "Unavailable"}}))
+    backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}}))
     result = run("backup", "create", "monday", "-i", "mysql1")
     assert result.exit_code == 5
 
@@ -122,29 +117,6 @@ def test_ctrl_c_leaves_the_job_alone_and_says_so(canned: Canned) -> None:
     assert process.returncode == 130
     assert b"job j1 goes on" in stderr and b"strongroom job cancel j1" in stderr
     assert not any(verb == "DELETE" for verb, _, _, _ in canned.asked)
-
-
-def on_terminal(canned: Canned, *arguments: str, type_in: str = "", width: int = 160) -> tuple[int, str]:
-    """Run a command on a real pseudo-terminal; its exit code and everything that it showed."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, width, 0, 0))
-    process = spawn(canned, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    if type_in:
-        os.write(ours, type_in.encode())
-    seen = b""
-    while True:
-        ready, _, _ = select.select([ours], [], [], 30)
-        assert ready, "nothing more is shown"
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(ours)
-    return process.wait(20), seen.decode()
 
 
 def test_on_a_terminal_there_is_a_bar_and_finished_phases_stay(backing_up: Canned) -> None:

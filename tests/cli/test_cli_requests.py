@@ -232,7 +232,7 @@ class TestRestore:
         assert "warned   events: 2 events of shop" in result.stderr
 
     def test_a_host_that_does_not_answer_delays_the_restore_only(self, run: Run, happy: Canned) -> None:
-        fault = {"serviceUnavailable": {"code": 503, "message": "db1 does not answer", "error": "HostSilent"}}
+        fault = {"serviceUnavailable": {"code": 503, "message": "db1 does not answer", "error_code": "HostSilent"}}
         happy.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (503, fault))
         assert run("restore", "monday", "--name", "mysql2").exit_code == 0
         assert run("restore", "monday", "--name", "mysql2", "--plan").exit_code == 5

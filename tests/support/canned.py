@@ -74,7 +74,7 @@ class Canned:
         self.asked.append((scope["method"], raw, scope["query_string"].decode(), json.loads(content) if content else None))
         path = scope["path"].removeprefix("/v1.0/default")
         queue = self.answers.get((scope["method"], path))
-        missing = {"itemNotFound": {"code": 404, "message": f"nothing at {path}", "remedy": "Look.", "error": "NotFound"}}
+        missing = {"itemNotFound": {"code": 404, "message": f"nothing at {path}", "remedy": "Look.", "error_code": "NotFound"}}
         status, body, *rest = (queue.pop(0) if len(queue) > 1 else queue[0]) if queue else (404, missing)
         reply = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
         headers = [(k.encode(), v.encode()) for k, v in (rest[0] if rest else {}).items()]
@@ -134,7 +134,16 @@ BACKUP: dict[str, Any] = {
     "seconds": 3.21,
     "reason": None,
     "fault": None,
-    "verified": {"at": "2026-11-21T08:00:00Z", "ok": True, "prepared": True, "tables": 7, "message": ""},
+    "verified": {
+        "at": "2026-11-21T08:00:00Z",
+        "ok": True,
+        "level": "tables",
+        "links": 2,
+        "stored_size": 1000,
+        "prepared": True,
+        "tables": 7,
+        "message": "",
+    },
     "positions": {"from_lsn": 0, "to_lsn": 4711, "gtid": None},
     "restorable": True,
     "protected": False,

@@ -20,7 +20,8 @@ from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
 from strongroom.agent._supervisor import Supervisor
-from strongroom.agent.checks import Check, check_server, run_checks
+from strongroom.agent.checks import Check, CheckRequest, check_host, check_server
+from strongroom.agent.client import NOT_UNDERSTOOD
 from strongroom.agent.jobs import WORKER, Jobs
 from strongroom.agent.models import (
     Activation,
@@ -170,7 +171,7 @@ def _not_understood(_request: Request, error: Exception) -> JSONResponse:
     """Names the fields and never repeats their values: a body may hold secrets."""
     assert isinstance(error, RequestValidationError)
     what = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
-    return _refused(_request, InvalidRequest(f"request not understood: {what}"))
+    return _refused(_request, InvalidRequest(f"{NOT_UNDERSTOOD}: {what}"))
 
 
 def _broke(request: Request, error: Exception) -> PlainTextResponse:
@@ -204,9 +205,9 @@ def _jobs(agent: Agent) -> APIRouter:
     def host() -> HostView:
         return agent.host()
 
-    @router.get("/checks")
-    def checks() -> list[Check]:
-        return run_checks(agent.settings)
+    @router.post("/checks")
+    def checks(request: CheckRequest) -> list[Check]:
+        return check_host(agent.settings, request)
 
     @router.post("/plan")
     def plan(request: PlanRequest) -> list[Notice]:

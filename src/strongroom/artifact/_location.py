@@ -41,6 +41,15 @@ class Location(BaseModel):
         """Key of a segment. Eight digits, so that names sort as the stream does."""
         return f"{self.prefix}/{number:08d}"
 
+    @property
+    def verifications(self) -> str:
+        """The folder of the results of verifications."""
+        return f"{self.prefix}/verifications"
+
+    def verification(self, number: int) -> str:
+        """Key of the result of a verification."""
+        return f"{self.verifications}/{number:08d}.json"
+
     def joint(self, level: int, number: int) -> str:
         """Key of an object that joins some segments, where there are too many for one."""
         return f"{self.prefix}/joined-{level}-{number:08d}"

@@ -84,7 +84,7 @@ class Instance(Table):
     protected: Mapped[bool] = mapped_column(default=False)
     """It cannot be deleted until a person takes this back; so it is for backups and clusters."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Parts of the create request that are only echoed (nics, access, region)."""
+    """Parts of the request that are only shown: nics, availability_zone, access."""
     fault: Mapped[dict[str, Any] | None]
     """message, details, created (ISO)."""
     created: Mapped[datetime] = mapped_column(default=now)

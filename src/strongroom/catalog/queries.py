@@ -123,22 +123,22 @@ def silent_hosts(session: Session) -> set[str]:
     return {name for name, seen in session.execute(_HOSTS) if seen is None or seen < limit}
 
 
-def broken_chains(session: Session, backups: Sequence[Backup]) -> set[str]:
-    """Ids of those backups that cannot be restored: they, or a backup that they depend on, are not COMPLETED or RESTORED, or were
-    found damaged by a verification.
+def broken_chains(session: Session, backups: Sequence[Backup]) -> dict[str, str]:
+    """Ids of those backups that cannot be restored, each with the id of the backup that is the reason: itself or one that it
+    depends on, which is not COMPLETED or RESTORED, is not there, or was found damaged by a verification.
     """
     doubtful = set(session.scalars(_DOUBTFUL, {"chains": list({backup.chain_id for backup in backups})}))
     if not doubtful:
-        return set()
+        return {}
     links = {key: (parent, is_good) for key, parent, is_good in session.execute(_LINKS, {"chains": list(doubtful)})}
-    broken = set()
+    broken: dict[str, str] = {}
     for backup in (b for b in backups if b.chain_id in doubtful):
         at: str | None = backup.id
         seen: set[str] = set()
         while at is not None:
             parent, is_good = links.get(at, (None, False))
             if not is_good or at in seen:
-                broken.add(backup.id)
+                broken[backup.id] = at
                 break
             seen.add(at)
             at = parent

@@ -25,14 +25,20 @@ class Ratio(Column):
         return times(item.get("raw_size"), item.get("stored_size"))
 
 
-class Verification(Column):
-    """When a verification found the backup good; ``BAD`` when the newest found it damaged."""
+class State(Column):
+    """How closely a backup was verified and when, or that it cannot be restored."""
+
+    def raw(self, item: Mapping[str, Any]) -> Any:
+        if item.get("unrestorable_reason"):
+            return "not restorable"
+        verified = item.get("verified")
+        return verified["level"] if verified else None
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        found = item.get("verified")
-        if not found:
+        state, verified = self.raw(item), item.get("verified")
+        if state is None:
             return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
-        return safe(look.moment(found["at"])) if found["ok"] else "BAD"
+        return safe(f"{state} {look.moment(verified['at'])}" if verified and verified["ok"] else state)
 
 
 LIST = [
@@ -44,7 +50,7 @@ LIST = [
     Column("Stored", "stored_size", size, right=True, rank=2),
     Ratio("Ratio", "ratio", right=True, rank=9),
     Column("Time", "seconds", duration, right=True, rank=8),
-    Verification("Verified", "verified"),
+    State("Verified", "state"),
     Column("Protected", "protected", rank=10),
     Id("Parent", "parent_id", rank=6),
     When("Created", "created"),
@@ -92,7 +98,7 @@ def _unless(unverified: bool, backups: Iterable[Backup]) -> Iterator[Backup]:
 
 
 def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
-    """Each full, the newest first, with its descendants below it, the oldest first; names are indented where chains branch."""
+    """Each full, the newest first, with its descendants below it, the oldest first; side branches come first and deeper."""
     ids = {backup["id"] for backup in backups}
     children: dict[str | None, list[Backup]] = {}
     for backup in reversed(backups):
@@ -101,9 +107,8 @@ def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
     while waiting:
         backup, depth = waiting.pop()
         yield {**backup, "name": f"{'  ' * (depth - 1)}└ {backup['name']}" if depth else backup["name"]}
-        below = children.get(backup["id"], [])
-        deeper = depth + 1 if depth == 0 or len(below) > 1 else depth
-        waiting += [(child, deeper) for child in reversed(below)]
+        below, level = children.get(backup["id"], []), max(depth, 1)
+        waiting += [(child, level) for child in below[:1]] + [(child, level + 1) for child in reversed(below[1:])]
 
 
 def _total(backups: Sequence[Backup]) -> str:

@@ -167,7 +167,7 @@ class Client:
 
 
 def _error(response: httpx.Response) -> StrongroomError:
-    """What a refusal says: Trove's ``{"itemNotFound": {"code", "message"}}``, with our ``error`` and ``remedy`` in it."""
+    """What a refusal says: Trove's ``{"itemNotFound": {"code", "message"}}``, with our ``error_code`` and ``remedy`` in it."""
     try:
         body = response.json()
         fault = next(iter(body.values()))
@@ -177,8 +177,8 @@ def _error(response: httpx.Response) -> StrongroomError:
             f"{response.request.url.host} answers {response.status_code} {response.reason_phrase}, which is not the API's way",
             remedy="Check --url.",
         )
-    if fault.get("error"):
-        return from_dict({"code": fault["error"], "message": message, "remedy": fault.get("remedy")})
+    if fault.get("error_code"):
+        return from_dict({"code": fault["error_code"], "message": message, "remedy": fault.get("remedy")})
     return _BY_STATUS.get(response.status_code, JobError)(message, remedy=str(fault.get("remedy") or ""))
 
 

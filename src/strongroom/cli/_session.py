@@ -76,14 +76,17 @@ class Session:
     client: Client
     output: Output
 
-    def finish(self, job: str | None, wait: bool) -> None:
-        """Follow the job that a request started, if it is wanted, else name it. Raises JobError when it does not succeed."""
+    def finish(self, job: str | None, wait: bool) -> dict[str, Any] | None:
+        """Follow the job that a request started, if it is wanted, and return its last view; else name it.
+
+        Raises JobError when it does not succeed.
+        """
         if job is None:
-            return
+            return None
         if wait:
-            follow(self.client, job)
-        else:
-            note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
+            return follow(self.client, job)
+        note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
+        return None
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from strongroom.cli._backup_list import Ratio, list_backups
 from strongroom.cli._completion import names_of
 from strongroom.cli._filters import Filters, Limit, Since, Sort, Until
 from strongroom.cli._names import AllowSameName, require_free_name
-from strongroom.cli._render import Column, When, duration, moment, size
+from strongroom.cli._render import Column, When, duration, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command
 from strongroom.errors import InvalidRequest
 
@@ -52,13 +53,22 @@ class DamagedPages(StrEnum):
     warn = "warn"
 
 
+HOW = {
+    "sizes": "sizes compared",
+    "content": "every segment read",
+    "prepared": "every segment read, chain prepared, no server started",
+    "tables": "every segment read, chain prepared, {tables} tables read by a private server",
+}
+
+
 def _verified(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
-    how = "every segment read"
-    if value["prepared"]:
-        tables = value.get("tables")
-        how += ", chain prepared, " + ("no server started" if tables is None else f"{tables} tables read by a private server")
+    how = HOW[value["level"]].format(tables=value.get("tables"))
+    if value["links"] > 1:
+        how += f", {value['links']} backups of the chain"
+    if value["stored_size"]:
+        how += f", {size(value['stored_size'])}"
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
     said = f"; {value['message']}" if value["ok"] and value["message"] else ""
     return f"{outcome} at {moment(value['at'])}{said}"
@@ -98,6 +108,7 @@ SHOW = [
     Column("Location", "locationRef"),
     Column("Position", "positions"),
     Column("Restorable", "restorable"),
+    Column("Not restorable because", "unrestorable_reason"),
     Column("Protected", "protected"),
     Column("Verified", "verified", _verified),
     When("Created", "created"),
@@ -249,7 +260,11 @@ def show(session: Session, backup: Name) -> None:
     session.output.record(session.client.get("backups", backup)["backup"], SHOW)
 
 
-@command(app, "verify", example="strongroom backup verify monday\nstrongroom backup verify monday --prepare")
+@command(
+    app,
+    "verify",
+    example="strongroom backup verify monday\nstrongroom backup verify monday --prepare\nstrongroom backup verify monday --quick",
+)
 def verify(
     session: Session,
     backup: Name,
@@ -259,12 +274,34 @@ def verify(
     no_start: Annotated[
         bool, typer.Option("--no-start", help="With --prepare: do not start a private server that reads every table.")
     ] = False,
+    no_chain: Annotated[
+        bool, typer.Option("--no-chain", help="Read this backup only, not the backups that it is based on.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only compare the sizes of all objects in the store.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Read the whole backup and verify every hash; exits non-zero if anything is wrong."""
-    reply = session.client.post("backups", backup, "action", json={"verify": {"prepare": prepare, "start": not no_start}})
-    session.finish(reply.job, wait)
+    """Read a backup and all that it is based on, and verify every hash; exits non-zero if anything is wrong.
+
+    The result is kept in the store beside each backup. A backup that was found damaged, and every backup that is based on it,
+    counts as not restorable until a verification that looks as closely finds it good.
+    """
+    wish = {"prepare": prepare, "start": not no_start}
+    if no_chain:
+        wish["chain"] = False
+    if quick:
+        wish["quick"] = True
+    reply = session.client.post("backups", backup, "action", json={"verify": wish})
+    job = session.finish(reply.job, wait)
+    if job is not None:
+        note(_describe_coverage(job["output"]))
     session.output.record(session.client.get("backups", backup)["backup"], SHOW)
+
+
+def _describe_coverage(output: Mapping[str, Any]) -> str:
+    count = output.get("links") or 1
+    what = "1 backup" if count == 1 else f"{count} backups"
+    how = HOW[output.get("level") or "content"].format(tables=(output.get("prepared") or {}).get("tables"))
+    return f"Verified {what} of the chain, {output.get('segments', 0)} segments, {size(output.get('stored_size', 0))}: {how}."
 
 
 @command(app, "rename", example="strongroom backup rename monday before-upgrade")

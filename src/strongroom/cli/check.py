@@ -51,4 +51,4 @@ def _local(config: Path | None) -> list[dict[str, Any]]:
     from strongroom.agent.checks import run_checks  # the agent takes long to import, and is rarely needed here
     from strongroom.settings import load
 
-    return [found.model_dump() for found in run_checks(load(config))]
+    return [{"host": "", **found.model_dump()} for found in run_checks(load(config))]

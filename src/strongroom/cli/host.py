@@ -38,6 +38,7 @@ SHOW = [
     Column("Name", "name"),
     Column("Hostname", "hostname"),
     Column("Status", "status"),
+    Column("Problem", "problem"),
     When("Seen", "last_seen"),
     Column("Agent", "url"),
     Column("Embedded", "embedded"),
@@ -94,6 +95,44 @@ def remove(
         what = f" and its {count} instances; their backups stay" if force and count else ""
         confirm(f"Forget host {host}{what}?", yes)
     session.client.delete("hosts", host, **({"force": "true"} if force else {}))
+
+
+SERVERS = [
+    Column("ID", "id"),
+    Column("Name", "name"),
+    Column("Datastore", "datastore"),
+    Column("Version", "series"),
+    Column("State", "state"),
+    Column("Data", "data_bytes", size, right=True),
+    Column("Directory", "data_dir"),
+]
+
+
+@command(app, "servers", example="strongroom host servers db1")
+def servers(session: Session, host: Name) -> None:
+    """List database servers of a machine that no instance stands for, as after `host remove --force`. They are not backed up."""
+    session.output.rows(session.client.get("hosts", host, "servers")["servers"], SERVERS)
+
+
+@command(app, "reclaim", example="strongroom host reclaim db1 mysql1")
+def reclaim(
+    session: Session, host: Name, server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")]
+) -> None:
+    """Make such a server an instance again: the one that it was, or a new one of your project."""
+    instance = session.client.post("hosts", host, "servers", server, "reclaim", json={}).body["instance"]
+    note(f"It is instance {instance['name']} ({instance['id']}) again.")
+
+
+@command(app, "stop", example="strongroom host stop db1 mysql1")
+def stop(
+    session: Session,
+    host: Name,
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")],
+    yes: Yes = False,
+) -> None:
+    """Stop a server that no instance stands for. Its data stays where it is."""
+    confirm(f"Stop server {server} of host {host}?", yes)
+    session.client.post("hosts", host, "servers", server, "stop", json={})
 
 
 def _write(path: Path, token: str) -> None:

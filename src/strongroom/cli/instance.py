@@ -94,6 +94,8 @@ def make(session: Session, body: dict[str, Any], wait: bool) -> str:
     try:
         session.finish(reply.job, wait)
     except JobError as error:
+        if not session.client.exists("instances", key):
+            raise
         left = f"Instance {body['name']} ({key[:8]}) is left in ERROR; `strongroom instance delete {key}` removes it."
         raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
     show_instance(session, key)

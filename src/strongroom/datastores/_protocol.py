@@ -72,6 +72,8 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
+    hosts: bool = True
+    """A user is a name and a host from which it may connect."""
     aio_events: int = 0
     """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
 
@@ -338,6 +340,9 @@ class Datastore(Protocol):
         """
 
     # --- SQL administration (called by the agent)
+
+    def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+        """Look at names before there is a server. Raises InvalidRequest for databases and users that no server would create."""
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         """Databases of users, without the system's own."""

@@ -27,7 +27,7 @@ from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import reader_of
 from strongroom.flows._records import refuse_if_protected
-from strongroom.flows._source import require_source
+from strongroom.flows._source import require_source, source_of
 from strongroom.sections import CONTAINER_PATTERN
 
 _BATCH = 1000
@@ -237,16 +237,33 @@ def _count_ancestors(backups: Sequence[Backup]) -> dict[str, int]:
     return depths
 
 
-def request_verify(control: Control, project: str, backup: str, *, prepare: bool, start: bool = True) -> Job:
-    """Read and check a backup; with ``prepare`` also restore its chain into scratch space, and with ``start`` start it there.
+def request_verify(
+    control: Control,
+    project: str,
+    backup: str,
+    *,
+    prepare: bool = False,
+    start: bool = True,
+    chain: bool = True,
+    quick: bool = False,
+) -> Job:
+    """Read and check a backup and, with ``chain``, all that it is based on; with ``prepare`` also restore it into scratch space,
+    and with ``start`` start it there. ``quick`` only compares the sizes of all objects.
 
-    Raises NotFound, Conflict.
+    Raises NotFound, Conflict, InvalidRequest.
     """
+    if quick and prepare:
+        raise InvalidRequest("a quick verification restores nothing", remedy="Leave out quick, or prepare.")
     require_source(control, project, backup)
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
-        job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start)
+        if quick and source_of(row).foreign:
+            raise InvalidRequest(
+                f"backup {row.name} ({row.id}) was imported; the sizes of its objects prove nothing",
+                remedy="Verify it without quick.",
+            )
+        job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start, chain=chain, quick=quick)
         job.host = reader_of(session, control, row)
     control.start(job)
     return job

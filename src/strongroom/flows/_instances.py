@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from strongroom import datastores
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
@@ -88,6 +89,7 @@ def request_instance(
                 f"{found['datastore']} {found['series']} cannot take it",
                 remedy=f"Ask for --datastore-version {source.series}.",
             )
+        datastores.get(found["datastore"]).check_new(databases, users)
         volume_size = volume_size or DEFAULT_VOLUME
         ours = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
         quotas.require(session, project, settings, {"instances": 1, **ours})

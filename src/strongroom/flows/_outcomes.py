@@ -19,9 +19,6 @@ log = structlog.get_logger()
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
 
-PROVES_DAMAGE = {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
-"""Errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space, no key,
-a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
 ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
 
 
@@ -99,6 +96,9 @@ def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> N
             instance.deleted = now()
         else:
             instance.task = "ERROR"
+    elif job.kind == "adopt" and failure is not None:  # nothing was made, and the server may be adopted again
+        instance.task = None
+        instance.deleted = now()
     elif job.kind in ("create", "adopt"):
         instance.task = None if failure is None else "ERROR"
     elif job.kind in ENDS_INSTANCE_TASK:
@@ -134,16 +134,6 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         for link in [*descendants_of(session, backup.id), backup]:
             if link.status == "DELETING":
                 settle_deletion(link, failure)
-    elif job.kind == "verify":
-        if failure is not None and failure["code"] not in PROVES_DAMAGE:
-            return
-        backup.verified = {
-            "at": now().isoformat(),
-            "ok": failure is None,
-            "prepared": bool(job.params.get("prepare")),
-            "tables": (job.output.get("prepared") or {}).get("tables"),
-            "message": failure["message"] if failure else "; ".join(job.output.get("warnings", [])) or None,
-        }
     else:
         return
     backup.updated = now()

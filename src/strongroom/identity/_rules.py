@@ -98,6 +98,9 @@ RULES: dict[str, Role] = {
     "POST /hosts": ADMIN,
     "GET /hosts/{host}": ADMIN,
     "DELETE /hosts/{host}": ADMIN,
+    "GET /hosts/{host}/servers": ADMIN,
+    "POST /hosts/{host}/servers/{server}/reclaim": ADMIN,
+    "POST /hosts/{host}/servers/{server}/stop": ADMIN,
     "GET /checks": ADMIN,
     "POST /catalog/rebuild": ADMIN,
 }

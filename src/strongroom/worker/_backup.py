@@ -165,7 +165,7 @@ def _damaged(pages: Pages) -> DatabaseDamaged:
         remedy="Look for a failing disk, and for what these pages hold in an older backup. "
         "--damaged-pages warn takes a backup all the same.",
     )
-    error.pages = pages.model_dump(mode="json")
+    error.output = {"pages": pages.model_dump(mode="json")}
     return error
 
 
