@@ -20,6 +20,7 @@ from strongroom.flows._control import Control
 from strongroom.flows._instances import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows._jobs import new_job
 from strongroom.flows._placement import Need, place
+from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._ring import name as node_name
 from strongroom.flows._ring import nodes_named
 from strongroom.flows._source import require_source
@@ -348,9 +349,10 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
 
 
 def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
-    """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound."""
+    """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
+        refuse_if_protected([row])
         for job in _unfinished(session, row):
             if job.kind == "cluster_delete":
                 return job

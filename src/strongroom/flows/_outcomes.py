@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,8 @@ from strongroom.artifact import Manifest, Pages
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.catalog.find import descendants_of, nodes_of
 from strongroom.errors import DatabaseDamaged
+
+log = structlog.get_logger()
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
@@ -51,6 +54,24 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     if cluster is not None:
         _settle_cluster(session, job, cluster, failure)
+    _log_end(job, backup, failure)
+
+
+def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
+    """One line for every job, with names and who asked."""
+    line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
+    line |= {"instance": job.instance_name} if job.instance_name else {}
+    line |= {"backup": backup.name} if backup is not None else {}
+    line |= {"host": job.host} if job.host else {}
+    line["asked_by"] = job.asked_by or "strongroom"
+    if job.started and job.finished:
+        line["seconds"] = round((job.finished - job.started).total_seconds(), 1)
+    if failure is None:
+        log.info("job succeeded", **line)
+    elif job.status == "cancelled":
+        log.info("job cancelled", **line, reason=failure["message"])
+    else:
+        log.warning("job failed", **line, error=failure["code"], reason=failure["message"], remedy=failure.get("remedy", ""))
 
 
 def _settle_cluster(session: Session, job: Job, cluster: Cluster, failure: Failure | None) -> None:
