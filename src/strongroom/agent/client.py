@@ -22,10 +22,11 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    SumTables,
     Swap,
 )
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, TableSums, UserChange, UserSpec
 from strongroom.errors import HostSilent, Unavailable, from_dict
 from strongroom.worker.spec import JobRequest, JobView
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 EMBEDDED = "http://agent"
 PATIENCE = 900.0
 """Seconds for an answer: stopping and starting a large server takes minutes."""
+READING = 7 * 86400.0
+"""Seconds for an answer that is only known when all the data of a server was read."""
 LONGEST = 16 * 1024**2
 """Bytes of an answer. An agent that was broken into does not fill our memory."""
 
@@ -47,9 +50,9 @@ class AgentClient:
         self, base_url: str = EMBEDDED, *, transport: httpx.AsyncBaseTransport | None = None, connect: float = 10
     ) -> None:
         self._where = base_url
-        limits = httpx.Timeout(PATIENCE, connect=connect)
+        self._connect = connect
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=limits, headers=headers, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, headers=headers, trust_env=False)
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -195,9 +198,14 @@ class AgentClient:
         """Remove the words and their table."""
         await self._call(None, "DELETE", f"/servers/{server_id}/galera/canary")
 
-    async def checksums(self, server_id: str) -> dict[str, str]:
-        """Checksum of every table of users, by ``database.table``. Reads all the data."""
-        return await self._call(dict[str, str], "GET", f"/servers/{server_id}/galera/checksums")
+    async def checksums(self, server_id: str, *, tables: Sequence[str] | None = None, at: int | None = None) -> TableSums:
+        """Checksums of the tables of users that clusters replicate, or of these tables. Reads all their data.
+
+        With ``at`` all are taken from one snapshot, made after this transaction if it comes within a few seconds.
+        """
+        wish = SumTables(tables=None if tables is None else list(tables), at=at)
+        path = f"/servers/{server_id}/galera/checksums"
+        return await self._call(TableSums, "POST", path, body=wish, patience=READING)
 
     # --- SQL administration
 
@@ -249,10 +257,13 @@ class AgentClient:
         """Close it. Raises NotFound when it was not open."""
         await self._call(None, "DELETE", f"/servers/{server_id}/root")
 
-    async def _call(self, kind: type[T] | None, method: str, path: str, *, body: Any = None, **query: str | float) -> T:
+    async def _call(
+        self, kind: type[T] | None, method: str, path: str, *, body: Any = None, patience: float = PATIENCE, **query: str | float
+    ) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)
+        timeout = httpx.Timeout(patience, connect=self._connect)
         try:
-            async with self._http.stream(method, path, content=content, params=query or None) as response:
+            async with self._http.stream(method, path, content=content, params=query or None, timeout=timeout) as response:
                 answer = bytearray()
                 async for piece in response.aiter_raw():
                     answer += piece
