@@ -128,9 +128,14 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     assert other.sql("SELECT @@event_scheduler") == [("OFF",)]
     log = (other.server.base_dir / "log" / "error.log").read_text()
     assert re.findall(r"unknown (?:variable|option) '(?!loose_group_replication).*", log) == []
+    with other.connect() as connection, connection.cursor() as cursor:
+        for statement in ("XA START {}", "DELETE FROM db1.spaced", "XA END {}", "XA PREPARE {}"):
+            cursor.execute(statement.format("'left', X'00ff', 7"))
     other.stop()
     number = run_as(other.server.user, mysql.rehearse, other.server, scratch(place, "rehearsal"), first.profile)
     assert number > 40
+    other.start()
+    assert other.sql("XA RECOVER") == []  # nothing may hold locks while tables are read
 
 
 @pytest.mark.parametrize(

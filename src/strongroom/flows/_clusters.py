@@ -292,6 +292,12 @@ def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
             f"the creation of cluster {cluster.name} ({cluster.id}) failed in phase {run.phase}",
             remedy=f"Delete it, then create it again: `strongroom cluster delete {cluster.name}`.",
         )
+    if run.facts.get("waits"):
+        raise Conflict(
+            f"a restore of cluster {cluster.name} ({cluster.id}) is prepared and waits for its outage to begin",
+            remedy=f"Begin it: `strongroom cluster restore {cluster.name} --resume`; or give it up: "
+            f"`strongroom cluster recover {cluster.name}`.",
+        )
     raise Conflict(
         f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
         remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
@@ -313,6 +319,7 @@ def request_resume(control: Control, project: str, cluster: str) -> Job:
         if run is None or run.backup_id is None:
             raise Conflict(f"no restore of cluster {row.name} ({row.id}) was cut off", remedy="Begin one with --backup.")
         row.task, row.updated = "RESTORING", now()
+        run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
     control.start(job)
     return job
