@@ -9,6 +9,7 @@
     ├── Conflict                  409  the thing is in a state that does not allow it
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  a backup that others depend on
+    │   ├── Protected             409  it must not be deleted
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
     ├── QuotaExceeded             413
     ├── Busy                      422  something else is running there; try again later
@@ -22,6 +23,7 @@
     │       └── AgentMismatch     503  it is of another version than the service
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
+        │   └── SettingsInvalid        the file or the environment has an unknown option or a wrong value
         ├── ToolFailed                 a program that we ran failed; carries its last lines
         │   └── ToolStopped            a limit of the host, somebody or a stall ended it: nothing follows for its data
         ├── ServerFailed               the database server did not start, stop or answer
@@ -123,6 +125,10 @@ class HasChildren(Conflict):
     """The backup is the parent of others."""
 
 
+class Protected(Conflict):
+    """It must not be deleted until somebody takes its protection back."""
+
+
 class LineageChanged(Conflict):
     """The data directory was replaced since the parent backup was taken; an incremental would lose rows."""
 
@@ -194,6 +200,10 @@ class JobError(StrongroomError):
 
 class ConfigurationError(JobError):
     """Settings, permissions or tools of this host are wrong."""
+
+
+class SettingsInvalid(ConfigurationError):
+    """The configuration file or the environment has an unknown option or a wrong value."""
 
 
 class ToolFailed(JobError):

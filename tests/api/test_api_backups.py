@@ -32,6 +32,7 @@ FIELDS = {
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "unrestorable_reason",
     "pages",
+    "protected",
     "profile",
 }
 

@@ -34,11 +34,21 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    SumTables,
     Swap,
 )
 from strongroom.agent.servers import Servers
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
+from strongroom.datastores import (
+    DatabaseSpec,
+    GaleraMember,
+    GaleraPosition,
+    GaleraView,
+    TableSums,
+    UserChange,
+    UserSpec,
+    set_stall_timeout,
+)
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
@@ -321,10 +331,10 @@ def _nodes(agent: Agent) -> APIRouter:
         galera, server = nodes.serving(server_id)
         galera.drop_canaries(server)
 
-    @router.get("/checksums")
-    def checksums(server_id: str) -> dict[str, str]:
+    @router.post("/checksums")
+    def checksums(server_id: str, wish: SumTables) -> TableSums:
         galera, server = nodes.serving(server_id)
-        return galera.checksums(server)
+        return galera.checksums(server, tables=wish.tables, at=wish.at)
 
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import secrets
@@ -188,11 +189,16 @@ def _data_dir(settings: Settings) -> Iterator[Check]:
 def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
     place = storage.bucket or storage.auth_url or ""
     where = str(storage.path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
+    if storage.driver == "directory" and storage.path is not None and not storage.path.exists():
+        yield _missing_store(settings, storage.path)
+        return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
     impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
     store = open_store(impatient, gid=store_group(storage))
     data = secrets.token_bytes(64)
+    container = storage.path / storage.container if storage.driver == "directory" and storage.path else None
+    is_new = container is not None and not container.exists()
     began = time.monotonic()
     try:
         try:
@@ -201,6 +207,9 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
                 raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
         finally:
             store.delete([key])
+            if container is not None and is_new:
+                with contextlib.suppress(OSError):
+                    container.rmdir()
     finally:
         store.close()
     took = time.monotonic() - began
@@ -219,6 +228,22 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
                 message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
                 remedy="Put [storage] path on another disk, or use an object store.",
             )
+
+
+def _missing_store(settings: Settings, path: Path) -> Check:
+    """Before the service has run for the first time the directory need not be there; after that its loss is an error."""
+    state = settings.service.data_dir
+    if state.is_dir() and any(state.iterdir()):
+        raise ConfigurationError(f"the store {path} does not exist", remedy="Mount it, or check [storage] path.")
+    existing = next(p for p in path.absolute().parents if p.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"the store {path} does not exist and cannot be made in {existing}",
+            remedy="Make it for the user that runs strongroom, or name another in [storage] path.",
+        )
+    free = free_bytes(existing)
+    level: Level = "ok" if free >= GB else "warning"
+    return Check(name="store", level=level, message=f"{path} is made at the first start, {free / GB:.1f} GB free")
 
 
 def _encryption(settings: Settings) -> Iterator[Check]:

@@ -142,6 +142,13 @@ class Canary(Message):
     word: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
 
+class SumTables(Message):
+    """Body of ``POST /servers/{id}/galera/checksums``."""
+
+    tables: list[str] | None = Field(None, description="By database.table; none: all that clusters replicate.")
+    at: int | None = Field(None, ge=0, description="Read from one snapshot, made after this transaction if it comes soon.")
+
+
 class RootState(Message):
     """Whether the administrator's account of a database can be used from outside."""
 

@@ -174,6 +174,7 @@ class BackupView(View):
     fault: FaultOfBackup | None
     verified: Verified | None
     positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
     restorable: bool = Field(
         description="It and all that it is based on are COMPLETED or RESTORED, and no verification found one of them damaged."
     )
@@ -410,6 +411,7 @@ def _view(
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         verified=_verified(verified, reason if is_parent_bad else None) if verified else None,
         positions=row.positions,
+        protected=row.protected,
         restorable=restorable,
         unrestorable_reason=reason,
         job_id=job_id,

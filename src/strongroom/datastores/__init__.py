@@ -2,7 +2,7 @@
 
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
-from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
 from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._process import tail
@@ -72,6 +72,7 @@ __all__ = [
     "RestoredProfile",
     "Server",
     "StreamFacts",
+    "TableSums",
     "UserChange",
     "UserSpec",
     "Version",

@@ -51,6 +51,7 @@ class Monitor:
         self._task: asyncio.Task[None] | None = None
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
+        self._fences: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
 
@@ -69,7 +70,7 @@ class Monitor:
 
     async def stop(self) -> None:
         """End all tasks."""
-        tasks = [*self._looks.values(), *self._returns.values(), *([self._task] if self._task else [])]
+        tasks = [*self._looks.values(), *self._returns.values(), *self._fences.values(), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -139,7 +140,8 @@ class Monitor:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
         self._control.presence.heard(host)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
-        await fence(self._control, agent, servers)
+        if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
+            self._fences[host] = asyncio.create_task(fence(self._control, agent, servers))
         return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.flows._kind import Failure, JobKind, kind_of
+
+log = structlog.get_logger()
 
 
 def begin(session: Session, job: Job) -> None:
@@ -41,6 +44,24 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
         _settle_thing(kind, job, cluster, failure, has_task=kind.has_task and instance is None, clears_fault=True)
     if kind.settle is not None:
         kind.settle(session, job, failure)
+    _log_end(job, session.get(Backup, job.backup_id) if job.backup_id else None, failure)
+
+
+def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
+    """One line for every job, with names and who asked."""
+    line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
+    line |= {"instance": job.instance_name} if job.instance_name else {}
+    line |= {"backup": backup.name} if backup is not None else {}
+    line |= {"host": job.host} if job.host else {}
+    line["asked_by"] = job.asked_by or "strongroom"
+    if job.started and job.finished:
+        line["seconds"] = round((job.finished - job.started).total_seconds(), 1)
+    if failure is None:
+        log.info("job succeeded", **line)
+    elif job.status == "cancelled":
+        log.info("job cancelled", **line, reason=failure["message"])
+    else:
+        log.warning("job failed", **line, error=failure["code"], reason=failure["message"], remedy=failure.get("remedy", ""))
 
 
 def _settle_thing(

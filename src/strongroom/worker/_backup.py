@@ -156,7 +156,9 @@ def _write(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
+        "first_byte": writer.first_byte
+    }
 
 
 def _damaged(pages: Pages) -> DatabaseDamaged:
