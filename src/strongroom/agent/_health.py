@@ -18,6 +18,7 @@ class Health:
         self.detail = detail
         self.data_bytes = data_bytes
         self.version_number = facts.version_number if facts else ""
+        self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
         self._until = until
 

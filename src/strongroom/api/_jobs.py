@@ -35,7 +35,7 @@ class JobView(View):
     project_id: str
     kind: str
     status: str = Field(description="queued, running, succeeded, failed, cancelled.")
-    host: str | None
+    host: str | None = Field(description="Null for all but administrators.")
     instance_id: str | None
     instance_name: str
     backup_id: str | None
@@ -89,7 +89,7 @@ def index(
         if status is not None:
             filters["status"] = status
         rows, marker = newest_first(session, Job, page, project, filters)
-    seen = ManyJobs(jobs=[_view(row) for row in rows])
+    seen = ManyJobs(jobs=[_view(row, caller) for row in rows])
     if marker:
         seen.links = next_links(request, page, marker)
     return reply(seen)
@@ -104,7 +104,7 @@ async def show(
     after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
     """One job; with ``wait`` the answer comes when something has changed."""
-    return reply(OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait))))
+    return reply(OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait), caller)))
 
 
 @router.delete("/jobs/{job}", status_code=202)
@@ -121,14 +121,14 @@ def _id(session: Session, caller: Caller, find: Any, ref: str) -> str:
         return ref
 
 
-def _view(row: Job) -> JobView:
+def _view(row: Job, caller: Caller) -> JobView:
     fault = row.fault
     return JobView(
         id=row.id,
         project_id=row.project,
         kind=row.kind,
         status=row.status,
-        host=row.host,
+        host=row.host if caller.principal.is_admin else None,
         instance_id=row.instance_id,
         instance_name=row.instance_name,
         backup_id=row.backup_id,
