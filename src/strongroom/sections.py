@@ -256,6 +256,9 @@ class Flavor(Section):
     ram: int = Field(ge=64, description="Memory of the server in MB: buffer pool and friends are sized to it.")
     vcpus: int = Field(1, ge=1, description="Cores, for information.")
     disk: int = Field(0, ge=0, description="Root disk in GB, for information.")
+    aliases: list[str] = Field(
+        default_factory=list, description="Other ids that clients send for it, such as those of Nova's flavors."
+    )
 
 
 class Quotas(Section):

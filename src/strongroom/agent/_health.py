@@ -20,6 +20,7 @@ class Health:
         self.detail = detail
         self.data_bytes = data_bytes
         self.version_number = facts.version_number if facts else ""
+        self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
         self.hindered: Literal["blocked", "standby"] | None = None
         """What a server that runs, but does not serve us, is instead of starting."""

@@ -50,9 +50,7 @@ def request_cluster(
     """
     check_name(name, "cluster")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if not 1 <= nodes <= MOST_NODES:
         raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
     if backup is not None:

@@ -54,9 +54,7 @@ def request_instance(
     """
     check_name(name, "instance")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
     if backup is not None:

@@ -150,6 +150,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("socket", "socket"),
         ("lineage", "lineage"),
         ("data_bytes", "data_bytes"),
+        ("wal_bytes", "wal_bytes"),
         ("galera", "galera"),
         ("old_data", "old_data"),
         ("isolated", "isolated"),
@@ -157,7 +158,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("series", "series"),
     ):
         value = view.get(key)
-        if column in ("address", "port", "socket", "lineage") and value is None:
+        if column in ("address", "port", "socket", "lineage", "wal_bytes") and value is None:
             continue
         if getattr(instance, column) != value:
             setattr(instance, column, value)
