@@ -13,7 +13,7 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_cluster, nodes_of, open_run, unfinished_jobs
 from strongroom.catalog.queries import silent_hosts
-from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, Unsupported
+from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, UnknownValue, Unsupported
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
@@ -52,7 +52,7 @@ def request_cluster(
     settings = control.settings
     flavor = flavor or settings.default_flavor
     if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+        raise UnknownValue(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
     if not 1 <= nodes <= MOST_NODES:
         raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
     if backup is not None:
