@@ -2,6 +2,7 @@
 
     StrongroomError
     ├── InvalidRequest            400  what was asked for makes no sense
+    │   └── UnknownValue          400  it names a flavor or a version that is not there
     ├── NotAuthenticated          401  no credentials, or wrong ones
     ├── Forbidden                 403  known, but not allowed
     │   └── TooLarge              403  the backup does not fit the volume
@@ -87,6 +88,10 @@ class InvalidRequest(StrongroomError):
     """What was asked for makes no sense, whatever the state of things."""
 
     status = 400
+
+
+class UnknownValue(InvalidRequest):
+    """The request names a flavor or a version that is not there: not 404, as in Trove, for it is no part of the path."""
 
 
 class NotAuthenticated(StrongroomError):

@@ -190,7 +190,7 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
     place = storage.bucket or storage.auth_url or ""
     where = str(storage.path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
     if storage.driver == "directory" and storage.path is not None and not storage.path.exists():
-        yield _missing_store(settings, storage.path)
+        yield from _missing_store(settings, storage.path)
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
@@ -220,17 +220,10 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
             yield Check(
                 name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Make room."
             )
-        data_dir = settings.service.data_dir
-        if data_dir.exists() and storage.path.stat().st_dev == data_dir.stat().st_dev:
-            yield Check(
-                name="store place",
-                level="warning",
-                message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
-                remedy="Put [storage] path on another disk, or use an object store.",
-            )
+        yield from _shared_disk(settings, storage.path, where)
 
 
-def _missing_store(settings: Settings, path: Path) -> Check:
+def _missing_store(settings: Settings, path: Path) -> Iterator[Check]:
     """Before the service has run for the first time the directory need not be there; after that its loss is an error."""
     state = settings.service.data_dir
     if state.is_dir() and any(state.iterdir()):
@@ -243,7 +236,20 @@ def _missing_store(settings: Settings, path: Path) -> Check:
         )
     free = free_bytes(existing)
     level: Level = "ok" if free >= GB else "warning"
-    return Check(name="store", level=level, message=f"{path} is made at the first start, {free / GB:.1f} GB free")
+    message, remedy = f"{path} is made at the first start, {free / GB:.1f} GB free", "" if level == "ok" else "Make room."
+    yield Check(name="store", level=level, message=message, remedy=remedy)
+    yield from _shared_disk(settings, existing, str(path))
+
+
+def _shared_disk(settings: Settings, store: Path, where: str) -> Iterator[Check]:
+    data_dir = settings.service.data_dir
+    if data_dir.exists() and store.stat().st_dev == data_dir.stat().st_dev:
+        yield Check(
+            name="store place",
+            level="warning",
+            message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
+            remedy="Put [storage] path on another disk, or use an object store.",
+        )
 
 
 def _encryption(settings: Settings) -> Iterator[Check]:

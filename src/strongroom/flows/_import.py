@@ -25,7 +25,16 @@ from strongroom.artifact import (
 from strongroom.catalog import Backup, Job, now, quotas
 from strongroom.catalog.find import find_backup, find_job
 from strongroom.catalog.queries import installed
-from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, Forbidden, InvalidRequest, NotFound, StorageError
+from strongroom.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    StorageError,
+    UnknownValue,
+)
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
@@ -142,7 +151,7 @@ def _version(session: Session, datastore: str | None, version: str | None) -> tu
     if not fitting:
         what = f"version {version} of datastore {datastore}" if datastore else f"datastore version {version}"
         there = ", ".join(f"{name} {series} ({version_id(name, series)})" for name, series, _ in known)
-        raise InvalidRequest(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
+        raise UnknownValue(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
     return fitting[-1]
 
 

@@ -50,7 +50,8 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
 def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
     """One line for every job, with names and who asked."""
     line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
-    line |= {"instance": job.instance_name} if job.instance_name else {}
+    instance = job.instance_name or (backup.instance_name if backup is not None else "")
+    line |= {"instance": instance} if instance else {}
     line |= {"backup": backup.name} if backup is not None else {}
     line |= {"host": job.host} if job.host else {}
     line["asked_by"] = job.asked_by or "strongroom"
