@@ -214,6 +214,14 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
         store.close()
     took = time.monotonic() - began
     yield Check(name="store", level="ok", message=f"{where}: wrote, read and deleted an object in {took * 1000:.0f} ms")
+    if (stall := settings.agent.stall_timeout) < storage.patience:
+        yield Check(
+            name="store",
+            level="warning",
+            message=f"agent.stall_timeout ({stall:.0f} s) is shorter than calls to the store are tried again "
+            f"({storage.patience:.0f} s); jobs use the longer one",
+            remedy="Raise agent.stall_timeout, or lower storage.retries or storage.timeout.",
+        )
     if storage.driver == "directory" and storage.path is not None:
         free = free_bytes(storage.path)
         if free < GB:
