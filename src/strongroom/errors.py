@@ -37,6 +37,7 @@
         │   ├── StorageExists          a conditional create met an existing key
         │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
@@ -257,6 +258,10 @@ class ArtifactExists(StorageExists):
 
 class StorageDenied(StorageError):
     """No permission, bad credentials, or a read-only store."""
+
+
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name no key can have."""
 
 
 class StorageFull(StorageError):

@@ -18,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
-from strongroom.artifact import sweep_orphans
+from strongroom.artifact import Location, sweep_orphans
 from strongroom.catalog import Backup, Host, Instance, Job, now
-from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomError
+from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StorageError, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._artifact_end import finish_left
 from strongroom.flows._control import Control
@@ -262,7 +262,8 @@ class Monitor:
         owner = self._control.catalog.service_id
         for store in self._control.stores():
             try:
-                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=timedelta(hours=1)))
+                hour = timedelta(hours=1)
+                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=hour, report=_report_left))
             except StrongroomError as error:
                 log.warning("could not sweep the store", error=error.code, reason=error.message)
         self._finish_left()
@@ -323,6 +324,16 @@ def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
 def _is_leaving(instance: Instance | None, host: str) -> bool:
     """It was deleted on this host just now, while the agent was asked."""
     return instance is not None and instance.deleted is not None and instance.host == host and now() - instance.deleted < LEAVING
+
+
+def _report_left(location: Location, error: StorageError) -> None:
+    log.warning(
+        "cannot remove what a failed backup left in the store; it is skipped",
+        at=location.prefix,
+        error=error.code,
+        reason=error.message,
+        remedy=error.remedy,
+    )
 
 
 def _later(instance: Instance, asked: datetime) -> bool:
