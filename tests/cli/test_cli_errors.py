@@ -14,7 +14,7 @@ Run = Callable[..., Result]
 
 
 def fault(code: int, name: str, message: str = "it is so", remedy: str = "Do that.") -> tuple[int, Any]:
-    return code, {"someKey": {"code": code, "message": message, "remedy": remedy, "error": name}}
+    return code, {"someKey": {"code": code, "message": message, "remedy": remedy, "error_code": name}}
 
 
 @pytest.mark.parametrize(

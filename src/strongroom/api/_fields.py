@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from strongroom.sections import CONTAINER_PATTERN
 
 GB = 1024**3
+NULL = "null_refused"
+"""Type of the mistake that a key is null."""
 SLASH = "\udc2f"
 """A slash within a segment of a path (sent as %2F), while the path is being matched: no decoded text can hold this."""
 
 
 class Body(BaseModel):
-    """Base of what requests carry. Unknown keys are let pass, as Trove does; a null is refused where a value is expected."""
+    """Base of what requests carry. A null is refused, also where a key may be left out: it never means "ignore this"."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    nullable: ClassVar[frozenset[str]] = frozenset()
+    """Keys that Trove's clients send as null, or where null is a request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = {field.alias or name for name, field in cls.model_fields.items()} | set(cls.model_fields)
+            for key, value in data.items():
+                if value is None and key in known - cls.nullable:
+                    raise PydanticCustomError(NULL, "{key} must not be null", {"key": key})
+        return data
 
 
 class View(BaseModel):

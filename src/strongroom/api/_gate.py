@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strongroom.api import _errors
 from strongroom.api._fields import SLASH
 from strongroom.errors import InvalidRequest, StrongroomError
-from strongroom.identity import Method, Principal
+from strongroom.identity import Method, Principal, asker
 
 MAX_BODY = 1024**2
 PRINCIPAL = "strongroom.principal"
@@ -44,6 +44,7 @@ class Gate:
         try:
             self._method.admit(connection)
             principal = await self._principal(connection, path)
+            asker.set(principal.user if principal else "")
         except StrongroomError as error:
             await _errors.of(error, challenge=self._method.challenge)(scope, receive, tell)
             return

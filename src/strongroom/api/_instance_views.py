@@ -21,6 +21,8 @@ STATES = {
     "new": "SHUTDOWN",
     "starting": "REBOOT",
     "running": "ACTIVE",
+    "blocked": "BLOCKED",
+    "standby": "STANDBY",
     "swapping": "RESTORE",
     "stopped": "SHUTDOWN",
     "failed": "ERROR",
@@ -60,7 +62,7 @@ class VolumeOf(View):
 
 
 class Access(View):
-    """Who reaches the instance from outside."""
+    """Who should reach the instance from outside, as was asked for; the service manages no firewall."""
 
     is_public: bool = False
     allowed_cidrs: list[str] = Field(default_factory=list)
@@ -113,6 +115,7 @@ class InstanceView(View):
     data_bytes: int = Field(description="Extension: bytes in the data directory.")
     old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
     isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
+    protected: bool = Field(description="Extension: it cannot be deleted until this is taken back.")
     detail: str = Field(description="Extension: why the server is not healthy.")
     job_id: str | None = Field(description="Extension: the newest job on the instance.")
 
@@ -157,7 +160,7 @@ def view(
         "flavor": {"id": row.flavor, "links": caller.links("flavors", row.flavor)},
         "datastore": {"type": row.datastore, "version": row.series, "version_number": row.version_number},
         "volume": _volume(row),
-        "access": {"is_public": False, "allowed_cidrs": []},
+        "access": {"is_public": False, "allowed_cidrs": [], **row.request.get("access", {})},
         "links": caller.links("instances", row.id),
         "host": row.host,
         "runtime": row.runtime,
@@ -166,11 +169,12 @@ def view(
         "data_bytes": row.data_bytes,
         "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
         "isolated": row.isolated,
+        "protected": row.protected,
         "detail": row.detail,
         "job_id": job_id,
     }
     if row.address and row.task != "BUILD":
-        fields["addresses"] = [{"address": row.address, "type": "private", "network": _derived("network", row.host)}]
+        fields["addresses"] = [{"address": row.address, "type": "private", "network": _network(row)}]
         fields["ip"] = [row.address]
     if row.cluster_id:
         fields["cluster_id"] = row.cluster_id
@@ -189,6 +193,14 @@ def view(
 def _derived(kind: str, name: str) -> str:
     """An id for what has none of its own: always the same."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:{kind}:{name}"))
+
+
+def _network(row: Instance) -> str:
+    """The network that was asked for; without one, an id that stands for the pool of the host."""
+    for nic in row.request.get("nics", []):
+        if asked := nic.get("network_id") or nic.get("net-id"):
+            return str(asked)
+    return _derived("network", row.host)
 
 
 def status(row: Instance, backing_up: bool) -> str:

@@ -43,21 +43,21 @@ class OneRootUser(View):
 @router.get("/instances/{instance}/root")
 async def show(instance: Segment, caller: CallerDep, control: ControlDep) -> RootEnabled:
     """Whether root is enabled. A restored instance has it as it was when the backup was taken."""
-    async with server_of(control, caller.project, instance) as (agent, server):
-        return RootEnabled(rootEnabled=await agent.root_enabled(server))
+    async with server_of(control, caller.project, instance) as (agent, row):
+        return RootEnabled(rootEnabled=await agent.root_enabled(row.id))
 
 
 @router.post("/instances/{instance}/root")
 async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body: RootWish | None = None) -> OneRootUser:
     """Enable root, or give it another password."""
     password = (body.password if body else "") or secrets.token_urlsafe(24)
-    async with server_of(control, caller.project, instance) as (agent, server):
-        return OneRootUser(user=RootUser(name=await agent.enable_root(server, password), password=password))
+    async with server_of(control, caller.project, instance) as (agent, row):
+        return OneRootUser(user=RootUser(name=await agent.enable_root(row.id, password), password=password))
 
 
 @router.delete("/instances/{instance}/root", status_code=204)
 async def disable(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Disable root; it is an error (404) when it is not enabled."""
-    async with server_of(control, caller.project, instance) as (agent, server):
-        await agent.disable_root(server)
+    async with server_of(control, caller.project, instance) as (agent, row):
+        await agent.disable_root(row.id)
     return Response(status_code=204)

@@ -81,8 +81,10 @@ class Instance(Table):
     old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     isolated: Mapped[bool] = mapped_column(default=False)
     """A restored copy that contacts nobody until a person activates it."""
+    protected: Mapped[bool] = mapped_column(default=False)
+    """It cannot be deleted until a person takes this back; so it is for backups and clusters."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Parts of the create request that are only echoed (nics, access, region)."""
+    """Parts of the request that are only shown: nics, availability_zone, access."""
     fault: Mapped[dict[str, Any] | None]
     """message, details, created (ISO)."""
     created: Mapped[datetime] = mapped_column(default=now)
@@ -150,6 +152,7 @@ class Backup(Table):
     """code, message, remedy."""
     verified: Mapped[dict[str, Any] | None]
     """at (ISO), ok, prepared, message."""
+    protected: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
@@ -204,6 +207,8 @@ class Job(Table):
     events: Mapped[int] = mapped_column(default=0)
     fault: Mapped[dict[str, Any] | None]
     output: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    asked_by: Mapped[str] = mapped_column(default="")
+    """The user who asked for it; empty where the service did, and in older ones."""
     created: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
@@ -236,6 +241,7 @@ class Cluster(Table):
     """BUILDING, RESTORING, RECOVERING, RESTARTING, DELETING, ERROR, or null: nothing is being done."""
     fault: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """message, details, created (ISO)."""
+    protected: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     deleted: Mapped[datetime | None]
