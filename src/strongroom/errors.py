@@ -42,6 +42,7 @@
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   │   └── FileTwice          the backup tool wrote a file twice
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
         ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
@@ -278,6 +279,10 @@ class ArtifactMissing(ArtifactError):
 
 class ArtifactCorrupt(ArtifactError):
     """A hash, a length or a frame is wrong."""
+
+
+class FileTwice(ArtifactCorrupt):
+    """A file is in the stream of a backup tool twice; the programs that unpack it leave out that file and all that follows."""
 
 
 class ManifestInvalid(ArtifactError):
