@@ -32,6 +32,7 @@ FIELDS = {
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "unrestorable_reason",
     "pages",
+    "protected",
     "profile",
 }
 
@@ -123,7 +124,7 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
         ({"name": "b", "instance": "mysql1", "incremental": "1"}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 2}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 1.0}, 400, "badRequest", "integer 0 or 1"),
-        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "integer 0 or 1"),
+        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "backup.incremental"),
         ({"name": "b", "instance": "mysql1", "description": ""}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "description": None}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "swift_container": "a b; rm"}, 400, "badRequest", "swift_container"),
@@ -208,7 +209,7 @@ def test_delete_refuses_parents_unless_told_to_cascade(site: Site) -> None:
     fault = told(site.ask("DELETE", "/backups/full"), 409, "conflict")
     assert child in fault["message"]
     assert "--cascade" in fault["remedy"]
-    assert fault["error"] == "HasChildren"
+    assert fault["error_code"] == "HasChildren"
     reply = site.ask("DELETE", "/backups/full", cascade="true")
     assert (reply.status_code, reply.content) == (202, b"")
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id == full
@@ -303,3 +304,9 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
 )
 def test_a_bad_strategy_is_refused(site: Site, wish: dict[str, Any], status: int, key: str) -> None:
     told(site.ask("POST", "/backup_strategies", {"backup_strategy": wish}), status, key)
+
+
+def test_a_container_that_cannot_be_one_is_told_in_words(site: Site) -> None:
+    wish = {"name": "b", "instance": site.instance(), "swift_container": "no/such"}
+    said = told(site.ask("POST", "/backups", {"backup": wish}), 400, "badRequest")["message"]
+    assert "cannot be a container: use up to 255 letters, digits and" in said and "^[" not in said

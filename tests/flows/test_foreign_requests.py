@@ -28,7 +28,7 @@ from strongroom.flows import _outcomes as outcomes
 from strongroom.flows._import import record_import
 from strongroom.flows._rebuild import rebuild
 from strongroom.flows._source import source_of
-from strongroom.flows._steps import delete_stored
+from strongroom.flows.kinds.deletion import delete_stored
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact

@@ -15,6 +15,7 @@ from strongroom.datastores import Server, get
 from strongroom.sections import Artifact
 from strongroom.worker.spec import InitializeJob, Job
 from support import jobs, mariadb
+from support.artifacts import mb_file
 from support.identity import server_user
 from support.jobs import WorkerProcess
 from support.load import Writer, proven
@@ -88,6 +89,35 @@ def test_the_main_job(place: Path, pool: str, a: MariaDBServer) -> None:
     tables = b.checksums()
     assert {table: tables[table] for table in still} == still
     b.kill()
+
+
+def test_a_backup_is_begun_again_when_the_tool_wrote_a_file_twice(place: Path, a: MariaDBServer) -> None:
+    """As mariadb-backup 10.11 does now and then when DDL runs: its own mbstream would leave out that file and what follows it."""
+    twice, marks = place / "twice.mbs", place / "marks"
+    twice.write_bytes(b"".join(mb_file("backup-my.cnf", b"again")))
+    marks.mkdir()
+    marks.chmod(0o777)
+    tool = place / "mariadb-backup"
+    real = a.server.version.programs["backup"]
+    tool.write_text(
+        f'#!/bin/sh\ncase "$*" in *--backup*) ;; *) exec {real} "$@";; esac\n'
+        f"for n in 1 2 3; do mkdir {marks}/$n && break; done 2>/dev/null\n"
+        f'[ "$n" = 2 ] && exec {real} "$@"\n{real} "$@" && cat {twice}\n'
+    )
+    tool.chmod(0o755)
+    programs = a.server.version.programs | {"backup": tool}
+    server = a.server.model_copy(update={"version": a.server.version.model_copy(update={"programs": programs})})
+    worker = run(place, "1", jobs.backup_job(place, server, "full"), server)
+    worker.succeed()
+    told = [event.message for event in worker.events() if event.message]
+    assert any("is begun again" in message for message in told), told
+    assert sorted(path.name for path in marks.iterdir()) == ["1", "2"]
+    run(place, "2", jobs.verify_job(place, "full", prepare=True)).succeed()
+    (marks / "2").rmdir()
+    (marks / "2").touch()  # from now on each time
+    code, message = failure(run(place, "3", jobs.backup_job(place, server, "bad"), server))
+    assert (code, "'backup-my.cnf' twice" in message) == ("FileTwice", True)
+    assert not [key for key in jobs.keys(jobs.open_place(place)) if "/bad/" in key]
 
 
 def test_verify_and_rehearse(place: Path, a: MariaDBServer) -> None:

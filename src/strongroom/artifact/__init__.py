@@ -15,7 +15,7 @@ from strongroom.artifact._foreign import (
 from strongroom.artifact._foreign_reader import Contents, ForeignReader
 from strongroom.artifact._intent import Intent
 from strongroom.artifact._joined import artifact_url, joined_keys
-from strongroom.artifact._keys import check_recipients, load_identities, new_identity
+from strongroom.artifact._keys import check_recipients, load_identities, new_identity, recipients_of
 from strongroom.artifact._load import load_manifest, read_manifest
 from strongroom.artifact._location import ID_PATTERN, Location
 from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
@@ -99,6 +99,7 @@ __all__ = [
     "open_artifact",
     "open_chain",
     "read_manifest",
+    "recipients_of",
     "require_known_manifest",
     "supersedes",
     "sweep_orphans",

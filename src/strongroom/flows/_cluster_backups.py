@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -17,6 +18,12 @@ from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
 from strongroom.flows._ring import name as node_name
 from strongroom.flows._ring import nodes_named
+
+SOON = 15.0
+"""Seconds that a node which is named, and about to be Synced, is waited for."""
+LOOK = 0.2
+PASSING = ("Donor/Desynced", "Joined")
+"""States of a node that serves, and is Synced again by itself."""
 
 
 def request_cluster_backup(
@@ -39,6 +46,8 @@ def request_cluster_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    if node is not None or incremental:
+        _await_synced(control, project, cluster, node)
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "take a backup")
@@ -58,6 +67,24 @@ def request_cluster_backup(
         )
     control.start(job)
     return backup, job
+
+
+def _await_synced(control: Control, project: str, cluster: str, wanted: str | None) -> None:
+    """Give the node, by default the one with the chain, the time to be Synced if it has sent its data to another just now."""
+    deadline = time.monotonic() + SOON
+    while True:
+        with control.catalog.read() as session:
+            row = find_cluster(session, project, cluster)
+            newest = None if wanted else _newest(session, row)
+            home = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)
+            node = nodes_named(session, row, [wanted])[0] if wanted else next(home, None)
+        if node is None:
+            return
+        seen = node.galera or {}
+        passing = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in PASSING
+        if is_synced(node) or not passing or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK)
 
 
 def is_synced(node: Instance) -> bool:
@@ -92,16 +119,21 @@ def _source(cluster: Cluster, synced: Sequence[Instance], wanted: Instance | Non
     return min(reversed(synced), key=_commits)
 
 
-def _base(
-    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
-) -> tuple[Backup | None, str | None]:
-    """What an incremental stands on, or why it cannot."""
-    newest = session.scalars(
+def _newest(session: Session, cluster: Cluster) -> Backup | None:
+    """The newest completed backup."""
+    return session.scalars(
         select(Backup)
         .where(Backup.cluster_id == cluster.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
         .order_by(Backup.finished.desc(), Backup.created.desc())
         .limit(1)
     ).one_or_none()
+
+
+def _base(
+    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
+) -> tuple[Backup | None, str | None]:
+    """What an incremental stands on, or why it cannot."""
+    newest = _newest(session, cluster)
     if newest is None:
         raise Conflict(
             f"cluster {cluster.name} ({cluster.id}) has no completed backup that an incremental could stand on",

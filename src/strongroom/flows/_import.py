@@ -34,6 +34,7 @@ from strongroom.errors import (
     ManifestInvalid,
     NotFound,
     StorageError,
+    UnknownValue,
 )
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
@@ -153,7 +154,7 @@ def _version(session: Session, datastore: str | None, version: str | None) -> tu
     if not fitting:
         what = f"version {version} of datastore {datastore}" if datastore else f"datastore version {version}"
         there = ", ".join(f"{name} {series} ({version_id(name, series)})" for name, series, _ in known)
-        raise InvalidRequest(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
+        raise UnknownValue(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
     return fitting[-1]
 
 

@@ -32,6 +32,7 @@ from strongroom.errors import (
     ConfigurationError,
     Conflict,
     DatabaseDamaged,
+    FileTwice,
     LineageChanged,
     StrongroomError,
     Unsupported,
@@ -73,23 +74,32 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         for phase in ("copy", "finish"):  # the last segments are on their way when all is read
             events.advance(phase, raw, stored)
 
-    writer = Writer(
-        store,
-        job.location,
-        job.artifact,
-        job.recipients,
-        stream=datastore.stream(server),
-        keep=datastore.capabilities.keep,
-        owner=job.owner,
-        on_progress=progress,
-    )
+    def attempt(spec: WorkerSpec) -> dict[str, Any]:
+        writer = Writer(
+            store,
+            job.location,
+            job.artifact,
+            job.recipients,
+            stream=datastore.stream(server),
+            keep=datastore.capabilities.keep,
+            owner=job.owner,
+            on_progress=progress,
+        )
+        try:
+            writer.open()
+        except ArtifactExists:
+            manifest, sha256 = read_manifest(store, job.location)
+            return _output(manifest, events) | {"manifest_sha256": sha256}
+        with abort_on_error(writer):
+            return _write(spec, job, events, store, writer, server, datastore)
+
     try:
-        writer.open()
-    except ArtifactExists:
-        manifest, sha256 = read_manifest(store, job.location)
-        return _output(manifest, events) | {"manifest_sha256": sha256}
-    with abort_on_error(writer):
-        return _write(spec, job, events, store, writer, server, datastore)
+        return attempt(spec)
+    except FileTwice as error:  # a matter of the moment
+        events.tell(f"{error.message}: the backup is begun again")
+        again = spec.work_dir / "again"
+        again.mkdir(mode=0o700)
+        return attempt(spec.model_copy(update={"work_dir": again}))
 
 
 @contextmanager
@@ -116,6 +126,8 @@ def _write(
         events.phase("copy", total=session.expected, message=base.reason)
         try:
             writer.copy_from(session.stdout, session.inspection)
+        except FileTwice:
+            raise
         except ArtifactCorrupt:
             session.finish()  # a tool or a server that died explains a stream that is cut short
             raise
