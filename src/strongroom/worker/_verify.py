@@ -69,7 +69,8 @@ class _Findings:
             "warnings": self.warnings,
         }
         if self.prepared is not None:
-            output |= {"prepared": self.prepared, "warnings": [*self.warnings, *self.prepared["warnings"]]}
+            warnings = dict.fromkeys([*self.warnings, *self.prepared["warnings"]])  # both tell of damage of the chain
+            output |= {"prepared": self.prepared, "warnings": list(warnings)}
         events.close()
         return output | {"seconds": events.seconds}
 
