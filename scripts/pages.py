@@ -19,7 +19,7 @@ from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
-COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column")
+COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column", "wide", "time", "quiet")
 
 
 def configuration() -> str:

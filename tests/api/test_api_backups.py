@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from strongroom.catalog import Backup, Instance, Job, now
+from strongroom.catalog.find import find_job
+from strongroom.flows import _verification as verification
 from support.site import GB, Site, told
 
 FIELDS = {
@@ -27,7 +30,9 @@ FIELDS = {
         "stored_size",
     ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
+    "unrestorable_reason",
     "pages",
+    "protected",
     "profile",
 }
 
@@ -224,9 +229,14 @@ def test_verify(site: Site) -> None:
     assert reply.status_code == 202
     job = site.row(Job, reply.headers["Strongroom-Job"])
     assert (job.kind, job.params["prepare"]) == ("verify", True)
+    with site.control.catalog.write() as session:
+        found = {"id": key, "target": True, "level": "prepared", "stored_size": 7}
+        find_job(session, None, job.id).output = {"results": [found]}
+    asyncio.run(verification.record(site.control, job.id))
     site.end_jobs()
     verified = site.get(f"/backups/{key}")["backup"]["verified"]
     assert (verified["ok"], verified["prepared"], verified["message"]) == (True, True, None)
+    assert (verified["level"], verified["links"], verified["stored_size"]) == ("prepared", 1, 7)
     assert verified["at"].endswith("Z")
 
 

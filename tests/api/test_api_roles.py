@@ -51,6 +51,8 @@ BODIES: dict[str, Any] = {
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
     "POST /clusters": {"cluster": {"name": "new"}},
+    "PATCH /backups/{backup}": {"backup": {"name": "renamed"}},
+    "PATCH /clusters/{cluster}": {"cluster": {"name": "renamed"}},
     "POST /clusters/{cluster}": {"grow": []},
     "POST /clusters/{cluster} reset-status": {"reset-status": {}},
     "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},

@@ -89,10 +89,11 @@ def test_hosts(site: Site) -> None:
 
 
 def test_checks(site: Site) -> None:
-    (check,) = site.get("/checks")["checks"]
+    own, *_, check = site.get("/checks")["checks"]
+    assert (own["host"], own["name"], own["level"]) == ("service", "encryption", "ok")
     assert check == {"host": "local", "name": "tools", "level": "ok", "message": "mariadb-backup 10.11.19", "remedy": ""}
     site.agent.broken = Unavailable("agent local does not answer", remedy="Start it.")
-    (check,) = site.get("/checks")["checks"]
+    *_, check = site.get("/checks")["checks"]
     assert (check["level"], check["message"], check["remedy"]) == ("error", "agent local does not answer", "Start it.")
 
 
@@ -108,9 +109,13 @@ def test_jobs_are_listed_filtered_and_shown(site: Site) -> None:
     assert [j["kind"] for j in jobs] == ["backup", "create"]
     assert set(jobs[0]) == {
         *("id", "project_id", "kind", "status", "host", "instance_id", "instance_name", "backup_id", "phase", "done"),
+        *("backup_name", "asked_by", "seconds"),
         *("cluster_id", "total", "stored", "message", "events", "attempts", "created", "started", "finished", "fault", "output"),
     }
     assert (jobs[0]["status"], jobs[0]["fault"], jobs[0]["instance_name"]) == ("succeeded", None, "mysql1")
+    assert (jobs[0]["backup_name"], jobs[1]["backup_name"]) == ("b1", "")
+    assert {job["asked_by"] for job in jobs} == {"anonymous"}
+    assert site.get(f"/jobs/{jobs[0]['id'][-8:]}")["job"] == jobs[0], "the last characters of an id name a job"
     assert jobs[0]["created"].endswith("Z")
     assert site.get(f"/jobs/{jobs[0]['id']}")["job"] == jobs[0]
     for params in (

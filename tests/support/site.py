@@ -114,7 +114,7 @@ class AgentDouble:
             raise NotFound(f"user {name} has no rights on {database}")
         self.users_[name, host] = user.model_copy(update={"databases": [d for d in user.databases if d != database]})
 
-    async def checks(self) -> list[Any]:
+    async def checks(self, _request: object) -> list[Any]:
         self._answer()
         return [SimpleNamespace(name="tools", level="ok", message="mariadb-backup 10.11.19", remedy="")]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from strongroom.datastores import Facts
+from strongroom.errors import ConfigurationError, IsStandby, NoConnections, StrongroomError
 
 CALM = 5.0
 """Seconds between two questions to a server that serves."""
@@ -20,6 +22,8 @@ class Health:
         self.version_number = facts.version_number if facts else ""
         self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
+        self.hindered: Literal["blocked", "standby"] | None = None
+        """What a server that runs, but does not serve us, is instead of starting."""
         self._until = until
 
     @classmethod
@@ -32,6 +36,16 @@ class Health:
     def bad(cls, detail: str, data_bytes: int) -> Health:
         """It does not, and why."""
         return cls(None, detail, data_bytes, time.monotonic() + 1)
+
+    @classmethod
+    def of_error(cls, error: StrongroomError, data_bytes: int) -> Health:
+        """What the error of a question says."""
+        health = cls.bad(error.message, data_bytes)
+        if isinstance(error, NoConnections | ConfigurationError):
+            health.hindered = "blocked"
+        elif isinstance(error, IsStandby):
+            health.hindered = "standby"
+        return health
 
     @classmethod
     def unknown(cls) -> Health:

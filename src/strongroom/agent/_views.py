@@ -54,7 +54,7 @@ class Views:
             version_number=health.version_number or self._installed_number(record),
             runtime=definition.runtime,
             wanted=record.wanted,
-            state="swapping" if swapping else _state(record, running=running, healthy=healthy, has_data=has_data),
+            state="swapping" if swapping else _state(record, health, running=running, has_data=has_data),
             healthy=healthy,
             detail=health.detail if healthy else (record.failed or health.detail),
             address=record.address,
@@ -105,11 +105,13 @@ class Views:
         return found
 
 
-def _state(record: ServerRecord, *, running: bool, healthy: bool, has_data: bool) -> ServerState:
+def _state(record: ServerRecord, health: Health, *, running: bool, has_data: bool) -> ServerState:
     if not has_data:
         return "new"
-    if healthy:
+    if health.healthy and (running or record.definition.runtime == "adopted"):
         return "running"
+    if running and health.hindered:
+        return health.hindered
     if record.definition.runtime == "adopted":
         return "starting" if running else "stopped"
     if running:

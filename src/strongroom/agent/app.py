@@ -20,7 +20,8 @@ from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
 from strongroom.agent._supervisor import Supervisor
-from strongroom.agent.checks import Check, check_server, run_checks
+from strongroom.agent.checks import Check, CheckRequest, check_host, check_server
+from strongroom.agent.client import NOT_UNDERSTOOD
 from strongroom.agent.jobs import WORKER, Jobs
 from strongroom.agent.models import (
     Activation,
@@ -33,11 +34,21 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    SumTables,
     Swap,
 )
 from strongroom.agent.servers import Servers
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
+from strongroom.datastores import (
+    DatabaseSpec,
+    GaleraMember,
+    GaleraPosition,
+    GaleraView,
+    TableSums,
+    UserChange,
+    UserSpec,
+    set_stall_timeout,
+)
 from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
@@ -170,7 +181,7 @@ def _not_understood(_request: Request, error: Exception) -> JSONResponse:
     """Names the fields and never repeats their values: a body may hold secrets."""
     assert isinstance(error, RequestValidationError)
     what = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
-    return _refused(_request, InvalidRequest(f"request not understood: {what}"))
+    return _refused(_request, InvalidRequest(f"{NOT_UNDERSTOOD}: {what}"))
 
 
 def _broke(request: Request, error: Exception) -> PlainTextResponse:
@@ -204,9 +215,9 @@ def _jobs(agent: Agent) -> APIRouter:
     def host() -> HostView:
         return agent.host()
 
-    @router.get("/checks")
-    def checks() -> list[Check]:
-        return run_checks(agent.settings)
+    @router.post("/checks")
+    def checks(request: CheckRequest) -> list[Check]:
+        return check_host(agent.settings, request)
 
     @router.post("/plan")
     def plan(request: PlanRequest) -> list[Notice]:
@@ -320,10 +331,10 @@ def _nodes(agent: Agent) -> APIRouter:
         galera, server = nodes.serving(server_id)
         galera.drop_canaries(server)
 
-    @router.get("/checksums")
-    def checksums(server_id: str) -> dict[str, str]:
+    @router.post("/checksums")
+    def checksums(server_id: str, wish: SumTables) -> TableSums:
         galera, server = nodes.serving(server_id)
-        return galera.checksums(server)
+        return galera.checksums(server, tables=wish.tables, at=wish.at)
 
     return router
 

@@ -43,7 +43,7 @@ class OldData(Message):
     since: AwareDatetime
 
 
-ServerState = Literal["new", "stopped", "starting", "running", "swapping", "failed"]
+ServerState = Literal["new", "stopped", "starting", "running", "blocked", "standby", "swapping", "failed"]
 
 
 class ServerView(Message):
@@ -57,7 +57,8 @@ class ServerView(Message):
     runtime: Literal["process", "adopted"]
     wanted: Literal["running", "stopped"]
     state: ServerState = Field(
-        description="new: no data yet; failed: died more often than it is restarted, or a swap needs a person."
+        description="new: no data yet; blocked: it runs and refuses us, or has no free connection; standby: it follows another "
+        "server; failed: died more often than it is restarted, or a swap needs a person."
     )
     healthy: bool = Field(description="It answers SQL.")
     detail: str = Field("", description="Why it is not healthy, or will not be before long.")
@@ -140,6 +141,13 @@ class Canary(Message):
     """Body of ``PUT /servers/{id}/galera/canary``: a word to write, which the other nodes must be able to read."""
 
     word: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+class SumTables(Message):
+    """Body of ``POST /servers/{id}/galera/checksums``."""
+
+    tables: list[str] | None = Field(None, description="By database.table; none: all that clusters replicate.")
+    at: int | None = Field(None, ge=0, description="Read from one snapshot, made after this transaction if it comes soon.")
 
 
 class RootState(Message):

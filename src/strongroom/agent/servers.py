@@ -110,7 +110,11 @@ class Servers:
             if server_id in self._registry:
                 self._redefine(self._registry.get(server_id), definition)
             elif definition.runtime == "adopted":
-                self._registry.save(adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition))
+                adopted = adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition)
+                with self._registry.mutex:
+                    self._registry.require_own_data(adopted)
+                    self._registry.save(adopted)
+                make_directory(self._lifecycle.base_dir(server_id), 0o700, _accounts.by_name(adopted.user))
                 self._layouts.learn(self._registry.get(server_id))
             else:
                 self._add(server_id, definition)
@@ -143,10 +147,11 @@ class Servers:
             raise Conflict(f"server {record.id} is {known.datastore} with runtime {known.runtime}; that cannot be changed")
         if definition.runtime == "adopted":
             adopted = adopt(self._settings, self._lifecycle.base_dir(record.id), record.id, definition)
-            adopted.wanted, adopted.swapped, adopted.staged = record.wanted, record.swapped, record.staged
-            adopted.beside = record.beside
-            self._registry.save(adopted)
-            self._layouts.learn(adopted)
+            self._registry.require_own_data(adopted)
+            told = {name: getattr(adopted, name) for name in ("definition", "user", "data_dir", "address", "port", "socket")}
+            record = record.model_copy(update=told)  # the rest is what became of it since
+            self._registry.save(record)
+            self._layouts.learn(record)
             return
         version = _versions.find(self._settings, definition.datastore, definition.series)
         if version.series != known.series:
@@ -337,7 +342,7 @@ class Servers:
         except StrongroomError as error:
             known = self._health.get(record.id)
             size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
-            health = Health.bad(error.message, size)
+            health = Health.of_error(error, size)
         self._health[record.id] = health
         return health
 

@@ -97,6 +97,7 @@ class ClusterView(View):
     uuid: str | None = Field(description="Identity of its history, as last seen while it was whole.")
     epoch: int = Field(description="Counts its restores: nodes of older ones never join.")
     restore: RunView | None = Field(None, description="Only of one cluster: its newest restore.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
     job_id: str | None = Field(description="The newest job about it.")
 
 
@@ -180,6 +181,7 @@ def _view(
         runtime=row.runtime,
         uuid=row.state_uuid,
         epoch=row.epoch,
+        protected=row.protected,
         job_id=job_id,
     )
     if row.fault:

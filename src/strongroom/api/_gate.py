@@ -13,7 +13,7 @@ from strongroom.api import _errors
 from strongroom.api._fields import SLASH
 from strongroom.api._methods import allowed_methods
 from strongroom.errors import InvalidRequest, StrongroomError
-from strongroom.identity import Method, Principal
+from strongroom.identity import Method, Principal, asker
 
 MAX_BODY = 1024**2
 PRINCIPAL = "strongroom.principal"
@@ -51,6 +51,7 @@ class Gate:
                 await Response(headers={"Allow": ", ".join(allowed)})(scope, receive, tell)
                 return
             principal = await self._principal(connection, path)
+            asker.set(principal.user if principal else "")
         except StrongroomError as error:
             await _errors.of(error, challenge=self._method.challenge)(scope, receive, tell)
             return

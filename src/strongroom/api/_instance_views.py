@@ -21,6 +21,8 @@ STATES = {
     "new": "SHUTDOWN",
     "starting": "REBOOT",
     "running": "ACTIVE",
+    "blocked": "BLOCKED",
+    "standby": "STANDBY",
     "swapping": "RESTORE",
     "stopped": "SHUTDOWN",
     "failed": "ERROR",
@@ -115,6 +117,7 @@ class InstanceView(View):
     data_bytes: int = Field(description="Extension: bytes in the data directory.")
     old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
     isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
+    protected: bool = Field(description="Extension: it cannot be deleted until this is taken back.")
     detail: str = Field(description="Extension: why the server is not healthy.")
     job_id: str | None = Field(description="Extension: the newest job on the instance.")
 
@@ -166,6 +169,7 @@ def view(
         "data_bytes": row.data_bytes,
         "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
         "isolated": row.isolated,
+        "protected": row.protected,
         "detail": row.detail,
         "job_id": job_id,
     }

@@ -2,9 +2,10 @@
 
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
-from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
+from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
 from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
+from strongroom.datastores._process import tail
 from strongroom.datastores._profile import (
     PROFILE,
     Policy,
@@ -71,6 +72,7 @@ __all__ = [
     "RestoredProfile",
     "Server",
     "StreamFacts",
+    "TableSums",
     "UserChange",
     "UserSpec",
     "Version",
@@ -81,5 +83,6 @@ __all__ = [
     "read_restored_profile",
     "set_stall_timeout",
     "socket_path",
+    "tail",
     "write_restored_profile",
 ]

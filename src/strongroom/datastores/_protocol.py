@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
-from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._galera import GaleraPosition, GaleraView, TableSums
 from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._servers import Server, Version
@@ -237,8 +237,11 @@ class Galera(Protocol):
     def drop_canaries(self, server: Server) -> None:
         """Remove them."""
 
-    def checksums(self, server: Server) -> dict[str, str]:
-        """Checksum of every table of users, by ``database.table``."""
+    def checksums(self, server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
+        """Checksums of the tables of users that clusters replicate, or of those of them that are named.
+
+        With ``at`` all are taken from one snapshot, made after this transaction if it comes within a few seconds.
+        """
 
 
 class Datastore(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -17,6 +18,12 @@ from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
 from strongroom.flows._ring import name as node_name
 from strongroom.flows._ring import nodes_named
+
+SOON = 15.0
+"""Seconds that a node which is named, and about to be Synced, is waited for."""
+LOOK = 0.2
+PASSING = ("Donor/Desynced", "Joined")
+"""States of a node that serves, and is Synced again by itself."""
 
 
 def request_cluster_backup(
@@ -39,6 +46,8 @@ def request_cluster_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    if node is not None:
+        _await_synced(control, project, cluster, node)
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "take a backup")
@@ -58,6 +67,19 @@ def request_cluster_backup(
         )
     control.start(job)
     return backup, job
+
+
+def _await_synced(control: Control, project: str, cluster: str, wanted: str) -> None:
+    """Give a node that will be Synced soon the time for it: one that has sent its data to another a moment ago."""
+    deadline = time.monotonic() + SOON
+    while True:
+        with control.catalog.read() as session:
+            node = nodes_named(session, find_cluster(session, project, cluster), [wanted])[0]
+        seen = node.galera or {}
+        passing = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in PASSING
+        if is_synced(node) or not passing or time.monotonic() > deadline:
+            return
+        time.sleep(LOOK)
 
 
 def is_synced(node: Instance) -> bool:

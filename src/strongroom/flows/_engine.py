@@ -28,7 +28,7 @@ from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_ste
 log = structlog.get_logger()
 
 APPLICATION = "strongroom"
-WORKFLOWS = f"{APPLICATION}-1"
+WORKFLOWS = f"{APPLICATION}-2"
 """Version of the workflows. A job that was begun under another one is started again: change it with the plans."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""

@@ -31,6 +31,7 @@ from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
 from strongroom.flows._placement import GB, reader_of
 from strongroom.flows._source import Source, source_of
+from strongroom.flows._verification import take_over
 from strongroom.flows._versions import version_id
 from strongroom.storage import Store
 
@@ -157,7 +158,7 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         return None
     load_chain(store, at)
     backup_id = str(uuid.uuid4())
-    return Backup(
+    row = Backup(
         id=backup_id,
         chain_id=backup_id,
         container=at.container,
@@ -175,6 +176,8 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         started=manifest.started,
         finished=manifest.finished,
     )
+    take_over(row, store, manifest, sha256)
+    return row
 
 
 def _foreign(store: Store, place: Place, datastore: str, series: str, allowed: bool) -> Backup:

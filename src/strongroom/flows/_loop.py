@@ -74,7 +74,7 @@ async def run_step(control: Control, job_id: str, kind: str, number: int) -> Fai
         host = await retry_while_away(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
         await attend(control.presence, host, lambda: retry_while_away(control, lambda: action(control, job_id)))
     except StrongroomError as error:
-        log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
+        log.warning("step failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
         return error.to_dict()
     except Exception:
         log.exception("step broke", job=job_id, kind=kind, step=action.__name__)

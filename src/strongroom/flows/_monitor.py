@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from strongroom.agent.models import HostView, ServerView
 from strongroom.artifact import sweep_orphans
 from strongroom.catalog import Backup, Host, Instance, Job, now
-from strongroom.errors import StrongroomError
+from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._artifact_end import finish_left
 from strongroom.flows._control import Control
@@ -38,6 +38,8 @@ FIRST_LOOK = 2.0
 ALONE = 5.0
 """Seconds between two looks whether this is still the one service on its database."""
 DAILY = 24 * 3600.0
+LEAVING = timedelta(seconds=30)
+"""Time after its deletion in which an instance may still be among the servers of its host."""
 
 
 class Monitor:
@@ -49,6 +51,7 @@ class Monitor:
         self._task: asyncio.Task[None] | None = None
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
+        self._fences: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
 
@@ -67,7 +70,7 @@ class Monitor:
 
     async def stop(self) -> None:
         """End all tasks."""
-        tasks = [*self._looks.values(), *self._returns.values(), *([self._task] if self._task else [])]
+        tasks = [*self._looks.values(), *self._returns.values(), *self._fences.values(), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,7 +104,7 @@ class Monitor:
         try:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
-                log.info("host is back", host=host) if answers else log.warning("host does not answer", host=host)
+                self._note_change(host, answers)
             if answers and not self._answers.get(host, False):
                 self._returns[host] = asyncio.create_task(call_back(self._control, host))
             self._answers[host] = answers
@@ -109,6 +112,15 @@ class Monitor:
             log.warning("the database does not answer", reason=str(error.orig))
         except Exception:
             log.exception("monitor stumbled", host=host)
+
+    def _note_change(self, host: str, answers: bool) -> None:
+        cause = self._control.presence.cause(host)
+        if answers:
+            log.info("host is back", host=host)
+        elif cause is not None:
+            log.warning("host does not answer", host=host, error=cause.code, reason=cause.message, remedy=cause.remedy)
+        else:
+            log.warning("host does not answer", host=host)
 
     async def _ask(self, host: str) -> bool:
         """Whether the agent answers; the catalog knows what it says."""
@@ -120,15 +132,16 @@ class Monitor:
                 servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
-        except (StrongroomError, TimeoutError):
+        except (StrongroomError, TimeoutError) as error:
             self._next_host.pop(host, None)
-            self._control.presence.missed(host)
+            self._control.presence.missed(host, _cause(host, error))
             return False
         if facts is not None:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
         self._control.presence.heard(host)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
-        await fence(self._control, agent, servers)
+        if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
+            self._fences[host] = asyncio.create_task(fence(self._control, agent, servers))
         return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
@@ -136,7 +149,10 @@ class Monitor:
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._control.catalog.read() as session:
             living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None))
-            changed = [i.id for i in session.scalars(living) if not _later(i, asked) and _mirror(i, views.get(i.id))]
+            known = list(session.scalars(living))
+            changed = [i.id for i in known if not _later(i, asked) and _mirror(i, views.get(i.id))]
+            strangers = [view for view in servers if view.id not in {i.id for i in known}]
+            self._note_unknown(host, [view for view in strangers if not _is_leaving(session.get(Instance, view.id), host)])
         if not changed and facts is None:
             return
         with self._control.catalog.write() as session:
@@ -147,6 +163,19 @@ class Monitor:
                     instance.seen = now()
             if facts is not None:
                 self._note(session, host, facts)
+
+    def _note_unknown(self, host: str, strangers: list[ServerView]) -> None:
+        before = {view.id for view in self._control.unknown.get(host, [])}
+        self._control.unknown[host] = strangers
+        for view in strangers:
+            if view.id not in before:
+                log.warning(
+                    "no instance stands for a server of a host",
+                    host=host,
+                    server=view.id,
+                    name=view.name,
+                    remedy=f"strongroom host servers {host}",
+                )
 
     def _note(self, session: Session, host: str, facts: HostView) -> None:
         """Keep what the host says of itself, under the name that we know it by. One that was removed meanwhile stays gone."""
@@ -220,9 +249,25 @@ class Monitor:
             ]
 
 
+def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:
+    if isinstance(error, HostSilent):
+        return error
+    if isinstance(error, TimeoutError):
+        return HostTimeout(
+            f"the agent of host {host} did not answer within {ANSWER:.0f} seconds",
+            remedy="Look at the load of the host and at its log.",
+        )
+    return AgentBroken(f"the agent of host {host} answered with an error: {error.message}", remedy=error.remedy)
+
+
 def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
     """Whether what the agent says of the server, or that it says nothing, is news."""
     return _outcomes.mirror(instance, view) if view is not None else _outcomes.miss(instance)
+
+
+def _is_leaving(instance: Instance | None, host: str) -> bool:
+    """It was deleted on this host just now, while the agent was asked."""
+    return instance is not None and instance.deleted is not None and instance.host == host and now() - instance.deleted < LEAVING
 
 
 def _later(instance: Instance, asked: datetime) -> bool:

@@ -105,6 +105,8 @@ def _verify(control: Control, session: Session, job: Job, backup: Backup) -> Ver
         location=target_of(session, backup),
         manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
+        chain=bool(job.params.get("chain", True)),
+        quick=bool(job.params.get("quick")),
         prepare=bool(job.params.get("prepare")),
         start=bool(job.params.get("start", True)),
         storage=storage_spec(control, backup.project),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -13,12 +14,11 @@ from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.catalog.find import descendants_of, nodes_of
 from strongroom.errors import DatabaseDamaged
 
+log = structlog.get_logger()
+
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
 
-PROVES_DAMAGE = {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
-"""Errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space, no key,
-a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
 ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
 
 
@@ -54,6 +54,24 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     if cluster is not None:
         _settle_cluster(session, job, cluster, failure)
+    _log_end(job, backup, failure)
+
+
+def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
+    """One line for every job, with names and who asked."""
+    line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
+    line |= {"instance": job.instance_name} if job.instance_name else {}
+    line |= {"backup": backup.name} if backup is not None else {}
+    line |= {"host": job.host} if job.host else {}
+    line["asked_by"] = job.asked_by or "strongroom"
+    if job.started and job.finished:
+        line["seconds"] = round((job.finished - job.started).total_seconds(), 1)
+    if failure is None:
+        log.info("job succeeded", **line)
+    elif job.status == "cancelled":
+        log.info("job cancelled", **line, reason=failure["message"])
+    else:
+        log.warning("job failed", **line, error=failure["code"], reason=failure["message"], remedy=failure.get("remedy", ""))
 
 
 def _settle_cluster(session: Session, job: Job, cluster: Cluster, failure: Failure | None) -> None:
@@ -78,6 +96,9 @@ def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> N
             instance.deleted = now()
         else:
             instance.task = "ERROR"
+    elif job.kind == "adopt" and failure is not None:  # nothing was made, and the server may be adopted again
+        instance.task = None
+        instance.deleted = now()
     elif job.kind in ("create", "adopt"):
         instance.task = None if failure is None else "ERROR"
     elif job.kind in ENDS_INSTANCE_TASK:
@@ -113,16 +134,6 @@ def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instanc
         for link in [*descendants_of(session, backup.id), backup]:
             if link.status == "DELETING":
                 settle_deletion(link, failure)
-    elif job.kind == "verify":
-        if failure is not None and failure["code"] not in PROVES_DAMAGE:
-            return
-        backup.verified = {
-            "at": now().isoformat(),
-            "ok": failure is None,
-            "prepared": bool(job.params.get("prepare")),
-            "tables": (job.output.get("prepared") or {}).get("tables"),
-            "message": failure["message"] if failure else "; ".join(job.output.get("warnings", [])) or None,
-        }
     else:
         return
     backup.updated = now()

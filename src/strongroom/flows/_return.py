@@ -8,7 +8,7 @@ import structlog
 
 from strongroom.agent.client import AgentClient
 from strongroom.catalog import Job
-from strongroom.errors import HostSilent, StrongroomError
+from strongroom.errors import HOST_ERRORS, StrongroomError
 from strongroom.flows._control import Control
 from strongroom.flows._steps import CLEANERS
 
@@ -58,7 +58,7 @@ def _over(control: Control, host: str, agent_job: str) -> Job | None:
 
 
 def _given_up(job: Job) -> bool:
-    return (job.fault or {}).get("code") == HostSilent.__name__ and not job.output.get("tidied")
+    return (job.fault or {}).get("code") in HOST_ERRORS and not job.output.get("tidied")
 
 
 def _settled(control: Control, job_id: str) -> None:

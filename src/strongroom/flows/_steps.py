@@ -11,8 +11,8 @@ from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, DatabaseDamaged, HasChildren, JobError, NotFound
-from strongroom.flows import _artifact_end, _assembly, _cluster_steps, _outcomes, _put_back
+from strongroom.errors import AlreadyExists, HasChildren, JobError, NotFound, StrongroomError
+from strongroom.flows import _artifact_end, _assembly, _cluster_steps, _outcomes, _put_back, _verification
 from strongroom.flows._control import Control
 from strongroom.flows._follow import run_on_agent
 from strongroom.flows._import import record_import
@@ -104,8 +104,9 @@ async def work(control: Control, job_id: str) -> None:
 
     try:
         result = await run_on_agent(control, job_id)
-    except DatabaseDamaged as error:
-        await asyncio.to_thread(keep, {"pages": error.pages})
+    except StrongroomError as error:
+        if error.output:
+            await asyncio.to_thread(keep, dict(error.output))
         raise
     await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
 
@@ -220,12 +221,17 @@ async def drop_prepared(control: Control, job_id: str) -> None:
         return  # it came to no attempt
 
 
+async def let_go(control: Control, job_id: str) -> None:
+    """After an adoption that failed: the agent forgets the server, which stays as it is."""
+    await delete_server(control, job_id)
+
+
 PLANS: dict[str, tuple[Step, ...]] = {
     "create": (define, work, swap, populate),
     "adopt": (define, start),
     "restore": (work, swap),
     "backup": (work, _artifact_end.record),
-    "verify": (work,),
+    "verify": (work, _verification.record),
     "import": (work, record_import),
     "start": (start,),
     "stop": (stop,),
@@ -255,7 +261,9 @@ PLANS: dict[str, tuple[Step, ...]] = {
 """The steps of every kind of job, in order. Changing one needs a new workflow version (``_engine.WORKFLOWS``)."""
 
 CLEANERS: dict[str, Cleaner] = {
+    "adopt": let_go,
     "backup": _artifact_end.clean,
+    "verify": _verification.clean,
     "restore": drop_prepared,
     "prepare": drop_prepared,
     "cluster_restore": _put_back.undo,

@@ -156,7 +156,9 @@ def _write(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
+        "first_byte": writer.first_byte
+    }
 
 
 def _damaged(pages: Pages) -> DatabaseDamaged:
@@ -165,7 +167,7 @@ def _damaged(pages: Pages) -> DatabaseDamaged:
         remedy="Look for a failing disk, and for what these pages hold in an older backup. "
         "--damaged-pages warn takes a backup all the same.",
     )
-    error.pages = pages.model_dump(mode="json")
+    error.output = {"pages": pages.model_dump(mode="json")}
     return error
 
 

@@ -13,6 +13,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores._servers import Server
+from strongroom.datastores.mariadb import _passwords
 from strongroom.datastores.mariadb._config import ACCOUNT
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
@@ -192,7 +193,7 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
             _require_databases(connection, spec.databases)
             _refuse_user(connection, spec.name, spec.host)
         for spec in specs:
-            query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", spec.name, spec.host, spec.password or "")
+            _passwords.create_user(connection, server, spec.name, spec.host, spec.password or "")
             _grant(connection, _account(connection, spec.name, spec.host), spec.databases)
 
 
@@ -215,7 +216,7 @@ def change_user(server: Server, name: str, host: str, change: UserChange) -> Non
             _refuse_user(connection, new_name, new_host)
             query(connection, "RENAME USER %s@%s TO %s@%s", name, host, new_name, new_host)
         if change.password:
-            query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", new_name, new_host, change.password)
+            _passwords.change_password(connection, server, new_name, new_host, change.password)
 
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
@@ -255,8 +256,10 @@ def superuser_enabled(server: Server) -> bool:
 def enable_superuser(server: Server, password: str) -> str:
     """An account of its own, so that what the server and its tools use stays as it is."""
     with _session(server, "enable root") as connection:
-        query(connection, "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
-        query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
+        if _is_user(connection, SUPERUSER, "%"):
+            _passwords.change_password(connection, server, SUPERUSER, "%", password)
+        else:
+            _passwords.create_user(connection, server, SUPERUSER, "%", password)
         query(connection, f"GRANT ALL PRIVILEGES ON *.* TO {_account(connection, SUPERUSER, '%')} WITH GRANT OPTION")
     return SUPERUSER
 

@@ -49,7 +49,7 @@ _NEW = re.compile(r"\.new$")
 _CORE = re.compile(
     r"ibdata\d+|undo\d+|ib_logfile\d+|ib_\w+\.log|ibtmp\d+|ib_buffer_pool|aria_log\.\d{8}|aria_log_control|"
     r"#innodb.*|#ib_.*|ddl_recovery\S*\.log|ddl\.log|tc\.log|multi-master\.info|(master|relay-log)(-\S+)?\.info|"
-    r"xtrabackup_\w+|mariadb_backup_\w+|strongroom_\w+|"
+    r"xtrabackup_\w+|mariadb_backup_\w+|strongroom_[\w.]+|"
     r"grastate\.dat|gvwstate\.dat|galera\.cache|sst_in_progress|\S+\.pid|"
     r"mysql_upgrade_info|mariadb_upgrade_info|debian-\S*\.flag|(\S+\.)?(err|log)(\.\d+)?|\S+\.(ibb|state)|\..*"
 )
