@@ -50,7 +50,7 @@ def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
         assert site.ask("PATCH", path, {noun: {"protected": True}}).status_code == 202
         assert site.get(path)[noun]["protected"] is True
         refused = told(site.ask("DELETE", path), 409, "conflict")
-        assert (refused["error"], f"`strongroom {noun} unprotect" in refused["remedy"]) == ("Protected", True)
+        assert (refused["error_code"], f"`strongroom {noun} unprotect" in refused["remedy"]) == ("Protected", True)
         plan = site.get(f"{path}/delete-plan")["plan"]
         assert (plan["allowed"], plan["protected"], plan["refused"][0]["message"]) == (False, True, refused["message"])
     told(site.ask("DELETE", f"/backups/{full}", cascade="true"), 409, "conflict")

@@ -69,6 +69,7 @@ NAMES = {
     "version": "10.11",
     "thing": "x",
     "host": "local",
+    "server": "s",
 }
 OWNED = ("cluster", "instance", "backup", "job")
 
