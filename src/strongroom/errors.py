@@ -2,6 +2,7 @@
 
     StrongroomError
     ├── InvalidRequest            400  what was asked for makes no sense
+    │   └── UnknownValue          400  it names a flavor or a version that is not there
     ├── NotAuthenticated          401  no credentials, or wrong ones
     ├── Forbidden                 403  known, but not allowed
     │   └── TooLarge              403  the backup does not fit the volume
@@ -36,10 +37,12 @@
         │   ├── StorageExists          a conditional create met an existing key
         │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   │   └── FileTwice          the backup tool wrote a file twice
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
         ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
@@ -87,6 +90,10 @@ class InvalidRequest(StrongroomError):
     """What was asked for makes no sense, whatever the state of things."""
 
     status = 400
+
+
+class UnknownValue(InvalidRequest):
+    """The request names a flavor or a version that is not there: not 404, as in Trove, for it is no part of the path."""
 
 
 class NotAuthenticated(StrongroomError):
@@ -254,6 +261,10 @@ class StorageDenied(StorageError):
     """No permission, bad credentials, or a read-only store."""
 
 
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name no key can have."""
+
+
 class StorageFull(StorageError):
     """No space left, or a quota of the store is reached."""
 
@@ -268,6 +279,10 @@ class ArtifactMissing(ArtifactError):
 
 class ArtifactCorrupt(ArtifactError):
     """A hash, a length or a frame is wrong."""
+
+
+class FileTwice(ArtifactCorrupt):
+    """A file is in the stream of a backup tool twice; the programs that unpack it leave out that file and all that follows."""
 
 
 class ManifestInvalid(ArtifactError):

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from strongroom.errors import InvalidRequest, SettingsInvalid
+from strongroom.errors import SettingsInvalid, UnknownValue
 from strongroom.sections import (
     Agent,
     Artifact,
@@ -60,13 +60,13 @@ class Settings(BaseSettings):
         return flavors
 
     def find_flavor(self, ref: str) -> str:
-        """Name of the flavor that a name or alias means. Raises InvalidRequest."""
+        """Name of the flavor that a name or alias means. Raises UnknownValue."""
         if ref in self.flavors:
             return ref
         for name, flavor in self.flavors.items():
             if ref in flavor.aliases:
                 return name
-        raise InvalidRequest(
+        raise UnknownValue(
             f"flavor {ref} cannot be found",
             remedy=f"Flavors are {', '.join(self.flavors)}; other ids can be configured as aliases of a flavor.",
         )

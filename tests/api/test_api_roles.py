@@ -69,7 +69,7 @@ NAMES = {
     "version": "10.11",
     "thing": "x",
     "host": "local",
-    "server": "s",
+    "server": "none",
 }
 OWNED = ("cluster", "instance", "backup", "job")
 

@@ -35,10 +35,12 @@ class State(Column):
         return verified["level"] if verified else None
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        state, verified = self.raw(item), item.get("verified")
-        if state is None:
+        verified = item.get("verified")
+        if item.get("unrestorable_reason"):
+            return "not restorable"
+        if not verified:
             return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
-        return safe(f"{state} {look.moment(verified['at'])}" if verified and verified["ok"] else state)
+        return safe(f"{verified['level']} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
 
 
 LIST = [

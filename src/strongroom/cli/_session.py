@@ -26,6 +26,7 @@ from strongroom.errors import (
     SettingsInvalid,
     StrongroomError,
     Unavailable,
+    UnknownValue,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ Cloud = Annotated[
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
     (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
-    (3, "no such thing", (NotFound,)),
+    (3, "no such thing", (NotFound, UnknownValue)),
     (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
     (5, "no service answers", (Unavailable,)),
     (6, "credentials are missing or wrong", (NotAuthenticated,)),
@@ -66,7 +67,8 @@ EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
 
 def exit_code(error: StrongroomError) -> int:
     """The exit code that tells a script what kind of error it was; 1 for a job or an operation that failed."""
-    return next((code for code, _, kinds in EXIT_CODES if isinstance(error, kinds)), 1)
+    codes = {kind: code for code, _, kinds in EXIT_CODES for kind in kinds}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), 1)
 
 
 @dataclass
