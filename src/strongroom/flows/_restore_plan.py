@@ -121,7 +121,8 @@ def _look(
             if found["series"] != source.series:
                 raise Conflict(f"host {host} has no {source.datastore} {source.series}", remedy="Name another host.")
         profile = Profile.model_validate(source.profile) if source.profile is not None else None
-        chain = [_planned(link) for link in chain_of(session, source)]
+        links = chain_of(session, source)
+        chain = [_planned(link) for link in links]
         plan = RestorePlan(
             backup=chain[-1],
             datastore=source.datastore,
@@ -135,7 +136,7 @@ def _look(
             raw_size=sum(link.raw_size or 0 for link in chain),
             stored_size=sum(link.stored_size or 0 for link in chain),
             data_size=source.data_size,
-            effects=list(_kept(target, source, adopted)) if target is not None else [],
+            effects=[*_damaged(links), *(_kept(target, source, adopted) if target is not None else ())],
         )
         request = PlanRequest(
             profile=profile or Profile(),
@@ -151,6 +152,18 @@ def _planned(backup: Backup) -> PlannedBackup:
     return PlannedBackup(
         id=backup.id, name=backup.name, kind=backup.kind, raw_size=backup.raw_size, stored_size=backup.stored_size
     )
+
+
+def _damaged(links: Sequence[Backup]) -> Iterator[PlannedEffect]:
+    """The restore is not refused: perhaps there is no other backup, and what is damaged is noticed when it is read."""
+    for link in links:
+        if link.is_damaged and link.verified is not None:
+            yield PlannedEffect(
+                effect="warned",
+                item="verification",
+                message=f"a verification found backup {link.name} ({link.id}) damaged: {link.verified['message']}",
+                remedy="Choose a backup that is restorable (`strongroom backup list`).",
+            )
 
 
 def _kept(target: Instance, source: Backup, adopted: bool) -> Iterator[PlannedEffect]:
