@@ -19,7 +19,7 @@ from strongroom.flows._control import Control
 from strongroom.flows._instances import ROOM, require_same_version, volume_for
 from strongroom.flows._jobs import refuse_if_node
 from strongroom.flows._orders import is_copy, is_isolated
-from strongroom.flows._placement import Need, place
+from strongroom.flows._placement import Need, place, with_fresh_facts
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
 
@@ -93,6 +93,7 @@ async def plan_restore(
     return base.model_copy(update={"effects": effects, "allowed": allowed})
 
 
+@with_fresh_facts
 def _look(
     control: Control, project: str, backup: str, instance: str | None, host: str | None
 ) -> tuple[RestorePlan, Profile | None, PlanRequest]:
