@@ -2,6 +2,7 @@
 
     StrongroomError
     ├── InvalidRequest            400  what was asked for makes no sense
+    │   └── UnknownValue          400  it names a flavor or a version that is not there
     ├── NotAuthenticated          401  no credentials, or wrong ones
     ├── Forbidden                 403  known, but not allowed
     │   └── TooLarge              403  the backup does not fit the volume
@@ -9,29 +10,39 @@
     ├── Conflict                  409  the thing is in a state that does not allow it
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  a backup that others depend on
+    │   ├── Protected             409  it must not be deleted
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
     ├── QuotaExceeded             413
     ├── Busy                      422  something else is running there; try again later
     ├── TooManyRequests           413  too many wrong passwords; try again later
     ├── Unsupported               501  this datastore or store cannot do it
     ├── Unavailable               503  a part of the service does not answer
-    │   └── HostSilent            503  the agent of a host does not answer
+    │   └── HostSilent            503  the agent of a host cannot be reached
+    │       ├── HostTimeout       503  it was reached, and did not answer in time
+    │       ├── HostUntrusted     503  what answers at its address does not have its certificate
+    │       ├── AgentBroken       503  it answered with an error that is not of its API
+    │       └── AgentMismatch     503  it is of another version than the service
     └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
+        │   └── SettingsInvalid        the file or the environment has an unknown option or a wrong value
         ├── ToolFailed                 a program that we ran failed; carries its last lines
         │   └── ToolStopped            a limit of the host, somebody or a stall ended it: nothing follows for its data
         ├── ServerFailed               the database server did not start, stop or answer
         │   ├── NotInCluster           the server runs, but its cluster does not let it serve
+        │   ├── NoConnections          the server runs, but all its connections are taken
+        │   ├── IsStandby              the server runs as the standby of another
         │   └── StillStarting          the server runs and recovers; it will serve later
         ├── StorageError               the store refused or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create met an existing key
         │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   │   └── FileTwice          the backup tool wrote a file twice
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
         ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
@@ -54,6 +65,8 @@ class StrongroomError(Exception):
     """Base of the tree: ``str(error)`` is one sentence that names the thing; ``remedy`` says what to do."""
 
     status: ClassVar[int] = 500
+    output: Mapping[str, Any] | None = None
+    """What the job that it ends has found out all the same."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -77,6 +90,10 @@ class InvalidRequest(StrongroomError):
     """What was asked for makes no sense, whatever the state of things."""
 
     status = 400
+
+
+class UnknownValue(InvalidRequest):
+    """The request names a flavor or a version that is not there: not 404, as in Trove, for it is no part of the path."""
 
 
 class NotAuthenticated(StrongroomError):
@@ -113,6 +130,10 @@ class AlreadyExists(Conflict):
 
 class HasChildren(Conflict):
     """The backup is the parent of others."""
+
+
+class Protected(Conflict):
+    """It must not be deleted until somebody takes its protection back."""
 
 
 class LineageChanged(Conflict):
@@ -157,7 +178,27 @@ class Unavailable(StrongroomError):
 
 
 class HostSilent(Unavailable):
-    """The agent of a host does not answer: it, its machine or the network is down. What it was doing may go on."""
+    """The agent of a host cannot be reached: it, its machine or the network is down. What it was doing may go on."""
+
+
+class HostTimeout(HostSilent):
+    """The agent was reached, and did not answer in time. What it was asked to do may go on."""
+
+
+class HostUntrusted(HostSilent):
+    """What answers at the address of the host does not have the certificate that the host joined with."""
+
+
+class AgentBroken(HostSilent):
+    """The agent answered with an error that is not of its API: a defect, or something else listens there."""
+
+
+class AgentMismatch(HostSilent):
+    """The agent does not understand us, or we do not understand it: it is of another version."""
+
+
+HOST_ERRORS = frozenset(each.__name__ for each in (HostSilent, HostTimeout, HostUntrusted, AgentBroken, AgentMismatch))
+"""Codes of HostSilent in all its classes: what was asked of the host may go on there."""
 
 
 class JobError(StrongroomError):
@@ -166,6 +207,10 @@ class JobError(StrongroomError):
 
 class ConfigurationError(JobError):
     """Settings, permissions or tools of this host are wrong."""
+
+
+class SettingsInvalid(ConfigurationError):
+    """The configuration file or the environment has an unknown option or a wrong value."""
 
 
 class ToolFailed(JobError):
@@ -188,6 +233,14 @@ class NotInCluster(ServerFailed):
     """The server runs, but is not, or not yet, a serving part of its cluster."""
 
 
+class NoConnections(ServerFailed):
+    """The server runs, but has no free connection."""
+
+
+class IsStandby(ServerFailed):
+    """The server runs as a standby: it follows another one and takes no writes."""
+
+
 class StorageError(JobError):
     """The store refused or failed."""
 
@@ -208,6 +261,10 @@ class StorageDenied(StorageError):
     """No permission, bad credentials, or a read-only store."""
 
 
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name no key can have."""
+
+
 class StorageFull(StorageError):
     """No space left, or a quota of the store is reached."""
 
@@ -224,6 +281,10 @@ class ArtifactCorrupt(ArtifactError):
     """A hash, a length or a frame is wrong."""
 
 
+class FileTwice(ArtifactCorrupt):
+    """A file is in the stream of a backup tool twice; the programs that unpack it leave out that file and all that follows."""
+
+
 class ManifestInvalid(ArtifactError):
     """The manifest cannot be read, or contradicts itself or the store."""
 
@@ -233,9 +294,7 @@ class CannotDecrypt(ArtifactError):
 
 
 class DatabaseDamaged(JobError):
-    """Pages of the database are damaged, and the backup was to fail then. ``pages`` names them."""
-
-    pages: Mapping[str, Any] | None = None
+    """Pages of the database are damaged, and the backup was to fail then. ``output`` has them as ``pages``."""
 
 
 class WalGone(JobError):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,8 +17,24 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from strongroom.agent import Agent, AgentClient
+from strongroom.agent.checks import CheckRequest
+from strongroom.agent.client import VERSION_HEADER
+from strongroom.agent.remote import RemoteAgent
+from strongroom.agent.tls import key_pair
 from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
-from strongroom.errors import AlreadyExists, Busy, InvalidRequest, NotFound, Unavailable
+from strongroom.errors import (
+    AgentBroken,
+    AgentMismatch,
+    AlreadyExists,
+    Busy,
+    HostSilent,
+    HostTimeout,
+    HostUntrusted,
+    InvalidRequest,
+    NotFound,
+    StrongroomError,
+    Unavailable,
+)
 from strongroom.worker.spec import InitializeJob, JobRequest
 from support.agents import AgentMaker, definition, finish, request, until
 
@@ -86,7 +105,7 @@ def test_the_whole_life_over_the_network(remote: tuple[Agent, str]) -> None:
             await agent.delete_server("s1")
             with pytest.raises(NotFound):
                 await agent.server("s1")
-            assert {c.level for c in await agent.checks()} <= {"ok", "warning"}
+            assert {c.level for c in await agent.checks(CheckRequest())} <= {"ok", "warning"}
 
     asyncio.run(live())
 
@@ -112,7 +131,7 @@ def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
 def test_a_defect_is_in_the_log_of_the_host(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = agents()
     monkeypatch.setattr(agent.jobs, "views", lambda: 1 // 0)
-    with capture_logs() as logs, pytest.raises(Unavailable, match="answered 500"):
+    with capture_logs() as logs, pytest.raises(Unavailable, match="HTTP 500"):
         asyncio.run(_embedded(agent).jobs())
     (line,) = (entry for entry in logs if entry["log_level"] == "error")
     assert line["path"] == "/jobs" and isinstance(line["exc_info"], ZeroDivisionError)
@@ -158,5 +177,80 @@ def test_silence_is_an_error_of_its_own(free_port: int) -> None:
         async with AgentClient(f"http://127.0.0.1:{free_port}") as client:
             await client.host()
 
-    with pytest.raises(Unavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         asyncio.run(ask())
+
+
+def _errors_of(transport: httpx.AsyncBaseTransport) -> Callable[..., StrongroomError]:
+    def ask(call: str = "servers", *arguments: Any) -> StrongroomError:
+        async def one() -> StrongroomError:
+            client = AgentClient("https://10.0.0.1:8780", host="db1", transport=transport)
+            with pytest.raises(StrongroomError) as error:
+                await getattr(client, call)(*arguments)
+            return error.value
+
+        return asyncio.run(one())
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (httpx.Response(500, text="unexpected error"), AgentBroken, "HTTP 500"),
+        (httpx.Response(200, json=[{"id": "s"}]), AgentBroken, "HTTP 200"),
+        (httpx.Response(200, json=[{"id": "s"}], headers={VERSION_HEADER: "9.9"}), AgentMismatch, "of version 9.9"),
+        (httpx.Response(404, json={"detail": "Not Found"}, headers={VERSION_HEADER: "9.9"}), AgentMismatch, "of version 9.9"),
+        (
+            httpx.Response(
+                400, json={"error": InvalidRequest("request not understood: x").to_dict()}, headers={VERSION_HEADER: "9.9"}
+            ),
+            AgentMismatch,
+            "of version 9.9",
+        ),
+        (httpx.Response(400, json={"error": InvalidRequest("request not understood: x").to_dict()}), InvalidRequest, "x"),
+        (httpx.ReadTimeout("slow"), HostTimeout, "did not answer in time"),
+        (httpx.ConnectTimeout("slow"), HostSilent, "no connection in time"),
+        (httpx.ConnectError("refused"), HostSilent, "refused"),
+    ],
+    ids=["500", "nonsense", "other-version", "no-such-route", "not-understood", "bad-request", "slow", "no-way", "refused"],
+)
+def test_each_cause_is_an_error_of_its_own(
+    answer: httpx.Response | httpx.HTTPError, kind: type[StrongroomError], said: str
+) -> None:
+    def handle(_request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, httpx.HTTPError):
+            raise answer
+        return httpx.Response(answer.status_code, stream=httpx.ByteStream(answer.content), headers=answer.headers)
+
+    error = _errors_of(httpx.MockTransport(handle))()
+    assert type(error) is kind and said in error.message
+    if kind is not InvalidRequest:
+        assert "host db1" in error.message and error.remedy
+
+
+@pytest.mark.parametrize("wrong", ["the host", "the control plane"])
+def test_a_wrong_certificate_is_not_taken_for_silence(place: Path, wrong: str) -> None:
+    control, stranger, host, other = (key_pair(place / name, name) for name in ("control", "stranger", "host", "other"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown = other if wrong == "the host" else host
+    context.load_cert_chain(shown.certificate_file, shown.key_file)
+    context.load_verify_locations(cadata=(stranger if wrong == "the control plane" else control).certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def ask() -> StrongroomError:
+        async def hear(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=context)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            agent = RemoteAgent("db1", f"https://127.0.0.1:{port}", control.client(host.certificate))
+            with pytest.raises(StrongroomError) as error:
+                await agent().servers()
+            return error.value
+
+    error = asyncio.run(ask())
+    assert "host db1" in error.message and "strongroom host add db1" in error.remedy
+    if wrong == "the host":  # who refuses us may be gone before it has said so
+        assert type(error) is HostUntrusted

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from strongroom.agent import Check, _limits, run_checks
+from strongroom.agent._store import stall_timeout
+from strongroom.agent.checks import CheckRequest, check_host
 from strongroom.artifact import new_identity
 from strongroom.datastores import get
 from strongroom.errors import ConfigurationError
-from strongroom.settings import load
+from strongroom.settings import Settings, load
+from strongroom.worker.spec import StorageSpec
 from support.mysql_programs import version
 
 
@@ -98,12 +101,18 @@ def test_keys(place: Path, pool: str) -> None:
     identity, recipient = new_identity()
     key = place / "key"
     key.write_text(identity + "\n")
-    key.chmod(0o644)
+    key.chmod(0o640)
     one = _checks(place, pool, encryption={"recipients": [recipient]})
     assert one["encryption"].level == "ok" and "neither restored" in one["identities"].message
     two = _checks(place, pool, encryption={"recipients": [recipient], "identity_files": [str(key)]})
     assert two["identities"].level == "warning" and "read by others" in two["identities"].message
+    key.chmod(0o644)
+    three = _checks(place, pool, encryption={"recipients": [recipient], "identity_files": [str(key)]})
+    assert three["encryption"].level == "error" and "can be read by every user" in three["encryption"].message
     key.chmod(0o600)
+    strange = _checks(place, pool, encryption={"recipients": [new_identity()[1]] * 2, "identity_files": [str(key)]})
+    assert strange["encryption"].message == "on, for 1 recipient"
+    assert strange["identities"].level == "error" and "could not be restored here" in strange["identities"].message
     assert _checks(place, pool, encryption={"identity_files": [str(key)]})["identities"].level == "ok"
     assert _checks(place, pool, encryption={"recipients": ["age1wrong"]})["encryption"].level == "error"
 
@@ -129,3 +138,29 @@ def test_an_unknown_user(place: Path, pool: str) -> None:
         pytest.skip("only root chooses")
     found = _checks(place, pool, agent={"servers_user": "nosuchuser"})["datastores"]
     assert found.level == "error" and "nosuchuser" in found.message
+
+
+def test_a_host_is_looked_at_with_what_the_control_plane_sends(place: Path, pool: str) -> None:
+    """Its own sections on stores and keys are used by no job, so that they prove nothing."""
+    mine = {"storage": {"path": str(place / "mine")}, "encryption": {"recipients": [new_identity()[1]]}}
+    settings = load(None, service={"data_dir": str(place / "d")}, agent={"pool": pool}, **mine)
+    (place / "file").write_text("")
+    sent = CheckRequest(storage=StorageSpec(driver="directory", path=place / "file"))
+    found = check_host(settings, sent)
+    (store,) = [check for check in found if check.name == "store"]
+    assert store.level == "error" and str(place / "file") in store.message
+    unused = [check.message for check in found if check.name == "configuration"]
+    assert len(unused) == 2 and "[storage]" in unused[0] and "[encryption]" in unused[1]
+    assert not [check for check in found if check.name in ("encryption", "identities")]
+
+
+def test_a_tool_that_waits_for_the_store_has_not_stalled(place: Path, pool: str) -> None:
+    def settings(seconds: float) -> Settings:
+        return load(None, service={"data_dir": str(place / "d")}, agent={"pool": pool, "stall_timeout": seconds})
+
+    remote = StorageSpec(driver="s3", bucket="b", retries=8, timeout=60)
+    assert remote.patience == 121 + 9 * 60
+    assert stall_timeout(settings(30), remote) > remote.patience
+    assert stall_timeout(settings(1800), remote) == 1800
+    assert stall_timeout(settings(30), StorageSpec(driver="directory", path=place)) == 30
+    assert stall_timeout(settings(30), None) == 30

@@ -19,7 +19,7 @@ DB, USERS = "/instances/mysql1/databases", "/instances/mysql1/users"
 def there(site: Site) -> Site:
     site.instance()
     for name in ("db1", "db2"):
-        site.ask("POST", DB, {"databases": [{"name": name, "character_set": "utf8mb4", "collate": None}]})
+        site.ask("POST", DB, {"databases": [{"name": name, "character_set": "utf8mb4"}]})
     return site
 
 
@@ -89,13 +89,42 @@ def test_grants(there: Site) -> None:
     told(there.ask("PUT", f"{USERS}/nobody/databases", {"databases": []}), 404, "itemNotFound")
 
 
-def test_a_name_that_several_users_have_needs_the_host(there: Site) -> None:
-    for host in ("h1", "h2"):
-        there.agent.users_["u", host] = UserSpec(name="u", host=host)
-    fault = told(there.ask("GET", f"{USERS}/u"), 409, "conflict")
-    assert "u@h1, u@h2" in fault["message"]
-    there.agent.users_["u", "%"] = UserSpec(name="u")
-    assert there.get(f"{USERS}/u")["user"]["host"] == "%"
+def test_a_bare_name_is_never_the_user_of_another_host(there: Site) -> None:
+    there.ask("POST", USERS, {"users": [{"name": "o", "password": "hush", "host": "10.9.9.9", "databases": [{"name": "db1"}]}]})
+    for method, path, body in (
+        ("GET", "o", None),
+        ("GET", "o/databases", None),
+        ("PUT", "o/databases", {"databases": [{"name": "db2"}]}),
+        ("DELETE", "o/databases/db1", None),
+        ("PUT", "o", {"user": {"password": "stolen"}}),
+        ("PUT", "", {"users": [{"name": "o", "password": "stolen"}]}),
+        ("DELETE", "o", None),
+    ):
+        fault = told(there.ask(method, f"{USERS}/{path}".rstrip("/"), body), 404, "itemNotFound")
+        assert "o@10.9.9.9" in fault["remedy"]
+    assert there.agent.users_["o", "10.9.9.9"].password == "hush"
+    assert there.get(f"{USERS}/o@10.9.9.9")["user"]["databases"] == [{"name": "db1"}]
+
+
+def test_a_delete_that_is_repeated_takes_one_user(there: Site) -> None:
+    for name, host in (("o", "%"), ("o", "h1"), ("a", "x"), ("a@x", "%")):
+        there.agent.users_[name, host] = UserSpec(name=name, host=host)
+    for ref in ("o", "a@x"):
+        assert there.ask("DELETE", f"{USERS}/{ref}").status_code == 202
+        told(there.ask("DELETE", f"{USERS}/{ref}"), 404, "itemNotFound")
+    assert list(there.agent.users_) == [("o", "h1"), ("a@x", "%")]
+    assert there.ask("DELETE", f"{USERS}/a@x@%25").status_code == 202
+
+
+def test_users_of_postgresql_have_no_host(there: Site) -> None:
+    there.edit(Instance, there.get("/instances")["instances"][0]["id"], lambda row: setattr(row, "datastore", "postgresql"))
+    for name in ("joe", "joe@corp", "joe@%"):
+        there.agent.users_[name, "%"] = UserSpec(name=name)
+    for ref, name in (("joe", "joe"), ("joe@%25", "joe"), ("joe@corp", "joe@corp"), ("joe@%25@%25", "joe@%")):
+        assert there.get(f"{USERS}/{ref}")["user"]["name"] == name
+    assert there.ask("DELETE", f"{USERS}/joe@%25").status_code == 202
+    told(there.ask("DELETE", f"{USERS}/joe@%25"), 404, "itemNotFound")
+    told(there.ask("GET", f"{USERS}/joe@10.0.0.1"), 404, "itemNotFound")
 
 
 @pytest.mark.parametrize(

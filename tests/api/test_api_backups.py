@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from strongroom.catalog import Backup, Instance, Job, now
+from strongroom.catalog.find import find_job
+from strongroom.flows import _verification as verification
 from support.site import GB, Site, told
 
 FIELDS = {
@@ -27,7 +30,9 @@ FIELDS = {
         "stored_size",
     ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
+    "unrestorable_reason",
     "pages",
+    "protected",
     "profile",
 }
 
@@ -119,7 +124,7 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
         ({"name": "b", "instance": "mysql1", "incremental": "1"}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 2}, 400, "badRequest", "integer 0 or 1"),
         ({"name": "b", "instance": "mysql1", "incremental": 1.0}, 400, "badRequest", "integer 0 or 1"),
-        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "integer 0 or 1"),
+        ({"name": "b", "instance": "mysql1", "incremental": None}, 400, "badRequest", "backup.incremental"),
         ({"name": "b", "instance": "mysql1", "description": ""}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "description": None}, 400, "badRequest", "description"),
         ({"name": "b", "instance": "mysql1", "swift_container": "a b; rm"}, 400, "badRequest", "swift_container"),
@@ -204,7 +209,7 @@ def test_delete_refuses_parents_unless_told_to_cascade(site: Site) -> None:
     fault = told(site.ask("DELETE", "/backups/full"), 409, "conflict")
     assert child in fault["message"]
     assert "--cascade" in fault["remedy"]
-    assert fault["error"] == "HasChildren"
+    assert fault["error_code"] == "HasChildren"
     reply = site.ask("DELETE", "/backups/full", cascade="true")
     assert (reply.status_code, reply.content) == (202, b"")
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id == full
@@ -224,9 +229,14 @@ def test_verify(site: Site) -> None:
     assert reply.status_code == 202
     job = site.row(Job, reply.headers["Strongroom-Job"])
     assert (job.kind, job.params["prepare"]) == ("verify", True)
+    with site.control.catalog.write() as session:
+        found = {"id": key, "target": True, "level": "prepared", "stored_size": 7}
+        find_job(session, None, job.id).output = {"results": [found]}
+    asyncio.run(verification.record(site.control, job.id))
     site.end_jobs()
     verified = site.get(f"/backups/{key}")["backup"]["verified"]
     assert (verified["ok"], verified["prepared"], verified["message"]) == (True, True, None)
+    assert (verified["level"], verified["links"], verified["stored_size"]) == ("prepared", 1, 7)
     assert verified["at"].endswith("Z")
 
 
@@ -294,3 +304,9 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
 )
 def test_a_bad_strategy_is_refused(site: Site, wish: dict[str, Any], status: int, key: str) -> None:
     told(site.ask("POST", "/backup_strategies", {"backup_strategy": wish}), status, key)
+
+
+def test_a_container_that_cannot_be_one_is_told_in_words(site: Site) -> None:
+    wish = {"name": "b", "instance": site.instance(), "swift_container": "no/such"}
+    said = told(site.ask("POST", "/backups", {"backup": wish}), 400, "badRequest")["message"]
+    assert "cannot be a container: use up to 255 letters, digits and" in said and "^[" not in said

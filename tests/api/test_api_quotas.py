@@ -35,7 +35,7 @@ def test_a_limit_is_set_shown_and_enforced(site: Site) -> None:
     key = site.instance()
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "two"}}), 413, "overLimit")
     assert fault["message"] == "Quota exceeded for resources: ['instances']."
-    assert fault["error"] == "QuotaExceeded"
+    assert fault["error_code"] == "QuotaExceeded"
     fault = told(site.ask("POST", "/backups", {"backup": {"name": "b", "instance": key}}), 413, "overLimit")
     assert fault["message"] == "Quota exceeded for resources: ['backups']."
     site.instance("of another project", project="q")

@@ -46,7 +46,7 @@ def test_a_chain_is_read_from_the_full_on(store: Store, chain: list[Manifest]) -
 
 def test_missing_parent(store: Store, chain: list[Manifest]) -> None:
     store.delete([at("full").manifest])
-    with pytest.raises(ArtifactMissing, match="box/one stands on box/full, which is missing"):
+    with pytest.raises(ArtifactMissing, match="box/one is based on box/full, which is missing"):
         load_chain(store, at("two", "other"))
 
 
@@ -73,7 +73,7 @@ def test_parent_that_was_changed(store: Store, top: Path, chain: list[Manifest])
 def test_what_does_not_belong_together(store: Store, fields: dict[str, Any], what: str) -> None:
     full(store)
     child(store, "one", at("full"), 100, 200, **fields)
-    with pytest.raises(ManifestInvalid, match=f"box/one cannot stand on box/full: they differ in {what}"):
+    with pytest.raises(ManifestInvalid, match=f"box/one cannot be based on box/full: they differ in {what}"):
         load_chain(store, at("one"))
 
 
@@ -84,7 +84,7 @@ def test_child_that_found_another_token_than_its_parent_left(store: Store) -> No
         child(store, name, at("full"), 100, 200, token=token)
     load_chain(store, at("one"))
     load_chain(store, at("two"))  # written before tokens were
-    with pytest.raises(ManifestInvalid, match="box/three cannot stand on box/full: they differ in witness"):
+    with pytest.raises(ManifestInvalid, match="box/three cannot be based on box/full: they differ in witness"):
         load_chain(store, at("three"))
 
 

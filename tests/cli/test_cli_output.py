@@ -19,9 +19,13 @@ Run = Callable[..., Result]
 def test_a_list_as_a_table(run: Run, canned: Canned) -> None:
     canned.on("GET", "/backups", (200, {"backups": [BACKUP]}))
     heading, _, row = run("backup", "list").stdout.splitlines()
-    assert " ".join(heading.split()) == "Name Instance Kind Status Data Stored Ratio Time Created (UTC) ID"
-    numbers = "310.0 MiB 100.0 MiB 3.0x 3.2 s 2026-11-21 07:00:00"
+    assert " ".join(heading.split()) == (
+        "Name Instance Kind Status Data Stored Ratio Time Verified Protected Parent Created (UTC) ID"
+    )
+    numbers = "310.0 MiB 100.0 MiB 3.0x 3.2 s tables 2026-11-21 08:00:00 no 2026-11-21 07:00:00"
     assert " ".join(row.split()) == f"monday mysql1 full COMPLETED {numbers} {BACKUP['id']}"
+    canned.on("GET", "/backups", (200, {"backups": [{**BACKUP, "unrestorable_reason": "backup x is damaged"}]}))
+    assert "not restorable" in run("backup", "list").stdout
 
 
 def test_json_is_what_the_api_says_in_raw_bytes(run: Run, canned: Canned) -> None:
@@ -54,7 +58,8 @@ def test_empty_fields_are_left_out_of_a_record(run: Run, canned: Canned) -> None
     canned.on("GET", "/backups/monday", (200, {"backup": BACKUP}))
     shown = run("backup", "show", "monday").stdout
     assert "Fault" not in shown and "Parent" not in shown
-    assert "good, every segment read, chain prepared, 7 tables read by a private server at 2026-11-21 08:00:00" in shown
+    told = "good, every segment read, chain prepared, 7 tables read by a private server, 2 backups of the chain"
+    assert f"{told}, 1000 B at 2026-11-21 08:00:00" in " ".join(shown.split())
     assert "from_lsn=0, to_lsn=4711" in shown
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.datastores import get
 from strongroom.datastores._files import owner_named
-from strongroom.errors import JobError, ServerFailed
+from strongroom.errors import ConfigurationError, JobError, ServerFailed
 from support import mariadb, slow
 from support.identity import run_as, server_user
 
@@ -128,6 +128,6 @@ def test_adopted_server_by_address_and_password(place: Path, pool: str) -> None:
         assert driver.start_argv(adopted) == []
         driver.configure(adopted)  # nothing of it is ours to write
         credentials.write_text("[client]\nuser=boss\npassword=wrong\n")
-        with pytest.raises(ServerFailed, match="refused the account 'boss'") as caught:
+        with pytest.raises(ConfigurationError, match="refused the account 'boss'") as caught:
             driver.ready(adopted)
         assert "wrong" not in str(caught.value)

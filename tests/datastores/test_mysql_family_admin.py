@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 from strongroom.datastores import DatabaseSpec, Datastore, UserChange, UserSpec, get
 from strongroom.datastores.mariadb._connection import identifier
-from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
-from support import mariadb, mysql
+from strongroom.errors import AlreadyExists, ConfigurationError, InvalidRequest, NoConnections, NotFound, ServerFailed
+from support import mariadb, mysql, own_mariadb
 from support.mariadb import MariaDBServer
 
 NAMES = [
@@ -241,3 +242,91 @@ def test_root_can_be_opened_and_closed(driver: Datastore, running: MariaDBServer
     with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
         login_as_root("se'cond")
     assert "root" in {name for (name,) in running.sql("SELECT User FROM mysql.user")}
+
+
+def _logs(running: MariaDBServer) -> bytes:
+    """Everything that the server writes down: binary logs, general log, error log."""
+    running.sql("FLUSH LOGS")
+    files = [*running.data_dir.glob("*.0*"), *running.server.base_dir.glob("log/*"), running.data_dir / "general.log"]
+    return b"".join(path.read_bytes() for path in files if path.is_file())
+
+
+def test_no_password_is_in_a_log_of_the_server(driver: Datastore, running: MariaDBServer) -> None:
+    server = running.server
+    running.sql("SET GLOBAL general_log_file = 'general.log'")
+    running.sql("SET GLOBAL general_log = ON")
+    try:
+        driver.create_users(server, [UserSpec(name="u", password="Hush-1-secret")])
+        assert visible(running, "u", "Hush-1-secret") == set()
+        driver.change_user(server, "u", "%", UserChange(password="Hush-2-secret"))
+        assert visible(running, "u", "Hush-2-secret") == set()
+        driver.enable_superuser(server, "Hush-3-secret")
+        driver.enable_superuser(server, "Hush-4-secret")
+        written = _logs(running)
+        assert b"`u`" in written or b"'u'" in written
+        assert b"hush" not in written.lower()
+    finally:
+        running.sql("SET GLOBAL general_log = OFF")
+        driver.disable_superuser(server)
+
+
+@pytest.mark.skipif(not own_mariadb.have_plugins(), reason="scripts/setup found no plugins of MariaDB")
+def test_plugins_of_the_owner_see_passwords_and_logs_do_not(tmp_path: Path) -> None:
+    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    options = ["log_bin=own-bin", "general_log=1", "general_log_file=general.log", "plugin_load_add=simple_password_check"]
+    options += ["plugin_load_add=auth_ed25519", "strict_password_validation=1"]
+    of = own_mariadb.with_plugins(place)
+    try:
+        with own_mariadb.running(place, of=of, options=options) as own:
+            server, driver = own.server, get("mariadb")
+            driver.create_users(server, [UserSpec(name="u", password="Hush-1-secret")])
+            assert visible(own, "u", "Hush-1-secret") == set()
+            driver.change_user(server, "u", "%", UserChange(password="Hush-2-secret"))
+            for password in ("hush", "hushhushhush"):
+                with pytest.raises(InvalidRequest):
+                    driver.create_users(server, [UserSpec(name="weak", password=password)])
+                with pytest.raises(InvalidRequest):
+                    driver.change_user(server, "u", "%", UserChange(password=password))
+            assert "weak" not in {user.name for user in driver.users(server)}
+            assert visible(own, "u", "Hush-2-secret") == set()
+            written = _logs(own)
+            assert b"'u'" in written
+            assert b"hush" not in written.lower()
+
+            own.sql("CREATE USER curve@localhost IDENTIFIED VIA ed25519 USING PASSWORD('Curve-1-secret')")
+            assert server.credentials_file is not None
+            server.credentials_file.write_text("[client]\nuser=curve\npassword=Curve-1-secret\n")
+            with pytest.raises(ConfigurationError, match="plugin that Strongroom does not have: ed25519"):
+                driver.ready(server)
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_login_that_fails_names_its_cause(driver: Datastore, running: MariaDBServer, tmp_path: Path) -> None:
+    credentials = tmp_path / "keeper.cnf"
+    theirs = running.server.model_copy(update={"runtime": "adopted", "credentials_file": credentials})
+
+    def refusal(user: str, password: str = "p") -> tuple[type[Exception], str]:
+        credentials.write_text(f"[client]\nuser={user}\npassword={password}\n")
+        with pytest.raises((ConfigurationError, ServerFailed)) as error:
+            driver.ready(theirs)
+        assert error.value.remedy and "unexpected" not in error.value.message
+        return type(error.value), error.value.message
+
+    for name in ("expired", "locked", "busy"):
+        running.sql("CREATE USER %s@localhost IDENTIFIED BY 'p'", name)
+    assert refusal("expired", "wrong")[0] is ConfigurationError
+    running.sql("ALTER USER expired@localhost PASSWORD EXPIRE")
+    kind, said = refusal("expired")
+    assert kind is ConfigurationError and "password has expired" in said
+    running.sql("ALTER USER locked@localhost ACCOUNT LOCK")
+    kind, said = refusal("locked")
+    assert kind is ConfigurationError and "locked" in said
+    running.sql("GRANT USAGE ON *.* TO busy@localhost WITH MAX_USER_CONNECTIONS 1" if driver.name == "mariadb"
+                else "ALTER USER busy@localhost WITH MAX_USER_CONNECTIONS 1")  # fmt: skip
+    with login(running, "busy", "p"):
+        kind, said = refusal("busy")
+    assert kind is NoConnections and "has no free connection" in said
+    theirs = theirs.model_copy(update={"socket": tmp_path / "none.sock"})
+    kind, said = refusal("expired")
+    assert kind is ServerFailed and f"there is no socket {tmp_path / 'none.sock'}" in said

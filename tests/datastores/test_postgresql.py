@@ -331,11 +331,19 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
             ('two"; DROP', "%", ["db1"], None),
         ]
         with login(a, "one", "p'w \\1", "db1") as c:
-            c.execute("CREATE TABLE t (x int)")
-            c.execute("INSERT INTO t VALUES (1)")
+            assert c.execute("SELECT current_user, session_user").fetchall() == [("one", "one")]
+            c.execute("CREATE TABLE t (x serial, y int)")
+            c.execute("INSERT INTO t (y) VALUES (7)")
+            c.execute("CREATE SCHEMA s CREATE TABLE s.t (x int)")
+            c.execute('SET ROLE "db1:owner"')
+            c.execute("CREATE TABLE ours (x int)")
         with login(a, 'two"; DROP', "pw2", "db1") as c:
-            c.execute("ALTER TABLE t ADD y int")
-            assert c.execute("SELECT * FROM t").fetchall() == [(1, None)]
+            assert c.execute("SELECT current_user").fetchall() == [('two"; DROP',)]
+            c.execute("INSERT INTO t (y) VALUES (8)")
+            assert c.execute("DELETE FROM t WHERE y = 8 RETURNING x").fetchall() == [(2,)]
+            c.execute("INSERT INTO s.t VALUES (1)")
+            c.execute("ALTER TABLE ours ADD y int")
+            assert c.execute("SELECT y FROM t").fetchall() == [(7,)]
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 c.execute("CREATE DATABASE mine")
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
@@ -353,7 +361,6 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
             login(a, "three", "pw3", "db1")
         driver.change_user(server, "one", "%", UserChange(name="uno", password="new"))
         with login(a, "uno", "new", "db1") as c:
-            c.execute("RESET ROLE")
             assert c.execute("SELECT count(*) FROM t").fetchall() == [(1,)]
         driver.drop_user(server, "uno", "%")
         assert a.sql("SELECT count(*) FROM t") == [(1,)]
@@ -402,15 +409,51 @@ def test_requests_that_cannot_be(place: Path) -> None:
         assert [u.name for u in driver.users(server)] == ["u"]
 
 
+def test_a_login_of_an_earlier_version_stays_as_it_is(place: Path, pool: str) -> None:
+    with postgresql.running(place, pool) as a:
+        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.create_users(a.server, [UserSpec(name="u", password="p", databases=["db1"])])
+        a.sql('ALTER ROLE u IN DATABASE db1 SET role TO "db1:owner"', "postgres")
+        a.sql("CREATE ROLE root LOGIN", "postgres")
+        with login(a, "u", "p", "db1") as c:
+            assert c.execute("SELECT current_user, session_user").fetchall() == [("db1:owner", "u")]
+        driver.revoke(a.server, "u", "%", "db1")
+        assert driver.users(a.server)[1].databases == []
+        with pytest.raises(AlreadyExists, match="not a superuser"):
+            driver.enable_superuser(a.server, "hush")
+        assert [u.name for u in driver.users(a.server)] == ["root", "u"]
+        with pytest.raises(InvalidRequest, match="reserved"):
+            driver.change_user(a.server, "u", "%", UserChange(name="root"))
+        driver.drop_user(a.server, "root", "%")
+        a.sql("ALTER ROLE postgres PASSWORD 'hush'", "postgres")
+        assert driver.superuser_enabled(a.server)
+        driver.disable_superuser(a.server)
+        with pytest.raises(psycopg.OperationalError):
+            login(a, "postgres", "hush", "postgres")
+        driver.ready(a.server)
+
+
 def test_the_superuser_is_opened_and_closed(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
         assert not driver.superuser_enabled(a.server)
-        assert driver.enable_superuser(a.server, "hush") == "postgres"
-        assert driver.superuser_enabled(a.server)
-        with login(a, "postgres", "hush", "postgres") as c:
-            assert c.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall() == [(True,)]
+        for password in ("hush", "hu'sh"):
+            assert driver.enable_superuser(a.server, password) == "root"
+            assert driver.superuser_enabled(a.server)
+            with login(a, "root", password, "postgres") as c:
+                assert c.execute("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user").fetchall() == [
+                    ("root", True)
+                ]
+        with pytest.raises(psycopg.OperationalError):
+            login(a, "postgres", "hush", "postgres")
+        assert driver.users(a.server) == []
+        with pytest.raises(NotFound):
+            driver.drop_user(a.server, "root", "%")
         driver.disable_superuser(a.server)
         assert not driver.superuser_enabled(a.server)
         with pytest.raises(psycopg.OperationalError):
-            login(a, "postgres", "hush", "postgres")
+            login(a, "root", "hu'sh", "postgres")
+        with pytest.raises(NotFound):
+            driver.disable_superuser(a.server)
+        driver.enable_superuser(a.server, "again")
+        login(a, "root", "again", "postgres").close()
         driver.ready(a.server)

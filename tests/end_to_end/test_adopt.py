@@ -11,7 +11,7 @@ import pytest
 
 from support.agents import until
 from support.load import fill
-from support.service import Refused, Service, checksums
+from support.service import Failed, Refused, Service, checksums
 
 pytestmark = pytest.mark.root
 
@@ -105,13 +105,51 @@ def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, po
         subprocess.run([str(own.stop)], check=False)
 
 
-def test_a_server_that_is_not_there_cannot_be_adopted(service: Service, place: Path) -> None:
+def test_a_failed_adoption_names_its_cause_and_leaves_nothing(service: Service, place: Path, pool: str) -> None:
     done = service.cli("instance", "adopt", "ghost", "--socket", str(place / "none.sock"), check=False)
     assert done.returncode == 1
-    assert "none.sock" in done.stderr
-    view = service.get("/instances/ghost")["instance"]
-    assert view["status"] == "ERROR"
+    assert f"there is no socket {place / 'none.sock'}" in done.stderr
     with pytest.raises(Refused) as refused:
-        service.backup("ghost", "b")
-    assert refused.value.status == 422
-    service.wait(service.call("DELETE", "/instances/ghost").headers["Strongroom-Job"])
+        service.get("/instances/ghost")
+    assert refused.value.status == 404
+    own = OwnServer(place, pool.replace(".0/24", ".201"))
+    keeper = place / "keeper.cnf"
+    try:
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE USER keeper@localhost IDENTIFIED BY 'hush'")
+            cursor.execute("GRANT ALL ON *.* TO keeper@localhost")
+            cursor.execute("ALTER USER keeper@localhost PASSWORD EXPIRE")
+        adopt = ["instance", "adopt", "ghost", "--socket", str(own.socket), "--start-command", str(own.start)]
+        adopt += ["--stop-command", str(own.stop), "--defaults-file", str(own.options), "--credentials-file", str(keeper)]
+        for password, cause in (("wrong", "refused the account 'keeper'"), ("hush", "whose password has expired")):
+            keeper.write_text(f"[client]\nuser=keeper\npassword={password}\n")
+            keeper.chmod(0o600)
+            done = service.cli(*adopt, check=False)
+            assert done.returncode == 1 and cause in done.stderr
+            assert password not in done.stderr
+        assert service.get("/instances")["instances"] == []
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("ALTER USER keeper@localhost IDENTIFIED BY 'hush' PASSWORD EXPIRE NEVER")
+        assert "ACTIVE" in service.cli(*adopt).stdout
+        again = service.cli(*(["instance", "adopt", "again", *adopt[3:]]), check=False)
+        assert again.returncode != 0 and "is managed already, as ghost" in again.stderr
+        assert [i["name"] for i in service.get("/instances")["instances"]] == ["ghost"]
+
+        # One that runs, and has no free connection, is shown as that.
+        with own.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("GRANT USAGE ON *.* TO keeper@localhost WITH MAX_USER_CONNECTIONS 1")
+        with pymysql.connect(unix_socket=str(own.socket), user="keeper", password="hush"):
+            until(lambda: service.get("/instances/ghost")["instance"]["status"] == "BLOCKED", 20)
+            assert "has no free connection" in service.get("/instances/ghost")["instance"]["detail"]
+        until(lambda: service.get("/instances/ghost")["instance"]["status"] == "ACTIVE", 20)
+
+        # Why a server does not start is said first.
+        service.wait(service.act("/instances/ghost/action", {"stop": {}}))
+        own.options.write_text(own.options.read_text() + "innodb_page_size=8k\n")
+        own.start.write_text(own.start.read_text().replace(" &\n", "\n").replace("setsid ", ""))
+        with pytest.raises(Failed) as failed:
+            service.wait(service.act("/instances/ghost/action", {"start": {}}))
+        fault = failed.value.job["fault"]["message"]
+        assert "failed (exit status 1): " in fault and fault.index("page size 16384") < fault.index("the end of its error log")
+    finally:
+        subprocess.run([str(own.stop)], check=False)

@@ -65,9 +65,10 @@ def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Servi
     assert service.get("/backups/bad")["backup"]["verified"]["ok"] is False
     verified = service.cli("backup", "verify", "bad", "--prepare", "--no-start")
     assert f"block 3 of {path}" in verified.stderr
+    assert "an earlier verification that looked more closely (tables)" in verified.stderr
     state = service.get("/backups/bad")["backup"]["verified"]
-    assert state["ok"] is True
-    assert f"block 3 of {path}" in state["message"]
+    assert (state["ok"], state["level"]) == (False, "tables")
+    assert f"block 3 of relation {path}" in state["message"]
     # Said by a manifest whose database sorted text as this host cannot: as if it came from elsewhere.
     path_of_manifest = service.data_dir / "store" / good["container"] / good["id"] / "manifest.json"
     manifest = json.loads(path_of_manifest.read_text())

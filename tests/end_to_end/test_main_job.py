@@ -98,6 +98,7 @@ def test_gzip_and_encryption(serve: Callable[..., Service], place: Path) -> None
 
     identity, recipient = new_identity()
     key = place / "identity"
+    key.touch(mode=0o600)
     key.write_text(identity)
     key.chmod(0o600)
     service = serve(config=f'[encryption]\nrecipients = ["{recipient}"]\nidentity_files = ["{key}"]\n')

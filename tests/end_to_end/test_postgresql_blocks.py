@@ -29,6 +29,7 @@ def without_sequence(found: dict[str, tuple[int, str]]) -> dict[str, tuple[int, 
 def test_an_encrypted_chain_without_a_key_on_the_way_there(serve: Callable[..., Service], place: Path) -> None:
     identity, recipient = new_identity()
     key = place / "identity"
+    key.touch(mode=0o600)
     key.write_text(identity)
     key.chmod(0o600)
     programs = postgresql_versions.programs("18")

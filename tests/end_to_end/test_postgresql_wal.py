@@ -36,6 +36,7 @@ def create(service: Service, name: str) -> dict[str, Any]:
 def test_a_chain_and_a_branch_are_restored_new_and_in_place(serve: Callable[..., Service], place: Path) -> None:
     identity, recipient = new_identity()
     key = place / "identity"
+    key.touch(mode=0o600)
     key.write_text(identity)
     key.chmod(0o600)
     service = serve(config=f'[encryption]\nrecipients = ["{recipient}"]\nidentity_files = ["{key}"]\n')

@@ -169,6 +169,7 @@ def test_the_wrong_identity_and_none_at_all(serve: Callable[..., Service], place
     right, recipient = new_identity()
     wrong, _ = new_identity()
     key = place / "identity"
+    key.touch(mode=0o600)
     key.write_text(right)
     key.chmod(0o600)
     service = serve(config=f'[encryption]\nrecipients = ["{recipient}"]\nidentity_files = ["{key}"]\n')

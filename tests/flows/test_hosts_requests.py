@@ -10,12 +10,34 @@ from typing import Any
 
 import pytest
 
+from strongroom import __version__
 from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof_of_host, same
-from strongroom.agent.models import ServerDefinition
+from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.errors import Conflict, Forbidden, HostSilent, InvalidRequest, NotFound, StrongroomError, Unavailable
-from strongroom.flows import Control, _presence, join_host, request_host, request_instance, request_remove_host
+from strongroom.errors import (
+    AgentBroken,
+    Conflict,
+    Forbidden,
+    HostSilent,
+    HostTimeout,
+    HostUntrusted,
+    InvalidRequest,
+    NotFound,
+    StrongroomError,
+    Unavailable,
+)
+from strongroom.flows import (
+    Control,
+    _presence,
+    check_hosts,
+    connect_hosts,
+    join_host,
+    request_host,
+    request_instance,
+    request_reclaim,
+    request_remove_host,
+)
 from strongroom.flows._placement import Need, place, reader_of
 from strongroom.flows._presence import Presence, attend
 from strongroom.settings import load
@@ -46,7 +68,8 @@ def joined(
 
 def asked(token: Token, certificate: str, url: str = URL, name: str | None = None) -> JoinRequest:
     name = name or token.name
-    return JoinRequest(name=name, url=url, certificate=certificate, proof=proof_of_host(token.key, name, url, certificate))
+    proof = proof_of_host(token.key, name, url, certificate)
+    return JoinRequest(name=name, url=url, certificate=certificate, proof=proof, version=__version__)
 
 
 def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Control, place: Path) -> None:
@@ -86,6 +109,52 @@ def test_the_answer_to_a_join_may_be_asked_for_again(control: Control, place: Pa
     token, _ = request_host(control, "db1")
     request = asked(token, key_pair(place / "a", "a").certificate)
     assert join_host(control, request) == join_host(control, request)
+
+
+def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Control, place: Path) -> None:
+    mine = key_pair(place / "a", "a").certificate
+    first, second = request_host(control, "db1")[0], request_host(control, "db2")[0]
+    for version, said in (("0.0.1", "is of version 0.0.1, the service of version"), ("", "is of version unknown")):
+        with pytest.raises(Conflict, match=said):
+            join_host(control, asked(first, mine).model_copy(update={"version": version}))
+    join_host(control, asked(first, mine))
+    with pytest.raises(Conflict, match="has joined already, as host db1: it cannot be host db2 as well"):
+        join_host(control, asked(second, mine))
+    assert control.hosts == ["db1"]
+
+
+def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Control, place: Path) -> None:
+    token, _ = request_host(control, "db1")
+    join_host(control, asked(token, key_pair(place / "a", "a").certificate))
+    connect_hosts(control)
+    assert not control.lost_keys
+    for path in (place / "control-plane").iterdir():
+        path.unlink()
+    connect_hosts(control)
+    assert "keys of this control plane" in control.lost_keys and "db1" in control.lost_keys
+    assert [(c.name, c.level) for c in check_hosts(control)] == [("control plane", "error")]
+
+
+def test_servers_that_no_instance_stands_for_are_reclaimed(control: Control, place: Path) -> None:
+    joined(control, "a")
+    instance, _ = request_instance(control, "p", name="x", host="a")
+    facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "process"}
+    facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place, "data_bytes": 3 * GB}
+    control.unknown["a"] = [ServerView(id=key, name=name, **facts) for key, name in ((instance.id, "x"), ("s-1", "y"))]
+    assert [check.level for check in check_hosts(control)] == ["warning", "warning"]
+    with pytest.raises(Conflict, match="is on host a, too"):
+        request_reclaim(control, "q", "a", instance.id)
+    with control.catalog.write() as session:
+        row = session.get(Instance, instance.id)
+        assert row is not None
+        row.deleted = now()
+    again = request_reclaim(control, "q", "a", instance.id)
+    assert (again.id, again.project, again.deleted, again.state) == (instance.id, "p", None, "running")
+    new = request_reclaim(control, "q", "a", "y")
+    assert (new.id, new.project, new.name, new.volume_size, new.host) == ("s-1", "q", "y", 3, "a")
+    assert control.unknown["a"] == [] and check_hosts(control) == []
+    with pytest.raises(NotFound, match="has no server y"):
+        request_reclaim(control, "q", "a", "y")
 
 
 def test_an_old_token_and_a_strange_address_are_refused(control: Control, place: Path) -> None:
@@ -259,3 +328,53 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
 
     with pytest.raises(Conflict):
         asyncio.run(attend(there, "h", refuse))
+
+
+def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
+    presence = Presence(lost_after=0.01)
+    presence.expect("h")
+    time.sleep(0.05)
+    for _ in range(2):
+        presence.missed("h", HostUntrusted("another certificate", remedy="Join anew."))
+    with pytest.raises(HostUntrusted, match="another certificate") as lost:
+        presence.require("h")
+    assert lost.value.remedy.startswith("Join anew.")
+    presence.heard("h")
+    assert presence.cause("h") is None
+    presence.require("h")
+
+
+def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    monkeypatch.setattr(_presence, "LOOK", 0.01)
+    monkeypatch.setattr(_presence, "PROGRESS", 0.05)
+    presence = Presence(lost_after=0.15)
+    calls = 0
+
+    async def follow(error: HostSilent, times: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= times:
+            await asyncio.sleep(0.1)  # it works with its host for a while before the next restart
+            raise error
+
+    asyncio.run(attend(presence, None, lambda: follow(HostSilent("away"), 5)))
+    assert calls == 6
+    calls = 0
+    with pytest.raises(HostTimeout):  # waiting is no progress
+        asyncio.run(attend(presence, None, lambda: follow(HostTimeout("slow"), 50)))
+    assert calls < 5
+
+
+def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    calls = 0
+
+    async def ask() -> None:
+        nonlocal calls
+        calls += 1
+        raise AgentBroken("unexpected response (HTTP 500)")
+
+    with pytest.raises(AgentBroken):
+        asyncio.run(attend(Presence(lost_after=600), "h", ask))
+    assert calls == _presence.MOST_BROKEN

@@ -58,7 +58,7 @@ def test_the_newest_parent_and_its_chain_are_found(control: Control) -> None:
         assert parent is not None
         assert len(chain_of(session, parent)) == LINKS
         assert len(descendants_of(session, "b00000")) == LINKS - 1
-        assert broken_chains(session, [parent]) == set()
+        assert broken_chains(session, [parent]) == {}
     assert time.monotonic() - began < 60  # it was a RecursionError; the bound only catches quadratic work
 
 

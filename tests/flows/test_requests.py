@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from strongroom.agent.models import PlanRequest, ServerDefinition
-from strongroom.artifact import Notice
+from strongroom.artifact import PROVES_DAMAGE, Notice
 from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.catalog.queries import broken_chains
@@ -30,6 +30,7 @@ from strongroom.flows import (
     wait_job,
 )
 from strongroom.flows import _outcomes as outcomes
+from strongroom.flows import _verification as verification
 from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -463,6 +464,26 @@ def test_only_an_isolated_instance_is_activated(control: Control) -> None:
         assert row is not None and row.task is None
 
 
+def test_only_results_change_what_is_known_of_a_backup(control: Control) -> None:
+    """A verify job that fails without a result of the worker (an outage, no key, no space) proves nothing."""
+    backup = taken(control, running(control), "full")
+    for failure, results in (
+        (None, [{"id": backup.id, "target": True, "level": "tables", "tables": 12}]),
+        ({"code": "StorageError", "message": "away", "remedy": ""}, None),
+        ({"code": "ToolFailed", "message": "it failed", "remedy": ""}, [{"id": backup.id, "target": True, "level": "content"}]),
+    ):
+        job = request_verify(control, "p", "full", prepare=True)
+        if results is not None:
+            known = {"code": failure["code"], "message": failure["message"]} if failure else {}
+            edit(control, Job, job.id, lambda r: setattr(r, "output", {"results": [{**results[0], **known}]}))  # noqa: B023
+        asyncio.run(verification.clean(control, job.id))
+        end_jobs(control, failure)
+        verified = row(control, Backup, backup.id).verified
+        good = failure is None or failure["code"] == "StorageError"
+        assert (verified["ok"], verified["tables"]) == (good, 12 if good else None)
+        assert "results" not in row(control, Job, job.id).output
+
+
 @pytest.mark.parametrize(
     ("code", "bad"),
     [
@@ -471,20 +492,8 @@ def test_only_an_isolated_instance_is_activated(control: Control) -> None:
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],
 )
-def test_only_damage_marks_a_backup_bad(control: Control, code: str, bad: bool) -> None:
-    backup = taken(control, running(control), "full")
-    request_verify(control, "p", "full", prepare=True)
-    with control.catalog.write() as session:
-        job = session.query(Job).filter(Job.kind == "verify").one()
-        job.output = {"prepared": {"tables": 12}}
-    end_jobs(control)
-    request_verify(control, "p", "full", prepare=False)
-    end_jobs(control, {"code": code, "message": "it failed", "remedy": ""})
-    with control.catalog.read() as session:
-        row = session.get(Backup, backup.id)
-        assert row is not None and row.verified is not None
-        assert row.verified["ok"] is not bad
-        assert row.verified["tables"] == (None if bad else 12)
+def test_only_damage_marks_a_backup_bad(code: str, bad: bool) -> None:
+    assert (code in PROVES_DAMAGE) is bad
 
 
 def test_no_backup_depends_on_one_that_was_found_damaged(control: Control) -> None:
@@ -495,7 +504,7 @@ def test_no_backup_depends_on_one_that_was_found_damaged(control: Control) -> No
     edit(control, Backup, full.id, lambda r: setattr(r, "verified", verdict))
     with control.catalog.read() as session:
         rows = [session.get(Backup, key) for key in (full.id, one.id)]
-        assert broken_chains(session, [r for r in rows if r is not None]) == {full.id, one.id}
+        assert broken_chains(session, [r for r in rows if r is not None]) == {full.id: full.id, one.id: full.id}
     with pytest.raises(Conflict, match=r"found backup full .* damaged"):
         request_backup(control, "p", instance=instance.id, name="x", parent=one.id)
     next_one, _ = request_backup(control, "p", instance=instance.id, name="y", incremental=True)
@@ -512,4 +521,4 @@ def test_an_artifact_that_was_never_verified_counts_as_restorable(control: Contr
     with control.catalog.read() as session:
         row = session.get(Backup, full.id)
         assert row is not None
-        assert broken_chains(session, [row]) == set()
+        assert broken_chains(session, [row]) == {}

@@ -74,7 +74,7 @@ class Canned:
         self.asked.append((scope["method"], raw, scope["query_string"].decode(), json.loads(content) if content else None))
         path = scope["path"].removeprefix("/v1.0/default")
         queue = self.answers.get((scope["method"], path))
-        missing = {"itemNotFound": {"code": 404, "message": f"nothing at {path}", "remedy": "Look.", "error": "NotFound"}}
+        missing = {"itemNotFound": {"code": 404, "message": f"nothing at {path}", "remedy": "Look.", "error_code": "NotFound"}}
         status, body, *rest = (queue.pop(0) if len(queue) > 1 else queue[0]) if queue else (404, missing)
         reply = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
         headers = [(k.encode(), v.encode()) for k, v in (rest[0] if rest else {}).items()]
@@ -134,9 +134,19 @@ BACKUP: dict[str, Any] = {
     "seconds": 3.21,
     "reason": None,
     "fault": None,
-    "verified": {"at": "2026-11-21T08:00:00Z", "ok": True, "prepared": True, "tables": 7, "message": ""},
+    "verified": {
+        "at": "2026-11-21T08:00:00Z",
+        "ok": True,
+        "level": "tables",
+        "links": 2,
+        "stored_size": 1000,
+        "prepared": True,
+        "tables": 7,
+        "message": "",
+    },
     "positions": {"from_lsn": 0, "to_lsn": 4711, "gtid": None},
     "restorable": True,
+    "protected": False,
     "locationRef": "file:///store/x",
     "datastore": {"type": "mariadb", "version": "10.11", "version_id": "v"},
     "created": "2026-11-21T07:00:00",
@@ -158,6 +168,7 @@ INSTANCE: dict[str, Any] = {
     "old_data": [{"name": "data.old-j0", "bytes": 5, "since": "2026-11-21T06:00:00Z"}],
     "created": "2026-11-21T06:00:00",
     "fault": None,
+    "protected": False,
 }
 PLAN: dict[str, Any] = {
     "backup": {"id": BACKUP["id"], "name": "monday", "kind": "full", "raw_size": 300 * 1024**2, "stored_size": 100 * 1024**2},
@@ -183,4 +194,31 @@ PLAN: dict[str, Any] = {
     ],
 }
 """Of a restore of ``BACKUP``."""
+DELETE_PLAN: dict[str, Any] = {
+    "noun": "backup",
+    "id": BACKUP["id"],
+    "name": "monday",
+    "allowed": True,
+    "refused": [],
+    "protected": False,
+    "adopted": False,
+    "bytes": 100 * 1024**2,
+    "old_bytes": 0,
+    "nodes": [],
+    "backups": [
+        {
+            "id": BACKUP["id"],
+            "name": "monday",
+            "kind": "full",
+            "instance_name": "mysql1",
+            "created": "2026-11-21T07:00:00",
+            "stored_size": 100 * 1024**2,
+        }
+    ],
+    "jobs": [],
+    "kept": 2,
+    "newest": {"id": "b2", "name": "tuesday", "created": "2026-11-22T07:00:00", "verified": None},
+    "newest_verified": {"id": "b0", "name": "sunday", "created": "2026-11-20T07:00:00", "verified": "2026-11-20T08:00:00Z"},
+}
+"""Of a deletion of ``BACKUP``."""
 DONE = {"status": "succeeded", "finished": "2026-11-21T07:00:01Z"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from support import keystone, mysql_programs, postgresql_versions, stock, swift
+from support import keystone, mariadb_client, mysql_programs, postgresql_versions, stock, swift
 
 if __name__ == "__main__":
     for name, install in (
@@ -13,6 +13,7 @@ if __name__ == "__main__":
         ("OpenStack's clients", stock.install),
         ("PostgreSQL 16 and 18", postgresql_versions.install),
         ("MySQL", mysql_programs.install),
+        ("mariadb-dump", mariadb_client.install),
     ):
         try:
             install()

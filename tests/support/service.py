@@ -24,9 +24,9 @@ class Refused(Exception):
 
     def __init__(self, response: httpx.Response) -> None:
         body = next(iter(response.json().values()))
-        super().__init__(f"{response.status_code} {body.get('error')}: {body.get('message')}")
+        super().__init__(f"{response.status_code} {body.get('error_code')}: {body.get('message')}")
         self.status = response.status_code
-        self.code = body.get("error")
+        self.code = body.get("error_code")
         self.message = str(body.get("message"))
         self.remedy = str(body.get("remedy"))
 

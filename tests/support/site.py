@@ -46,6 +46,9 @@ class AgentDouble:
         if self.broken:
             raise self.broken
 
+    async def host(self) -> None:
+        self._answer()
+
     async def compare_profile(self, request: PlanRequest) -> list[Notice]:
         self._answer()
         return []
@@ -111,7 +114,7 @@ class AgentDouble:
             raise NotFound(f"user {name} has no rights on {database}")
         self.users_[name, host] = user.model_copy(update={"databases": [d for d in user.databases if d != database]})
 
-    async def checks(self) -> list[Any]:
+    async def checks(self, _request: object) -> list[Any]:
         self._answer()
         return [SimpleNamespace(name="tools", level="ok", message="mariadb-backup 10.11.19", remedy="")]
 
@@ -172,9 +175,9 @@ class Site:
             for job in session.query(Job).filter(Job.finished.is_(None)):
                 outcomes.settle(session, job, failure)
 
-    def instance(self, name: str = "mysql1", *, project: str = "p") -> str:
+    def instance(self, name: str = "mysql1", *, project: str = "p", **wish: Any) -> str:
         """Id of a new running instance."""
-        reply = self.ask("POST", "/instances", {"instance": {"name": name}}, project=project)
+        reply = self.ask("POST", "/instances", {"instance": {"name": name, **wish}}, project=project)
         assert reply.status_code == 200, reply.text
         self.end_jobs()
         key = str(reply.json()["instance"]["id"])
@@ -208,7 +211,7 @@ def told(reply: Any, status: int, key: str) -> dict[str, Any]:
     assert list(body) == [key]
     fault = body[key]
     assert fault["code"] == status
-    assert set(fault) == {"code", "message", "remedy", "error"}
+    assert set(fault) == {"code", "message", "remedy", "error_code"}
     assert fault["message"]
     assert reply.headers["x-openstack-request-id"].startswith("req-")
     return dict(fault)

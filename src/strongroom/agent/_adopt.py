@@ -6,7 +6,6 @@ from pathlib import Path
 
 from strongroom import datastores
 from strongroom.agent import _accounts, _versions
-from strongroom.agent._files import make_directory
 from strongroom.agent._registry import ServerRecord
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server
@@ -57,7 +56,6 @@ def adopt(settings: Settings, base_dir: Path, server_id: str, definition: Server
             f"the server has its data in {facts.data_dir}, not in {data_dir}", remedy="Check socket, address and data_dir."
         )
     account = _accounts.for_adopted(data_dir, definition.user)
-    make_directory(base_dir, 0o700, account)
     return ServerRecord(
         id=server_id,
         definition=definition.model_copy(update={"series": fitting[0].series}),

@@ -13,11 +13,20 @@ from strongroom import datastores
 from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses, is_free
 from strongroom.agent._files import is_mount_point, mounts_below
-from strongroom.agent._processes import Process, spawn, with_command, working_in
+from strongroom.agent._processes import Process, identify, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
-from strongroom.datastores import Datastore, Facts, Galera, Progress, Server
-from strongroom.errors import ConfigurationError, Conflict, NotInCluster, ServerFailed, StillStarting, Unsupported
+from strongroom.datastores import Datastore, Facts, Galera, Progress, Server, tail
+from strongroom.errors import (
+    ConfigurationError,
+    Conflict,
+    NoConnections,
+    NotInCluster,
+    ServerFailed,
+    StillStarting,
+    StrongroomError,
+    Unsupported,
+)
 from strongroom.settings import Settings
 
 log = structlog.get_logger()
@@ -33,6 +42,7 @@ class Lifecycle:
         self._registry = registry
         self._instances = instances
         self.addresses = Addresses(settings.agent.pool)
+        self._adopted: dict[str, Process] = {}  # found once by looking at all processes of the host
         self._ending: dict[str, Process] = {}  # told to stop: what hung then may still come to it
 
     def datastore(self, record: ServerRecord) -> Datastore:
@@ -69,9 +79,21 @@ class Lifecycle:
 
     def is_running(self, record: ServerRecord) -> bool:
         """A process serves this data directory, well or not."""
-        if record.definition.runtime == "adopted":
-            return bool(working_in(record.data_dir))
-        return record.process is not None and record.process.alive()
+        return self.pid(record) is not None
+
+    def pid(self, record: ServerRecord) -> int | None:
+        """A process that serves this data directory, well or not."""
+        if record.definition.runtime == "process":
+            return record.process.pid if record.process is not None and record.process.alive() else None
+        known = self._adopted.get(record.id)
+        if known is not None and known.works_in(record.data_dir):
+            return known.pid
+        found = next((process for pid in working_in(record.data_dir) if (process := identify(pid)) is not None), None)
+        if found is None:
+            self._adopted.pop(record.id, None)
+            return None
+        self._adopted[record.id] = found
+        return found.pid
 
     def find(self, record: ServerRecord) -> None:
         """Find a process that was started, but died out of our books before its pid was written down."""
@@ -129,7 +151,9 @@ class Lifecycle:
         return process
 
     def wait_ready(self, record: ServerRecord, launched: Process | None) -> Facts:
-        """Wait until the server serves, at most ``start_timeout``. Raises ServerFailed, with the end of its log.
+        """Wait until the server serves, at most ``start_timeout``.
+
+        Raises ServerFailed, with what its log says; ConfigurationError when an adopted server refuses our account.
 
         A server that says that it recovers may take ``stall_timeout``.
         """
@@ -137,7 +161,7 @@ class Lifecycle:
         began = time.monotonic()
         deadline = began + self._settings.agent.start_timeout
         transfer: Progress | None = None
-        last: ServerFailed
+        last: ServerFailed | ConfigurationError
         while True:
             alive = launched is None or launched.alive()
             try:
@@ -147,15 +171,22 @@ class Lifecycle:
                 deadline = max(deadline, began + self._settings.agent.stall_timeout)
             except ServerFailed as error:
                 last = error
+            except ConfigurationError as error:
+                if record.definition.runtime == "adopted":
+                    raise
+                last = error  # ours makes our account while it starts
             if not alive and launched is not None:
                 status = launched.exit_status()
                 if record.definition.runtime == "process":
                     raise ServerFailed(
-                        f"server {_name(record)} ended right after its start{_how(status)}: {last.message}{self._said(record)}",
+                        f"server {_name(record)} ended right after its start{_how(status)}: {self._why(record, last)}",
                         remedy=last.remedy,
                     )
                 if status:
-                    raise ServerFailed(f"the start command of {_name(record)} failed{_how(status)}{self._said(record)}")
+                    raise ServerFailed(
+                        f"the start command of {_name(record)} failed{_how(status)}: {self._why(record, last)}",
+                        remedy=last.remedy,
+                    )
             if self._receiving(record):  # takes as long as its data is large
                 transfer = transfer or Progress(
                     lambda: record.process.session() if record.process else working_in(record.data_dir)
@@ -195,7 +226,7 @@ class Lifecycle:
         deadline = began + self._settings.agent.stop_timeout
         while self.is_running(record):
             if command is not None and not command.alive() and (status := command.exit_status()):
-                raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}{self._said(record)}")
+                raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}; {self._said(record)}")
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"server {_name(record)} does not stop within {self._settings.agent.stop_timeout:.0f} s",
@@ -209,7 +240,7 @@ class Lifecycle:
         while process.alive() and process.age() < self._settings.agent.start_timeout:
             try:
                 datastore.ready(server)
-            except NotInCluster:
+            except (NotInCluster, NoConnections, ConfigurationError):
                 return
             except ServerFailed:
                 time.sleep(0.1)
@@ -287,13 +318,15 @@ class Lifecycle:
         path = self._registry.place(record.id) / "output.log"
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
+    def _why(self, record: ServerRecord, last: StrongroomError) -> str:
+        """Why a server does not start: what its error log says, else what it said on its way there."""
+        said = self._said(record)
+        return f"{last.message}; {said}" if said else last.message
+
     def _said(self, record: ServerRecord) -> str:
-        path = self._registry.place(record.id) / "output.log"
-        try:
-            text = path.read_bytes()[-1000:].decode(errors="replace").strip()
-        except OSError:
-            return ""
-        return f"; it said:\n{text}" if text else ""
+        """What this start wrote to its output."""
+        text = "\n".join(tail(self._registry.place(record.id) / "output.log", size=1000))
+        return f"it wrote:\n{text}" if text else ""
 
 
 def _pause(began: float) -> float:

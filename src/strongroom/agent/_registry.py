@@ -16,7 +16,7 @@ from strongroom.agent._processes import Process
 from strongroom.agent.models import ServerDefinition
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import GaleraMember, Place
-from strongroom.errors import InvalidRequest, NotFound
+from strongroom.errors import Conflict, InvalidRequest, NotFound
 
 log = structlog.get_logger()
 
@@ -98,6 +98,17 @@ class Registry:
     def all(self) -> list[ServerRecord]:
         """Every server, in order of id."""
         return [record for _, record in sorted(self._records.items())]
+
+    def require_own_data(self, record: ServerRecord) -> None:
+        """Raise Conflict when another server has the same data directory: one server is managed once."""
+        for other in self.all():
+            if other.id != record.id and other.data_dir.resolve() == record.data_dir:
+                name = other.definition.name
+                raise Conflict(
+                    f"the server with its data in {record.data_dir} is managed already, as {name or other.id}"
+                    + (f" ({other.id})" if name else ""),
+                    remedy="Use that instance, or delete it first: deleting an adopted instance leaves its server as it is.",
+                )
 
     def save(self, record: ServerRecord) -> None:
         """Keep the record, durably."""

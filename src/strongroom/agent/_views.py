@@ -54,7 +54,7 @@ class Views:
             version_number=health.version_number or self._installed_number(record),
             runtime=definition.runtime,
             wanted=record.wanted,
-            state="swapping" if swapping else _state(record, running=running, healthy=healthy, has_data=has_data),
+            state="swapping" if swapping else _state(record, health, running=running, has_data=has_data),
             healthy=healthy,
             detail=health.detail if healthy else (record.failed or health.detail),
             address=record.address,
@@ -62,6 +62,7 @@ class Views:
             socket=record.socket,
             data_dir=record.data_dir,
             data_bytes=health.data_bytes,
+            wal_bytes=health.wal_bytes,
             free_bytes=free_bytes(record.data_dir if has_data else self._instances),
             lineage=self._lineage(record) if has_data else None,
             pid=record.process.pid if running and record.process is not None else None,
@@ -104,11 +105,13 @@ class Views:
         return found
 
 
-def _state(record: ServerRecord, *, running: bool, healthy: bool, has_data: bool) -> ServerState:
+def _state(record: ServerRecord, health: Health, *, running: bool, has_data: bool) -> ServerState:
     if not has_data:
         return "new"
-    if healthy:
+    if health.healthy and (running or record.definition.runtime == "adopted"):
         return "running"
+    if running and health.hindered:
+        return health.hindered
     if record.definition.runtime == "adopted":
         return "starting" if running else "stopped"
     if running:

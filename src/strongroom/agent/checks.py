@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom import datastores
 from strongroom.agent import _accounts, _versions
@@ -20,12 +21,13 @@ from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import AIO_REMEDY, free_aio_events
 from strongroom.agent._registry import Registry
-from strongroom.agent._store import store_gid
-from strongroom.artifact import Effect, check_recipients, load_identities
+from strongroom.agent._store import store_group
+from strongroom.artifact import Effect, check_recipients, load_identities, recipients_of
 from strongroom.datastores import Server
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError, StorageDenied, StrongroomError
 from strongroom.settings import Settings
 from strongroom.storage import open_store
+from strongroom.worker.spec import StorageSpec
 
 Level = Literal["ok", "warning", "error"]
 GB = 1024**3
@@ -55,19 +57,47 @@ class Check(BaseModel):
     remedy: str = ""
 
 
+class CheckRequest(BaseModel):
+    """Body of ``POST /checks``: what the control plane gives workers to work with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    storage: StorageSpec | None = Field(None, description="None: used with the tokens of those who ask, so not tried.")
+    embedded: bool = Field(False, description="The agent is part of the service, and has its configuration.")
+
+
+def check_service(settings: Settings) -> list[Check]:
+    """Look at what only the service itself has: keys for encryption. Never raises."""
+    return _run([("encryption", _encryption)], settings)
+
+
+def check_host(settings: Settings, request: CheckRequest) -> list[Check]:
+    """Look at a host as the jobs of the control plane would find it; never raises.
+
+    Writes, reads and deletes one small object in the store, and changes nothing else.
+    """
+
+    def store(_settings: Settings) -> Iterator[Check]:
+        if request.storage is None:
+            yield Check(name="store", level="ok", message="used with the tokens of those who ask, so not tried here")
+        else:
+            yield from _store(settings, request.storage)
+
+    unused = [] if request.embedded else [("configuration", _unused)]
+    return _run([*_OF_HOST, *unused, ("store", store)], settings)
+
+
 def run_checks(settings: Settings) -> list[Check]:
-    """Look at everything; never raises. Writes, reads and deletes one small object in the store, and changes nothing else."""
-    looks: list[tuple[str, Callable[[Settings], Iterator[Check]]]] = [
-        ("datastores", _datastores),
-        ("tools", _tools),
-        ("data directory", _data_dir),
-        ("store", _store),
-        ("encryption", _encryption),
-        ("addresses", _pool),
-        ("adopted servers", _adopted),
-        ("clock", _clock),
-        ("limits", _limits),
-    ]
+    """Look at everything on one machine without a service; never raises."""
+    storage = settings.storage.model_copy(update={"path": settings.store_path.absolute()})
+    spec = None if storage.by_token else StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
+    return [*check_host(settings, CheckRequest(storage=spec, embedded=True)), *check_service(settings)]
+
+
+_Look = tuple[str, Callable[[Settings], Iterator[Check]]]
+
+
+def _run(looks: Sequence[_Look], settings: Settings) -> list[Check]:
     found: list[Check] = []
     for name, look in looks:
         try:
@@ -77,6 +107,26 @@ def run_checks(settings: Settings) -> list[Check]:
         except OSError as error:
             found.append(Check(name=name, level="error", message=f"cannot be looked at: {error}"))
     return found
+
+
+UNUSED = ("storage", "encryption", "artifact")
+"""Sections that only the service itself has a use for: workers get what the control plane sends."""
+
+
+def is_set(settings: Settings, section: str) -> bool:
+    """Whether the configuration says anything in the section."""
+    return bool(getattr(settings, section).model_dump(exclude_defaults=True))
+
+
+def _unused(settings: Settings) -> Iterator[Check]:
+    for section in UNUSED:
+        if is_set(settings, section):
+            yield Check(
+                name="configuration",
+                level="warning",
+                message=f"[{section}] in the configuration of this host has no effect: jobs use that of the control plane",
+                remedy=f"Remove [{section}] here, and set it in the configuration of `strongroom serve`.",
+            )
 
 
 def _datastores(settings: Settings) -> Iterator[Check]:
@@ -136,56 +186,108 @@ def _data_dir(settings: Settings) -> Iterator[Check]:
         yield Check(name=name, level="ok", message=f"{path}, {free / GB:.1f} GB free")
 
 
-def _store(settings: Settings) -> Iterator[Check]:
-    storage = settings.storage
+def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
     place = storage.bucket or storage.auth_url or ""
-    where = str(settings.store_path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
-    if storage.by_token:
-        yield Check(name="store", level="ok", message=f"{where}: used with the tokens of those who ask, so not tried here")
+    where = str(storage.path) if storage.driver == "directory" else f"{storage.driver} {place}".strip()
+    if storage.driver == "directory" and storage.path is not None and not storage.path.exists():
+        yield from _missing_store(settings, storage.path)
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
     impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
-    store = open_store(impatient, settings.store_path, gid=store_gid(settings))
+    store = open_store(impatient, gid=store_group(storage))
     data = secrets.token_bytes(64)
+    container = storage.path / storage.container if storage.driver == "directory" and storage.path else None
+    is_new = container is not None and not container.exists()
     began = time.monotonic()
     try:
+        deleted = False
         try:
             store.put(key, data, create=True)
-            if store.get(key) != data or store.head(key).size != len(data):
+            if store.get(key, length=len(data) + 1) != data or store.head(key).size != len(data):
                 raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
         finally:
-            store.delete([key])
+            with contextlib.suppress(StorageDenied):
+                store.delete([key])
+                deleted = True
+            if container is not None and is_new:
+                with contextlib.suppress(OSError):
+                    container.rmdir()
     finally:
         store.close()
     took = time.monotonic() - began
-    yield Check(name="store", level="ok", message=f"{where}: wrote, read and deleted an object in {took * 1000:.0f} ms")
-    if storage.driver == "directory":
-        free = free_bytes(settings.store_path)
+    done = "wrote, read and deleted" if deleted else "wrote and read"
+    yield Check(name="store", level="ok", message=f"{where}: {done} an object in {took * 1000:.0f} ms")
+    if not deleted:
+        yield Check(
+            name="store deletion",
+            level="warning",
+            message=f"{where} does not let this service delete objects: backups can be taken, and stay whatever is asked for",
+            remedy="That is as it should be in a store that is locked; elsewhere give the service the right to delete.",
+        )
+    if (stall := settings.agent.stall_timeout) < storage.patience:
+        yield Check(
+            name="store",
+            level="warning",
+            message=f"agent.stall_timeout ({stall:.0f} s) is shorter than calls to the store are tried again "
+            f"({storage.patience:.0f} s); jobs use the longer one",
+            remedy="Raise agent.stall_timeout, or lower storage.retries or storage.timeout.",
+        )
+    if storage.driver == "directory" and storage.path is not None:
+        free = free_bytes(storage.path)
         if free < GB:
             yield Check(
                 name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Make room."
             )
-        data_dir = settings.service.data_dir
-        if data_dir.exists() and settings.store_path.stat().st_dev == data_dir.stat().st_dev:
-            yield Check(
-                name="store place",
-                level="warning",
-                message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
-                remedy="Put [storage] path on another disk, or use an object store.",
-            )
+        yield from _shared_disk(settings, storage.path, where)
+
+
+def _missing_store(settings: Settings, path: Path) -> Iterator[Check]:
+    """Before the service has run for the first time the directory need not be there; after that its loss is an error."""
+    state = settings.service.data_dir
+    if state.is_dir() and any(state.iterdir()):
+        raise ConfigurationError(f"the store {path} does not exist", remedy="Mount it, or check [storage] path.")
+    existing = next(p for p in path.absolute().parents if p.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"the store {path} does not exist and cannot be made in {existing}",
+            remedy="Make it for the user that runs strongroom, or name another in [storage] path.",
+        )
+    free = free_bytes(existing)
+    level: Level = "ok" if free >= GB else "warning"
+    message, remedy = f"{path} is made at the first start, {free / GB:.1f} GB free", "" if level == "ok" else "Make room."
+    yield Check(name="store", level=level, message=message, remedy=remedy)
+    yield from _shared_disk(settings, existing, str(path))
+
+
+def _shared_disk(settings: Settings, store: Path, where: str) -> Iterator[Check]:
+    data_dir = settings.service.data_dir
+    if data_dir.exists() and store.stat().st_dev == data_dir.stat().st_dev:
+        yield Check(
+            name="store place",
+            level="warning",
+            message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
+            remedy="Put [storage] path on another disk, or use an object store.",
+        )
 
 
 def _encryption(settings: Settings) -> Iterator[Check]:
-    recipients, files = settings.encryption.recipients, settings.encryption.identity_files
+    recipients, files = list(dict.fromkeys(settings.encryption.recipients)), settings.encryption.identity_files
     check_recipients(recipients)
     if not recipients:
         yield Check(name="encryption", level="ok", message="off: artifacts are stored in the clear")
     else:
-        yield Check(name="encryption", level="ok", message=f"on, for {len(recipients)} recipients")
+        yield Check(name="encryption", level="ok", message=f"on, for {_count(len(recipients), 'recipient')}")
     if files:
-        identities = load_identities(files)
-        yield Check(name="identities", level="ok", message=f"{len(identities)} found")
+        known = recipients_of(load_identities(files))
+        yield Check(name="identities", level="ok", message=f"{len(known)} found")
+        if recipients and not set(recipients) & set(known):
+            yield Check(
+                name="identities",
+                level="error",
+                message="no identity opens what is encrypted for the recipients: new backups could not be restored here",
+                remedy="Name the file with the identity of one of the recipients in [encryption] identity_files.",
+            )
         for path in files:
             if path.stat().st_mode & 0o077:
                 yield Check(
@@ -198,6 +300,10 @@ def _encryption(settings: Settings) -> Iterator[Check]:
             message="no identity files: backups can be taken here, and neither restored nor verified",
             remedy="Where restores run, name the files in [encryption] identity_files.",
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _pool(settings: Settings) -> Iterator[Check]:
@@ -289,3 +395,14 @@ def _limits(settings: Settings) -> Iterator[Check]:
                 message=f"fs.aio-max-nr is nearly used up: {left} more servers of {name} can be started ({free} events)",
                 remedy=AIO_REMEDY,
             )
+
+
+_OF_HOST: tuple[_Look, ...] = (
+    ("datastores", _datastores),
+    ("tools", _tools),
+    ("data directory", _data_dir),
+    ("addresses", _pool),
+    ("adopted servers", _adopted),
+    ("clock", _clock),
+    ("limits", _limits),
+)

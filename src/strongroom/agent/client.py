@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from strongroom.agent.checks import Check
+from strongroom import __version__
+from strongroom.agent.checks import Check, CheckRequest
 from strongroom.agent.models import (
     Activation,
     Canary,
@@ -27,29 +29,45 @@ from strongroom.agent.models import (
 )
 from strongroom.artifact import Notice
 from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, TableSums, UserChange, UserSpec
-from strongroom.errors import HostSilent, Unavailable, from_dict
+from strongroom.errors import (
+    AgentBroken,
+    AgentMismatch,
+    HostSilent,
+    HostTimeout,
+    HostUntrusted,
+    InvalidRequest,
+    StrongroomError,
+    Unavailable,
+    from_dict,
+)
 from strongroom.worker.spec import JobRequest, JobView
 
 T = TypeVar("T")
 EMBEDDED = "http://agent"
 PATIENCE = 900.0
-"""Seconds for an answer: stopping and starting a large server takes minutes."""
-READING = 7 * 86400.0
-"""Seconds for an answer that is only known when all the data of a server was read."""
+"""Seconds for an answer."""
+UNTIL_DONE = None
+"""Stopping, starting and removing large servers takes as long as the settings of its host allow.
+
+Whether the host is there is seen elsewhere (``flows._presence``), and a connection that is dead breaks by itself.
+"""
+VERSION_HEADER = "Strongroom-Version"
+"""In every answer of an agent that is a process of its own."""
 LONGEST = 16 * 1024**2
 """Bytes of an answer. An agent that was broken into does not fill our memory."""
 
 
 class AgentClient:
-    """One method a route. Every method raises what the agent answered, or HostSilent when it does not answer.
+    """One method a route. Every method raises what the agent answered, or HostSilent, of which each cause has its own class.
 
-    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``.
+    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``. ``host`` is for messages.
     """
 
     def __init__(
-        self, base_url: str = EMBEDDED, *, transport: httpx.AsyncBaseTransport | None = None, connect: float = 10
+        self, base_url: str = EMBEDDED, *, host: str = "", transport: httpx.AsyncBaseTransport | None = None, connect: float = 10
     ) -> None:
-        self._where = base_url
+        self._where = f"the agent of host {host} at {base_url}" if host else f"the agent at {base_url}"
+        self._host = host
         self._connect = connect
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(base_url=base_url, transport=transport, headers=headers, trust_env=False)
@@ -88,9 +106,9 @@ class AgentClient:
         """The host now."""
         return await self._call(HostView, "GET", "/host")
 
-    async def checks(self) -> list[Check]:
-        """What is wrong with the host's configuration."""
-        return await self._call(list[Check], "GET", "/checks")
+    async def checks(self, request: CheckRequest) -> list[Check]:
+        """What is wrong with the host for the jobs that the control plane sends it."""
+        return await self._call(list[Check], "POST", "/checks", body=request)
 
     async def compare_profile(self, request: PlanRequest) -> list[Notice]:
         """What a restore meets there; changes nothing."""
@@ -112,30 +130,34 @@ class AgentClient:
 
     async def start_server(self, server_id: str, start: Start | None = None) -> ServerView:
         """Start it and wait until it serves. Raises Conflict, ServerFailed."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/start", body=start)
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/start", body=start, patience=UNTIL_DONE)
 
     async def stop_server(self, server_id: str) -> ServerView:
         """Stop it and wait until it is gone."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/stop")
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/stop", patience=UNTIL_DONE)
 
     async def restart_server(self, server_id: str) -> ServerView:
         """Stop, start, wait."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/restart")
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/restart", patience=UNTIL_DONE)
 
     async def swap(self, server_id: str, job: str, *, start: bool = True, empty: bool = False) -> ServerView:
         """Put the data that restore job ``job`` prepared into place, and start on it. Raises ServerFailed: the old is back.
 
         With ``empty`` an empty directory takes the place of the data. Without ``start`` the server is stopped, and stays so.
         """
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap", body=Swap(job=job, start=start, empty=empty))
+        return await self._call(
+            ServerView, "POST", f"/servers/{server_id}/swap", body=Swap(job=job, start=start, empty=empty), patience=UNTIL_DONE
+        )
 
     async def undo_swap(self, server_id: str, job: str) -> ServerView:
         """Put the data back that was there before swap ``job``, and leave the server stopped. Idempotent. Raises NotFound."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/swap/undo", body=Swap(job=job, start=False))
+        return await self._call(
+            ServerView, "POST", f"/servers/{server_id}/swap/undo", body=Swap(job=job, start=False), patience=UNTIL_DONE
+        )
 
     async def discard_old(self, server_id: str) -> ServerView:
         """Remove data that swaps have put aside."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/discard-old")
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/discard-old", patience=UNTIL_DONE)
 
     async def server_checks(self, server_id: str) -> list[Check]:
         """What stops or limits backups and restores of the server. Raises NotFound."""
@@ -147,11 +169,11 @@ class AgentClient:
 
     async def activate(self, server_id: str) -> ServerView:
         """Let an isolated copy run what it did at its source, and restart it. Idempotent. Raises ServerFailed."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/activate")
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/activate", patience=UNTIL_DONE)
 
     async def delete_server(self, server_id: str) -> None:
         """Remove a process server with its data, forget an adopted one; no error when it is gone already."""
-        await self._call(None, "DELETE", f"/servers/{server_id}")
+        await self._call(None, "DELETE", f"/servers/{server_id}", patience=UNTIL_DONE)
 
     # --- nodes of Galera clusters
 
@@ -161,7 +183,7 @@ class AgentClient:
         One whose data is of another epoch is stopped, killed if need be, and not started again before its data is replaced.
         Raises Conflict for an epoch older than that of its data.
         """
-        return await self._call(ServerView, "PUT", f"/servers/{server_id}/galera", body=member)
+        return await self._call(ServerView, "PUT", f"/servers/{server_id}/galera", body=member, patience=UNTIL_DONE)
 
     async def galera(self, server_id: str) -> GaleraView:
         """The node as it is now, asked now. Raises NotFound when the server is not of a cluster."""
@@ -169,11 +191,11 @@ class AgentClient:
 
     async def galera_position(self, server_id: str) -> GaleraPosition:
         """What the data of a stopped node holds, by the server's own ``--wsrep-recover``. Raises Busy while it runs."""
-        return await self._call(GaleraPosition, "POST", f"/servers/{server_id}/galera/position")
+        return await self._call(GaleraPosition, "POST", f"/servers/{server_id}/galera/position", patience=UNTIL_DONE)
 
     async def prove_stopped(self, server_id: str) -> None:
         """Its process, its ports and every helper of it are gone. Ends helpers that were left. Raises ServerFailed."""
-        await self._call(None, "POST", f"/servers/{server_id}/galera/prove-stopped")
+        await self._call(None, "POST", f"/servers/{server_id}/galera/prove-stopped", patience=UNTIL_DONE)
 
     async def unreached(self, server_id: str) -> dict[str, str]:
         """Peers that the host of this node does not reach, by address, and why."""
@@ -184,7 +206,9 @@ class AgentClient:
 
         Starts it privately for that: its answer is the proof that a server comes up on it. Raises NotFound, ServerFailed.
         """
-        return await self._call(GaleraPosition, "PUT", f"/servers/{server_id}/galera/seed", body=Seed(job=job, uuid=uuid))
+        return await self._call(
+            GaleraPosition, "PUT", f"/servers/{server_id}/galera/seed", body=Seed(job=job, uuid=uuid), patience=UNTIL_DONE
+        )
 
     async def write_canary(self, server_id: str, word: str) -> None:
         """Write a word through this node."""
@@ -205,7 +229,7 @@ class AgentClient:
         """
         wish = SumTables(tables=None if tables is None else list(tables), at=at)
         path = f"/servers/{server_id}/galera/checksums"
-        return await self._call(TableSums, "POST", path, body=wish, patience=READING)
+        return await self._call(TableSums, "POST", path, body=wish, patience=UNTIL_DONE)
 
     # --- SQL administration
 
@@ -258,33 +282,97 @@ class AgentClient:
         await self._call(None, "DELETE", f"/servers/{server_id}/root")
 
     async def _call(
-        self, kind: type[T] | None, method: str, path: str, *, body: Any = None, patience: float = PATIENCE, **query: str | float
+        self,
+        kind: type[T] | None,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        patience: float | None = PATIENCE,
+        **query: str | float,
     ) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)
-        timeout = httpx.Timeout(patience, connect=self._connect)
+        limits = httpx.Timeout(patience, connect=self._connect)
         try:
-            async with self._http.stream(method, path, content=content, params=query or None, timeout=timeout) as response:
+            async with self._http.stream(method, path, content=content, params=query or None, timeout=limits) as response:
                 answer = bytearray()
                 async for piece in response.aiter_raw():
                     answer += piece
                     if len(answer) > LONGEST:
-                        raise Unavailable(f"the agent at {self._where} answers with more than {LONGEST} bytes")
+                        raise Unavailable(f"{self._where} answers with more than {LONGEST} bytes")
         except httpx.HTTPError as error:
-            raise HostSilent(
-                f"the agent at {self._where} does not answer: {str(error) or type(error).__name__}",
-                remedy="Is it running? See `strongroom check`.",
-            ) from error
+            raise self._describe_silence(error) from error
+        version = response.headers.get(VERSION_HEADER, __version__)
         try:
             if not response.is_error:
                 return _adapter(kind).validate_json(bytes(answer)) if kind is not None else None  # type: ignore[return-value]
             refusal = json.loads(answer)["error"]
             assert isinstance(refusal, dict)
         except (ValidationError, ValueError, KeyError, TypeError, AssertionError):
-            raise HostSilent(
-                f"the agent at {self._where} answered {response.status_code}, and nothing that is of its API",
-                remedy="Its log says more. Agents and control plane should be of the same version.",
+            if version != __version__:
+                raise self._mismatch(version) from None
+            raise AgentBroken(
+                f"unexpected response (HTTP {response.status_code}) from {self._where}",
+                remedy=f"Look into the log of the agent{f' on {self._host}' if self._host else ''}.",
             ) from None
-        raise from_dict(refusal)
+        refused = from_dict(refusal)
+        if isinstance(refused, InvalidRequest) and NOT_UNDERSTOOD in refused.message and version != __version__:
+            raise self._mismatch(version)
+        raise refused
+
+    def _describe_silence(self, error: httpx.HTTPError) -> StrongroomError:
+        """Why there is no answer: one cause, and what helps."""
+        text = str(error) or type(error).__name__
+        reason = _tls_reason(error)
+        if reason == "CERTIFICATE_VERIFY_FAILED":
+            return HostUntrusted(
+                f"what answers for {self._where} does not have the certificate that the host joined with",
+                remedy=f"Is another machine or another agent at this address? {self._rejoin()}",
+            )
+        if reason:
+            return HostUntrusted(
+                f"{self._where} refuses the certificate of this control plane ({reason})",
+                remedy=f"The control plane has other keys than when the host joined. {self._rejoin()}",
+            )
+        if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+            return HostTimeout(
+                f"{self._where} was reached and did not answer in time",
+                remedy="What it was asked may go on there: look at the load and at the log of the host.",
+            )
+        if isinstance(error, httpx.ReadError | httpx.RemoteProtocolError):
+            return HostSilent(
+                f"{self._where} cannot be reached: it ended the connection",
+                remedy="Did its agent just stop? Or does it refuse this control plane, which has other keys than when the host "
+                f"joined? {self._rejoin()}",
+            )
+        if isinstance(error, httpx.TimeoutException):
+            text = "no connection in time"
+        return HostSilent(
+            f"{self._where} cannot be reached: {text}",
+            remedy="Is the machine up, does `strongroom agent` run there, does the network work?",
+        )
+
+    def _mismatch(self, version: str) -> AgentMismatch:
+        return AgentMismatch(
+            f"{self._where} is of version {version}, and does not understand this service, of version {__version__}",
+            remedy="Install the same version of Strongroom on the host and restart its agent.",
+        )
+
+    def _rejoin(self) -> str:
+        return f"`strongroom host add {self._host or 'NAME'}` lets the host join anew."
+
+
+NOT_UNDERSTOOD = "request not understood"
+"""How an agent refuses a body that is not of its API."""
+
+
+def _tls_reason(error: BaseException | None) -> str:
+    """What TLS says of a connection that failed; nothing when it failed otherwise."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and error.reason and ("CERT" in error.reason or "UNKNOWN_CA" in error.reason):
+            return error.reason
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:

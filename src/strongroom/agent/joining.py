@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import Field, ValidationError
 
+from strongroom import __version__
 from strongroom.errors import ConfigurationError, InvalidRequest, Unavailable, from_dict
 from strongroom.sections import HOST_PATTERN
 from strongroom.worker.spec import Message
@@ -62,6 +63,7 @@ class JoinRequest(Message):
     url: str = Field(max_length=300)
     certificate: str = Field(max_length=16384)
     proof: str = Field(max_length=64)
+    version: str = Field("", max_length=64, description="Of Strongroom on the host.")
 
 
 class JoinReply(Message):
@@ -93,13 +95,13 @@ def _mac(key: str, *parts: str) -> str:
 def join(control_plane: str, token: Token, url: str, certificate: str) -> str:
     """Hand our certificate over; the certificate of the control plane. Raises what it says, Unavailable, ConfigurationError."""
     proof = proof_of_host(token.key, token.name, url, certificate)
-    request = JoinRequest(name=token.name, url=url, certificate=certificate, proof=proof)
+    request = JoinRequest(name=token.name, url=url, certificate=certificate, proof=proof, version=__version__)
     where = control_plane.rstrip("/")
     try:
         response = httpx.post(f"{where}/join", json=request.model_dump(), timeout=PATIENCE)
         if response.is_error:
             fault = next(iter(response.json().values()))
-            raise from_dict({"code": fault["error"], "message": str(fault["message"]), "remedy": fault.get("remedy")})
+            raise from_dict({"code": fault["error_code"], "message": str(fault["message"]), "remedy": fault.get("remedy")})
         reply = JoinReply.model_validate_json(response.content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(

@@ -43,7 +43,7 @@ class OldData(Message):
     since: AwareDatetime
 
 
-ServerState = Literal["new", "stopped", "starting", "running", "swapping", "failed"]
+ServerState = Literal["new", "stopped", "starting", "running", "blocked", "standby", "swapping", "failed"]
 
 
 class ServerView(Message):
@@ -57,7 +57,8 @@ class ServerView(Message):
     runtime: Literal["process", "adopted"]
     wanted: Literal["running", "stopped"]
     state: ServerState = Field(
-        description="new: no data yet; failed: died more often than it is restarted, or a swap needs a person."
+        description="new: no data yet; blocked: it runs and refuses us, or has no free connection; standby: it follows another "
+        "server; failed: died more often than it is restarted, or a swap needs a person."
     )
     healthy: bool = Field(description="It answers SQL.")
     detail: str = Field("", description="Why it is not healthy, or will not be before long.")
@@ -66,6 +67,7 @@ class ServerView(Message):
     socket: Path | None = None
     data_dir: Path
     data_bytes: int = 0
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, while the server answers.")
     free_bytes: int = Field(0, description="Free bytes of the file system that holds the data directory.")
     lineage: str | None = None
     pid: int | None = None

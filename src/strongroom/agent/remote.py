@@ -38,7 +38,8 @@ class _Kept(httpx.AsyncBaseTransport):
 class RemoteAgent:
     """Call it for a client. Connections are kept, for each event loop its own."""
 
-    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, url: str, context: ssl.SSLContext) -> None:
+        self._host = host
         self._url = url
         self._context = context
         self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept] = WeakKeyDictionary()
@@ -50,4 +51,4 @@ class RemoteAgent:
         with self._lock:
             if loop not in self._kept:
                 self._kept[loop] = _Kept(self._context)
-            return AgentClient(self._url, transport=self._kept[loop], connect=CONNECT)
+            return AgentClient(self._url, host=self._host, transport=self._kept[loop], connect=CONNECT)

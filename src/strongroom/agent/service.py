@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from strongroom import __version__
 from strongroom.agent._files import make_directory, read_model, write_model
 from strongroom.agent.app import Agent
+from strongroom.agent.checks import UNUSED, is_set
+from strongroom.agent.client import VERSION_HEADER
 from strongroom.agent.joining import Token, join
 from strongroom.agent.serving import Server, listen, prepare_data_dir
 from strongroom.agent.tls import KeyPair, checked, key_pair
@@ -82,6 +84,7 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
             access_log=False,
             timeout_graceful_shutdown=2,
             server_header=False,
+            headers=[(VERSION_HEADER, __version__)],
             proxy_headers=False,
             ssl_keyfile=pair.key_file,
             ssl_certfile=pair.certificate_file,
@@ -93,6 +96,11 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+        for section in UNUSED:
+            if is_set(settings, section):
+                log.warning(
+                    "a section of the configuration has no effect on a host; jobs use that of the control plane", section=section
+                )
         log.info("strongroom agent serves", host=member.name, address=member.address, port=member.port, version=__version__)
         await server.serve(sockets=[bound])
     finally:

@@ -55,6 +55,18 @@ def user_specs(bodies: Sequence[UserBody]) -> list[UserSpec]:
     return specs
 
 
+def parse_user(ref: str, *, hosts: bool) -> tuple[str, str]:
+    """Name and host of ``name@host``, where the host is what follows the last @; without one it is ``%``, as in Trove.
+
+    A name alone never means the user of another host: a DELETE that is repeated would take a second user. Where users have no
+    ``hosts``, all is the name.
+    """
+    if not hosts:
+        return ref.removesuffix("@%"), "%"
+    name, _, host = ref.rpartition("@")
+    return (name, host) if name and host else (ref, "%")
+
+
 def _refuse_twice(noun: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -23,14 +23,16 @@ from strongroom.api._caller import (
     reply,
 )
 from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
-from strongroom.artifact import Pages
+from strongroom.artifact import Level, Pages
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
     RestorePlan,
+    explain_broken,
     find_backup,
     find_instance,
+    level_of,
     plan_restore,
     request_backup,
     request_delete_backup,
@@ -39,6 +41,7 @@ from strongroom.flows import (
     request_verify,
     version_id,
 )
+from strongroom.identity import authorize
 
 router = APIRouter(tags=["backups"])
 
@@ -84,8 +87,10 @@ class CreateBackup(Body):
 
 
 class Verify(Body):
-    """How far to go."""
+    """How far to go. By default all backups of the chain are read, up to the one that is named."""
 
+    chain: bool = Field(True, description="Also read the backups that it is based on.")
+    quick: bool = Field(False, description="Only compare the sizes of all objects; nothing is read.")
     prepare: bool = Field(False, description="Also restore the chain into a scratch directory.")
     start: bool = Field(True, description="With `prepare`: start a private server there that reads every table.")
 
@@ -115,10 +120,16 @@ class FaultOfBackup(View):
 
 
 class Verified(View):
-    """What the newest verify found."""
+    """The result of a verification that counts: the newest, unless one that looked more closely found damage."""
 
     at: str
-    ok: bool
+    ok: bool = Field(description="It, and all backups that it is based on, are good.")
+    level: Level = Field(
+        description="How closely it looked: sizes of all objects; content (every byte); prepared (the chain was restored in "
+        "scratch space); tables (a private server read every table there)."
+    )
+    links: int = Field(description="Backups of the chain that were looked at.")
+    stored_size: int | None = Field(description="Bytes in the store that were looked at; null in older results.")
     prepared: bool = Field(description="The chain was restored in scratch space, too.")
     tables: int | None = Field(description="Tables that a private server read there; null when none was started.")
     message: str | None
@@ -164,7 +175,11 @@ class BackupView(View):
     fault: FaultOfBackup | None
     verified: Verified | None
     positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
-    restorable: bool = Field(description="It and all that it stands on are COMPLETED or RESTORED.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
+    restorable: bool = Field(
+        description="It and all that it is based on are COMPLETED or RESTORED, and no verification found one of them damaged."
+    )
+    unrestorable_reason: str | None = Field(description="Why it cannot be restored; null while it can, and while it is taken.")
     job_id: str | None = Field(description="The newest job about it.")
 
 
@@ -297,12 +312,16 @@ async def plan(
     caller: CallerDep,
     control: ControlDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
-    host: Annotated[str | None, Query(description="Host of the new instance. Default: where the service would put it.")] = None,
+    host: Annotated[
+        str | None, Query(description="Host of the new instance, for administrators. Default: where the service would put it.")
+    ] = None,
     tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     if instance is not None and host is not None:
         raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
+    if host is not None:
+        authorize(caller.principal, "POST /instances host")
     plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
     return OnePlan(plan=plan)
 
@@ -321,9 +340,13 @@ def delete(
 @router.post("/backups/{backup}/action", status_code=202)
 def act(backup: Segment, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
     """Verify a backup."""
-    if body.verify is None or body.model_extra:
+    wish = body.verify
+    if wish is None or body.model_extra:
         raise InvalidRequest("the body must name one action", remedy="The action is verify.")
-    return accepted(request_verify(control, caller.project, backup, prepare=body.verify.prepare, start=body.verify.start))
+    job = request_verify(
+        control, caller.project, backup, prepare=wish.prepare, start=wish.start, chain=wish.chain, quick=wish.quick
+    )
+    return accepted(job)
 
 
 def _instance_id(session: Session, caller: Caller, ref: str) -> str:
@@ -343,11 +366,23 @@ def _datastore(ref: str) -> str:
 
 def _views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
     jobs = newest_jobs(session, Backup, [row.id for row in rows])
-    broken = broken_chains(session, rows)
-    return [_view(row, jobs.get(row.id), restorable=row.id not in broken) for row in rows]
+    broken = broken_chains(session, [row for row in rows if row.status not in Backup.RUNNING])
+    reasons = explain_broken(session, broken) if broken else {}
+    return [
+        _view(
+            row,
+            jobs.get(row.id),
+            restorable=row.id not in broken and row.status not in Backup.RUNNING,
+            reason=reasons.get(row.id),
+            is_parent_bad=broken.get(row.id, row.id) != row.id,
+        )
+        for row in rows
+    ]
 
 
-def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
+def _view(
+    row: Backup, job_id: str | None, *, restorable: bool, reason: str | None = None, is_parent_bad: bool = False
+) -> BackupView:
     fault, verified = row.fault, row.verified
     return BackupView(
         id=row.id,
@@ -379,16 +414,24 @@ def _view(row: Backup, job_id: str | None, *, restorable: bool) -> BackupView:
         profile=None,
         reason=row.reason,
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
-        verified=Verified(
-            at=verified["at"].replace("+00:00", "Z"),
-            ok=verified["ok"],
-            prepared=verified["prepared"],
-            tables=verified.get("tables"),
-            message=verified["message"],
-        )
-        if verified
-        else None,
+        verified=_verified(verified, reason if is_parent_bad else None) if verified else None,
         positions=row.positions,
+        protected=row.protected,
         restorable=restorable,
+        unrestorable_reason=reason,
         job_id=job_id,
+    )
+
+
+def _verified(result: Mapping[str, Any], parent: str | None) -> Verified:
+    """``parent``: why a backup that it is based on cannot be restored, which makes the best result of its own a bad one."""
+    return Verified(
+        at=result["at"].replace("+00:00", "Z"),
+        ok=result["ok"] and parent is None,
+        level=level_of(dict(result)),
+        links=result.get("links", 1),
+        stored_size=result.get("stored_size"),
+        prepared=result["prepared"],
+        tables=result.get("tables"),
+        message=parent if result["ok"] and parent is not None else result["message"],
     )

@@ -12,8 +12,8 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._cluster_views import ManyClusters, OneCluster, cluster_views, plan_fields
 from strongroom.api._fields import Body, Container, FlavorRef, Name, Ref, Segment, View
+from strongroom.api._instance_requests import Adopt, Argument, DatastoreChoice, RestorePoint, Volume
 from strongroom.api._instance_views import OneInstance, views
-from strongroom.api._instances import Adopt, Argument, DatastoreChoice, RestorePoint, Volume
 from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported

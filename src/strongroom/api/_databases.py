@@ -42,8 +42,8 @@ class ManyDatabases(View):
 
 
 @asynccontextmanager
-async def server_of(control: Control, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, str]]:
-    """The agent and the server's id there. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
+async def server_of(control: Control, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
+    """The agent and the instance. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
 
     def find() -> Instance:
         with control.catalog.read() as session:
@@ -59,7 +59,7 @@ async def server_of(control: Control, project: str, instance: str) -> AsyncItera
         )
     async with control.agent(row.host) as agent:
         try:
-            yield agent, row.id
+            yield agent, row
         except ServerFailed as error:
             raise Busy(f"instance {row.name} ({row.id}) does not answer: {error.message}", remedy=error.remedy) from None
 
@@ -67,8 +67,8 @@ async def server_of(control: Control, project: str, instance: str) -> AsyncItera
 @router.get("/instances/{instance}/databases", response_model_exclude_unset=True)
 async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyDatabases:
     """Databases of the instance by name, without the system's own."""
-    async with server_of(control, caller.project, instance) as (agent, server):
-        found = {d.name: d for d in await agent.databases(server)}
+    async with server_of(control, caller.project, instance) as (agent, row):
+        found = {d.name: d for d in await agent.databases(row.id)}
     names, links = page_of_names(request, page, found)
     reply = ManyDatabases(databases=[DatabaseView(**found[name].model_dump()) for name in names])
     if links:
@@ -80,15 +80,15 @@ async def index(instance: Segment, request: Request, caller: CallerDep, control:
 async def create(instance: Segment, body: CreateDatabases, caller: CallerDep, control: ControlDep) -> Response:
     """Create databases."""
     specs = database_specs(body.databases)
-    async with server_of(control, caller.project, instance) as (agent, server):
+    async with server_of(control, caller.project, instance) as (agent, row):
         if specs:
-            await agent.create_databases(server, specs)
+            await agent.create_databases(row.id, specs)
     return accepted()
 
 
 @router.delete("/instances/{instance}/databases/{name}", status_code=202)
 async def delete(instance: Segment, name: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Drop a database."""
-    async with server_of(control, caller.project, instance) as (agent, server):
-        await agent.drop_database(server, name)
+    async with server_of(control, caller.project, instance) as (agent, row):
+        await agent.drop_database(row.id, name)
     return accepted()

@@ -1,4 +1,4 @@
-"""What goes wrong, in Trove's shape: ``{"badRequest": {"code": 400, "message": …, "remedy": …, "error": …}}``."""
+"""What goes wrong, in Trove's shape: ``{"badRequest": {"code": 400, "message": …, "remedy": …, "error_code": …}}``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
+from strongroom.api._fields import NULL
+from strongroom.api._methods import allowed_methods
 from strongroom.errors import StrongroomError, TooManyRequests, Unavailable
 
 log = structlog.get_logger()
@@ -36,9 +38,12 @@ SHOWN = 3
 
 
 def fault(status: int, message: str, *, error: str, remedy: str = "") -> JSONResponse:
-    """A reply that says what went wrong. ``error`` is the stable word for programs."""
+    """A reply that says what went wrong. ``error`` is the stable word for programs.
+
+    Its key is not ``error``: clients of OpenStack expect an object there.
+    """
     key = KEYS.get(status, "serverError" if status >= 500 else "badRequest")
-    body = {key: {"code": status, "message": message, "remedy": remedy, "error": error}}
+    body = {key: {"code": status, "message": message, "remedy": remedy, "error_code": error}}
     return JSONResponse(_encodable(body), status_code=status)
 
 
@@ -79,6 +84,10 @@ def _sentence(mistakes: Sequence[dict[str, Any]]) -> str:
             return f"The body is not JSON: {mistake.get('ctx', {}).get('error', 'it cannot be read')}."
         place, *path = mistake["loc"]
         what = str(mistake["msg"]).removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            what = "is not a parameter of this request"
+        elif mistake["type"] == NULL:
+            path, what = [*path, mistake["ctx"]["key"]], "must not be null; leave it out"
         where = ".".join(str(part)[:64] for part in path)
         if place != "body":
             where = f"{place} parameter {where}"
@@ -107,6 +116,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         case 405:
             response = fault(405, f"{request.method} cannot be used on {request.url.path[:255]}.", error="MethodNotAllowed")
             response.headers.update(error.headers or {})
+            if allowed := allowed_methods(request.app, request.scope["path"]):
+                response.headers["Allow"] = ", ".join(allowed)
             return response
         case _:
             return fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from strongroom.sections import CONTAINER_PATTERN
 
 GB = 1024**3
+NULL = "null_refused"
+"""Type of the mistake that a key is null."""
 SLASH = "\udc2f"
 """A slash within a segment of a path (sent as %2F), while the path is being matched: no decoded text can hold this."""
 
 
 class Body(BaseModel):
-    """Base of what requests carry. Unknown keys are let pass, as Trove does; a null is refused where a value is expected."""
+    """Base of what requests carry. A null is refused, also where a key may be left out: it never means "ignore this"."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    nullable: ClassVar[frozenset[str]] = frozenset()
+    """Keys that Trove's clients send as null, or where null is a request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = {field.alias or name for name, field in cls.model_fields.items()} | set(cls.model_fields)
+            for key, value in data.items():
+                if value is None and key in known - cls.nullable:
+                    raise PydanticCustomError(NULL, "{key} must not be null", {"key": key})
+        return data
 
 
 class View(BaseModel):
@@ -49,6 +65,12 @@ def _named(text: str) -> str:
     return text
 
 
+def _container(name: str) -> str:
+    if not re.fullmatch(CONTAINER_PATTERN, name):
+        raise ValueError("cannot be a container: use up to 255 letters, digits and @%_+=:,.- and begin with a letter or digit")
+    return name
+
+
 def _flag(value: Any) -> Any:
     if type(value) is not int or value not in (0, 1):
         raise ValueError("must be the integer 0 or 1")
@@ -77,7 +99,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVali
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
 Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(plain)]
 FlavorRef = Annotated[Ref, BeforeValidator(_reference)]
-Container = Annotated[str, StringConstraints(pattern=CONTAINER_PATTERN)]
+Container = Annotated[str, AfterValidator(_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]
 Flag = Annotated[int, BeforeValidator(_flag)]
 Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
 

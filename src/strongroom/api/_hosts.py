@@ -15,7 +15,16 @@ from strongroom.api._fields import Body, Ref, Segment, View, iso
 from strongroom.catalog import Host, Instance
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import NotFound
-from strongroom.flows import Control, join_host, request_host, request_remove_host
+from strongroom.flows import (
+    Control,
+    host_problem,
+    join_host,
+    request_host,
+    request_reclaim,
+    request_remove_host,
+    stop_unknown_server,
+    unknown_servers,
+)
 
 open_router = APIRouter(tags=["hosts"])
 """Needs no principal: who joins shows a token."""
@@ -36,6 +45,7 @@ class HostView(View):
     name: str
     hostname: str
     status: str = Field(description="up, silent, or new: it has not joined yet.")
+    problem: str = Field("", description="Why it is silent, or what else is wrong with it; empty when all is well.")
     version: str = Field(description="Of Strongroom.")
     cores: int
     memory_bytes: int
@@ -59,6 +69,39 @@ class ManyHosts(View):
     """Reply with all hosts."""
 
     hosts: list[HostView]
+
+
+class UnknownServer(View):
+    """A server that the agent of a host has and no instance stands for."""
+
+    id: str
+    name: str
+    datastore: str
+    series: str
+    runtime: str
+    state: str
+    data_dir: str
+    data_bytes: int
+
+
+class UnknownServers(View):
+    """Reply with all of them."""
+
+    servers: list[UnknownServer]
+
+
+class Reclaimed(View):
+    """The instance that stands for a server again."""
+
+    id: str
+    name: str
+    tenant_id: str
+
+
+class OneReclaimed(View):
+    """Reply to a reclaim."""
+
+    instance: Reclaimed
 
 
 class HostWish(Body):
@@ -125,6 +168,34 @@ def remove(
     return Response(status_code=204)
 
 
+@router.get("/hosts/{host}/servers")
+def servers(host: Segment, caller: CallerDep, control: ControlDep) -> UnknownServers:
+    """Extension: servers of a host that no instance stands for, as after `host remove --force` of one that came back."""
+    return UnknownServers(
+        servers=[
+            UnknownServer(data_dir=str(view.data_dir), **view.model_dump(include=_SHOWN))
+            for view in unknown_servers(control, host)
+        ]
+    )
+
+
+_SHOWN = {"id", "name", "datastore", "series", "runtime", "state", "data_bytes"}
+
+
+@router.post("/hosts/{host}/servers/{server}/reclaim")
+def reclaim(host: Segment, server: Segment, caller: CallerDep, control: ControlDep) -> OneReclaimed:
+    """Extension: make such a server an instance again: the one that it was, or a new one of the project."""
+    row = request_reclaim(control, caller.project, host, server)
+    return OneReclaimed(instance=Reclaimed(id=row.id, name=row.name, tenant_id=row.project))
+
+
+@router.post("/hosts/{host}/servers/{server}/stop", status_code=204)
+async def stop(host: Segment, server: Segment, caller: CallerDep, control: ControlDep) -> Response:
+    """Extension: stop such a server. Its data stays."""
+    await stop_unknown_server(control, host, server)
+    return Response(status_code=204)
+
+
 @open_router.post("/join")
 def join(body: JoinRequest, control: ControlDep) -> JoinReply:
     """Extension: a host joins with its token. Both sides prove their certificates by it; it is not sent."""
@@ -135,15 +206,19 @@ def _views(session: Session, control: Control, rows: list[Host]) -> list[HostVie
     silent = silent_hosts(session)
     living = select(Instance.host, func.count()).where(Instance.deleted.is_(None)).group_by(Instance.host)
     counts = {row[0]: row[1] for row in session.execute(living)}
-    return [_view(row, row.name in silent, control.embedded(row.name), counts.get(row.name, 0)) for row in rows]
+    return [
+        _view(row, row.name in silent, control.embedded(row.name), counts.get(row.name, 0), host_problem(control, row))
+        for row in rows
+    ]
 
 
-def _view(row: Host, silent: bool, embedded: bool, instances: int) -> HostView:
+def _view(row: Host, silent: bool, embedded: bool, instances: int, problem: str) -> HostView:
     view = row.view
     return HostView(
         name=row.name,
         hostname=view.get("hostname", ""),
         status="new" if not (embedded or row.url) else "silent" if silent else "up",
+        problem=problem,
         version=view.get("version", ""),
         cores=view.get("cores", 0),
         memory_bytes=view.get("memory_bytes", 0),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from uuid import UUID
+from collections.abc import Iterable
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.api._accounts import DatabaseBody, UserBody, database_specs, user_specs
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
-from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Segment, Text, plain
+from strongroom.api._fields import Body, Segment
+from strongroom.api._instance_requests import CreateInstance, InstanceAction, InstanceWish, Resize, UpdateInstance
 from strongroom.api._instance_views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
 from strongroom.flows import (
     Control,
+    change_record,
     find_instance,
     request_action,
     request_delete_instance,
@@ -33,159 +33,6 @@ from strongroom.identity import authorize
 router = APIRouter(tags=["instances"])
 
 
-class Volume(Body):
-    """Room for the data, in GB."""
-
-    size: Gigabytes
-    type: Text | None = None
-
-
-class DatastoreChoice(Body):
-    """Names or ids; ``version`` is a series (10.11) or a full version (10.11.19)."""
-
-    type: Ref = ""
-    version: Ref = ""
-    version_number: Ref = ""
-
-
-class Nic(Body):
-    """A network to be on. Taken and kept; instances get their address from the pool of their host."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    network_id: UUID | None = None
-    net_id: UUID | None = Field(None, alias="net-id")
-    subnet_id: UUID | None = None
-    ip_address: Annotated[str, StringConstraints(max_length=64)] | None = None
-
-    @model_validator(mode="after")
-    def _placed(self) -> Nic:
-        if self.ip_address and not self.subnet_id:
-            raise ValueError("ip_address needs subnet_id")
-        return self
-
-
-DirectoryPath = Annotated[str, Field(pattern=r"^/[^\x00\n]*$", max_length=4096)]
-
-
-class RestorePoint(Body):
-    """The backup to restore: id or unique name."""
-
-    backupRef: Ref
-
-
-class InstanceRestorePoint(RestorePoint):
-    """The backup to restore to one instance."""
-
-    tablespaces: dict[Annotated[str, Field(min_length=1, max_length=4096)], DirectoryPath] = Field(
-        default_factory=dict,
-        max_length=100,
-        description="Extension: directories for tablespaces of a PostgreSQL backup, by name or by directory at the source; for "
-        "administrators, and for new instances only.",
-    )
-
-
-class AccessWish(Body):
-    """Who should reach the instance from outside."""
-
-    is_public: bool = False
-    allowed_cidrs: list[IPvAnyNetwork] = Field(default_factory=list)
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute() or "\0" in str(path):
-        raise ValueError("must be an absolute path")
-    return path
-
-
-Argument = Annotated[str, StringConstraints(max_length=4096), AfterValidator(plain)]
-HostPath = Annotated[Path, AfterValidator(_absolute)]
-
-
-class Adopt(Body):
-    """A running server to take in: how to reach it, and how its owner stops and starts it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    socket: HostPath | None = None
-    address: Ref | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    data_dir: HostPath | None = None
-    defaults_file: HostPath | None = None
-    credentials_file: HostPath | None = None
-    start_command: list[Argument] = Field(default_factory=list)
-    stop_command: list[Argument] = Field(default_factory=list)
-    user: Ref | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Adopt:
-        if self.socket is None and self.address is None:
-            raise ValueError("needs socket or address: how to reach the server")
-        return self
-
-
-class InstanceWish(Body):
-    """An instance to create: everything but the name has a default."""
-
-    name: Name
-    flavorRef: FlavorRef = ""
-    volume: Volume | None = None
-    datastore: DatastoreChoice = DatastoreChoice()
-    nics: list[Nic] = Field(default_factory=list, max_length=1)
-    restorePoint: InstanceRestorePoint | None = None
-    databases: list[DatabaseBody] = Field(default_factory=list)
-    users: list[UserBody] = Field(default_factory=list)
-    access: AccessWish = AccessWish()
-    availability_zone: Text = ""
-    region_name: Text = ""
-    configuration: Any = None
-    replica_of: Any = None
-    locality: Any = None
-    host: Ref | None = Field(None, description="Extension: the host to put it on; for administrators.")
-    adopt: Adopt | None = Field(None, description="Extension: take in a server that runs already, instead of making one.")
-
-
-class CreateInstance(Body):
-    """Body of a create."""
-
-    instance: InstanceWish
-
-
-class Changes(Body):
-    """What may be changed."""
-
-    name: Name = ""
-    configuration: Any = None
-    datastore_version: Any = None
-    replica_of: Any = None
-    access: AccessWish = AccessWish()
-
-
-class UpdateInstance(Body):
-    """Body of an update."""
-
-    instance: Changes
-
-
-class NewVolume(Body):
-    """Room for the data, in GB."""
-
-    size: Gigabytes
-
-
-class Resize(Body):
-    """Exactly one of these."""
-
-    volume: NewVolume | None = Field(None, description="Only larger than it is.")
-    flavorRef: FlavorRef = Field("", description="Restarts the server with the memory of another flavor.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Resize:
-        if (self.volume is None) == (not self.flavorRef):
-            raise ValueError("must name either a volume or a flavorRef")
-        return self
-
-
 ClusteredQuery = Annotated[bool, Query(description="Also those that are nodes of clusters.")]
 
 
@@ -194,6 +41,9 @@ def of_clusters(included: bool) -> dict[str, str | None]:
     return {} if included else {"cluster_id": None}
 
 
+UNSUPPORTED = ("configuration", "configuration_id", "replica_of", "slave_of", "replica_count", "locality", "modules")
+UNSUPPORTED_CHANGES = ("configuration", "replica_of", "slave_of", "datastore_version")
+"""Parameters of Trove's, at create and in changes."""
 Action = Literal["start", "stop", "restart", "discard_old", "activate"]
 REPLICATION = {
     "promote_to_replica_source": "is not a replica",
@@ -202,30 +52,15 @@ REPLICATION = {
 """Actions of Trove on replicas, and why they make no sense on an instance of ours."""
 
 
-class InstanceAction(Body):
-    """Exactly one of these. ``restore``, ``start``, ``stop``, ``discard_old`` and ``activate`` are extensions."""
-
-    model_config = ConfigDict(extra="allow")
-
-    resize: Resize | None = None
-    reset_status: dict[str, Any] = Field(
-        default_factory=dict, description="Give up whatever is being done to it; running backups fail. For administrators."
-    )
-    restart: dict[str, Any] = Field(default_factory=dict)
-    start: dict[str, Any] = Field(default_factory=dict)
-    stop: dict[str, Any] = Field(default_factory=dict)
-    discard_old: dict[str, Any] = Field(default_factory=dict, description="Drop the data that restores have put aside.")
-    activate: dict[str, Any] = Field(
-        default_factory=dict, description="Let an isolated copy run its events, replication and workers; restarts it."
-    )
-    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
-
-
 @router.post("/instances", response_model_exclude_unset=True)
 def create(body: CreateInstance, caller: CallerDep, control: ControlDep, response: Response) -> OneInstance:
     """Create an instance: empty, from a backup, or by adopting a running server."""
     wish = body.instance
-    _refuse_unsupported(wish.model_dump(include={"configuration", "replica_of", "locality"}), wish.access)
+    _refuse_unsupported(wish, UNSUPPORTED)
+    if any(nic.ip_address for nic in wish.nics):
+        raise Unsupported(
+            "ip_address is not supported: an instance gets its address from the pool of its host", remedy="Leave it out."
+        )
     region = control.settings.service.region
     if wish.region_name not in ("", region):
         raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
@@ -252,7 +87,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         adopt=_definition(wish, caller, control) if wish.adopt else None,
         host=wish.host,
         tablespaces=tablespaces,
-        echo=wish.model_dump(mode="json", include={"nics", "availability_zone"}, exclude_unset=True, by_alias=True),
+        echo=wish.model_dump(mode="json", include={"nics", "availability_zone", "access"}, exclude_unset=True, by_alias=True),
     )
     response.headers[JOB_HEADER] = job.id
     return OneInstance(instance=view(row, caller, region, job_id=job.id))
@@ -286,15 +121,18 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
 @router.put("/instances/{instance}", status_code=202)
 @router.patch("/instances/{instance}", status_code=202)
 def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
-    """Rename the instance; this is possible at any time."""
+    """Rename the instance, or change who should reach it and whether it is protected; this is possible at any time."""
     changes = body.instance
-    _refuse_unsupported(changes.model_dump(include={"configuration", "replica_of", "datastore_version"}), changes.access)
+    _refuse_unsupported(changes, UNSUPPORTED_CHANGES)
     with control.catalog.write() as session:
         row = find_instance(session, caller.project, instance)
-        if "replica_of" in changes.model_fields_set:
+        if changes.model_fields_set & {"replica_of", "slave_of"}:
             raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="This service makes no replicas.")
-        if changes.name:
-            row.name = changes.name
+        if changes.name or changes.protected is not None:
+            change_record(row, name=changes.name, protected=changes.protected)
+        if changes.access.model_fields_set:
+            access = changes.access.model_dump(mode="json", exclude_unset=True)
+            row.request = {**row.request, "access": {**row.request.get("access", {}), **access}}
             row.updated = now()
     return accepted()
 
@@ -342,16 +180,11 @@ def _resize(wish: Resize, instance: str, caller: Caller, control: Control) -> Re
     return accepted()
 
 
-def _refuse_unsupported(wishes: dict[str, Any], access: AccessWish) -> None:
+def _refuse_unsupported(wish: Body, names: Iterable[str]) -> None:
     """Raise Unsupported for what Trove can do and this service cannot: better than to seem to have done it."""
-    for name, wish in wishes.items():
-        if wish is not None:
+    for name in names:
+        if getattr(wish, name) is not None:
             raise Unsupported(f"{name} is not supported", remedy="Leave it out.")
-    if access.is_public or access.allowed_cidrs:
-        raise Unsupported(
-            "access from outside is not managed by this service",
-            remedy="Leave is_public and allowed_cidrs out; use the firewall.",
-        )
 
 
 def _refuse_strange_grants(databases: list[DatabaseBody], users: list[UserBody]) -> None:

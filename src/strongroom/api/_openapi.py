@@ -22,12 +22,12 @@ FAULT = {
     "maxProperties": 1,
     "additionalProperties": {
         "type": "object",
-        "required": ["code", "message", "remedy", "error"],
+        "required": ["code", "message", "remedy", "error_code"],
         "properties": {
             "code": {"type": "integer", "description": "The HTTP status."},
             "message": {"type": "string", "description": "One sentence that names the thing."},
             "remedy": {"type": "string", "description": "Extension: what to do next."},
-            "error": {"type": "string", "description": "Extension: a stable word for programs."},
+            "error_code": {"type": "string", "description": "Extension: a stable word for programs."},
         },
     },
 }

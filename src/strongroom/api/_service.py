@@ -17,6 +17,7 @@ from strongroom.agent import Agent, AgentClient, store_gid
 from strongroom.agent.serving import Server, listen, prepare_data_dir
 from strongroom.api._app import create_app
 from strongroom.api._http import HttpProtocol
+from strongroom.artifact import check_recipients
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
 from strongroom.flows import Control, Engine, Monitor, connect_hosts
@@ -54,6 +55,7 @@ async def serve(settings: Settings) -> None:
     service = settings.service
     method = open_method(settings)
     check_tokens(settings)
+    check_recipients(settings.encryption.recipients)
     prepare_data_dir(service.data_dir)
     bound = listen(service.host, service.port)
     catalog = open_catalog(settings)
@@ -63,6 +65,8 @@ async def serve(settings: Settings) -> None:
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
+    if agent is not None:
+        agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)
     if agent is not None:
         await asyncio.to_thread(agent.start)

@@ -9,10 +9,11 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 from sqlalchemy import select
 
+from strongroom.agent.checks import Check, CheckRequest, check_service
 from strongroom.api._caller import CallerDep, ControlDep
 from strongroom.api._fields import Link, View
 from strongroom.errors import StrongroomError
-from strongroom.flows import Control
+from strongroom.flows import Control, check_hosts, check_request
 
 open_router = APIRouter(tags=["service"])
 """Routes that need no principal."""
@@ -41,9 +42,9 @@ class OneVersionDocument(View):
 
 
 class CheckView(View):
-    """Something that was looked at on a host."""
+    """Something that was looked at, on a host or in the service itself."""
 
-    host: str
+    host: str = Field(description="Name of the host; `service` for what only the service itself has.")
     name: str
     level: str = Field(description="ok, warning or error.")
     message: str
@@ -84,15 +85,28 @@ def healthcheck(control: ControlDep) -> str:
 
 @router.get("/checks")
 async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
-    """Extension: what every agent finds when it looks at its configuration, tools, store and permissions."""
-    found = await asyncio.gather(*(_checks(control, name) for name in control.hosts))
-    return ManyChecks(checks=[check for of_host in found for check in of_host])
+    """Extension: what the service finds in its configuration, and every agent when it looks at its host and tries the store."""
+    own = await asyncio.to_thread(check_service, control.settings)
+    requests = await asyncio.to_thread(lambda: {name: check_request(control, caller.project, name) for name in control.hosts})
+    found = await asyncio.gather(*(_checks(control, name, request) for name, request in requests.items()))
+    return ManyChecks(
+        checks=[_view(SERVICE, check) for check in [*own, *await asyncio.to_thread(check_hosts, control)]]
+        + [check for of_host in found for check in of_host]
+    )
 
 
-async def _checks(control: Control, host: str) -> list[CheckView]:
+SERVICE = "service"
+"""In the place of the host of a check: of the service itself."""
+
+
+def _view(host: str, check: Check) -> CheckView:
+    return CheckView(host=host, name=check.name, level=check.level, message=check.message, remedy=check.remedy)
+
+
+async def _checks(control: Control, host: str, request: CheckRequest) -> list[CheckView]:
     try:
         async with control.agent(host) as agent:
-            found = await agent.checks()
+            found = await agent.checks(request)
     except StrongroomError as error:
         return [CheckView(host=host, name="agent", level="error", message=error.message, remedy=error.remedy)]
-    return [CheckView(host=host, name=c.name, level=c.level, message=c.message, remedy=c.remedy) for c in found]
+    return [_view(host, check) for check in found]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from strongroom.artifact._foreign import ForeignChain
 from strongroom.artifact._foreign_reader import ForeignReader
 from strongroom.artifact._load import read_manifest
 from strongroom.artifact._location import Location
-from strongroom.artifact._manifest import Manifest
+from strongroom.artifact._manifest import Manifest, Parent
 from strongroom.artifact._reader import Reader, open_artifact
-from strongroom.errors import ArtifactMissing, ManifestInvalid
+from strongroom.errors import ArtifactError, ArtifactMissing, ManifestInvalid
 from strongroom.sections import Artifact
 from strongroom.storage import Store
 
@@ -35,7 +35,17 @@ def open_chain(
         for reader in readers:
             reader.check()
         return readers
-    return [open_artifact(store, link.location, identities, settings=settings) for link in load_chain(store, location, sha256)]
+    chain = load_chain(store, location, sha256)
+    return [open_artifact(store, link.location, identities, settings=settings, manifest=link) for link in chain]
+
+
+class BrokenLink(Exception):
+    """The chain cannot be followed: ``error`` is about the backup at ``location``."""
+
+    def __init__(self, location: Location, error: ArtifactError) -> None:
+        super().__init__(error.message)
+        self.location = location
+        self.error = error
 
 
 def load_chain(store: Store, location: Location, sha256: str | None = None) -> list[Manifest]:
@@ -45,30 +55,53 @@ def load_chain(store: Store, location: Location, sha256: str | None = None) -> l
     writes to the store can exchange any of them then.
 
     Raises ArtifactMissing when one of them is not there; ManifestInvalid when one was changed, or they do not belong together
-    (another instance, lineage, datastore or chain, or a gap between the LSNs).
+    (another project, instance, lineage, datastore or chain, or a gap between the LSNs).
     """
-    newest, found = read_manifest(store, location)
-    require_known_manifest(newest, found, sha256)
-    chain, seen = [newest], {location}
-    while (parent := chain[-1].parent) is not None:
-        child = chain[-1]
-        if parent.location in seen or len(chain) >= LONGEST:
-            raise ManifestInvalid(f"the chain of backup {location.prefix} goes in a circle at {parent.location.prefix}")
-        seen.add(parent.location)
+    try:
+        return [manifest for manifest, _ in walk_chain(store, location, sha256)][::-1]
+    except BrokenLink as broken:
+        raise broken.error from broken.__cause__
+
+
+def walk_chain(store: Store, location: Location, sha256: str | None = None) -> Iterator[tuple[Manifest, str]]:
+    """As ``load_chain``, from the newest to the full, with the SHA-256 of each manifest. Raises BrokenLink, StorageError."""
+    try:
+        child, found = read_manifest(store, location)
+        require_known_manifest(child, found, sha256)
+    except ArtifactError as error:
+        raise BrokenLink(location, error) from error
+    yield child, found
+    seen = {location}
+    while (link := child.parent) is not None:
+        if link.location in seen or len(seen) >= LONGEST:
+            circle = ManifestInvalid(f"the chain of backup {location.prefix} goes in a circle at {link.location.prefix}")
+            raise BrokenLink(child.location, circle)
+        seen.add(link.location)
         try:
-            manifest, sha256 = read_manifest(store, parent.location)
-        except ArtifactMissing as error:
-            raise ArtifactMissing(
-                f"backup {child.location.prefix} stands on {parent.location.prefix}, which is missing", remedy=_REMEDY
-            ) from error
-        if sha256 != parent.manifest_sha256:
-            raise ManifestInvalid(
-                f"backup {child.location.prefix} stands on {parent.location.prefix}, whose manifest is another one now",
-                remedy=_REMEDY,
-            )
-        _check_link(manifest, child)
-        chain.append(manifest)
-    return chain[::-1]
+            parent, found = _read_parent(store, child, link)
+        except ArtifactError as error:
+            raise BrokenLink(link.location, error) from error
+        try:
+            _check_link(parent, child)
+        except ArtifactError as error:
+            raise BrokenLink(child.location, error) from error
+        yield parent, found
+        child = parent
+
+
+def _read_parent(store: Store, child: Manifest, link: Parent) -> tuple[Manifest, str]:
+    try:
+        manifest, sha256 = read_manifest(store, link.location)
+    except ArtifactMissing as error:
+        raise ArtifactMissing(
+            f"backup {child.location.prefix} is based on {link.location.prefix}, which is missing", remedy=_REMEDY
+        ) from error
+    if sha256 != link.manifest_sha256:
+        raise ManifestInvalid(
+            f"backup {child.location.prefix} is based on {link.location.prefix}, whose manifest is another one now",
+            remedy=_REMEDY,
+        )
+    return manifest, sha256
 
 
 def require_known_manifest(manifest: Manifest, found: str, known: str | None) -> None:
@@ -81,7 +114,7 @@ def require_known_manifest(manifest: Manifest, found: str, known: str | None) ->
 
 
 def _check_link(parent: Manifest, child: Manifest) -> None:
-    same = ("instance_id", "lineage", "datastore", "datastore_version", "stream", "chain")
+    same = ("project", "instance_id", "lineage", "datastore", "datastore_version", "stream", "chain")
     wrong = [name for name in same if getattr(parent, name) != getattr(child, name)]
     if parent.positions.to_lsn != child.positions.from_lsn:
         wrong.append("LSN")
@@ -94,6 +127,6 @@ def _check_link(parent: Manifest, child: Manifest) -> None:
         wrong.append("witness")
     if wrong:
         raise ManifestInvalid(
-            f"backup {child.location.prefix} cannot stand on {parent.location.prefix}: they differ in {', '.join(wrong)}",
+            f"backup {child.location.prefix} cannot be based on {parent.location.prefix}: they differ in {', '.join(wrong)}",
             remedy=_REMEDY,
         )

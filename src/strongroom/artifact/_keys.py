@@ -21,13 +21,7 @@ def load_identities(files: Iterable[Path]) -> list[str]:
     """The identities in ``files``: one a line, as age-keygen writes them. Raises ConfigurationError that names file and line."""
     found: list[str] = []
     for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"cannot read identity file {file}: {getattr(error, 'strerror', None) or 'it is not text'}",
-                remedy="Correct encryption.identity_files, or the owner and mode of the file.",
-            ) from error
+        lines = _private_text(file).splitlines()
         before = len(found)
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.lstrip().startswith("#"):
@@ -38,15 +32,44 @@ def load_identities(files: Iterable[Path]) -> list[str]:
     return found
 
 
+def _private_text(file: Path) -> str:
+    """What the file holds. Raises ConfigurationError, also when other users of the machine can read it."""
+    remedy = "Correct encryption.identity_files, or the owner and mode of the file."
+    try:
+        data = file.read_bytes()
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(f"cannot read identity file {file}: {error.strerror}", remedy=remedy) from error
+    if mode & 0o007:
+        raise ConfigurationError(
+            f"identity file {file} can be read by every user of this machine (mode {mode & 0o777:04o})",
+            remedy=f"chmod 600 {file}; if others may have read it, take new backups with a new key.",
+        )
+    if data.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")):
+        raise ConfigurationError(
+            f"identity file {file} is protected by a passphrase, and nobody is there to type it",
+            remedy=f"Decrypt it into a file of mode 0600: age -d {file} > NEW; then name that one.",
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"identity file {file} is not text", remedy=remedy) from error
+
+
+def recipients_of(identities: Sequence[str]) -> list[str]:
+    """The public keys of identities."""
+    return [str(identity.to_public()) for identity in parse_identities(identities)]
+
+
 def check_recipients(recipients: Sequence[str]) -> None:
     """Raises ConfigurationError that names the first bad public key."""
     parse_recipients(recipients)
 
 
 def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
-    """Keys as pyrage wants them. Raises ConfigurationError."""
+    """Keys as pyrage wants them, each once. Raises ConfigurationError."""
     parsed = []
-    for recipient in recipients:
+    for recipient in dict.fromkeys(recipients):
         try:
             parsed.append(x25519.Recipient.from_str(recipient))
         except pyrage.RecipientError as error:

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 _HEAD = 64 * 1024
 """Bytes of an age file that hold its header, unless it has hundreds of recipients."""
-_REMEDY = "What is stored was changed or lost; restore from another backup, and check the store."
+REMEDY = "What is stored was changed or lost; restore from another backup, and check the store."
 
 
 def open_artifact(
@@ -39,12 +39,15 @@ def open_artifact(
     *,
     settings: Artifact | None = None,
     on_progress: Progress | None = None,
+    manifest: Manifest | None = None,
 ) -> Reader:
     """The backup at ``location``. ``identities`` are age secret keys; ``settings`` bounds threads and memory.
 
+    ``manifest`` is its manifest, where that was read already.
+
     Raises ArtifactMissing, ManifestInvalid, CannotDecrypt (before anything is read or written), ConfigurationError, StorageError.
     """
-    reader = Reader(store, load_manifest(store, location), identities, settings=settings, on_progress=on_progress)
+    reader = Reader(store, manifest or load_manifest(store, location), identities, settings=settings, on_progress=on_progress)
     reader.check_identities()
     return reader
 
@@ -68,7 +71,7 @@ class Reader:
         self._location = manifest.location
         what = f"backup {self._location.prefix}"
         if manifest.segment_size > MAX_SEGMENT or any(s.stored > most_stored(s.raw) for s in manifest.segments):
-            raise ManifestInvalid(f"the manifest of {what} names segments of impossible sizes", remedy=_REMEDY)
+            raise ManifestInvalid(f"the manifest of {what} names segments of impossible sizes", remedy=REMEDY)
         self._opener = Opener(identities, what) if manifest.recipients is not None else None
         self._compression = compression(manifest.codec.name, manifest.codec.level)
         self._threads = plan_threads(settings or Artifact(), manifest.segment_size, held=2)
@@ -80,7 +83,7 @@ class Reader:
         if self._opener is None or not self.manifest.segments:
             return
         with contextlib.suppress(StorageNotFound):  # said with more words when the segment is read
-            if not self._opener.fits(self._store.get(self._location.segment(0), length=_HEAD)):
+            if not self._opener.fits(self._store.get(self.manifest.segment_key(0), length=_HEAD)):
                 self._fetch(0, self._new_buffers())  # a damaged header looks like one for somebody else: its hash tells
                 raise self._opener.refusal()
 
@@ -103,7 +106,7 @@ class Reader:
         """Files of the stream with their ranges. Raises NotFound when the artifact has no index, ArtifactError."""
         if self.manifest.index is None:
             raise NotFound(f"backup {self._location.prefix} has no index of its files")
-        return load_index(self._store, self._location, self.manifest.index, self._opener)
+        return load_index(self._store, self.manifest.index_key, self.manifest.index, self._opener, self.manifest.raw_size)
 
     def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
         """The part of the stream that holds the files ``paths``: a stream of their own, in its order (a tar without its end).
@@ -124,7 +127,7 @@ class Reader:
         """Ranges of the stream, (offset, length) in bytes, in the order of the stream. Raises as ``extract`` does."""
         ordered = sorted(ranges)
         if ordered and max(offset + length for offset, length in ordered) > self.manifest.raw_size:
-            raise ArtifactCorrupt(f"the index of backup {self._location.prefix} points beyond its stream", remedy=_REMEDY)
+            raise ArtifactCorrupt(f"the index of backup {self._location.prefix} points beyond its stream", remedy=REMEDY)
         return self._cut(ordered)
 
     def read(self, path: str) -> bytes:
@@ -179,11 +182,11 @@ class Reader:
             answer.put(error)
 
     def _fetch(self, number: int, buffers: Buffers) -> memoryview:
-        segment, key = self.manifest.segments[number], self._location.segment(number)
+        segment, key = self.manifest.segments[number], self.manifest.segment_key(number)
         try:
             data = self._store.get(key, length=segment.stored + 1)
         except StorageNotFound as error:
-            raise ArtifactMissing(f"segment {number} ({self._store.url(key)}) is missing", remedy=_REMEDY) from error
+            raise ArtifactMissing(f"segment {number} ({self._store.url(key)}) is missing", remedy=REMEDY) from error
         try:
             _check(data, segment)
             if self._opener:
@@ -192,7 +195,7 @@ class Reader:
             self._compression.decompress(data, room)
             return room
         except ArtifactCorrupt as error:
-            raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=_REMEDY) from error
+            raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=REMEDY) from error
 
     # --- single files
 

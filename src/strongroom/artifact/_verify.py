@@ -1,18 +1,26 @@
-"""Proves that an artifact can be read: every segment, every hash, every frame, and the structure of the stream."""
+"""Proves that an artifact can be read: every segment, every hash, every frame, and the structure of the stream.
+
+A quick look compares the sizes of all objects only, and proves nothing about what is in them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from strongroom.artifact._reader import Reader
+from strongroom.artifact._manifest import Manifest
+from strongroom.artifact._reader import REMEDY, Reader
 from strongroom.artifact._walk import Ranges, Tap, Walk
 from strongroom.artifact._walks import walk_of
-from strongroom.errors import ArtifactCorrupt, ArtifactError
+from strongroom.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing, StorageNotFound
+from strongroom.storage import Stat, Store
 
 MOST_PROBLEMS = 100
+_LOOKS = 16
+"""Calls side by side: each waits for the store nearly all of its time."""
 
 
 class Check(Tap, Protocol):
@@ -31,11 +39,59 @@ class Report:
     stored_size: int
     files: int | None
     problems: tuple[ArtifactError, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Nothing is wrong."""
         return not self.problems
+
+
+def compare_sizes(store: Store, manifest: Manifest) -> Report:
+    """Ask the store for every object of the artifact. What is missing or of another size is reported, not raised.
+
+    Where objects may expire, those that do are named in a warning. Raises StorageError.
+    """
+    wanted = {manifest.segment_key(number): segment.stored for number, segment in enumerate(manifest.segments)}
+    if manifest.index is not None:
+        wanted[manifest.index_key] = manifest.index.stored
+    problems: list[ArtifactError] = []
+    expiring = [] if (stat := store.head(manifest.location.manifest)).expires is None else [stat]
+
+    def look(key: str) -> Stat | ArtifactError:
+        try:
+            return store.head(key)
+        except StorageNotFound:
+            return ArtifactMissing(f"{store.url(key)} is missing", remedy=REMEDY)
+
+    with ThreadPoolExecutor(_LOOKS, thread_name_prefix="look") as pool:
+        for key, found in zip(wanted, pool.map(look, wanted), strict=True):
+            if isinstance(found, ArtifactError):
+                problems.append(found)
+                continue
+            if found.size != wanted[key]:
+                problems.append(ArtifactCorrupt(f"{store.url(key)} has {found.size} bytes, not {wanted[key]}", remedy=REMEDY))
+            if found.expires is not None:
+                expiring.append(found)
+    return Report(
+        segments=len(manifest.segments),
+        raw_size=0,
+        stored_size=sum(wanted.values()),
+        files=None,
+        problems=tuple(problems[:MOST_PROBLEMS]),
+        warnings=tuple(_describe_expiry(store, manifest, expiring)),
+    )
+
+
+def _describe_expiry(store: Store, manifest: Manifest, expiring: Sequence[Stat]) -> list[str]:
+    dated = [(stat.expires, stat.key) for stat in expiring if stat.expires is not None]
+    if not dated:
+        return []
+    when, key = min(dated)
+    return [
+        f"the store will delete {len(dated)} object(s) of backup {manifest.name or manifest.id} by itself, the first, "
+        f"{store.url(key)}, at {when:%Y-%m-%d %H:%M:%S} UTC (X-Delete-At); the backup cannot be restored from then on"
+    ]
 
 
 def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None, check: Check | None = None) -> Report:

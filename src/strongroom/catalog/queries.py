@@ -22,6 +22,7 @@ Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 # Statements are made once, with parameters: to make one takes longer than to run it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
 _HOSTS = select(Host.name, Host.seen)
+_NAMES = select(Backup.id, Backup.name).where(Backup.id.in_(bindparam("ids", expanding=True)))
 _CHAINS = Backup.chain_id.in_(bindparam("chains", expanding=True))
 _UNDAMAGED = func.coalesce(Backup.verified["ok"].as_boolean(), literal(True))
 """The newest verification found no damage, or there was none."""
@@ -105,6 +106,12 @@ def _newest_jobs(owner: type[Instance] | type[Backup] | type[Cluster]) -> Select
     return select(owner.id, newest).where(owner.id.in_(bindparam("ids", expanding=True)))
 
 
+def backup_names(session: Session, jobs: Iterable[Job]) -> dict[str, str]:
+    """Names of the backups that the jobs are about, by id; of backups that were deleted, too."""
+    ids = {job.backup_id for job in jobs if job.backup_id}
+    return {row.id: row.name for row in session.execute(_NAMES, {"ids": list(ids)})} if ids else {}
+
+
 def being_backed_up(session: Session) -> set[str]:
     """Ids of the instances of which a backup is running."""
     return {instance_id for instance_id in session.scalars(_BUSY) if instance_id}
@@ -116,22 +123,22 @@ def silent_hosts(session: Session) -> set[str]:
     return {name for name, seen in session.execute(_HOSTS) if seen is None or seen < limit}
 
 
-def broken_chains(session: Session, backups: Sequence[Backup]) -> set[str]:
-    """Ids of those backups that cannot be restored: they, or a backup that they depend on, are not COMPLETED or RESTORED, or were
-    found damaged by a verification.
+def broken_chains(session: Session, backups: Sequence[Backup]) -> dict[str, str]:
+    """Ids of those backups that cannot be restored, each with the id of the backup that is the reason: itself or one that it
+    depends on, which is not COMPLETED or RESTORED, is not there, or was found damaged by a verification.
     """
     doubtful = set(session.scalars(_DOUBTFUL, {"chains": list({backup.chain_id for backup in backups})}))
     if not doubtful:
-        return set()
+        return {}
     links = {key: (parent, is_good) for key, parent, is_good in session.execute(_LINKS, {"chains": list(doubtful)})}
-    broken = set()
+    broken: dict[str, str] = {}
     for backup in (b for b in backups if b.chain_id in doubtful):
         at: str | None = backup.id
         seen: set[str] = set()
         while at is not None:
             parent, is_good = links.get(at, (None, False))
             if not is_good or at in seen:
-                broken.add(backup.id)
+                broken[backup.id] = at
                 break
             seen.add(at)
             at = parent

@@ -27,9 +27,12 @@ def new_password(from_stdin: bool, from_file: Path | None) -> str:
     return password
 
 
-def password_in(file: Path) -> str:
-    """The password that the file holds. Raises InvalidRequest that names the file."""
+def password_in(file: Path, what: str = "password") -> str:
+    """The password, or what else the file holds. Raises InvalidRequest that names the file."""
     try:
         return file.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"cannot read the password from {file}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InvalidRequest(
+            f"cannot read the {what} from {file}: {reason}", remedy="Check the name and the mode of the file."
+        ) from error

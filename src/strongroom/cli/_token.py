@@ -17,7 +17,7 @@ def token_given(from_stdin: bool, from_file: Path | None, *, wanted: bool) -> To
     if from_stdin and from_file:
         raise InvalidRequest("--token-stdin and --token-file exclude each other")
     if from_file:
-        return Token.parse(password_in(from_file))
+        return Token.parse(password_in(from_file, "token"))
     if from_stdin:
         return Token.parse(sys.stdin.readline())
     if wanted and sys.stdin.isatty():

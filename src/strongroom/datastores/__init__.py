@@ -5,6 +5,7 @@ from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
 from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
+from strongroom.datastores._process import tail
 from strongroom.datastores._profile import (
     PROFILE,
     Policy,
@@ -83,5 +84,6 @@ __all__ = [
     "read_restored_profile",
     "set_stall_timeout",
     "socket_path",
+    "tail",
     "write_restored_profile",
 ]

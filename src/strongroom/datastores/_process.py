@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -41,15 +42,30 @@ def environment() -> dict[str, str]:
     return {"PATH": SAFE_PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent"}
 
 
-def tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
-    """The last non-empty lines of a text file; none when it cannot be read."""
+_CLAUSES = re.compile(r"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=['\"])))\s*[^;\n]*", re.IGNORECASE)
+"""What follows is or holds a password, or what a server keeps of one."""
+_QUOTED = re.compile(r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"")
+_HASH = re.compile(r"\*[0-9A-Fa-f]{40}\b|SCRAM-SHA-256\$[^\s'\"]+|\bmd5[0-9a-f]{32}\b|\$[AMP]\$[0-9]{3}\$[^\s'\"]+")
+
+
+def hide_secrets(text: str) -> str:
+    """The text without passwords and their hashes, as statements and answers of a database hold them."""
+    return _HASH.sub("***", _CLAUSES.sub(lambda clause: _QUOTED.sub("'***'", clause[0]), text))
+
+
+def read_lines(path: Path, size: int = 8192) -> list[str]:
+    """The lines of the last ``size`` bytes of a text file; none when it cannot be read."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            text = file.read(size).decode(errors="replace")
+            return file.read(size).decode(errors="replace").splitlines()
     except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
+    """The last non-empty lines of a text file, without secrets; none when it cannot be read."""
+    return [hide_secrets(line.rstrip()) for line in read_lines(path, size) if line.strip()][-lines:]
 
 
 class Tool:
@@ -102,6 +118,14 @@ class Tool:
     def running(self) -> bool:
         """It has not ended yet."""
         return self._process.poll() is None
+
+    def ends(self, patience: float) -> bool:
+        """Whether it ends within these seconds: who loses a connection to it hears of that before it is gone."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def check(self, mark: str | None = None, *, quiet: bool = False) -> None:
         """Wait for the end. ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``.

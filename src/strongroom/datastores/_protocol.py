@@ -50,6 +50,7 @@ class Facts(Strict):
 
     version_number: str
     data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
     data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
     warning: str = Field("", description="What will be wrong before long, though the server serves.")
@@ -72,6 +73,8 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
+    hosts: bool = True
+    """A user is a name and a host from which it may connect."""
     aio_events: int = 0
     """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
 
@@ -341,6 +344,9 @@ class Datastore(Protocol):
         """
 
     # --- SQL administration (called by the agent)
+
+    def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+        """Look at names before there is a server. Raises InvalidRequest for databases and users that no server would create."""
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         """Databases of users, without the system's own."""

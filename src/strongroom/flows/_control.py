@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from strongroom.agent.client import AgentClient
+from strongroom.agent.models import ServerView
 from strongroom.artifact import load_identities
 from strongroom.catalog import Backup, Catalog, Job
 from strongroom.errors import NotFound
@@ -40,6 +41,10 @@ class Control:
         self._agents = dict(agents)
         self._embedded = frozenset(agents)
         self.presence = Presence(settings.hosts.lost_after)
+        self.unknown: dict[str, list[ServerView]] = {}
+        """By host: servers that its agent has and no instance stands for, as last seen."""
+        self.lost_keys = ""
+        """What became of the keys of this control plane, when it had to make new ones though hosts know the old."""
         self.on_host: Callable[[str, int | None], None] = nobody_cares
         """Set by the engine: told of every host that joins, and how many jobs it takes at a time, once that is known."""
 
@@ -62,6 +67,7 @@ class Control:
         """The host has no agent any more."""
         self._agents.pop(host, None)
         self.presence.forget(host)
+        self.unknown.pop(host, None)
 
     def agent(self, host: str) -> AgentClient:
         """A client of the agent on ``host``; cheap, to be made anew where it is used. Raises NotFound."""

@@ -9,7 +9,7 @@ import structlog
 
 from strongroom.catalog import Job
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Cancelled, DatabaseDamaged, JobLost, from_dict
+from strongroom.errors import Busy, Cancelled, JobLost, from_dict
 from strongroom.flows._control import Control
 from strongroom.flows._orders import order
 from strongroom.worker.spec import JobRequest, JobView, Result
@@ -53,8 +53,7 @@ def _outcome(view: JobView) -> Result:
     if view.result.status == "cancelled":
         raise Cancelled(f"job {view.id} was cancelled")
     error = from_dict(view.result.failure.model_dump() if view.result.failure else {})
-    if isinstance(error, DatabaseDamaged):
-        error.pages = view.result.output.get("pages")
+    error.output = view.result.output or None
     raise error
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from strongroom import __version__
 from strongroom.agent.joining import JoinReply, JoinRequest, Token, proof_of_control, proof_of_host, same
+from strongroom.agent.models import ServerView
 from strongroom.agent.remote import RemoteAgent
 from strongroom.agent.tls import KeyPair, checked, key_pair
 from strongroom.catalog import Host, Instance, Job, now
@@ -16,7 +22,12 @@ from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Cancelled, Conflict, Forbidden, InvalidRequest, NotFound
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
+from strongroom.flows._host_checks import LOST_KEYS_REMEDY
+from strongroom.flows._placement import GB
+from strongroom.flows._records import refuse_if_protected
 from strongroom.sections import HOST_PATTERN
+
+log = structlog.get_logger()
 
 USED = "used:"
 """Before the key of a token that was used. Only the same host may show it again, whose answer was lost on the way."""
@@ -60,11 +71,74 @@ def join_host(control: Control, request: JoinRequest) -> JoinReply:
                 f"host {request.name} may not join: its token is unknown, was used, or is too old",
                 remedy=f"Get a new one: `strongroom host add {request.name}`.",
             )
+        _refuse_stranger(session, request, certificate)
         reply = JoinReply(certificate=pair.certificate, proof=proof_of_control(key, request.certificate, pair.certificate))
         row.url, row.certificate = request.url, certificate
         row.token_key = USED + key
     _connect(control, pair, request.name, request.url, certificate)
     return reply
+
+
+def _refuse_stranger(session: Session, request: JoinRequest, certificate: str) -> None:
+    """Raise Conflict for an agent that has joined under another name, or is of another version."""
+    other = session.scalar(select(Host.name).where(Host.name != request.name, Host.certificate == certificate))
+    if other is not None:
+        raise Conflict(
+            f"this agent has joined already, as host {other}: it cannot be host {request.name} as well",
+            remedy=f"To rename it, remove host {other} first; for a second agent use another data directory.",
+        )
+    if request.version != __version__:
+        raise Conflict(
+            f"the agent is of version {request.version or 'unknown'}, the service of version {__version__}",
+            remedy="Install the same version of Strongroom on both.",
+        )
+
+
+def _unknown_server(control: Control, host: str, server: str) -> ServerView:
+    for view in control.unknown.get(host, []):
+        if server in (view.id, view.name):
+            return view
+    raise NotFound(
+        f"host {host} has no server {server} that no instance stands for", remedy=f"See `strongroom host servers {host}`."
+    )
+
+
+def request_reclaim(control: Control, project: str, host: str, server: str) -> Instance:
+    """Make a server that no instance stands for an instance again: the one that it was, or a new one of ``project``.
+
+    Raises NotFound, Conflict.
+    """
+    view = _unknown_server(control, host, server)
+    if view.member is not None:
+        raise Conflict(
+            f"server {view.name or view.id} is a node of cluster {view.member.cluster}, and no instance by itself",
+            remedy="Stop it, or adopt the cluster.",
+        )
+    with control.catalog.write() as session:
+        row = session.get(Instance, view.id)
+        if row is not None and row.deleted is None:
+            raise Conflict(f"instance {row.name} ({row.id}) is on host {row.host}, too", remedy="Stop the server on one of them.")
+        if row is None:
+            row = Instance(
+                id=view.id,
+                project=project,
+                name=view.name or view.id,
+                runtime=view.runtime,
+                datastore=view.datastore,
+                flavor=control.settings.default_flavor,
+                volume_size=max(1, math.ceil(view.data_bytes / GB)),
+            )
+            session.add(row)
+        row.host, row.deleted, row.task, row.updated = host, None, None, now()
+        _outcomes.mirror(row, view.model_dump(mode="json"))
+    control.unknown[host] = [other for other in control.unknown[host] if other.id != view.id]
+    return row
+
+
+async def stop_unknown_server(control: Control, host: str, server: str) -> ServerView:
+    """Stop a server that no instance stands for; its data stays. Raises NotFound, ServerFailed."""
+    view = _unknown_server(control, host, server)
+    return await control.agent(host).stop_server(view.id)
 
 
 def _key_of(row: Host | None) -> tuple[str, bool]:
@@ -75,10 +149,16 @@ def _key_of(row: Host | None) -> tuple[str, bool]:
 
 
 def connect_hosts(control: Control) -> None:
-    """Know the agents of all hosts that have joined."""
+    """Know the agents of all hosts that have joined. Says so when the keys that they know this service by are gone."""
     with control.catalog.read() as session:
         rows = list(session.scalars(select(Host).where(Host.url.is_not(None))))
     if rows:
+        if not (place := _key_directory(control) / "key.pem").exists():
+            names = ", ".join(row.name for row in rows)
+            control.lost_keys = (
+                f"the keys of this control plane, {place}, are gone: hosts that joined with them refuse it ({names})"
+            )
+            log.error(control.lost_keys, remedy=LOST_KEYS_REMEDY)
         pair = own_keys(control)
         for row in rows:
             assert row.url is not None and row.certificate is not None
@@ -89,7 +169,7 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
     """Forget the host: its agent is not spoken to any more. Its instances have to be gone, or ``force`` forgets those of a silent
     host, too; their backups stay.
 
-    Raises NotFound, Conflict, Busy.
+    Raises NotFound, Conflict, Protected, Busy.
     """
     if control.embedded(name):
         raise Conflict(f"host {name} is this machine", remedy="Turn its agent off in the configuration: agent.embedded = false.")
@@ -105,6 +185,7 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
             )
         if living and name not in silent_hosts(session):
             raise Busy(f"host {name} answers: its instances live", remedy="Delete them first.")
+        refuse_if_protected(living)
         for job in session.scalars(select(Job).where(Job.host == name, Job.finished.is_(None))):
             _outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was given up: host {name} was removed").to_dict())
         for instance in living:
@@ -115,8 +196,12 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
 
 def own_keys(control: Control) -> KeyPair:
     """The key pair of this control plane."""
-    return key_pair(control.settings.service.data_dir / "control-plane", "strongroom control plane")
+    return key_pair(_key_directory(control), "strongroom control plane")
+
+
+def _key_directory(control: Control) -> Path:
+    return control.settings.service.data_dir / "control-plane"
 
 
 def _connect(control: Control, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    control.connect(name, RemoteAgent(url, pair.client(certificate)))
+    control.connect(name, RemoteAgent(name, url, pair.client(certificate)))

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from strongroom import datastores
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
@@ -17,6 +18,7 @@ from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import GB, Need, place
+from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
 
@@ -52,9 +54,7 @@ def request_instance(
     """
     check_name(name, "instance")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
     if backup is not None:
@@ -87,6 +87,7 @@ def request_instance(
                 f"{found['datastore']} {found['series']} cannot take it",
                 remedy=f"Ask for --datastore-version {source.series}.",
             )
+        datastores.get(found["datastore"]).check_new(databases, users)
         volume_size = volume_size or DEFAULT_VOLUME
         ours = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
         quotas.require(session, project, settings, {"instances": 1, **ours})
@@ -219,10 +220,11 @@ def request_reset(control: Control, project: str, instance: str) -> None:
 
 
 def request_delete_instance(control: Control, project: str, instance: str) -> Job:
-    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound."""
+    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_node(row, "delete")
+        refuse_if_protected([row])
         for job in unfinished_jobs(session, instance_id=row.id):
             if job.kind == "delete_instance":
                 return job

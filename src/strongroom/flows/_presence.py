@@ -7,22 +7,27 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from strongroom.errors import HostSilent
+from strongroom.errors import AgentBroken, HostSilent, HostTimeout
 
 LOOK = 1.0
 """Seconds between two looks whether the host of a running step is lost."""
 AGAIN = 2.0
 """Seconds after which a step whose host did not answer is tried again."""
+PROGRESS = 10.0
+"""Seconds that an attempt lasts which has worked with its host for a while: nobody waits that long for a connection."""
+MOST_BROKEN = 5
+"""Unexpected answers of an agent to the same request, one after the other, after which it is not asked again."""
 
 
 class Presence:
     """When each host that may be cut off answered last. An embedded agent cannot be, and is not in here. Safe with threads."""
 
     def __init__(self, lost_after: float) -> None:
-        """``lost_after``: seconds of silence after which the jobs of a host fail."""
+        """``lost_after``: seconds without an answer after which the jobs of a host fail."""
         self.lost_after = lost_after
         self._answered: dict[str, float] = {}
         self._missed: dict[str, int] = {}
+        self._causes: dict[str, HostSilent] = {}
 
     def expect(self, host: str) -> None:
         """From now on the host should answer."""
@@ -32,41 +37,55 @@ class Presence:
         """It need not answer any more."""
         self._answered.pop(host, None)
         self._missed.pop(host, None)
+        self._causes.pop(host, None)
 
     def heard(self, host: str) -> None:
         """It has answered now."""
         if host in self._answered:
             self._answered[host] = time.monotonic()
             self._missed[host] = 0
+            self._causes.pop(host, None)
 
-    def missed(self, host: str) -> None:
-        """It was asked and has not answered."""
+    def missed(self, host: str, cause: HostSilent | None = None) -> None:
+        """It was asked and has not answered as it should."""
         self._missed[host] = self._missed.get(host, 0) + 1
+        if cause is not None and host in self._answered:
+            self._causes[host] = cause
 
     def silence(self, host: str | None) -> float:
         """Seconds since it has answered."""
         answered = self._answered.get(host or "")
         return 0.0 if answered is None else time.monotonic() - answered
 
+    def cause(self, host: str) -> HostSilent | None:
+        """Why it did not answer when it was asked last; none when it did."""
+        return self._causes.get(host)
+
     def require(self, host: str | None) -> None:
-        """Raise HostSilent when the host is lost."""
+        """Raise HostSilent, in the class of the cause, when the host is lost."""
         silence = self.silence(host)
         # Asked twice at least: that we have slept for long ourselves says nothing about the host.
         if silence > self.lost_after and self._missed.get(host or "", 0) > 1:
-            raise HostSilent(
-                f"host {host} has not answered for {silence:.0f} seconds; its job was given up",
-                remedy="Is the machine up, does `strongroom agent` run there, does the network work? "
-                "What may have gone on there is cancelled when the host is back; then try again.",
+            cause = self._causes.get(host or "")
+            why = f": {cause.message}" if cause else ""
+            remedy = (
+                cause.remedy if cause else ""
+            ) or "Is the machine up, does `strongroom agent` run there, does the network work?"
+            raise (type(cause) if cause else HostSilent)(
+                f"host {host} has not answered for {silence:.0f} seconds, and its job was ended{why}",
+                remedy=f"{remedy} What may have gone on there is cancelled when the host is back; then try again.",
             )
 
 
 async def attend(presence: Presence, host: str | None, action: Callable[[], Awaitable[None]]) -> None:
     """Do ``action``, which is idempotent, and again while a host does not answer. Raises HostSilent when it is lost.
 
-    A host is lost when nobody hears of it for ``lost_after``, or when the action fails for that long without a longer success
-    in between: an agent that restarts twice within a long backup is not lost.
+    A host is lost when it does not answer anybody for ``lost_after``, or when the action alone fails for that long without having
+    worked in between: an agent that restarts often within a long backup is not lost. An agent that answers the same request with
+    an unexpected error again and again is not asked for ever.
     """
     failing_since: float | None = None
+    broken = 0
     while True:
         began = time.monotonic()
         work = asyncio.ensure_future(action())
@@ -74,11 +93,15 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
             while not (await asyncio.wait({work}, timeout=LOOK))[0]:
                 presence.require(host)
             return work.result()
-        except HostSilent:
+        except HostSilent as error:
             presence.require(host)
-            if failing_since is None or time.monotonic() - began > presence.lost_after:
+            worked = time.monotonic() - began > PROGRESS and not isinstance(error, HostTimeout)
+            if failing_since is None or worked:
                 failing_since = time.monotonic()
             elif time.monotonic() - failing_since > presence.lost_after:
+                raise
+            broken = broken + 1 if isinstance(error, AgentBroken) and not worked else 0
+            if broken == MOST_BROKEN:
                 raise
         finally:
             if not work.done():

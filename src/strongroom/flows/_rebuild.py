@@ -17,6 +17,7 @@ from strongroom.flows import _outcomes
 from strongroom.flows._backups import check_container
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
+from strongroom.flows._verification import take_over
 
 MOST_SHOWN = 1000
 """Lines of each list in the output of the job; the counts are of all."""
@@ -146,6 +147,7 @@ class _Search:
         )
         manifest, sha256 = read_manifest(self.store, manifest.location)
         _outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
+        take_over(row, self.store, manifest, sha256)
         row.updated = manifest.finished
         return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,6 +22,9 @@ IMPLIED: dict[Role, frozenset[Role]] = {
     ADMIN: frozenset({ADMIN, MEMBER, READER}),
 }
 """What each role brings along."""
+
+asker: ContextVar[str] = ContextVar("asker", default="")
+"""The user whose request is being answered; empty where the service acts by itself."""
 
 
 @dataclass(frozen=True, slots=True)

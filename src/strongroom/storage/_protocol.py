@@ -21,6 +21,8 @@ class Stat:
     etag: str | None = None
     md5: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    expires: datetime | None = None
+    """When the store deletes the object by itself, from ``head`` where ``Capabilities.expiry`` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Capabilities:
     """``head`` returns a checksum that the store computed from what it holds."""
     conditional_create: bool
     """``put(create=True)`` is atomic on the side of the store."""
+    expiry: bool = False
+    """Objects may have a time at which the store deletes them, and ``head`` tells it."""
 
 
 class Store(Protocol):

@@ -38,7 +38,7 @@ class SwiftStore:
     """Objects in one account. Containers are made when something is put into them."""
 
     # Swift looks for an existing object when a request begins, so it cannot tell creators apart that begin together
-    capabilities = Capabilities(server_checksum=True, conditional_create=False)
+    capabilities = Capabilities(server_checksum=True, conditional_create=False, expiry=True)
     most_joined = 1000
 
     def __init__(self, storage: Storage) -> None:
@@ -99,6 +99,7 @@ class SwiftStore:
             etag=etag,
             md5=None if "x-static-large-object" in found or "x-object-manifest" in found else etag,
             metadata={name.removeprefix(_META): value for name, value in found.items() if name.startswith(_META)},
+            expires=_expiry(found.get("x-delete-at", "")),
         )
 
     def list(self, prefix: str) -> Iterator[Stat]:
@@ -233,6 +234,10 @@ def _place(key: str) -> tuple[str, str]:
 
 def _plain(etag: str) -> str:
     return etag.strip('"')
+
+
+def _expiry(seconds: str) -> datetime | None:
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds.isdecimal() and len(seconds) < 12 else None
 
 
 def _stat(key: str, found: Mapping[str, Any]) -> Stat:

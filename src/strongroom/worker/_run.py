@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from strongroom import datastores, storage
 from strongroom.datastores import Server
-from strongroom.errors import Cancelled, ConfigurationError, DatabaseDamaged, InvalidRequest, JobError, NoSpace, StrongroomError
+from strongroom.errors import Cancelled, ConfigurationError, InvalidRequest, JobError, NoSpace, StrongroomError
 from strongroom.worker import _signals
 from strongroom.worker._events import EventLog
 from strongroom.worker._privileges import become
@@ -51,8 +51,7 @@ def main(preload: Sequence[str] = ()) -> int:
         output = perform(spec, EventLog(spec.job_dir / "events.jsonl"))
     except Exception as error:  # noqa: BLE001 - it becomes the result
         failure = _explain(error)
-        if isinstance(failure, DatabaseDamaged) and failure.pages is not None:
-            output = {"pages": dict(failure.pages)}
+        output = dict(failure.output or {})
     _signals.ignore()
     status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
     if failure is not None:

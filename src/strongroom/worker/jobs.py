@@ -1,10 +1,12 @@
 """The jobs of a worker, and what their ``output`` holds.
 
-* backup: ``manifest`` (without its segments), ``segments`` (how many), ``reason`` (why a full was taken, or null);
+* backup: ``manifest`` (without its segments), ``manifest_sha256``, ``segments`` (how many), ``reason`` (why a
+  full was taken, or null);
 * restore: ``chain`` (ids), ``positions``, ``facts`` (what the server of the backup said of itself), ``raw_size``,
   ``stored_size``, ``data_size`` (bytes), ``server_version``;
-* verify: ``chain``, ``segments``, ``raw_size``, ``stored_size``, ``files``, and with ``prepare`` ``prepared`` (as of a restore;
-  with ``start``, too, ``tables``: how many a private server has read);
+* verify: ``chain`` (ids), ``links`` (how many backups were read), ``segments``, ``raw_size``, ``stored_size`` (sums of these),
+  ``files`` (of the newest), ``level``, ``results`` (a LinkResult each, also when it fails), and with ``prepare`` ``prepared``
+  (as of a restore; with ``start``, too, ``tables``: how many a private server has read);
 * import: ``backups`` (a ForeignBackup each, with hashes, sizes and positions), ``files``;
 * initialize: nothing.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
-from strongroom.artifact import ForeignChain, Location, Witness
+from strongroom.artifact import ForeignChain, Level, Location, Witness
 from strongroom.datastores import BackupKind, Place, Server
 from strongroom.sections import Artifact as ArtifactSettings
 from strongroom.sections import TokenStorage
@@ -91,8 +91,27 @@ class RestoreJob(Message):
         return not self.in_place if self.isolated is None else self.isolated
 
 
+class LinkResult(Message):
+    """What a verify job found out about one backup of the chain."""
+
+    id: str
+    container: str = Field("", description="Empty for what another program wrote.")
+    target: bool = Field(False, description="It is the backup that was to be verified.")
+    manifest_sha256: str | None = None
+    level: Level | None = None
+    segments: int = 0
+    raw_size: int = 0
+    stored_size: int = 0
+    files: int | None = None
+    tables: int | None = None
+    code: str | None = Field(None, description="Of the error that proves damage; null: it is good.")
+    message: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
 class VerifyJob(Message):
-    """Read every segment of the backup; with ``prepare`` restore its chain into a scratch directory and drop that.
+    """Read every segment of the backup and of all that it is based on; with ``prepare`` restore the chain into a scratch
+    directory and drop that.
 
     With ``start``, too, a private server is started on the prepared data and reads every table.
     """
@@ -101,6 +120,8 @@ class VerifyJob(Message):
     location: Location | ForeignChain
     manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
     datastore: str
+    chain: bool = Field(True, description="Also read the backups that it is based on.")
+    quick: bool = Field(False, description="Only compare the sizes of all objects.")
     prepare: bool = False
     start: bool = True
     storage: StorageSpec

@@ -13,6 +13,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores._servers import Server
+from strongroom.datastores.mariadb import _passwords
 from strongroom.datastores.mariadb._config import ACCOUNT
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
@@ -64,13 +65,28 @@ def check_database(name: str) -> None:
     _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
 
 
-def check_user(server: Server, name: str, host: str) -> None:
+def check_user(datastore: str, name: str, host: str) -> None:
     """Raises InvalidRequest when no account may have this name or host."""
-    _check_name("user", name, MAX_USER_NAME[server.datastore], SYSTEM_USERS)
-    if server.datastore == "mysql" and name.startswith(" "):
+    _check_name("user", name, MAX_USER_NAME[datastore], SYSTEM_USERS)
+    if datastore == "mysql" and name.startswith(" "):
         raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="MySQL would leave out the space at its beginning.")
     if not _HOST.fullmatch(host):
         raise InvalidRequest(f"{host!r} cannot be the host of a user", remedy="Use an address, a name, or a pattern with %.")
+
+
+def check_new(datastore: str, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+    """Raises InvalidRequest for databases and users that no server would create."""
+    for database in databases:
+        check_database(database.name)
+        for word in (database.character_set, database.collate):
+            if word is not None and not _WORD.fullmatch(word):
+                raise InvalidRequest(f"{word!r} is not a character set or collation")
+    for user in users:
+        check_user(datastore, user.name, user.host)
+        if not user.password:
+            raise InvalidRequest(f"user {user.name!r} needs a password", remedy="Give one that is not empty.")
+        for name in user.databases:
+            check_database(name)
 
 
 def _account(connection: Connection[Cursor], name: str, host: str) -> str:
@@ -97,11 +113,7 @@ def _exists(connection: Connection[Cursor], name: str) -> bool:
 
 def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_database(spec.name)
-        for word in (spec.character_set, spec.collate):
-            if word is not None and not _WORD.fullmatch(word):
-                raise InvalidRequest(f"{word!r} is no character set or collation")
+    check_new(server.datastore, specs, ())
     with _session(server, "create a database") as connection:
         for spec in specs:
             if _exists(connection, spec.name):
@@ -175,24 +187,19 @@ def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -
 
 def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_user(server, spec.name, spec.host)
-        if not spec.password:
-            raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
-        for database in spec.databases:
-            check_database(database)
+    check_new(server.datastore, (), specs)
     with _session(server, "create a user") as connection:
         for spec in specs:
             _require_databases(connection, spec.databases)
             _refuse_user(connection, spec.name, spec.host)
         for spec in specs:
-            query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", spec.name, spec.host, spec.password or "")
+            _passwords.create_user(connection, server, spec.name, spec.host, spec.password or "")
             _grant(connection, _account(connection, spec.name, spec.host), spec.databases)
 
 
 def drop_user(server: Server, name: str, host: str) -> None:
     """With all its rights."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     with _session(server, f"drop user {name!r}") as connection:
         _require_user(connection, name, host)
         query(connection, "DROP USER %s@%s", name, host)
@@ -201,20 +208,20 @@ def drop_user(server: Server, name: str, host: str) -> None:
 def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
     """The new name first: it is what may be refused."""
     new_name, new_host = change.name or name, change.host or host
-    check_user(server, name, host)
-    check_user(server, new_name, new_host)
+    check_user(server.datastore, name, host)
+    check_user(server.datastore, new_name, new_host)
     with _session(server, f"change user {name!r}") as connection:
         _require_user(connection, name, host)
         if (new_name, new_host) != (name, host):
             _refuse_user(connection, new_name, new_host)
             query(connection, "RENAME USER %s@%s TO %s@%s", name, host, new_name, new_host)
         if change.password:
-            query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", new_name, new_host, change.password)
+            _passwords.change_password(connection, server, new_name, new_host, change.password)
 
 
 def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
     """All rights on the databases, which must exist."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     for database in names:
         check_database(database)
     with _session(server, f"grant to user {name!r}") as connection:
@@ -225,7 +232,7 @@ def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
 
 def revoke(server: Server, name: str, host: str, database: str) -> None:
     """Also of a grant that somebody wrote without escapes."""
-    check_user(server, name, host)
+    check_user(server.datastore, name, host)
     check_database(database)
     with _session(server, f"revoke from user {name!r}") as connection:
         _require_user(connection, name, host)
@@ -249,8 +256,10 @@ def superuser_enabled(server: Server) -> bool:
 def enable_superuser(server: Server, password: str) -> str:
     """An account of its own, so that what the server and its tools use stays as it is."""
     with _session(server, "enable root") as connection:
-        query(connection, "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
-        query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", SUPERUSER, "%", password)
+        if _is_user(connection, SUPERUSER, "%"):
+            _passwords.change_password(connection, server, SUPERUSER, "%", password)
+        else:
+            _passwords.create_user(connection, server, SUPERUSER, "%", password)
         query(connection, f"GRANT ALL PRIVILEGES ON *.* TO {_account(connection, SUPERUSER, '%')} WITH GRANT OPTION")
     return SUPERUSER
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import zlib
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from strongroom.datastores._profile import RestoredProfile, read_restored_profil
 from strongroom.datastores._servers import Server
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _galera_config, _options, _plugins, _settings
+from strongroom.datastores.mariadb._hash import native_hash
 from strongroom.errors import ConfigurationError, ServerFailed
 
 ACCOUNT = "strongroom"
@@ -52,7 +52,7 @@ def error_log(server: Server) -> Path | None:
 
 
 def named_log(server: Server) -> Path | None:
-    """Where the option file of an adopted server says that its error log is. For messages: what its owner names is not read."""
+    """Where the option file of an adopted server says that its error log is; read it only when it is the server's own."""
     if server.defaults_file is None:
         return None
     try:
@@ -114,9 +114,8 @@ def own_account_sql(password: str, more: str = "") -> str:
     Plugins that check passwords refuse a hash, which they cannot look into, unless they are told not to be strict. An account of
     this name that is expired, locked, or held to certificates lets us in afterwards.
     """
-    digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
-    stored = "*" + hashlib.sha1(digest, usedforsecurity=False).hexdigest().upper()
-    account, way = f"`{ACCOUNT}`@`localhost`", f"IDENTIFIED VIA mysql_native_password USING '{stored}'"
+    account = f"`{ACCOUNT}`@`localhost`"
+    way = f"IDENTIFIED VIA mysql_native_password USING '{native_hash(password)}'"
     return (
         "SET SESSION sql_log_bin=0;\n"
         "SET SESSION autocommit=1;\n"

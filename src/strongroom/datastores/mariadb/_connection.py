@@ -15,15 +15,24 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._process import tail
+from strongroom.datastores._files import owner_named
+from strongroom.datastores._server_log import read_log
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, named_log, socket_of
-from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StrongroomError
 
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
-_REFUSED = {1044, 1045, 1227, 1524, 1698}
+_REFUSED = {1044, 1045, 1130, 1227, 1524, 1698}
+_EXPIRED = {1820, 1862}
+_LOCKED = {3118, 4151}
+_TAKEN = {1040, 1203, 1226}
+"""No connection is free: of all, of this account, or of this account within an hour."""
+_NO_PLUGIN = {1156, 1251, 2059, 2061}
 _NO_TLS = 2026
+GONE = (0, 1053, 2006, 2013, 2055)
+"""The connection broke, or the server shuts down."""
+_LOG_IN = "Give a credentials file with an account that may log in and take backups."
 
 
 def account(server: Server) -> tuple[str, str]:
@@ -67,23 +76,15 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
             read_timeout=patience,
             write_timeout=patience,
         )
-    except pymysql.MySQLError as error:
-        code, text = parts(error)
-        if code in _REFUSED:
-            raise ConfigurationError(
-                f"{where(server)} refused the account {user!r}: {text}",
-                remedy="Give a credentials file with an account that may log in and take backups.",
-            ) from None
-        if code == _NO_TLS:
-            raise ConfigurationError(
-                f"{where(server)} gives no TLS: {text}", remedy="Set tls_version, and let it have a certificate (ssl_cert)."
-            ) from None
-        raise _silent(server, text) from None
+    except (pymysql.MySQLError, RuntimeError) as error:
+        raise _describe_refusal(server, user, error) from None
     try:
         yield connection
-    except (pymysql.OperationalError, pymysql.InterfaceError) as error:
+    except pymysql.MySQLError as error:
         code, text = parts(error)
-        if code in (0, 1053, 2006, 2013, 2055):
+        if code in _EXPIRED:
+            raise _describe_refusal(server, user, error) from None
+        if isinstance(error, pymysql.OperationalError | pymysql.InterfaceError) and code in GONE:
             raise _silent(server, text) from None
         raise
     finally:
@@ -91,6 +92,50 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
             connection.close()
         except pymysql.MySQLError:
             connection._force_close()  # type: ignore[attr-defined]
+
+
+def _describe_refusal(server: Server, user: str, error: Exception) -> StrongroomError:
+    """Why no connection came to be: one cause, and what helps."""
+    code, text = parts(error)
+    account = f"the account {user!r}"
+    if isinstance(error, RuntimeError) or code in _NO_PLUGIN:
+        plugin = "ed25519" if "ed25519" in text else text
+        return ConfigurationError(
+            f"{where(server)} lets {account} log in by an authentication plugin that Strongroom does not have: {plugin}",
+            remedy=f"Let the account log in by {_WAYS[server.datastore]}, or give a credentials file with another account.",
+        )
+    if code in _EXPIRED:
+        return ConfigurationError(
+            f"{where(server)} does not serve {account}, whose password has expired: {text}",
+            remedy="Give the account a new password, or ALTER USER … PASSWORD EXPIRE NEVER; then correct the credentials file.",
+        )
+    if code in _LOCKED:
+        return ConfigurationError(f"{where(server)} has locked {account}: {text}", remedy="ALTER USER … ACCOUNT UNLOCK.")
+    if code in _TAKEN:
+        return NoConnections(
+            f"{where(server)} runs, but has no free connection: {text}",
+            remedy="Close connections that nobody needs, or raise max_connections (max_user_connections for one account).",
+        )
+    if code in _REFUSED:
+        return ConfigurationError(f"{where(server)} refused {account}: {text}", remedy=_LOG_IN)
+    if code == _NO_TLS:
+        return ConfigurationError(
+            f"{where(server)} gives no TLS: {text}", remedy="Set tls_version, and let it have a certificate (ssl_cert)."
+        )
+    cause = getattr(error, "original_exception", None)
+    path = socket_of(server)
+    if path is not None and isinstance(cause, PermissionError):
+        return ConfigurationError(f"the agent may not use the socket {path}", remedy="Run the agent as root.")
+    if path is not None and isinstance(cause, FileNotFoundError):
+        text = f"there is no socket {path}"
+    elif isinstance(cause, ConnectionRefusedError):
+        text = f"nothing listens at {path or f'{server.address}:{server.port or 3306}'}"
+    elif isinstance(cause, TimeoutError):
+        text = "it did not accept a connection in time"
+    return _silent(server, text)
+
+
+_WAYS = {"mariadb": "mysql_native_password or unix_socket", "mysql": "caching_sha2_password or auth_socket"}
 
 
 def _tls() -> ssl.SSLContext:
@@ -102,14 +147,21 @@ def _tls() -> ssl.SSLContext:
 
 
 def _silent(server: Server, text: str) -> ServerFailed:
-    log = error_log(server)
-    lines = tail(log) if log else []
-    said = "; the end of its error log:\n" + "\n".join(lines) if lines else ""
-    place = log or named_log(server)
+    log, named = error_log(server), named_log(server)
+    said = read_log(log) if log else read_log(named, owner=_uid(server))
+    place = log or named
     return ServerFailed(
-        f"{where(server)} does not answer: {text}{said}",
+        f"{where(server)} does not answer: {said.describe(text)}",
         remedy=f"Look into the error log of the server{f', {place}' if place else ''}.",
     )
+
+
+def _uid(server: Server) -> int:
+    """The OS user of the server; nobody when there is none of its name."""
+    try:
+        return owner_named(server.user)[0]
+    except ConfigurationError:
+        return -1
 
 
 def parts(error: Exception) -> tuple[int, str]:

@@ -116,6 +116,9 @@ class MariaDB:
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         return _checkpoints.describe(files)
 
+    def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+        _admin.check_new(self.name, databases, users)
+
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)
 

@@ -14,7 +14,7 @@ from strongroom.datastores._protocol import Facts, Finding
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _survey
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
-from strongroom.datastores.mariadb._connection import connect, variables, where
+from strongroom.datastores.mariadb._connection import connect, parts, variables, where
 from strongroom.datastores.mariadb._versions import number_of
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
 
@@ -34,7 +34,10 @@ _GALERA = (
 
 
 def ready(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve; NotInCluster when it is its cluster that does not let it."""
+    """Raises ServerFailed while the server does not serve, NotInCluster when it is its cluster that does not let it.
+
+    Raises NoConnections when all are taken, ConfigurationError when it does not serve this account.
+    """
     try:
         with connect(server, timeout=5, patience=10) as connection:
             # What a node is asked outside of its cluster as well, where it refuses all that reads tables.
@@ -43,10 +46,8 @@ def ready(server: Server) -> Facts:
             if said["wsrep_on"] == "ON":
                 status = variables(connection, "STATUS", "wsrep_%")
                 galera = {name: status[name] for name in _GALERA if name in status}
-    except ServerFailed:
-        raise
-    except StrongroomError as error:
-        raise ServerFailed(error.message, remedy=error.remedy) from error
+    except pymysql.MySQLError as error:
+        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="Look into its error log.") from error
     if "MariaDB" not in said["version"]:
         raise ServerFailed(f"{where(server)} is not MariaDB, it says {said['version']}", remedy="Adopt it as what it is.")
     if galera is not None and (galera.get("wsrep_ready"), galera.get("wsrep_cluster_status")) != ("ON", "Primary"):

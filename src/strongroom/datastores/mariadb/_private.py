@@ -15,10 +15,12 @@ from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.errors import ServerFailed
+from strongroom.errors import ServerFailed, StrongroomError, ToolStopped
 
 START = 3600.0
 """Seconds that the start may take: the server may have to roll back."""
+_END = 2.0
+"""Seconds that a server which lost our connection may take to be gone."""
 _LOOK = 0.05
 
 
@@ -69,7 +71,7 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             _wait(server, tool)
             yield server
         except ServerFailed as error:
-            if not tool.running:
+            if tool.ends(_END):
                 raise died(tool) from error
             raise
         finally:
@@ -88,8 +90,17 @@ def _wait(server: Server, tool: Tool) -> None:
         time.sleep(_LOOK)
 
 
-def died(tool: Tool) -> ServerFailed:
-    """What is said of a server that has ended by itself."""
+def died(tool: Tool) -> ServerFailed | ToolStopped:
+    """What is said of a server that has ended by itself, or was ended: that proves nothing about the data."""
+    try:
+        tool.check()
+    except ToolStopped as stopped:
+        return ToolStopped(
+            f"a private server was ended from outside, so that nothing is known of the restored data: {stopped.message}",
+            remedy="Look for out-of-memory kills in the kernel log, then verify again.",
+        )
+    except StrongroomError:
+        pass
     lines = "\n".join(tail(tool.log, 12))
     return ServerFailed(
         f"a private server does not run on the restored data; the end of its log:\n{lines}",

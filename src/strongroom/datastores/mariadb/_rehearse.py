@@ -13,7 +13,7 @@ from strongroom.artifact import Profile
 from strongroom.datastores._profile import Rehearsal
 from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb import _plugins, _tables
-from strongroom.datastores.mariadb._connection import connect, identifier, parts, query
+from strongroom.datastores.mariadb._connection import GONE, connect, identifier, parts, query
 from strongroom.datastores.mariadb._private import private_server
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.errors import ArtifactCorrupt, ServerFailed
@@ -89,5 +89,8 @@ def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -
                 return errors[0]
         query(connection, f"SELECT COUNT(*) FROM (SELECT * FROM {table}) AS everything")  # noqa: S608 - quoted
     except pymysql.MySQLError as error:
-        return parts(error)[1]
+        code, text = parts(error)
+        if code in GONE:
+            raise  # of the server, not of this table
+        return text
     return None

@@ -115,6 +115,9 @@ class MySQL:
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         return _checkpoints.describe(files, "MySQL")  # by others there are only those of XtraBackup
 
+    def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+        _admin.check_new(self.name, databases, users)
+
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)
 

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pymysql
+
 from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._checkpoints import read_checkpoints
-from strongroom.datastores.mariadb._connection import connect, query, where
+from strongroom.datastores.mariadb._connection import connect, parts, query, where
 from strongroom.datastores.mysql._versions import number_of
 from strongroom.datastores.mysql._xtrabackup import FINISHED
-from strongroom.errors import ServerFailed, StrongroomError
+from strongroom.errors import ServerFailed
 
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
 
 def ready(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve."""
+    """Raises ServerFailed while the server does not serve, NoConnections when all are taken; ConfigurationError when it does not
+    serve this account.
+    """
     try:
         with connect(server, timeout=5, patience=10) as connection:
             ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
-    except ServerFailed:
-        raise
-    except StrongroomError as error:
-        raise ServerFailed(error.message, remedy=error.remedy) from error
+    except pymysql.MySQLError as error:
+        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="Look into its error log.") from error
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
     place = Path(data_dir)

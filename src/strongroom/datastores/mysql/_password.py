@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from strongroom.datastores.mariadb._hash import native_hash
+
 _ALPHABET = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ROUNDS = 5000
 
@@ -16,8 +18,7 @@ def stored(password: str, version: Sequence[int]) -> tuple[str, str]:
     """
     secret = password.encode()
     if tuple(version) < (8,):
-        digest = hashlib.sha1(hashlib.sha1(secret, usedforsecurity=False).digest(), usedforsecurity=False)
-        return "mysql_native_password", "*" + digest.hexdigest().upper()
+        return "mysql_native_password", native_hash(password)
     salt = hashlib.sha256(b"salt of " + secret).hexdigest()[:20].encode()
     return "caching_sha2_password", f"$A$005${salt.decode()}{_sha256_crypt(secret, salt)}"
 

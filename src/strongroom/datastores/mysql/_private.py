@@ -19,6 +19,7 @@ from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Version
 from strongroom.datastores._socket import MAX_BYTES
 from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._connection import GONE, parts
 from strongroom.datastores.mysql import _keyring, _password
 from strongroom.datastores.mysql._config import redo_options
 from strongroom.datastores.mysql._plugins import CLONE_LIBRARY, authentication_libraries
@@ -29,6 +30,8 @@ from strongroom.errors import ServerFailed
 _ACCOUNT = "strongroom_restore"
 _START = 3600
 """Seconds that it may take to recover."""
+_END = 2.0
+"""Seconds that a server which lost our connection may take to be gone."""
 _LOOK = 0.02
 _MEMORY_MB = 1024
 _SMALL_REDO_MB = 64 * 4
@@ -145,7 +148,7 @@ class PrivateServer:
                     cursor.execute(statement, values or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
-            if self._tool is not None and not self._tool.running:
+            if self._tool is not None and (not self._tool.running or (parts(error)[0] in GONE and self._tool.ends(_END))):
                 self._tool.check()
             raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
 

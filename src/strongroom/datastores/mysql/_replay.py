@@ -83,8 +83,6 @@ class Logs:
                 os.close(write)
             tools[1].check()
             tools[0].check()
-        except ToolStopped:
-            raise
         except ToolFailed as error:
             raise _blame(tools, error) from error
         finally:
@@ -106,12 +104,14 @@ _CLIENT = ("--binary-mode", "--batch", "--max-allowed-packet=1G", "--default-cha
 
 
 def _blame(tools: list[Tool], error: ToolFailed) -> StrongroomError:
-    """A reader that failed is the better explanation of a client that was cut off, not the other way round."""
-    text = error.message
+    """A reader that failed explains a client that was cut off better than the client does. What was stopped stays ToolStopped."""
+    text, stopped = error.message, isinstance(error, ToolStopped)
     if len(tools) == 2 and not tools[0].running:
         try:
             tools[0].check()
         except ToolFailed as other:
             if "SIGPIPE" not in other.message:
                 text = f"{other.message}; {text}" if other.message not in text else text
-    return ToolFailed(f"the binary log cannot be replayed to its end: {text}", remedy=_REMEDY)
+                stopped = stopped or isinstance(other, ToolStopped)
+    kind = ToolStopped if stopped else ToolFailed
+    return kind(f"the binary log cannot be replayed to its end: {text}", remedy=error.remedy if stopped else _REMEDY)

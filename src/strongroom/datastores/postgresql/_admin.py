@@ -1,7 +1,8 @@
 """Databases and users, by SQL. Names are hostile: they are checked, quoted, and never formatted into text.
 
 A database belongs to a role of its own, ``<database>:owner``, that nobody can log in as. Who has rights on the database is a
-member of that role and acts as it there, so that all of them own what each of them makes.
+member of that role, and what each of them makes there can be read, written and dropped by all. What they are all to own they
+make after ``SET ROLE "<database>:owner"``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores._servers import Server
+from strongroom.datastores.postgresql._account import account
 from strongroom.datastores.postgresql._connection import MAINTENANCE, Connection, connect, query, shown
 from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
-from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
+from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ServerFailed
 
 SYSTEM_DATABASES = frozenset({MAINTENANCE, "template0", "template1"})
 SYSTEM_USERS = frozenset({DEFAULT, "public", "none"})
+SUPERUSER = "root"
+"""What clients of Trove log in as. Ours is another role, so that it stays as it is."""
 _OWNER = ":owner"
+_KINDS: tuple[LiteralString, ...] = ("TABLES", "SEQUENCES", "ROUTINES", "TYPES", "SCHEMAS")
 _LONGEST = 63
 _INVALID = ("22", "42", "28", "0L", "0P")
 """Classes of SQLSTATE that say that the request was wrong."""
@@ -57,11 +62,23 @@ def check_database(name: str) -> None:
     _check_name("database", name, _LONGEST - len(_OWNER), SYSTEM_DATABASES)
 
 
-def check_user(name: str, host: str) -> None:
-    """Raises InvalidRequest when no account may have this name or host."""
-    _check_name("user", name, _LONGEST, SYSTEM_USERS)
+def check_user(name: str, host: str, *, new: bool = False) -> None:
+    """Raises InvalidRequest when no user (no ``new`` one) may have this name or host. Older databases may have a user root."""
+    _check_name("user", name, _LONGEST, SYSTEM_USERS | {SUPERUSER} if new else SYSTEM_USERS)
     if host != "%":
         raise InvalidRequest(f"a user of PostgreSQL has no host, and {host!r} was given", remedy="Leave the host out.")
+
+
+def check_new(databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+    """Raises InvalidRequest for databases and users that no server would create."""
+    for database in databases:
+        check_database(database.name)
+    for user in users:
+        check_user(user.name, user.host, new=True)
+        if not user.password:
+            raise InvalidRequest(f"user {user.name!r} needs a password", remedy="Give one that is not empty.")
+        for name in user.databases:
+            check_database(name)
 
 
 def _run(connection: Connection, statement: LiteralString, *names: str) -> None:
@@ -95,8 +112,7 @@ def _require_databases(connection: Connection, names: Sequence[str]) -> None:
 
 def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_database(spec.name)
+    check_new(specs, ())
     with _session(server, "create a database") as connection:
         for spec in specs:
             if _has_database(connection, spec.name):
@@ -147,8 +163,9 @@ def users(server: Server) -> list[UserSpec]:
     with _session(server, "list users") as connection:
         accounts = query(
             connection,
-            "SELECT rolname FROM pg_roles WHERE rolcanlogin AND oid <> 10 AND rolname <> ALL(%s::text[])",
-            [_our_own(server)],
+            "SELECT rolname FROM pg_roles WHERE rolcanlogin AND oid <> 10 AND rolname <> %s AND NOT (rolsuper AND rolname = %s)",
+            _our_own(server),
+            SUPERUSER,
         )
         rights = query(
             connection,
@@ -167,7 +184,8 @@ def _our_own(server: Server) -> str:
 
 
 def _is_user(connection: Connection, name: str) -> bool:
-    return bool(query(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolcanlogin", name))
+    found = query(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s AND rolcanlogin", name)
+    return bool(found) and not (name == SUPERUSER and found == [(True,)])
 
 
 def _require_user(connection: Connection, name: str) -> None:
@@ -188,19 +206,21 @@ def _set_password(connection: Connection, name: str, password: str) -> None:
 
 def _grant(connection: Connection, name: str, databases: Sequence[str]) -> None:
     for database in databases:
-        owner = _own(connection, database)
-        _run(connection, "GRANT {} TO {}", owner, name)
-        _run(connection, "ALTER ROLE {} IN DATABASE {} SET role TO {}", name, database, owner)
+        _run(connection, "GRANT {} TO {}", _own(connection, database), name)
+
+
+def _share(server: Server, name: str, databases: Sequence[str]) -> None:
+    """What the user makes in the databases is for all who have rights on them."""
+    for database in databases:
+        with _session(server, f"grant to user {name!r}", database) as connection, connection.transaction():
+            for kind in _KINDS:
+                statement = SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT ALL ON {} TO {}")
+                query(connection, statement.format(Identifier(name), SQL(kind), Identifier(database + _OWNER)))
 
 
 def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
     """All are checked before the first is made."""
-    for spec in specs:
-        check_user(spec.name, spec.host)
-        if not spec.password:
-            raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
-        for database in spec.databases:
-            check_database(database)
+    check_new((), specs)
     with _session(server, "create a user") as connection:
         for spec in specs:
             _require_databases(connection, spec.databases)
@@ -210,6 +230,8 @@ def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
                 _run(connection, "CREATE ROLE {} LOGIN", spec.name)
                 _set_password(connection, spec.name, spec.password or "")
                 _grant(connection, spec.name, spec.databases)
+    for spec in specs:
+        _share(server, spec.name, spec.databases)
 
 
 def drop_user(server: Server, name: str, host: str) -> None:
@@ -234,7 +256,7 @@ def change_user(server: Server, name: str, host: str, change: UserChange) -> Non
     """Both at once or not at all."""
     new_name = change.name or name
     check_user(name, host)
-    check_user(new_name, change.host or host)
+    check_user(new_name, change.host or host, new=new_name != name)
     with _session(server, f"change user {name!r}") as connection, connection.transaction():
         _require_user(connection, name)
         if new_name != name:
@@ -253,6 +275,7 @@ def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
         _require_user(connection, name)
         _require_databases(connection, names)
         _grant(connection, name, names)
+    _share(server, name, names)
 
 
 def revoke(server: Server, name: str, host: str, database: str) -> None:
@@ -270,7 +293,7 @@ def revoke(server: Server, name: str, host: str, database: str) -> None:
         )
         if not member:
             raise NotFound(f"user {name!r} has no rights on database {database!r}")
-        _run(connection, "ALTER ROLE {} IN DATABASE {} RESET role", name, database)
+        _run(connection, "ALTER ROLE {} IN DATABASE {} RESET role", name, database)  # set by earlier versions
         _run(connection, "REVOKE {} FROM {}", member[0][0], name)
 
 
@@ -278,21 +301,48 @@ def revoke(server: Server, name: str, host: str, database: str) -> None:
 
 
 def superuser_enabled(server: Server) -> bool:
-    """With a password the superuser can log in from outside; by the socket it needs none, but the right OS user."""
-    with _session(server, "look for the superuser") as connection:
-        return bool(query(connection, "SELECT 1 FROM pg_authid WHERE rolname = %s AND rolpassword IS NOT NULL", _our_own(server)))
+    """Whether ``root``, or the role that we log in as ourselves, can log in from outside: with a password."""
+    with _session(server, "look for root") as connection:
+        return bool(_open_superusers(connection, server))
+
+
+def _open_superusers(connection: Connection, server: Server) -> list[str]:
+    names = [SUPERUSER, superuser(server.data_dir)] if server.runtime == "process" else [SUPERUSER]
+    found = query(
+        connection,
+        "SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin AND rolpassword IS NOT NULL AND rolname = ANY(%s)",
+        names,
+    )
+    return [shown(name) for (name,) in found]
 
 
 def enable_superuser(server: Server, password: str) -> str:
-    """The same account that we use; what we use stays as it is."""
-    with _session(server, "enable the superuser") as connection:
-        _set_password(connection, _our_own(server), password)
-    return _our_own(server)
+    """A role of its own, so that the one that we use stays as it is."""
+    with _session(server, "enable root") as connection, connection.transaction():
+        _refuse_own(server)
+        found = query(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", SUPERUSER)
+        if found == [(False,)]:
+            raise AlreadyExists("there is a user root that is not a superuser", remedy="Rename or delete that user first.")
+        if not found:
+            _run(connection, "CREATE ROLE {} SUPERUSER", SUPERUSER)
+        _run(connection, "ALTER ROLE {} LOGIN", SUPERUSER)
+        _set_password(connection, SUPERUSER, password)
+    return SUPERUSER
+
+
+def _refuse_own(server: Server) -> None:
+    if server.runtime != "process" and account(server).user == SUPERUSER:
+        raise Conflict("root is the role that this service logs in as", remedy="Give the service a role of its own.")
 
 
 def disable_superuser(server: Server) -> None:
-    """Connections that are open stay open."""
-    if not superuser_enabled(server):
-        raise NotFound(f"{_our_own(server)} is not enabled")
-    with _session(server, "disable the superuser") as connection:
-        _run(connection, "ALTER ROLE {} PASSWORD NULL", _our_own(server))
+    """Connections that are open stay open. What root owns stays as it is."""
+    with _session(server, "disable root") as connection, connection.transaction():
+        _refuse_own(server)
+        names = _open_superusers(connection, server)
+        if not names:
+            raise NotFound("root is not enabled")
+        for name in names:
+            _run(connection, "ALTER ROLE {} PASSWORD NULL", name)
+            if name != _our_own(server):
+                _run(connection, "ALTER ROLE {} NOLOGIN", name)

@@ -30,6 +30,18 @@ def error_log(server: Server) -> Path:
     return server.base_dir / "log" / "error.log"
 
 
+def owners_log(server: Server) -> tuple[Path | None, int]:
+    """The newest error log of an adopted server, where it says so or Debian puts it, and the OS user that it has to belong to."""
+    try:
+        owner = server.data_dir.stat().st_uid
+        names = (read_file(server.data_dir / "current_logfiles") or "").splitlines()
+    except OSError:
+        return None, -1
+    said = [server.data_dir / line.partition(" ")[2] for line in names if line.startswith("stderr ")]
+    debian = Path("/var/log/postgresql") / f"postgresql-{server.version.series}-{server.data_dir.name}.log"
+    return next((path for path in (*said, debian) if path.is_file()), None), owner
+
+
 def port_of(server: Server) -> int:
     """The port; it is part of the socket's name, too."""
     if server.socket is not None and (found := re.fullmatch(r"\.s\.PGSQL\.(\d{1,5})", server.socket.name)):

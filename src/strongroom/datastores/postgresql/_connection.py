@@ -15,17 +15,18 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.sql import SQL, Composed
 
-from strongroom.datastores._process import tail
+from strongroom.datastores._server_log import read_log
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import Account, account, recognized
-from strongroom.datastores.postgresql._config import error_log, host_of, port_of
-from strongroom.errors import ConfigurationError, ServerFailed, StillStarting
+from strongroom.datastores.postgresql._config import error_log, host_of, owners_log, port_of
+from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StillStarting, StrongroomError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
 """The database that we connect to where it exists."""
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "role ", "is not permitted to log in")
 _UNREACHABLE = ("Connection refused", "No such file", "timeout expired", "is starting up", "is shutting down", "recovery")
+_TAKEN = ("too many clients already", "remaining connection slots are reserved", "too many connections for")
 _LET_IN = (
     "Let the OS user of the server in by its socket (pg_hba.conf: `local all,replication postgres peer`), "
     "or give a credentials file with an account that may take backups."
@@ -91,11 +92,7 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
         with recognized(server):
             connection = _open(server, us, database, timeout, patience)
     except psycopg.OperationalError as error:
-        if any(sign in str(error) for sign in _REFUSED):
-            raise ConfigurationError(f"{where(server)} refused the account {us.user!r}: {error}", remedy=_LET_IN) from None
-        if any(sign in str(error) for sign in _STARTING):
-            raise StillStarting(f"{where(server)} is starting up: {str(error).strip()}", remedy="Wait; it recovers.") from None
-        raise silent(server, str(error)) from None
+        raise _describe_refusal(server, us.user, str(error)) from None
     try:
         yield connection
     except psycopg.OperationalError as error:
@@ -106,6 +103,32 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
         connection.close()
 
 
+def _describe_refusal(server: Server, user: str, text: str) -> StrongroomError:
+    """Why no connection came to be: one cause, and what helps."""
+    said = text.strip().rpartition("FATAL: ")[2].strip() or text.strip()
+    if any(sign in text for sign in _TAKEN):
+        return NoConnections(
+            f"{where(server)} runs, but has no free connection: {said}",
+            remedy="Close connections that nobody needs, or raise max_connections.",
+        )
+    if "password authentication failed" in text:
+        return ConfigurationError(
+            f"{where(server)} refused the account {user!r}: {said}",
+            remedy="Correct the password in the credentials file. An expired one (VALID UNTIL) is refused in the same words.",
+        )
+    if any(sign in text for sign in _REFUSED):
+        return ConfigurationError(f"{where(server)} refused the account {user!r}: {said}", remedy=_LET_IN)
+    if any(sign in text for sign in _STARTING):
+        return StillStarting(f"{where(server)} is starting up: {said}", remedy="Wait; it recovers.")
+    if "No such file or directory" in text:
+        return silent(server, f"there is no socket .s.PGSQL.{port_of(server)} in {host_of(server)}")
+    if "Permission denied" in text:
+        return ConfigurationError(f"the agent may not use the socket in {host_of(server)}", remedy="Run the agent as root.")
+    if "Connection refused" in text:
+        return silent(server, f"nothing listens at {host_of(server)}, port {port_of(server)}")
+    return silent(server, said)
+
+
 def _open(server: Server, us: Account, database: str | None, timeout: int, patience: int) -> Connection:
     known = (host_of(server), port_of(server), us.user)
     if database is not None:
@@ -114,7 +137,7 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
     try:
         return _log_in(server, us, first, timeout, patience)
     except psycopg.OperationalError as error:
-        if any(sign in str(error) for sign in (*_REFUSED, *_UNREACHABLE)):
+        if any(sign in str(error) for sign in (*_REFUSED, *_TAKEN, *_UNREACHABLE)):
             raise
         refused = error
     try:
@@ -144,7 +167,7 @@ def _log_in(server: Server, us: Account, database: str, timeout: int, patience: 
         try:
             connection = _connect(server, us, database, timeout, patience, superuser=True)
         except psycopg.OperationalError as error:
-            if server.runtime == "process" or any(sign in str(error) for sign in (*_REFUSED, *_UNREACHABLE)):
+            if server.runtime == "process" or any(sign in str(error) for sign in (*_REFUSED, *_TAKEN, *_UNREACHABLE)):
                 raise
             refused = error
         else:
@@ -209,9 +232,15 @@ def _chosen(since: dict[str, tuple[int, str]], series: int) -> dict[str, str]:
 
 def silent(server: Server, text: str) -> ServerFailed:
     """The error for a server that does not answer."""
-    lines = tail(error_log(server))
-    said = "; the end of its error log:\n" + "\n".join(lines) if lines else ""
-    return ServerFailed(f"{where(server)} does not answer: {text.strip()}{said}", remedy="Look into the error log of the server.")
+    if server.runtime == "adopted":
+        log, owner = owners_log(server)
+    else:
+        log, owner = error_log(server), None
+    place = f", {log}" if log else ""
+    return ServerFailed(
+        f"{where(server)} does not answer: {read_log(log, owner=owner).describe(text)}",
+        remedy=f"Look into the error log of the server{place}.",
+    )
 
 
 def query(connection: Connection, sql: LiteralString | Composed, *values: object) -> list[tuple[Any, ...]]:

@@ -53,7 +53,7 @@ class PostgreSQL:
     default_user = "postgres"
     socket_name = f".s.PGSQL.{default_port}"
     stop_signal = signal.SIGINT  # fast shutdown; SIGTERM waits until every client has left
-    capabilities = Capabilities(incremental=True, log_apply=False, keep=_manifest.KEEP)
+    capabilities = Capabilities(incremental=True, log_apply=False, hosts=False, keep=_manifest.KEEP)
     side_files = _describe.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = _profile.ServerProfiles()
@@ -123,6 +123,9 @@ class PostgreSQL:
 
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         return _describe.describe(files, sizes, said)
+
+    def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
+        _admin.check_new(databases, users)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
         return _admin.databases(server)

@@ -13,9 +13,9 @@ from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start, _lsn, _timelines, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
-from strongroom.datastores.postgresql._tree import bytes_used
+from strongroom.datastores.postgresql._tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql._versions import number_in, series
-from strongroom.errors import ServerFailed, StrongroomError
+from strongroom.errors import IsStandby, ServerFailed
 
 RESTORED = "strongroom_restored"
 """Where a restored server must come to before it serves. Removed when it has."""
@@ -23,27 +23,33 @@ READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
 
 
 def ready(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup."""
+    """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup; IsStandby,
+    NoConnections; ConfigurationError when it does not serve this account.
+    """
     try:
         with connect(server, timeout=5, patience=10) as connection:
             ((number, data_dir, recovers),) = query(
                 connection,
                 "SELECT current_setting('server_version'), current_setting('data_directory'), pg_is_in_recovery()",
             )
+            place = Path(data_dir)
+            if recovers and (place / "standby.signal").exists():
+                raise IsStandby(
+                    f"{where(server)} is a standby: it follows another server",
+                    remedy="Backups are taken of the primary: adopt that one, or promote this one (SELECT pg_promote()).",
+                )
             if recovers:
                 raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
-            place = Path(data_dir)
             _require_arrival(connection, server)
             warning = _wal_slot.warning(connection)
-    except ServerFailed:
-        raise
     except psycopg.errors.InsufficientPrivilege as error:
         raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    except StrongroomError as error:
-        raise ServerFailed(error.message, remedy=error.remedy) from error
-    return Facts(version_number=number_in(number), data_bytes=bytes_used(place), data_dir=place, warning=warning)
+    wal = wal_bytes(place)
+    return Facts(
+        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
+    )
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:

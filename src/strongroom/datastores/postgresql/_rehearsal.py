@@ -17,20 +17,20 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
 from strongroom.datastores._files import make_directory, owner_of
-from strongroom.datastores._process import Tool, tail
+from strongroom.datastores._process import Tool, read_lines, tail
 from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _config, _facts, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
-from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError
+from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError, ToolStopped
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
 _PATIENCE = 0
 """No limit: a large table takes its time, and a server that hangs is ended for that."""
-_NOT_YET = ("Connection refused", "No such file", "timeout expired", "the database system is", "is still in recovery")
+_NOT_YET = ("nothing listens at", "there is no socket", "timeout expired", "the database system is", "is still in recovery")
 """Signs of a server that replays its WAL, which may take long."""
 _LONGEST_REFUSAL = 30.0
 """Seconds in which a server that answers may refuse us: it will not change its mind, and every refusal looks like progress."""
@@ -38,6 +38,9 @@ _NOT_HERE = ("42883", "0A000")
 """SQLSTATEs of what needs a function or a feature that is not on this host."""
 _NOT_LOADED = ("could not access file", "could not load library")
 """How messages begin of what needs a library that is not on this host. Other files that cannot be opened are damage."""
+_KILLED = "was terminated by signal 9"
+_END = 2.0
+"""Seconds that a server which lost our connection may take to be gone."""
 _LOUD = ("-c", "autovacuum=off", "-c", "fsync=off", "-c", "logging_collector=off", "-c", "log_min_messages=warning")
 
 
@@ -118,13 +121,33 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
                 if any(sign in error.message for sign in _NOT_YET):
                     answered = None
                 elif time.monotonic() - (answered := answered or time.monotonic()) > _LONGEST_REFUSAL:
-                    raise
+                    raise ServerFailed(error.message, remedy=error.remedy) from error
                 time.sleep(0.1)
         yield server
+    except ServerFailed as error:
+        _raise_if_stopped(tool, log, error)
+        raise
     finally:
         tool.abort()
         with suppress(OSError):
             _config.socket_dir(server).rmdir()
+
+
+def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
+    """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it: that proves nothing about the data."""
+    stopped = any(_KILLED in line for line in read_lines(log, 1 << 16))
+    if not stopped and tool.ends(_END):
+        try:
+            tool.check()
+        except ToolStopped:
+            stopped = True
+        except StrongroomError:
+            return
+    if stopped:
+        raise ToolStopped(
+            "a process of the private server was ended from outside, so that nothing is known of the data",
+            remedy="Look for out-of-memory kills in the kernel log, then verify again.",
+        ) from error
 
 
 def _compare(expected: dict[str, int], tables: dict[str, int], found: _Found) -> None:

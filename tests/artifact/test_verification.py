@@ -1,0 +1,79 @@
+"""Results of verifications: objects that never change, of which the right one counts."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from strongroom.artifact import Location, Verification, delete_artifact, keep_verification, load_verification, read_manifest
+from strongroom.storage import Store
+from support.artifacts import noise, write_artifact
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def result(store: Store, where: Location, job: str, *, ok: bool = True, level: Any = "content", **more: Any) -> Verification:
+    values = {"manifest_sha256": read_manifest(store, where)[1], "at": WHEN, "message": None if ok else "segment 3 is damaged"}
+    return Verification(id=where.id, container=where.container, job=job, ok=ok, level=level, **{**values, **more})
+
+
+@pytest.mark.parametrize(
+    ("results", "counts"),
+    [
+        ([("content", True), ("content", False)], 1),
+        ([("content", False), ("content", True)], 1),
+        ([("content", False), ("sizes", True)], 0),
+        ([("tables", True), ("content", True)], 0),
+        ([("tables", True), ("content", False)], 1),
+        ([("tables", False), ("content", False), ("content", True)], 0),
+        ([("tables", False), ("sizes", False), ("prepared", True), ("tables", True)], 3),
+        ([("tables", True), ("sizes", False), ("sizes", True)], 2),
+        ([("sizes", True), ("content", True), ("prepared", True)], 2),
+    ],
+)
+def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: list[Any], counts: int) -> None:
+    write_artifact(store, here, noise(1000))
+    for number, (level, ok) in enumerate(results):
+        keep_verification(store, result(store, here, f"job{number}", ok=ok, level=level))
+    found = load_verification(store, here, read_manifest(store, here)[1])
+    assert found is not None
+    assert found.job == f"job{counts}"
+
+
+def test_results_are_new_objects_and_one_for_each_job(store: Store, here: Location) -> None:
+    write_artifact(store, here, noise(1000))
+    clocks = itertools.count()
+    for job in ("a", "a", "b", "b", "c"):  # a clock that goes back changes nothing: the number counts
+        keep_verification(store, result(store, here, job, at=WHEN - timedelta(days=next(clocks))))
+    assert [stat.key for stat in store.list(here.verifications)] == [here.verification(number) for number in range(3)]
+    found = load_verification(store, here, read_manifest(store, here)[1])
+    assert found is not None
+    assert found.job == "c"
+    delete_artifact(store, here)
+    assert list(store.list("box")) == []
+
+
+def test_results_of_something_else_do_not_count(store: Store, here: Location) -> None:
+    write_artifact(store, here, noise(1000))
+    sha256 = read_manifest(store, here)[1]
+    other = Location(container="box", id="two")
+    write_artifact(store, other, noise(1000))
+    for number, data in enumerate(
+        [
+            result(store, other, "copied").model_dump_json().encode(),
+            result(store, here, "of an exchanged manifest", manifest_sha256="0" * 64).model_dump_json().encode(),
+            b'{"ok": true}',
+            b"",
+            b"x" * 200_000,
+        ]
+    ):
+        store.put(here.verification(number), data)
+    store.put(f"{here.verifications}/99999999.json", result(store, here, "far ahead").model_dump_json().encode())
+    assert load_verification(store, here, sha256) is None
+    keep_verification(store, result(store, here, "ours", ok=False))
+    found = load_verification(store, here, sha256)
+    assert found is not None
+    assert (found.job, found.ok) == ("ours", False)
