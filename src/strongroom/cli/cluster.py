@@ -131,8 +131,9 @@ def create(
 def _make(session: Session, body: dict[str, Any], wait: bool) -> None:
     given = {key: value for key, value in body.items() if value is not None}
     reply = session.client.post("clusters", json={"cluster": given})
-    session.finish(reply.job, wait)
-    _show(session, reply.body["cluster"]["id"])
+    key = reply.body["cluster"]["id"]
+    session.finish_new("cluster", body["name"], key, reply.job, wait)
+    _show(session, key)
 
 
 @command(
