@@ -37,10 +37,12 @@
         │   ├── StorageExists          a conditional create met an existing key
         │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   │   └── FileTwice          the backup tool wrote a file twice
         │   ├── ManifestInvalid        the manifest is not one, or lies
         │   └── CannotDecrypt          no identity opens it
         ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
@@ -259,6 +261,10 @@ class StorageDenied(StorageError):
     """No permission, bad credentials, or a read-only store."""
 
 
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name no key can have."""
+
+
 class StorageFull(StorageError):
     """No space left, or a quota of the store is reached."""
 
@@ -273,6 +279,10 @@ class ArtifactMissing(ArtifactError):
 
 class ArtifactCorrupt(ArtifactError):
     """A hash, a length or a frame is wrong."""
+
+
+class FileTwice(ArtifactCorrupt):
+    """A file is in the stream of a backup tool twice; the programs that unpack it leave out that file and all that follows."""
 
 
 class ManifestInvalid(ArtifactError):

@@ -6,6 +6,7 @@ The runbook is left out: its sections need what they are about, which test_runbo
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,15 @@ def test_the_commands_of_the_page_work(serve: Callable[..., Service], place: Pat
     run_script(text, place / "home", {"SCRATCH": str(place), "STRONGROOM_URL": service.url, "STORE": store})
 
 
+def test_rejected_words_are_found_in_text_and_not_in_code() -> None:
+    words = runpy.run_path(str(ROOT / "scripts" / "words.py"))
+    text = "The job\ngoes\non. `anew`\n\n```sh\nanew\n```\n<!-- x: begin -->\nanew\n<!-- x: end -->\nIt begins [anew](anew.md).\n"
+    assert [(line, phrase) for line, phrase, _ in words["find_phrases"](words["blank_code"](text))] == [
+        (2, "goes on"),
+        (11, "anew"),
+    ]
+
+
 def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:
     ran = subprocess.run([sys.executable, ROOT / "scripts" / "pages.py", "--check"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -43,7 +53,13 @@ def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:
     "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]*)(?:#[^)]*)?\)", page.read_text()):
-        if target and not target.startswith(("http:", "https:")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", page.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        linked = page.parent / target if target else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
     assert not re.search(r"^(<<<<<<<|>>>>>>>) ", page.read_text(), re.MULTILINE), f"{page.name} has a conflict of a merge"

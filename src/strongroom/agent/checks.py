@@ -24,7 +24,7 @@ from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_group
 from strongroom.artifact import Effect, check_recipients, load_identities, recipients_of
 from strongroom.datastores import Server
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError, StorageDenied, StrongroomError
 from strongroom.settings import Settings
 from strongroom.storage import open_store
 from strongroom.worker.spec import StorageSpec
@@ -201,19 +201,38 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
     is_new = container is not None and not container.exists()
     began = time.monotonic()
     try:
+        deleted = False
         try:
             store.put(key, data, create=True)
-            if store.get(key) != data or store.head(key).size != len(data):
+            if store.get(key, length=len(data) + 1) != data or store.head(key).size != len(data):
                 raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
         finally:
-            store.delete([key])
+            with contextlib.suppress(StorageDenied):
+                store.delete([key])
+                deleted = True
             if container is not None and is_new:
                 with contextlib.suppress(OSError):
                     container.rmdir()
     finally:
         store.close()
     took = time.monotonic() - began
-    yield Check(name="store", level="ok", message=f"{where}: wrote, read and deleted an object in {took * 1000:.0f} ms")
+    done = "wrote, read and deleted" if deleted else "wrote and read"
+    yield Check(name="store", level="ok", message=f"{where}: {done} an object in {took * 1000:.0f} ms")
+    if not deleted:
+        yield Check(
+            name="store deletion",
+            level="warning",
+            message=f"{where} does not let this service delete objects: backups can be taken, and stay whatever is asked for",
+            remedy="That is as it should be in a store that is locked; elsewhere give the service the right to delete.",
+        )
+    if (stall := settings.agent.stall_timeout) < storage.patience:
+        yield Check(
+            name="store",
+            level="warning",
+            message=f"agent.stall_timeout ({stall:.0f} s) is shorter than calls to the store are tried again "
+            f"({storage.patience:.0f} s); jobs use the longer one",
+            remedy="Raise agent.stall_timeout, or lower storage.retries or storage.timeout.",
+        )
     if storage.driver == "directory" and storage.path is not None:
         free = free_bytes(storage.path)
         if free < GB:

@@ -83,6 +83,11 @@ def _show(session: Session, ref: str) -> None:
     if run and run["phase"] not in ("done", "undone"):
         end = "can be undone" if run["reversible"] else f"go on with --resume: strongroom cluster restore {view['name']} --resume"
         view["unfinished"] = f"cut off or running in phase {run['phase']}; {end}"
+        if run["facts"].get("waits"):
+            view["unfinished"] = (
+                f"prepared, and waits for its outage: begin it with `strongroom cluster restore {view['name']} --resume`, "
+                f"or give it up with `strongroom cluster recover {view['name']}`"
+            )
     session.output.record(view, SHOW)
     if session.output.format is Format.table and not session.output.columns:
         print()

@@ -13,7 +13,7 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_cluster, nodes_of, open_run, unfinished_jobs
 from strongroom.catalog.queries import silent_hosts
-from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, UnknownValue, Unsupported
+from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, Unsupported
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
@@ -50,9 +50,7 @@ def request_cluster(
     """
     check_name(name, "cluster")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise UnknownValue(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if not 1 <= nodes <= MOST_NODES:
         raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
     if backup is not None:
@@ -292,6 +290,12 @@ def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
             f"the creation of cluster {cluster.name} ({cluster.id}) failed in phase {run.phase}",
             remedy=f"Delete it, then create it again: `strongroom cluster delete {cluster.name}`.",
         )
+    if run.facts.get("waits"):
+        raise Conflict(
+            f"a restore of cluster {cluster.name} ({cluster.id}) is prepared and waits for its outage to begin",
+            remedy=f"Begin it: `strongroom cluster restore {cluster.name} --resume`; or give it up: "
+            f"`strongroom cluster recover {cluster.name}`.",
+        )
     raise Conflict(
         f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
         remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
@@ -313,6 +317,7 @@ def request_resume(control: Control, project: str, cluster: str) -> Job:
         if run is None or run.backup_id is None:
             raise Conflict(f"no restore of cluster {row.name} ({row.id}) was cut off", remedy="Begin one with --backup.")
         row.task, row.updated = "RESTORING", now()
+        run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
     control.start(job)
     return job

@@ -31,6 +31,7 @@ from strongroom.errors import (
     Conflict,
     Forbidden,
     InvalidRequest,
+    ManifestInvalid,
     NotFound,
     StorageError,
     UnknownValue,
@@ -113,7 +114,9 @@ def request_import(
     with control.catalog.read() as session:
         datastore, series = _version(session, datastore or control.settings.datastores.default, version)
     try:
-        if place.directory is None and _own(store, place, None) is not None:
+        if (
+            place.directory is None and allowed and _own(store, place, None) is not None
+        ):  # others are told nothing of what is there
             raise InvalidRequest(
                 f"{location} was written by Strongroom; it needs no import",
                 remedy="`strongroom catalog rebuild` finds it; `strongroom backup create --restore-from` records it.",
@@ -163,6 +166,10 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         manifest, sha256 = read_manifest(store, at)
     except (ValidationError, ArtifactMissing):
         return None
+    except ManifestInvalid:
+        if project is None:
+            raise
+        return None  # whose it is cannot be told
     if project is not None and manifest.project != project:
         return None
     load_chain(store, at)

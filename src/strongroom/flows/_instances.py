@@ -12,7 +12,7 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Instance, Job, now, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge, UnknownValue
+from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge
 from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
@@ -54,9 +54,7 @@ def request_instance(
     """
     check_name(name, "instance")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise UnknownValue(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
     if backup is not None:

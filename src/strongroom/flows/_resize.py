@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Instance, Job, now, quotas
 from strongroom.catalog.find import find_instance
-from strongroom.errors import Busy, InvalidRequest, UnknownValue, Unsupported
+from strongroom.errors import Busy, InvalidRequest, Unsupported
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 
@@ -36,8 +36,7 @@ def request_resize_flavor(control: Control, project: str, instance: str, flavor:
     Raises NotFound, InvalidRequest, Busy, QuotaExceeded, Unsupported.
     """
     flavors = control.settings.flavors
-    if flavor not in flavors:
-        raise UnknownValue(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(flavors)}.")
+    flavor = control.settings.find_flavor(flavor)
     with control.catalog.write() as session:
         row = _free(session, project, instance, "resize it")
         if row.flavor == flavor:

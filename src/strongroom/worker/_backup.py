@@ -21,7 +21,6 @@ from strongroom.artifact import (
     Reader,
     Writer,
     load_chain,
-    load_manifest,
     read_manifest,
     require_known_manifest,
 )
@@ -31,7 +30,9 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    Conflict,
     DatabaseDamaged,
+    FileTwice,
     LineageChanged,
     StrongroomError,
     Unsupported,
@@ -73,22 +74,32 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         for phase in ("copy", "finish"):  # the last segments are on their way when all is read
             events.advance(phase, raw, stored)
 
-    writer = Writer(
-        store,
-        job.location,
-        job.artifact,
-        job.recipients,
-        stream=datastore.stream(server),
-        keep=datastore.capabilities.keep,
-        owner=job.owner,
-        on_progress=progress,
-    )
+    def attempt(spec: WorkerSpec) -> dict[str, Any]:
+        writer = Writer(
+            store,
+            job.location,
+            job.artifact,
+            job.recipients,
+            stream=datastore.stream(server),
+            keep=datastore.capabilities.keep,
+            owner=job.owner,
+            on_progress=progress,
+        )
+        try:
+            writer.open()
+        except ArtifactExists:
+            manifest, sha256 = read_manifest(store, job.location)
+            return _output(manifest, events) | {"manifest_sha256": sha256}
+        with abort_on_error(writer):
+            return _write(spec, job, events, store, writer, server, datastore)
+
     try:
-        writer.open()
-    except ArtifactExists:
-        return _output(load_manifest(store, job.location), events)
-    with abort_on_error(writer):
-        return _write(spec, job, events, store, writer, server, datastore)
+        return attempt(spec)
+    except FileTwice as error:  # a matter of the moment
+        events.tell(f"{error.message}: the backup is begun again")
+        again = spec.work_dir / "again"
+        again.mkdir(mode=0o700)
+        return attempt(spec.model_copy(update={"work_dir": again}))
 
 
 @contextmanager
@@ -115,6 +126,8 @@ def _write(
         events.phase("copy", total=session.expected, message=base.reason)
         try:
             writer.copy_from(session.stdout, session.inspection)
+        except FileTwice:
+            raise
         except ArtifactCorrupt:
             session.finish()  # a tool or a server that died explains a stream that is cut short
             raise
@@ -156,7 +169,9 @@ def _write(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
+    return _output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
+        "first_byte": writer.first_byte
+    }
 
 
 def _damaged(pages: Pages) -> DatabaseDamaged:
@@ -216,12 +231,13 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     try:
         parent, sha256 = _load_parent(store, job, job.parent)
         _require_same_history(parent, job, server, lineage)
+        _require_same_keys(parent, job)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
                 f"the store and the catalog disagree about backup {parent.name or parent.id}: one of them was put back",
                 remedy="Take a full backup; incrementals can go on from that.",
             )
-    except (ArtifactError, LineageChanged) as error:
+    except (ArtifactError, Conflict) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
 
@@ -257,6 +273,20 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
         )
     if parent.lineage != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=remedy)
+
+
+def _require_same_keys(parent: Manifest, job: BackupJob) -> None:
+    """Raise Conflict when the keys are others than the parent's: perhaps no single identity would open the chain."""
+    before, now = set(parent.recipients or []), set(job.recipients)
+    if before == now:
+        return
+    name = f"backup {parent.name or parent.id}"
+    remedy = "Take a full backup; incrementals can go on from that."
+    if not now:
+        raise Conflict(f"encryption was switched off since {name} was taken", remedy=remedy)
+    if not before:
+        raise Conflict(f"{name} is not encrypted, and encryption was switched on since it was taken", remedy=remedy)
+    raise Conflict(f"encryption.recipients was changed since {name} was taken", remedy=remedy)
 
 
 def _begin(
