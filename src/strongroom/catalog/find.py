@@ -35,7 +35,7 @@ def _one(session: Session, table: type[Named], noun: str, project: str | None, r
         known = "; ".join(map(_describe, sorted(named, key=lambda row: row.created)))
         raise Conflict(
             f"{len(named)} {noun}s {how}: {known}",
-            remedy=f"Name one by its id; `strongroom {noun} list --wide` shows more of them.",
+            remedy=f"Name one by its id; `strongroom {noun} list --wide` shows more.",
         )
     return named[0]
 
