@@ -8,6 +8,7 @@
     │   └── TooLarge              403  the backup does not fit the volume
     ├── NotFound                  404  no such thing
     ├── Conflict                  409  the thing is in a state that does not allow it
+    │   ├── NoRoom                409  no host can take what is asked for
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  a backup that others depend on
     │   ├── Protected             409  it must not be deleted
@@ -122,6 +123,10 @@ class Conflict(StrongroomError):
     """The thing is in a state that does not allow it."""
 
     status = 409
+
+
+class NoRoom(Conflict):
+    """No host can take what is asked for: each lacks something."""
 
 
 class AlreadyExists(Conflict):
