@@ -31,6 +31,7 @@ FIELDS = {
     ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "unrestorable_reason",
+    "damaged_pages",
     "pages",
     "protected",
     "profile",
