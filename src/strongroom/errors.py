@@ -2,11 +2,13 @@
 
     StrongroomError
     ├── InvalidRequest            400  what was asked for makes no sense
+    │   └── UnknownValue          400  it names a flavor or a version that is not there
     ├── NotAuthenticated          401  no credentials, or wrong ones
     ├── Forbidden                 403  known, but not allowed
     │   └── TooLarge              403  the backup does not fit the volume
     ├── NotFound                  404  no such thing
     ├── Conflict                  409  the thing is in a state that does not allow it
+    │   ├── NoRoom                409  no host can take what is asked for
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  a backup that others depend on
     │   ├── Protected             409  it must not be deleted
@@ -36,6 +38,7 @@
         │   ├── StorageExists          a conditional create met an existing key
         │   │   └── ArtifactExists     the backup has its manifest already
         │   ├── StorageDenied          no permission, bad credentials, read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
         │   └── StorageFull            no space or quota
         ├── ArtifactError              what is stored is not a good backup
         │   ├── ArtifactMissing        no manifest, or a segment is not there
@@ -90,6 +93,10 @@ class InvalidRequest(StrongroomError):
     status = 400
 
 
+class UnknownValue(InvalidRequest):
+    """The request names a flavor or a version that is not there: not 404, as in Trove, for it is no part of the path."""
+
+
 class NotAuthenticated(StrongroomError):
     """No credentials, or wrong ones."""
 
@@ -116,6 +123,10 @@ class Conflict(StrongroomError):
     """The thing is in a state that does not allow it."""
 
     status = 409
+
+
+class NoRoom(Conflict):
+    """No host can take what is asked for: each lacks something."""
 
 
 class AlreadyExists(Conflict):
@@ -253,6 +264,10 @@ class ArtifactExists(StorageExists):
 
 class StorageDenied(StorageError):
     """No permission, bad credentials, or a read-only store."""
+
+
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name no key can have."""
 
 
 class StorageFull(StorageError):

@@ -135,6 +135,14 @@ class Storage(Section):
         """Whether the store is used with the tokens of those who ask."""
         return self.driver == "swift" and self.auth == "user"
 
+    @property
+    def patience(self) -> float:
+        """Seconds in which a call to a remote store may fail, and be tried again, before it has failed."""
+        if self.driver == "directory":
+            return 0.0
+        pauses = sum(min(30.0, 2.0**attempt) for attempt in range(self.retries))
+        return pauses + (self.retries + 1) * self.timeout
+
     def of_project(self, project: str, token: SecretStr | None = None) -> Storage:
         """The store of ``project``: this one, unless each project has its own; with the token of whoever asks, if need be."""
         if not self.by_project:
@@ -208,7 +216,8 @@ class Agent(Section):
         1800.0,
         gt=0,
         description="Seconds that a backup tool, a private server or a transfer between nodes may go without progress (output, "
-        "disk reads and writes, processor time) before it is ended.",
+        "disk reads and writes, processor time) before it is ended. A job that reads or writes a store waits at least as long as "
+        "calls to the store are tried again.",
     )
     restart_limit: int = Field(5, ge=0, description="Restarts of a died server within ten minutes before it is left alone.")
     keep_jobs: int = Field(14, ge=1, description="Days that the directories of finished jobs are kept.")
@@ -256,6 +265,9 @@ class Flavor(Section):
     ram: int = Field(ge=64, description="Memory of the server in MB: buffer pool and friends are sized to it.")
     vcpus: int = Field(1, ge=1, description="Cores, for information.")
     disk: int = Field(0, ge=0, description="Root disk in GB, for information.")
+    aliases: list[str] = Field(
+        default_factory=list, description="Other ids that clients send for it, such as those of Nova's flavors."
+    )
 
 
 class Quotas(Section):

@@ -14,10 +14,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from strongroom.errors import SettingsInvalid
+from strongroom.errors import SettingsInvalid, UnknownValue
 from strongroom.sections import (
     Agent,
     Artifact,
@@ -49,6 +49,27 @@ class Settings(BaseSettings):
     quotas: Quotas = Field(default_factory=Quotas)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)
     default_flavor: str = Field("d1", description="Flavor of a new instance that names none.")
+
+    @field_validator("flavors")
+    @classmethod
+    def _distinct(cls, flavors: dict[str, Flavor]) -> dict[str, Flavor]:
+        ids = [*flavors, *(alias for flavor in flavors.values() for alias in flavor.aliases)]
+        for name in ids:
+            if ids.count(name) > 1:
+                raise ValueError(f"{name} is the name or an alias of several flavors")
+        return flavors
+
+    def find_flavor(self, ref: str) -> str:
+        """Name of the flavor that a name or alias means. Raises UnknownValue."""
+        if ref in self.flavors:
+            return ref
+        for name, flavor in self.flavors.items():
+            if ref in flavor.aliases:
+                return name
+        raise UnknownValue(
+            f"flavor {ref} cannot be found",
+            remedy=f"Flavors are {', '.join(self.flavors)}; other ids can be configured as aliases of a flavor.",
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -155,14 +176,12 @@ def _variable_set(path: Sequence[str]) -> bool:
 
 
 def _options_of(path: Sequence[str]) -> set[str]:
-    model: Any = Settings
-    for part in path:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:
-            return set()
-        arguments = [a for a in get_args(field.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-        model = arguments[0] if arguments else field.annotation
-    return set(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else set()
+    """The names below ``path``: of a section, or of one of the tables that a section has by name."""
+    field = Settings.model_fields.get(path[0]) if path else None
+    if field is None:
+        return set(Settings.model_fields)
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return {name for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for name in kind.model_fields}
 
 
 def _suggestion(word: str, known: Iterable[str], below: Sequence[str] = ()) -> str:

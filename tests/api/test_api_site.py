@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 
 from strongroom.catalog import Host, Job, now
-from strongroom.errors import Unavailable
+from strongroom.errors import ConfigurationError, Unavailable
+from strongroom.sections import Flavor
+from strongroom.settings import load
 from support.site import GB, Site, told
 
 
@@ -35,6 +37,21 @@ def test_flavors(site: Site) -> None:
     assert flavors[0]["id"] is None
     assert site.get("/flavors/d1")["flavor"] == flavors[0]
     told(site.ask("GET", "/flavors/d9"), 404, "itemNotFound")
+
+
+def test_a_flavor_may_have_ids_of_nova(site: Site) -> None:
+    nova = str(uuid.uuid4())
+    site.control.settings.flavors["d2"] = Flavor(ram=1024, aliases=[nova])
+    assert site.get(f"/flavors/{nova}")["flavor"]["name"] == "d2"
+    made = site.ask("POST", "/instances", {"instance": {"name": "a", "flavorRef": f"http://nova/v2/flavors/{nova}"}})
+    assert made.json()["instance"]["flavor"]["id"] == "d2"
+    assert site.ask("POST", "/clusters", {"cluster": {"name": "c", "instances": [{"flavorRef": nova}]}}).status_code == 200
+    site.instance("b", flavorRef="d1")
+    assert site.ask("POST", "/instances/b/action", {"resize": {"flavorRef": nova}}).status_code == 202
+    fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "flavorRef": "d9"}}), 400, "badRequest")
+    assert "aliases" in fault["remedy"]
+    with pytest.raises(ConfigurationError, match="several flavors"):
+        load(flavors={"a": Flavor(ram=512, aliases=["x"]), "x": Flavor(ram=512)})
 
 
 def test_datastores(site: Site) -> None:

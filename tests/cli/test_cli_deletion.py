@@ -89,6 +89,8 @@ def test_a_plan_deletes_nothing_and_fails_when_it_would_be_refused(run: Run, ser
     shown = run("instance", "delete", "mysql1", "--plan", "--yes")
     assert shown.exit_code == 1
     assert "is protected from deletion" in shown.stdout
+    refused = run("instance", "delete", "mysql1")
+    assert (refused.exit_code, refused.stderr) == (4, "Error: instance mysql1 is protected from deletion\nUnprotect it.\n")
     assert {verb for verb, *_ in service.asked} == {"GET"}
 
 

@@ -71,6 +71,7 @@ def test_a_list_fits_a_terminal_of_80_columns(listed: Canned, words: list[str]) 
     count = len(BACKUPS) if words[0] == "backup" else 1
     rows = [line for line in lines if re.search(r"[0-9a-f]{8}$", line.rstrip())]
     assert len(rows) == count, "a line for each"
+    assert len([line for line in lines if line.strip()]) == count + 2 + (words[0] == "backup"), "and nothing is folded"
     if words[0] == "job":
         assert rows[0].rstrip().endswith("90759836") and "monday" in rows[0] and "the disk of" in rows[0]
     else:

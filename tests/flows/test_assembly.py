@@ -600,8 +600,9 @@ def test_a_chain_that_is_broken_is_followed_by_a_full_and_the_reason(
     assert says in (backup.reason or "")
 
 
-def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World) -> None:
-    first = world.members()[0].id
+@pytest.mark.parametrize(("number", "wish"), [(0, {"node": "node1"}), (2, {"incremental": True})])
+def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World, number: int, wish: dict[str, Any]) -> None:
+    first = world.members()[number].id
 
     def say(state: str) -> None:
         world.edit(Instance, first, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_state_comment": state}))
@@ -609,8 +610,9 @@ def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World) 
     say("Donor/Desynced")
     timer = threading.Timer(0.5, say, ["Synced"])
     timer.start()
-    assert request_cluster_backup(world.control, "p", "shop", name="b", node="node1")[1].instance_id == first
+    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **wish)
     timer.join()
+    assert (backup.kind, job.instance_id) == ("incremental" if number else "full", first)
 
 
 def test_a_node_that_is_cut_off_is_not_waited_for(world: World) -> None:
@@ -782,6 +784,15 @@ def test_histories_are_not_mixed(world: World) -> None:
     assert world.run(request_recover(world.control, "p", "shop", node="node1", force=True)) is None
     world.require("today", 1)
     assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # put aside, not overwritten
+
+
+def test_data_of_another_history_is_put_aside_where_others_serve(world: World) -> None:
+    odd = world.ring.nodes[world.members()[1].id]
+    assert odd.data is not None
+    odd.running, odd.data.uuid, odd.data.rows = False, "11111111-1111-1111-1111-111111111111", "other"
+    assert world.run(request_recover(world.control, "p", "shop")) is None
+    world.require("today", 1)
+    assert [data.rows for data in odd.old.values() if data] == ["other"]
 
 
 def test_an_empty_node_is_never_the_first(world: World) -> None:

@@ -125,8 +125,10 @@ def test_verify_and_rehearse(place: Path, a: MariaDBServer) -> None:
     run(place, "2", jobs.backup_job(place, a.server, "inc", "full"), a.server).succeed()
     read = run(place, "3", jobs.verify_job(place, "inc")).succeed()
     assert read["chain"] == ["full", "inc"] and read["files"] > 100 and "prepared" not in read
+    assert (read["links"], [link["level"] for link in read["results"]]) == (2, ["content", "content"])
     rehearsal = run(place, "4", jobs.verify_job(place, "inc", prepare=True)).succeed()
     assert rehearsal["prepared"]["chain"] == ["full", "inc"]
+    assert [link["level"] for link in rehearsal["results"]] == ["content", "tables"]
     segment = place / "store" / jobs.CONTAINER / "inc" / "00000001"
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
@@ -169,10 +171,18 @@ def test_a_parent_that_cannot_be_stood_on(place: Path, a: MariaDBServer) -> None
     other = a.server.model_copy(update={"id": "id-other"})
     code, message = failure(run(place, "3", jobs.backup_job(place, other, "inc", "full"), a.server))
     assert code == "LineageChanged" and "another instance" in message
+    one, another = new_identity()[1], new_identity()[1]
+    rotated = jobs.backup_job(place, a.server, "rotated", "full", recipients=[one], fall_back_to_full=True)
+    output = run(place, "k1", rotated, a.server).succeed()
+    assert output["manifest"]["kind"] == "full"
+    assert output["reason"].endswith("name of full is not encrypted, and encryption was switched on since it was taken.")
+    for name, keys, told in (("k2", [another], "encryption.recipients was changed"), ("k3", [], "encryption was switched off")):
+        code, message = failure(run(place, name, jobs.backup_job(place, a.server, "inc", "rotated", recipients=keys), a.server))
+        assert code == "Conflict" and told in message
     driver.lineage(a.data_dir, renew=True)
     code, message = failure(run(place, "4", jobs.backup_job(place, a.server, "inc", "full"), a.server))
     assert code == "LineageChanged" and "was replaced" in message
-    assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full"}
+    assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full", "rotated"}
 
     output = run(place, "5", jobs.backup_job(place, a.server, "inc", "full", fall_back_to_full=True), a.server).succeed()
     assert output["manifest"]["kind"] == "full" and output["manifest"]["chain"] == "inc"

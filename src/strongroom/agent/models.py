@@ -67,6 +67,7 @@ class ServerView(Message):
     socket: Path | None = None
     data_dir: Path
     data_bytes: int = 0
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, while the server answers.")
     free_bytes: int = Field(0, description="Free bytes of the file system that holds the data directory.")
     lineage: str | None = None
     pid: int | None = None

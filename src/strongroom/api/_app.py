@@ -20,6 +20,7 @@ from strongroom.api import (
     _instances,
     _jobs,
     _mgmt,
+    _mgmt_instance,
     _openapi,
     _quotas,
     _records,
@@ -49,7 +50,7 @@ ROOMS = (
         _quotas,
         _jobs,
     ),
-    *(_mgmt, _hosts, _catalog, _site, _absent),
+    *(_mgmt, _mgmt_instance, _hosts, _catalog, _site, _absent),
 )
 """What is there below a project, in the order of the page that describes it."""
 

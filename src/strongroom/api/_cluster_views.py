@@ -56,7 +56,7 @@ class NodeView(View):
     ip: list[str]
     links: list[Link]
     node: str = Field(description="Extension, as are all that follow: its name in the cluster.")
-    host: str
+    host: str = Field("", description="Only for administrators.")
     operating_status: str
     state: str = Field(description="Its state in the cluster as last seen (Synced, Joiner…); else that of its server.")
     position: str | None = Field(description="uuid:seqno as last seen.")
@@ -205,7 +205,7 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
     state = seen.get("wsrep_local_state_comment") or node.state
     if seen and seen.get("wsrep_cluster_status") != "Primary":
         state = f"non-Primary, {state}"
-    return NodeView(
+    view = NodeView(
         id=node.id,
         name=node.name,
         type="member",
@@ -215,7 +215,6 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         ip=[node.address] if node.address else [],
         links=caller.links("instances", node.id),
         node=node.node or node.name,
-        host=node.host,
         operating_status=operating_status(node, silent),
         state="silent" if silent else state,
         position=f"{uuid}:{seqno}" if uuid and seqno else None,
@@ -225,6 +224,9 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         isolated=node.isolated,
         detail=node.detail,
     )
+    if caller.principal.is_admin:
+        view.host = node.host
+    return view
 
 
 def plan_fields(plan: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class JobView(View):
     project_id: str
     kind: str
     status: str = Field(description="queued, running, succeeded, failed, cancelled.")
-    host: str | None
+    host: str | None = Field(description="Null for all but administrators.")
     instance_id: str | None
     instance_name: str
     backup_id: str | None
@@ -94,7 +94,7 @@ def index(
             filters["status"] = status
         rows, marker = newest_first(session, Job, page, project, filters)
         names = backup_names(session, rows)
-    seen = ManyJobs(jobs=[_view(row, names) for row in rows])
+    seen = ManyJobs(jobs=[_view(row, names, caller) for row in rows])
     if marker:
         seen.links = next_links(request, page, marker)
     return reply(seen)
@@ -110,7 +110,7 @@ async def show(
 ) -> Response:
     """One job; with ``wait`` the answer comes when something has changed."""
     row = await wait_job(control, caller.project, job, after=after, seconds=wait)
-    return reply(OneJob(job=_view(row, await run_in_threadpool(_names, control, row))))
+    return reply(OneJob(job=_view(row, await run_in_threadpool(_names, control, row), caller)))
 
 
 @router.delete("/jobs/{job}", status_code=202)
@@ -132,7 +132,7 @@ def _names(control: Control, row: Job) -> dict[str, str]:
         return backup_names(session, [row])
 
 
-def _view(row: Job, names: dict[str, str]) -> JobView:
+def _view(row: Job, names: dict[str, str], caller: Caller) -> JobView:
     fault = row.fault
     end = row.finished or now()
     return JobView(
@@ -140,7 +140,7 @@ def _view(row: Job, names: dict[str, str]) -> JobView:
         project_id=row.project,
         kind=row.kind,
         status=row.status,
-        host=row.host,
+        host=row.host if caller.principal.is_admin else None,
         instance_id=row.instance_id,
         instance_name=row.instance_name,
         backup_id=row.backup_id,

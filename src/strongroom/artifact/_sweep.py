@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,9 +16,9 @@ from strongroom.artifact._joined import joined_keys
 from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location, Part
 from strongroom.artifact._manifest import MAX_SEGMENTS, Manifest
-from strongroom.errors import ArtifactError, ManifestInvalid, StorageError, StorageNotFound
+from strongroom.errors import ArtifactError, ManifestInvalid, StorageError, StorageNameInvalid, StorageNotFound
 from strongroom.sections import CONTAINER_PATTERN
-from strongroom.storage import DirectoryStore, Store
+from strongroom.storage import DirectoryStore, Stat, Store
 
 _BATCH = 1000
 _MOST_PARTS = MAX_SEGMENTS + 100_000
@@ -56,8 +56,20 @@ def delete_artifact(store: Store, location: Location, *, segments: int = 0) -> N
 
 
 def list_parts(store: Store, location: Location) -> list[Part]:
-    """The objects that the store lists and that belong to the artifact. Others in its folder are none of our business."""
-    found = (location.parse_part(stat.key) for stat in store.list(location.prefix))
+    """The objects that the store lists and that belong to the artifact. Others in its folder are none of our business.
+
+    Where one of those keeps the store from listing the folder, only the results of verifications are found.
+    """
+    try:
+        return _parse_parts(location, store.list(location.prefix))
+    except StorageNameInvalid:
+        with contextlib.suppress(StorageNameInvalid):
+            return _parse_parts(location, store.list(location.verifications))
+        return []
+
+
+def _parse_parts(location: Location, listed: Iterable[Stat]) -> list[Part]:
+    found = (location.parse_part(stat.key) for stat in listed)
     return list(islice((part for part in found if part is not None), _MOST_PARTS))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from strongroom.catalog._changes import Changes
 from strongroom.catalog._tables import Fact
 from strongroom.catalog.queries import SILENT_AFTER
 from strongroom.errors import ConfigurationError
@@ -40,6 +41,7 @@ class Catalog:
         facts = {SILENT_AFTER: silent_after}
         self._readers = sessionmaker(engine, expire_on_commit=False, info=facts)
         self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False, info=facts)
+        self.changes = Changes()
         self._turn = Lock()  # SQLite lets those who wait sleep, longer and longer, while others overtake them
 
     @contextmanager
@@ -53,6 +55,7 @@ class Catalog:
         """A transaction: committed at the end, rolled back by an exception. Writers take turns: what one has read stays true."""
         with self._turn, self._writers.begin() as session:
             yield session
+        self.changes.tell()
 
     def is_away(self, error: Exception) -> bool:
         """Whether ``error`` says that the database cannot be used now: what was to be done can be done again, later.

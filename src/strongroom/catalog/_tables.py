@@ -78,6 +78,11 @@ class Instance(Table):
     socket: Mapped[str | None] = mapped_column(Text)
     lineage: Mapped[str | None]
     data_bytes: Mapped[int] = mapped_column(default=0)
+    wal_bytes: Mapped[int | None]
+    """Of them in the WAL; null where the database has none."""
+    root_enabled: Mapped[datetime | None]
+    """When root was enabled first."""
+    root_enabled_by: Mapped[str | None] = mapped_column(Text)
     old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     isolated: Mapped[bool] = mapped_column(default=False)
     """A restored copy that contacts nobody until a person activates it."""

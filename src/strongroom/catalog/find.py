@@ -33,7 +33,10 @@ def _one(session: Session, table: type[Named], noun: str, project: str | None, r
         raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
     if len(named) > 1:
         known = "; ".join(map(_describe, sorted(named, key=lambda row: row.created)))
-        raise Conflict(f"{len(named)} {noun}s {how}: {known}", remedy="Name one by its id.")
+        raise Conflict(
+            f"{len(named)} {noun}s {how}: {known}",
+            remedy=f"Name one by its id; `strongroom {noun} list --wide` shows more.",
+        )
     return named[0]
 
 
@@ -42,8 +45,7 @@ def _describe(row: Instance | Backup | Cluster) -> str:
     created = f"{row.id}, created {row.created:%Y-%m-%d %H:%M} UTC"
     match row:
         case Instance():
-            where = f"on host {row.host}" + (f" at {row.address}:{row.port}" if row.address else "")
-            return f"{created}, {row.state} {where}"
+            return f"{created}, {row.state}" + (f", at {row.address}:{row.port}" if row.address else "")
         case Backup():
             return f"{created}, {row.status} {row.kind} backup of instance {row.instance_name}"
         case _:

@@ -40,9 +40,9 @@ class State(Column):
         state, verified = self.raw(item), item.get("verified")
         if state is None:
             return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
-        return safe(
-            f"{state} {look.moment(verified['at'])}" if verified and state == verified["level"] and verified["ok"] else state
-        )
+        if verified and state == verified["level"]:
+            return safe(f"{state} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
+        return safe(str(state))
 
 
 LIST = [

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli._names import Noun
-from strongroom.cli._render import Column, age, note, size
+from strongroom.cli._render import Column, age, moment, size, warn
 from strongroom.cli._session import Session, confirm
+from strongroom.errors import Conflict
 
 Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be deleted; fails when it would be refused.")]
 
@@ -27,11 +28,11 @@ def _jobs(value: Sequence[Mapping[str, Any]] | None) -> str:
 
 
 def _kept(value: Mapping[str, Any] | None) -> str:
-    return f"{value['name']}, taken {value['created']} UTC" if value else "none"
+    return f"{value['name']}, taken {moment(value['created'])} UTC" if value else "none"
 
 
 def _verified(value: Mapping[str, Any] | None) -> str:
-    return f"{value['name']}, verified {value['verified']}" if value else "none"
+    return f"{value['name']}, verified {moment(value['verified'])} UTC" if value else "none"
 
 
 def _refused(value: Sequence[Mapping[str, Any]] | None) -> str:
@@ -46,7 +47,7 @@ PLAN = [
     Column("Refused", "refused", _refused),
     Column("Adopted", "adopted"),
     Column("Nodes", "nodes"),
-    Column("Bytes", "bytes", size),
+    Column("Data", "bytes", size),
     Column("Previous data", "old_bytes", size),
     Column("Backups", "backups", _names),
     Column("Cancels", "jobs", _jobs),
@@ -57,14 +58,17 @@ PLAN = [
 
 
 def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wait: bool, **query: str | None) -> None:
-    """Delete a thing after a question that shows the plan; with ``plan`` only show it."""
+    """Delete a thing after a question that shows the plan; with ``plan`` only show it. Raises Conflict when it is refused."""
     if plan or not yes:
         found = session.client.get(f"{noun}s", ref, "delete-plan", **query)["plan"]
         if plan:
             session.output.record(found, PLAN)
             raise typer.Exit(0 if found["allowed"] else 1)
+        if found["refused"]:
+            refusal = found["refused"][0]
+            raise Conflict(refusal["message"], remedy=refusal["remedy"])
         for line in describe(found):
-            note(line)
+            warn(line)
         confirm(f"Delete {noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''} for good?", yes)
         ref = found["id"]
     session.finish(session.client.delete(f"{noun}s", ref, **query).job, wait)
@@ -72,8 +76,6 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
 
 def describe(plan: Mapping[str, Any]) -> list[str]:
     """The plan in sentences, for the person who confirms it."""
-    if plan["refused"]:
-        return [f"This will be refused: {r['message']}. {r['remedy']}" for r in plan["refused"]]
     name = f"{plan['noun']} {plan['name']} ({plan['id'][:8]})"
     if plan["noun"] == "backup":
         lines = [f"This deletes {len(plan['backups'])} backups, {size(plan['bytes'])} in the store:"]

@@ -234,7 +234,8 @@ class Output:
             for column, texts in cells.items()
         }
         room = Console().width if compact else None
-        shown = _fitting(widths, room) if room else list(columns)
+        some = {c: width for c, width in widths.items() if c.rank == 0 or any(cells[c])}
+        shown = _fitting(some, room) if room else list(columns)
         table = _table()
         for column in shown:
             others = sum(widths[c] for c in shown if c is not column) + GAP * (len(shown) - 1)
@@ -277,10 +278,11 @@ class Output:
     def _choose(self, columns: Sequence[Column], item: Mapping[str, Any]) -> Sequence[Column]:
         if not self.columns:
             return columns
-        known = {name.lower(): c for c in columns for name in (c.path, c.title, c.heading(Look()))}
+        paths = {c.path.lower(): c for c in columns}
+        titles = {title.lower(): c for c in columns for title in (c.title, c.heading(Look()))}
         chosen = []
         for name in self.columns:
-            column = known.get(name.lower())
+            column = paths.get(name.lower()) or (None if name in item else titles.get(name.lower()))
             if column is None and item and name.split(".")[0] not in item:
                 raise InvalidRequest(
                     f"there is no column {name}",
@@ -332,7 +334,7 @@ def _print_json(value: Any) -> None:
 
 
 def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def _show(table: Table) -> None:

@@ -21,11 +21,13 @@ from strongroom.errors import (
     Busy,
     Conflict,
     InvalidRequest,
+    JobError,
     NotAuthenticated,
     NotFound,
     SettingsInvalid,
     StrongroomError,
     Unavailable,
+    UnknownValue,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ Cloud = Annotated[
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
     (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
-    (3, "no such thing", (NotFound,)),
+    (3, "no such thing", (NotFound, UnknownValue)),
     (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
     (5, "no service answers", (Unavailable,)),
     (6, "credentials are missing or wrong", (NotAuthenticated,)),
@@ -66,7 +68,8 @@ EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
 
 def exit_code(error: StrongroomError) -> int:
     """The exit code that tells a script what kind of error it was; 1 for a job or an operation that failed."""
-    return next((code for code, _, kinds in EXIT_CODES if isinstance(error, kinds)), 1)
+    codes = {kind: code for code, _, kinds in EXIT_CODES for kind in kinds}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), 1)
 
 
 @dataclass
@@ -87,6 +90,16 @@ class Session:
             return follow(self.client, job)
         note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
         return None
+
+    def finish_new(self, noun: str, name: str, key: str, job: str | None, wait: bool) -> None:
+        """Follow the job that makes a thing. A failure also tells how to remove what is left of it."""
+        try:
+            self.finish(job, wait)
+        except JobError as error:
+            if not self.client.exists(f"{noun}s", key):
+                raise
+            left = f"{noun.capitalize()} {name} ({key[:8]}) is left in ERROR; `strongroom {noun} delete {key}` removes it."
+            raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
 
 
 def confirm(question: str, yes: bool) -> None:

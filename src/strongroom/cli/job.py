@@ -44,10 +44,10 @@ LIST = [
     Column("Status", "status"),
     Column("Phase", "phase", rank=6),
     Progress("Progress", "done", rank=5, cut=True),
-    Column("Took", "seconds", duration, right=True, rank=2),
+    Column("Took", "seconds", duration, right=True, rank=3),
     Column("Asked by", "asked_by", rank=4),
     When("Created", "created"),
-    Column("Error", "fault.message", rank=3, cut=True),
+    Column("Error", "fault.message", rank=2, cut=True),
     JobId("ID", "id"),
 ]
 SHOW = [

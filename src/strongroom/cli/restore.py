@@ -12,7 +12,7 @@ import typer
 
 from strongroom.cli._completion import names_of
 from strongroom.cli._names import AllowSameName, require_free_name
-from strongroom.cli._render import Column, Format, age, note, size, warn
+from strongroom.cli._render import Column, Format, age, moment, note, size, warn
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
 from strongroom.cli.instance import Flavor, Host, Size, make, show_instance
 from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
@@ -186,7 +186,7 @@ def restore(
         target = session.client.get("instances", in_place)["instance"]
         if found["instance_id"] != target["id"]:
             warn(_describe_other_source(found, target))
-        when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name'] or 'an unknown instance'}"
+        when = f"{found['name']}, taken {moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
         lost = f"What was written to {target['name']} later is only in the previous data, which is kept."
         confirm(f"{lost}\nReplace the data of {target['name']} by backup {when}?", yes)
         with naming_good_backups(session, found):
@@ -197,7 +197,7 @@ def restore(
 
 def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     """A backup of another instance is restored in place: that may be an older one of the same name."""
-    here = f"{target['name']} ({target['id'][:8]}, created {target['created']} UTC)"
+    here = f"{target['name']} ({target['id'][:8]}, created {moment(target['created'])} UTC)"
     if not backup["instance_id"]:
         return f"Warning: which instance backup {backup['name']} was taken from is not known; {here} gets its data."
     namesake = ", an earlier instance of the same name" if backup["instance_name"] == target["name"] else ""

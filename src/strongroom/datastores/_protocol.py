@@ -50,6 +50,7 @@ class Facts(Strict):
 
     version_number: str
     data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
     data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
     warning: str = Field("", description="What will be wrong before long, though the server serves.")

@@ -1,6 +1,7 @@
 """The durable workflows, and the requests that start them."""
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
+from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
 from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
 from strongroom.flows._cluster_backups import is_synced, request_cluster_backup
 from strongroom.flows._clusters import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from strongroom.agent.models import Start
 from strongroom.catalog import Instance
-from strongroom.datastores import GaleraPosition, GaleraView
+from strongroom.datastores import NO_UUID, GaleraPosition, GaleraView
 from strongroom.errors import Conflict, StrongroomError
 from strongroom.flows._ring import LOOK, Ring, how, name, of, side_by_side, table
 
@@ -35,7 +35,8 @@ async def bring_up(
     else:
         uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
         others = [node for node in reached if node not in serving]
-        await _join(ring, others, [node for node in others if _missed_a_restore(ring, seen[node.id])], uuid, said)
+        strangers = [node for node in others if _missed_a_restore(ring, seen[node.id]) or _is_of_another(seen[node.id], uuid)]
+        await _join(ring, others, strangers, uuid, said)
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
     await ring.stop((node for node in reached if seen[node.id].running), said)
@@ -96,6 +97,11 @@ async def _join(ring: Ring, nodes: Sequence[Instance], strangers: Sequence[Insta
 
 def _missed_a_restore(ring: Ring, view: GaleraView) -> bool:
     return ring.cluster.runtime == "process" and view.data_epoch is not None and view.data_epoch < ring.cluster.epoch
+
+
+def _is_of_another(view: GaleraView, uuid: str) -> bool:
+    """Whether it has data of another history, which a transfer of that of the others would overwrite."""
+    return view.uuid not in (None, NO_UUID, uuid)
 
 
 async def _put_aside(ring: Ring, node: Instance) -> None:

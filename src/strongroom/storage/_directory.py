@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import pwd
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ _TRAVERSABLE = 0o711
 _SHARED = 0o3770
 """Set-group-id, so that the group stays; sticky, so that one user cannot remove what another wrote."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}", re.DOTALL)
+"""Names under which objects are written. Other hidden files are not ours."""
 _ATTEMPTS = 10
 """A folder may vanish between its making and its use, when somebody removes the last object in it just then."""
 
@@ -176,7 +179,7 @@ class DirectoryStore:
         try:
             with self._folder(parts) as directory:
                 for name in os.listdir(directory):  # noqa: PTH208
-                    if name.startswith("."):
+                    if _TEMPORARY.fullmatch(name):
                         _sweep(name, directory)
                 os.fsync(directory)
         except FileNotFoundError:

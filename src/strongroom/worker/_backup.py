@@ -21,7 +21,6 @@ from strongroom.artifact import (
     Reader,
     Writer,
     load_chain,
-    load_manifest,
     read_manifest,
     require_known_manifest,
 )
@@ -31,6 +30,7 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    Conflict,
     DatabaseDamaged,
     FileTwice,
     LineageChanged,
@@ -88,7 +88,8 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         try:
             writer.open()
         except ArtifactExists:
-            return _output(load_manifest(store, job.location), events)
+            manifest, sha256 = read_manifest(store, job.location)
+            return _output(manifest, events) | {"manifest_sha256": sha256}
         with abort_on_error(writer):
             return _write(spec, job, events, store, writer, server, datastore)
 
@@ -230,12 +231,13 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
     try:
         parent, sha256 = _load_parent(store, job, job.parent)
         _require_same_history(parent, job, server, lineage)
+        _require_same_keys(parent, job)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
                 f"the store and the catalog disagree about backup {parent.name or parent.id}: one of them was put back",
                 remedy="Take a full backup; incrementals can go on from that.",
             )
-    except (ArtifactError, LineageChanged) as error:
+    except (ArtifactError, Conflict) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
 
@@ -271,6 +273,20 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
         )
     if parent.lineage != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=remedy)
+
+
+def _require_same_keys(parent: Manifest, job: BackupJob) -> None:
+    """Raise Conflict when the keys are others than the parent's: perhaps no single identity would open the chain."""
+    before, now = set(parent.recipients or []), set(job.recipients)
+    if before == now:
+        return
+    name = f"backup {parent.name or parent.id}"
+    remedy = "Take a full backup; incrementals can go on from that."
+    if not now:
+        raise Conflict(f"encryption was switched off since {name} was taken", remedy=remedy)
+    if not before:
+        raise Conflict(f"{name} is not encrypted, and encryption was switched on since it was taken", remedy=remedy)
+    raise Conflict(f"encryption.recipients was changed since {name} was taken", remedy=remedy)
 
 
 def _begin(

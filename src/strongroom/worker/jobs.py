@@ -1,6 +1,7 @@
 """The jobs of a worker, and what their ``output`` holds.
 
-* backup: ``manifest`` (without its segments), ``segments`` (how many), ``reason`` (why a full was taken, or null);
+* backup: ``manifest`` (without its segments), ``manifest_sha256``, ``segments`` (how many), ``reason`` (why a
+  full was taken, or null);
 * restore: ``chain`` (ids), ``positions``, ``facts`` (what the server of the backup said of itself), ``raw_size``,
   ``stored_size``, ``data_size`` (bytes), ``server_version``;
 * verify: ``chain`` (ids), ``links`` (how many backups were read), ``segments``, ``raw_size``, ``stored_size`` (sums of these),
