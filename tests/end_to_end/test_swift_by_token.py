@@ -179,7 +179,7 @@ def test_a_token_that_ends_before_the_backup(site: Site) -> None:
     site.wire.go_on()
     view = site.service.wait(job, expect="failed")
     assert view["fault"]["code"] == "StorageDenied"
-    assert "the token of whoever asked for this is not valid any more" in view["fault"]["message"]
+    assert "the requesting user's token is no longer valid" in view["fault"]["message"]
     assert 'storage.auth = "service"' in view["fault"]["remedy"]
     backup = site.service.get(f"/backups/{view['backup_id']}")["backup"]
     assert backup["status"] == "FAILED"
