@@ -104,7 +104,7 @@ class TestUsersOfAFile:
         result = run("instance", "list", *who, str(tmp_path / "nowhere"))
         assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
         result = run("check", *who, password, "--project", "shop")
-        assert (result.exit_code, "needs the role admin" in result.stderr) == (1, True)
+        assert (result.exit_code, "role admin required" in result.stderr) == (1, True)
 
 
 class TestUsersOfKeystone:

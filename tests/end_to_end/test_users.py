@@ -62,7 +62,7 @@ def test_the_word_of_anybody_else_does_not(serve: Callable[..., Service], users:
     ("config", "said"),
     [
         ('[service]\nhost = "0.0.0.0"\n', "without authentication"),
-        ('[identity]\nmethod = "basic"\n', "there is no file of users"),
+        ('[identity]\nmethod = "basic"\n', "users.json does not exist"),
         ('[identity]\nmethod = "keystone"\n', "identity.auth_url is not set"),
         ('[identity]\nmethod = "ldap"\n', "identity.method"),
     ],

@@ -26,9 +26,9 @@ def test_users_of_a_file(serve: Callable[..., Service], stock: Stock, place: Pat
 
     as_alice("shop")("database instance list")
     as_alice("ops")("database instance list")
-    as_alice("ops").refused(403, "needs the role member", "database backup strategy create --swift-container c")
+    as_alice("ops").refused(403, "role member required", "database backup strategy create --swift-container c")
     as_alice("shop").refused(403, "only administrators", "database backup list --all-projects")
-    as_alice("shop").refused(403, "needs the role admin", "database instance list --all-projects")
+    as_alice("shop").refused(403, "role admin required", "database instance list --all-projects")
     as_alice("shop").refused(403, "only administrators", "database quota show", uuid.uuid4().hex)
     as_alice("lab").refused(403, "no role in project lab", "database instance list")
     for guess in ("one", "two"):
@@ -63,8 +63,8 @@ token_cache = 0
         return stock.with_environment(**login, OS_ENDPOINT=f"{service.url}/v1.0/{path}")
 
     as_user("rita")("database instance list")
-    as_user("rita").refused(403, "needs the role member", "database backup strategy create --swift-container c")
-    as_user("mallory").refused(403, "has none that counts", "database instance list")
+    as_user("rita").refused(403, "role member required", "database backup strategy create --swift-container c")
+    as_user("mallory").refused(403, "you have none", "database instance list")
     token = keystone.token("rita", name)
     with_token(token, project)("database instance list")
     with_token(token, other).refused(403, "for another project", "database instance list")
