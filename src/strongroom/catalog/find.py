@@ -1,4 +1,4 @@
-"""Find rows as people name them: by id, or by a name that is the only one of its kind in the project."""
+"""Finds rows by id, or by a name that is unique in the project."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from strongroom.errors import Conflict, InvalidRequest, NotFound
 Named = TypeVar("Named", Instance, Backup, Cluster)
 
 
-def _one(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
+def _find_row(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
     values = {"ref": ref} if project is None else {"ref": ref, "project": project}
-    by_id: Named | None = session.scalars(_living(table, "id", project is not None), values).one_or_none()
+    by_id: Named | None = session.scalars(_build_query(table, "id", project is not None), values).one_or_none()
     if by_id is not None:
         return by_id
-    named: Sequence[Named] = session.scalars(_living(table, "name", project is not None).limit(10), values).all()
+    named: Sequence[Named] = session.scalars(_build_query(table, "name", project is not None).limit(10), values).all()
     if not named:
         raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
     if len(named) > 1:
         ids = ", ".join(row.id for row in named)
-        raise Conflict(f"{len(named)} {noun}s are named {ref}: {ids}", remedy="Name one by its id.")
+        raise Conflict(f"{len(named)} {noun}s are named {ref}: {ids}", remedy="Use the id.")
     return named[0]
 
 
 @lru_cache(8)
-def _living(table: type[Named], column: str, owned: bool) -> Select[Any]:
-    """Made once: to make a statement takes longer than to run it."""
+def _build_query(table: type[Named], column: str, owned: bool) -> Select[Any]:
+    """The query, cached: building a statement takes longer than running it."""
     query = select(table).where(table.deleted.is_(None), getattr(table, column) == bindparam("ref"))
     return query.where(table.project == bindparam("project")) if owned else query
 
 
 def find_instance(session: Session, project: str | None, ref: str) -> Instance:
-    """The living instance with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
-    return _one(session, Instance, "instance", project, ref)
+    """The existing instance with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _find_row(session, Instance, "instance", project, ref)
 
 
 def find_backup(session: Session, project: str | None, ref: str) -> Backup:
-    """The living backup with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
-    return _one(session, Backup, "backup", project, ref)
+    """The existing backup with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _find_row(session, Backup, "backup", project, ref)
 
 
 def find_cluster(session: Session, project: str | None, ref: str) -> Cluster:
-    """The living cluster with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
-    return _one(session, Cluster, "cluster", project, ref)
+    """The existing cluster with this id or unique name. Raises NotFound, Conflict. ``project`` None looks in all projects."""
+    return _find_row(session, Cluster, "cluster", project, ref)
 
 
 def nodes_of(session: Session, cluster_id: str) -> list[Instance]:
-    """The living nodes of a cluster, in order of their names."""
+    """The existing nodes of a cluster, in order of their names."""
     living = select(Instance).where(Instance.cluster_id == cluster_id, Instance.deleted.is_(None))
     return sorted(session.scalars(living), key=lambda node: (len(node.node or ""), node.node or ""))
 
 
 def open_run(session: Session, cluster_id: str) -> Run | None:
-    """The newest restore of the cluster that was begun and neither done nor undone."""
+    """The newest restore of the cluster, if it is neither done nor undone."""
     newest = select(Run).where(Run.cluster_id == cluster_id).order_by(Run.created.desc(), Run.id.desc()).limit(1)
     run = session.scalars(newest).one_or_none()
     return run if run is not None and run.phase not in Run.OVER else None
@@ -73,9 +73,9 @@ def find_job(session: Session, project: str | None, job_id: str) -> Job:
 
 
 def chain_of(session: Session, backup: Backup) -> list[Backup]:
-    """The backup and its ancestors, the full first. One query, whatever the length.
+    """The backup and its ancestors, the full backup first. One query for chains of any length.
 
-    Raises InvalidRequest when a parent's row is gone or the chain turns.
+    Raises InvalidRequest if the row of a parent is missing or the chain has a cycle.
     """
     links = {link.id: link for link in session.scalars(select(Backup).where(Backup.chain_id == backup.chain_id))}
     chain, seen = [backup], {backup.id}
@@ -83,27 +83,27 @@ def chain_of(session: Session, backup: Backup) -> list[Backup]:
         parent = links.get(parent_id) or session.get(Backup, parent_id)
         if parent is None or parent.deleted is not None:
             raise InvalidRequest(
-                f"backup {backup.name} ({backup.id}) depends on backup {parent_id}, which is gone",
-                remedy="It cannot be restored. Choose another backup.",
+                f"backup {backup.name} ({backup.id}) cannot be restored: it depends on backup {parent_id}, which does not exist",
+                remedy="Choose another backup.",
             )
         if parent.id in seen:
-            raise InvalidRequest(f"the chain of backup {backup.id} turns in a circle at {parent.id}")
+            raise InvalidRequest(f"the chain of backup {backup.id} has a cycle at {parent.id}")
         seen.add(parent.id)
         chain.append(parent)
     return chain[::-1]
 
 
 def children_of(session: Session, backup_id: str) -> list[Backup]:
-    """Living backups whose parent this one is."""
+    """Existing backups whose parent is this one."""
     return list(
         session.scalars(select(Backup).where(Backup.parent_id == backup_id, Backup.deleted.is_(None)).order_by(Backup.created))
     )
 
 
 def descendants_of(session: Session, backup_id: str) -> list[Backup]:
-    """Living backups that depend on this one, children before parents: the order in which they may be deleted.
+    """Existing backups that depend on this one, children before parents: the order in which they can be deleted.
 
-    One query, so that chains of any length can be followed.
+    One query for chains of any length.
     """
     root = session.get(Backup, backup_id)
     if root is None:
@@ -126,7 +126,7 @@ def descendants_of(session: Session, backup_id: str) -> list[Backup]:
 def unfinished_jobs(
     session: Session, *, instance_id: str | None = None, backup_ids: set[str] | None = None, cluster_id: str | None = None
 ) -> list[Job]:
-    """Jobs that are queued or running on an instance or a cluster, or about any of some backups, oldest first."""
+    """Queued and running jobs, oldest first: of an instance, of a cluster, or of any of ``backup_ids``."""
     query = select(Job).where(Job.finished.is_(None)).order_by(Job.created)
     if instance_id is not None:
         query = query.where(Job.instance_id == instance_id)
@@ -138,7 +138,7 @@ def unfinished_jobs(
 
 
 def container_for(session: Session, project: str, instance_id: str, asked: str | None, default: str) -> str:
-    """Trove's precedence: the request, the instance's strategy, the project's strategy, the configuration."""
+    """The container of a new backup, by Trove's precedence: request, strategy of the instance, of the project, configuration."""
     if asked:
         return asked
     for key in (instance_id, ""):
