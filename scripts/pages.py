@@ -34,7 +34,7 @@ def configuration() -> str:
         "3. in a TOML file that `--config` or `STRONGROOM_CONFIG` names,",
         "4. by its default.",
         "",
-        "`strongroom check` tells whether what is configured works. An unknown section or option is an error, never ignored.",
+        "`strongroom check` checks that the configuration works. Unknown sections and options are errors.",
         "",
         "```toml",
         "[service]",

@@ -1,7 +1,7 @@
-"""Every option, declared once: the TOML file, the environment, the command line and the docs page come from here.
+"""Loads the configuration. Its options are declared in ``sections``.
 
 Precedence, highest first: command-line flags, environment (``STRONGROOM_SERVICE__PORT=8779``), the TOML file, the defaults.
-Importing this module reads nothing; ``load`` does.
+Only ``load`` reads files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     datastores: Datastores = Field(default_factory=Datastores)
     quotas: Quotas = Field(default_factory=Quotas)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)
-    default_flavor: str = Field("d1", description="Flavor of a new instance that names none.")
+    default_flavor: str = Field("d1", description="Flavor of a new instance if the request names none.")
 
     @classmethod
     def settings_customise_sources(
@@ -58,19 +58,19 @@ class Settings(BaseSettings):
 
     @property
     def user_file(self) -> Path:
-        """The users of the method ``basic``."""
+        """The user file of the method ``basic``."""
         return self.identity.user_file or self.service.data_dir / "users.json"
 
     @property
     def store_path(self) -> Path:
-        """Top of the directory store."""
+        """Path of the directory store."""
         return self.storage.path or self.service.data_dir / "store"
 
 
 def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
-    """Read the configuration: ``flags`` (by section) over the environment over ``config`` over the defaults.
+    """Read the configuration. Precedence: ``flags`` (by section), environment, the file ``config``, defaults.
 
-    Raises ConfigurationError that names the file and the option.
+    Raises ConfigurationError, which names the file and the option.
     """
 
     class FromFile(Settings):
@@ -99,11 +99,11 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
             if unknown:
                 raise ConfigurationError(
                     f"{config}: unknown section {', '.join(sorted(unknown))}",
-                    remedy=f"Sections are {', '.join(sorted(known))}.",
+                    remedy=f"The sections are {', '.join(sorted(known))}.",
                 )
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"configuration is not valid: {where}", remedy="See docs/configuration.md.") from error
+        raise ConfigurationError(f"the configuration is not valid: {where}", remedy="See docs/configuration.md.") from error
     except (ValueError, OSError) as error:
-        raise ConfigurationError(f"cannot read configuration {config}: {error}") from error
+        raise ConfigurationError(f"cannot read the configuration {config}: {error}") from error
     return Settings.model_construct(**{name: getattr(settings, name) for name in Settings.model_fields})
