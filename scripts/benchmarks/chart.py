@@ -1,4 +1,4 @@
-"""Bars as SVG, readable on a light ground and on a dark one."""
+"""Draws bar charts as SVG, readable in light and dark mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 6
 
 
 def bars(title: str, values: Mapping[str, Sequence[float]], floors: Mapping[str, float], *, unit: str = "s") -> str:
-    """One bar a variant, as long as its median, with a line from its least to its most; ``floors`` are marked."""
+    """A bar for the median of each variant, with a line from minimum to maximum, and marks for ``floors``."""
     top = max(max(found) for found in values.values()) or 1.0
     scale = (_WIDTH - _NAME - 90) / top
     height = _TOP + _ROW * len(values) + 10
