@@ -40,7 +40,7 @@
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
         │   ├── ManifestInvalid        the manifest is not valid or contradicts the store
         │   └── CannotDecrypt          no available identity decrypts it
-        ├── DatabaseDamaged            pages of the database are damaged, and the backup was told to fail then
+        ├── DatabaseDamaged            pages are damaged, and the backup was requested to fail then
         ├── WalGone                    the server no longer has the log since the parent backup
         ├── VersionMismatch            versions of tool, server and backup are not compatible
         ├── NoSpace                    the target file system is too small or full
@@ -269,7 +269,7 @@ class CannotDecrypt(ArtifactError):
 
 
 class DatabaseDamaged(JobError):
-    """Pages of the database are damaged, and the backup was told to fail then. They are listed in ``output["pages"]``."""
+    """Pages of the database are damaged, and the backup was requested to fail then. They are listed in ``output["pages"]``."""
 
 
 class WalGone(JobError):
