@@ -70,7 +70,7 @@ def _measure(bench: Bench, terms: dict[str, object], variants: dict[str, Callabl
         seconds = sum(ended - began for began, ended in times)
         bench.figure(f"{name}: transactions per second", sum(map(len, per_round)) / seconds, "/s")
         bench.figure(f"{name}: 99th percentile of latency", 1000 * statistics.median(latency[name]), "ms")
-    ratios = [ours / theirs for ours, theirs in zip(latency[STRONGROOM], latency[bare], strict=True)]
+    ratios = [strongroom / tool for strongroom, tool in zip(latency[STRONGROOM], latency[bare], strict=True)]
     bench.figure("99th percentile of latency, Strongroom / bare tool", statistics.median(ratios), "x")
 
 

@@ -78,8 +78,8 @@ class Memory:
         keeper = os.getppid()
         while not self._over.wait(_INTERVAL):
             processes = _all()
-            ours = (pid for pid in _below(processes, keeper) if processes[pid].name not in SERVERS and pid != os.getpid())
-            self.peak = max(self.peak, sum(max(0, processes[pid].resident - self._before.get(pid, 0)) for pid in ours))
+            found = (pid for pid in _below(processes, keeper) if processes[pid].name not in SERVERS and pid != os.getpid())
+            self.peak = max(self.peak, sum(max(0, processes[pid].resident - self._before.get(pid, 0)) for pid in found))
 
 
 def _all() -> dict[int, _Process]:

@@ -224,13 +224,13 @@ def test_application_credential(site: Keystone, connect: Connect) -> None:
     token = site.token("strongroom", "service")
     reply = httpx.post(
         f"{site.url}/users/{user}/application_credentials",
-        json={"application_credential": {"name": "ours", "secret": "app-secret"}},
+        json={"application_credential": {"name": "credentials", "secret": "app-secret"}},
         headers={"X-Auth-Token": token},
     )
     reply.raise_for_status()
     credential = reply.json()["application_credential"]["id"]
-    ours = {"application_credential_id": credential, "application_credential_secret": "app-secret"}
-    method = KeystoneAuthentication(settings(site.url, username=None, password=None, **ours))
+    credentials = {"application_credential_id": credential, "application_credential_secret": "app-secret"}
+    method = KeystoneAuthentication(settings(site.url, username=None, password=None, **credentials))
     assert ask(method, connect(X_Auth_Token=site.token("alice", "shop")), site.project("shop")).user == site.user("alice")
 
 

@@ -84,10 +84,10 @@ def cached_pages(path: Path) -> int:
     import mmap
 
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        room = (ctypes.c_char * len(memory)).from_buffer(memory)
+        buffer = (ctypes.c_char * len(memory)).from_buffer(memory)
         pages = (ctypes.c_ubyte * -(-len(memory) // mmap.PAGESIZE))()
-        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(room), ctypes.c_size_t(len(memory)), pages) == 0
-        del room
+        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(buffer), ctypes.c_size_t(len(memory)), pages) == 0
+        del buffer
         return sum(page & 1 for page in pages)
 
 

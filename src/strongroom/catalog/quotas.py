@@ -29,12 +29,12 @@ def in_use(session: Session, project: str, settings: Settings) -> dict[str, int]
         .group_by(Instance.runtime, Instance.flavor)
     ).all()
     ram = {name: flavor.ram for name, flavor in settings.flavors.items()}
-    ours = [row for row in sizes if row[0] == "process"]
+    managed = [row for row in sizes if row[0] == "process"]
     backups = session.scalar(select(func.count()).where(Backup.project == project, Backup.deleted.is_(None)))
     return {
         "instances": sum(count for _, _, count, _ in sizes),
-        "ram": sum(ram.get(flavor, 0) * count for _, flavor, count, _ in ours),
-        "volumes": sum(int(volumes) for *_, volumes in ours),
+        "ram": sum(ram.get(flavor, 0) * count for _, flavor, count, _ in managed),
+        "volumes": sum(int(volumes) for *_, volumes in managed),
         "backups": backups or 0,
     }
 
