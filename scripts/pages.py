@@ -19,7 +19,7 @@ from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
-COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column")
+COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column", "wide", "time", "quiet")
 
 
 def configuration() -> str:
@@ -125,8 +125,10 @@ def cli() -> str:
         "# Command line",
         "",
         "`strongroom serve` is the service. Every other command is a client of its API, found by `--url`, `STRONGROOM_URL`,",
-        "or at `http://127.0.0.1:8779`. Instances and backups are named by name or by id.",
-        "Results go to stdout, progress and remarks to stderr.",
+        "or at `http://127.0.0.1:8779`. Instances, backups and clusters are named by name or by id; the first 8 characters of",
+        "an id will do (of a job's id the last 8). Results go to stdout, progress and remarks to stderr. A list on a terminal",
+        "shows what fits; `--wide`, and output that goes elsewhere, show all. `strongroom --install-completion` completes",
+        "commands and names.",
         "",
         "| exit code | meaning |",
         "|---|---|",

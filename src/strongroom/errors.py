@@ -2,6 +2,7 @@
 
     StrongroomError
     ├── InvalidRequest            400  the request is not valid
+    │   └── UnknownValue          400  it names a flavor or a version that does not exist
     ├── NotAuthenticated          401  no credentials, or wrong ones
     ├── Forbidden                 403  authenticated, but not allowed
     │   └── TooLarge              403  the backup does not fit into the volume
@@ -9,6 +10,7 @@
     ├── Conflict                  409  its state does not allow the operation
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  other backups depend on this one
+    │   ├── Protected             409  it is protected against deletion
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
     ├── QuotaExceeded             413  a limit of the project is reached
     ├── Busy                      422  another job is running; try again later
@@ -22,6 +24,7 @@
     │       └── AgentMismatch     503  its version differs from that of the service
     └── JobError                  500  ends a job; its message becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
+        │   └── SettingsInvalid        the file or the environment has an unknown option or a wrong value
         ├── ToolFailed                 a program failed; the message has its last lines of output
         │   └── ToolStopped            it was killed, or stalled: this proves nothing about the data
         ├── ServerFailed               the database server did not start, stop or answer
@@ -34,10 +37,12 @@
         │   ├── StorageExists          a conditional create found an existing key
         │   │   └── ArtifactExists     the backup already has a manifest
         │   ├── StorageDenied          no permission, wrong credentials, or read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name is not a valid key
         │   └── StorageFull            no space left, or a quota is reached
         ├── ArtifactError              the stored data is not a usable backup
         │   ├── ArtifactMissing        there is no manifest, or a segment is missing
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
+        │   │   └── FileTwice          the backup tool wrote a file twice
         │   ├── ManifestInvalid        the manifest is not valid or contradicts the store
         │   └── CannotDecrypt          no available identity decrypts it
         ├── DatabaseDamaged            pages are damaged, and the backup was requested to fail then
@@ -87,6 +92,10 @@ class InvalidRequest(StrongroomError):
     status = 400
 
 
+class UnknownValue(InvalidRequest):
+    """The request names a flavor or a version that does not exist. As in Trove not 404, because it is not in the path."""
+
+
 class NotAuthenticated(StrongroomError):
     """No credentials, or wrong ones."""
 
@@ -121,6 +130,10 @@ class AlreadyExists(Conflict):
 
 class HasChildren(Conflict):
     """The backup is the parent of other backups."""
+
+
+class Protected(Conflict):
+    """It cannot be deleted until a user removes its protection."""
 
 
 class LineageChanged(Conflict):
@@ -196,6 +209,10 @@ class ConfigurationError(JobError):
     """Settings, permissions or tools of this host are wrong."""
 
 
+class SettingsInvalid(ConfigurationError):
+    """The configuration file or the environment has an unknown option or a wrong value."""
+
+
 class ToolFailed(JobError):
     """A program failed. The message has its name, its exit status and its last lines of output."""
 
@@ -244,6 +261,10 @@ class StorageDenied(StorageError):
     """No permission, wrong credentials, or a read-only store."""
 
 
+class StorageNameInvalid(StorageError):
+    """The store lists an object whose name is not a valid key."""
+
+
 class StorageFull(StorageError):
     """No space left, or a quota of the store is reached."""
 
@@ -258,6 +279,10 @@ class ArtifactMissing(ArtifactError):
 
 class ArtifactCorrupt(ArtifactError):
     """A hash, a length or a frame is wrong."""
+
+
+class FileTwice(ArtifactCorrupt):
+    """A file occurs twice in the stream of a backup tool. Programs that unpack it omit that file and everything after it."""
 
 
 class ManifestInvalid(ArtifactError):

@@ -151,6 +151,14 @@ class Storage(Section):
         """Whether the store is accessed with the token of the requesting user."""
         return self.driver == "swift" and self.auth == "user"
 
+    @property
+    def patience(self) -> float:
+        """The longest time, in seconds, until a call to a remote store fails, including its retries."""
+        if self.driver == "directory":
+            return 0.0
+        pauses = sum(min(30.0, 2.0**attempt) for attempt in range(self.retries))
+        return pauses + (self.retries + 1) * self.timeout
+
     def of_project(self, project: str, token: SecretStr | None = None) -> Storage:
         """The store of ``project``: this one, unless each project has its own. ``token`` is that of the requesting user."""
         if not self.by_project:
@@ -230,7 +238,8 @@ class Agent(Section):
         1800.0,
         gt=0,
         description="Seconds without progress (output, disk reads and writes, processor time) after which a backup tool, a "
-        "private server or a transfer between nodes is stopped.",
+        "private server or a transfer between nodes is stopped. A job that uses a store waits at least as long as calls to the "
+        "store are retried.",
     )
     restart_limit: int = Field(
         5, ge=0, description="How often a crashed server is restarted within ten minutes before giving up."
@@ -280,6 +289,9 @@ class Flavor(Section):
     ram: int = Field(ge=64, description="Memory of the server in MB. It determines the size of the buffer pool and other caches.")
     vcpus: int = Field(1, ge=1, description="Number of cores, only displayed.")
     disk: int = Field(0, ge=0, description="Size of the root disk in GB, only displayed.")
+    aliases: list[str] = Field(
+        default_factory=list, description="Other ids by which clients may request it, such as those of Nova's flavors."
+    )
 
 
 class Quotas(Section):

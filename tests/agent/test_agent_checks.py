@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from strongroom.agent import Check, _limits, run_checks
+from strongroom.agent._store import stall_timeout
 from strongroom.agent.checks import CheckRequest, check_host
 from strongroom.artifact import new_identity
 from strongroom.datastores import get
 from strongroom.errors import ConfigurationError
-from strongroom.settings import load
+from strongroom.settings import Settings, load
 from strongroom.worker.spec import StorageSpec
 from support.mysql_programs import version
 
@@ -151,3 +152,15 @@ def test_a_host_is_looked_at_with_what_the_control_plane_sends(place: Path, pool
     unused = [check.message for check in found if check.name == "configuration"]
     assert len(unused) == 2 and "[storage]" in unused[0] and "[encryption]" in unused[1]
     assert not [check for check in found if check.name in ("encryption", "identities")]
+
+
+def test_a_tool_that_waits_for_the_store_has_not_stalled(place: Path, pool: str) -> None:
+    def settings(seconds: float) -> Settings:
+        return load(None, service={"data_dir": str(place / "d")}, agent={"pool": pool, "stall_timeout": seconds})
+
+    remote = StorageSpec(driver="s3", bucket="b", retries=8, timeout=60)
+    assert remote.patience == 121 + 9 * 60
+    assert stall_timeout(settings(30), remote) > remote.patience
+    assert stall_timeout(settings(1800), remote) == 1800
+    assert stall_timeout(settings(30), StorageSpec(driver="directory", path=place)) == 30
+    assert stall_timeout(settings(30), None) == 30

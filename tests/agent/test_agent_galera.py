@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,7 +91,7 @@ def test_three_nodes_are_one_cluster_that_holds_the_same(cluster: Cluster) -> No
     assert len({view.uuid for view in views}) == 1
     assert {view.cluster for view in views} == {"t.1"}
     sums = [cluster.agent.servers.nodes.serving(node) for node in cluster.nodes]
-    found = [galera.checksums(server) for galera, server in sums]
+    found = [galera.checksums(server).sums for galera, server in sums]
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {"app.t"}
     for number, (galera, server) in enumerate(sums):
@@ -97,6 +99,36 @@ def test_three_nodes_are_one_cluster_that_holds_the_same(cluster: Cluster) -> No
     assert all(galera.canaries(server) == ["word0", "word1", "word2"] for galera, server in sums)
     sums[0][0].drop_canaries(sums[0][1])
     assert all(galera.canaries(server) == [] for galera, server in sums)
+
+
+def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster) -> None:
+    nodes = [cluster.agent.servers.nodes.serving(node) for node in cluster.nodes]
+    cluster.sql("n1", "CREATE TABLE app.busy (id INT PRIMARY KEY, n INT); INSERT INTO app.busy VALUES (1, 0)")
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            cluster.sql("n2", "UPDATE app.busy SET n = n + 1")
+
+    with ThreadPoolExecutor(4) as pool:
+        writer = pool.submit(write)
+        try:
+            met = 0
+            for _ in range(100):
+                if met == 3:
+                    break
+                at = (cluster.view("n2").seqno or 0) + 4
+                found = list(pool.map(lambda node, at=at: node[0].checksums(node[1], at=at), nodes))  # type: ignore[misc]
+                if found[0].seqno is not None and len({each.seqno for each in found}) == 1:
+                    met += 1
+                    assert found[0].sums == found[1].sums == found[2].sums
+            assert met == 3
+        finally:
+            over.set()
+        writer.result()
+    (still,) = {galera.checksums(server, tables=["app.busy"]).model_dump_json() for galera, server in nodes}
+    assert "app.t" not in still
+    cluster.sql("n1", "DROP TABLE app.busy")
 
 
 def test_no_secret_and_no_bootstrap_is_written_down(cluster: Cluster) -> None:
@@ -188,6 +220,31 @@ def test_a_transfer_of_all_data_changes_the_lineage(cluster: Cluster, ground: Pa
     assert view.result is not None
     assert view.result.failure is not None
     assert view.result.failure.code == "LineageChanged"
+
+
+def test_a_node_that_was_put_back_to_a_snapshot_takes_a_full(cluster: Cluster, ground: Path) -> None:
+    """The others close its gap, by other pages at other positions than those that its last backup knew."""
+    data = cluster.agent.servers.server("n3").data_dir
+    snapshot = data.parent / "snapshot"
+    add(cluster, "before the snapshot")
+    backup(cluster, ground, "n3", "snap-full")
+    cluster.stop(["n3"])
+    shutil.copytree(data, snapshot, symlinks=True, copy_function=shutil.copy2)
+    subprocess.run(["chown", "-R", "--reference", str(data), str(snapshot)], check=True)
+    cluster.agent.servers.start("n3")
+    cluster.wait()
+    add(cluster, "after the snapshot", "n3")
+    assert backup(cluster, ground, "n3", "snap-inc", "snap-full")["manifest"]["kind"] == "incremental"  # type: ignore[index]
+    cluster.stop(["n3"])
+    shutil.rmtree(data)
+    snapshot.rename(data)
+    cluster.agent.servers.start("n3")
+    cluster.wait()
+    add(cluster, "after it was put back")
+    assert rows(cluster, "n3") == rows(cluster, "n1")
+    taken = backup(cluster, ground, "n3", "snap-next", "snap-inc", fall_back_to_full=True)
+    assert taken["manifest"]["kind"] == "full"  # type: ignore[index]
+    assert str(taken["reason"]).startswith("A full backup was taken: ")
 
 
 def test_a_node_of_an_earlier_epoch_is_stopped_and_stays_so(cluster: Cluster) -> None:

@@ -32,6 +32,7 @@ FIELDS = {
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "unrestorable_reason",
     "pages",
+    "protected",
     "profile",
 }
 
@@ -303,3 +304,9 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
 )
 def test_a_bad_strategy_is_refused(site: Site, wish: dict[str, Any], status: int, key: str) -> None:
     told(site.ask("POST", "/backup_strategies", {"backup_strategy": wish}), status, key)
+
+
+def test_a_container_that_cannot_be_one_is_told_in_words(site: Site) -> None:
+    wish = {"name": "b", "instance": site.instance(), "swift_container": "no/such"}
+    said = told(site.ask("POST", "/backups", {"backup": wish}), 400, "badRequest")["message"]
+    assert "cannot be a container: use up to 255 letters, digits and" in said and "^[" not in said

@@ -53,7 +53,32 @@ def test_an_unknown_route_is_404(site: Site, path: str) -> None:
 def test_a_wrong_method_is_405(site: Site, method: str, path: str) -> None:
     reply = site.send(method, path)
     told(reply, 405, "badMethod")
-    assert reply.headers["allow"]
+    assert reply.headers["allow"] == ("GET, HEAD, OPTIONS, POST" if path.endswith("/instances") else "GET, HEAD, OPTIONS")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1.0/", "/healthcheck", "/openapi.json", "/v1.0/p/instances", "/v1.0/p/flavors/d1"])
+def test_load_balancers_may_ask_with_head_and_options(site: Site, path: str) -> None:
+    got, head, options = (site.send(method, path, headers={}) for method in ("GET", "HEAD", "OPTIONS"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert (options.status_code, options.content) == (200, b"")
+    assert {"GET", "HEAD", "OPTIONS"} <= set(options.headers["allow"].split(", "))
+
+
+def test_head_and_options_of_nothing_are_404(site: Site) -> None:
+    for method in ("HEAD", "OPTIONS"):
+        assert site.send(method, "/v1.0/p/instances/none", headers={}).status_code == (404 if method == "HEAD" else 200)
+        assert site.send(method, "/v1.0/p/nope", headers={}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["instance_id=", "limit=", "datastore=", "project_id=&all_projects=", "marker=&limit=1", "limit=1&instance_id="],
+)
+def test_an_empty_parameter_is_none(site: Site, query: str) -> None:
+    reply = site.send("GET", f"/v1.0/p/backups?{query}")
+    assert reply.status_code == 200, reply.text
+    assert [backup["name"] for backup in reply.json()["backups"]] == ["b1"]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES_WITH_BODY)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from strongroom.catalog import Job
+from strongroom.errors import Unavailable
 from support.site import Site, told
 
 
@@ -75,6 +76,46 @@ def test_a_bad_action_is_refused(site: Site, body: Any, status: int, says: str) 
     reply = site.ask("POST", f"/mgmt/instances/{key}/action", body)
     assert reply.status_code == status, reply.text
     assert says in next(iter(reply.json().values()))["message"]
+
+
+def test_root_history(site: Site) -> None:
+    key = site.instance()
+    history = {"id": key, "enabled": "Never", "user": "Nobody"}
+    assert site.get(f"/mgmt/instances/{key}/root") == {"root_history": history}
+    site.ask("POST", f"/instances/{key}/root")
+    first = site.get(f"/mgmt/instances/{key}/root")["root_history"]
+    assert first["enabled"].startswith("20")
+    assert first["user"] not in ("", "Nobody")
+    site.ask("DELETE", f"/instances/{key}/root")
+    site.ask("POST", f"/instances/{key}/root")
+    assert site.get(f"/mgmt/instances/{key}/root")["root_history"] == first
+
+
+def test_the_host_of_an_instance(site: Site) -> None:
+    key = site.instance()
+    assert site.get(f"/mgmt/instances/{key}/hwinfo") == {"hwinfo": {"num_cpus": 2, "mem_total": 64 * 1024}}
+    ping = site.ask("GET", f"/mgmt/instances/{key}/rpc_ping")
+    assert (ping.status_code, ping.content) == (204, b"")
+    site.agent.broken = Unavailable("local does not answer")
+    told(site.ask("GET", f"/mgmt/instances/{key}/rpc_ping"), 503, "serviceUnavailable")
+    told(site.ask("GET", f"/mgmt/instances/{key}/diagnostics"), 501, "notImplemented")
+    for what in ("root", "hwinfo", "rpc_ping", "diagnostics"):
+        told(site.ask("GET", f"/mgmt/instances/nope/{what}"), 404, "itemNotFound")
+
+
+def test_versions_as_administrators_see_them(site: Site) -> None:
+    listed = site.get("/mgmt/datastore-versions")["versions"]
+    assert [(v["datastore_name"], v["name"], v["default"]) for v in listed] == [
+        ("mariadb", "10.6", False),
+        ("mariadb", "10.11", True),
+    ]
+    assert site.get(f"/mgmt/datastore-versions/{listed[0]['id']}") == {"version": listed[0]}
+    told(site.ask("GET", "/mgmt/datastore-versions/nope"), 404, "itemNotFound")
+    told(site.ask("POST", "/mgmt/datastore-versions", {"version": {}}), 501, "notImplemented")
+    told(site.ask("DELETE", f"/mgmt/datastore-versions/{listed[0]['id']}"), 501, "notImplemented")
+    assert site.get("/datastores/mariadb/versions/10.11/volume-types") == {"volume_types": []}
+    for path in ("/datastores/mariadb/versions/10.11/parameters", f"/datastores/versions/{listed[0]['id']}/parameters/port"):
+        assert "configuration groups" in told(site.ask("GET", path), 501, "notImplemented")["message"]
 
 
 @pytest.mark.parametrize("what", ["configurations", "modules"])

@@ -51,6 +51,8 @@ BODIES: dict[str, Any] = {
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
     "POST /clusters": {"cluster": {"name": "new"}},
+    "PATCH /backups/{backup}": {"backup": {"name": "renamed"}},
+    "PATCH /clusters/{cluster}": {"cluster": {"name": "renamed"}},
     "POST /clusters/{cluster}": {"grow": []},
     "POST /clusters/{cluster} reset-status": {"reset-status": {}},
     "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},
@@ -67,6 +69,7 @@ NAMES = {
     "version": "10.11",
     "thing": "x",
     "host": "local",
+    "server": "none",
 }
 OWNED = ("cluster", "instance", "backup", "job")
 
@@ -406,12 +409,16 @@ class TestAnAdministrator:
 
 @pytest.mark.parametrize("user", ["reader", "admin"])
 def test_fields_for_administrators_are_only_for_them(world: World, user: str) -> None:
-    secret = {"tenant_id", "server_id", "volume_id", "encrypted_rpc_messaging"}
+    secret = {"tenant_id", "server_id", "volume_id", "encrypted_rpc_messaging", "host", "socket"}
     for path in ("/instances", "/instances/detail"):
         (view,) = world.ask_as(user, "GET", path).json()["instances"]
         assert secret & set(view) == (secret if user == "admin" else set())
     view = world.ask_as(user, "GET", f"/instances/{world.mine['instance']}").json()["instance"]
     assert secret & set(view) == (secret if user == "admin" else set())
+    cluster = world.ask_as(user, "GET", f"/clusters/{world.mine['cluster']}").json()["cluster"]
+    job = world.ask_as(user, "GET", f"/jobs/{world.mine['job']}").json()["job"]
+    for host in (*(node.get("host") for node in cluster["instances"]), job["host"]):
+        assert host == ("local" if user == "admin" else None)
 
 
 @pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])

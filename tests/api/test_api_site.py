@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 
 from strongroom.catalog import Host, Job, now
-from strongroom.errors import Unavailable
+from strongroom.errors import ConfigurationError, Unavailable
+from strongroom.sections import Flavor
+from strongroom.settings import load
 from support.site import GB, Site, told
 
 
@@ -35,6 +37,21 @@ def test_flavors(site: Site) -> None:
     assert flavors[0]["id"] is None
     assert site.get("/flavors/d1")["flavor"] == flavors[0]
     told(site.ask("GET", "/flavors/d9"), 404, "itemNotFound")
+
+
+def test_a_flavor_may_have_ids_of_nova(site: Site) -> None:
+    nova = str(uuid.uuid4())
+    site.control.settings.flavors["d2"] = Flavor(ram=1024, aliases=[nova])
+    assert site.get(f"/flavors/{nova}")["flavor"]["name"] == "d2"
+    made = site.ask("POST", "/instances", {"instance": {"name": "a", "flavorRef": f"http://nova/v2/flavors/{nova}"}})
+    assert made.json()["instance"]["flavor"]["id"] == "d2"
+    assert site.ask("POST", "/clusters", {"cluster": {"name": "c", "instances": [{"flavorRef": nova}]}}).status_code == 200
+    site.instance("b", flavorRef="d1")
+    assert site.ask("POST", "/instances/b/action", {"resize": {"flavorRef": nova}}).status_code == 202
+    fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "flavorRef": "d9"}}), 400, "badRequest")
+    assert "aliases" in fault["remedy"]
+    with pytest.raises(ConfigurationError, match="several flavors"):
+        load(flavors={"a": Flavor(ram=512, aliases=["x"]), "x": Flavor(ram=512)})
 
 
 def test_datastores(site: Site) -> None:
@@ -92,9 +109,13 @@ def test_jobs_are_listed_filtered_and_shown(site: Site) -> None:
     assert [j["kind"] for j in jobs] == ["backup", "create"]
     assert set(jobs[0]) == {
         *("id", "project_id", "kind", "status", "host", "instance_id", "instance_name", "backup_id", "phase", "done"),
+        *("backup_name", "asked_by", "seconds"),
         *("cluster_id", "total", "stored", "message", "events", "attempts", "created", "started", "finished", "fault", "output"),
     }
     assert (jobs[0]["status"], jobs[0]["fault"], jobs[0]["instance_name"]) == ("succeeded", None, "mysql1")
+    assert (jobs[0]["backup_name"], jobs[1]["backup_name"]) == ("b1", "")
+    assert {job["asked_by"] for job in jobs} == {"anonymous"}
+    assert site.get(f"/jobs/{jobs[0]['id'][-8:]}")["job"] == jobs[0], "the last characters of an id name a job"
     assert jobs[0]["created"].endswith("Z")
     assert site.get(f"/jobs/{jobs[0]['id']}")["job"] == jobs[0]
     for params in (

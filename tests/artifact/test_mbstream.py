@@ -99,7 +99,7 @@ FILE = b"".join(mb_file("f", noise(30_000)))
         (FILE[: -len(mb_end("f"))], "'f' has no end"),
         (FILE + b"more", "within a chunk"),
         (FILE + b"more than a header has", "does not begin with its mark"),
-        (FILE + FILE, "'f' comes twice"),
+        (FILE + FILE, "wrote 'f' twice"),
         (mb_payload("f", b"x", 5) + mb_end("f"), "a piece of 'f' is missing"),
         (mb_payload("f", b"x") + mb_rename("f", "g") + mb_end("f"), "moved before its end"),
         (mb_payload("f", b"x") + mb_remove("f") + mb_end("f"), "moved before its end"),

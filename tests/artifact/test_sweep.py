@@ -116,7 +116,7 @@ def test_sweep_waits_until_nothing_is_written_any_more(store: Store, top: Path) 
 def test_sweep_of_the_temporary_file_of_a_killed_writer(store: Store, top: Path) -> None:
     folder = top / "box" / "dead"
     folder.mkdir(parents=True)
-    (folder / ".intent.json.0123").write_bytes(b"{")
+    (folder / ".intent.json.0123456789abcdef").write_bytes(b"{")
     assert list(store.list("")) == []
     assert sweep_orphans(store, "us", never, NOW) == []
     assert not folder.exists()

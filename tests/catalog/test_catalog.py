@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from strongroom.catalog import Backup, Catalog, Instance, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
-from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance
+from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance, owner_of
 from strongroom.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from strongroom.settings import load
 
@@ -163,12 +163,33 @@ def test_find_by_name_and_ambiguous_names(catalog: Catalog) -> None:
         assert find_instance(session, "p", "one").id == "i1"
         assert find_instance(session, "p", "i2").name == "two"
         assert find_instance(session, None, "i4").project == "q"
-        with pytest.raises(Conflict, match="i2, i3"):
+        with pytest.raises(Conflict, match=r"i2, created 20.* on host local; i3, created 20"):
             find_instance(session, "p", "two")
         with pytest.raises(NotFound, match="i4"):
             find_instance(session, "p", "i4")
         with pytest.raises(NotFound, match="backup nope cannot be found"):
             find_backup(session, "p", "nope")
+
+
+def test_find_by_the_beginning_of_an_id(catalog: Catalog) -> None:
+    first, second = "0123abcd-0000-4000-8000-000000000001", "0123abcd-0000-4000-8000-000000000002"
+    other, named = "77777777-0000-4000-8000-000000000003", "99999999-0000-4000-8000-000000000004"
+    with catalog.write() as session:
+        session.add_all([instance(first), instance(second, "two"), instance(other, "three", "q"), instance(named, "77777777")])
+    with catalog.read() as session:
+        assert find_instance(session, "p", second[:36]).name == "two"
+        assert find_instance(session, "p", "99999999").id == named
+        assert find_instance(session, "p", "77777777").id == named
+        assert find_instance(session, "q", "77777777").id == other
+        assert find_instance(session, None, other[:20]).id == other
+        with pytest.raises(Conflict, match=f"2 instances have an id that begins with 0123abcd: {first}"):
+            find_instance(session, "p", "0123abcd")
+        for ref in ("9999999", "0123abcd-0000-4000-8000-00000000001", "9999999g"):
+            with pytest.raises(NotFound):
+                find_instance(session, "p", ref)
+        assert owner_of(session, Instance, "p", "77777777") == "p"
+        assert owner_of(session, Instance, "elsewhere", "77777777") == "q"
+        assert owner_of(session, Instance, "q", "0123abcd") is None
 
 
 def test_chains_and_broken_chains(catalog: Catalog) -> None:

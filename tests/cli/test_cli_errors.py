@@ -25,6 +25,7 @@ def fault(code: int, name: str, message: str = "it is so", remedy: str = "Do tha
         (fault(409, "HasChildren"), 4),
         (fault(409, "LineageChanged"), 4),
         (fault(422, "Busy"), 4),
+        (fault(400, "UnknownValue"), 3),
         (fault(403, "Forbidden"), 1),
         (fault(500, "StorageFull"), 1),
         (fault(503, "Unavailable"), 5),

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
-import termios
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +14,8 @@ from typer.testing import Result
 
 from strongroom.cli import _client
 from strongroom.cli._progress import Meter, figures
-from support.canned import BACKUP, DONE, Canned, Running, spawn
+from support.canned import BACKUP, DELETE_PLAN, DONE, Canned, Running, spawn
+from support.terminal import on_terminal
 
 Run = Callable[..., Result]
 MiB = 1024**2
@@ -124,29 +119,6 @@ def test_ctrl_c_leaves_the_job_alone_and_says_so(canned: Canned) -> None:
     assert not any(verb == "DELETE" for verb, _, _, _ in canned.asked)
 
 
-def on_terminal(canned: Canned, *arguments: str, type_in: str = "") -> tuple[int, str]:
-    """Run a command on a real pseudo-terminal; its exit code and everything that it showed."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 160, 0, 0))
-    process = spawn(canned, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    if type_in:
-        os.write(ours, type_in.encode())
-    seen = b""
-    while True:
-        ready, _, _ = select.select([ours], [], [], 30)
-        assert ready, "nothing more is shown"
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(ours)
-    return process.wait(20), seen.decode()
-
-
 def test_on_a_terminal_there_is_a_bar_and_finished_phases_stay(backing_up: Canned) -> None:
     backing_up.on_job(
         {"phase": "backup", "done": 150 * MiB, "total": 300 * MiB, "stored": 50 * MiB},
@@ -165,15 +137,26 @@ def test_on_a_terminal_there_is_a_bar_and_finished_phases_stay(backing_up: Canne
 
 
 def test_on_a_terminal_lost_data_is_asked_for(backing_up: Canned) -> None:
-    backing_up.on("DELETE", "/backups/monday", (202, None, {"Strongroom-Job": "j1"}))
+    backing_up.on("GET", "/backups/monday/delete-plan", (200, {"plan": DELETE_PLAN}))
+    backing_up.on("DELETE", f"/backups/{BACKUP['id']}", (202, None, {"Strongroom-Job": "j1"}))
     backing_up.on_job(DONE)
     code, shown = on_terminal(backing_up, "backup", "delete", "monday", type_in="n\n")
     assert code == 1
     assert "Delete backup monday for good?" in shown
-    assert backing_up.asked == []
+    assert [verb for verb, *_ in backing_up.asked] == ["GET"]
     code, _ = on_terminal(backing_up, "backup", "delete", "monday", type_in="y\n")
     assert code == 0
-    assert backing_up.asked[0][0] == "DELETE"
+    assert "DELETE" in [verb for verb, *_ in backing_up.asked]
+
+
+def test_the_time_left_is_shown_where_there_is_little_room() -> None:
+    job = {"kind": "backup", "done": 150 * MiB, "total": 300 * MiB, "stored": 50 * MiB}
+    meter = Meter()
+    meter.add(50 * MiB, 0)
+    meter.add(150 * MiB, 1)
+    assert figures(job, meter) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s, stored 50.0 MiB (3.0x)"
+    assert figures(job, meter, 50) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s"
+    assert figures(job, meter, 40) == "150.0 MiB of 300.0 MiB, 1.5 s left"
 
 
 def test_the_rate_is_that_of_the_last_seconds_and_a_new_attempt_begins_anew() -> None:

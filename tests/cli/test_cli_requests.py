@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from support.canned import BACKUP, DONE, INSTANCE, PLAN, Canned
+from support.canned import BACKUP, DONE, INSTANCE, PLAN, Canned, Running
 
 Run = Callable[..., Result]
 
@@ -27,10 +27,11 @@ def happy(canned: Canned) -> Canned:
     for ref in ("monday", BACKUP["id"]):
         canned.on("GET", f"/backups/{ref}", (200, {"backup": BACKUP}))
     canned.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (200, {"plan": PLAN}))
-    canned.on("GET", "/instances/shop/checks", (200, {"checks": []}))
+    canned.on("GET", "/instances/i1/checks", (200, {"checks": []}))
     canned.on("GET", "/instances/mysql1/activation", (200, {"activation": {"isolated": True, "enables": []}}))
     canned.on("POST", "/instances", (200, {"instance": INSTANCE}, STARTED))
-    canned.on("POST", "/instances/mysql1/action", (202, None, STARTED))
+    for ref in ("mysql1", "i1"):
+        canned.on("POST", f"/instances/{ref}/action", (202, None, STARTED))
     canned.on("DELETE", "/instances/mysql1", (202, None, STARTED))
     canned.on("POST", "/backups", (202, {"backup": BACKUP}, STARTED))
     canned.on("POST", "/backups/monday/action", (202, None, STARTED))
@@ -53,12 +54,13 @@ def happy(canned: Canned) -> Canned:
 @pytest.mark.parametrize(
     ("words", "body"),
     [
-        ("instance create mysql1", {"instance": {"name": "mysql1"}}),
+        ("instance create new", {"instance": {"name": "new"}}),
+        ("instance create mysql1 --allow-same-name", {"instance": {"name": "mysql1"}}),
         (
-            "instance create mysql1 --flavor d2 --size 5 --datastore mariadb --version 10.11 --database a --database b",
+            "instance create new --flavor d2 --size 5 --datastore mariadb --version 10.11 --database a --database b",
             {
                 "instance": {
-                    "name": "mysql1",
+                    "name": "new",
                     "flavorRef": "d2",
                     "volume": {"size": 5},
                     "datastore": {"type": "mariadb", "version": "10.11"},
@@ -82,7 +84,7 @@ def happy(canned: Canned) -> Canned:
         ("instance restart mysql1", {"restart": {}}),
         ("instance start mysql1", {"start": {}}),
         ("instance stop mysql1", {"stop": {}}),
-        ("instance discard-old mysql1", {"discard_old": {}}),
+        ("instance discard-old mysql1 --yes", {"discard_old": {}}),
         ("backup create b --instance mysql1", {"backup": {"name": "b", "instance": "mysql1", "incremental": 0}}),
         (
             "backup create b -i mysql1 --incremental --container c --description d --codec gzip",
@@ -127,7 +129,7 @@ def test_a_backup_without_a_name_is_named_after_instance_and_time(run: Run, happ
 def test_rights_are_given_and_taken_by_account_and_host(run: Run, happy: Canned) -> None:
     assert run("user", "grant", "mysql1", "u", "a", "b", "--host", "10.%").exit_code == 0
     assert run("user", "revoke", "mysql1", "u", "a", "b").exit_code == 0
-    assert run("user", "delete", "mysql1", "u").exit_code == 0
+    assert run("user", "delete", "mysql1", "u", "--yes").exit_code == 0
     assert happy.asked == [
         (
             "PUT",
@@ -143,9 +145,9 @@ def test_rights_are_given_and_taken_by_account_and_host(run: Run, happy: Canned)
 
 def test_deletes(run: Run, happy: Canned) -> None:
     for words in (
-        "instance delete mysql1",
-        "backup delete monday --cascade",
-        "db delete mysql1 shop",
+        "instance delete mysql1 --yes",
+        "backup delete monday --cascade --yes",
+        "db delete mysql1 shop -y",
         "strategy delete -i mysql1",
     ):
         assert run(*words.split()).exit_code == 0, words
@@ -243,12 +245,33 @@ class TestRestore:
 class TestCheck:
     def test_fails_on_an_error(self, run: Run, canned: Canned) -> None:
         good = {"name": "tools", "level": "ok", "message": "all there", "remedy": ""}
-        canned.on("GET", "/", (200, {"versions": []}))
-        for level, code in (("ok", 0), ("warning", 0), ("error", 1)):
+        for level, code, strict in (("ok", 0, 0), ("warning", 0, 1), ("error", 1, 1)):
             canned.on("GET", "/checks", (200, {"checks": [good, {**good, "level": level, "remedy": "Do [this]."}]}))
             result = run("check")
             assert result.exit_code == code
             assert "Do [this]." in result.stdout
+            assert run("check", "--fail-on", "warning").exit_code == strict
+
+    def test_a_service_that_does_not_answer_is_a_failure(self, run: Run, running: Running) -> None:
+        running.stop()
+        result = run("check")
+        assert (result.exit_code, result.stdout) == (5, "")
+        assert "no service answers" in result.stderr
+
+    def test_this_machine_is_looked_at_when_that_is_asked_for_and_nothing_is_made(
+        self, run: Run, running: Running, place: Path
+    ) -> None:
+        running.stop()
+        config = place / "c.toml"
+        config.write_text(f'[service]\ndata_dir = "{place}/data"\n')
+        for words in (["--local", "--config", str(config)], ["--config", str(config)]):
+            result = run("check", *words, "-f", "json")
+            found = {check["name"]: check for check in json.loads(result.stdout)}
+            assert found["store"]["message"].startswith(f"{place}/data/store is made at the first start")
+        assert [entry.name for entry in place.iterdir()] == ["c.toml"]
+        (place / "data" / "store").mkdir(parents=True)
+        run("check", "--local", "--config", str(config))
+        assert list((place / "data" / "store").iterdir()) == [], "the container of the probe is gone, too"
 
 
 def test_info(run: Run, canned: Canned) -> None:
@@ -278,9 +301,11 @@ def test_info(run: Run, canned: Canned) -> None:
 
 def test_jobs_are_filtered(run: Run, canned: Canned) -> None:
     canned.on("GET", "/jobs", (200, {"jobs": []}))
+    canned.on("GET", "/instances/mysql1", (200, {"instance": INSTANCE}))
     assert json.loads(run("job", "list", "-i", "mysql1", "--status", "running", "-f", "json").stdout) == []
     assert canned.asked[0][2] == "instance_id=mysql1&status=running&limit=50"
     assert run("job", "list", "--status", "nonsense").exit_code == 2
+    assert run("job", "list", "-i", "typo").exit_code == 3, "as everywhere else"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def test_add_grant_revoke_remove(user_file: Run, file: Path) -> None:
     assert user_file("grant", "alice", "shop=admin", "lab=reader").exit_code == 0
     assert user_file("revoke", "alice", "a=b").exit_code == 0
     assert users(file) == {"alice": {"shop": "admin", "lab": "reader"}}
-    assert user_file("remove", "alice").exit_code == 0
+    assert user_file("remove", "alice").exit_code == 2, "nobody is asked"
+    assert user_file("remove", "alice", "--yes").exit_code == 0
     assert users(file) == {}
 
 

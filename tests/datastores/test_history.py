@@ -4,7 +4,6 @@ restarted, have their logs reset, and every chain restores to what the server he
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from strongroom.datastores.mariadb import _witness as mariadb_witness
+from strongroom.datastores.mysql import _witness as mysql_witness
+from strongroom.datastores.postgresql import _witness as postgresql_witness
 from strongroom.errors import LineageChanged, WalGone
-from support import history, postgresql, postgresql_versions
-from support.history import History
+from support import history, history_model, postgresql, postgresql_versions
 
 Opened = Callable[[Path], AbstractContextManager[Any]]
 
@@ -119,53 +120,33 @@ def test_mysql_log_that_was_reset(place: Path) -> None:
         assert server.restored(chain) == server.rows()
 
 
-# --- a model
+# --- a model: random histories, see support.history_model
 
-EVENTS = ["full", "incremental", "incremental", "incremental", "older", "write", "snapshot", "roll back", "crash", "reset"]
+PLAN = history_model.plan(seed=650, steps=14)
 
 
-def run(server: History, seed: int, steps: int) -> None:
-    """Random events; every backup is restored at the end and compared with what the server held when it was taken."""
-    rng = random.Random(seed)
-    events: list[str] = []
-    chain: list[Any] = []
-    taken: list[tuple[list[Any], history.Rows, int]] = []
-    snapshots: list[Path] = []
-    for step in range(steps):
-        event = rng.choice(["full", "incremental", "incremental", "older", "write", "snapshot", "roll back", "restart", "reset"])
-        if (event == "roll back" and not snapshots) or (event == "older" and not taken):
-            event = "write"
-        events.append(event)
-        if event == "full":
-            chain = [server.take()]
-        elif event == "incremental":
-            server.write(rng.choice([1, 20, 200]))
-            chain = server.back_up(chain)
-        elif event == "older":
-            chain = server.back_up(rng.choice(taken)[0])
-        elif event == "write":
-            server.write(rng.choice([1000, 1500, 2000]))
-        elif event == "snapshot":
-            snapshots.append(server.snapshot())
-        elif event == "roll back":
-            passed = server.position()
-            server.roll_back(rng.choice(snapshots))
-            if rng.random() < 0.7:
-                server.write_past(passed)
-        elif event == "crash":
-            server.crash()
-        else:
-            server.reset_log()
-        if event in ("full", "incremental", "older"):
-            taken.append((chain, server.rows(), step))
-    for chain, rows, step in taken:
-        assert server.restored(chain) == rows, (seed, step, events[: step + 1])
+def test_each_fault_lies_between_an_incremental_and_its_parent() -> None:
+    assert history_model.faults(PLAN) == history_model.FAULTS
 
 
 @pytest.mark.parametrize("opened", EVERY)
 def test_every_chain_restores_whatever_happened(place: Path, opened: Opened) -> None:
     with opened(place) as server:
-        run(server, seed=5, steps=12)  # among them: a full, a rollback past it, an incremental
+        history_model.run(server, PLAN)
+
+
+def believe(*_: object) -> None:
+    """In the place of a proof."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened", EVERY)
+def test_a_proof_that_is_missing_is_noticed(place: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same history as above, whose incrementals are taken without any proof."""
+    for module in (mariadb_witness, mysql_witness, postgresql_witness):
+        monkeypatch.setattr(module, "require", believe)
+    with opened(place) as server, pytest.raises(AssertionError, match=r"rows too many|cannot be restored"):
+        history_model.run(server, PLAN)
 
 
 @pytest.mark.slow
@@ -174,4 +155,4 @@ def test_every_chain_restores_whatever_happened(place: Path, opened: Opened) -> 
 @pytest.mark.parametrize("opened", EVERY)
 def test_every_chain_restores_whatever_happened_for_long(place: Path, opened: Opened, seed: int) -> None:
     with opened(place) as server:
-        run(server, seed, steps=40)
+        history_model.run(server, history_model.plan(seed, 40))

@@ -24,7 +24,8 @@ from strongroom.datastores import (
     write_restored_profile,
 )
 from strongroom.datastores._files import make_directory, owner_named
-from strongroom.datastores.mariadb import _config, _prepare, _settings
+from strongroom.datastores.mariadb import _config, _prepare, _private, _rehearse, _settings
+from strongroom.datastores.mariadb._connection import connect, query
 from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
@@ -204,6 +205,9 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
         server.fill(300)
         server.sql("CREATE TABLE db1.m (a INT) ENGINE=MyISAM")
         server.sql("INSERT INTO db1.m VALUES (1), (2), (3)")
+        with server.connect() as connection, connection.cursor() as cursor:
+            for statement in ("XA START {}", "UPDATE db1.customers SET note = NULL", "XA END {}", "XA PREPARE {}"):
+                cursor.execute(statement.format("X'61fe', 'b', 7"))
         profile = run_as(server.server.user, driver.profiles.read, server.server)
         link = replace(mariadb.backup(server, place, "full"), profile=profile)
         version = server.server.version
@@ -218,10 +222,19 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
         run_as(server_user(), restore, version, [link], target, work, None)
         damage(target)
         if name == "none":
+            run_as(server_user(), end_prepared, version, target, work)
             assert run_as(server_user(), driver.profiles.rehearse, version, target, work, profile).tables > 30
         else:
             with pytest.raises(ArtifactCorrupt, match="instead of" if name == "gone" else r"db1\."):
                 run_as(server_user(), driver.profiles.rehearse, version, target, work, profile)
+
+
+def end_prepared(version: Version, data_dir: Path, work_dir: Path) -> None:
+    """What a rehearsal does first: nothing may hold locks while it reads tables."""
+    with _private.private_server(version, data_dir, work_dir, Profile()) as private, connect(private) as connection:
+        assert len(query(connection, "XA RECOVER")) == 1
+        _rehearse._end_prepared(connection)
+        assert query(connection, "XA RECOVER") == []
 
 
 def flip(path: Path) -> None:

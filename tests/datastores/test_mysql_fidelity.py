@@ -52,6 +52,9 @@ SELECT column_name, column_default, column_type, extra, collation_name, HEX(colu
 WHERE table_schema = 'db1' ORDER BY table_name, ordinal_position
 """
 
+HASH = "$A$005$" + "salt" * 5 + "0" * 43
+"""Of no password. A salt of the server's own may hold a backslash, which makes the next backup a full in this mode."""
+
 
 @pytest.fixture(scope="module")
 def odd() -> Iterator[Owned]:
@@ -99,7 +102,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
         "CREATE TABLESPACE ts ADD DATAFILE 'ts.ibd'",
         "CREATE TABLE db1.spaced (a INT PRIMARY KEY) TABLESPACE ts",
         "INSERT INTO db1.spaced VALUES (7)",
-        "CREATE USER later@localhost IDENTIFIED BY 'new'",
+        f"CREATE USER later@localhost IDENTIFIED WITH caching_sha2_password AS '{HASH}'",
         "CREATE EVENT db1.e ON SCHEDULE EVERY 1 DAY DO DELETE FROM db1.stamps",
         "XA START 'x'",
         "INSERT INTO db1.spaced VALUES (8)",
@@ -128,9 +131,14 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
     assert other.sql("SELECT @@event_scheduler") == [("OFF",)]
     log = (other.server.base_dir / "log" / "error.log").read_text()
     assert re.findall(r"unknown (?:variable|option) '(?!loose_group_replication).*", log) == []
+    with other.connect() as connection, connection.cursor() as cursor:
+        for statement in ("XA START {}", "DELETE FROM db1.spaced", "XA END {}", "XA PREPARE {}"):
+            cursor.execute(statement.format("'left', X'00ff', 7"))
     other.stop()
     number = run_as(other.server.user, mysql.rehearse, other.server, scratch(place, "rehearsal"), first.profile)
     assert number > 40
+    other.start()
+    assert other.sql("XA RECOVER") == []  # nothing may hold locks while tables are read
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ class Model:
         self._known: set[str] = set()
         self._changed: dict[str, set[int]] = {}
         self._cut: dict[str, int] = {}
+        self._before_maps = seed % 5 == 0
+        """One of the servers is of a version that does not tell of all changes of visibility maps."""
+        self.doubtful: set[str] = set()
+        """Maps that may be older than their tables."""
 
     def block(self) -> bytes:
         return self.random.randbytes(16) * (BLOCK // 16)
@@ -111,8 +115,11 @@ class Model:
                 relation = relation_of(path)
                 assert relation
                 truncated[str(relation[0])] = relation[1] + self._cut[path]
-        self.links.append(link(len(self.links), files, truncated=truncated))
+        old = self._before_maps and not self.links
+        self.links.append(link(len(self.links), files, truncated=truncated, server_version="18.4" if old else "18.6"))
         self._known, self._changed, self._cut = set(self.files), {}, {}
+        if self._before_maps:
+            self.doubtful = {path for path in self.files if path.endswith("_vm") and increment_path(path) in files}
         self.expected = {path: data for path, data in files.items() if "INCREMENTAL." not in path}
         self.expected |= {path: b"".join(blocks) for path, blocks in self.files.items()}
 
@@ -131,7 +138,7 @@ def test_any_history_comes_out_as_it_was(seed: int, place: Path) -> None:
     label = found.pop("backup_label").decode()
     assert "INCREMENTAL" not in label and f"START WAL LOCATION: 0/{len(model.links)}000028" in label
     assert found.pop("global/pg_control") == b"control %d" % (len(model.links) - 1)
-    assert found == model.expected
+    assert found == {path: data for path, data in model.expected.items() if path not in model.doubtful}
 
 
 # --- what is read

@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import BackupRequest, Server, Version
+from strongroom.datastores._profile import RestoreTarget
 from strongroom.datastores.postgresql import _versions
 from strongroom.errors import LineageChanged
 from support import postgresql_debian, postgresql_versions
@@ -31,6 +32,8 @@ def test_a_chain_of_each_series_is_restored_and_rehearsed(place: Path, find: Cal
         source.sql("CREATE DATABASE db1", "postgres")
         with source.connect() as connection:
             fill(connection, 300)
+            connection.execute("CREATE TABLE seen (at timestamptz)")
+            connection.execute("CREATE INDEX by_day ON seen (((at AT TIME ZONE 'Europe/Berlin')::date))")
         full = backup(source, place)
         source.sql("UPDATE customers SET name = 'changed' WHERE id % 10 = 0")
         profile = run_as(source.server.user, driver.profiles.read, source.server)
@@ -40,12 +43,26 @@ def test_a_chain_of_each_series_is_restored_and_rehearsed(place: Path, find: Cal
         with source.connect() as connection:
             data = checksums(connection)
     assert not profile.stopping("refuse", "refuse_new", "refuse_in_place"), profile.notices
+    assert differences_here(profile, of) == []
+    catalogs = profile.facts["catalog_version"]
+    assert isinstance(catalogs, int)
+    assert differences_here(profile, of, catalog_version=catalogs + 1) == [("refuse", "machine, catalog version")]
+    if profile.facts["time_zones"] is not None:  # the programs use those of the host
+        assert differences_here(profile, of, time_zones="1999a") == [("warn", "release of the time zones")]
+        assert profile.facts["by_time_zone"] == ["db1.by_day"]
     target, work = scratch(place, "target"), scratch(place, "work")
     run_as(source.server.user, driver.restore, of, [full, incremental], target, work, str)
     assert run_as(source.server.user, driver.profiles.rehearse, of, target, work, profile).tables > 200
     with started(restore([full, incremental], place, "copy", of=of)) as copy, copy.connect() as connection:
         assert checksums(connection) == data
         assert not [n for n in driver.profiles.check(copy.server, profile, isolated=True) if n.effect != "warn"]
+
+
+def differences_here(profile: Profile, of: Version, **facts: int | str) -> list[tuple[str, str]]:
+    """What a restore of a backup with these facts meets at this host."""
+    changed = profile.model_copy(update={"facts": profile.facts | facts})
+    found = driver.profiles.compare(changed, RestoreTarget(of, None, in_place=False))
+    return [(notice.effect, notice.item) for notice in found if notice.item != "other settings"]
 
 
 def test_checksums_that_were_switched_break_an_incremental(place: Path) -> None:

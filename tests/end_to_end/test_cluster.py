@@ -88,11 +88,22 @@ def test_one_node_after_the_other_is_restarted(shop: Shop, service: Service) -> 
 
 
 def test_one_copy_may_be_sent_from_node_to_node(shop: Shop) -> None:
+    with shop.sql(0) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE busy")
+        cursor.execute("CREATE TABLE busy.clicks (id INT PRIMARY KEY, n INT)")
+        cursor.execute("INSERT INTO busy.clicks VALUES (1, 0)")
     expected = shop.write("to be sent")
     shop.backup("sent")
     shop.write("lost")
-    job = shop.restore("sent", method="sst")
+    with shop.clients("UPDATE busy.clicks SET n = n + 1") as written:
+        job = shop.restore("sent", method="sst")
+        done = written()
     assert job["output"]["method"] == "sst"
+    assert not job["output"].get("warnings")
+    assert written() > done > 10
+    with shop.sql(0) as connection:
+        connection.cursor().execute("DROP DATABASE busy")
+    del expected["busy.clicks"]
     shop.require(expected)
     shop.require_full_next()
 

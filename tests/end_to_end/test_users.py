@@ -34,7 +34,7 @@ def test_a_user_works_and_is_removed(serve: Callable[..., Service], users: Path)
     service.http = httpx.Client(base_url=f"{service.url}/v1.0/shop", timeout=90, auth=ALICE)
     assert service.create("db1", volume={"size": 1})["status"] == "ACTIVE"
     assert service.backup("db1", "monday")["status"] == "COMPLETED"
-    service.cli("user-file", "remove", "alice", "--file", str(users))
+    service.cli("user-file", "remove", "alice", "--yes", "--file", str(users))
     assert service.http.get("/backups").status_code == 401
     assert PASSWORD not in service.log.read_text()
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from support import processes
 from support.agents import until
 from support.cluster import Shop, cluster_service
-from support.service import Refused, Service
+from support.service import Failed, Refused, Service
 
 pytestmark = pytest.mark.root
 
@@ -70,13 +71,37 @@ def test_a_node_that_hangs_ends_a_restore_and_the_old_cluster_serves(shop: Shop,
     shop.require(expected)
 
 
+def test_an_older_node_that_is_named_begins_and_those_ahead_of_it_join_empty(shop: Shop, service: Service) -> None:
+    expected = shop.write("older")
+    first, *others = shop.pids()
+    with shop.sql(1) as connection:
+        service.kill()  # nobody starts them again
+        os.kill(first, signal.SIGKILL)
+        until(lambda: first not in processes.below(service.data_dir))
+        connection.cursor().execute("UPDATE db1.customers SET note = 'newer' WHERE id = 1")
+    for pid in others:
+        os.kill(pid, signal.SIGTERM)
+        until(lambda pid=pid: pid not in processes.below(service.data_dir), 60)  # type: ignore[misc]
+    service.start()
+    with pytest.raises(Failed, match="node1 is not the farthest"):
+        service.wait(shop.post("recover", {"recover": {"node": "node1"}}), 240)
+    service.wait(shop.post("recover", {"recover": {"node": "node1", "force": True}}), 240)
+    shop.require(expected)
+    assert [bool(node["old_bytes"]) for node in shop.view["instances"]] == [False, True, True]
+    service.wait(shop.post("discard_old"))
+
+
 def test_a_node_that_missed_a_restore_is_fenced_and_gets_the_data_of_the_others(shop: Shop, service: Service) -> None:
     expected = shop.write("fenced")
     shop.backup("fenced")
     shop.write("lost")
     left_out = shop.ids[2]
-    job = service.wait(shop.post("restore", {"restore": {"backupRef": "fenced", "without": ["node3"]}}), 300)
-    assert job["output"]["nodes"] == 2
+    hung = shop.pids()[2]
+    os.kill(hung, signal.SIGSTOP)
+    job = shop.post("restore", {"restore": {"backupRef": "fenced", "without": ["node3"]}})
+    come_to(service, job, "check")  # the others have joined before it is killed
+    assert hung in shop.pids()
+    assert service.wait(job, 300)["output"]["nodes"] == 2
     until(lambda: service.get(f"/instances/{left_out}")["instance"]["status"] == "SHUTDOWN", 60)
     service.wait(shop.post("recover"), 240)
     shop.require(expected)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, Unsupported
 from strongroom.flows import (
     Control,
+    _assembly,
+    _cluster_backups,
+    _comparison,
+    _ring,
     request_action,
     request_backup,
     request_cancel,
@@ -377,6 +384,182 @@ def test_a_single_node_is_not_worked_on_alone(world: World) -> None:
             wish()
 
 
+# --- the check, while clients write
+
+
+def _restore(world: World, **wish: Any) -> tuple[dict[str, str] | None, dict[str, Any]]:
+    job = request_cluster_restore(world.control, "p", "shop", "monday", **wish)
+    failure = world.run(job)
+    return failure, world.job(job.id).output
+
+
+def test_a_table_that_was_written_between_two_reads_is_compared_again(world: World) -> None:
+    reads: list[str] = []
+
+    def sums(node: Node) -> dict[str, str]:
+        reads.append(node.id)
+        return {"db1.busy": str(len(reads)) if len(reads) <= 6 else "at last"}
+
+    world.ring.sums = sums
+    failure, output = _restore(world)
+    assert failure is None
+    assert (output["tables"], output.get("warnings")) == (2, None)
+
+
+def test_a_table_that_differs_at_rest_is_told(world: World) -> None:
+    odd = world.members()[1].id
+    world.ring.sums = lambda node: {"db1.x": "odd" if node.id == odd else "even"}
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert failure["message"].startswith("1 tables are not the same on node1 and node2: db1.x")
+    assert "--method sst" in failure["remedy"]
+
+
+def test_a_table_that_differs_at_one_position_is_told_though_it_is_written(world: World) -> None:
+    odd, reads = world.members()[2].id, 0
+
+    def sums(node: Node) -> dict[str, str]:
+        nonlocal reads
+        reads += 1
+        return {"db1.x": f"{(reads - 1) // 3} {node.id == odd}"}
+
+    world.ring.sums = sums
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert "not the same on node1 and node3: db1.x" in failure["message"]
+
+
+def test_a_table_that_is_never_met_at_one_position_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    reads = 0
+
+    def sums(node: Node) -> dict[str, str]:
+        nonlocal reads
+        reads += 1
+        return {"db1.busy": str(reads)}
+
+    summed = world.ring.checksums
+
+    async def at_no_known_position(server: str, **wish: Any) -> Any:
+        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+
+    world.ring.sums = sums
+    monkeypatch.setattr(world.ring, "checksums", at_no_known_position)
+    failure, output = _restore(world)
+    assert failure is None
+    (warning,) = output["warnings"]
+    assert warning.startswith("1 of 2 tables were written so often")
+    assert "db1.busy" in warning
+
+
+# --- nodes that hang
+
+
+def test_a_node_that_was_left_out_and_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_assembly, "FENCE_PATIENCE", 0.1)
+    left_out = world.members()[2].id
+    enroll, hung = world.ring.put_galera, []
+
+    async def hangs(server: str, member: Any) -> Any:
+        if server == left_out:
+            hung.append(server)
+            await asyncio.sleep(600)
+        return await enroll(server, member)
+
+    monkeypatch.setattr(world.ring, "put_galera", hangs)
+    failure, output = _restore(world, without=["node3"])
+    assert (failure, output["nodes"]) == (None, 2)
+    assert hung == [left_out]
+    assert [world.ring.nodes[member.id].data.rows for member in world.members()[:2]] == ["restored"] * 2  # type: ignore[union-attr]
+
+
+def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, start = world.members()[1].id, world.ring.start_server
+
+    async def fails(server: str, how: Any = None) -> Any:
+        if server == broken:
+            raise ServerFailed("it hangs")
+        return await start(server, how)
+
+    monkeypatch.setattr(world.ring, "start_server", fails)
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert "it hangs" in failure["message"]
+    assert "serves from 2 of 3 nodes" in failure["message"]
+    assert [world.ring.nodes[member.id].serves for member in world.members()] == [True, False, True]
+    monkeypatch.setattr(world.ring, "start_server", start)
+    assert world.run(request_resume(world.control, "p", "shop")) is None
+    world.require("restored", 2)
+
+
+def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ring, "TELL", 0.2)
+    start, said = world.ring.start_server, []
+
+    async def slowly(server: str, how: Any = None) -> Any:
+        if how.mode == "bootstrap":
+            for _ in range(6):
+                await asyncio.sleep(0.5)
+                with world.control.catalog.read() as session:
+                    said.append(session.query(Job).filter_by(kind="cluster_restore").one().message)
+        return await start(server, how)
+
+    monkeypatch.setattr(world.ring, "start_server", slowly)
+    assert _restore(world)[0] is None
+    assert all(message.startswith("out of service for ") for message in said)
+    assert len(set(said)) >= 3
+
+
+# --- a service that was away
+
+
+def _go_away(world: World, deed: str, seconds: int) -> None:
+    """The control plane dies before the first such call, and is back after so long."""
+
+    def strike(_: int) -> None:
+        if world.ring.calls[-1].startswith(deed):
+            world.ring.before = lambda number: None
+            before = (now() - timedelta(seconds=seconds)).isoformat()
+            with world.control.catalog.write() as session:
+                run = session.scalars(select(Run).order_by(Run.created.desc()).limit(1)).one()
+                run.facts = {**run.facts, "attended": before}
+            raise Killed
+
+    world.ring.before = strike
+
+
+@pytest.mark.parametrize("deed", ["seed", "unreached"])
+def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -> None:
+    _go_away(world, deed, 3600)
+    job = request_cluster_restore(world.control, "p", "shop", "monday")
+    failure = world.run(job)
+    assert failure is not None
+    assert "away for 60 minutes" in failure["message"]
+    assert "strongroom cluster restore shop --resume" in failure["remedy"]
+    world.require("today", 1)
+    assert all(node.new for node in world.ring.nodes.values())
+    with pytest.raises(Conflict, match="waits for its outage to begin"):
+        request_cluster_restore(world.control, "p", "shop", "monday")
+    assert world.run(request_resume(world.control, "p", "shop")) is None
+    world.require("restored", 2)
+
+
+def test_a_restore_that_waits_for_its_outage_can_be_given_up(world: World) -> None:
+    _go_away(world, "seed", 3600)
+    assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is not None
+    assert world.run(request_recover(world.control, "p", "shop")) is None
+    world.require("today", 1)
+    assert not any(node.new for node in world.ring.nodes.values())
+    assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is None
+
+
+@pytest.mark.parametrize(("deed", "seconds"), [("seed", 60), ("swap", 3600)])
+def test_a_short_absence_or_one_in_the_outage_ends_nothing(world: World, deed: str, seconds: int) -> None:
+    _go_away(world, deed, seconds)
+    assert _restore(world)[0] is None
+    world.require("restored", 2)
+
+
 # --- backups
 
 
@@ -417,6 +600,30 @@ def test_a_chain_that_is_broken_is_followed_by_a_full_and_the_reason(
     assert says in (backup.reason or "")
 
 
+@pytest.mark.parametrize(("number", "wish"), [(0, {"node": "node1"}), (2, {"incremental": True})])
+def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World, number: int, wish: dict[str, Any]) -> None:
+    first = world.members()[number].id
+
+    def say(state: str) -> None:
+        world.edit(Instance, first, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_state_comment": state}))
+
+    say("Donor/Desynced")
+    timer = threading.Timer(0.5, say, ["Synced"])
+    timer.start()
+    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **wish)
+    timer.join()
+    assert (backup.kind, job.instance_id) == ("incremental" if number else "full", first)
+
+
+def test_a_node_that_is_cut_off_is_not_waited_for(world: World) -> None:
+    first = world.members()[0].id
+    world.edit(Instance, first, lambda row: setattr(row, "galera", {**row.galera, "wsrep_cluster_status": "non-Primary"}))
+    began = time.monotonic()
+    with pytest.raises(Conflict, match="node1 of cluster shop is not Synced"):
+        request_cluster_backup(world.control, "p", "shop", name="b", node="node1")
+    assert time.monotonic() - began < _cluster_backups.SOON / 2
+
+
 def test_another_node_never_goes_on_with_a_chain(world: World) -> None:
     backup, job = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True, node="node1")
     assert (backup.kind, job.instance_id) == ("full", world.members()[0].id)
@@ -454,6 +661,30 @@ def test_the_farthest_begins_and_the_others_join(world: World) -> None:
     assert [position.rpartition(":")[2] for position in output["positions"].values()] == ["5", "9", "7"]
     assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [world.members()[n].id for n in (1, 0, 2)]
     world.require("today", 1)
+
+
+def test_a_node_that_is_ahead_of_the_one_that_is_named_joins_empty_and_its_data_is_kept(world: World) -> None:
+    nodes = _down(world, (5, 9, 5))
+    assert nodes[1].data is not None
+    nodes[1].data.rows = "newer"
+    failure = world.run(request_recover(world.control, "p", "shop", node="node1"))
+    assert failure is not None
+    assert "not the farthest" in failure["message"]
+    job = request_recover(world.control, "p", "shop", node="node1", force=True)
+    assert world.run(job) is None
+    world.require("today", 1)
+    assert [data.rows for data in nodes[1].old.values() if data] == ["newer"]
+    assert not any(nodes[2].old.values())
+    assert world.job(job.id).output["how"] == "node1 was named and bootstrapped"
+
+
+def test_a_node_that_cannot_join_keeps_no_other_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = _down(world, (9, 5, 5))
+    nodes[1].rejects_join = True
+    failure = world.run(request_recover(world.control, "p", "shop"))
+    assert failure is not None
+    assert failure["message"].startswith("node2: it was aborted")
+    assert [node.serves for node in nodes] == [True, False, True]
 
 
 def test_after_a_power_cut_nobody_bootstraps(world: World) -> None:
@@ -553,6 +784,15 @@ def test_histories_are_not_mixed(world: World) -> None:
     assert world.run(request_recover(world.control, "p", "shop", node="node1", force=True)) is None
     world.require("today", 1)
     assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # put aside, not overwritten
+
+
+def test_data_of_another_history_is_put_aside_where_others_serve(world: World) -> None:
+    odd = world.ring.nodes[world.members()[1].id]
+    assert odd.data is not None
+    odd.running, odd.data.uuid, odd.data.rows = False, "11111111-1111-1111-1111-111111111111", "other"
+    assert world.run(request_recover(world.control, "p", "shop")) is None
+    world.require("today", 1)
+    assert [data.rows for data in odd.old.values() if data] == ["other"]
 
 
 def test_an_empty_node_is_never_the_first(world: World) -> None:

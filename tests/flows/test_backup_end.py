@@ -64,6 +64,8 @@ class Agent:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.writes = True
+        self.project = ""
+        self.known: dict[str, str] = {}
         self.failure: Failure | None = None
 
     async def put_job(self, job_id: str, request: JobRequest) -> JobView:
@@ -72,10 +74,11 @@ class Agent:
             try:
                 load_manifest(self.store, job.location)
             except ArtifactError:
-                write_artifact(self.store, job.location, b"data" * 1000, instance_id=job.instance_id)
+                fields = {"instance_id": job.instance_id, "project": self.project or job.project}
+                write_artifact(self.store, job.location, b"data" * 1000, **fields)
         at = datetime.now(UTC)
         failed = self.failure is not None
-        output = {} if failed else {"manifest": {}, "reason": None}
+        output = {} if failed else {"manifest": {}, "reason": None, **self.known}
         result = Result(status="failed" if failed else "succeeded", started=at, finished=at, failure=self.failure, output=output)
         return JobView(id=job_id, status=result.status, result=result)
 
@@ -164,6 +167,26 @@ def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: S
     assert run_stages(site.control, job, killed=Died) is None
     assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
+
+
+def test_a_manifest_of_another_project_completes_no_backup(site: Site) -> None:
+    """Somebody who can write to the bucket puts it there before it is recorded."""
+    site.agent.project = "another"
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died)
+    assert failure is not None
+    assert failure["code"] == "ManifestInvalid"
+    assert site.row(backup).status == "FAILED"
+    assert site.is_whole(backup)
+
+
+def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Site) -> None:
+    site.agent.known = {"manifest_sha256": "0" * 64}
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died)
+    assert failure is not None
+    assert "is not the one that was written" in failure["message"]
+    assert site.row(backup).status == "FAILED"
 
 
 def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:

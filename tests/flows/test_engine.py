@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dbos import DBOS
+from dbos import DBOS, _dbos
 from dbos import _serialization as dbos_serialization
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine, request_delete_backup
+from strongroom.flows import Control, Engine, _dbos_pace, request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
@@ -216,3 +216,20 @@ def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: py
     assert engine.purge() == 0
     monkeypatch.setattr(_engine, "KEEP", timedelta(seconds=-5))
     assert engine.purge() == 1
+
+
+def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DBOS would ask for queues, delays and timeouts every second."""
+    monkeypatch.setattr(_dbos_pace, "RECOVERY", 0.1)
+    engine = Engine(control)
+    engine.lock()
+    engine.start()
+    statements: list[str] = []
+    try:
+        time.sleep(1.5)
+        database = _dbos._get_dbos_instance()._sys_db.engine
+        event.listen(database, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
+        time.sleep(2.5)
+        assert statements == []
+    finally:
+        engine.stop()

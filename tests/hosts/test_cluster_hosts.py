@@ -157,14 +157,16 @@ def test_a_host_that_is_cut_off_is_left_out_and_its_old_data_never_serves(shop: 
     shop.write("lost")
     cut = shop.host("node3")
     hosts.partition(cut)
-    hosts.wait_status(cut, "silent", 30)
-    with pytest.raises(Refused, match=f"node3.*{cut}.*silent") as refused:
-        shop.restore("cut-off")
-    assert "--without node3" in refused.value.remedy
-    job = shop.restore("cut-off", without=["node3"])
-    assert job["output"]["nodes"] == 2
-    new = shop.view["uuid"]
-    hosts.heal(cut)
+    try:
+        hosts.wait_status(cut, "silent", 30)
+        with pytest.raises(Refused, match=f"node3.*{cut}.*silent") as refused:
+            shop.restore("cut-off")
+        assert "--without node3" in refused.value.remedy
+        job = shop.restore("cut-off", without=["node3"])
+        assert job["output"]["nodes"] == 2
+        new = shop.view["uuid"]
+    finally:
+        hosts.heal(cut)
     hosts.wait_status(cut, "up")
     until(lambda: shop.service.get(f"/instances/{shop.ids[2]}")["instance"]["status"] == "SHUTDOWN", 60)
     assert len(shop.pids()) == HOSTS - 1

@@ -146,6 +146,7 @@ BACKUP: dict[str, Any] = {
     },
     "positions": {"from_lsn": 0, "to_lsn": 4711, "gtid": None},
     "restorable": True,
+    "protected": False,
     "locationRef": "file:///store/x",
     "datastore": {"type": "mariadb", "version": "10.11", "version_id": "v"},
     "created": "2026-11-21T07:00:00",
@@ -167,6 +168,7 @@ INSTANCE: dict[str, Any] = {
     "old_data": [{"name": "data.old-j0", "bytes": 5, "since": "2026-11-21T06:00:00Z"}],
     "created": "2026-11-21T06:00:00",
     "fault": None,
+    "protected": False,
 }
 PLAN: dict[str, Any] = {
     "backup": {"id": BACKUP["id"], "name": "monday", "kind": "full", "raw_size": 300 * 1024**2, "stored_size": 100 * 1024**2},
@@ -192,4 +194,31 @@ PLAN: dict[str, Any] = {
     ],
 }
 """Of a restore of ``BACKUP``."""
+DELETE_PLAN: dict[str, Any] = {
+    "noun": "backup",
+    "id": BACKUP["id"],
+    "name": "monday",
+    "allowed": True,
+    "refused": [],
+    "protected": False,
+    "adopted": False,
+    "bytes": 100 * 1024**2,
+    "old_bytes": 0,
+    "nodes": [],
+    "backups": [
+        {
+            "id": BACKUP["id"],
+            "name": "monday",
+            "kind": "full",
+            "instance_name": "mysql1",
+            "created": "2026-11-21T07:00:00",
+            "stored_size": 100 * 1024**2,
+        }
+    ],
+    "jobs": [],
+    "kept": 2,
+    "newest": {"id": "b2", "name": "tuesday", "created": "2026-11-22T07:00:00", "verified": None},
+    "newest_verified": {"id": "b0", "name": "sunday", "created": "2026-11-20T07:00:00", "verified": "2026-11-20T08:00:00Z"},
+}
+"""Of a deletion of ``BACKUP``."""
 DONE = {"status": "succeeded", "finished": "2026-11-21T07:00:01Z"}

@@ -8,7 +8,9 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from support import processes
 from support.agents import until
 from support.galera import SCRIPTS
 from support.load import fill
-from support.service import Service, checksums
+from support.service import Refused, Service, checksums
 
 CONFIG = f'[datastores]\nmariadb = ["{SCRIPTS}"]\n'
 """Where the scripts of transfers are, when the system has none."""
@@ -68,8 +70,36 @@ class Shop:
             connection.cursor().execute("SET SESSION wsrep_sync_wait = 1")
             yield connection
 
+    @contextlib.contextmanager
+    def clients(self, statement: str) -> Iterator[Callable[[], int]]:
+        """Clients that write through whichever node serves, all the time; how often they have."""
+        over, done, ids = threading.Event(), 0, self.ids
+
+        def write() -> None:
+            nonlocal done
+            while not over.is_set():
+                for node in ids:
+                    with (
+                        contextlib.suppress(pymysql.MySQLError, OSError, Refused, KeyError),
+                        self.service.sql(node) as connection,
+                    ):
+                        while not over.is_set():
+                            connection.cursor().execute(statement)
+                            done += 1
+                            time.sleep(0.005)
+                time.sleep(0.05)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield lambda: done
+        finally:
+            over.set()
+            thread.join()
+
     def write(self, word: str) -> Sums:
         """Change something through one node; what the data is then."""
+        until(lambda: self.view["status"] == "HEALTHY", 60)
         with self.sql(1) as connection:
             connection.cursor().execute(f"UPDATE db1.customers SET note = CONCAT('{word} ', note) WHERE id % 7 = 0")
             return checksums(connection)

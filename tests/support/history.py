@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import signal
 import subprocess
@@ -59,9 +60,9 @@ class History:
 
     def write_past(self, position: int) -> None:
         """Until the server has come further than ``position``, with a checkpoint there."""
-        while self.position() <= position + (1 << 16):
+        while self.position() <= position + self.margin:
             self.write(300)
-        self.restart()
+        self.checkpoint()
         self.write()
 
     def snapshot(self) -> Path:
@@ -87,6 +88,8 @@ class History:
     # --- by database
 
     table = "db1.h"
+    margin = 1 << 16
+    """How much of a position two servers may be apart that hold the same."""
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = self.server.sql(statement)
@@ -94,6 +97,10 @@ class History:
 
     def reset_log(self) -> None:
         """What a person may do to the log of the server."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> None:
+        """All that was written is in the files of the tables."""
         self.restart()
 
     def position(self) -> int:
@@ -163,11 +170,18 @@ class MariaDB(History):
 class MySQL(MariaDB):
     """By clone and binary log."""
 
+    margin = 0
+
+    def checkpoint(self) -> None:
+        """Its incrementals know the log only."""
+
     def reset_log(self) -> None:
         self.sql("RESET BINARY LOGS AND GTIDS")
 
     def position(self) -> int:
-        return int(self.sql("SHOW BINARY LOG STATUS")[0][1])
+        """The number of the newest transaction."""
+        ((executed,),) = self.sql("SELECT @@gtid_executed")
+        return max((int(number) for number in re.findall(r"\d+(?=,|:|$)", executed.partition(":")[2])), default=0)
 
 
 class PostgreSQL(History):
@@ -194,6 +208,9 @@ class PostgreSQL(History):
         program = self.server.server.version.programs["server"].with_name("pg_resetwal")
         run_as(self.server.server.user, subprocess.check_output, [program, "-D", self.data_dir])
         self.server.start()
+
+    def checkpoint(self) -> None:
+        self.sql("CHECKPOINT")
 
     def position(self) -> int:
         return int(self.sql("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn")[0][0])

@@ -79,7 +79,7 @@ class MemoryLink:
     positions: Positions
     kind: BackupKind = "full"
     pages: Pages | None = None
-    server_version: str = "18.4"
+    server_version: str = "18.6"
     data_size: int = 0
     read: list[str] = field(default_factory=list)
     """Files that were asked for."""

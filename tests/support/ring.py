@@ -5,13 +5,13 @@ Real clusters prove the same in tests/end_to_end and tests/fault; here every mom
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from strongroom.agent.models import ServerDefinition, ServerView, Start
-from strongroom.datastores import GaleraMember, GaleraPosition, GaleraView
+from strongroom.datastores import GaleraMember, GaleraPosition, GaleraView, TableSums
 from strongroom.errors import Conflict, HostSilent, NotFound, ServerFailed
 
 VERSION = "10.11.19"
@@ -60,6 +60,8 @@ class Ring:
         self.calls: list[str] = []
         self.unreachable: set[str] = set()
         self.no_way: dict[str, dict[str, str]] = {}
+        self.sums: Callable[[Node], dict[str, str]] = lambda node: {}
+        """Checksums of more tables of a node."""
         self.before: Callable[[int], None] = lambda number: None
         self.after: Callable[[int], None] = lambda number: None
 
@@ -166,6 +168,8 @@ class Ring:
             sent = others[0].data
             assert sent is not None
             node.data = Data(sent.rows, sent.uuid, sent.seqno, node.member.epoch)
+        elif others and node.data.seqno > max(n.data.seqno for n in others if n.data):  # type: ignore[union-attr]
+            raise ServerFailed("Reversing history: it is ahead of the others")
         elif node.rejects_join:
             node.rejects_join = False
             raise ServerFailed("it was aborted")
@@ -262,9 +266,10 @@ class Ring:
             each.words.clear()
         self.after(len(self.calls))
 
-    async def checksums(self, server: str) -> dict[str, str]:
+    async def checksums(self, server: str, *, tables: Sequence[str] | None = None, at: int | None = None) -> TableSums:
         node = self._call("sum", server)
-        return {"db1.t": node.data.rows if node.data else ""}
+        sums = self.sums(node) | {"db1.t": node.data.rows if node.data else ""}
+        return TableSums(seqno=at, sums={table: sums[table] for table in (sums if tables is None else tables)})
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the ring has no {name}")

@@ -46,6 +46,9 @@ class AgentDouble:
         if self.broken:
             raise self.broken
 
+    async def host(self) -> None:
+        self._answer()
+
     async def compare_profile(self, request: PlanRequest) -> list[Notice]:
         self._answer()
         return []

@@ -37,12 +37,15 @@ def test_instances(none_directory: Any) -> None:
             "--datastore-version",
             VERSION,
             "--nic",
-            f"net-id={uuid.uuid4()},subnet-id={uuid.uuid4()},ip-address=10.0.0.9",
+            f"net-id={(network := str(uuid.uuid4()))},subnet-id={uuid.uuid4()}",
         ),
-        *("--availability-zone", "nova", "--volume-type", "ssd"),
+        *("--availability-zone", "nova", "--volume-type", "ssd", "--is-public", "--allowed-cidr", "10.0.0.0/8"),
     )
     one = said.fields()["id"]
     assert done(cloud, f"/instances/{one}")["status"] == "ACTIVE"
+    shown = openstack("database instance show one").fields()
+    assert (shown["public"], shown["allowed_cidrs"]) == ("True", "['10.0.0.0/8']")
+    assert f"'network': '{network}'" in shown["addresses"]
     users = [(row["Name"], row["Databases"]) for row in openstack("database user list one").table()]
     assert users == [("u1", "db1, db2"), ("u2", "db1, db2")]
     with cloud.service.sql(one) as connection, connection.cursor() as cursor:
@@ -52,7 +55,10 @@ def test_instances(none_directory: Any) -> None:
 
     # what makes no sense is refused with a sentence
     openstack.refused(501, "replica_of is not supported", "database instance create copy --replica-of one --size 1")
-    openstack.refused(501, "access from outside", f"{CREATE} open --is-public")
+    fixed = f"net-id={uuid.uuid4()},subnet-id={uuid.uuid4()},ip-address=10.0.0.9"
+    openstack.refused(501, "ip_address is not supported", f"{CREATE} fixed --nic", fixed)
+    openstack.refused(400, "'mysql' of a database is reserved", f"{CREATE} x --databases mysql")
+    openstack.refused(400, "'root' of a user is reserved", f"{CREATE} x --databases db1 --users root:password")
     openstack.refused(501, "configuration is not supported", f"{CREATE} tuned --configuration x")
     openstack.refused(404, "datastore oracle cannot be found", f"{CREATE} x --datastore oracle")
     openstack.refused(400, "version 5.5 of datastore mariadb cannot be found", f"{CREATE} x --datastore-version 5.5")
@@ -64,7 +70,6 @@ def test_instances(none_directory: Any) -> None:
     openstack.refused(400, "is not a replica.", "database instance detach one")
     openstack.refused(400, "is not a replica.", "database instance update one --detach-replica-source")
     openstack.refused(501, "datastore_version is not supported", "database instance upgrade one 11.8")
-    openstack.refused(501, "access from outside", "database instance update one --is-public")
     openstack.refused(501, "not virtual machines", "database instance rebuild", one, str(uuid.uuid4()))
     assert openstack("database cluster list").stdout.strip() == ""
     assert openstack("database configuration list").stdout.strip() == ""
@@ -74,6 +79,8 @@ def test_instances(none_directory: Any) -> None:
     openstack("database instance update one --name renamed --remove-configuration")
     assert openstack.value("name", "database instance show", one) == "renamed"
     openstack("database instance update", one, "--name", "one", "--is-private")
+    shown = openstack("database instance show one").fields()
+    assert (shown["public"], shown["allowed_cidrs"]) == ("False", "['10.0.0.0/8']")
     for command, ref in (("restart", "one"), ("reboot", one)):  # by name, reboot sends nonsense
         openstack(f"database instance {command}", ref)
         assert openstack.value("status", "database instance show one") in ("REBOOT", "ACTIVE")
@@ -250,6 +257,11 @@ def test_databases_users_and_root(none_directory: Any) -> None:
     assert login("u2", "second-password") == {"db2"}
     openstack("database user update attributes one u1 --host 10.0.0.1 --new_host 10.0.0.2")
     assert openstack("database user show one u1 --host 10.0.0.2").fields()["host"] == "10.0.0.2"
+    for command in ("show", "show access", "delete", "update attributes", "grant access", "revoke access"):
+        more = {"update attributes": ["--new_password", "stolen"], "grant access": ["db1"], "revoke access": ["db2"]}
+        said = openstack.tried(f"database user {command} one u1", *more.get(command, []))
+        assert "u1@% cannot be found" in said.stderr, command
+    assert openstack("database user show one u1 --host 10.0.0.2").fields()["databases"] == "[]"
     openstack("database user delete one u1 --host 10.0.0.2")
     openstack("database user delete one u2")
     assert "cannot be found" in openstack.tried("database user delete one u2").stderr

@@ -23,7 +23,7 @@ INSTANCE_LIST = (
     "Role",
 )
 BACKUP_LIST = ("ID", "Instance ID", "Name", "Status", "Parent ID", "Updated", "Project ID")
-OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "isolated", "detail", "job_id"}
+OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "isolated", "protected", "detail", "job_id"}
 OURS_OF_BACKUPS = {
     *(
         "instance_name",
@@ -38,7 +38,7 @@ OURS_OF_BACKUPS = {
         "encrypted",
         "started",
     ),
-    *("finished", "seconds", "reason", "pages", "profile", "fault", "verified", "positions", "restorable", "job_id"),
+    *("finished", "seconds", "reason", "pages", "profile", "fault", "verified", "positions", "protected", "restorable", "job_id"),
     "unrestorable_reason",
 }
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

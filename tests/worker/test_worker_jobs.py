@@ -15,6 +15,7 @@ from strongroom.datastores import Server, get
 from strongroom.sections import Artifact
 from strongroom.worker.spec import InitializeJob, Job
 from support import jobs, mariadb
+from support.artifacts import mb_file
 from support.identity import server_user
 from support.jobs import WorkerProcess
 from support.load import Writer, proven
@@ -90,13 +91,44 @@ def test_backup_incremental_and_restore(place: Path, pool: str, a: MariaDBServer
     b.kill()
 
 
+def test_backup_is_repeated_if_the_tool_wrote_a_file_twice(place: Path, a: MariaDBServer) -> None:
+    """mariadb-backup 10.11 sometimes does so during DDL, and its own mbstream would omit that file and everything after it."""
+    twice, marks = place / "twice.mbs", place / "marks"
+    twice.write_bytes(b"".join(mb_file("backup-my.cnf", b"again")))
+    marks.mkdir()
+    marks.chmod(0o777)
+    tool = place / "mariadb-backup"
+    real = a.server.version.programs["backup"]
+    tool.write_text(
+        f'#!/bin/sh\ncase "$*" in *--backup*) ;; *) exec {real} "$@";; esac\n'
+        f"for n in 1 2 3; do mkdir {marks}/$n && break; done 2>/dev/null\n"
+        f'[ "$n" = 2 ] && exec {real} "$@"\n{real} "$@" && cat {twice}\n'
+    )
+    tool.chmod(0o755)
+    programs = a.server.version.programs | {"backup": tool}
+    server = a.server.model_copy(update={"version": a.server.version.model_copy(update={"programs": programs})})
+    worker = run(place, "1", jobs.backup_job(place, server, "full"), server)
+    worker.succeed()
+    messages = [event.message for event in worker.events() if event.message]
+    assert any("is begun again" in message for message in messages), messages
+    assert sorted(path.name for path in marks.iterdir()) == ["1", "2"]
+    run(place, "2", jobs.verify_job(place, "full", prepare=True)).succeed()
+    (marks / "2").rmdir()
+    (marks / "2").touch()  # from now on every time
+    code, message = failure(run(place, "3", jobs.backup_job(place, server, "bad"), server))
+    assert (code, "'backup-my.cnf' twice" in message) == ("FileTwice", True)
+    assert not [key for key in jobs.keys(jobs.open_place(place)) if "/bad/" in key]
+
+
 def test_verify_with_and_without_prepare(place: Path, a: MariaDBServer) -> None:
     run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
     run(place, "2", jobs.backup_job(place, a.server, "inc", "full"), a.server).succeed()
     read = run(place, "3", jobs.verify_job(place, "inc")).succeed()
     assert read["chain"] == ["full", "inc"] and read["files"] > 100 and "prepared" not in read
+    assert (read["links"], [link["level"] for link in read["results"]]) == (2, ["content", "content"])
     rehearsal = run(place, "4", jobs.verify_job(place, "inc", prepare=True)).succeed()
     assert rehearsal["prepared"]["chain"] == ["full", "inc"]
+    assert [link["level"] for link in rehearsal["results"]] == ["content", "tables"]
     segment = place / "store" / jobs.CONTAINER / "inc" / "00000001"
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
@@ -139,10 +171,18 @@ def test_unusable_parent_is_refused_or_replaced_by_a_full(place: Path, a: MariaD
     other = a.server.model_copy(update={"id": "id-other"})
     code, message = failure(run(place, "3", jobs.backup_job(place, other, "inc", "full"), a.server))
     assert code == "LineageChanged" and "another instance" in message
+    one, another = new_identity()[1], new_identity()[1]
+    rotated = jobs.backup_job(place, a.server, "rotated", "full", recipients=[one], fall_back_to_full=True)
+    output = run(place, "k1", rotated, a.server).succeed()
+    assert output["manifest"]["kind"] == "full"
+    assert output["reason"].endswith("name of full is not encrypted, but encryption was enabled since.")
+    for name, keys, told in (("k2", [another], "encryption.recipients was changed"), ("k3", [], "encryption was disabled")):
+        code, message = failure(run(place, name, jobs.backup_job(place, a.server, "inc", "rotated", recipients=keys), a.server))
+        assert code == "Conflict" and told in message
     driver.lineage(a.data_dir, renew=True)
     code, message = failure(run(place, "4", jobs.backup_job(place, a.server, "inc", "full"), a.server))
     assert code == "LineageChanged" and "was replaced" in message
-    assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full"}
+    assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full", "rotated"}
 
     output = run(place, "5", jobs.backup_job(place, a.server, "inc", "full", fall_back_to_full=True), a.server).succeed()
     assert output["manifest"]["kind"] == "full" and output["manifest"]["chain"] == "inc"

@@ -10,6 +10,8 @@ from strongroom.errors import ConfigurationError, IsStandby, NoConnections, Stro
 
 CALM = 5.0
 """Seconds between two questions to a server that serves."""
+SHARE = 0.6
+"""Seconds more for each server of the host, so that many together cost no more than a few."""
 
 
 class Health:
@@ -20,16 +22,17 @@ class Health:
         self.detail = detail
         self.data_bytes = data_bytes
         self.version_number = facts.version_number if facts else ""
+        self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
         self.hindered: Literal["blocked", "standby"] | None = None
         """What a server that runs, but does not serve us, is instead of starting."""
         self._until = until
 
     @classmethod
-    def good(cls, facts: Facts) -> Health:
-        """It serves."""
+    def good(cls, facts: Facts, *, others: int = 0) -> Health:
+        """It serves. There are ``others`` that are asked as well."""
         settled = facts.galera is None or facts.galera.get("wsrep_local_state_comment") == "Synced"
-        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + (CALM if settled else 1))
+        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + (max(CALM, SHARE * others) if settled else 1))
 
     @classmethod
     def bad(cls, detail: str, data_bytes: int) -> Health:
@@ -37,9 +40,11 @@ class Health:
         return cls(None, detail, data_bytes, time.monotonic() + 1)
 
     @classmethod
-    def of_error(cls, error: StrongroomError, data_bytes: int) -> Health:
-        """What the error of a question says."""
+    def of_error(cls, error: StrongroomError, data_bytes: int, *, is_awaited: bool = True) -> Health:
+        """What the error of a question says. One that ``is_awaited`` is asked again soon."""
         health = cls.bad(error.message, data_bytes)
+        if not is_awaited:
+            health._until = time.monotonic() + CALM
         if isinstance(error, NoConnections | ConfigurationError):
             health.hindered = "blocked"
         elif isinstance(error, IsStandby):
@@ -50,6 +55,17 @@ class Health:
     def unknown(cls) -> Health:
         """Nobody has asked yet."""
         return cls(None, "not asked yet", 0, 0.0)
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What others see of it, but for sizes and counters."""
+        galera = self.galera or {}
+        state = tuple(galera.get(name) for name in ("wsrep_local_state_comment", "wsrep_cluster_status", "wsrep_cluster_size"))
+        return self.healthy, self.detail, self.hindered, self.version_number, state
+
+    def remaining(self) -> float:
+        """Seconds until it is time to ask again."""
+        return max(0.0, self._until - time.monotonic())
 
     def due(self, running: bool) -> bool:
         """It is time to ask again: at once when it has vanished since."""

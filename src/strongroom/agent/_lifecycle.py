@@ -13,7 +13,7 @@ from strongroom import datastores
 from strongroom.agent import _accounts, _versions
 from strongroom.agent._addresses import Addresses, is_free
 from strongroom.agent._files import is_mount_point, mounts_below
-from strongroom.agent._processes import Process, spawn, with_command, working_in
+from strongroom.agent._processes import Process, identify, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
 from strongroom.datastores import Datastore, Facts, Galera, Progress, Server, tail
@@ -42,6 +42,7 @@ class Lifecycle:
         self._registry = registry
         self._instances = instances
         self.addresses = Addresses(settings.agent.pool)
+        self._adopted: dict[str, Process] = {}  # found once by looking at all processes of the host
         self._ending: dict[str, Process] = {}  # told to stop: what hung then may still come to it
 
     def datastore(self, record: ServerRecord) -> Datastore:
@@ -78,9 +79,21 @@ class Lifecycle:
 
     def is_running(self, record: ServerRecord) -> bool:
         """A process serves this data directory, well or not."""
-        if record.definition.runtime == "adopted":
-            return bool(working_in(record.data_dir))
-        return record.process is not None and record.process.alive()
+        return self.pid(record) is not None
+
+    def pid(self, record: ServerRecord) -> int | None:
+        """A process that serves this data directory, well or not."""
+        if record.definition.runtime == "process":
+            return record.process.pid if record.process is not None and record.process.alive() else None
+        known = self._adopted.get(record.id)
+        if known is not None and known.works_in(record.data_dir):
+            return known.pid
+        found = next((process for pid in working_in(record.data_dir) if (process := identify(pid)) is not None), None)
+        if found is None:
+            self._adopted.pop(record.id, None)
+            return None
+        self._adopted[record.id] = found
+        return found.pid
 
     def find(self, record: ServerRecord) -> None:
         """Find a process that was started, but died out of our books before its pid was written down."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +36,13 @@ class Process(BaseModel):
         _reap(self.pid)
         stat = _stat(self.pid)
         return stat is not None and stat.start == self.start and stat.state not in "ZX"
+
+    def works_in(self, directory: Path) -> bool:
+        """It runs, and this is its working directory."""
+        try:
+            return self.alive() and (_PROC / str(self.pid) / "cwd").readlink() == directory
+        except OSError:
+            return False
 
     def age(self) -> float:
         """Seconds since its start."""
@@ -105,6 +113,7 @@ def _all() -> Iterator[tuple[int, _Stat]]:
             yield int(name), stat
 
 
+@cache
 def _boot_id() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import structlog
+
 from strongroom.errors import ConfigurationError
 from strongroom.sections import Storage
 from strongroom.settings import Settings
+
+log = structlog.get_logger()
 
 STORE_GID = 8779
 """Group of a store that root makes. A number without a name, given to workers and to nobody else."""
@@ -38,3 +42,20 @@ def store_group(storage: Storage) -> int | None:
             f"the store {path} cannot be made: {error.strerror}", remedy="Give [storage] path a directory that can be written."
         ) from error
     return facts.st_gid or None
+
+
+MARGIN = 60.0
+"""Seconds that a tool may need to go on once the store is back."""
+
+
+def stall_timeout(settings: Settings, storage: Storage | None) -> float:
+    """Seconds without progress after which a tool of a job has stalled: one that waits for the store has not."""
+    wanted = settings.agent.stall_timeout
+    least = 0.0 if storage is None or not storage.patience else storage.patience + MARGIN
+    if wanted < least:
+        log.warning(
+            "agent.stall_timeout is raised: calls to the store are tried again for longer than that",
+            stall_timeout=wanted,
+            raised_to=least,
+        )
+    return max(wanted, least)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,7 +16,9 @@ from strongroom.agent.servers import Servers
 log = structlog.get_logger()
 
 PACE = 1.0
-"""Seconds between two looks."""
+"""Seconds between two looks while a job runs, or a server is not as it should be."""
+CALM = 10.0
+"""At most so many seconds when all is well. A server that ends is noticed at once."""
 FIRST_LOOK = 5.0
 """Seconds that the first look at all servers may take before the agent answers without its outcome."""
 SWEEP = 3600.0
@@ -22,7 +26,7 @@ SWEEP = 3600.0
 
 
 class Supervisor:
-    """Looks once a second. A server that hangs does not keep the others from being seen."""
+    """Looks when something is due. A server that hangs does not keep the others from being seen."""
 
     def __init__(self, servers: Servers, jobs: Jobs) -> None:
         self._servers = servers
@@ -31,29 +35,42 @@ class Supervisor:
         self._thread: threading.Thread | None = None
         self._seen = threading.Event()
         self._looks: dict[str, Future[None]] = {}
+        self._wake: int | None = None
+        self._mutex = threading.Lock()
+        self._watched: dict[int, int] = {}  # process id → descriptor that tells of its end
 
     def start(self) -> None:
         """Begin to look. Returns after the first look, so that a server found alive is not called starting."""
         self._stop.clear()
         self._seen.clear()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
         self._seen.wait(FIRST_LOOK)
 
+    def wake(self) -> None:
+        """Something was begun or changed: look now. From any thread."""
+        with self._mutex:
+            if self._wake is not None:
+                os.eventfd_write(self._wake, 1)
+
     def stop(self) -> None:
         """Look no more. Servers and jobs go on."""
         self._stop.set()
+        self.wake()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        with self._mutex:
+            if self._wake is not None:
+                os.close(self._wake)
+                self._wake = None
 
     def _run(self) -> None:
         next_sweep = time.monotonic() + SWEEP
         with ThreadPoolExecutor(8, thread_name_prefix="look") as pool:
             while not self._stop.is_set():
-                for server_id in self._servers.ids():
-                    if server_id not in self._looks or self._looks[server_id].done():
-                        self._looks[server_id] = pool.submit(self._look, server_id)
+                self._begin_looks(pool)
                 try:
                     self._jobs.tick()
                     if time.monotonic() > next_sweep:
@@ -64,7 +81,43 @@ class Supervisor:
                 if not self._seen.is_set():
                     wait(self._looks.values(), timeout=FIRST_LOOK)
                     self._seen.set()
-                self._stop.wait(PACE)
+                self._await_event(self._pause())
+        for descriptor in self._watched.values():
+            os.close(descriptor)
+        self._watched.clear()
+
+    def _begin_looks(self, pool: ThreadPoolExecutor) -> None:
+        for server_id in self._servers.ids():
+            if server_id not in self._looks or self._looks[server_id].done():
+                self._looks[server_id] = pool.submit(self._look, server_id)
+
+    def _pause(self) -> float:
+        """Seconds until something is due by itself."""
+        if self._jobs.running or any(not look.done() for look in self._looks.values()):
+            return PACE
+        return min(CALM, max(PACE, self._servers.next_look()))
+
+    def _await_event(self, seconds: float) -> None:
+        """Wait, but no longer than until a server ends or somebody wakes us."""
+        assert self._wake is not None
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        self._watch()
+        for descriptor in self._watched.values():
+            poll.register(descriptor, select.POLLIN)
+        if any(descriptor == self._wake for descriptor, _ in poll.poll(seconds * 1000)):
+            os.eventfd_read(self._wake)
+
+    def _watch(self) -> None:
+        """Have a descriptor for each process of a server, and for no other."""
+        running = self._servers.pids()
+        for pid in self._watched.keys() - running:
+            os.close(self._watched.pop(pid))
+        for pid in running - self._watched.keys():
+            try:
+                self._watched[pid] = os.pidfd_open(pid)
+            except OSError:
+                continue  # it has just ended, or this kernel has no such thing: it is noticed at the next look
 
     def _look(self, server_id: str) -> None:
         try:

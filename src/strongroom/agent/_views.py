@@ -62,6 +62,7 @@ class Views:
             socket=record.socket,
             data_dir=record.data_dir,
             data_bytes=health.data_bytes,
+            wal_bytes=health.wal_bytes,
             free_bytes=free_bytes(record.data_dir if has_data else self._instances),
             lineage=self._lineage(record) if has_data else None,
             pid=record.process.pid if running and record.process is not None else None,

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
 
 from strongroom.agent import _locks
 from strongroom.agent._files import make_directory
 from strongroom.agent._host import host_view
 from strongroom.agent._jobdir import JobRecord
+from strongroom.agent._refusals import answer_defect, answer_misunderstanding, answer_refusal
 from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, CheckRequest, check_host, check_server
-from strongroom.agent.client import NOT_UNDERSTOOD
 from strongroom.agent.jobs import WORKER, Jobs
 from strongroom.agent.models import (
     Activation,
@@ -34,12 +33,22 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    SumTables,
     Swap,
 )
 from strongroom.agent.servers import Servers
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec, set_stall_timeout
-from strongroom.errors import ConfigurationError, InvalidRequest, StrongroomError
+from strongroom.datastores import (
+    DatabaseSpec,
+    GaleraMember,
+    GaleraPosition,
+    GaleraView,
+    TableSums,
+    UserChange,
+    UserSpec,
+    set_stall_timeout,
+)
+from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
 
@@ -71,6 +80,10 @@ class Agent:
             worker=worker,
         )
         self._supervisor = Supervisor(self.servers, self.jobs)
+        self.servers.on_due = self._supervisor.wake
+        self.on_change: Callable[[], None] = lambda: None
+        """Told when a server is seen in another state; from any thread."""
+        self.servers.on_change = self._tell_change
         self._lock: int | None = None
         self.app = _application(self)
 
@@ -115,10 +128,13 @@ class Agent:
 
     def put_job(self, job_id: str, request: JobRequest) -> JobView:
         """Start the job, or find it; see ``Jobs.put``."""
-        if isinstance(request.job, BackupJob) and request.job.desync and request.server and not self.jobs.knows(job_id):
-            with self.servers.nodes.desynced(request.server, job_id):
-                return self.jobs.put(job_id, request)
-        return self.jobs.put(job_id, request)
+        try:
+            if isinstance(request.job, BackupJob) and request.job.desync and request.server and not self.jobs.knows(job_id):
+                with self.servers.nodes.desynced(request.server, job_id):
+                    return self.jobs.put(job_id, request)
+            return self.jobs.put(job_id, request)
+        finally:
+            self._supervisor.wake()
 
     async def wait_job(self, job_id: str, wait: float, after: int) -> JobView:
         """The job as soon as it has more than ``after`` events or has ended, at the latest after ``wait`` seconds."""
@@ -128,6 +144,9 @@ class Agent:
             if view.status != "running" or view.events > after or time.monotonic() >= deadline:
                 return view
             await asyncio.sleep(NOTICE)
+
+    def _tell_change(self) -> None:
+        self.on_change()
 
     def _job_on(self, server_id: str) -> str | None:
         return self.jobs.running_on(server_id)
@@ -152,32 +171,14 @@ def _application(agent: Agent) -> FastAPI:
             await asyncio.to_thread(agent.stop)
 
     app = FastAPI(title="Strongroom agent", lifespan=lifespan, openapi_url=None)
-    app.add_exception_handler(StrongroomError, _refused)
-    app.add_exception_handler(RequestValidationError, _not_understood)
-    app.add_exception_handler(Exception, _broke)
+    app.add_exception_handler(StrongroomError, answer_refusal)
+    app.add_exception_handler(RequestValidationError, answer_misunderstanding)
+    app.add_exception_handler(Exception, answer_defect)
     app.include_router(_jobs(agent))
     app.include_router(_servers(agent))
     app.include_router(_nodes(agent))
     app.include_router(_administration(agent))
     return app
-
-
-def _refused(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, StrongroomError)
-    return JSONResponse({"error": error.to_dict()}, status_code=error.status)
-
-
-def _not_understood(_request: Request, error: Exception) -> JSONResponse:
-    """Names the fields and never repeats their values: a body may hold secrets."""
-    assert isinstance(error, RequestValidationError)
-    what = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
-    return _refused(_request, InvalidRequest(f"{NOT_UNDERSTOOD}: {what}"))
-
-
-def _broke(request: Request, error: Exception) -> PlainTextResponse:
-    """A defect: told to the log of this host, which callers are sent to."""
-    log.error("request broke", method=request.method, path=request.url.path, exc_info=error)
-    return PlainTextResponse("unexpected error", status_code=500)
 
 
 def _jobs(agent: Agent) -> APIRouter:
@@ -321,10 +322,10 @@ def _nodes(agent: Agent) -> APIRouter:
         galera, server = nodes.serving(server_id)
         galera.drop_canaries(server)
 
-    @router.get("/checksums")
-    def checksums(server_id: str) -> dict[str, str]:
+    @router.post("/checksums")
+    def checksums(server_id: str, wish: SumTables) -> TableSums:
         galera, server = nodes.serving(server_id)
-        return galera.checksums(server)
+        return galera.checksums(server, tables=wish.tables, at=wish.at)
 
     return router
 

@@ -24,10 +24,11 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    SumTables,
     Swap,
 )
 from strongroom.artifact import Notice
-from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, UserChange, UserSpec
+from strongroom.datastores import DatabaseSpec, GaleraMember, GaleraPosition, GaleraView, TableSums, UserChange, UserSpec
 from strongroom.errors import (
     AgentBroken,
     AgentMismatch,
@@ -67,9 +68,9 @@ class AgentClient:
     ) -> None:
         self._where = f"the agent of host {host} at {base_url}" if host else f"the agent at {base_url}"
         self._host = host
-        limits = httpx.Timeout(PATIENCE, connect=connect)
+        self._connect = connect
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=limits, headers=headers, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=base_url, transport=transport, headers=headers, trust_env=False)
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -221,9 +222,14 @@ class AgentClient:
         """Remove the words and their table."""
         await self._call(None, "DELETE", f"/servers/{server_id}/galera/canary")
 
-    async def checksums(self, server_id: str) -> dict[str, str]:
-        """Checksum of every table of users, by ``database.table``. Reads all the data."""
-        return await self._call(dict[str, str], "GET", f"/servers/{server_id}/galera/checksums", patience=UNTIL_DONE)
+    async def checksums(self, server_id: str, *, tables: Sequence[str] | None = None, at: int | None = None) -> TableSums:
+        """Checksums of the tables of users that clusters replicate, or of these tables. Reads all their data.
+
+        With ``at`` all are taken from one snapshot, made after this transaction if it comes within a few seconds.
+        """
+        wish = SumTables(tables=None if tables is None else list(tables), at=at)
+        path = f"/servers/{server_id}/galera/checksums"
+        return await self._call(TableSums, "POST", path, body=wish, patience=UNTIL_DONE)
 
     # --- SQL administration
 
@@ -286,7 +292,7 @@ class AgentClient:
         **query: str | float,
     ) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)
-        limits = httpx.Timeout(patience, connect=self._http.timeout.connect, pool=self._http.timeout.pool)
+        limits = httpx.Timeout(patience, connect=self._connect)
         try:
             async with self._http.stream(method, path, content=content, params=query or None, timeout=limits) as response:
                 answer = bytearray()

@@ -22,7 +22,7 @@ from strongroom.agent._files import make_directory, read_model, remove_tree, wri
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
 from strongroom.agent._layout import NewData
 from strongroom.agent._spare import Spare
-from strongroom.agent._store import store_group
+from strongroom.agent._store import stall_timeout, store_group
 from strongroom.agent._versions import places
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import Server
@@ -337,7 +337,7 @@ class Jobs:
                 places=new.places if new else [],
                 staging=new.staging if new else {},
                 cancel_grace=self._settings.agent.cancel_grace,
-                stall_timeout=self._settings.agent.stall_timeout,
+                stall_timeout=stall_timeout(self._settings, None if isinstance(body, InitializeJob) else body.storage),
                 store_gid=group,
             )
             public = job.record.model_dump_json(include={"id", "server", "kind", "request", "created"})

@@ -67,6 +67,7 @@ class ServerView(Message):
     socket: Path | None = None
     data_dir: Path
     data_bytes: int = 0
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, while the server answers.")
     free_bytes: int = Field(0, description="Free bytes of the file system that holds the data directory.")
     lineage: str | None = None
     pid: int | None = None
@@ -140,6 +141,13 @@ class Canary(Message):
     """Body of ``PUT /servers/{id}/galera/canary``: a word to write, which the other nodes must be able to read."""
 
     word: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+class SumTables(Message):
+    """Body of ``POST /servers/{id}/galera/checksums``."""
+
+    tables: list[str] | None = Field(None, description="By database.table; none: all that clusters replicate.")
+    at: int | None = Field(None, ge=0, description="Read from one snapshot, made after this transaction if it comes soon.")
 
 
 class RootState(Message):

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from strongroom import datastores
-from strongroom.agent import _accounts, _locks, _versions
-from strongroom.agent._adopt import adopt
+from strongroom.agent import _locks
 from strongroom.agent._copies import Copies
+from strongroom.agent._definitions import Definitions
 from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
 from strongroom.agent._layout import Layouts, NewData
@@ -26,7 +25,7 @@ from strongroom.agent._swap import Swapper
 from strongroom.agent._views import WINDOW, Views, aside
 from strongroom.agent.models import ServerDefinition, ServerView, Start
 from strongroom.datastores import Datastore, Server
-from strongroom.errors import Busy, Conflict, ServerFailed, StrongroomError
+from strongroom.errors import Busy, ServerFailed, StrongroomError
 from strongroom.settings import Settings
 
 log = structlog.get_logger()
@@ -34,6 +33,7 @@ log = structlog.get_logger()
 PATIENCE = 10.0
 """Seconds to wait for the lock of a server: a worker that wrote its result may need a moment to exit."""
 DELETED = ".deleted-"
+SELDOM = 3600.0
 
 
 class Servers:
@@ -46,6 +46,7 @@ class Servers:
         self._registry = Registry(data_dir / "agent" / "servers")
         self._lifecycle = Lifecycle(settings, self._registry, self._instances)
         self._layouts = Layouts(self._registry, self._lifecycle)
+        self._definitions = Definitions(settings, self._registry, self._lifecycle, self._layouts)
         self._swapper = Swapper(self._registry, self._lifecycle, self._layouts.of_swap)
         self._job_on = job_on
         self._mutexes: dict[str, threading.RLock] = {}
@@ -54,6 +55,10 @@ class Servers:
         self.nodes = Nodes(self._registry, self._lifecycle, self._hold)
         self.copies = Copies(settings, self._registry, self._lifecycle, self._hold, self._layouts.require_swappable)
         self._views = Views(self._lifecycle, self._instances, job_on)
+        self.on_change: Callable[[], None] = lambda: None
+        """Told when a server is seen in another state."""
+        self.on_due: Callable[[], None] = lambda: None
+        """Told when a server is to be looked at before its time."""
 
     def load(self) -> None:
         """Find the servers that are on disk, those that run, and what a crash has left half deleted."""
@@ -107,58 +112,8 @@ class Servers:
         """
         self._registry.place(server_id)
         with self._mutex(server_id):
-            if server_id in self._registry:
-                self._redefine(self._registry.get(server_id), definition)
-            elif definition.runtime == "adopted":
-                adopted = adopt(self._settings, self._lifecycle.base_dir(server_id), server_id, definition)
-                with self._registry.mutex:
-                    self._registry.require_own_data(adopted)
-                    self._registry.save(adopted)
-                make_directory(self._lifecycle.base_dir(server_id), 0o700, _accounts.by_name(adopted.user))
-                self._layouts.learn(self._registry.get(server_id))
-            else:
-                self._add(server_id, definition)
+            self._definitions.define(server_id, definition)
         return self.view(server_id)
-
-    def _add(self, server_id: str, definition: ServerDefinition) -> None:
-        datastore = datastores.get(definition.datastore)
-        version = _versions.find(self._settings, definition.datastore, definition.series)
-        account = _accounts.for_servers(self._settings, datastore)
-        base_dir = self._lifecycle.base_dir(server_id)
-        make_directory(base_dir, 0o700, account)
-        for name in ("run", "log", "tmp"):
-            make_directory(base_dir / name, 0o700, account)
-        with self._registry.mutex:
-            record = ServerRecord(
-                id=server_id,
-                definition=definition.model_copy(update={"series": version.series}),
-                user=account.name,
-                data_dir=base_dir / "data",
-                address=self._lifecycle.addresses.allocate(datastore.default_port, self._lifecycle.taken()),
-                port=datastore.default_port,
-                socket=datastores.socket_path(base_dir, datastore.socket_name),
-            )
-            self._registry.save(record)
-        datastore.configure(self._lifecycle.server(record))
-
-    def _redefine(self, record: ServerRecord, definition: ServerDefinition) -> None:
-        known = record.definition
-        if (definition.runtime, definition.datastore) != (known.runtime, known.datastore):
-            raise Conflict(f"server {record.id} is {known.datastore} with runtime {known.runtime}; that cannot be changed")
-        if definition.runtime == "adopted":
-            adopted = adopt(self._settings, self._lifecycle.base_dir(record.id), record.id, definition)
-            self._registry.require_own_data(adopted)
-            told = {name: getattr(adopted, name) for name in ("definition", "user", "data_dir", "address", "port", "socket")}
-            record = record.model_copy(update=told)  # the rest is what became of it since
-            self._registry.save(record)
-            self._layouts.learn(record)
-            return
-        version = _versions.find(self._settings, definition.datastore, definition.series)
-        if version.series != known.series:
-            raise Conflict(f"server {record.id} is {known.datastore} {known.series}; it cannot become {version.series}")
-        if (definition.name, definition.ram_mb) != (known.name, known.ram_mb):
-            record.definition = known.model_copy(update={"name": definition.name, "ram_mb": definition.ram_mb})
-            self._registry.save(record)
 
     # --- what jobs need
 
@@ -282,6 +237,7 @@ class Servers:
         record.wanted = "running" if wanted == "running" else "stopped"
         record.failed, record.restarts = None, []
         self._registry.save(record)
+        self.on_due()
 
     # --- supervision
 
@@ -292,6 +248,14 @@ class Servers:
     def datastores(self) -> list[str]:
         """What they are of."""
         return [record.definition.datastore for record in self._registry.all()]
+
+    def pids(self) -> set[int]:
+        """Processes of servers whose end should be noticed at once."""
+        return {pid for record in self._registry.all() if (pid := self._lifecycle.pid(record)) is not None}
+
+    def next_look(self) -> float:
+        """Seconds until the next server is to be asked."""
+        return min((self._health_of(server_id).remaining() for server_id in self.ids()), default=SELDOM)
 
     def supervise(self, server_id: str) -> None:
         """Start a server that died, and ask a running one how it is. Leaves alone what somebody works on."""
@@ -327,6 +291,7 @@ class Servers:
         record.restarts = [*(r for r in record.restarts if r > now - WINDOW), now]
         self._registry.save(record)
         self._health[record.id] = Health.bad("it died and was started again", self._health_of(record.id).data_bytes)
+        self.on_change()
         try:
             self._lifecycle.launch(record)
         except StrongroomError as error:
@@ -334,16 +299,20 @@ class Servers:
 
     def _refresh(self, record: ServerRecord) -> Health:
         """Ask the server now."""
+        before = self._health_of(record.id)
         try:
             facts = self._lifecycle.datastore(record).ready(self._lifecycle.server(record))
-            health = Health.good(facts)
-            if not self._health_of(record.id).healthy:  # it may have been started with another configuration
+            health = Health.good(facts, others=len(self._registry.all()))
+            if not before.healthy:  # it may have been started with another configuration
                 self._layouts.learn(record)
         except StrongroomError as error:
             known = self._health.get(record.id)
             size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
-            health = Health.of_error(error, size)
+            is_awaited = record.definition.runtime == "process" and record.wanted == "running" and record.failed is None
+            health = Health.of_error(error, size, is_awaited=is_awaited)
         self._health[record.id] = health
+        if health.shown != before.shown:
+            self.on_change()
         return health
 
     def _health_of(self, server_id: str) -> Health:
@@ -353,6 +322,7 @@ class Servers:
         health = self._health.get(server_id)
         if health is not None:
             health.outdate()
+        self.on_due()
 
     # --- views
 

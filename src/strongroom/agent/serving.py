@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -47,8 +48,37 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+TICK = 10
+"""uvicorn counts tenths of a second."""
+
+
 class Server(uvicorn.Server):
-    """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here."""
+    """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here.
+
+    It also looks ten times a second whether it is to end; this one is told, and wakes once a second for the date of its answers.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._told = asyncio.Event()
+        self._should_exit = False
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        """It is to end."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        if value:
+            self._told.set()
+
+    async def main_loop(self) -> None:
+        """Until it is told to end; from the thread of its loop."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), TICK / 10)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -39,6 +39,41 @@ def modules(caller: CallerDep) -> NoModules:
     return NoModules(modules=[])
 
 
+class NoVolumeTypes(View):
+    """There are none."""
+
+    volume_types: list[Any]
+
+
+@router.get("/volume-types")
+@router.get("/datastores/{datastore}/versions/{version}/volume-types")
+def volume_types(caller: CallerDep) -> NoVolumeTypes:
+    """Instances have no volumes of their own; any type may be named."""
+    return NoVolumeTypes(volume_types=[])
+
+
+@router.get("/datastores/{datastore}/versions/{version}/parameters", status_code=501)
+@router.get("/datastores/{datastore}/versions/{version}/parameters/{thing}", status_code=501)
+@router.get("/datastores/versions/{version}/parameters", status_code=501)
+@router.get("/datastores/versions/{version}/parameters/{thing}", status_code=501)
+@router.get("/mgmt/datastores/versions/{version}/parameters", status_code=501)
+def parameters(version: Segment, caller: CallerDep) -> Response:
+    """Always refused."""
+    raise Unsupported("configuration groups and their parameters are not supported", remedy=REMEDY)
+
+
+@router.post("/mgmt/datastore-versions", status_code=501)
+@router.patch("/mgmt/datastore-versions/{version}", status_code=501)
+@router.put("/mgmt/datastore-versions/{version}", status_code=501)
+@router.delete("/mgmt/datastore-versions/{version}", status_code=501)
+def change_versions(caller: CallerDep) -> Response:
+    """Always refused."""
+    raise Unsupported(
+        "datastore versions cannot be registered or changed: they are what is installed on the hosts",
+        remedy="Install the packages of the database on a host; see `strongroom datastore list`.",
+    )
+
+
 @router.post("/configurations", status_code=501)
 @router.post("/modules", status_code=501)
 def create(caller: CallerDep) -> Response:
@@ -47,8 +82,13 @@ def create(caller: CallerDep) -> Response:
 
 
 @router.get("/configurations/{thing}", status_code=404)
+@router.get("/configurations/{thing}/instances", status_code=404)
+@router.put("/configurations/{thing}", status_code=404)
+@router.patch("/configurations/{thing}", status_code=404)
 @router.delete("/configurations/{thing}", status_code=404)
 @router.get("/modules/{thing}", status_code=404)
+@router.get("/modules/{thing}/instances", status_code=404)
+@router.put("/modules/{thing}", status_code=404)
 @router.delete("/modules/{thing}", status_code=404)
 def one(thing: Segment, caller: CallerDep) -> Response:
     """Always 404: there are none."""
@@ -59,6 +99,8 @@ def one(thing: Segment, caller: CallerDep) -> Response:
 @router.get("/instances/{instance}/log", status_code=501)
 @router.post("/instances/{instance}/log", status_code=501)
 @router.get("/instances/{instance}/modules", status_code=501)
+@router.post("/instances/{instance}/modules", status_code=501)
+@router.delete("/instances/{instance}/modules/{thing}", status_code=501)
 @router.get("/instances/{instance}/ssl", status_code=501)
 @router.post("/instances/{instance}/ssl", status_code=501)
 def of_instance(instance: Segment, caller: CallerDep) -> Response:

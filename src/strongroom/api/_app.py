@@ -20,8 +20,10 @@ from strongroom.api import (
     _instances,
     _jobs,
     _mgmt,
+    _mgmt_instance,
     _openapi,
     _quotas,
+    _records,
     _root,
     _site,
     _strategies,
@@ -38,6 +40,7 @@ ROOMS = (
         _instance_checks,
         _clusters,
         _backups,
+        _records,
         _strategies,
         _databases,
         _users,
@@ -47,7 +50,7 @@ ROOMS = (
         _quotas,
         _jobs,
     ),
-    *(_mgmt, _hosts, _catalog, _site, _absent),
+    *(_mgmt, _mgmt_instance, _hosts, _catalog, _site, _absent),
 )
 """What is there below a project, in the order of the page that describes it."""
 

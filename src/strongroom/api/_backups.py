@@ -41,6 +41,7 @@ from strongroom.flows import (
     request_verify,
     version_id,
 )
+from strongroom.identity import authorize
 
 router = APIRouter(tags=["backups"])
 
@@ -174,6 +175,7 @@ class BackupView(View):
     fault: FaultOfBackup | None
     verified: Verified | None
     positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
     restorable: bool = Field(
         description="It and all that it is based on are COMPLETED or RESTORED, and no verification found one of them damaged."
     )
@@ -310,12 +312,16 @@ async def plan(
     caller: CallerDep,
     control: ControlDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
-    host: Annotated[str | None, Query(description="Host of the new instance. Default: where the service would put it.")] = None,
+    host: Annotated[
+        str | None, Query(description="Host of the new instance, for administrators. Default: where the service would put it.")
+    ] = None,
     tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     if instance is not None and host is not None:
         raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
+    if host is not None:
+        authorize(caller.principal, "POST /instances host")
     plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
     return OnePlan(plan=plan)
 
@@ -410,6 +416,7 @@ def _view(
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         verified=_verified(verified, reason if is_parent_bad else None) if verified else None,
         positions=row.positions,
+        protected=row.protected,
         restorable=restorable,
         unrestorable_reason=reason,
         job_id=job_id,

@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
-from sqlalchemy import select
 
 from strongroom.api._fields import SLASH, Link, View
 from strongroom.api._gate import PRINCIPAL
 from strongroom.catalog import Backup, Cluster, Instance, Job
+from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
 from strongroom.errors import Forbidden
 from strongroom.flows import Control
@@ -96,9 +96,7 @@ class Caller:
         if not self.principal.everywhere:
             return self.project
         with control.catalog.read() as session:
-            table = OWNED[noun]
-            owner: str | None = session.scalar(select(table.project).where(table.id == ref))
-            return self.project if owner is None else owner
+            return owner_of(session, OWNED[noun], self.project, ref) or self.project
 
 
 ProjectSegment = Annotated[str, Path(description="Id of the project.")]

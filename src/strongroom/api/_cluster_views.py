@@ -56,7 +56,7 @@ class NodeView(View):
     ip: list[str]
     links: list[Link]
     node: str = Field(description="Extension, as are all that follow: its name in the cluster.")
-    host: str
+    host: str = Field("", description="Only for administrators.")
     operating_status: str
     state: str = Field(description="Its state in the cluster as last seen (Synced, Joiner…); else that of its server.")
     position: str | None = Field(description="uuid:seqno as last seen.")
@@ -97,6 +97,7 @@ class ClusterView(View):
     uuid: str | None = Field(description="Identity of its history, as last seen while it was whole.")
     epoch: int = Field(description="Counts its restores: nodes of older ones never join.")
     restore: RunView | None = Field(None, description="Only of one cluster: its newest restore.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
     job_id: str | None = Field(description="The newest job about it.")
 
 
@@ -180,6 +181,7 @@ def _view(
         runtime=row.runtime,
         uuid=row.state_uuid,
         epoch=row.epoch,
+        protected=row.protected,
         job_id=job_id,
     )
     if row.fault:
@@ -203,7 +205,7 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
     state = seen.get("wsrep_local_state_comment") or node.state
     if seen and seen.get("wsrep_cluster_status") != "Primary":
         state = f"non-Primary, {state}"
-    return NodeView(
+    view = NodeView(
         id=node.id,
         name=node.name,
         type="member",
@@ -213,7 +215,6 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         ip=[node.address] if node.address else [],
         links=caller.links("instances", node.id),
         node=node.node or node.name,
-        host=node.host,
         operating_status=operating_status(node, silent),
         state="silent" if silent else state,
         position=f"{uuid}:{seqno}" if uuid and seqno else None,
@@ -223,6 +224,9 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         isolated=node.isolated,
         detail=node.detail,
     )
+    if caller.principal.is_admin:
+        view.host = node.host
+    return view
 
 
 def plan_fields(plan: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,66 @@ class ManyVersions(View):
     versions: list[VersionView]
 
 
+class ManagedVersion(View):
+    """A version, as administrators of Trove see it."""
+
+    id: str
+    name: str
+    version: str
+    datastore_id: str
+    datastore_name: str
+    datastore_manager: str
+    active: bool
+    default: bool
+    image: str = ""
+    image_tags: list[str] = Field(default_factory=list)
+    packages: list[str] = Field(default_factory=list)
+
+
+class OneManagedVersion(View):
+    """Reply about one version."""
+
+    version: ManagedVersion
+
+
+class ManyManagedVersions(View):
+    """Reply with all versions."""
+
+    versions: list[ManagedVersion]
+
+
+@router.get("/mgmt/datastore-versions")
+def managed_versions(caller: CallerDep, control: ControlDep) -> ManyManagedVersions:
+    """Versions of all datastores, for administrators."""
+    return ManyManagedVersions(versions=_managed(caller, control))
+
+
+@router.get("/mgmt/datastore-versions/{version}")
+def managed_version(version: Segment, caller: CallerDep, control: ControlDep) -> OneManagedVersion:
+    """One of them, by its id."""
+    for found in _managed(caller, control):
+        if found.id == version:
+            return OneManagedVersion(version=found)
+    raise NotFound(f"datastore version {version} cannot be found", remedy="See `strongroom datastore list`.")
+
+
+def _managed(caller: Caller, control: Control) -> list[ManagedVersion]:
+    return [
+        ManagedVersion(
+            id=version.id,
+            name=version.name,
+            version=version.version,
+            datastore_id=datastore.id,
+            datastore_name=datastore.name,
+            datastore_manager=datastore.name,
+            active=version.active,
+            default=version.id == datastore.default_version,
+        )
+        for datastore in _all(caller, control)
+        for version in datastore.versions
+    ]
+
+
 @router.get("/datastores")
 def index(caller: CallerDep, control: ControlDep) -> ManyDatastores:
     """Datastores that are installed on some host."""

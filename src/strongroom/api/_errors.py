@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from strongroom.api._fields import NULL
+from strongroom.api._methods import allowed_methods
 from strongroom.errors import StrongroomError, TooManyRequests, Unavailable
 
 log = structlog.get_logger()
@@ -115,6 +116,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         case 405:
             response = fault(405, f"{request.method} cannot be used on {request.url.path[:255]}.", error="MethodNotAllowed")
             response.headers.update(error.headers or {})
+            if allowed := allowed_methods(request.app, request.scope["path"]):
+                response.headers["Allow"] = ", ".join(allowed)
             return response
         case _:
             return fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from strongroom.sections import CONTAINER_PATTERN
@@ -64,6 +65,12 @@ def _named(text: str) -> str:
     return text
 
 
+def _container(name: str) -> str:
+    if not re.fullmatch(CONTAINER_PATTERN, name):
+        raise ValueError("cannot be a container: use up to 255 letters, digits and @%_+=:,.- and begin with a letter or digit")
+    return name
+
+
 def _flag(value: Any) -> Any:
     if type(value) is not int or value not in (0, 1):
         raise ValueError("must be the integer 0 or 1")
@@ -92,7 +99,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVali
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
 Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(plain)]
 FlavorRef = Annotated[Ref, BeforeValidator(_reference)]
-Container = Annotated[str, StringConstraints(pattern=CONTAINER_PATTERN)]
+Container = Annotated[str, AfterValidator(_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]
 Flag = Annotated[int, BeforeValidator(_flag)]
 Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
 

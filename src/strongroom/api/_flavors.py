@@ -7,7 +7,7 @@ from pydantic import Field
 
 from strongroom.api._caller import Caller, CallerDep, ControlDep
 from strongroom.api._fields import Link, Segment, View
-from strongroom.errors import NotFound
+from strongroom.errors import InvalidRequest, NotFound
 from strongroom.sections import Flavor
 
 router = APIRouter(tags=["flavors"])
@@ -48,11 +48,12 @@ def index(caller: CallerDep, control: ControlDep) -> ManyFlavors:
 
 @router.get("/flavors/{flavor}")
 def show(flavor: Segment, caller: CallerDep, control: ControlDep) -> OneFlavor:
-    """One flavor."""
-    found = control.settings.flavors.get(flavor)
-    if found is None:
-        raise NotFound(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(control.settings.flavors)}.")
-    return OneFlavor(flavor=_view(flavor, found, caller))
+    """One flavor, by its name or an alias."""
+    try:
+        name = control.settings.find_flavor(flavor)
+    except InvalidRequest as error:
+        raise NotFound(error.message, remedy=error.remedy) from None
+    return OneFlavor(flavor=_view(name, control.settings.flavors[name], caller))
 
 
 def _view(name: str, flavor: Flavor, caller: Caller) -> FlavorView:

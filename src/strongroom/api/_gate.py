@@ -6,12 +6,14 @@ import uuid
 from urllib.parse import unquote
 
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strongroom.api import _errors
 from strongroom.api._fields import SLASH
+from strongroom.api._methods import allowed_methods
 from strongroom.errors import InvalidRequest, StrongroomError
-from strongroom.identity import Method, Principal
+from strongroom.identity import Method, Principal, asker
 
 MAX_BODY = 1024**2
 PRINCIPAL = "strongroom.principal"
@@ -37,13 +39,19 @@ class Gate:
             if message["type"] == "http.response.start":
                 answering = True
                 message["headers"] = [*message.get("headers", ()), (b"x-openstack-request-id", request_id)]
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         connection = HTTPConnection(scope)
         path = _path(scope)
         try:
             self._method.admit(connection)
+            if scope["method"] == "OPTIONS" and (allowed := allowed_methods(scope["app"], path)):
+                await Response(headers={"Allow": ", ".join(allowed)})(scope, receive, tell)
+                return
             principal = await self._principal(connection, path)
+            asker.set(principal.user if principal else "")
         except StrongroomError as error:
             await _errors.of(error, challenge=self._method.challenge)(scope, receive, tell)
             return
@@ -61,7 +69,8 @@ class Gate:
             await _errors.fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")(scope, receive, tell)
             return
         try:
-            await self._app({**scope, "path": path, PRINCIPAL: principal}, _replay(body, receive), tell)
+            inner = {**scope, "path": path, "method": _method(scope), "query_string": _query(scope), PRINCIPAL: principal}
+            await self._app(inner, _replay(body, receive), tell)
         except Exception as error:
             if answering:
                 raise
@@ -81,6 +90,16 @@ class Gate:
 def _path(scope: Scope) -> str:
     """The path, decoded segment by segment: an encoded slash belongs to a name and separates nothing."""
     return "/".join(unquote(segment).replace("/", SLASH) for segment in scope["raw_path"].decode("latin-1").split("/"))
+
+
+def _method(scope: Scope) -> str:
+    """HEAD is a GET whose body is left out: load balancers ask so."""
+    return "GET" if scope["method"] == "HEAD" else str(scope["method"])
+
+
+def _query(scope: Scope) -> bytes:
+    """Without the parameters that are empty: clients send ``limit=`` where they mean none."""
+    return b"&".join(part for part in scope["query_string"].split(b"&") if not part.endswith(b"=") or part.count(b"=") > 1)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -158,6 +158,7 @@ class Changes(Body):
     nullable = frozenset({"configuration", "replica_of", "slave_of"})
 
     name: Name = ""
+    protected: bool | None = Field(None, description="Extension: whether it is protected from deletion.")
     configuration: Any = None
     datastore_version: Any = None
     replica_of: Any = None

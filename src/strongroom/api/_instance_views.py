@@ -59,6 +59,8 @@ class VolumeOf(View):
     size: int
     used: float = 0
     used_percent: float = 0
+    wal_size: float = Field(0, description="GB of WAL; only of PostgreSQL, as is the next.")
+    wal_archive_size: float = Field(0, description="GB of archived WAL on the volume: none, the WAL is not archived there.")
 
 
 class Access(View):
@@ -103,18 +105,19 @@ class InstanceView(View):
     addresses: list[Address] = Field(default_factory=list, description="Left out until somebody listens there; so is `ip`.")
     ip: list[str] = Field(default_factory=list)
     fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
-    tenant_id: str = Field("", description="This and the next three only for administrators.")
+    tenant_id: str = Field("", description="This and the next five only for administrators: they say where it runs.")
     server_id: str | None = None
     volume_id: str | None = None
     encrypted_rpc_messaging: bool = True
+    host: str = Field("", description="Extension: the machine that it runs on.")
+    socket: str | None = Field(None, description="Extension: path on the host.")
     cluster_id: str | None = Field(None, description="The cluster of which it is a node; left out when it is none.")
-    host: str = Field(description="Extension: the machine that it runs on.")
     runtime: str = Field(description="Extension: process or adopted.")
     port: int | None = Field(description="Extension.")
-    socket: str | None = Field(description="Extension: path on the host.")
     data_bytes: int = Field(description="Extension: bytes in the data directory.")
     old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
     isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
+    protected: bool = Field(description="Extension: it cannot be deleted until this is taken back.")
     detail: str = Field(description="Extension: why the server is not healthy.")
     job_id: str | None = Field(description="Extension: the newest job on the instance.")
 
@@ -161,13 +164,12 @@ def view(
         "volume": _volume(row),
         "access": {"is_public": False, "allowed_cidrs": [], **row.request.get("access", {})},
         "links": caller.links("instances", row.id),
-        "host": row.host,
         "runtime": row.runtime,
         "port": row.port,
-        "socket": row.socket,
         "data_bytes": row.data_bytes,
         "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
         "isolated": row.isolated,
+        "protected": row.protected,
         "detail": row.detail,
         "job_id": job_id,
     }
@@ -184,6 +186,8 @@ def view(
         fields["server_id"] = _derived("host", row.host) if placed else None
         fields["volume_id"] = _derived("volume", row.id) if placed else None
         fields["encrypted_rpc_messaging"] = True
+        fields["host"] = row.host
+        fields["socket"] = row.socket
     return InstanceView.model_validate(fields)  # with all that is in it in one pass
 
 
@@ -223,7 +227,10 @@ def _volume(row: Instance) -> dict[str, float]:
     if not row.data_bytes:
         return {"size": row.volume_size}
     used = row.data_bytes / GB
-    return {"size": row.volume_size, "used": round(used, 2), "used_percent": round(100 * used / row.volume_size, 2)}
+    volume = {"size": row.volume_size, "used": round(used, 2), "used_percent": round(100 * used / row.volume_size, 2)}
+    if row.wal_bytes is not None:
+        volume |= {"wal_size": round(row.wal_bytes / GB, 2), "wal_archive_size": 0.0}
+    return volume
 
 
 def _aware(time: str) -> str:

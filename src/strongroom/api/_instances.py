@@ -18,6 +18,7 @@ from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
 from strongroom.flows import (
     Control,
+    change_record,
     find_instance,
     request_action,
     request_delete_instance,
@@ -120,16 +121,15 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
 @router.put("/instances/{instance}", status_code=202)
 @router.patch("/instances/{instance}", status_code=202)
 def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
-    """Rename the instance, or change who should reach it; this is possible at any time."""
+    """Rename the instance, or change who should reach it and whether it is protected; this is possible at any time."""
     changes = body.instance
     _refuse_unsupported(changes, UNSUPPORTED_CHANGES)
     with control.catalog.write() as session:
         row = find_instance(session, caller.project, instance)
         if changes.model_fields_set & {"replica_of", "slave_of"}:
             raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="This service makes no replicas.")
-        if changes.name:
-            row.name = changes.name
-            row.updated = now()
+        if changes.name or changes.protected is not None:
+            change_record(row, name=changes.name, protected=changes.protected)
         if changes.access.model_fields_set:
             access = changes.access.model_dump(mode="json", exclude_unset=True)
             row.request = {**row.request, "access": {**row.request.get("access", {}), **access}}

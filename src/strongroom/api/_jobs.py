@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from strongroom.api._caller import Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._fields import Link, Segment, View, iso
-from strongroom.catalog import Job
-from strongroom.catalog.queries import newest_first
+from strongroom.catalog import Job, now
+from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
-from strongroom.flows import find_backup, find_instance, request_cancel, wait_job
+from strongroom.flows import Control, find_backup, find_instance, request_cancel, wait_job
 
 router = APIRouter(tags=["jobs"])
 
@@ -35,10 +36,12 @@ class JobView(View):
     project_id: str
     kind: str
     status: str = Field(description="queued, running, succeeded, failed, cancelled.")
-    host: str | None
+    host: str | None = Field(description="Null for all but administrators.")
     instance_id: str | None
     instance_name: str
     backup_id: str | None
+    backup_name: str = Field(description="Empty when it is about no backup.")
+    asked_by: str = Field(description="The user who asked for it; empty where the service did by itself.")
     cluster_id: str | None
     phase: str
     done: int
@@ -50,6 +53,7 @@ class JobView(View):
     created: str
     started: str | None
     finished: str | None
+    seconds: float | None = Field(description="How long it has run.")
     fault: FaultOfJob | None
     output: dict[str, Any]
 
@@ -89,7 +93,8 @@ def index(
         if status is not None:
             filters["status"] = status
         rows, marker = newest_first(session, Job, page, project, filters)
-    seen = ManyJobs(jobs=[_view(row) for row in rows])
+        names = backup_names(session, rows)
+    seen = ManyJobs(jobs=[_view(row, names, caller) for row in rows])
     if marker:
         seen.links = next_links(request, page, marker)
     return reply(seen)
@@ -104,7 +109,8 @@ async def show(
     after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
     """One job; with ``wait`` the answer comes when something has changed."""
-    return reply(OneJob(job=_view(await wait_job(control, caller.project, job, after=after, seconds=wait))))
+    row = await wait_job(control, caller.project, job, after=after, seconds=wait)
+    return reply(OneJob(job=_view(row, await run_in_threadpool(_names, control, row), caller)))
 
 
 @router.delete("/jobs/{job}", status_code=202)
@@ -121,17 +127,25 @@ def _id(session: Session, caller: Caller, find: Any, ref: str) -> str:
         return ref
 
 
-def _view(row: Job) -> JobView:
+def _names(control: Control, row: Job) -> dict[str, str]:
+    with control.catalog.read() as session:
+        return backup_names(session, [row])
+
+
+def _view(row: Job, names: dict[str, str], caller: Caller) -> JobView:
     fault = row.fault
+    end = row.finished or now()
     return JobView(
         id=row.id,
         project_id=row.project,
         kind=row.kind,
         status=row.status,
-        host=row.host,
+        host=row.host if caller.principal.is_admin else None,
         instance_id=row.instance_id,
         instance_name=row.instance_name,
         backup_id=row.backup_id,
+        backup_name=names.get(row.backup_id or "", ""),
+        asked_by=row.asked_by,
         cluster_id=row.cluster_id,
         phase=row.phase,
         done=row.done,
@@ -143,6 +157,7 @@ def _view(row: Job) -> JobView:
         created=iso(row.created) or "",
         started=iso(row.started),
         finished=iso(row.finished),
+        seconds=round((end - row.started).total_seconds(), 3) if row.started else None,
         fault=FaultOfJob(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         output=row.output,
     )

@@ -6,11 +6,14 @@ import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, Field, StringConstraints
 
 from strongroom.api._caller import CallerDep, ControlDep
 from strongroom.api._databases import server_of
 from strongroom.api._fields import Body, Segment, View, plain
+from strongroom.catalog import Instance, now
+from strongroom.flows import Control
 
 router = APIRouter(tags=["databases and users"])
 
@@ -52,7 +55,16 @@ async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body
     """Enable root, or give it another password."""
     password = (body.password if body else "") or secrets.token_urlsafe(24)
     async with server_of(control, caller.project, instance) as (agent, row):
-        return OneRootUser(user=RootUser(name=await agent.enable_root(row.id, password), password=password))
+        name = await agent.enable_root(row.id, password)
+    await run_in_threadpool(_remember, control, row.id, caller.principal.user)
+    return OneRootUser(user=RootUser(name=name, password=password))
+
+
+def _remember(control: Control, instance: str, user: str) -> None:
+    with control.catalog.write() as session:
+        row = session.get(Instance, instance)
+        if row is not None and row.root_enabled is None:
+            row.root_enabled, row.root_enabled_by = now(), user
 
 
 @router.delete("/instances/{instance}/root", status_code=204)

@@ -65,6 +65,8 @@ async def serve(settings: Settings) -> None:
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
+    if agent is not None:
+        agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)
     if agent is not None:
         await asyncio.to_thread(agent.start)

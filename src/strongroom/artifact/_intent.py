@@ -25,10 +25,10 @@ class Intent(BaseModel):
     started: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
-    def load(cls, store: Store, location: Location) -> Intent | None:
+    def load(cls, store: Store, location: Location, attempt: int = 0) -> Intent | None:
         """The record at ``location``; none when there is none, or what is there is not one."""
         try:
-            intent = cls.model_validate_json(store.get(location.intent, length=64 * 1024))
+            intent = cls.model_validate_json(store.get(location.intent_of(attempt), length=64 * 1024))
         except (StorageNotFound, ValidationError):
             return None
         return intent if intent.id == location.id else None

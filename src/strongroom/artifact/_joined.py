@@ -38,7 +38,7 @@ def join(store: Store, manifest: Manifest, md5s: Sequence[str | None]) -> None:
         return
     now = datetime.now(UTC)
     parts = [
-        Stat(key=manifest.location.segment(number), size=segment.stored, modified=now, etag=md5)
+        Stat(key=manifest.segment_key(number), size=segment.stored, modified=now, etag=md5)
         for number, (segment, md5) in enumerate(zip(manifest.segments, md5s, strict=True))
     ]
     level = 0

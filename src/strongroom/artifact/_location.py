@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.sections import CONTAINER_PATTERN
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+MOST_ATTEMPTS = 99
+_PARTS = re.compile(
+    r"(?:(?P<attempt>[0-9]{2})-)?(?:[0-9]{8}|index\.json\.zst|(?P<intent>intent\.json))"
+    r"|manifest\.json|joined-[0-9]-[0-9]{8}|verifications/[0-9]{8}\.json"
+)
+
+
+class Part(NamedTuple):
+    """An object that belongs to an artifact."""
+
+    key: str
+    attempt: int
+    is_intent: bool
 
 
 class Location(BaseModel):
@@ -29,17 +45,39 @@ class Location(BaseModel):
 
     @property
     def intent(self) -> str:
-        """Key of the intent record, written first and removed after the manifest."""
-        return f"{self.prefix}/intent.json"
+        """Key of the intent record of the first attempt."""
+        return self.intent_of(0)
 
     @property
     def index(self) -> str:
-        """Key of the index of the stream."""
-        return f"{self.prefix}/index.json.zst"
+        """Key of the index of the stream, as the first attempt writes it."""
+        return self.index_of(0)
 
-    def segment(self, number: int) -> str:
+    def intent_of(self, attempt: int) -> str:
+        """Key of an intent record, written first and removed after the manifest."""
+        return f"{self._attempt(attempt)}intent.json"
+
+    def index_of(self, attempt: int) -> str:
+        """Key of the index of the stream."""
+        return f"{self._attempt(attempt)}index.json.zst"
+
+    def segment(self, number: int, attempt: int = 0) -> str:
         """Key of a segment. Eight digits, so that names sort as the stream does."""
-        return f"{self.prefix}/{number:08d}"
+        return f"{self._attempt(attempt)}{number:08d}"
+
+    def _attempt(self, number: int) -> str:
+        """What keys begin with. Attempts after the first have a number, where the store does not let go of what these wrote."""
+        return f"{self.prefix}/{number:02d}-" if number else f"{self.prefix}/"
+
+    def parse_part(self, key: str) -> Part | None:
+        """What ``key`` is of this artifact: one of the keys that this class makes; none for every other name.
+
+        Deletion goes through this, so that a listing can name nothing that is not ours.
+        """
+        found = _PARTS.fullmatch(key.removeprefix(f"{self.prefix}/")) if key.startswith(f"{self.prefix}/") else None
+        if found is None:
+            return None
+        return Part(key=f"{self.prefix}/{found[0]}", attempt=int(found["attempt"] or 0), is_intent=found["intent"] is not None)
 
     @property
     def verifications(self) -> str:

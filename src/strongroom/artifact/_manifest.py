@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, FailFast, Field, ValidationError, model_validator
 
-from strongroom.artifact._location import Location
+from strongroom.artifact._location import MOST_ATTEMPTS, Location
 from strongroom.artifact._part import Part
 from strongroom.artifact._profile import Profile, Witness
 from strongroom.artifact._walk import Format
@@ -20,6 +21,10 @@ FORMAT: Literal[1] = 1
 MAX_BYTES = 64 * 1024**2
 MAX_SEGMENTS = 500_000
 """16 TB at the default segment size; what a manifest of MAX_BYTES holds."""
+_MOST_OTHERS = 500_000
+"""Values beside those of segments. Each takes much more memory than text: without a limit 64 MiB could fill it."""
+_MOST_NAMES = 10_000
+"""Entries of what is not the list of segments, of names of tables or of truncated relations."""
 LSN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -104,7 +109,9 @@ class Pages(Part):
 
     checked: int = Field(ge=0)
     damaged: int = Field(ge=0)
-    named: list[DamagedPage] = Field(default_factory=list, max_length=1000, description="The first of the damaged ones.")
+    named: Annotated[list[DamagedPage], FailFast()] = Field(
+        default_factory=list, max_length=1000, description="The first of the damaged ones."
+    )
 
     @property
     def damage(self) -> str:
@@ -154,7 +161,7 @@ class Manifest(Part):
     stream: Format
     index: Index | None = None
     positions: Positions
-    collations: list[Collation] = Field(
+    collations: Annotated[list[Collation], FailFast()] = Field(
         default_factory=list, description="Those of the databases, where they depend on the host."
     )
     pages: Pages | None = Field(None, description="null where the database has no checksums of its pages.")
@@ -164,8 +171,11 @@ class Manifest(Part):
     )
     codec: Codec
     recipients: list[str] | None = Field(None, description="age public keys; null when the artifact is not encrypted.")
+    attempt: int | None = Field(
+        None, ge=1, le=MOST_ATTEMPTS, description="Number in the names of segments and index; null: they have none."
+    )
     segment_size: int = Field(ge=1)
-    segments: list[Segment]
+    segments: Annotated[list[Segment], FailFast()] = Field(max_length=MAX_SEGMENTS)
     raw_size: int = Field(ge=0, description="Bytes of the stream.")
     stored_size: int = Field(ge=0, description="Bytes of all segments in the store.")
     data_size: int = Field(ge=0, description="Bytes of the data directory that was backed up.")
@@ -176,6 +186,15 @@ class Manifest(Part):
     def location(self) -> Location:
         """Where the artifact says that it is."""
         return Location(container=self.container, id=self.id)
+
+    def segment_key(self, number: int) -> str:
+        """Where a segment is."""
+        return self.location.segment(number, self.attempt or 0)
+
+    @property
+    def index_key(self) -> str:
+        """Where the index is, if there is one."""
+        return self.location.index_of(self.attempt or 0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -199,9 +218,7 @@ class Manifest(Part):
     def parse(cls, data: bytes, location: Location) -> Manifest:
         """The manifest found at ``location``. Raises ManifestInvalid when it is not one or belongs elsewhere."""
         try:
-            if len(data) > MAX_BYTES:
-                raise ValueError(f"{len(data)} bytes are more than a manifest can have")
-            manifest = cls.model_validate_json(data)
+            manifest = cls.model_validate(_load(data))
             if manifest.location != location:
                 raise ValueError(f"it describes {manifest.container}/{manifest.id}")
         except (ValidationError, ValueError, RecursionError) as error:
@@ -212,8 +229,48 @@ class Manifest(Part):
         return manifest
 
 
+def _load(data: bytes) -> object:
+    """The JSON, as long as it is of a size that a manifest can have. Whatever is validated takes a hundred times its text.
+
+    Raises ValueError, RecursionError.
+    """
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{len(data)} bytes are more than a manifest can have")
+    parts, values = data.count(b"{") + data.count(b"["), data.count(b",")
+    if parts > MAX_SEGMENTS + _MOST_OTHERS or values > 3 * MAX_SEGMENTS + _MOST_OTHERS:
+        raise ValueError("it has more parts than a manifest can have")
+    found = json.loads(data)
+    if isinstance(found, dict):
+        _require_modest(found)
+    return found
+
+
+def _require_modest(found: dict[str, object]) -> None:
+    """Raise ValueError for what would make millions of errors when it is validated."""
+    waiting: list[object] = [value for name, value in found.items() if name != "segments"]
+    positions = found.get("positions")
+    truncated = positions.get("truncated") if isinstance(positions, dict) else None
+    strange = 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if len(value) > _MOST_NAMES and not (value is truncated and all(type(n) is int for n in truncated.values())):
+                raise ValueError("it has more names than a manifest can have")
+            waiting.extend(each for each in value.values() if isinstance(each, dict | list))
+        elif isinstance(value, list):
+            strange += sum(not isinstance(each, str) for each in value)
+            if strange > _MOST_NAMES:
+                raise ValueError("it has longer lists than a manifest can have")
+            waiting.extend(each for each in value if isinstance(each, dict | list))
+
+
+_MOST_ERRORS = 1000
+
+
 def _brief(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
+        if error.error_count() > _MOST_ERRORS:
+            return f"{error.error_count()} values are wrong"
+        first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}".lstrip(": ")
     return str(error)

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Collection, Iterator
 
 from strongroom.artifact._walk import Ranges, Tap
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, FileTwice
 
 _HEAD = struct.Struct("<8sBcI")
 _PAYLOAD = struct.Struct("<QQI")
@@ -162,7 +162,10 @@ class Mbstream:
         """The offset in the file where its next payload goes."""
         if path not in self._open:
             if path in self._files and not flags & _REWRITE:
-                raise self._malformed(f"{path!r} comes twice")
+                raise FileTwice(
+                    f"the backup tool wrote {path!r} twice into its stream (at byte {self._position})",
+                    remedy="It does so when the table is created or altered while it runs; back up when no tables are changed.",
+                )
             self._open[path] = 0
             self.begin(path, again=path in self._files)
         return self._open[path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, FailFast, Field, field_validator
 
 from strongroom.artifact._part import Part
 
@@ -64,7 +64,7 @@ class Profile(Part):
     left_behind: list[str] = Field(
         default_factory=list, max_length=_MOST, description="Files of the data directory that are not in the backup."
     )
-    notices: list[Notice] = Field(default_factory=list, max_length=_MOST)
+    notices: Annotated[list[Notice], FailFast()] = Field(default_factory=list, max_length=_MOST)
 
     @field_validator("left_behind", mode="before")
     @classmethod

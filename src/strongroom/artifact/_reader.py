@@ -83,7 +83,7 @@ class Reader:
         if self._opener is None or not self.manifest.segments:
             return
         with contextlib.suppress(StorageNotFound):  # said with more words when the segment is read
-            if not self._opener.fits(self._store.get(self._location.segment(0), length=_HEAD)):
+            if not self._opener.fits(self._store.get(self.manifest.segment_key(0), length=_HEAD)):
                 self._fetch(0, self._new_buffers())  # a damaged header looks like one for somebody else: its hash tells
                 raise self._opener.refusal()
 
@@ -106,7 +106,7 @@ class Reader:
         """Files of the stream with their ranges. Raises NotFound when the artifact has no index, ArtifactError."""
         if self.manifest.index is None:
             raise NotFound(f"backup {self._location.prefix} has no index of its files")
-        return load_index(self._store, self._location, self.manifest.index, self._opener)
+        return load_index(self._store, self.manifest.index_key, self.manifest.index, self._opener, self.manifest.raw_size)
 
     def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
         """The part of the stream that holds the files ``paths``: a stream of their own, in its order (a tar without its end).
@@ -182,7 +182,7 @@ class Reader:
             answer.put(error)
 
     def _fetch(self, number: int, buffers: Buffers) -> memoryview:
-        segment, key = self.manifest.segments[number], self._location.segment(number)
+        segment, key = self.manifest.segments[number], self.manifest.segment_key(number)
         try:
             data = self._store.get(key, length=segment.stored + 1)
         except StorageNotFound as error:

@@ -52,12 +52,11 @@ def compare_sizes(store: Store, manifest: Manifest) -> Report:
 
     Where objects may expire, those that do are named in a warning. Raises StorageError.
     """
-    location = manifest.location
-    wanted = {location.segment(number): segment.stored for number, segment in enumerate(manifest.segments)}
+    wanted = {manifest.segment_key(number): segment.stored for number, segment in enumerate(manifest.segments)}
     if manifest.index is not None:
-        wanted[location.index] = manifest.index.stored
+        wanted[manifest.index_key] = manifest.index.stored
     problems: list[ArtifactError] = []
-    expiring = [] if (stat := store.head(location.manifest)).expires is None else [stat]
+    expiring = [] if (stat := store.head(manifest.location.manifest)).expires is None else [stat]
 
     def look(key: str) -> Stat | ArtifactError:
         try:

@@ -18,11 +18,11 @@ from strongroom.artifact._codec import DEFAULT_LEVEL, Sealer, compression
 from strongroom.artifact._index import store_index
 from strongroom.artifact._intent import Intent
 from strongroom.artifact._joined import join
-from strongroom.artifact._location import Location
+from strongroom.artifact._location import MOST_ATTEMPTS, Location
 from strongroom.artifact._manifest import MAX_SEGMENTS, Codec, Index, Manifest, Segment
 from strongroom.artifact._plan import give_memory_back, plan_segment, plan_threads
 from strongroom.artifact._source import Pipe, Source
-from strongroom.artifact._sweep import delete_artifact
+from strongroom.artifact._sweep import delete_artifact, list_parts
 from strongroom.artifact._walk import Format, Tap
 from strongroom.artifact._walks import walk_of
 from strongroom.errors import (
@@ -82,6 +82,9 @@ class Writer:
         self.kept: Mapping[str, bytes | bytearray] = self._walk.kept if self._walk else {}
         """Content of files of the stream that has passed by so far."""
         self._owner = owner
+        self._attempt = 0
+        self.warnings: list[str] = []
+        """What people should know of the store."""
         self._on_progress = on_progress
         held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
         self._segment_size = plan_segment(settings, held=held)
@@ -105,16 +108,38 @@ class Writer:
 
         Raises ArtifactExists when there is a manifest: then the backup is complete (see ``load_manifest``).
         """
-        try:
-            self._store.head(self._location.manifest)
-        except StorageNotFound:
-            pass
-        else:
+        if self._is_there(self._location.manifest):
             raise ArtifactExists(f"{self._store.url(self._location.manifest)} exists already: the backup is complete")
-        delete_artifact(self._store, self._location)
+        self._attempt = self._clear()
         self._state = "open"
         intent = Intent(id=self._location.id, owner=self._owner, started=self._started)
-        self._store.put(self._location.intent, intent.model_dump_json().encode())
+        self._store.put(self._location.intent_of(self._attempt), intent.model_dump_json().encode())
+
+    def _clear(self) -> int:
+        """Remove what a dead attempt left, and return the number of this one.
+
+        It is 0, unless the store does not let go of what is there: then this attempt has names of its own, and nothing is
+        written twice.
+        """
+        parts = list_parts(self._store, self._location)
+        if not parts and not self._is_there(self._location.intent):
+            return 0
+        try:
+            delete_artifact(self._store, self._location)
+        except StorageError as error:
+            attempt = 1 + max((part.attempt for part in parts), default=0)
+            if attempt > MOST_ATTEMPTS:
+                raise
+            self.warnings.append(f"what an earlier attempt left cannot be removed from the store, and stays: {error.message}")
+            return attempt
+        return 0
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            self._store.head(key)
+        except StorageNotFound:
+            return False
+        return True
 
     def copy_from(self, stream: int | Source, tap: Tap | None = None) -> None:
         """Read ``stream`` (the descriptor of a pipe, or what makes it) to its end.
@@ -175,7 +200,9 @@ class Writer:
             self._submit(self._read_back, number)
         self._drain()
         self._pool.shutdown()
-        index: Index | None = store_index(self._store, self._location, self._walk, self._sealer) if self._walk else None
+        index: Index | None = None
+        if self._walk:
+            index = store_index(self._store, self._location.index_of(self._attempt), self._walk, self._sealer)
         parts = [self._segments[number] for number in range(len(self._segments))]
         manifest = Manifest(
             id=self._location.id,
@@ -184,6 +211,7 @@ class Writer:
             index=index,
             codec=Codec(name=self._codec, level=self._level),
             recipients=self._recipients or None,
+            attempt=self._attempt or None,
             segment_size=self._segment_size,
             segments=[Segment(raw=raw, stored=stored, sha256=sha256) for raw, stored, sha256, _ in parts],
             raw_size=self._raw,
@@ -197,7 +225,7 @@ class Writer:
         self._put_manifest(manifest.dump())
         self._close()
         with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
-            self._store.delete([self._location.intent])
+            self._store.delete([self._location.intent_of(self._attempt)])
         return manifest
 
     def abort(self) -> None:
@@ -256,7 +284,7 @@ class Writer:
                 return
             except StorageError as error:
                 try:
-                    found = self._store.get(self._location.manifest)
+                    found = self._store.get(self._location.manifest, length=len(data) + 1)
                 except StorageNotFound:
                     if attempt == _MANIFEST_ATTEMPTS or isinstance(error, StorageDenied | StorageFull):
                         raise error from None
@@ -294,7 +322,7 @@ class Writer:
         self._free.put(buffer)
         data = self._sealer.seal(data)
         sha256 = hashlib.sha256(data).hexdigest()
-        stat = self._store.put(self._location.segment(number), data)
+        stat = self._store.put(self._location.segment(number, self._attempt), data)
         with self._lock:
             self._segments[number] = (length, len(data), sha256, stat.md5)
             self._raw += length
@@ -304,7 +332,7 @@ class Writer:
 
     def _read_back(self, number: int) -> None:
         _, stored, _, md5 = self._segments[number]
-        stat = self._store.head(self._location.segment(number))
+        stat = self._store.head(self._location.segment(number, self._attempt))
         if stat.size != stored or (md5 and stat.md5 and stat.md5 != md5):
             raise StorageError(
                 f"{self._store.url(stat.key)} is not what was written: {stat.size} bytes of {stored}",

@@ -78,9 +78,16 @@ class Instance(Table):
     socket: Mapped[str | None] = mapped_column(Text)
     lineage: Mapped[str | None]
     data_bytes: Mapped[int] = mapped_column(default=0)
+    wal_bytes: Mapped[int | None]
+    """The part of ``data_bytes`` that is WAL; null if the database has none."""
+    root_enabled: Mapped[datetime | None]
+    """When root was first enabled."""
+    root_enabled_by: Mapped[str | None] = mapped_column(Text)
     old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     isolated: Mapped[bool] = mapped_column(default=False)
     """A restored copy that opens no connections to other servers until a user activates it."""
+    protected: Mapped[bool] = mapped_column(default=False)
+    """It cannot be deleted until a user removes the protection. The same applies to backups and clusters."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Parts of the request that are only displayed: nics, availability_zone, access."""
     fault: Mapped[dict[str, Any] | None]
@@ -150,6 +157,7 @@ class Backup(Table):
     """code, message, remedy."""
     verified: Mapped[dict[str, Any] | None]
     """at (ISO), ok, prepared, message."""
+    protected: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
@@ -204,6 +212,8 @@ class Job(Table):
     events: Mapped[int] = mapped_column(default=0)
     fault: Mapped[dict[str, Any] | None]
     output: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    asked_by: Mapped[str] = mapped_column(default="")
+    """The user who requested it; empty if the service did, and for older jobs."""
     created: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
@@ -236,6 +246,7 @@ class Cluster(Table):
     """BUILDING, RESTORING, RECOVERING, RESTARTING, DELETING, ERROR, or null if there is no operation."""
     fault: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """message, details, created (ISO)."""
+    protected: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     deleted: Mapped[datetime | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from strongroom.errors import Conflict, InvalidRequest, NotFound
 
 Named = TypeVar("Named", Instance, Backup, Cluster)
 
+SHORT_ID = re.compile("[0-9a-f]{8}[0-9a-f-]{0,27}")
+"""A short id: the beginning of an id, if no other id begins with it and it is not a name."""
+
 
 def _find_row(session: Session, table: type[Named], noun: str, project: str | None, ref: str) -> Named:
     values = {"ref": ref} if project is None else {"ref": ref, "project": project}
@@ -21,12 +25,29 @@ def _find_row(session: Session, table: type[Named], noun: str, project: str | No
     if by_id is not None:
         return by_id
     named: Sequence[Named] = session.scalars(_build_query(table, "name", project is not None).limit(10), values).all()
+    how = f"are named {ref}"
+    if not named and SHORT_ID.fullmatch(ref):
+        named = session.scalars(_build_short_id_query(table, project is not None).limit(10), {**values, "after": ref + "g"}).all()
+        how = f"have an id that begins with {ref}"
     if not named:
         raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
     if len(named) > 1:
-        ids = ", ".join(row.id for row in named)
-        raise Conflict(f"{len(named)} {noun}s are named {ref}: {ids}", remedy="Use the id.")
+        known = "; ".join(map(_describe, sorted(named, key=lambda row: row.created)))
+        raise Conflict(f"{len(named)} {noun}s {how}: {known}", remedy="Use the full id.")
     return named[0]
+
+
+def _describe(row: Instance | Backup | Cluster) -> str:
+    """What distinguishes the row from others with the same name."""
+    created = f"{row.id}, created {row.created:%Y-%m-%d %H:%M} UTC"
+    match row:
+        case Instance():
+            where = f"on host {row.host}" + (f" at {row.address}:{row.port}" if row.address else "")
+            return f"{created}, {row.state} {where}"
+        case Backup():
+            return f"{created}, {row.status} {row.kind} backup of instance {row.instance_name}"
+        case _:
+            return f"{created}, {row.datastore} {row.series}"
 
 
 @lru_cache(8)
@@ -34,6 +55,26 @@ def _build_query(table: type[Named], column: str, owned: bool) -> Select[Any]:
     """The query, cached: building a statement takes longer than running it."""
     query = select(table).where(table.deleted.is_(None), getattr(table, column) == bindparam("ref"))
     return query.where(table.project == bindparam("project")) if owned else query
+
+
+@lru_cache(8)
+def _build_short_id_query(table: type[Named], owned: bool) -> Select[Any]:
+    """The query for a short id: a range, so that it uses the index."""
+    query = select(table).where(table.deleted.is_(None), table.id >= bindparam("ref"), table.id < bindparam("after"))
+    return query.where(table.project == bindparam("project")) if owned else query
+
+
+def owner_of(
+    session: Session, table: type[Instance] | type[Backup] | type[Cluster] | type[Job], project: str, ref: str
+) -> str | None:
+    """The project of the row with this id, or with this short id unless it is a name in ``project``; None if there is no row."""
+    owner: str | None = session.scalar(select(table.project).where(table.id == ref))
+    if owner is not None or issubclass(table, Job) or not SHORT_ID.fullmatch(ref):
+        return owner
+    if session.execute(_build_query(table, "name", True), {"ref": ref, "project": project}).first() is not None:
+        return project
+    found = session.scalars(_build_short_id_query(table, False).limit(2), {"ref": ref, "after": ref + "g"}).all()
+    return str(found[0].project) if len(found) == 1 else None
 
 
 def find_instance(session: Session, project: str | None, ref: str) -> Instance:
@@ -65,8 +106,14 @@ def open_run(session: Session, cluster_id: str) -> Run | None:
 
 
 def find_job(session: Session, project: str | None, job_id: str) -> Job:
-    """The job with this id. Raises NotFound."""
+    """The job with this id, or with this end of its id, because ids of jobs begin with the time. Raises NotFound, Conflict."""
     job = session.get(Job, job_id)
+    if job is None and re.fullmatch("[0-9a-f]{8,12}", job_id):
+        query = select(Job).where(Job.id.endswith(job_id)).limit(2)
+        ending = session.scalars(query if project is None else query.where(Job.project == project)).all()
+        if len(ending) > 1:
+            raise Conflict(f"several jobs have an id that ends with {job_id}", remedy="Use the full id.")
+        job = ending[0] if ending else None
     if job is None or (project is not None and job.project != project):
         raise NotFound(f"job {job_id} cannot be found", remedy="See `strongroom job list`.")
     return job

@@ -22,6 +22,7 @@ Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 # Statements are built once, with parameters: building one takes longer than running it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
 _HOSTS = select(Host.name, Host.seen)
+_NAMES = select(Backup.id, Backup.name).where(Backup.id.in_(bindparam("ids", expanding=True)))
 _CHAINS = Backup.chain_id.in_(bindparam("chains", expanding=True))
 _UNDAMAGED = func.coalesce(Backup.verified["ok"].as_boolean(), literal(True))
 """The newest verification found no damage, or there was no verification."""
@@ -103,6 +104,12 @@ def _newest_jobs(owner: type[Instance] | type[Backup] | type[Cluster]) -> Select
     subject = {Instance: Job.instance_id, Backup: Job.backup_id, Cluster: Job.cluster_id}[owner]
     newest = select(Job.id).where(subject == owner.id).order_by(Job.created.desc(), Job.id.desc()).limit(1).scalar_subquery()
     return select(owner.id, newest).where(owner.id.in_(bindparam("ids", expanding=True)))
+
+
+def backup_names(session: Session, jobs: Iterable[Job]) -> dict[str, str]:
+    """Names of the jobs' backups by id, including deleted backups."""
+    ids = {job.backup_id for job in jobs if job.backup_id}
+    return {row.id: row.name for row in session.execute(_NAMES, {"ids": list(ids)})} if ids else {}
 
 
 def being_backed_up(session: Session) -> set[str]:

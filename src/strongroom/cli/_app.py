@@ -9,8 +9,25 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli import backup, catalog, check, cluster, db, host, info, instance, job, key, restore, strategy, user, userfile
-from strongroom.cli._session import EXIT_CODES, epilog, guarded
+from strongroom.cli import (
+    backup,
+    catalog,
+    check,
+    cluster,
+    config,
+    db,
+    host,
+    info,
+    instance,
+    job,
+    key,
+    restore,
+    strategy,
+    user,
+    userfile,
+)
+from strongroom.cli._credentials import DEFAULT_URL
+from strongroom.cli._session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog, guarded
 
 _CODES = "\n".join(
     f"  {code:<4} {meaning}"
@@ -39,10 +56,16 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def strongroom(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    url: Url = DEFAULT_URL,
+    project: Project = None,
+    username: Username = None,
+    auth_password_file: PasswordFile = None,
+    os_cloud: Cloud = None,
 ) -> None:
     """Database backup and restore.
 
     `serve` is the service; every other command talks to one, found by --url, STRONGROOM_URL, or at http://127.0.0.1:8779.
+    Options may stand before the command or behind it.
     """
 
 
@@ -113,5 +136,6 @@ app.add_typer(info.datastore, name="datastore")
 app.add_typer(info.flavor, name="flavor")
 app.add_typer(host.app, name="host")
 app.add_typer(check.app)
+app.add_typer(config.app, name="config")
 app.add_typer(key.app, name="key")
 app.add_typer(userfile.app, name="user-file")

@@ -49,8 +49,8 @@ class Reply:
 class Client:
     """The API of one service as one project sees it. Every call raises a StrongroomError; Unavailable when nobody answers."""
 
-    def __init__(self, url: str, project: str | None, credentials: Credentials) -> None:
-        """``project`` None: that of the credentials, or else ``default``."""
+    def __init__(self, url: str, project: str | None, credentials: Credentials, *, patience: float = POLL + 15) -> None:
+        """``project`` None: that of the credentials, or else ``default``. ``patience``: seconds that an answer may take."""
         self.url = url.rstrip("/")
         self._project = project
         self._credentials = credentials
@@ -61,7 +61,7 @@ class Client:
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the URL {url} is not valid: {error}", remedy=f"Give one like {DEFAULT_URL}.") from error
         self._http = httpx.Client(
-            timeout=httpx.Timeout(POLL + 15, connect=5),
+            timeout=httpx.Timeout(patience, connect=min(5, patience)),
             trust_env=not _is_loopback(host),
             verify=self.url.startswith("https:"),  # loading certificates takes as long as a request; no redirect is followed
         )
@@ -82,27 +82,37 @@ class Client:
         """PUT ``json``."""
         return self._send("PUT", path, json=json)
 
+    def patch(self, *path: str, json: dict[str, Any]) -> Reply:
+        """PATCH ``json``."""
+        return self._send("PATCH", path, json=json)
+
     def delete(self, *path: str, **query: Any) -> Reply:
         """DELETE."""
         return self._send("DELETE", path, query=query)
 
-    def pages(self, *path: str, **query: Any) -> list[dict[str, Any]]:
-        """Every item of a list of Trove's, over all its pages."""
-        items: list[dict[str, Any]] = []
+    def items(self, *path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The items of a list of Trove's, page after page as they are asked for."""
         while True:
             body = self.get(*path, **query)
-            items += body[path[-1]]
+            yield from body[path[-1]]
             following = next((link["href"] for link in body.get("links", []) if link["rel"] == "next"), None)
             if following is None:
-                return items
+                return
             query["marker"] = httpx.URL(following).params["marker"]
 
-    def ready(self) -> bool:
-        """Whether the service answers at all."""
+    def pages(self, *path: str, **query: Any) -> list[dict[str, Any]]:
+        """Every item of a list of Trove's, over all its pages."""
+        return list(self.items(*path, **query))
+
+    def exists(self, *path: str) -> bool:
+        """Whether the path leads to a thing, or to several of one name."""
         try:
-            return self._http.get(self.url + "/").is_success
-        except httpx.TransportError:
+            self.get(*path)
+        except NotFound:
             return False
+        except Conflict:
+            return True
+        return True
 
     def watch(self, job: str, lost: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
         """The job as it goes on, the last view being its end. A service that is away for a while is waited for.
@@ -110,6 +120,7 @@ class Client:
         ``lost`` is called each time that the wait begins.
         """
         view = self.get("jobs", job)["job"]
+        job = view["id"]
         yield view
         lost_at: float | None = None
         while view["finished"] is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rich.console import Console
 from rich.text import Text
 
-from strongroom.cli._render import duration, note, safe, size, times
-from strongroom.errors import JobError
+from strongroom.cli._render import Remarks, duration, note, safe, size, times, warn
+from strongroom.errors import Cancelled, JobError
 
 if TYPE_CHECKING:
     from strongroom.cli._client import Client
@@ -54,21 +54,23 @@ def phase_of(job: dict[str, Any]) -> str:
     return job["phase"] or ("waiting for its turn" if job["status"] == "queued" else "starting")
 
 
-def figures(job: dict[str, Any], meter: Meter) -> str:
-    """``120.0 MiB of 300.0 MiB, stored 40.0 MiB (3.0x), 110.0 MiB/s, 2 s left``: what is known of it."""
+def figures(job: dict[str, Any], meter: Meter, room: int | None = None) -> str:
+    """``120.0 MiB of 300.0 MiB, 2 s left, 110.0 MiB/s, stored 40.0 MiB (3.0x)``: what is known of it, as far as there is room."""
     done, total, stored = job["done"], job["total"], job["stored"]
     verb = "stored" if job["kind"] == "backup" else "fetched"
     parts = []
-    if done:
-        parts.append(f"{size(done)} of {size(total)}" if total and total >= done else size(done))
-    if stored:
-        parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
-    if meter.rate:
-        parts.append(f"{size(meter.rate)}/s")
-        if (left := meter.left(total)) is not None:
-            parts.append(f"{duration(left)} left")
     if job["kind"].startswith("cluster_") and job["message"]:
         parts.append(job["message"])
+    if done:
+        parts.append(f"{size(done)} of {size(total)}" if total and total >= done else size(done))
+    if meter.rate:
+        if (left := meter.left(total)) is not None:
+            parts.append(f"{duration(left)} left")
+        parts.append(f"{size(meter.rate)}/s")
+    if stored:
+        parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
+    while len(parts) > 1 and room is not None and len(", ".join(parts)) > room:
+        parts.pop()
     return ", ".join(parts)
 
 
@@ -109,6 +111,8 @@ class Lines:
         if job["finished"] is None and (new or now - self._said >= INTERVAL):
             self._said = now
             note(": ".join(filter(None, [phase, figures(job, self._meter)])))
+        if job["status"] == "succeeded" and job.get("seconds") is not None:
+            note(f"done in {duration(job['seconds'])}")
 
 
 class Bar:
@@ -117,10 +121,12 @@ class Bar:
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # only who looks on has to wait for it
 
+        bar = 24 if console.width >= 110 else 10
+        self._taken = bar + 6  # with the spinner and the gaps
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             transient=True,
@@ -147,8 +153,9 @@ class Bar:
         self._last = job
         self._meter.add(job["done"], now)
         total = job["total"] if job["total"] and job["total"] >= job["done"] else None
+        room = self._progress.console.width - self._taken - len(safe(phase))
         self._progress.update(
-            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter)
+            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter, room)
         )
         if job["finished"] is not None and job["status"] == "succeeded":
             self._close_phase(now)
@@ -161,6 +168,8 @@ class Bar:
 
 def reporter() -> Reporter:
     """The reporter that fits stderr."""
+    if Remarks.quiet:
+        return Lines()
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     return Bar(console) if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal else Lines()
 
@@ -186,10 +195,10 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
         raise
     if job["status"] == "succeeded":
         for warning in job["output"].get("warnings", []):
-            note(f"Warning: {warning}")
+            warn(f"Warning: {warning}")
         return job
     fault = job["fault"] or {}
     what = f"{job['kind']} job {job_id}"
     if job["status"] == "cancelled":
-        raise JobError(f"{what} was cancelled", remedy=fault.get("remedy") or "")
+        raise Cancelled(f"{what} was cancelled", remedy=fault.get("remedy") or "")
     raise JobError(fault.get("message") or f"{what} failed", remedy=fault.get("remedy") or f"See `strongroom job show {job_id}`.")

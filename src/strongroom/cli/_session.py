@@ -16,19 +16,49 @@ import typer
 
 from strongroom.cli._credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
 from strongroom.cli._progress import follow
-from strongroom.cli._render import Format, Output, note
-from strongroom.errors import Busy, Conflict, InvalidRequest, NotAuthenticated, NotFound, StrongroomError, Unavailable
+from strongroom.cli._render import Format, Output, Remarks, Times, note, warn
+from strongroom.errors import (
+    Busy,
+    Conflict,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    SettingsInvalid,
+    StrongroomError,
+    Unavailable,
+    UnknownValue,
+)
 
 if TYPE_CHECKING:
     from strongroom.cli._client import Client
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
 AllProjects = Annotated[bool, typer.Option("--all-projects", help="Of all projects; for administrators.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal to ask on.")]
+
+# Options that say which service and who asks. They may also stand before the command.
+Url = Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="Where the service listens.")]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        envvar="STRONGROOM_PROJECT", help=f"Project to work in. Default: {DEFAULT_PROJECT}, or that of the Keystone token."
+    ),
+]
+Username = Annotated[
+    str | None, typer.Option(envvar="STRONGROOM_USERNAME", help="Who you are, where the service has users of its own.")
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: it is asked for."),
+]
+Cloud = Annotated[
+    str | None,
+    typer.Option(help="Cloud of clouds.yaml, where the service has users of OpenStack. Default: the variables OS_*."),
+]
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
-    (2, "the request makes no sense: a wrong option or value", (InvalidRequest,)),
-    (3, "no such thing", (NotFound,)),
+    (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
+    (3, "no such thing", (NotFound, UnknownValue)),
     (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
     (5, "no service answers", (Unavailable,)),
     (6, "credentials are missing or wrong", (NotAuthenticated,)),
@@ -37,7 +67,8 @@ EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
 
 def exit_code(error: StrongroomError) -> int:
     """The exit code that tells a script what kind of error it was; 1 for a job or an operation that failed."""
-    return next((code for code, _, kinds in EXIT_CODES if isinstance(error, kinds)), 1)
+    codes = {kind: code for code, _, kinds in EXIT_CODES for kind in kinds}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), 1)
 
 
 @dataclass
@@ -60,14 +91,13 @@ class Session:
         return None
 
 
-def confirm(question: str, yes: bool, *, required: bool = False) -> None:
-    """Ask on a terminal before something is lost. Without one, ``required`` means that --yes must have been given."""
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost. Raises InvalidRequest without --yes where there is no terminal to ask on."""
     if yes:
         return
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(question, abort=True, err=True)
-    elif required:
-        raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes.")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes to confirm.")
+    typer.confirm(question, abort=True, err=True)
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -78,36 +108,36 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
 
         def run(
             *,
-            url: Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="Where the service listens.")] = DEFAULT_URL,
-            project: Annotated[
-                str | None,
-                typer.Option(
-                    envvar="STRONGROOM_PROJECT",
-                    help=f"Project to work in. Default: {DEFAULT_PROJECT}, or that of the Keystone token.",
-                ),
-            ] = None,
-            username: Annotated[
-                str | None,
-                typer.Option(envvar="STRONGROOM_USERNAME", help="Who you are, where the service has users of its own."),
-            ] = None,
-            auth_password_file: Annotated[
-                Path | None,
-                typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: it is asked for."),
-            ] = None,
-            os_cloud: Annotated[
-                str | None,
-                typer.Option(help="Cloud of clouds.yaml, where the service has users of OpenStack. Default: the variables OS_*."),
-            ] = None,
+            context: typer.Context,
+            url: Url = DEFAULT_URL,
+            project: Project = None,
+            username: Username = None,
+            auth_password_file: PasswordFile = None,
+            os_cloud: Cloud = None,
             format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
             column: Annotated[list[str] | None, typer.Option("--column", "-c", help="Print only this; may be repeated.")] = None,
+            wide: Annotated[
+                bool, typer.Option("--wide", help="Tables with all columns and whole ids, as where there is no terminal.")
+            ] = False,
+            time: Annotated[
+                Times | None, typer.Option(help="Times in tables. Default: age in lists on a terminal, else utc.")
+            ] = None,
+            quiet: Annotated[
+                bool, typer.Option("--quiet", "-q", help="No progress and no remarks; warnings and errors are still shown.")
+            ] = False,
             **arguments: Any,
         ) -> None:
             from strongroom.cli._client import Client  # HTTP takes as long to load as all that --help needs
 
+            Remarks.quiet = quiet
+            who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
+            who |= {"auth_password_file": auth_password_file} | _given_before(context)
             with guarded():
-                client = Client(url, project, Credentials(username, auth_password_file, os_cloud))
+                client = Client(
+                    who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
+                )
                 try:
-                    function(Session(client, Output(format, tuple(column or ()))), **arguments)
+                    function(Session(client, Output(format, tuple(column or ()), wide, time)), **arguments)
                 finally:
                     client.close()
 
@@ -121,6 +151,17 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
         return function
 
     return declare
+
+
+def _given_before(context: typer.Context) -> dict[str, Any]:
+    """The options that stand before the command, and not also behind it."""
+    root = context.find_root()
+    return {name: value for name, value in root.params.items() if _is_given(root, name) and not _is_given(context, name)}
+
+
+def _is_given(context: Any, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def epilog(example: str) -> str:
@@ -138,9 +179,9 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except StrongroomError as error:
-        note(f"Error: {error.message}")
+        warn(f"Error: {error.message}")
         if error.remedy:
-            note(error.remedy)
+            warn(error.remedy)
         raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

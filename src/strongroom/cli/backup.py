@@ -9,13 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, duration, moment, note, size, times
-from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
+from strongroom.cli import _deletion, _names
+from strongroom.cli._backup_list import Ratio, list_backups
+from strongroom.cli._completion import names_of
+from strongroom.cli._filters import Filters, Limit, Since, Sort, Until
+from strongroom.cli._names import AllowSameName, require_free_name
+from strongroom.cli._render import Column, When, duration, moment, note, size
+from strongroom.cli._session import AllProjects, Session, Wait, Yes, command
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Backups: take, look at, check, delete.")
 
-Name = Annotated[str, typer.Argument(metavar="BACKUP", help="Name or id of the backup.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKUP", help="Name or id of the backup; of an id the first 8 characters.", autocompletion=names_of("backups")
+    ),
+]
+Instance = Annotated[
+    str | None,
+    typer.Option("--instance", "-i", help="What to back up: name or id.", autocompletion=names_of("instances")),
+]
 
 
 class Codec(StrEnum):
@@ -25,35 +39,18 @@ class Codec(StrEnum):
     gzip = "gzip"
 
 
+class Kind(StrEnum):
+    """What a backup holds."""
+
+    full = "full"
+    incremental = "incremental"
+
+
 class DamagedPages(StrEnum):
     """What damaged pages do to a backup."""
 
     fail = "fail"
     warn = "warn"
-
-
-class Ratio(Column):
-    """The whole view gives two numbers, the column their quotient."""
-
-    def raw(self, item: Mapping[str, Any]) -> Any:
-        raw, stored = item.get("raw_size"), item.get("stored_size")
-        return round(raw / stored, 2) if raw and stored else None
-
-    def text(self, item: Mapping[str, Any]) -> str:
-        return times(item.get("raw_size"), item.get("stored_size"))
-
-
-class State(Column):
-    """How closely a backup was verified, or that it cannot be restored."""
-
-    def raw(self, item: Mapping[str, Any]) -> Any:
-        if item.get("unrestorable_reason"):
-            return "not restorable"
-        verified = item.get("verified")
-        return verified["level"] if verified else None
-
-    def text(self, item: Mapping[str, Any]) -> str:
-        return self.raw(item) or ""
 
 
 HOW = {
@@ -84,19 +81,6 @@ def _pages(value: dict[str, Any] | None) -> str:
     return f"{value['damaged']} of {value['checked']}: {named}" if value["damaged"] else f"none of {value['checked']}"
 
 
-LIST = [
-    Column("Name", "name"),
-    Column("Instance", "instance_name"),
-    Column("Kind", "kind"),
-    Column("Status", "status"),
-    Column("Data", "data_size", size, right=True),
-    Column("Stored", "stored_size", size, right=True),
-    Ratio("Ratio", "ratio", right=True),
-    Column("Time", "seconds", duration, right=True),
-    Column("Created (UTC)", "created", moment),
-    State("Verified", "state"),
-    Column("ID", "id"),
-]
 SHOW = [
     Column("ID", "id"),
     Column("Name", "name"),
@@ -125,9 +109,10 @@ SHOW = [
     Column("Position", "positions"),
     Column("Restorable", "restorable"),
     Column("Not restorable because", "unrestorable_reason"),
+    Column("Protected", "protected"),
     Column("Verified", "verified", _verified),
-    Column("Created (UTC)", "created", moment),
-    Column("Finished (UTC)", "finished", moment),
+    When("Created", "created"),
+    When("Finished", "finished"),
     Column("Job", "job_id"),
 ]
 
@@ -144,7 +129,7 @@ SHOW = [
 def create(
     session: Session,
     name: Annotated[str | None, typer.Argument(help="Name of the backup. Default: instance, date and time.")] = None,
-    instance: Annotated[str | None, typer.Option("--instance", "-i", help="What to back up: name or id.")] = None,
+    instance: Instance = None,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Only what changed since the newest backup; a full, when there is none.")
     ] = False,
@@ -160,9 +145,12 @@ def create(
     ] = None,
     restore_datastore_version: Annotated[str | None, typer.Option(help="Datastore version of that one: id or name.")] = None,
     restore_size: Annotated[float | None, typer.Option(help="Size of that one in GB.")] = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take a backup of a running instance; or record one that is in the store already."""
+    if name is not None:
+        require_free_name(session, "backup", name, allow_same_name)
     if restore_from is not None:
         if name is None or restore_datastore_version is None or restore_size is None:
             raise InvalidRequest(
@@ -214,9 +202,11 @@ def import_(
     datastore: Annotated[str | None, typer.Option(help="What it is a backup of. Default: the service's.")] = None,
     datastore_version: Annotated[str | None, typer.Option(help="Its series, as 10.11. Default: the newest installed.")] = None,
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take in a backup that OpenStack Trove or Kolla wrote. It is read once, and stays where it is."""
+    require_free_name(session, "backup", name, allow_same_name)
     source = {"location": location, "datastore": datastore, "datastore_version": datastore_version}
     body = {
         "name": name,
@@ -229,18 +219,39 @@ def import_(
     session.output.record(session.client.get("backups", reply.body["backup"]["id"])["backup"], SHOW)
 
 
-@command(app, "list", example="strongroom backup list\nstrongroom backup list --instance mysql1 --format json")
+@command(
+    app,
+    "list",
+    example="strongroom backup list\nstrongroom backup list --instance mysql1 --since 7d --unverified\n"
+    "strongroom backup list --chain monday --tree\nstrongroom backup list --sort -stored_size --limit 10 --format json",
+)
 def list_(
     session: Session,
-    instance: Annotated[str | None, typer.Option("--instance", "-i", help="Only of this instance: name or id.")] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option("--instance", "-i", help="Only of this instance: name or id.", autocompletion=names_of("instances")),
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKUP",
+            help="Only of the chain of this backup: name or id.",
+            autocompletion=names_of("backups"),
+        ),
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only in this status, as COMPLETED; may be repeated.")] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Only those that no verification has found good.")] = False,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    sort: Sort = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Each chain as a tree: a full, and below it what depends on it.")] = False,
     all_projects: AllProjects = False,
 ) -> None:
     """List backups, the newest first."""
-    if all_projects:
-        found = session.client.pages("backups", instance_id=instance, all_projects=True)
-        session.output.rows(found, [Column("Project", "project_id"), *LIST])
-    else:
-        session.output.rows(session.client.pages("backups", instance_id=instance), LIST)
+    filters = Filters.given(since, until, limit, sort, status=status, kind=[kind.value] if kind else None)
+    list_backups(session, filters, instance=instance, chain=chain, unverified=unverified, tree=tree, all_projects=all_projects)
 
 
 @command(app, "show", example="strongroom backup show monday\nstrongroom backup show monday -f value -c id")
@@ -293,14 +304,42 @@ def _describe_coverage(output: Mapping[str, Any]) -> str:
     return f"Verified {what} of the chain, {output.get('segments', 0)} segments, {size(output.get('stored_size', 0))}: {how}."
 
 
-@command(app, "delete", example="strongroom backup delete monday\nstrongroom backup delete monday --cascade --yes")
+@command(app, "rename", example="strongroom backup rename monday before-upgrade")
+def rename(
+    session: Session,
+    backup: Name,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    allow_same_name: AllowSameName = False,
+) -> None:
+    """Give a backup another name. In the store it keeps the one that it was taken with."""
+    _names.rename(session, "backup", backup, name, allow_same_name)
+
+
+@command(app, "protect", example="strongroom backup protect monday")
+def protect(session: Session, backup: Name) -> None:
+    """Protect a backup: neither it nor what it depends on can be deleted until `strongroom backup unprotect`."""
+    _names.protect(session, "backup", backup, True)
+
+
+@command(app, "unprotect", example="strongroom backup unprotect monday")
+def unprotect(session: Session, backup: Name) -> None:
+    """Let a backup be deleted again."""
+    _names.protect(session, "backup", backup, False)
+
+
+@command(
+    app,
+    "delete",
+    example="strongroom backup delete monday\nstrongroom backup delete monday --cascade --plan\n"
+    "strongroom backup delete monday --cascade --yes",
+)
 def delete(
     session: Session,
     backup: Name,
-    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the incrementals that stand on it.")] = False,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the incrementals that depend on it.")] = False,
+    plan: _deletion.Plan = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
     """Delete a backup and its bytes in the store."""
-    confirm(f"Delete backup {backup}{' and all that stand on it' if cascade else ''} for good?", yes)
-    session.finish(session.client.delete("backups", backup, cascade="true" if cascade else None).job, wait)
+    _deletion.delete(session, "backup", backup, plan=plan, yes=yes, wait=wait, cascade="true" if cascade else None)

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, note
+from strongroom.cli._render import Column
 from strongroom.cli._session import Session, command
 
 app = typer.Typer()
 
 
-@command(app, "check", example="strongroom check\nstrongroom check --config /etc/strongroom.toml")
+class FailOn(StrEnum):
+    """The least level that fails the command."""
+
+    error = "error"
+    warning = "warning"
+
+
+@command(app, "check", example="strongroom check\nstrongroom check --fail-on warning\nstrongroom check --local --config c.toml")
 def check(
     session: Session,
-    config: Annotated[Path | None, typer.Option(help="Configuration file to check when no service answers.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Look at this machine, without a service: before it is started for the first time.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --local: configuration file of the service (TOML). Implies --local.")
+    ] = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Least level that makes the command exit with 1.")] = FailOn.error,
 ) -> None:
     """Look at configuration, tools, versions, store and permissions, and say what to do. Fails when there is an error.
 
-    The service is asked; when none answers, this machine is looked at with the configuration that `serve` would use.
+    The service is asked, and every host looks at itself; that the service does not answer is a failure (exit code 5). Nothing is
+    made or changed but one small object in the store, which is deleted again.
     """
-    if config is None and session.client.ready():
-        checks = session.client.get("checks")["checks"]
-    else:
-        note("No service is asked; looking at this machine.")
-        checks = _local(config)
-    columns = [
-        Column("Level", "level"),
-        Column("Host", "host"),
-        Column("Check", "name"),
-        Column("Finding", "message"),
-        Column("What to do", "remedy"),
-    ]
+    checks = _local(config) if local or config is not None else session.client.get("checks")["checks"]
+    columns = [Column("Level", "level"), Column("Check", "name"), Column("Finding", "message"), Column("What to do", "remedy")]
+    if len({found["host"] for found in checks if "host" in found}) > 1:
+        columns.insert(1, Column("Host", "host"))
     session.output.rows(checks, columns)
-    if any(found["level"] == "error" for found in checks):
+    bad = {"error"} if fail_on is FailOn.error else {"error", "warning"}
+    if any(found["level"] in bad for found in checks):
         raise typer.Exit(1)
 
 

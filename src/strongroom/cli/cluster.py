@@ -8,15 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli import _deletion, _names
 from strongroom.cli import backup as backups
-from strongroom.cli._render import Column, Format, moment, note, size
+from strongroom.cli._completion import names_of
+from strongroom.cli._names import AllowSameName, require_free_name
+from strongroom.cli._render import Column, Format, Id, When, moment, note, size
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
 from strongroom.cli.instance import Flavor, Size, Version, datastore_body
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Galera clusters: create, adopt, back up, restore, bring back.")
 
-Name = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id of the cluster.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="CLUSTER", help="Name or id of the cluster; of an id the first 8 characters.", autocompletion=names_of("clusters")
+    ),
+]
 
 
 class Method(StrEnum):
@@ -30,10 +38,12 @@ LIST = [
     Column("Name", "name"),
     Column("Status", "status"),
     Column("Nodes", "nodes"),
-    Column("Datastore", "datastore.type"),
-    Column("Version", "datastore.version"),
-    Column("Addresses", "ip"),
-    Column("ID", "id"),
+    Column("Datastore", "datastore.type", rank=2),
+    Column("Version", "datastore.version", rank=2),
+    Column("Addresses", "ip", rank=1),
+    Column("Protected", "protected", rank=4),
+    When("Created", "created", rank=3),
+    Id("ID", "id"),
 ]
 SHOW = [
     Column("ID", "id"),
@@ -45,23 +55,35 @@ SHOW = [
     Column("History", "uuid"),
     Column("Restored", "epoch", lambda epoch: f"{epoch - 1} times" if epoch > 1 else ""),
     Column("Restore", "unfinished"),
+    Column("Protected", "protected"),
     Column("Fault", "fault.message"),
     Column("Remedy", "fault.details"),
-    Column("Fault at (UTC)", "fault.created", moment),
-    Column("Created (UTC)", "created", moment),
+    When("Fault at", "fault.created"),
+    When("Created", "created"),
     Column("Job", "job_id"),
 ]
 NODES = [
     Column("Node", "node"),
     Column("Host", "host"),
-    Column("Address", "ip"),
+    Column("Address", "ip", rank=2),
     Column("Health", "operating_status"),
     Column("State", "state"),
-    Column("Position", "position"),
-    Column("Newest backup", "last_backup"),
-    Column("Data", "data_bytes", size, right=True),
-    Column("Old data", "old_bytes", lambda value: size(value) if value else "", right=True),
-    Column("Instance", "name"),
+    Column("Position", "position", rank=3),
+    Column("Newest backup", "last_backup", rank=1),
+    Column("On disk", "data_bytes", size, right=True, rank=4),
+    Column("Old data", "old_bytes", lambda value: size(value) if value else "", right=True, rank=5),
+    Column("Instance", "name", rank=6),
+]
+RESTORE = [
+    Column("Backup", "backup_name"),
+    Column("Backup ID", "backup"),
+    Column("Chain", "chain"),
+    When("Taken", "taken"),
+    Column("Data", "data_bytes", size),
+    Column("Method", "method"),
+    Column("Why", "why"),
+    Column("Left out", "left_out"),
+    Column("Old data", "old_data"),
 ]
 PLAN = [
     Column("Node", "node"),
@@ -77,6 +99,11 @@ def _show(session: Session, ref: str) -> None:
     if run and run["phase"] not in ("done", "undone"):
         end = "can be undone" if run["reversible"] else f"go on with --resume: strongroom cluster restore {view['name']} --resume"
         view["unfinished"] = f"cut off or running in phase {run['phase']}; {end}"
+        if run["facts"].get("waits"):
+            view["unfinished"] = (
+                f"prepared, and waits for its outage: begin it with `strongroom cluster restore {view['name']} --resume`, "
+                f"or give it up with `strongroom cluster recover {view['name']}`"
+            )
     session.output.record(view, SHOW)
     if session.output.format is Format.table and not session.output.columns:
         print()
@@ -106,9 +133,11 @@ def create(
     version: Version = None,
     host: Annotated[list[str] | None, typer.Option(help="Put nodes on this host; may be repeated. Default: any.")] = None,
     backup: Annotated[str | None, typer.Option(help="Give it the data of this backup: name or id.")] = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Create a cluster, its nodes spread over the hosts. Only the name is needed."""
+    require_free_name(session, "cluster", name, allow_same_name)
     one = {"flavorRef": flavor, "volume": {"size": size} if size else None}
     body: dict[str, Any] = {
         "name": name,
@@ -149,9 +178,11 @@ def adopt(
     stop_command: Annotated[str | None, typer.Option(help="How to stop a node; needed for a restore.")] = None,
     bootstrap_command: Annotated[str | None, typer.Option(help="How to start the first node; needed for a restore.")] = None,
     version: Version = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take a cluster that runs already into care: all its nodes. They are not touched."""
+    require_free_name(session, "cluster", name, allow_same_name)
     commands = {"start_command": start_command, "stop_command": stop_command, "bootstrap_command": bootstrap_command}
     shared = {key: shlex.split(value) for key, value in commands.items() if value}
     body = {
@@ -179,7 +210,7 @@ def _node(text: str) -> dict[str, Any]:
 def list_(session: Session) -> None:
     """List the clusters of the project."""
     found = session.client.pages("clusters")
-    session.output.rows([{**view, "nodes": len(view["instances"])} for view in found], LIST)
+    session.output.rows([{**view, "nodes": len(view["instances"])} for view in found], LIST, noun="clusters")
 
 
 @command(app, "show", example="strongroom cluster show shop\nstrongroom cluster show shop --format json")
@@ -203,12 +234,15 @@ def backup(
     desync: Annotated[bool, typer.Option("--desync", help="The cluster does not wait for the node meanwhile.")] = False,
     container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the service's.")] = None,
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take a backup of the cluster, from one of its nodes. No earlier backup is overwritten.
 
     An incremental is of the node that has the chain. Where that cannot be, a full is taken of another one, and the reason said.
     """
+    if name is not None:
+        require_free_name(session, "backup", name, allow_same_name)
     wish = {
         "name": name,
         "incremental": incremental or None,
@@ -230,7 +264,7 @@ def backup(
 @command(
     app,
     "restore",
-    example="strongroom cluster restore shop --backup monday\nstrongroom cluster restore shop --backup monday --yes\n"
+    example="strongroom cluster restore shop --backup monday --plan\nstrongroom cluster restore shop --backup monday --yes\n"
     "strongroom cluster restore shop --resume",
 )
 def restore(
@@ -242,6 +276,7 @@ def restore(
         Method | None, typer.Option(help="seed: all nodes from the backup at once; sst: one, which sends it to the others.")
     ] = None,
     without: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Leave this node out, and fence it.")] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Only show what the restore would do.")] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
@@ -254,17 +289,29 @@ def restore(
     if resume == (backup is not None):
         raise InvalidRequest("a restore needs a backup", remedy="Give --backup BACKUP, or --resume to go on with one.")
     if resume:
+        if only_plan:
+            raise InvalidRequest("--plan is for a new restore", remedy="`strongroom cluster show` tells where this one is.")
         _act(session, cluster, "restore", {"restore": {"resume": True}}, wait)
         return
     found = session.client.get(
         "clusters", cluster, "restore", backup or "", method=method.value if method else None, without=without or None
     )["plan"]
+    if only_plan:
+        _print_plan(session, found)
+        return
     _say(session, cluster, found)
-    confirm(f"Replace the data of cluster {cluster}?", yes, required=True)
+    confirm(f"Replace the data of cluster {cluster}?", yes)
     wish: dict[str, Any] = {"backupRef": found["backup"], "without": without or []}
     if method:
         wish["method"] = method.value
     _act(session, cluster, "restore", {"restore": wish}, wait)
+
+
+def _print_plan(session: Session, plan: dict[str, Any]) -> None:
+    session.output.record(plan, RESTORE)
+    if session.output.format is Format.table and not session.output.columns:
+        print()
+        session.output.rows(plan["nodes"], PLAN)
 
 
 def _say(session: Session, cluster: str, plan: dict[str, Any]) -> None:
@@ -294,7 +341,7 @@ def recover(
 ) -> None:
     """Bring a cluster back that is down, without a backup: the node that is farthest begins, the others join."""
     if force:
-        confirm(f"Bring {cluster} back though transactions may be lost?", yes, required=True)
+        confirm(f"Bring {cluster} back though transactions may be lost?", yes)
     body: dict[str, Any] = {"force": force, **({"node": node} if node else {})}
     reply = session.client.post("clusters", cluster, "recover", json={"recover": body})
     session.finish(reply.job, wait)
@@ -322,12 +369,37 @@ def activate(session: Session, cluster: Name, yes: Yes = False, wait: Wait = Tru
 @command(app, "discard-old", example="strongroom cluster discard-old shop")
 def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
     """Delete the data that restores have put aside on the nodes."""
-    confirm(f"Delete the old data of cluster {cluster} for good?", yes)
+    if not yes:
+        nodes = session.client.get("clusters", cluster)["cluster"]["instances"]
+        kept = "\n".join(f"  {node['node']} on {node['host']}: {size(node['old_bytes'])}" for node in nodes)
+        confirm(f"Delete the old data of cluster {cluster} for good?\n{kept}\n", yes)
     _act(session, cluster, "discard_old", {}, wait)
 
 
-@command(app, "delete", example="strongroom cluster delete shop")
-def delete(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
+@command(app, "rename", example="strongroom cluster rename shop store")
+def rename(
+    session: Session,
+    cluster: Name,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    allow_same_name: AllowSameName = False,
+) -> None:
+    """Give a cluster another name. Its nodes, and what they call it among themselves, stay as they are."""
+    _names.rename(session, "cluster", cluster, name, allow_same_name)
+
+
+@command(app, "protect", example="strongroom cluster protect shop")
+def protect(session: Session, cluster: Name) -> None:
+    """Protect a cluster: it cannot be deleted, by anybody, until `strongroom cluster unprotect`."""
+    _names.protect(session, "cluster", cluster, True)
+
+
+@command(app, "unprotect", example="strongroom cluster unprotect shop")
+def unprotect(session: Session, cluster: Name) -> None:
+    """Let a cluster be deleted again."""
+    _names.protect(session, "cluster", cluster, False)
+
+
+@command(app, "delete", example="strongroom cluster delete shop --plan\nstrongroom cluster delete shop")
+def delete(session: Session, cluster: Name, plan: _deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
     """Stop all nodes and delete their data. An adopted cluster is only forgotten. Its backups stay."""
-    confirm(f"Delete cluster {cluster} and its data?", yes)
-    session.finish(session.client.delete("clusters", cluster).job, wait)
+    _deletion.delete(session, "cluster", cluster, plan=plan, yes=yes, wait=wait)

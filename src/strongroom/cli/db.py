@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Databases of an instance.")
 def list_(session: Session, instance: Name) -> None:
     """List the databases, without the server's own."""
     found = session.client.get("instances", instance, "databases")["databases"]
-    session.output.rows(found, [Column("Name", "name")])
+    session.output.rows(found, [Column("Name", "name")], noun="databases")
 
 
 @command(app, "create", example="strongroom db create mysql1 shop --character-set utf8mb4")

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, moment, note, size
+from strongroom.cli._completion import names_of
+from strongroom.cli._render import Column, When, moment, note, size
 from strongroom.cli._session import Session, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Machines that run the databases: add, look at, remove.")
 
-Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.")]
+Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=names_of("hosts"))]
 
 
 def _versions(value: list[dict[str, Any]] | None) -> str:
@@ -23,22 +24,22 @@ def _versions(value: list[dict[str, Any]] | None) -> str:
 
 LIST = [
     Column("Name", "name"),
-    Column("Hostname", "hostname"),
+    Column("Hostname", "hostname", rank=5),
     Column("Status", "status"),
-    Column("Databases", "versions", _versions),
-    Column("Cores", "cores", right=True),
-    Column("Memory", "memory_bytes", size, right=True),
+    Column("Databases", "versions", _versions, rank=2),
+    Column("Cores", "cores", right=True, rank=4),
+    Column("Memory", "memory_bytes", size, right=True, rank=3),
     Column("Free", "free_bytes", size, right=True),
     Column("Instances", "instances", right=True),
-    Column("Jobs", "jobs_running", right=True),
-    Column("Seen (UTC)", "last_seen", moment),
+    Column("Jobs", "jobs_running", right=True, rank=1),
+    When("Seen", "last_seen"),
 ]
 SHOW = [
     Column("Name", "name"),
     Column("Hostname", "hostname"),
     Column("Status", "status"),
     Column("Problem", "problem"),
-    Column("Seen (UTC)", "last_seen", moment),
+    When("Seen", "last_seen"),
     Column("Agent", "url"),
     Column("Embedded", "embedded"),
     Column("Version", "version"),
@@ -55,7 +56,7 @@ SHOW = [
 @command(app, "list", example="strongroom host list")
 def list_(session: Session) -> None:
     """List the machines, with their databases and free space."""
-    session.output.rows(session.client.get("hosts")["hosts"], LIST)
+    session.output.rows(session.client.get("hosts")["hosts"], LIST, noun="hosts")
 
 
 @command(app, "show", example="strongroom host show db1")
@@ -89,7 +90,10 @@ def remove(
     yes: Yes = False,
 ) -> None:
     """Forget a machine. Its agent is not spoken to any more; backups of its instances stay."""
-    confirm(f"Forget host {host}{' and all its instances' if force else ''}?", yes)
+    if not yes:
+        count = session.client.get("hosts", host)["host"]["instances"]
+        what = f" and its {count} instances; their backups stay" if force and count else ""
+        confirm(f"Forget host {host}{what}?", yes)
     session.client.delete("hosts", host, **({"force": "true"} if force else {}))
 
 

@@ -8,12 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, moment, note, size
+from strongroom.cli import _deletion, _names
+from strongroom.cli._completion import names_of
+from strongroom.cli._filters import Filters, Limit, Sort
+from strongroom.cli._names import AllowSameName, require_free_name
+from strongroom.cli._render import Column, Id, When, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
+from strongroom.errors import JobError
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
 
-Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="Name or id of the instance.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="INSTANCE",
+        help="Name or id of the instance; of an id the first 8 characters.",
+        autocompletion=names_of("instances"),
+    ),
+]
 Flavor = Annotated[str | None, typer.Option(help="Size of the server's memory (`strongroom flavor list`).")]
 Size = Annotated[int | None, typer.Option(min=1, help="Largest size of the data, in GB.")]
 Host = Annotated[str | None, typer.Option(help="Host to put it on (`strongroom host list`). Default: where most is left.")]
@@ -33,12 +45,15 @@ LIST = [
     Column("Name", "name"),
     Column("Status", "status"),
     Column("Health", "operating_status"),
-    Column("Datastore", "datastore.type"),
-    Column("Version", "datastore.version"),
-    Column("Address", "ip"),
-    Column("Flavor", "flavor.id"),
-    Column("Data", "data_bytes", size, right=True),
-    Column("ID", "id"),
+    Column("Datastore", "datastore.type", rank=2),
+    Column("Version", "datastore.version", rank=2),
+    Column("Address", "ip", rank=1),
+    Column("Host", "host", rank=4),
+    Column("Flavor", "flavor.id", rank=5),
+    Column("On disk", "data_bytes", size, right=True, rank=3),
+    Column("Protected", "protected", rank=6),
+    When("Created", "created", rank=4),
+    Id("ID", "id"),
 ]
 SHOW = [
     Column("ID", "id"),
@@ -56,12 +71,13 @@ SHOW = [
     Column("Socket", "socket"),
     Column("Flavor", "flavor.id"),
     Column("Volume (GB)", "volume.size"),
-    Column("Data", "data_bytes", size),
+    Column("On disk", "data_bytes", size),
     Column("Old data", "old_data", _old_data),
+    Column("Protected", "protected"),
     Column("Fault", "fault.message"),
-    Column("Fault at (UTC)", "fault.created", moment),
-    Column("Created (UTC)", "created", moment),
-    Column("Updated (UTC)", "updated", moment),
+    When("Fault at", "fault.created"),
+    When("Created", "created"),
+    When("Updated", "updated"),
     Column("Job", "job_id"),
 ]
 
@@ -71,11 +87,19 @@ def show_instance(session: Session, ref: str) -> None:
     session.output.record(session.client.get("instances", ref)["instance"], SHOW)
 
 
-def make(session: Session, body: dict[str, Any], wait: bool) -> None:
-    """POST an instance without the keys that are None, follow its job, print it."""
+def make(session: Session, body: dict[str, Any], wait: bool) -> str:
+    """POST an instance without the keys that are None, follow its job, print it; its id."""
     reply = session.client.post("instances", json={"instance": {key: value for key, value in body.items() if value is not None}})
-    session.finish(reply.job, wait)
-    show_instance(session, reply.body["instance"]["id"])
+    key = reply.body["instance"]["id"]
+    try:
+        session.finish(reply.job, wait)
+    except JobError as error:
+        if not session.client.exists("instances", key):
+            raise
+        left = f"Instance {body['name']} ({key[:8]}) is left in ERROR; `strongroom instance delete {key}` removes it."
+        raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
+    show_instance(session, key)
+    return str(key)
 
 
 def datastore_body(datastore: str | None, version: str | None) -> dict[str, str] | None:
@@ -94,9 +118,11 @@ def create(
     version: Version = None,
     database: Annotated[list[str] | None, typer.Option(help="Create this database in it; may be repeated.")] = None,
     host: Host = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Create a database server. Only the name is needed."""
+    require_free_name(session, "instance", name, allow_same_name)
     body = {
         "name": name,
         "flavorRef": flavor,
@@ -131,9 +157,11 @@ def adopt(
     datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
     version: Version = None,
     host: Annotated[str | None, typer.Option(help="Host it runs on; needed when there are several.")] = None,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take a server that runs already into care: it can be backed up, and restored in place. It is not touched."""
+    require_free_name(session, "instance", name, allow_same_name)
     paths = {"socket": socket, "data_dir": data_dir, "defaults_file": defaults_file, "credentials_file": credentials_file}
     terms: dict[str, Any] = {
         **{key: str(path.absolute()) for key, path in paths.items() if path},
@@ -144,9 +172,10 @@ def adopt(
         "stop_command": shlex.split(stop_command) if stop_command else None,
     }
     given = {key: value for key, value in terms.items() if value is not None}
-    make(session, {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}, wait)
+    body = {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}
+    key = make(session, body, wait)
     if wait:
-        _note_checks(session, name)
+        _note_checks(session, key)
 
 
 def _note_checks(session: Session, instance: str) -> None:
@@ -158,15 +187,26 @@ def _note_checks(session: Session, instance: str) -> None:
             note(f"{check['level'].capitalize()}: {check['message'].rstrip('.')}.{remedy}")
 
 
-@command(app, "list", example="strongroom instance list\nstrongroom instance list -f value -c name -c status")
-def list_(session: Session, all_projects: AllProjects = False) -> None:
-    """List the instances of the project."""
+@command(
+    app,
+    "list",
+    example="strongroom instance list\nstrongroom instance list --status error\n"
+    "strongroom instance list -f value -c name -c status",
+)
+def list_(
+    session: Session,
+    status: Annotated[list[str] | None, typer.Option(help="Only in this status, as ACTIVE; may be repeated.")] = None,
+    limit: Limit = None,
+    sort: Sort = None,
+    all_projects: AllProjects = False,
+) -> None:
+    """List the instances of the project, the newest first."""
+    filters = Filters.given(limit=limit, sort=sort, status=status)
+    path, columns = ["instances"], LIST
     if all_projects:
-        session.output.rows(
-            session.client.pages("mgmt", "instances", include_clustered=True), [Column("Project", "tenant_id"), *LIST]
-        )
-    else:
-        session.output.rows(session.client.pages("instances", include_clustered=True), LIST)
+        path, columns = ["mgmt", "instances"], [Column("Project", "tenant_id"), *LIST]
+    found = filters.apply(session.client.items(*path, include_clustered=True, limit=filters.page), columns)
+    session.output.rows(found, columns, noun="instances")
 
 
 @command(app, "show", example="strongroom instance show mysql1\nstrongroom instance show mysql1 -f value -c socket")
@@ -216,12 +256,34 @@ def activate(session: Session, instance: Name, yes: Yes = False, wait: Wait = Tr
     what = "\n".join(lines) or "  nothing that its backup names; the settings that disable such work are taken back"
     if found["isolated"]:
         note(f"An activation enables in {instance}:\n{what}")
-        confirm(f"Activate {instance}? It may contact servers that its source works with.", yes, required=True)
+        confirm(f"Activate {instance}? It may contact servers that its source works with.", yes)
     _act(session, instance, "activate", wait)
 
 
-@command(app, "delete", example="strongroom instance delete mysql1")
-def delete(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
+@command(app, "rename", example="strongroom instance rename mysql1 shop")
+def rename(
+    session: Session,
+    instance: Name,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    allow_same_name: AllowSameName = False,
+) -> None:
+    """Give an instance another name. Its backups keep the name that it had."""
+    _names.rename(session, "instance", instance, name, allow_same_name)
+
+
+@command(app, "protect", example="strongroom instance protect mysql1")
+def protect(session: Session, instance: Name) -> None:
+    """Protect an instance: it cannot be deleted, by anybody, until `strongroom instance unprotect`."""
+    _names.protect(session, "instance", instance, True)
+
+
+@command(app, "unprotect", example="strongroom instance unprotect mysql1")
+def unprotect(session: Session, instance: Name) -> None:
+    """Let an instance be deleted again."""
+    _names.protect(session, "instance", instance, False)
+
+
+@command(app, "delete", example="strongroom instance delete mysql1 --plan\nstrongroom instance delete mysql1")
+def delete(session: Session, instance: Name, plan: _deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
     """Stop the server and delete its data. An adopted server is only forgotten. Its backups stay."""
-    confirm(f"Delete instance {instance} and its data?", yes)
-    session.finish(session.client.delete("instances", instance).job, wait)
+    _deletion.delete(session, "instance", instance, plan=plan, yes=yes, wait=wait)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, Format, note, size
+from strongroom.cli._completion import names_of
+from strongroom.cli._names import AllowSameName, require_free_name
+from strongroom.cli._render import Column, Format, age, moment, note, size, warn
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
 from strongroom.cli.instance import Flavor, Host, Size, make, show_instance
-from strongroom.errors import InvalidRequest, Unavailable
+from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
 
 app = typer.Typer()
 _NAMED = 4
-"""Settings that the table of a plan names."""
+"""Settings that the table of a plan names, and backups that a failed restore names."""
+_SEARCHED = 1000
+"""Backups among which a failed restore looks for good ones."""
 
 
 def _chain(value: list[dict[str, Any]] | None) -> str:
@@ -103,11 +110,21 @@ def _require_allowed(plan: Mapping[str, Any]) -> None:
 def restore(
     session: Session,
     backup: Annotated[
-        str, typer.Argument(metavar="BACKUP", help="Name or id of the backup; an incremental brings its chain along.")
+        str,
+        typer.Argument(
+            metavar="BACKUP",
+            help="Name or id of the backup; an incremental brings its chain along.",
+            autocompletion=names_of("backups"),
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Restore to a new instance with this name.")] = None,
     in_place: Annotated[
-        str | None, typer.Option(metavar="INSTANCE", help="Replace the data of this instance; the old data is kept aside.")
+        str | None,
+        typer.Option(
+            metavar="INSTANCE",
+            help="Replace the data of this instance; the old data is kept aside.",
+            autocompletion=names_of("instances"),
+        ),
     ] = None,
     flavor: Flavor = None,
     size: Size = None,
@@ -124,6 +141,7 @@ def restore(
         bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
     ] = False,
     yes: Yes = False,
+    allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Restore a backup to a new instance, or in place.
@@ -138,6 +156,8 @@ def restore(
         raise InvalidRequest(
             "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
         )
+    if name is not None:
+        require_free_name(session, "instance", name, allow_same_name)
     found = session.client.get("backups", backup)["backup"]
     directories = _directories(tablespace or ())
     planned = _plan(
@@ -158,15 +178,63 @@ def restore(
             "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": directories} if directories else {}),
             "host": host,
         }
-        make(session, body, wait)
+        with naming_good_backups(session, found):
+            make(session, body, wait)
         if wait:
             note(f"{name} is isolated: it contacts nobody. `strongroom instance activate {name}` shows and ends that.")
     elif in_place is not None:
-        when = f"{found['name']}, taken {found['created']} UTC from {found['instance_name']}"
-        confirm(f"Replace the data of {in_place} by backup {when}?", yes, required=True)
-        reply = session.client.post("instances", in_place, "action", json={"restore": {"backupRef": found["id"]}})
-        session.finish(reply.job, wait)
-        show_instance(session, in_place)
+        target = session.client.get("instances", in_place)["instance"]
+        if found["instance_id"] != target["id"]:
+            warn(_describe_other_source(found, target))
+        when = f"{found['name']}, taken {moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
+        lost = f"What was written to {target['name']} later is only in the previous data, which is kept."
+        confirm(f"{lost}\nReplace the data of {target['name']} by backup {when}?", yes)
+        with naming_good_backups(session, found):
+            reply = session.client.post("instances", target["id"], "action", json={"restore": {"backupRef": found["id"]}})
+            session.finish(reply.job, wait)
+        show_instance(session, target["id"])
+
+
+def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    """A backup of another instance is restored in place: that may be an older one of the same name."""
+    here = f"{target['name']} ({target['id'][:8]}, created {moment(target['created'])} UTC)"
+    if not backup["instance_id"]:
+        return f"Warning: which instance backup {backup['name']} was taken from is not known; {here} gets its data."
+    namesake = ", an earlier instance of the same name" if backup["instance_name"] == target["name"] else ""
+    source = f"{backup['instance_name']} ({backup['instance_id'][:8]}{namesake})"
+    return f"Warning: backup {backup['name']} was taken from another instance, {source}; {here} gets its data."
+
+
+@contextmanager
+def naming_good_backups(session: Session, failed: Mapping[str, Any]) -> Iterator[None]:
+    """A restore that fails tells which other backups of the same instance are good."""
+    try:
+        yield
+    except JobError as error:
+        if isinstance(error, Cancelled):
+            raise
+        raise type(error)(error.message, remedy=f"{error.remedy}\n{_name_good(session, failed)}".strip()) from error
+
+
+def _name_good(session: Session, failed: Mapping[str, Any]) -> str:
+    """The newest restorable backups of the same instance, those first that a verification found good."""
+    if not failed["instance_id"]:
+        return ""
+    try:
+        listed = session.client.items("backups", instance_id=failed["instance_id"], limit=_SEARCHED)
+        good = [b for b in islice(listed, _SEARCHED) if b["restorable"] and b["id"] != failed["id"]]
+    except StrongroomError:
+        return ""
+    if not good:
+        return f"No other backup of {failed['instance_name']} can be restored."
+    good.sort(key=lambda b: not (b["verified"] and b["verified"]["ok"]))  # keeps the newest first among its like
+    now = datetime.now(UTC)
+    told = [f"{b['name']} ({b['id'][:8]}, {age(b['created'], now)}, {_proof(b)})" for b in good[:_NAMED]]
+    return f"Other restorable backups of {failed['instance_name']}: {'; '.join(told)}."
+
+
+def _proof(backup: Mapping[str, Any]) -> str:
+    return "verified" if backup["verified"] and backup["verified"]["ok"] else "never verified"
 
 
 def _directories(tablespaces: Sequence[str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def list_(session: Session, instance: Instance = None, all_projects: AllProjects
     """List the strategies of the project."""
     query = {"all_projects": True} if all_projects else {}
     found = session.client.get("backup_strategies", instance_id=_id(session, instance), **query)
-    session.output.rows(found["backup_strategies"], COLUMNS)
+    session.output.rows(found["backup_strategies"], COLUMNS, noun="strategies")
 
 
 @command(app, "delete", example="strongroom strategy delete --instance mysql1")

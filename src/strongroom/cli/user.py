@@ -27,7 +27,8 @@ def _names(value: list[dict[str, Any]] | None) -> str:
 def list_(session: Session, instance: Name) -> None:
     """List the accounts, without the server's own."""
     found = session.client.get("instances", instance, "users")["users"]
-    session.output.rows(found, [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _names)])
+    columns = [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _names)]
+    session.output.rows(found, columns, noun="accounts")
 
 
 @command(

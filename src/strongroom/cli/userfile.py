@@ -134,10 +134,13 @@ def passwd(
 def remove(name: Name, yes: Yes = False, file: File = None, config: Config = None) -> None:
     """Remove a user, at once. What the user has made stays in its project."""
     with guarded():
-        from strongroom.identity import edit_users
+        from strongroom.identity import UserFile, edit_users
 
-        confirm(f"Remove user {name}?", yes)
-        with edit_users(path := _path(file, config)) as users:
+        path = _path(file, config)
+        projects = _one(UserFile(path).users(), name, path).projects
+        roles = ", ".join(f"{project}={role}" for project, role in sorted(projects.items()))
+        confirm(f"Remove user {name} ({roles or 'no roles'}) from {path}?", yes)
+        with edit_users(path) as users:
             _one(users, name, path)
             del users[name]
 

@@ -1,8 +1,8 @@
 """Databases: one package each, behind one small Protocol."""
 
+from strongroom.datastores._galera import NO_UUID, UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
-from strongroom.datastores._galera import UUID, GaleraMember, GaleraPosition, GaleraView, lacking
 from strongroom.datastores._keep import keep_modes
 from strongroom.datastores._placement import Place, Placement
 from strongroom.datastores._process import tail
@@ -43,6 +43,7 @@ from strongroom.datastores._stall import Progress, set_stall_timeout
 __all__ = [
     "GALERA_PROGRAMS",
     "GALERA_REMEDY",
+    "NO_UUID",
     "PROFILE",
     "UUID",
     "BackupKind",
@@ -72,6 +73,7 @@ __all__ = [
     "RestoredProfile",
     "Server",
     "StreamFacts",
+    "TableSums",
     "UserChange",
     "UserSpec",
     "Version",

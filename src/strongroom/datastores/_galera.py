@@ -57,6 +57,13 @@ class GaleraPosition(Strict):
         return f"{self.uuid}:{self.seqno}"
 
 
+class TableSums(Strict):
+    """Checksums of tables of a node."""
+
+    seqno: int | None = Field(None, description="Transaction after which they were taken; none when that is not known.")
+    sums: dict[str, str] = Field(description="By database.table.")
+
+
 class GaleraView(Strict):
     """A node of a cluster: what it says itself while it answers, and what its data directory says."""
 

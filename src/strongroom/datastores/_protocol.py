@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
-from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._galera import GaleraPosition, GaleraView, TableSums
 from strongroom.datastores._placement import Placement
 from strongroom.datastores._profile import Profiles
 from strongroom.datastores._servers import Server, Version
@@ -50,6 +50,7 @@ class Facts(Strict):
 
     version_number: str
     data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
     data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
     warning: str = Field("", description="What will be wrong before long, though the server serves.")
@@ -236,8 +237,11 @@ class Galera(Protocol):
     def drop_canaries(self, server: Server) -> None:
         """Remove them."""
 
-    def checksums(self, server: Server) -> dict[str, str]:
-        """Checksum of every table of users, by ``database.table``."""
+    def checksums(self, server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
+        """Checksums of the tables of users that clusters replicate, or of those of them that are named.
+
+        With ``at`` all are taken from one snapshot, made after this transaction if it comes within a few seconds.
+        """
 
 
 class Datastore(Protocol):

@@ -1,6 +1,7 @@
 """The durable workflows, and the requests that start them."""
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
+from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
 from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
 from strongroom.flows._cluster_backups import is_synced, request_cluster_backup
 from strongroom.flows._clusters import (
@@ -15,6 +16,7 @@ from strongroom.flows._clusters import (
     request_resume,
 )
 from strongroom.flows._control import Control
+from strongroom.flows._delete_plan import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows._engine import Engine
 from strongroom.flows._host_checks import check_hosts, check_request, host_problem, unknown_servers
 from strongroom.flows._hosts import (
@@ -36,6 +38,7 @@ from strongroom.flows._instances import (
 from strongroom.flows._jobs import request_cancel, wait_job
 from strongroom.flows._monitor import Monitor
 from strongroom.flows._rebuild import request_rebuild
+from strongroom.flows._records import change_backup, change_cluster, change_record
 from strongroom.flows._resize import request_resize_flavor, request_resize_volume
 from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows._verification import explain_broken, level_of
@@ -43,10 +46,14 @@ from strongroom.flows._versions import version_id
 
 __all__ = [
     "Control",
+    "DeletePlan",
     "Engine",
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "change_backup",
+    "change_cluster",
+    "change_record",
     "check_hosts",
     "check_request",
     "connect_hosts",
@@ -60,6 +67,9 @@ __all__ = [
     "join_host",
     "level_of",
     "plan_cluster_restore",
+    "plan_delete_backup",
+    "plan_delete_cluster",
+    "plan_delete_instance",
     "plan_restore",
     "request_action",
     "request_adopt_cluster",

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest
+from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageDenied, StorageError, StorageFull
@@ -59,8 +59,19 @@ def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, s
         assert row is not None
         if not _is_wanted(row):
             return False
+        _require_own(row, manifest)
+        require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         _outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
         return True
+
+
+def _require_own(backup: Backup, manifest: Manifest) -> None:
+    """Raise ManifestInvalid when what is in the store is of another project or instance: somebody else has put it there."""
+    if (manifest.project, manifest.instance_id or "") != (backup.project, backup.instance_id or ""):
+        raise ManifestInvalid(
+            f"the manifest of backup {backup.id} is of instance {manifest.instance_id} of project {manifest.project}",
+            remedy="Somebody has exchanged it in the store. Take another backup, and find out who can write there.",
+        )
 
 
 def _is_wanted(backup: Backup) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +18,15 @@ from strongroom.agent.models import ServerDefinition, Start
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job
 from strongroom.datastores import GaleraPosition
-from strongroom.errors import Cancelled, HostSilent, JobError, ServerFailed, StrongroomError, Unavailable, from_dict
+from strongroom.errors import Cancelled, Conflict, HostSilent, JobError, ServerFailed, StrongroomError, Unavailable, from_dict
 from strongroom.flows import _jobs
+from strongroom.flows._comparison import compare_nodes
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
 from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
+
+FENCE_PATIENCE = 10.0
+"""Seconds that the end of a restore waits for nodes that were left out to be stopped."""
 
 
 async def begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
@@ -85,6 +89,12 @@ async def prepare(control: Control, job_id: str) -> None:
     ring, journal = await begin(control, job_id)
     if journal.passed("prepare"):
         return
+    async with journal.attended():
+        await _prepare(ring, journal)
+
+
+async def _prepare(ring: Ring, journal: Journal) -> None:
+    control, job_id = ring.control, ring.job.id
     await ring.require_paths(taking_part(ring, journal))
     children = await asyncio.to_thread(_children, ring, journal)
     for child in children:
@@ -166,9 +176,10 @@ async def seed(control: Control, job_id: str) -> None:
         return
     await ring.tell("verify what was prepared", "each node starts it privately, and gives it the new identity")
     uuid = journal.run.facts["uuid"]
-    states: dict[str, GaleraPosition] = await side_by_side(
-        prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
-    )
+    async with journal.attended():
+        states: dict[str, GaleraPosition] = await side_by_side(
+            prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
+        )
     if len({str(state) for state in states.values()}) > 1:
         said = ", ".join(f"{name(ring.node(key))}: {state}" for key, state in states.items())
         raise JobError(f"what the nodes prepared is not the same: {said}", remedy="Restore again with --method sst.")
@@ -181,6 +192,7 @@ async def stop(control: Control, job_id: str) -> None:
     if journal.passed("stop"):
         return
     if "stopped" not in journal.run.facts:
+        await _require_consent(ring, journal)
         await ring.require_paths(taking_part(ring, journal))
         views = await ring.views()
         before = {
@@ -191,6 +203,20 @@ async def stop(control: Control, job_id: str) -> None:
         await journal.fact(stopped=now().isoformat(), before=before)
     await ring.stop(reversed(taking_part(ring, journal)), _said(journal))
     await journal.enter("swap")
+
+
+async def _require_consent(ring: Ring, journal: Journal) -> None:
+    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now."""
+    async with journal.attended():
+        away = journal.run.facts.get("away")
+    if away:
+        await journal.fact(waits=True)
+        raise Conflict(
+            f"the service was away for {away / 60:.0f} minutes while the restore of cluster {ring.cluster.name} was prepared, "
+            "so it has not stopped the cluster, which serves its present data",
+            remedy=f"All is ready: begin the outage with `strongroom cluster restore {ring.cluster.name} --resume`, or give the "
+            f"restore up with `strongroom cluster recover {ring.cluster.name}`.",
+        )
 
 
 async def swap(control: Control, job_id: str) -> None:
@@ -232,23 +258,48 @@ async def bootstrap(control: Control, job_id: str) -> None:
     await ring.start(first, start, journal.run.facts["uuid"], _said(journal))
     await journal.enter("join", serving=now().isoformat())
     await journal.note(first.id, joined=True)
-    for node in ring.nodes:
-        if node.id not in journal.run.nodes:
-            with contextlib.suppress(StrongroomError):  # one that cannot be reached is fenced when it comes back
-                await ring.enroll([node], ring.cluster.epoch)
 
 
 async def join(control: Control, job_id: str) -> None:
-    """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead."""
+    """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead.
+
+    A node that does not come up keeps none of the others from it; nor does one that was left out and is stopped meanwhile.
+    """
     ring, journal = await begin(control, job_id)
     if journal.passed("join"):
         return
-    for node in taking_part(ring, journal):
-        if not journal.node(node.id).get("joined"):
-            with _only_ahead(ring, journal):
-                await _join(ring, journal, node)
-            await journal.note(node.id, joined=True)
+    failures: list[StrongroomError] = []
+    async with _fencing(ring, journal):
+        for node in taking_part(ring, journal):
+            if not journal.node(node.id).get("joined"):
+                try:
+                    await _join(ring, journal, node)
+                except StrongroomError as error:
+                    failures.append(error)
+                else:
+                    await journal.note(node.id, joined=True)
+    if failures:
+        with _only_ahead(ring, journal):
+            raise failures[0]
     await journal.enter("check")
+
+
+@contextlib.asynccontextmanager
+async def _fencing(ring: Ring, journal: Journal) -> AsyncIterator[None]:
+    """Meanwhile nodes that were left out are stopped, and kept from what they have.
+
+    One that hangs, or cannot be reached, is not waited for: it is fenced when it is seen again (``fence``).
+    """
+    left_out = [node for node in ring.nodes if node.id not in journal.run.nodes]
+    tasks = [asyncio.create_task(ring.enroll([node], ring.cluster.epoch)) for node in left_out]
+    try:
+        yield
+        if tasks:
+            await asyncio.wait(tasks, timeout=FENCE_PATIENCE)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -307,36 +358,8 @@ async def check(control: Control, job_id: str) -> None:
     if journal.passed("check"):
         return
     with _only_ahead(ring, journal):
-        tables = await _compare(ring, journal)
+        tables = await compare_nodes(ring, taking_part(ring, journal), journal.run.facts["uuid"], journal.run.id[:8])
     await journal.fact(tables=tables)
-
-
-async def _compare(ring: Ring, journal: Journal) -> int:
-    """How many tables are equal on all nodes. Raises JobError when one is not."""
-    nodes = taking_part(ring, journal)
-    await ring.tell("check", "words written on each node are read on the others; checksums of all tables are compared")
-    words = {node.id: f"{journal.run.id[:8]}.{name(node)}" for node in nodes}
-    for node in nodes:
-        view = await ring.synced(node, journal.run.facts["uuid"])
-        if view.size != len(nodes):
-            raise JobError(f"{name(node)} sees {view.size} nodes instead of {len(nodes)}")
-        await of(node, ring.agent(node).write_canary(node.id, words[node.id]))
-    read = await side_by_side(nodes, lambda node: ring.agent(node).canaries(node.id))
-    for node in nodes:
-        if missing := set(words.values()) - set(read[node.id]):
-            raise JobError(f"{name(node)} does not read what was written as {', '.join(sorted(missing))}")
-    first, *others = nodes
-    await of(first, ring.agent(first).drop_canaries(first.id))
-    found = await side_by_side(nodes, lambda node: ring.agent(node).checksums(node.id))
-    for node in others:
-        tables = found[first.id].keys() | found[node.id].keys()
-        differ = sorted(table for table in tables if found[first.id].get(table) != found[node.id].get(table))
-        if differ:
-            raise JobError(
-                f"{len(differ)} tables are not the same on {name(first)} and {name(node)}: {', '.join(differ[:5])}",
-                remedy="Do not trust it: restore again with --method sst.",
-            )
-    return len(found[first.id])
 
 
 async def finish(control: Control, job_id: str) -> None:

@@ -26,6 +26,7 @@ from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, Linea
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import reader_of
+from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._source import require_source, source_of
 from strongroom.sections import CONTAINER_PATTERN
 
@@ -282,24 +283,31 @@ def refuse_unless_restorable(session: Session, backup: Backup) -> None:
 def request_delete_backup(control: Control, project: str, backup: str, *, cascade: bool = False) -> Job:
     """Delete a backup, with ``cascade`` also all that depend on it (children first, in one job).
 
-    Raises NotFound, HasChildren, Busy.
+    Raises NotFound, HasChildren, Protected, Busy.
     """
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
-        if not cascade and (children := children_of(session, row.id)):
-            names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
-            more = f" and {len(children) - 10} more" if len(children) > 10 else ""
-            raise HasChildren(
-                f"backup {row.name} ({row.id}) is the parent of {names}{more}",
-                remedy="Delete those first, or all of them together with --cascade.",
-            )
-        chain = [*descendants_of(session, row.id), row]
-        _refuse_if_used(session, chain)
+        chain = refuse_deletion(session, row, cascade=cascade)
         for batch in batched([link.id for link in chain], _BATCH):
             session.execute(update(Backup).where(Backup.id.in_(batch)).values(status="DELETING", updated=now()))
         job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
     control.start(job)
     return job
+
+
+def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[Backup]:
+    """What a deletion of the backup deletes, children before parents. Raises HasChildren, Protected, Busy."""
+    if not cascade and (children := children_of(session, backup.id)):
+        names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
+        more = f" and {len(children) - 10} more" if len(children) > 10 else ""
+        raise HasChildren(
+            f"backup {backup.name} ({backup.id}) is the parent of {names}{more}",
+            remedy="Delete those first, or all of them together with --cascade.",
+        )
+    chain = [*descendants_of(session, backup.id), backup]
+    refuse_if_protected(chain)
+    _refuse_if_used(session, chain)
+    return chain
 
 
 def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:

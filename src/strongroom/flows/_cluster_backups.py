@@ -46,7 +46,7 @@ def request_cluster_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
-    if node is not None:
+    if node is not None or incremental:
         _await_synced(control, project, cluster, node)
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
@@ -69,12 +69,17 @@ def request_cluster_backup(
     return backup, job
 
 
-def _await_synced(control: Control, project: str, cluster: str, wanted: str) -> None:
-    """Give a node that will be Synced soon the time for it: one that has sent its data to another a moment ago."""
+def _await_synced(control: Control, project: str, cluster: str, wanted: str | None) -> None:
+    """Give the node, by default the one with the chain, the time to be Synced if it has sent its data to another just now."""
     deadline = time.monotonic() + SOON
     while True:
         with control.catalog.read() as session:
-            node = nodes_named(session, find_cluster(session, project, cluster), [wanted])[0]
+            row = find_cluster(session, project, cluster)
+            newest = None if wanted else _newest(session, row)
+            home = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)
+            node = nodes_named(session, row, [wanted])[0] if wanted else next(home, None)
+        if node is None:
+            return
         seen = node.galera or {}
         passing = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in PASSING
         if is_synced(node) or not passing or time.monotonic() > deadline:
@@ -114,16 +119,21 @@ def _source(cluster: Cluster, synced: Sequence[Instance], wanted: Instance | Non
     return min(reversed(synced), key=_commits)
 
 
-def _base(
-    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
-) -> tuple[Backup | None, str | None]:
-    """What an incremental stands on, or why it cannot."""
-    newest = session.scalars(
+def _newest(session: Session, cluster: Cluster) -> Backup | None:
+    """The newest completed backup."""
+    return session.scalars(
         select(Backup)
         .where(Backup.cluster_id == cluster.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
         .order_by(Backup.finished.desc(), Backup.created.desc())
         .limit(1)
     ).one_or_none()
+
+
+def _base(
+    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
+) -> tuple[Backup | None, str | None]:
+    """What an incremental stands on, or why it cannot."""
+    newest = _newest(session, cluster)
     if newest is None:
         raise Conflict(
             f"cluster {cluster.name} ({cluster.id}) has no completed backup that an incremental could stand on",

@@ -20,6 +20,7 @@ from strongroom.flows._control import Control
 from strongroom.flows._instances import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows._jobs import new_job
 from strongroom.flows._placement import Need, place
+from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._ring import name as node_name
 from strongroom.flows._ring import nodes_named
 from strongroom.flows._source import require_source
@@ -49,9 +50,7 @@ def request_cluster(
     """
     check_name(name, "cluster")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if not 1 <= nodes <= MOST_NODES:
         raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
     if backup is not None:
@@ -291,6 +290,12 @@ def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
             f"the creation of cluster {cluster.name} ({cluster.id}) failed in phase {run.phase}",
             remedy=f"Delete it, then create it again: `strongroom cluster delete {cluster.name}`.",
         )
+    if run.facts.get("waits"):
+        raise Conflict(
+            f"a restore of cluster {cluster.name} ({cluster.id}) is prepared and waits for its outage to begin",
+            remedy=f"Begin it: `strongroom cluster restore {cluster.name} --resume`; or give it up: "
+            f"`strongroom cluster recover {cluster.name}`.",
+        )
     raise Conflict(
         f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
         remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
@@ -312,6 +317,7 @@ def request_resume(control: Control, project: str, cluster: str) -> Job:
         if run is None or run.backup_id is None:
             raise Conflict(f"no restore of cluster {row.name} ({row.id}) was cut off", remedy="Begin one with --backup.")
         row.task, row.updated = "RESTORING", now()
+        run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
     control.start(job)
     return job
@@ -348,9 +354,10 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
 
 
 def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
-    """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound."""
+    """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
+        refuse_if_protected([row])
         for job in _unfinished(session, row):
             if job.kind == "cluster_delete":
                 return job

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError, JobError
-from strongroom.flows import _outcomes
+from strongroom.flows import _dbos_pace, _outcomes
 from strongroom.flows._control import Control, nobody_cares
 from strongroom.flows._launcher import Launcher
 from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
@@ -143,7 +143,9 @@ class Engine:
             "system_database_url": f"sqlite:///{path}" if url is None else url.render_as_string(hide_password=False),
             "serializer": _JSON(),
             "log_level": "ERROR",
+            "scheduler_polling_interval_sec": _dbos_pace.HARDLY_EVER,
         }
+        _dbos_pace.slow_down()
         DBOS(config=config)
         DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
         launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)

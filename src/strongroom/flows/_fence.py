@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
@@ -23,18 +24,25 @@ async def fence(control: Control, agent: AgentClient, servers: Sequence[ServerVi
     One that missed a restore is told of the present epoch. One that has the data of a restore that was undone without it
     is ahead; `cluster recover` undoes it there, too.
     """
-    if not any(view.member for view in servers):
-        return
-    for view, member in await asyncio.to_thread(_strays, control, servers):
+    if any(view.member for view in servers):
         try:
-            if view.member and view.member.epoch < member.epoch:
-                log.warning("a node missed a restore of its cluster and is fenced", server=view.id, cluster=member.cluster)
-                await agent.put_galera(view.id, member)
-            elif view.wanted == "running":
-                log.warning("a node is of a restore that was undone and is fenced", server=view.id, cluster=member.cluster)
-                await agent.stop_server(view.id)
-        except StrongroomError as error:
-            log.error("cannot fence a node", server=view.id, reason=error.message)
+            strays = await asyncio.to_thread(_strays, control, servers)
+        except DBAPIError as error:
+            log.warning("the database does not answer", reason=str(error.orig))
+            return
+        await asyncio.gather(*(_stop(agent, view, member) for view, member in strays))
+
+
+async def _stop(agent: AgentClient, view: ServerView, member: GaleraMember) -> None:
+    try:
+        if view.member and view.member.epoch < member.epoch:
+            log.warning("a node missed a restore of its cluster and is fenced", server=view.id, cluster=member.cluster)
+            await agent.put_galera(view.id, member)
+        elif view.wanted == "running":
+            log.warning("a node is of a restore that was undone and is fenced", server=view.id, cluster=member.cluster)
+            await agent.stop_server(view.id)
+    except StrongroomError as error:
+        log.error("cannot fence a node", server=view.id, reason=error.message)
 
 
 def _strays(control: Control, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:

@@ -24,6 +24,7 @@ from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._host_checks import LOST_KEYS_REMEDY
 from strongroom.flows._placement import GB
+from strongroom.flows._records import refuse_if_protected
 from strongroom.sections import HOST_PATTERN
 
 log = structlog.get_logger()
@@ -168,7 +169,7 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
     """Forget the host: its agent is not spoken to any more. Its instances have to be gone, or ``force`` forgets those of a silent
     host, too; their backups stay.
 
-    Raises NotFound, Conflict, Busy.
+    Raises NotFound, Conflict, Protected, Busy.
     """
     if control.embedded(name):
         raise Conflict(f"host {name} is this machine", remedy="Turn its agent off in the configuration: agent.embedded = false.")
@@ -184,6 +185,7 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
             )
         if living and name not in silent_hosts(session):
             raise Busy(f"host {name} answers: its instances live", remedy="Delete them first.")
+        refuse_if_protected(living)
         for job in session.scalars(select(Job).where(Job.host == name, Job.finished.is_(None))):
             _outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was given up: host {name} was removed").to_dict())
         for instance in living:

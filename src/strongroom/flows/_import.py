@@ -25,7 +25,17 @@ from strongroom.artifact import (
 from strongroom.catalog import Backup, Job, now, quotas
 from strongroom.catalog.find import find_backup, find_job
 from strongroom.catalog.queries import installed
-from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, Forbidden, InvalidRequest, NotFound, StorageError
+from strongroom.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    ManifestInvalid,
+    NotFound,
+    StorageError,
+    UnknownValue,
+)
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
@@ -104,7 +114,9 @@ def request_import(
     with control.catalog.read() as session:
         datastore, series = _version(session, datastore or control.settings.datastores.default, version)
     try:
-        if place.directory is None and _own(store, place, None) is not None:
+        if (
+            place.directory is None and allowed and _own(store, place, None) is not None
+        ):  # others are told nothing of what is there
             raise InvalidRequest(
                 f"{location} was written by Strongroom; it needs no import",
                 remedy="`strongroom catalog rebuild` finds it; `strongroom backup create --restore-from` records it.",
@@ -142,7 +154,7 @@ def _version(session: Session, datastore: str | None, version: str | None) -> tu
     if not fitting:
         what = f"version {version} of datastore {datastore}" if datastore else f"datastore version {version}"
         there = ", ".join(f"{name} {series} ({version_id(name, series)})" for name, series, _ in known)
-        raise InvalidRequest(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
+        raise UnknownValue(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
     return fitting[-1]
 
 
@@ -154,6 +166,10 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         manifest, sha256 = read_manifest(store, at)
     except (ValidationError, ArtifactMissing):
         return None
+    except ManifestInvalid:
+        if project is None:
+            raise
+        return None  # whose it is cannot be told
     if project is not None and manifest.project != project:
         return None
     load_chain(store, at)

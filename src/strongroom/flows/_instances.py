@@ -18,6 +18,7 @@ from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows._placement import GB, Need, place
+from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
 
@@ -53,9 +54,7 @@ def request_instance(
     """
     check_name(name, "instance")
     settings = control.settings
-    flavor = flavor or settings.default_flavor
-    if flavor not in settings.flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(settings.flavors)}.")
+    flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
     if backup is not None:
@@ -221,10 +220,11 @@ def request_reset(control: Control, project: str, instance: str) -> None:
 
 
 def request_delete_instance(control: Control, project: str, instance: str) -> Job:
-    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound."""
+    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_node(row, "delete")
+        refuse_if_protected([row])
         for job in unfinished_jobs(session, instance_id=row.id):
             if job.kind == "delete_instance":
                 return job

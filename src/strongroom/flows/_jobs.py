@@ -15,6 +15,7 @@ from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import Busy, Cancelled, Unsupported
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
+from strongroom.identity import asker
 
 NOTICE = 0.05
 """Seconds between two looks at a job that somebody waits for."""
@@ -43,6 +44,7 @@ def new_job(
         cluster_id=cluster.id if cluster else None,
         backup_id=backup.id if backup else None,
         params=params,
+        asked_by=asker.get()[:255],
     )
     session.add(job)
     session.flush()

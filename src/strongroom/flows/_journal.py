@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
+
+from sqlalchemy.exc import DBAPIError
 
 from strongroom.catalog import Run, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound
 from strongroom.flows._control import Control
 
+PRESENT = 30.0
+"""Seconds between two notes that a run is worked on."""
+AWAY = 300.0
+"""Seconds without such a note after which the service was away for long."""
 PHASES = ("prepare", "seed", "stop", "swap", "bootstrap", "join", "check", "done")
 
 
@@ -42,6 +50,32 @@ class Journal:
     def node(self, instance_id: str) -> dict[str, Any]:
         """What is noted of a node."""
         return dict(self.run.nodes.get(instance_id, {}))
+
+    @contextlib.asynccontextmanager
+    async def attended(self) -> AsyncIterator[None]:
+        """While the run is worked on it is noted now and again. When nobody did for long, the fact ``away`` has the seconds."""
+        last = self.run.facts.get("attended")
+        gone = (now() - datetime.fromisoformat(last)).total_seconds() if last else 0.0
+        longest = max(gone, self.run.facts.get("away") or 0)
+        await self.fact(attended=now().isoformat(), away=round(longest) if longest > AWAY else None)
+        noting = asyncio.create_task(self._note_presence())
+        try:
+            yield
+        finally:
+            noting.cancel()
+            await asyncio.gather(noting, return_exceptions=True)
+
+    async def _note_presence(self) -> None:
+        def write() -> None:
+            with self._control.catalog.write() as session:
+                run = session.get(Run, self.run.id)
+                if run is not None:
+                    run.facts = {**run.facts, "attended": now().isoformat()}
+
+        while True:
+            await asyncio.sleep(PRESENT)
+            with contextlib.suppress(DBAPIError):  # the database is away: the next note tells
+                await asyncio.to_thread(write)
 
     async def enter(self, phase: str, **facts: Any) -> None:
         """From now on the run is in this phase."""

@@ -13,11 +13,10 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Host, Job
 from strongroom.flows._control import Control
+from strongroom.flows._kind import Lane, kind_of
 
 log = structlog.get_logger()
 
-HEAVY = frozenset({"backup", "restore", "create", "verify", "import", "prepare"})
-"""Kinds that read or write whole databases: a host takes ``agent.jobs`` of them at a time."""
 LIGHT_LIMIT = 32
 """Other jobs of a host at a time: start, stop, delete and the like never wait for a backup of another instance."""
 CLUSTER_LIMIT = 16
@@ -27,7 +26,8 @@ FALLBACK = 30.0
 RETRY = 2.0
 """Seconds before the next look while the catalog's database is away."""
 
-Lane = tuple[str, str]
+Place = tuple[Lane, str]
+"""A lane, and the host for those that each host has."""
 
 
 class Launcher:
@@ -110,11 +110,10 @@ class Launcher:
         return {row.name: (row.view or {}).get("jobs_limit", default) for row in session.scalars(select(Host))}
 
 
-def lane_of(job: Job) -> Lane:
+def lane_of(job: Job) -> Place:
     """What a job competes for."""
-    if job.host is not None:
-        return ("heavy" if job.kind in HEAVY else "light", job.host)
-    return ("clusters", "") if job.kind.startswith("cluster_") else ("stores", "")
+    lane = kind_of(job.kind).lane
+    return lane, (job.host or "") if lane in ("heavy", "light") else ""
 
 
 def partition_of(job: Job) -> str:
@@ -122,8 +121,8 @@ def partition_of(job: Job) -> str:
     return job.instance_id or job.params.get("partition") or job.id
 
 
-def _limit_of(lane: Lane, hosts: dict[str, int]) -> int:
-    kind, host = lane
-    if kind == "heavy":
+def _limit_of(place: Place, hosts: dict[str, int]) -> int:
+    lane, host = place
+    if lane == "heavy":
         return hosts.get(host, 1)
-    return {"light": LIGHT_LIMIT, "clusters": CLUSTER_LIMIT, "stores": STORE_LIMIT}[kind]
+    return {"light": LIGHT_LIMIT, "clusters": CLUSTER_LIMIT, "stores": STORE_LIMIT}[lane]

@@ -15,9 +15,8 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import Cancelled, JobError, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
-from strongroom.flows._outcomes import Failure
+from strongroom.flows._kind import Failure, kind_of
 from strongroom.flows._presence import AGAIN, attend
-from strongroom.flows._steps import CLEANERS, PLANS
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -39,11 +38,11 @@ async def run_job(job_id: str, stages: Stages) -> str:
     if kind is None:
         return "nothing to do"
     failure: Failure | None = None
-    for number in range(len(PLANS[kind])):
+    for number in range(len(kind_of(kind).steps)):
         failure = await stages.step(job_id, kind, number)
         if failure is not None:
             break
-    if failure is not None and kind in CLEANERS and await stages.clean(job_id, kind):
+    if failure is not None and kind_of(kind).clean and await stages.clean(job_id, kind):
         failure = None
     await stages.settle(job_id, failure)
     return failure["code"] if failure else "succeeded"
@@ -69,12 +68,12 @@ async def begin_job(control: Control, job_id: str) -> str | None:
 
 async def run_step(control: Control, job_id: str, kind: str, number: int) -> Failure | None:
     """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
-    action = PLANS[kind][number]
+    action = kind_of(kind).steps[number]
     try:
         host = await retry_while_away(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
         await attend(control.presence, host, lambda: retry_while_away(control, lambda: action(control, job_id)))
     except StrongroomError as error:
-        log.warning("job failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
+        log.warning("step failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
         return error.to_dict()
     except Exception:
         log.exception("step broke", job=job_id, kind=kind, step=action.__name__)
@@ -89,15 +88,17 @@ def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
     """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
     with control.catalog.read() as session:
         row = find_job(session, None, job_id)
-        if row.cancel and row.kind != "backup":
+        if row.cancel and not kind_of(row.kind).outlives_cancel:
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
         return row.host
 
 
 async def clean_up(control: Control, job_id: str, kind: str) -> bool:
     """After a failure: remove what is left, or finish what turned out to be whole; true when the job has succeeded after all."""
+    clean = kind_of(kind).clean
+    assert clean is not None
     try:
-        return bool(await retry_while_away(control, lambda: CLEANERS[kind](control, job_id)))
+        return bool(await retry_while_away(control, lambda: clean(control, job_id)))
     except StrongroomError as error:
         log.warning("cleanup failed; the sweep tries again", job=job_id, error=error.code, reason=error.message)
     except Exception:

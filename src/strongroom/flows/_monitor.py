@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 import structlog
@@ -15,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
-from strongroom.artifact import sweep_orphans
+from strongroom.artifact import Location, sweep_orphans
 from strongroom.catalog import Backup, Host, Instance, Job, now
-from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomError
+from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StorageError, StrongroomError
 from strongroom.flows import _outcomes
 from strongroom.flows._artifact_end import finish_left
 from strongroom.flows._control import Control
@@ -28,7 +31,11 @@ from strongroom.flows._return import call_back
 log = structlog.get_logger()
 
 PACE = 1.0
-"""Seconds between two looks at an agent."""
+"""Seconds between two looks at an agent whose servers are not all as they should be, or that does not answer."""
+CALM = 15.0
+"""Seconds between two looks at the embedded agent, which tells by itself when something changes."""
+REMOTE_PACE = 0.2
+"""Times ``hosts.silent_after``: between two looks at another agent, on which all is well."""
 HOST_PACE = 0.4
 """Times ``hosts.silent_after``: between two looks at the facts of a host, when it is also noted that it was heard of."""
 ANSWER = 10.0
@@ -51,8 +58,13 @@ class Monitor:
         self._task: asyncio.Task[None] | None = None
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
+        self._fences: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
+        self._next_look: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._changes = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def look(self) -> None:
         """Look at every host once: after it the catalog knows the embedded one, and of the others those that answer soon."""
@@ -65,11 +77,25 @@ class Monitor:
 
     def start(self) -> None:
         """Go on looking in the background. The engine must run."""
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Something has changed on the host of the embedded agent. From any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed: nobody looks any more
+                self._loop.call_soon_threadsafe(self._hurry)
+
+    def _hurry(self) -> None:
+        self._changes += 1
+        for host in self._control.hosts:
+            if self._control.embedded(host):
+                self._next_look[host] = 0.0
+        self._wake.set()
 
     async def stop(self) -> None:
         """End all tasks."""
-        tasks = [*self._looks.values(), *self._returns.values(), *([self._task] if self._task else [])]
+        tasks = [*self._looks.values(), *self._returns.values(), *self._fences.values(), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -92,12 +118,32 @@ class Monitor:
                 log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
                 log.exception("monitor stumbled")
-            await asyncio.sleep(PACE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._pause())
+            self._wake.clear()
+
+    def _pause(self) -> float:
+        """Seconds until something is due; nothing costs little to find."""
+        due = [self._next_look.get(host, 0.0) for host in self._control.hosts if not self._is_looking(host)]
+        return max(0.02, min(PACE, min(due, default=inf) - time.monotonic()))
+
+    def _is_looking(self, host: str) -> bool:
+        return host in self._looks and not self._looks[host].done()
 
     def _begin_looks(self) -> None:
         for host in self._control.hosts:
-            if host not in self._looks or self._looks[host].done():
+            if not self._is_looking(host) and time.monotonic() >= self._next_look.get(host, 0.0):
+                self._next_look[host] = time.monotonic() + PACE
                 self._looks[host] = asyncio.create_task(self._look(host))
+
+    def _note_pace(self, host: str, servers: Sequence[ServerView], changes: int) -> None:
+        """Look again soon where something is under way."""
+        if self._changes != changes or not all(_is_settled(view) for view in servers):
+            return
+        embedded = self._control.embedded(host)
+        silent_after = self._control.settings.hosts.silent_after
+        calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
+        self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
 
     async def _look(self, host: str) -> None:
         try:
@@ -111,6 +157,8 @@ class Monitor:
             log.warning("the database does not answer", reason=str(error.orig))
         except Exception:
             log.exception("monitor stumbled", host=host)
+        finally:
+            self._wake.set()
 
     def _note_change(self, host: str, answers: bool) -> None:
         cause = self._control.presence.cause(host)
@@ -123,7 +171,7 @@ class Monitor:
 
     async def _ask(self, host: str) -> bool:
         """Whether the agent answers; the catalog knows what it says."""
-        asked = now()
+        asked, changes = now(), self._changes
         facts: HostView | None = None
         try:
             agent = self._control.agent(host)
@@ -138,8 +186,10 @@ class Monitor:
         if facts is not None:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
         self._control.presence.heard(host)
+        self._note_pace(host, servers, changes)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
-        await fence(self._control, agent, servers)
+        if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
+            self._fences[host] = asyncio.create_task(fence(self._control, agent, servers))
         return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
@@ -212,7 +262,8 @@ class Monitor:
         owner = self._control.catalog.service_id
         for store in self._control.stores():
             try:
-                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=timedelta(hours=1)))
+                hour = timedelta(hours=1)
+                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=hour, report=_report_left))
             except StrongroomError as error:
                 log.warning("could not sweep the store", error=error.code, reason=error.message)
         self._finish_left()
@@ -258,6 +309,13 @@ def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:
     return AgentBroken(f"the agent of host {host} answered with an error: {error.message}", remedy=error.remedy)
 
 
+def _is_settled(view: ServerView) -> bool:
+    """It is as it should be, or somebody has to do something about it."""
+    return view.job is None and (
+        (view.state == "running" and view.healthy) or view.state in ("new", "failed", "standby") or view.wanted == "stopped"
+    )
+
+
 def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
     """Whether what the agent says of the server, or that it says nothing, is news."""
     return _outcomes.mirror(instance, view) if view is not None else _outcomes.miss(instance)
@@ -266,6 +324,16 @@ def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
 def _is_leaving(instance: Instance | None, host: str) -> bool:
     """It was deleted on this host just now, while the agent was asked."""
     return instance is not None and instance.deleted is not None and instance.host == host and now() - instance.deleted < LEAVING
+
+
+def _report_left(location: Location, error: StorageError) -> None:
+    log.warning(
+        "cannot remove what a failed backup left in the store; it is skipped",
+        at=location.prefix,
+        error=error.code,
+        reason=error.message,
+        remedy=error.remedy,
+    )
 
 
 def _later(instance: Instance, asked: datetime) -> bool:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
+import structlog
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Manifest, Pages
+from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
-from strongroom.catalog.find import descendants_of, nodes_of
-from strongroom.errors import DatabaseDamaged
+from strongroom.flows._kind import Failure, JobKind, kind_of
 
-Failure = dict[str, str]
-"""code, message, remedy: ``StrongroomError.to_dict``."""
-
-ENDS_INSTANCE_TASK = {"create", "adopt", "restore", "start", "stop", "restart", "resize", "activate"}
+log = structlog.get_logger()
 
 
 def begin(session: Session, job: Job) -> None:
     """The job has left the queue."""
-    backup = session.get(Backup, job.backup_id) if job.kind in ("backup", "import") and job.backup_id else None
-    if backup is not None:
-        backup.status = "BUILDING"
-        backup.updated = now()
+    if act := kind_of(job.kind).begin:
+        act(session, job)
 
 
 def settle(session: Session, job: Job, failure: Failure | None) -> None:
     """The job is over. Idempotent: the first call counts."""
     if job.finished is not None:
         return
+    kind = kind_of(job.kind)
     job.finished = now()
     job.fault = dict(failure) if failure else None
     if failure is None:
@@ -43,79 +37,55 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
     job.message = failure["message"] if failure else None
     job.events += 1
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
-    backup = session.get(Backup, job.backup_id) if job.backup_id else None
-    if instance is not None:
-        _settle_instance(job, instance, failure)
-    if backup is not None:
-        _settle_backup(session, job, backup, instance, failure)
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
+    if instance is not None:
+        _settle_thing(kind, job, instance, failure, has_task=kind.has_task, clears_fault=kind.clears_fault)
     if cluster is not None:
-        _settle_cluster(session, job, cluster, failure)
+        _settle_thing(kind, job, cluster, failure, has_task=kind.has_task and instance is None, clears_fault=True)
+    if kind.settle is not None:
+        kind.settle(session, job, failure)
+    _log_end(job, session.get(Backup, job.backup_id) if job.backup_id else None, failure)
 
 
-def _settle_cluster(session: Session, job: Job, cluster: Cluster, failure: Failure | None) -> None:
-    if job.kind == "cluster_delete" and failure is None:
-        cluster.deleted = now()
-    elif job.kind in ("cluster_create", "cluster_adopt", "cluster_delete"):
-        cluster.task = None if failure is None else "ERROR"
-        for node in nodes_of(session, cluster.id):
-            node.task = cluster.task
-    elif job.kind.startswith("cluster_"):
-        cluster.task = None
-    if failure is not None:
-        blame(cluster, f"Failed to {_deed(job)}, error: {failure['message']}", failure.get("remedy", ""))
+def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
+    """One line for every job, with names and who asked."""
+    line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
+    instance = job.instance_name or (backup.instance_name if backup is not None else "")
+    line |= {"instance": instance} if instance else {}
+    line |= {"backup": backup.name} if backup is not None else {}
+    line |= {"host": job.host} if job.host else {}
+    line["asked_by"] = job.asked_by or "strongroom"
+    if job.started and job.finished:
+        line["seconds"] = round((job.finished - job.started).total_seconds(), 1)
+    if failure is None:
+        log.info("job succeeded", **line)
+    elif job.status == "cancelled":
+        log.info("job cancelled", **line, reason=failure["message"])
     else:
-        cluster.fault = None
-    cluster.updated = now()
+        log.warning("job failed", **line, error=failure["code"], reason=failure["message"], remedy=failure.get("remedy", ""))
 
 
-def _settle_instance(job: Job, instance: Instance, failure: Failure | None) -> None:
-    if job.kind == "delete_instance":
-        if failure is None:
-            instance.deleted = now()
-        else:
-            instance.task = "ERROR"
-    elif job.kind == "adopt" and failure is not None:  # nothing was made, and the server may be adopted again
-        instance.task = None
-        instance.deleted = now()
-    elif job.kind in ("create", "adopt"):
-        instance.task = None if failure is None else "ERROR"
-    elif job.kind in ENDS_INSTANCE_TASK:
-        instance.task = None
-    if failure is not None and job.kind != "verify":
-        blame(instance, f"Failed to {_deed(job)}, error: {failure['message']}", failure.get("remedy", ""))
-    elif failure is None and job.kind in ENDS_INSTANCE_TASK | {"backup"}:
-        instance.fault = None
-    instance.updated = now()
+def _settle_thing(
+    kind: JobKind, job: Job, thing: Instance | Cluster, failure: Failure | None, *, has_task: bool, clears_fault: bool
+) -> None:
+    if has_task:
+        thing.task = kind.failed_task if failure else None
+    if failure is not None and kind.is_told:
+        operation = kind.operation.format(backup=job.backup_id)
+        blame(thing, f"Failed to {operation}, error: {failure['message']}", failure.get("remedy", ""))
+    elif failure is None and clears_fault:
+        thing.fault = None
+    thing.updated = now()
 
 
-def _deed(job: Job) -> str:
-    if job.kind == "backup":
-        return f"create backup {job.backup_id}"
-    if job.kind in ("restore", "cluster_restore", "prepare"):
-        return f"{'prepare' if job.kind == 'prepare' else 'restore'} backup {job.backup_id}"
-    if job.kind.startswith("cluster_"):
-        return f"{job.kind.removeprefix('cluster_').replace('_', ' ')} cluster"
-    return {"create": "create instance", "adopt": "adopt instance", "discard_old": "discard old data"}.get(
-        job.kind, f"{job.kind.removesuffix('_instance')} instance"
-    )
-
-
-def _settle_backup(session: Session, job: Job, backup: Backup, instance: Instance | None, failure: Failure | None) -> None:
-    if job.kind in ("backup", "import") and failure is not None and backup.status != "COMPLETED":
-        backup.status = "FAILED"
-        backup.fault = dict(failure)
-        backup.finished = now()
-        if failure["code"] == DatabaseDamaged.__name__:
-            with suppress(ValidationError):
-                backup.pages = Pages.model_validate(job.output.get("pages")).model_dump(mode="json")
-    elif job.kind == "delete_backup":
-        for link in [*descendants_of(session, backup.id), backup]:
-            if link.status == "DELETING":
-                settle_deletion(link, failure)
-    else:
-        return
-    backup.updated = now()
+def fail_backup(backup: Backup, failure: Failure) -> bool:
+    """Mark a backup that its job could not make. False: it is complete and stays so."""
+    if backup.status == "COMPLETED":
+        return False
+    backup.status = "FAILED"
+    backup.fault = dict(failure)
+    backup.finished = now()
+    return True
 
 
 def settle_deletion(backup: Backup, failure: Failure | None) -> None:
@@ -181,6 +151,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("socket", "socket"),
         ("lineage", "lineage"),
         ("data_bytes", "data_bytes"),
+        ("wal_bytes", "wal_bytes"),
         ("galera", "galera"),
         ("old_data", "old_data"),
         ("isolated", "isolated"),
@@ -188,7 +159,7 @@ def mirror(instance: Instance, view: dict[str, Any]) -> bool:
         ("series", "series"),
     ):
         value = view.get(key)
-        if column in ("address", "port", "socket", "lineage") and value is None:
+        if column in ("address", "port", "socket", "lineage", "wal_bytes") and value is None:
             continue
         if getattr(instance, column) != value:
             setattr(instance, column, value)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
 from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
-from strongroom.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from strongroom.errors import Conflict, NotFound, Unavailable, UnknownValue
 from strongroom.flows._control import Control
 from strongroom.flows._versions import version_id
 
@@ -135,4 +135,4 @@ def _refuse_unknown(hosts: Sequence[Host], need: Need) -> None:
     if need.datastore not in datastores | {version_id(name) for name in datastores}:
         raise NotFound(f"datastore {need.datastore} cannot be found", remedy=remedy)
     if not any(_versions(host, need) for host in hosts):
-        raise InvalidRequest(f"version {' '.join(need.versions)} of datastore {need.datastore} cannot be found", remedy=remedy)
+        raise UnknownValue(f"version {' '.join(need.versions)} of datastore {need.datastore} cannot be found", remedy=remedy)

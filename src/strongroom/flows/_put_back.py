@@ -23,12 +23,13 @@ from strongroom.flows._ring import Ring, load_ring, of
 async def undo(control: Control, job_id: str) -> None:
     """After a failure: before the point of no return everything is put back, and the old cluster serves again.
 
+    What waits for a person to begin the outage is kept.
     An agent that is away is waited for, as in the steps.
     """
 
     async def put() -> None:
         ring, journal = await begin(control, job_id)
-        if journal.run.phase in Run.REVERSIBLE:
+        if journal.run.phase in Run.REVERSIBLE and not journal.run.facts.get("waits"):
             await put_back(ring, journal)
 
     await attend(control.presence, None, put)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from strongroom.agent.models import Start
 from strongroom.catalog import Instance
-from strongroom.datastores import GaleraPosition, GaleraView
+from strongroom.datastores import NO_UUID, GaleraPosition, GaleraView
 from strongroom.errors import Conflict, StrongroomError
 from strongroom.flows._ring import LOOK, Ring, how, name, of, side_by_side, table
 
@@ -34,11 +34,9 @@ async def bring_up(
         _refuse_silent(ring, views, force)
     else:
         uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
-        for node in reached:
-            if node not in serving:
-                if _missed_a_restore(ring, seen[node.id]):
-                    await _put_aside(ring, node)
-                await ring.start(node, Start(), uuid, said)
+        others = [node for node in reached if node not in serving]
+        strangers = [node for node in others if _missed_a_restore(ring, seen[node.id]) or _is_of_another(seen[node.id], uuid)]
+        await _join(ring, others, strangers, uuid, said)
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
     await ring.stop((node for node in reached if seen[node.id].running), said)
@@ -57,7 +55,7 @@ async def bring_up(
         )
     chosen = _choose(ring, known, first, force)
     uuid = known[chosen.id].uuid
-    strangers = [node for node in reached if node.id in states and (node.id not in known or known[node.id].uuid != uuid)]
+    strangers = [node for node in reached if not _can_follow(known.get(node.id), known[chosen.id])]
     if _same_view(ring, seen, known) and first is None:
         await ring.tell("start all nodes", said())
         await side_by_side(ring.nodes, lambda node: ring.agent(node).start_server(node.id, Start(wait=False)))
@@ -70,16 +68,40 @@ async def bring_up(
             "uuid": uuid,
         }
     await ring.start(chosen, Start(mode="bootstrap", position=str(known[chosen.id])), uuid, said)
-    for node in reached:
-        if node.id != chosen.id:
+    await _join(ring, [node for node in reached if node.id != chosen.id], strangers, uuid, said)
+    why = f"{name(chosen)} was {'farthest' if first is None else 'named'} and bootstrapped"
+    return {"positions": positions, "began": name(chosen), "how": why, "uuid": uuid}
+
+
+def _can_follow(state: GaleraPosition | None, first: GaleraPosition) -> bool:
+    """Whether a node can join with what it has. One that is ahead of the first cannot: its history would run backwards."""
+    return state is not None and state.uuid == first.uuid and state.seqno <= first.seqno
+
+
+async def _join(ring: Ring, nodes: Sequence[Instance], strangers: Sequence[Instance], uuid: str, said: Callable[[], str]) -> None:
+    """Let the nodes join, one at a time; strangers empty. One that does not come up keeps none of the others from it.
+
+    Raises what the first of those said, when all were tried.
+    """
+    failures: list[StrongroomError] = []
+    for node in nodes:
+        try:
             if node in strangers:
                 await _put_aside(ring, node)
             await ring.start(node, Start(), uuid, said)
-    return {"positions": positions, "began": name(chosen), "how": f"{name(chosen)} was farthest and bootstrapped", "uuid": uuid}
+        except StrongroomError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _missed_a_restore(ring: Ring, view: GaleraView) -> bool:
     return ring.cluster.runtime == "process" and view.data_epoch is not None and view.data_epoch < ring.cluster.epoch
+
+
+def _is_of_another(view: GaleraView, uuid: str) -> bool:
+    """Whether it has data of another history, which a transfer of that of the others would overwrite."""
+    return view.uuid not in (None, NO_UUID, uuid)
 
 
 async def _put_aside(ring: Ring, node: Instance) -> None:

@@ -36,8 +36,7 @@ def request_resize_flavor(control: Control, project: str, instance: str, flavor:
     Raises NotFound, InvalidRequest, Busy, QuotaExceeded, Unsupported.
     """
     flavors = control.settings.flavors
-    if flavor not in flavors:
-        raise InvalidRequest(f"flavor {flavor} cannot be found", remedy=f"Flavors are {', '.join(flavors)}.")
+    flavor = control.settings.find_flavor(flavor)
     with control.catalog.write() as session:
         row = _free(session, project, instance, "resize it")
         if row.flavor == flavor:

@@ -10,7 +10,7 @@ from strongroom.agent.client import AgentClient
 from strongroom.catalog import Job
 from strongroom.errors import HOST_ERRORS, StrongroomError
 from strongroom.flows._control import Control
-from strongroom.flows._steps import CLEANERS
+from strongroom.flows._kind import kind_of
 
 log = structlog.get_logger()
 
@@ -37,9 +37,9 @@ async def _call_back(control: Control, host: str) -> None:
             log.info("cancelling what nobody waits for", host=host, job=view.id)
             await _cancel(agent, view.id)
         await asyncio.to_thread(_settled, control, job.id)
-        if job.kind in CLEANERS:
+        if clean := kind_of(job.kind).clean:
             try:
-                await CLEANERS[job.kind](control, job.id)
+                await clean(control, job.id)
             except StrongroomError as error:
                 log.warning("left for the sweep", job=job.id, error=error.code, reason=error.message)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,6 +28,8 @@ LOOK = 0.5
 """Seconds between two looks at a node that is waited for."""
 SOON = 0.05
 """Seconds until the second look at a node that is about to be Synced: nobody serves meanwhile, perhaps."""
+TELL = 1.0
+"""Seconds between two notes of where a job is."""
 JOIN_PATIENCE = 120.0
 """Seconds that a node may take to become Synced, beside the time for its data."""
 JOIN_RATE = 50 << 20
@@ -104,6 +107,25 @@ class Ring:
 
         await asyncio.to_thread(write)
 
+    @contextlib.asynccontextmanager
+    async def telling(self, phase: str, said: Callable[[], str]) -> AsyncIterator[None]:
+        """Show people where the job is for as long as it is there: what is said changes with the time."""
+        over = asyncio.Event()
+
+        async def go_on() -> None:
+            while not over.is_set():
+                await self.tell(phase, said())
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), TELL)
+
+        await self.tell(phase, said())
+        going = asyncio.create_task(go_on())
+        try:
+            yield
+        finally:
+            over.set()
+            await asyncio.gather(going, return_exceptions=True)
+
     async def warn(self, warning: str) -> None:
         """Something that people should know when the job is over."""
 
@@ -126,18 +148,19 @@ class Ring:
         ending: list[asyncio.Task[None]] = []
         try:
             for node, after in zip_longest(nodes, nodes[1:]):
-                await self.tell(f"stop {name(node)}", said())
-                before = await self._size(after)
-                ending.append(asyncio.create_task(self._end(node)))
-                while not ending[-1].done():
-                    await asyncio.wait(ending[-1:], timeout=SOON)
-                    if before and 0 < await self._size(after) < before:
-                        break
+                async with self.telling(f"stop {name(node)}", said):
+                    before = await self._size(after)
+                    ending.append(asyncio.create_task(self._end(node)))
+                    while not ending[-1].done():
+                        await asyncio.wait(ending[-1:], timeout=SOON)
+                        if before and 0 < await self._size(after) < before:
+                            break
                 for task in ending:
                     if task.done():
                         task.result()
         finally:
-            await asyncio.gather(*ending, return_exceptions=True)
+            async with self.telling("stop", said):
+                await asyncio.gather(*ending, return_exceptions=True)
         for task in ending:
             task.result()
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
@@ -179,16 +202,22 @@ class Ring:
                 verb == "bootstrap" and view.running
             ):  # its agent has started it again meanwhile, to join others that are not there
                 await self.stop([node], said)
-            await self.tell(f"{verb} {name(node)}", said())
-            starting = asyncio.ensure_future(self._start(node, start))
-            try:
-                while not starting.done():
-                    await asyncio.wait({starting}, timeout=LOOK)
-                    if not starting.done() and (growing := await self._growing(node)):
-                        await self.tell(f"{verb} {name(node)}", f"{said()} {growing}".strip())
-                await self.see(starting.result())
-            finally:
-                starting.cancel()
+            growing = ""
+
+            def say() -> str:
+                return f"{said()} {growing}".strip()
+
+            async with self.telling(f"{verb} {name(node)}", say):
+                starting = asyncio.ensure_future(self._start(node, start))
+                try:
+                    while not starting.done():
+                        await asyncio.wait({starting}, timeout=LOOK)
+                        if not starting.done():
+                            growing = await self._growing(node)
+                    await self.see(starting.result())
+                finally:
+                    starting.cancel()
+                return await self.synced(node, uuid)
         return await self.synced(node, uuid)
 
     async def _start(self, node: Instance, start: Start) -> ServerView:

@@ -3,7 +3,7 @@
 from strongroom.identity._basic import BasicAuthentication
 from strongroom.identity._none import NoAuthentication
 from strongroom.identity._open import open_method
-from strongroom.identity._principal import Method, Principal, Role
+from strongroom.identity._principal import Method, Principal, Role, asker
 from strongroom.identity._rules import RULES, authorize
 from strongroom.identity._users import NAME, User, UserFile, edit_users, hash_password
 
@@ -17,6 +17,7 @@ __all__ = [
     "Role",
     "User",
     "UserFile",
+    "asker",
     "authorize",
     "edit_users",
     "hash_password",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pwd
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -50,7 +51,7 @@ class NoAuthentication:
 
     async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
         """The administrator of the project in the path."""
-        return Principal(project=project, user="anonymous", roles=IMPLIED[ADMIN])
+        return Principal(project=project, user=_find_user(connection), roles=IMPLIED[ADMIN])
 
     def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
         """Whether the kernel shows root or the service's OS user as the owner of the connection."""
@@ -58,6 +59,22 @@ class NoAuthentication:
         if not server or not client or any(name in connection.headers for name in FORWARDED):
             return False
         return peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid())
+
+
+def _find_user(connection: HTTPConnection) -> str:
+    """The OS user who requests a change, from the kernel; ``anonymous`` for reads, because the lookup takes time."""
+    server, client = connection.scope.get("server"), connection.client
+    if connection.scope["method"] in ("GET", "HEAD") or not server or not client:
+        return "anonymous"
+    if any(name in connection.headers for name in FORWARDED):
+        return "anonymous"
+    uid = peer_uid(tuple(server), (client.host, client.port))
+    if uid is None:
+        return "anonymous"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 @lru_cache(256)

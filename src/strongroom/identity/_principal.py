@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,6 +22,9 @@ IMPLIED: dict[Role, frozenset[Role]] = {
     ADMIN: frozenset({ADMIN, MEMBER, READER}),
 }
 """The roles that each role implies, including itself."""
+
+asker: ContextVar[str] = ContextVar("asker", default="")
+"""The user of the current request; empty if the service acts on its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from strongroom.sections import Storage
 from strongroom.storage._objects import ObjectsStore
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
@@ -46,9 +47,12 @@ def open_bucket(storage: Storage) -> ObjectsStore:
     }
     common: dict[str, Any] = {"prefix": storage.prefix.strip("/") or None, "client_options": client, "retry_config": retry}
     options = {name: value for name, value in _driver_options(storage).items() if value is not None}
+    with_checksums: Callable[[], ObjectStore] | None = None
     try:
         if storage.driver == "s3":
             store: Any = S3Store(storage.bucket, **common, **options)
+            bucket = storage.bucket
+            with_checksums = lambda: S3Store(bucket, **common, **options, checksum_algorithm="SHA256")  # noqa: E731
         elif storage.driver == "gcs":
             store = GCSStore(storage.bucket, **common, **options)
         else:
@@ -60,7 +64,7 @@ def open_bucket(storage: Storage) -> ObjectsStore:
         ) from error
     scheme = {"s3": "s3", "gcs": "gs", "azure": "az"}[storage.driver]
     top = f"{scheme}://{storage.bucket}/{storage.prefix.strip('/')}"
-    return ObjectsStore(store, top, server_checksum=storage.driver != "azure")
+    return ObjectsStore(store, top, server_checksum=storage.driver != "azure", with_checksums=with_checksums)
 
 
 def _driver_options(storage: Storage) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import pwd
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ _TRAVERSABLE = 0o711
 _SHARED = 0o3770
 """Set-group-id, so that the group stays; sticky, so that one user cannot remove what another wrote."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}", re.DOTALL)
+"""Temporary names of objects. Other hidden files were not written by this store."""
 _ATTEMPTS = 10
 """Another process may remove a folder between its creation and its use, when it deletes the last object in it."""
 
@@ -186,7 +189,7 @@ class DirectoryStore:
         try:
             with self._folder(parts) as directory:
                 for name in os.listdir(directory):  # noqa: PTH208
-                    if name.startswith("."):
+                    if _TEMPORARY.fullmatch(name):
                         _remove_leftover(name, directory)
                 os.fsync(directory)
         except FileNotFoundError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 import obstore
 from obstore import exceptions
 from obstore.store import ObjectStore
 
-from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
+from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNameInvalid, StorageNotFound
 from strongroom.storage._key import split, split_prefix
 from strongroom.storage._protocol import Capabilities, Stat
 
@@ -23,9 +23,14 @@ _DENIED = re.compile(
 )
 _EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|InvalidToken|RequestTimeTooSkewed", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
+_WANTS_CHECKSUM = re.compile(r"Content-MD5|x-amz-checksum", re.IGNORECASE)
+_ODD_NAME = re.compile(r"object with invalid path: (.*)")
 _RETRIED = re.compile(r"after \d+ retries")
 _FAILURES = (exceptions.BaseError, OSError)
 """obstore raises the built-in FileNotFoundError for an object that does not exist."""
+_REFUSALS = (exceptions.AlreadyExistsError, exceptions.PreconditionError, exceptions.PermissionDeniedError)
+"""Errors of a put if the key is taken, also in buckets that forbid overwriting."""
+_NOT_IN_RANGE = re.compile(r"(?:status|code)\D{0,12}416\b|InvalidRange|Range Not Satisfiable", re.IGNORECASE)
 _PUT_ATTEMPTS = 3
 """obstore repeats a PUT after an error response or a broken connection, but not after a timeout. This store does."""
 
@@ -37,10 +42,19 @@ class ObjectsStore:
     its ETag is not its MD5, the object is read back and compared, and from then on no MD5 is reported.
     """
 
-    def __init__(self, store: ObjectStore, top: str, *, server_checksum: bool) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        top: str,
+        *,
+        server_checksum: bool,
+        with_checksums: Callable[[], ObjectStore] | None = None,
+    ) -> None:
+        """``with_checksums`` opens the same bucket with a SHA-256 in each put, which S3 requires in buckets with object lock."""
         self.capabilities = Capabilities(server_checksum=server_checksum, conditional_create=True)
         self._store = store
         self._top = top.rstrip("/")
+        self._with_checksums = with_checksums
         self._etag_is_md5: bool | None = None
 
     def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
@@ -51,7 +65,7 @@ class ObjectsStore:
         if etag is None or not _MD5.fullmatch(etag) or self._etag_is_md5 is False:
             return stat
         if etag != hashlib.md5(data, usedforsecurity=False).hexdigest():
-            if self.get(key) != data:
+            if not self._has_content(key, data):
                 raise StorageError(
                     f"{self.url(key)} does not hold what was written", remedy="Run the backup again; check the store."
                 )
@@ -64,10 +78,22 @@ class ObjectsStore:
         split(key)
         with self._translate_errors(key):
             if length is not None:
-                return bytes(obstore.get_range(self._store, key, start=start, length=length)) if length else b""
+                return self._get_range(key, start, length) if length else b""
             if start:
                 return bytes(obstore.get(self._store, key, options={"range": {"offset": start}}).bytes())
             return bytes(obstore.get(self._store, key).bytes())
+
+    def _get_range(self, key: str, start: int, length: int) -> bytes:
+        try:
+            return bytes(obstore.get_range(self._store, key, start=start, length=length))
+        except exceptions.GenericError as error:
+            if not _NOT_IN_RANGE.search(str(error)):
+                raise
+            return b""  # the range begins after the end of the object
+
+    def _has_content(self, key: str, data: bytes | memoryview) -> bool:
+        """Whether the object has the expected content. Reads at most one byte more."""
+        return self.get(key, length=len(data) + 1) == data if len(data) else self.head(key).size == 0
 
     def head(self, key: str) -> Stat:
         split(key)
@@ -113,12 +139,15 @@ class ObjectsStore:
             try:
                 result = obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
                 return _strip_quotes(result["e_tag"])
-            except exceptions.AlreadyExistsError as error:
+            except _REFUSALS as error:
                 # if the response to an earlier attempt was lost, the existing object is the one that this call wrote
-                if (attempt > 1 or _RETRIED.search(str(error))) and self.get(key) == data:
+                if (attempt > 1 or _RETRIED.search(str(error))) and self._has_content(key, data):
                     return _strip_quotes(obstore.head(self._store, key)["e_tag"])
                 raise
             except exceptions.GenericError as error:
+                if self._with_checksums is not None and _WANTS_CHECKSUM.search(str(error)):
+                    self._store, self._with_checksums = self._with_checksums(), None
+                    continue
                 if attempt == _PUT_ATTEMPTS or any(sign.search(str(error)) for sign in (_DENIED, _EXPIRED, _FULL)):
                     raise
         raise AssertionError("unreachable")
@@ -145,6 +174,11 @@ def _translate(error: Exception, where: str, top: str) -> StorageError:
     if _NO_BUCKET.search(text):
         return StorageError(
             f"the bucket of {where} does not exist", remedy=f"Create the bucket of {top}, or correct storage.bucket."
+        )
+    if found := _ODD_NAME.search(text):
+        return StorageNameInvalid(
+            f"there is an object below {where} whose name cannot be used: {found[1]}",
+            remedy="It was not written by Strongroom. Remove it with another client of the store.",
         )
     if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
         return StorageNotFound(f"{where} does not exist")

@@ -21,7 +21,6 @@ from strongroom.artifact import (
     Reader,
     Writer,
     load_chain,
-    load_manifest,
     read_manifest,
     require_known_manifest,
 )
@@ -31,7 +30,9 @@ from strongroom.errors import (
     ArtifactError,
     ArtifactExists,
     ConfigurationError,
+    Conflict,
     DatabaseDamaged,
+    FileTwice,
     LineageChanged,
     StrongroomError,
     Unsupported,
@@ -75,22 +76,32 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         for phase in ("copy", "finish"):  # the last segments are still being stored when everything has been read
             events.advance(phase, raw, stored)
 
-    writer = Writer(
-        store,
-        job.location,
-        job.artifact,
-        job.recipients,
-        stream=datastore.stream(server),
-        keep=datastore.capabilities.keep,
-        owner=job.owner,
-        on_progress=progress,
-    )
+    def attempt(spec: WorkerSpec) -> dict[str, Any]:
+        writer = Writer(
+            store,
+            job.location,
+            job.artifact,
+            job.recipients,
+            stream=datastore.stream(server),
+            keep=datastore.capabilities.keep,
+            owner=job.owner,
+            on_progress=progress,
+        )
+        try:
+            writer.open()
+        except ArtifactExists:
+            manifest, sha256 = read_manifest(store, job.location)
+            return _make_output(manifest, events) | {"manifest_sha256": sha256}
+        with abort_on_error(writer):
+            return _write_artifact(spec, job, events, store, writer, server, datastore)
+
     try:
-        writer.open()
-    except ArtifactExists:
-        return _make_output(load_manifest(store, job.location), events)
-    with abort_on_error(writer):
-        return _write_artifact(spec, job, events, store, writer, server, datastore)
+        return attempt(spec)
+    except FileTwice as error:  # it depends on timing
+        events.add_message(f"{error.message}: the backup is begun again")
+        again = spec.work_dir / "again"
+        again.mkdir(mode=0o700)
+        return attempt(spec.model_copy(update={"work_dir": again}))
 
 
 @contextmanager
@@ -117,6 +128,8 @@ def _write_artifact(
         events.phase("copy", total=session.expected, message=base.reason)
         try:
             writer.copy_from(session.stdout, session.inspection)
+        except FileTwice:
+            raise
         except ArtifactCorrupt:
             session.finish()  # raises a better error if the stream is incomplete because the tool or the server died
             raise
@@ -158,7 +171,9 @@ def _write_artifact(
         datastore.stored(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
-    return _make_output(manifest, events, base.reason, [*result.warnings, *changed]) | {"first_byte": writer.first_byte}
+    return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
+        "first_byte": writer.first_byte
+    }
 
 
 def _make_damage_error(pages: Pages) -> DatabaseDamaged:
@@ -218,13 +233,14 @@ def _choose_base(store: Store, job: BackupJob, server: Server, lineage: str) -> 
     try:
         parent, sha256 = _load_parent(store, job, job.parent)
         _require_same_history(parent, job, server, lineage)
+        _require_same_keys(parent, job)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
                 f"the store and the catalog differ about backup {parent.name or parent.id}: one of them was restored to an older "
                 "state",
                 remedy=_TAKE_FULL,
             )
-    except (ArtifactError, LineageChanged) as error:
+    except (ArtifactError, Conflict) as error:
         return _fall_back(job, error)
     return _Base(parent, sha256)
 
@@ -260,6 +276,19 @@ def _require_same_history(parent: Manifest, job: BackupJob, server: Server, line
         )
     if parent.lineage != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=_TAKE_FULL)
+
+
+def _require_same_keys(parent: Manifest, job: BackupJob) -> None:
+    """Raise Conflict if the keys differ from the parent's, because then perhaps no single identity decrypts the chain."""
+    before, now = set(parent.recipients or []), set(job.recipients)
+    if before == now:
+        return
+    name = f"backup {parent.name or parent.id}"
+    if not now:
+        raise Conflict(f"encryption was disabled since {name} was taken", remedy=_TAKE_FULL)
+    if not before:
+        raise Conflict(f"{name} is not encrypted, but encryption was enabled since", remedy=_TAKE_FULL)
+    raise Conflict(f"encryption.recipients was changed since {name} was taken", remedy=_TAKE_FULL)
 
 
 def _begin_session(

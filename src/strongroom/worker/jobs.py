@@ -1,6 +1,7 @@
 """The jobs of a worker, and the fields of their ``output``.
 
-* backup: ``manifest`` (without its segments), ``segments`` (how many), ``reason`` (why a full was taken, or null);
+* backup: ``manifest`` (without its segments), ``manifest_sha256``, ``segments`` (how many), ``reason`` (why a full was taken, or
+  null);
 * restore: ``chain`` (ids), ``positions``, ``facts`` (as recorded by the source server), ``raw_size``, ``stored_size``,
   ``data_size`` (bytes), ``server_version``;
 * verify: ``chain`` (ids), ``links`` (how many backups were read), ``segments``, ``raw_size``, ``stored_size`` (sums over the

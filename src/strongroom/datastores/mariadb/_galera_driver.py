@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from strongroom.datastores._galera import GaleraPosition, GaleraView
+from strongroom.datastores._galera import GaleraPosition, GaleraView, TableSums
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_config, _galera_files, _galera_run, _galera_talk
 
@@ -43,5 +43,5 @@ class Nodes:
     def drop_canaries(self, server: Server) -> None:
         _galera_talk.drop_canaries(server)
 
-    def checksums(self, server: Server) -> dict[str, str]:
-        return _galera_talk.checksums(server)
+    def checksums(self, server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
+        return _galera_talk.checksums(server, tables, at)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
 
 from strongroom.datastores._files import bytes_below
-from strongroom.datastores._galera import GaleraView
+from strongroom.datastores._galera import GaleraView, TableSums
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_files
 from strongroom.datastores.mariadb._admin import SYSTEM_DATABASES
-from strongroom.datastores.mariadb._connection import connect, identifier, query, variables
+from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
 from strongroom.errors import StrongroomError
+
+_ARRIVAL = 3.0
+"""Seconds that are waited for a transaction to be committed."""
+_LOOK = 0.001
+_CHANGED = {1146, 1205, 1213, 1412}
+"""Codes for a table that is gone or was altered, and for a session that has lost to a statement of the cluster."""
 
 
 def view(server: Server, *, running: bool) -> GaleraView:
@@ -88,14 +98,50 @@ def drop_canaries(server: Server) -> None:
         query(connection, "DROP TABLE IF EXISTS mysql.strongroom_canary")
 
 
-def checksums(server: Server) -> dict[str, str]:
-    """Checksum of every table of users, by ``database.table``."""
-    found = {}
+def checksums(server: Server, tables: Collection[str] | None, at: int | None) -> TableSums:
+    """Checksums of tables of users, by ``database.table``: those of InnoDB, for a cluster replicates no others."""
     with connect(server, patience=86400) as connection:
         query(connection, "SET SESSION wsrep_sync_wait=15")
-        rows = query(connection, "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE'")
-        for schema, table in rows:
-            if schema not in SYSTEM_DATABASES:
-                ((_, checksum),) = query(connection, f"CHECKSUM TABLE {identifier(schema)}.{identifier(table)}")
-                found[f"{schema}.{table}"] = str(checksum)
-    return found
+        rows = query(
+            connection,
+            "SELECT table_schema, table_name FROM information_schema.tables"
+            " WHERE table_type = 'BASE TABLE' AND engine = 'InnoDB'",
+        )
+        names = [(str(schema), str(table)) for schema, table in rows if schema not in SYSTEM_DATABASES]
+        seqno = None if at is None else _begin_snapshot(connection, at)
+        sums = {
+            f"{schema}.{table}": _checksum(connection, f"{identifier(schema)}.{identifier(table)}")
+            for schema, table in names
+            if tables is None or f"{schema}.{table}" in tables
+        }
+        if at is not None:
+            query(connection, "ROLLBACK")
+        return TableSums(seqno=seqno, sums=sums)
+
+
+def _begin_snapshot(connection: Connection[Cursor], at: int) -> int | None:
+    """Wait for the transaction ``at``, then begin to read from a snapshot. Which one that was made after, if it is known."""
+    query(connection, "SET SESSION wsrep_sync_wait=0")
+    query(connection, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    deadline = time.monotonic() + _ARRIVAL
+    while _last_committed(connection) < at and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    before = _last_committed(connection)
+    query(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    return before if _last_committed(connection) == before else None
+
+
+def _last_committed(connection: Connection[Cursor]) -> int:
+    return _number(variables(connection, "STATUS", "wsrep_last_committed").get("wsrep_last_committed")) or 0
+
+
+def _checksum(connection: Connection[Cursor], table: str) -> str:
+    """Of one table; what stops it when clients alter or drop the table just now."""
+    try:
+        ((_, checksum),) = query(connection, f"CHECKSUM TABLE {table}")
+    except pymysql.MySQLError as error:
+        code, _ = parts(error)
+        if code not in _CHANGED:
+            raise
+        return f"error {code}"
+    return str(checksum)

@@ -30,7 +30,8 @@ def _keys(server: Server | None) -> dict[str, str]:
     if not options.get("file_key_management_filename"):
         raise ConfigurationError(
             "the data of this backup is encrypted by its server, and no keys are known here: they are not in the backup",
-            remedy="Restore in place, where the option file of the server names the keys; or by hand on a host that has them.",
+            remedy="Restore in place, where the option file of the server names the keys (file_key_management_filename); or by "
+            "hand on a host that has them. A verification without --prepare needs no keys: it checks what is stored.",
         )
     return {name: value for name, value in options.items() if name == "plugin_dir" or name.startswith("file_key_management_")}
 

@@ -28,6 +28,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
     """See ``Profiles.rehearse``."""
     profile = profile or Profile()
     with private_server(version, data_dir, work_dir, profile) as server, connect(server, patience=_PATIENCE) as connection:
+        _end_prepared(connection)
         warnings = list(_compare_engines(connection, profile, version))
         number, bad = 0, []
         for schema, name, engine in _tables.all_tables(connection):
@@ -38,6 +39,12 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
         if bad:
             raise ArtifactCorrupt(f"{len(bad)} tables of the restored data cannot be read: {name_some(bad)}", remedy=_REMEDY)
     return Rehearsal(number, warnings)
+
+
+def _end_prepared(connection: Connection[Cursor]) -> None:
+    """Roll prepared transactions back: no check may wait for their locks, and the data is scrap afterwards."""
+    for _, _, _, xid in query(connection, "XA RECOVER FORMAT='SQL'"):
+        query(connection, f"XA ROLLBACK {xid}")  # the server has quoted it
 
 
 def _compare_engines(connection: Connection[Cursor], profile: Profile, version: Version) -> Iterator[str]:
@@ -80,7 +87,7 @@ def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -
                 return None
             if errors and not all("upgrade" in text.lower() for text in errors):
                 return errors[0]
-        query(connection, f"SELECT COUNT(*) FROM (SELECT * FROM {table}) AS everything")  # noqa: S608 - quoted  # noqa: S608 - quoted
+        query(connection, f"SELECT COUNT(*) FROM (SELECT * FROM {table}) AS everything")  # noqa: S608 - quoted
     except pymysql.MySQLError as error:
         code, text = parts(error)
         if code in GONE:

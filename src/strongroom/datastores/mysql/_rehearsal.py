@@ -21,6 +21,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
     """See ``datastores.Profiles``."""
     known = profile or Profile()
     with PrivateServer(version, data_dir, work_dir, settings=known.settings, plugins=known.plugins, gtid=True) as server:
+        _end_prepared(server)
         rows = server.query(
             "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
             " AND table_schema NOT IN ('information_schema', 'performance_schema') ORDER BY 1, 2"
@@ -37,6 +38,13 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
         more = f" (and {len(wrong) - _NAMED} more)" if len(wrong) > _NAMED else ""
         raise ArtifactCorrupt(f"restored tables cannot be read: {'; '.join(wrong[:_NAMED])}{more}", remedy=_REMEDY)
     return Rehearsal(tables=len(rows), warnings=_compare(known.tables, engines))
+
+
+def _end_prepared(server: PrivateServer) -> None:
+    """Roll prepared transactions back: no check may wait for their locks, and the data is scrap afterwards."""
+    for number, length, _, data in server.query("XA RECOVER CONVERT XID"):
+        xid = str(data).removeprefix("0x")
+        server.query(f"XA ROLLBACK X'{xid[: 2 * length]}', X'{xid[2 * length :]}', {number}")
 
 
 def _read(server: PrivateServer, name: str) -> str:

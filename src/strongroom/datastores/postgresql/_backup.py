@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psycopg
 
-from strongroom.artifact import Collation, Positions
+from strongroom.artifact import Positions
 from strongroom.datastores._feed import Piped
 from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
+from strongroom.datastores._protocol import BackupRequest
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import (
     _base_backup,
@@ -27,31 +27,26 @@ from strongroom.datastores.postgresql import (
 from strongroom.datastores.postgresql._account import connection_options
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._copy import Copy
-from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._manifest import OURS
-from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
+from strongroom.datastores.postgresql._session import BaseBackup, checks_pages
+from strongroom.datastores.postgresql._tree import data_links, refused
 from strongroom.datastores.postgresql._versions import key, number_in, require_series, version_of
-from strongroom.errors import ConfigurationError, ServerFailed, StrongroomError, ToolFailed, Unsupported, VersionMismatch
+from strongroom.errors import ConfigurationError, ToolFailed, Unsupported, VersionMismatch
 
 COMPLETED = "base backup completed"
 
 
-class Session(Piped):
-    """A running pg_basebackup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+class Session(BaseBackup, Piped):
+    """A running pg_basebackup."""
 
     def __init__(
-        self, server: Server, request: BackupRequest, *, server_version: str, tool_version: str, pages: bool, parent: Path | None
+        self, server: Server, request: BackupRequest, *, version: str, tool_version: str, pages: bool, parent: Path | None
     ) -> None:
         """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
-        self.data_bytes = data_bytes(server.data_dir)
-        self.expected: int | None = None if parent else self.data_bytes
-        self.inspection: Inspection | None = PageInspection(server.data_dir) if pages else None
-        self._server, self._request = server, request
-        self._server_version = server_version
-        self._tool_version = tool_version
-        self.held = ExitStack()
-        """What is let go of at the end: the connection that keeps the WAL."""
-        self.collations: list[Collation] = []
+        super().__init__(server, request, version=version, spaces=())
+        if pages:
+            self._inspect()
+        self.tool_version = tool_version
         argv = [
             str(server.version.programs["backup"]),
             *connection_options(server, request.work_dir),
@@ -73,8 +68,9 @@ class Session(Piped):
             raise
         finally:
             os.close(write)
+        self.tool = self._tool.name
 
-    def finish(self) -> BackupResult:
+    def _complete(self) -> Positions:
         """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
         self._close()
         try:
@@ -86,39 +82,7 @@ class Session(Piped):
         stop = re.search(rf"end point: ({_lsn.PATTERN})", log)
         if start is None or stop is None:
             raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
-        positions = Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
-        with connect(self._server) as connection:
-            _tablespaces.require_same((), _tablespaces.read(connection), self._server)
-            if not checks_pages(connection):
-                self.inspection = None
-            ((size, standby),) = query(
-                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
-            )
-        _tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
-        positions = _block_backup.described(self._server, self._request, positions)
-        witness, warnings = _witness.leave(self._server)
-        return BackupResult(
-            tool=self._tool.name,
-            tool_version=self._tool_version,
-            server_version=self._server_version,
-            positions=positions,
-            data_bytes=self.data_bytes,
-            collations=self.collations,
-            witness=witness,
-            warnings=warnings,
-        )
-
-    def _blame(self, error: ToolFailed) -> StrongroomError:
-        """A server that died is a better explanation of a tool that failed."""
-        try:
-            with connect(self._server, timeout=5, patience=10) as connection:
-                query(connection, "SELECT 1")
-        except ServerFailed as gone:
-            return ServerFailed(
-                f"the server died during the backup: {gone.message}\n{error.message}",
-                remedy="Start the server, then back up again.",
-            )
-        return error
+        return Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
 
     def abort(self) -> None:
         """End the tool, close the pipe and let go of the WAL."""
@@ -131,11 +95,8 @@ def begin(server: Server, request: BackupRequest) -> Session | _base_backup.Sess
     """Check that the server serves the data directory, and that the tool fits it where it is needed, then start."""
     with ExitStack() as stack:
         connection = stack.enter_context(connect(server))
-        ((number, data_dir, pages),) = query(
-            connection,
-            "SELECT current_setting('server_version'), current_setting('data_directory'),"
-            " current_setting('data_checksums') = 'on'",
-        )
+        ((number, data_dir),) = query(connection, "SELECT current_setting('server_version'), current_setting('data_directory')")
+        pages = checks_pages(connection)
         server_version = number_in(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         own = request.kind == "full" and _copy.possible(connection, server)
@@ -165,7 +126,7 @@ def begin(server: Server, request: BackupRequest) -> Session | _base_backup.Sess
         elif spaces:
             session = _base_backup.Session(server, request, version=server_version, pages=pages, parent=parent, spaces=spaces)
         else:
-            session = Session(server, request, server_version=server_version, tool_version=tool, pages=pages, parent=parent)
+            session = Session(server, request, version=server_version, tool_version=tool, pages=pages, parent=parent)
         session.collations = collations
         session.held = stack.pop_all()
     return session
@@ -193,11 +154,6 @@ def require_own_data(server: Server, said: Path) -> None:
             f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
-
-
-def checks_pages(connection: Connection) -> bool:
-    """Whether all pages have checksums. From PostgreSQL 19 on they are switched on and off while the server runs."""
-    return query(connection, "SELECT current_setting('data_checksums')") == [("on",)]
 
 
 def _keep_wal(connection: Connection) -> None:

@@ -10,28 +10,25 @@ import os
 import select
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 from psycopg.pq import ExecStatus
 
-import strongroom
-from strongroom.artifact import Collation, Member, Positions
+from strongroom.artifact import Member, Positions
 from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._protocol import BackupRequest, BackupResult
+from strongroom.datastores._protocol import BackupRequest
 from strongroom.datastores._servers import Server
 from strongroom.datastores._stall import stall_timeout
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _tablespaces, _witness
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
-from strongroom.datastores.postgresql._connection import connect, query, where
-from strongroom.datastores.postgresql._inspection import PageInspection
+from strongroom.datastores.postgresql._connection import where
 from strongroom.datastores.postgresql._manifest import NAME, OURS
+from strongroom.datastores.postgresql._session import BaseBackup
 from strongroom.datastores.postgresql._tablespaces import FOLDER, Tablespace
-from strongroom.datastores.postgresql._tree import data_bytes
-from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
+from strongroom.errors import ToolFailed
 
 _OPTIONS = f"LABEL 'strongroom', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS '{OURS}', VERIFY_CHECKSUMS false"
 _PIECE = 1 << 20
@@ -39,8 +36,8 @@ _NEW_ARCHIVE, _MANIFEST, _DATA = b"n", b"m", b"d"
 _Result = psycopg.pq.abc.PGresult
 
 
-class Session(Fed):
-    """A running base backup. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+class Session(BaseBackup, Fed):
+    """A running base backup."""
 
     def __init__(
         self,
@@ -53,13 +50,8 @@ class Session(Fed):
         spaces: Sequence[Tablespace],
     ) -> None:
         """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
-        super().__init__()
-        self.data_bytes = data_bytes(server.data_dir)
-        self.expected = None if parent else self.data_bytes
-        self.held = ExitStack()
-        """What is let go of at the end: the connection that keeps the WAL."""
-        self.collations: list[Collation] = []
-        self._server, self._request, self._version, self._spaces = server, request, version, spaces
+        Fed.__init__(self)
+        BaseBackup.__init__(self, server, request, version=version, spaces=spaces)
         self._paths = {space.oid: space.path for space in spaces}
         self._made: set[str] = set()
         self._connection = _connect(server)
@@ -76,7 +68,8 @@ class Session(Fed):
             self._connection.close()
             raise
         self._positions = Positions(wal_start=_value(start, 0), timeline=int(_value(start, 1)))
-        self.inspection = PageInspection(server.data_dir, self._positions.wal_start) if pages else None
+        if pages:
+            self._inspect(self._positions.wal_start)
         self._start()
 
     # --- the protocol
@@ -162,43 +155,13 @@ class Session(Fed):
 
     # --- the end
 
-    def finish(self) -> BackupResult:
+    def _complete(self) -> Positions:
         """Raises ToolFailed unless the server said that all is well; ServerFailed when it has gone."""
         try:
             self._join()
         except (ToolFailed, psycopg.Error) as error:
             raise self._blame(error) from error
-        with connect(self._server) as connection:
-            _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
-            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
-                self.inspection = None
-            ((size, standby),) = query(
-                connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
-            )
-        _tablespaces.require_unchanged(self._server, self._positions, size, self._request.work_dir, standby=standby)
-        positions = _block_backup.described(self._server, self._request, self._positions)
-        witness, warnings = _witness.leave(self._server)
-        return BackupResult(
-            tool="strongroom",
-            tool_version=strongroom.__version__,
-            server_version=self._version,
-            positions=positions,
-            data_bytes=self.data_bytes,
-            collations=self.collations,
-            witness=witness,
-            warnings=warnings,
-        )
-
-    def _blame(self, error: ToolFailed | psycopg.Error) -> StrongroomError:
-        """A server that died is a better explanation of a backup that ended early."""
-        try:
-            with connect(self._server, timeout=5, patience=10) as connection:
-                query(connection, "SELECT 1")
-        except ServerFailed as gone:
-            return ServerFailed(
-                f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
-            )
-        return error if isinstance(error, ToolFailed) else ToolFailed(f"the base backup broke off: {error}")
+        return self._positions
 
     def abort(self) -> None:
         """End the backup, close the pipe and let go of the WAL."""

@@ -2,6 +2,11 @@
 
 Every file that is read is proven by the list of files of its own backup. What comes out has no such list: there the checksums of
 its pages prove that each came to its place, where the database has them.
+
+A visibility map that is known by its changed blocks only is left out of what servers before 17.12 and 18.6 gave. They tell of no
+block of a map whose bits a change of rows has cleared, and of none that a cut of the table has changed while neither checksums
+nor ``wal_log_hints`` were on. With an old map, index-only scans find rows that were deleted, and VACUUM passes over pages that it
+has to freeze. Without one all rows are looked at, and VACUUM makes it anew.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from strongroom.datastores.postgresql._content import Content, corrupt, proven
 from strongroom.datastores.postgresql._increment import (
     BLOCK,
     HEAD,
+    MAP,
     Header,
     increment_of,
     increment_path,
@@ -34,6 +40,7 @@ from strongroom.datastores.postgresql._increment import (
 from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
 from strongroom.datastores.postgresql._tree import make_directory
+from strongroom.datastores.postgresql._versions import key, series
 from strongroom.direct import Output
 from strongroom.errors import NotFound
 
@@ -43,6 +50,8 @@ Numbers = NDArray[np.uint32]
 CONTROL = "global/pg_control"
 _LABEL = "backup_label"
 _SMALL = frozenset({CONTROL, _LABEL})
+_TELL_MAPS = {"17": "17.12", "18": "18.6"}
+"""The first version of each series that tells of all changed blocks of visibility maps; later series do in each release."""
 _MAX_SMALL = 64 * 1024
 
 
@@ -59,8 +68,17 @@ def has_list(link: ChainLink) -> bool:
         return False
 
 
-def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
-    """Write what the newest of ``chain`` is into ``target``; its list of files. A full alone is a chain, too.
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What the newest backup of a chain says of its files."""
+
+    manifest: Manifest
+    left_out: int
+    """Visibility maps."""
+
+
+def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Merged:
+    """Write what the newest of ``chain`` is into ``target``. A full alone is a chain, too.
 
     Memory does not grow with the database. Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
     """
@@ -79,8 +97,9 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Manifest:
     finally:
         for output in held:  # after an error
             output.close()
+    left_out = 0 if all(tells_maps(link.server_version) for link in chain) else merger.leave_out_maps()
     merger.finish()
-    return manifest
+    return Merged(manifest, left_out)
 
 
 def _require_order(chain: Sequence[ChainLink]) -> None:
@@ -115,6 +134,11 @@ def _list_of(link: ChainLink) -> Manifest:
     return manifest
 
 
+def tells_maps(number: str) -> bool:
+    """Whether the server of a backup noted each block of a visibility map that had changed."""
+    return key(number) >= key(_TELL_MAPS.get(series(number), f"{series(number)}.0"))
+
+
 @dataclass(frozen=True, slots=True)
 class _Missing:
     """Which blocks of a file an older backup is still to give. As bits: there may be very many."""
@@ -138,6 +162,8 @@ class _Merger:
         self._target = target
         self._writer = writer
         self._missing: dict[str, _Missing] = {}
+        self._maps: set[str] = set()
+        """Visibility maps that are put together of blocks."""
         self._control: bytes | None = None
         self._judged = False
         self._open = held
@@ -193,6 +219,12 @@ class _Merger:
                 return
         raise corrupt(f"the stream lacks {len(names)} files that its index names")
 
+    def leave_out_maps(self) -> int:
+        """Remove those that are put together of blocks; how many."""
+        for path in self._maps:
+            (self._target / path).unlink()
+        return len(self._maps)
+
     def finish(self) -> None:
         """Nothing may be missing; then the database may be seen as one."""
         if self._missing:
@@ -213,6 +245,9 @@ class _Merger:
         if path is None:
             content.copy()
         else:
+            relation = relation_of(path)
+            if relation is not None and relation[0].fork == MAP:
+                self._maps.add(path)
             blocks = _Blocks(self, link, path, output, None)
             self._remember(path, blocks.fill(content, member.size, self._limit(link, path)))
 

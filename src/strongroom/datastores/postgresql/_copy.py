@@ -10,24 +10,22 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any, LiteralString, Self
 
 import psycopg
 
-import strongroom
-from strongroom.artifact import Collation, Positions
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
+from strongroom.artifact import Positions
+from strongroom.datastores._protocol import BackupRequest
 from strongroom.datastores._servers import Server
 from strongroom.datastores._tar import BLOCK, header
-from strongroom.datastores.postgresql import _block_backup, _lsn, _tablespaces, _witness
-from strongroom.datastores.postgresql._connection import Connection, connect, query, where
-from strongroom.datastores.postgresql._inspection import PageInspection
+from strongroom.datastores.postgresql import _block_backup, _lsn
+from strongroom.datastores.postgresql._connection import Connection, query, where
 from strongroom.datastores.postgresql._listing import Listing
 from strongroom.datastores.postgresql._manifest import LABEL, NAME, new_hash
+from strongroom.datastores.postgresql._session import BaseBackup
 from strongroom.datastores.postgresql._tablespaces import Tablespace
-from strongroom.datastores.postgresql._tree import CONTROL, data_bytes, walk
-from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
+from strongroom.datastores.postgresql._tree import CONTROL, walk
+from strongroom.errors import ServerFailed, ToolFailed
 
 OLDEST = 15
 _PIECE = 512 << 10
@@ -67,7 +65,7 @@ class _Reading:
             os.close(fd)
 
 
-class Copy:
+class Copy(BaseBackup):
     """A running backup. It is its own stream: ``readinto`` is called to the end, then ``finish``."""
 
     def __init__(
@@ -86,14 +84,10 @@ class Copy:
 
         ``spaces`` are the tablespaces that it had before.
         """
-        self.data_bytes = data_bytes(server.data_dir)
-        self.expected: int | None = self.data_bytes
-        self.inspection: Inspection | None = PageInspection(server.data_dir, start) if pages else None
-        self.held = ExitStack()
-        """What is let go of at the end: the connection, and with it the backup and the WAL that is kept for it."""
-        self.collations: list[Collation] = []
-        self._server, self._request, self._connection, self._version = server, request, connection, version
-        self._start, self._spaces = start, spaces
+        super().__init__(server, request, version=version, spaces=spaces)
+        if pages:
+            self._inspect(start)
+        self._connection, self._start = connection, start
         self._segment = 0
         self._positions: Positions | None = None
         self._listing = Listing(system if int(server.version.series) >= _block_backup.OLDEST else None)
@@ -227,41 +221,13 @@ class Copy:
         except psycopg.Error as error:
             raise self._blame(error) from error
 
-    def _blame(self, error: psycopg.Error) -> StrongroomError:
-        try:
-            with connect(self._server, timeout=5, patience=10) as connection:
-                query(connection, "SELECT 1")
-        except ServerFailed as gone:
-            return ServerFailed(
-                f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
-            )
-        return ServerFailed(
-            f"{where(self._server)} broke off the backup: {str(error).strip()}", remedy="See its error log, then back up again."
-        )
-
     # --- the end
 
-    def finish(self) -> BackupResult:
+    def _complete(self) -> Positions:
         """Raises ToolFailed unless the stream was read to its end."""
         if self._positions is None:
             raise ToolFailed("the backup ended before its end")
-        with connect(self._server) as connection:
-            _tablespaces.require_same(self._spaces, _tablespaces.read(connection), self._server)
-            if query(connection, "SELECT current_setting('data_checksums')") != [("on",)]:
-                self.inspection = None
-        _tablespaces.require_unchanged(self._server, self._positions, self._segment, self._request.work_dir)
-        positions = _block_backup.described(self._server, self._request, self._positions)
-        witness, warnings = _witness.leave(self._server)
-        return BackupResult(
-            tool="strongroom",
-            tool_version=strongroom.__version__,
-            server_version=self._version,
-            positions=positions,
-            data_bytes=self.data_bytes,
-            collations=self.collations,
-            witness=witness,
-            warnings=warnings,
-        )
+        return self._positions
 
     def abort(self) -> None:
         """Let go of the file, the backup and the WAL."""

@@ -13,7 +13,7 @@ from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start, _lsn, _timelines, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
-from strongroom.datastores.postgresql._tree import bytes_used
+from strongroom.datastores.postgresql._tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql._versions import number_in, series
 from strongroom.errors import IsStandby, ServerFailed
 
@@ -46,7 +46,10 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    return Facts(version_number=number_in(number), data_bytes=bytes_used(place), data_dir=place, warning=warning)
+    wal = wal_bytes(place)
+    return Facts(
+        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
+    )
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:

@@ -20,6 +20,8 @@ HEAD = struct.Struct("<III")
 _MARK = 0xD3AE1F0D
 _PREFIX = "INCREMENTAL."
 _FORKS = ("", "_fsm", "_vm", "_init")
+MAP = _FORKS.index("_vm")
+"""The fork that says which pages hold only rows that everybody sees."""
 _DEFAULT_SPACE, _GLOBAL_SPACE = "1663", "1664"
 _NAME = re.compile(r"(?:base/(\d+)|(global)|pg_tblspc/(\d+)/[^/]+/(\d+))/(\d+)(_fsm|_vm|_init)?(?:\.(\d+))?")
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from strongroom.artifact import DamagedPage, Pages
 from strongroom.datastores.postgresql import _lsn
-from strongroom.datastores.postgresql._pages import PAGE, PAGES_PER_FILE, Words, first_block, position, wrong_pages
+from strongroom.datastores.postgresql._page_sizes import PAGE, PAGES_PER_FILE
+from strongroom.datastores.postgresql._pages import Words, first_block, position, wrong_pages
 
 MOST_NAMED = 1000
 _PAUSES = (0.0, 0.02, 0.2)

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.datastores.postgresql._page_sizes import PAGE, PAGES_PER_FILE
+
 Words = NDArray[np.uint32]
 Data = bytes | bytearray | memoryview
 
-PAGE = 8192
-PAGES_PER_FILE = 131072
-"""A relation is cut into files of 1 GiB."""
 _BATCH = 1024
 _BASES = np.array(
     [

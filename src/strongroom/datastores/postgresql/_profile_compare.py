@@ -11,7 +11,7 @@ import psycopg
 from strongroom.artifact import Collation, Notice, Profile
 from strongroom.datastores._profile import RestoreTarget
 from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.postgresql import _carry, _collations, _tablespaces
+from strongroom.datastores.postgresql import _carry, _collations, _installation, _tablespaces
 from strongroom.datastores.postgresql._connection import connect, query
 from strongroom.datastores.postgresql._profile_notices import some, strings
 from strongroom.errors import StrongroomError
@@ -62,6 +62,23 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
             message=f"the backup was taken on {machine}, and this host is {platform.machine()}: the server may refuse the data, "
             "and indexes of some extensions may be wrong",
             remedy="REINDEX the databases after the restore.",
+        )
+    catalogs, here = profile.facts.get("catalog_version"), _installation.catalog_version(version.programs["server"])
+    if isinstance(catalogs, int) and here is not None and catalogs != here:
+        yield Notice(
+            item="machine, catalog version",
+            effect="refuse",
+            message=f"the backup has catalogs of version {catalogs}, and PostgreSQL {version.number} here reads {here} only",
+            remedy="Install the version that the backup was taken from: betas and release candidates of a series differ.",
+        )
+    zones, ours = profile.facts.get("time_zones"), _installation.zones_version(version.programs["server"])
+    if zones and ours and zones != ours and (names := strings(profile.facts, "by_time_zone")):
+        yield Notice(
+            item="release of the time zones",
+            effect="warn",
+            message=f"time zones are of release {ours} here and were of {zones} where the backup was taken; what was computed by "
+            f"them may be wrong: {some(names)}",
+            remedy="REINDEX these indexes; look whether rows of these tables lie in the right partition.",
         )
     found = []
     for text in strings(profile.facts, "column_collations"):

@@ -15,6 +15,8 @@ ITEMS = (
     ProfileItem("WAL segment size (min_wal_size, max_wal_size)", "carried", "kept", _NO_START),
     ProfileItem("block size, segment size", "refused", "refused", "pages are misread"),
     ProfileItem("machine, catalog version", "compared", "compared", _NO_START),
+    ProfileItem("release of the time zones", "warned", "warned", "indexes and partitions by local time are wrong"),
+    ProfileItem("Unicode rules of builtin locales", "unaffected", "unaffected", "they are part of the series"),
     ProfileItem("data_checksums", "unaffected", "unaffected", "an incremental of blocks lacks changes"),
     ProfileItem("custom WAL resource managers", "carried", "kept", _NO_START),
     ProfileItem("shared_preload_libraries", "carried", "kept", "tables of their extensions cannot be used"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from strongroom.artifact import Fact, Notice
-from strongroom.datastores.postgresql._pages import PAGE, PAGES_PER_FILE
+from strongroom.datastores.postgresql._page_sizes import PAGE, PAGES_PER_FILE
 
 _MOST_NAMED = 20
 _ENCRYPTION = frozenset({"pg_tde", "tde_heap", "tde_heap_basic"})

@@ -13,7 +13,7 @@ import psycopg
 
 from strongroom.artifact import Fact, Notice, Profile
 from strongroom.datastores._servers import Server
-from strongroom.datastores.postgresql import _carry, _profile_notices, _superuser, _tablespaces
+from strongroom.datastores.postgresql import _carry, _installation, _profile_notices, _superuser, _tablespaces
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown, where
 from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.errors import ServerFailed, StrongroomError
@@ -49,6 +49,18 @@ _SIZES = frozenset(
     ]
 )
 """First words of settings of size, speed and logging, which are the target's own."""
+
+
+_BY_TIME_ZONE: LiteralString = (
+    "SELECT DISTINCT c.relname FROM ("
+    " SELECT indexrelid AS id, pg_get_expr(indexprs, indrelid) AS said FROM pg_index"
+    " UNION ALL SELECT indexrelid, pg_get_expr(indpred, indrelid) FROM pg_index"
+    " UNION ALL SELECT partrelid, pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table"
+    " UNION ALL SELECT d.adrelid, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d"
+    " JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum) WHERE a.attgenerated <> ''"
+    ") e JOIN pg_class c ON c.oid = e.id WHERE c.oid >= 16384 AND e.said ~* 'time zone|timezone|date_trunc'"
+)
+"""Indexes, partitioned tables and tables with generated columns whose stored values were computed by rules of time zones."""
 
 
 def read(server: Server) -> Profile:
@@ -96,6 +108,7 @@ class _Reading:
                 "foreign_servers",
                 "workers",
                 "login_triggers",
+                "by_time_zone",
             )
         }
         self._absent: list[str] = []
@@ -165,6 +178,7 @@ class _Reading:
                 self._facts[name] = init[name]
         ((version,),) = query(self._connection, "SELECT catalog_version_no FROM pg_control_system()")
         self._facts["catalog_version"] = version
+        self._facts["time_zones"] = _installation.zones_version(self._server.version.programs["server"])
         self._facts["machine"] = platform.machine()
         with suppress(ValueError, OSError):
             self._facts["libc"] = os.confstr("CS_GNU_LIBC_VERSION") or "unknown"
@@ -221,6 +235,7 @@ class _Reading:
             query(connection, "SELECT DISTINCT probin FROM pg_proc WHERE probin IS NOT NULL AND probin <> '$libdir/plpgsql'"),
         )
         add("column_collations", self._column_collations(connection))
+        add("by_time_zone", ((f"{database}.{shown(name)}",) for (name,) in query(connection, _BY_TIME_ZONE)))
         servers = query(connection, "SELECT srvname FROM pg_foreign_server")
         self._lists["foreign_servers"] |= {f"{database}.{shown(name)}" for (name,) in servers}
         triggers = query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'")

@@ -66,9 +66,11 @@ def restore(
     newest = base[-1]
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
     require_room(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
+    left_out = 0
     with unfinished(target):
         if len(base) > 1 or _block_restore.has_list(newest):
-            needed = _block_restore.merge(base, target, phase).wal
+            merged_files = _block_restore.merge(base, target, phase)
+            needed, left_out = merged_files.manifest.wal, merged_files.left_out
         else:
             phase("extract")
             _extract(TarReader(newest.chunks()), target)
@@ -99,7 +101,14 @@ def restore(
         if server is not None and server.runtime == "process" and _way_in.is_needed(chain[-1].profile):
             _way_in.admit(version, target, work_dir, chain[-1].profile)
         phase("sync")
-    return Restored(positions=positions, facts=facts)
+    return Restored(positions=positions, facts=facts, warnings=[_maps(left_out)] if left_out else [])
+
+
+def _maps(number: int) -> str:
+    return (
+        f"visibility maps of {number} tables are not in an incremental of changed blocks: run VACUUM (vacuumdb --all) for fast "
+        "index-only scans; until then they are slower, and right"
+    )
 
 
 # --- from the stream to files

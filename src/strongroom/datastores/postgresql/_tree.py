@@ -176,9 +176,9 @@ def data_bytes(top: Path) -> int:
     return inside + sum(bytes_below(path) for path in _outside(top))
 
 
-def bytes_used(top: Path) -> int:
-    """As ``data_bytes``, with the WAL."""
-    return data_bytes(top) + bytes_below(top / _WAL)
+def wal_bytes(top: Path) -> int:
+    """Bytes of the WAL, wherever it is."""
+    return bytes_below(top / _WAL)
 
 
 def _outside(top: Path) -> list[Path]:

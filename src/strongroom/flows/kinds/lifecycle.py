@@ -1,0 +1,117 @@
+"""The life of a server: adopt, start, stop, restart, resize, activate, discard the previous data, delete."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy.orm import Session
+
+from strongroom.agent.models import ServerView
+from strongroom.catalog import Instance, Job, now
+from strongroom.errors import JobError, NotFound
+from strongroom.flows._control import Control
+from strongroom.flows._kind import Failure, JobKind, Step
+from strongroom.flows._steps import define, definition_of, instance_of, load_instance, record_view
+
+
+async def start(control: Control, job_id: str) -> None:
+    """Start the server and wait until it serves."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await control.agent(instance.host).start_server(instance.id))
+
+
+async def stop(control: Control, job_id: str) -> None:
+    """Stop the server and wait until it is gone."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await control.agent(instance.host).stop_server(instance.id))
+
+
+async def restart(control: Control, job_id: str) -> None:
+    """Stop, start, wait."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await control.agent(instance.host).restart_server(instance.id))
+
+
+async def resize(control: Control, job_id: str) -> None:
+    """Restart the server with the memory of the wanted flavor; if it does not come up with it, with what it had."""
+    job, instance = await load_instance(control, job_id)
+    agent = control.agent(instance.host)
+
+    async def restart_with(flavor: str) -> ServerView:
+        await agent.put_server(instance.id, definition_of(control, instance, flavor))
+        return await agent.restart_server(instance.id)
+
+    try:
+        view = await restart_with(job.params["flavor"])
+    except JobError:
+        if instance.flavor in control.settings.flavors:  # it may have left the configuration
+            await record_view(control, await restart_with(instance.flavor))
+        raise
+    await record_view(control, view)
+
+    def keep() -> None:
+        with control.catalog.write() as session:
+            row = session.get(Instance, instance.id)
+            assert row is not None
+            row.flavor = job.params["flavor"]
+
+    await asyncio.to_thread(keep)
+
+
+async def activate(control: Control, job_id: str) -> None:
+    """Let an isolated copy run its events, replication and workers, and restart it."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await control.agent(instance.host).activate(instance.id))
+
+
+async def discard_old(control: Control, job_id: str) -> None:
+    """Remove the data that restores have put aside."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await control.agent(instance.host).discard_old(instance.id))
+
+
+async def delete_server(control: Control, job_id: str) -> None:
+    """Remove the server and its data; one that the agent does not know is gone already."""
+    _, instance = await load_instance(control, job_id)
+    try:
+        await control.agent(instance.host).delete_server(instance.id)
+    except NotFound:
+        return
+
+
+def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> None:
+    instance = instance_of(session, job)
+    if failure is None:
+        instance.deleted = now()
+    else:
+        instance.task = "ERROR"
+
+
+def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:
+    """Nothing was made by an adoption that failed, and the server may be adopted again."""
+    if failure is not None:
+        instance_of(session, job).deleted = now()
+
+
+def _restarts(name: str, step: Step) -> JobKind:
+    return JobKind(name=name, operation=f"{name} instance", steps=(step,), has_task=True, clears_fault=True)
+
+
+KINDS = (
+    JobKind(
+        name="adopt",
+        operation="adopt instance",
+        steps=(define, start),
+        clean=delete_server,  # the agent forgets the server, which stays as it is
+        settle=_settle_adoption,
+        has_task=True,
+        clears_fault=True,
+    ),
+    _restarts("start", start),
+    _restarts("stop", stop),
+    _restarts("restart", restart),
+    _restarts("resize", resize),
+    _restarts("activate", activate),
+    JobKind(name="discard_old", operation="discard old data", steps=(discard_old,)),
+    JobKind(name="delete_instance", operation="delete instance", steps=(delete_server,), settle=_settle_deletion),
+)

@@ -1,0 +1,112 @@
+"""Restore a backup: to a new instance, in place, or as one node's part of a cluster's restore."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Job
+from strongroom.catalog.find import find_job
+from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.errors import AlreadyExists, NotFound
+from strongroom.flows._control import Control
+from strongroom.flows._kind import JobKind
+from strongroom.flows._orders import identities, is_isolated, storage_spec
+from strongroom.flows._placement import GB
+from strongroom.flows._source import target_of
+from strongroom.flows._steps import backup_of, define, instance_of, load_instance, record_view, work
+from strongroom.worker.spec import InitializeJob, JobRequest, RestoreJob
+
+
+def order_restore(control: Control, session: Session, job: Job) -> JobRequest:
+    """The restore of the job's backup to its instance; an empty database when there is no backup."""
+    instance = instance_of(session, job)
+    if job.backup_id is None:
+        return JobRequest(server=instance.id, job=InitializeJob())
+    backup = backup_of(session, job)
+    request = RestoreJob(
+        location=target_of(session, backup),
+        manifest_sha256=backup.manifest_sha256,
+        datastore=backup.datastore,
+        storage=storage_spec(control, backup.project),
+        artifact=control.settings.artifact,
+        identities=identities(control),
+        volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
+        in_place=job.kind == RESTORE.name or bool(job.params.get("in_place")),
+        isolated=is_isolated(backup, instance),
+        tablespaces=job.params.get("tablespaces") or {},
+    )
+    return JobRequest(server=instance.id, job=request)
+
+
+async def swap(control: Control, job_id: str) -> None:
+    """Make the prepared directory the data directory, and start the server on it."""
+    job, instance = await load_instance(control, job_id)
+    view = await control.agent(instance.host).swap(instance.id, f"{job_id}-{job.attempts}")
+    await record_view(control, view)
+
+    def keep() -> None:
+        with control.catalog.write() as session:
+            row = find_job(session, None, job_id)
+            row.output = {**row.output, "warnings": [*row.output.get("warnings", []), *view.restore_warnings]}
+
+    if view.restore_warnings:
+        await asyncio.to_thread(keep)
+
+
+async def populate(control: Control, job_id: str) -> None:
+    """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
+    _, instance = await load_instance(control, job_id)
+    wanted: dict[str, Any] = await asyncio.to_thread(control.secrets.get, job_id)
+    agent = control.agent(instance.host)
+    for data in wanted.get("databases", []):
+        try:
+            await agent.create_databases(instance.id, [DatabaseSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
+    for data in wanted.get("users", []):
+        try:
+            await agent.create_users(instance.id, [UserSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
+
+
+async def drop_prepared(control: Control, job_id: str) -> None:
+    """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
+    job, instance = await load_instance(control, job_id)
+    try:
+        await control.agent(instance.host).cancel_job(f"{job_id}-{job.attempts}")
+    except NotFound:
+        return  # it came to no attempt
+
+
+CREATE = JobKind(
+    name="create",
+    operation="create instance",
+    steps=(define, work, swap, populate),
+    lane="heavy",
+    order=order_restore,
+    has_task=True,
+    failed_task="ERROR",
+    clears_fault=True,
+)
+RESTORE = JobKind(
+    name="restore",
+    operation="restore backup {backup}",
+    steps=(work, swap),
+    lane="heavy",
+    clean=drop_prepared,
+    order=order_restore,
+    has_task=True,
+    clears_fault=True,
+)
+PREPARE = JobKind(
+    name="prepare",
+    operation="prepare backup {backup}",
+    steps=(work,),
+    lane="heavy",
+    clean=drop_prepared,
+    order=order_restore,
+)

@@ -1,0 +1,104 @@
+"""Names and protection of instances, backups and clusters; plans of deletions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom.catalog import Backup, Cluster, Instance
+from support.site import GB, Site, told
+
+WHEN = "2026-11-21T08:00:00+00:00"
+
+
+def verify(site: Site, key: str, *, ok: bool) -> None:
+    found: dict[str, Any] = {"at": WHEN, "ok": ok, "prepared": True, "tables": 3, "message": None if ok else "damaged"}
+    site.edit(Backup, key, lambda row: setattr(row, "verified", found))
+
+
+def cluster(site: Site) -> str:
+    key = "11111111-0000-4000-8000-000000000000"
+    with site.control.catalog.write() as session:
+        session.add(Cluster(id=key, project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="shop"))
+        for number in (1, 2):
+            session.add(
+                Instance(
+                    id=f"2222222{number}-0000-4000-8000-000000000000",
+                    project="p",
+                    name=f"shop-node{number}",
+                    node=f"node{number}",
+                    cluster_id=key,
+                    host="local",
+                    datastore="mariadb",
+                    series="10.11",
+                    flavor="d1",
+                    volume_size=1,
+                    data_bytes=GB,
+                    old_data=[{"name": "data.old-1", "bytes": 5, "since": WHEN}],
+                )
+            )
+    return key
+
+
+def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
+    instance = site.instance()
+    full = site.backup(instance, "full")
+    child = site.backup(instance, "child", parent_id="full")
+    shop = cluster(site)
+    paths = {"instance": f"/instances/{instance}", "backup": f"/backups/{child}", "cluster": f"/clusters/{shop}"}
+    for noun, path in paths.items():
+        assert site.get(path)[noun]["protected"] is False
+        assert site.ask("PATCH", path, {noun: {"protected": True}}).status_code == 202
+        assert site.get(path)[noun]["protected"] is True
+        refused = told(site.ask("DELETE", path), 409, "conflict")
+        assert (refused["error_code"], f"`strongroom {noun} unprotect" in refused["remedy"]) == ("Protected", True)
+        plan = site.get(f"{path}/delete-plan")["plan"]
+        assert (plan["allowed"], plan["protected"], plan["refused"][0]["message"]) == (False, True, refused["message"])
+    told(site.ask("DELETE", f"/backups/{full}", cascade="true"), 409, "conflict")
+    assert site.row(Backup, full).status == "COMPLETED", "nor what it depends on"
+    for noun, path in paths.items():
+        assert site.ask("PATCH", path, {noun: {"protected": False}}).status_code == 202
+        assert site.ask("DELETE", path).status_code == 202
+
+
+def test_backups_and_clusters_are_renamed(site: Site) -> None:
+    key, shop = site.backup(site.instance()), cluster(site)
+    assert site.ask("PATCH", "/backups/b1", {"backup": {"name": "before upgrade"}}).status_code == 202
+    assert site.get("/backups/before upgrade")["backup"]["id"] == key
+    assert site.ask("PATCH", "/clusters/shop", {"cluster": {"name": "store"}}).status_code == 202
+    assert site.get("/clusters/store")["cluster"]["id"] == shop
+    told(site.ask("PATCH", f"/backups/{key}", {"backup": {"name": "!"}}), 400, "badRequest")
+    told(site.ask("PATCH", "/backups/b1", {"backup": {"name": "x"}}), 404, "itemNotFound")
+
+
+def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> None:
+    instance = site.instance()
+    assert site.get(f"/instances/{instance}/delete-plan")["plan"]["newest"] is None
+    first, second = site.backup(instance, "first"), site.backup(instance, "second")
+    child = site.backup(instance, "child", parent_id="second")
+    for key, stored in ((first, 1), (second, 20), (child, 300)):
+        site.edit(Backup, key, lambda row, stored=stored: setattr(row, "stored_size", stored))
+    verify(site, first, ok=True)
+    plan = site.get(f"/instances/{instance}/delete-plan")["plan"]
+    assert (plan["allowed"], plan["bytes"], plan["adopted"], plan["kept"]) == (True, GB // 5, False, 3)
+    assert (plan["newest"]["name"], plan["newest"]["verified"]) == ("child", None)
+    assert (plan["newest_verified"]["name"], plan["newest_verified"]["verified"]) == ("first", "2026-11-21T08:00:00Z")
+    verify(site, second, ok=False)
+    plan = site.get(f"/instances/{instance}/delete-plan")["plan"]
+    assert (plan["kept"], plan["newest"]["name"]) == (1, "first"), "neither the damaged one nor what depends on it"
+    alone = site.get(f"/backups/{second}/delete-plan")["plan"]
+    assert alone["allowed"] is False and "is the parent of child" in alone["refused"][0]["message"]
+    whole = site.get(f"/backups/{second}/delete-plan", cascade="true")["plan"]
+    assert (whole["allowed"], [b["name"] for b in whole["backups"]], whole["bytes"]) == (True, ["child", "second"], 320)
+    assert (whole["kept"], whole["newest"]["name"]) == (1, "first")
+    site.edit(Instance, instance, lambda row: setattr(row, "runtime", "adopted"))
+    plan = site.get(f"/instances/{instance}/delete-plan")["plan"]
+    assert (plan["adopted"], plan["bytes"]) == (True, 0)
+    job = site.ask("POST", f"/instances/{instance}/action", {"restart": {}}).headers["Strongroom-Job"]
+    assert site.get(f"/instances/{instance}/delete-plan")["plan"]["jobs"] == [{"id": job, "kind": "restart"}]
+
+
+def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:
+    plan = site.get(f"/clusters/{cluster(site)}/delete-plan")["plan"]
+    assert (plan["nodes"], plan["bytes"], plan["old_bytes"]) == (["node1", "node2"], 2 * GB, 10)
+    refused = site.get("/instances/shop-node1/delete-plan")["plan"]
+    assert refused["allowed"] is False and "cluster" in refused["refused"][0]["message"]

@@ -1,0 +1,181 @@
+"""Lists: what fits a terminal, filters, order, totals, trees; and the options that all commands share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import pytest
+from typer.testing import Result
+
+from strongroom.cli._completion import names_of
+from strongroom.cli._filters import moment_of
+from strongroom.cli._render import age
+from strongroom.errors import InvalidRequest
+from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
+from support.terminal import on_terminal
+
+Run = Callable[..., Result]
+NOW = datetime.now(UTC)
+
+
+def backup(name: str, key: str, hours: float, parent: str | None = None, **more: Any) -> dict[str, Any]:
+    created = (NOW - timedelta(hours=hours)).isoformat()[:19]
+    kind = "incremental" if parent else "full"
+    ids = {"id": f"{key * 8}-8a5d-4b52-9b0d-0f5b8f3c2a11", "parent_id": parent and f"{parent * 8}-8a5d-4b52-9b0d-0f5b8f3c2a11"}
+    return {**BACKUP, **ids, "name": name, "created": created, "kind": kind, "chain_id": more.get("chain", "c1"), **more}
+
+
+BACKUPS = [
+    backup("mysql1-20261124-070000", "d", 1, "c", verified=None, stored_size=1024),
+    backup("branch", "e", 2, "a", verified=None, stored_size=2048),
+    backup("wednesday", "c", 3, "b"),
+    backup("tuesday", "b", 50, "a", restorable=False, unrestorable_reason="it is damaged"),
+    backup("monday", "a", 80),
+    backup("older", "f", 900, chain="c2", status="FAILED", restorable=False, verified=None, stored_size=None),
+]
+JOB = {
+    **DONE,
+    "id": "01a229f7-521e-7bc4-b15d-d05090759836",
+    "kind": "backup",
+    "instance_name": "mysql1",
+    "backup_name": "monday",
+    "asked_by": "alice",
+    "phase": "done",
+    "seconds": 3.2,
+    "created": NOW.isoformat(),
+    "fault": {"message": "the disk of the store is full, and so nothing more could be written to it"},
+}
+
+
+@pytest.fixture
+def listed(canned: Canned) -> Canned:
+    canned.on("GET", "/backups", (200, {"backups": BACKUPS}))
+    canned.on("GET", "/backups/monday", (200, {"backup": BACKUPS[4]}))
+    canned.on("GET", "/instances/mysql1", (200, {"instance": INSTANCE}))
+    canned.on("GET", "/jobs", (200, {"jobs": [JOB]}))
+    return canned
+
+
+@pytest.mark.parametrize("words", [["backup", "list"], ["backup", "list", "--tree"], ["job", "list"]])
+def test_a_list_fits_a_terminal_of_80_columns(listed: Canned, words: list[str]) -> None:
+    code, shown = on_terminal(listed, *words, width=80)
+    assert code == 0
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("6 backups")) <= 80
+    count = len(BACKUPS) if words[0] == "backup" else 1
+    rows = [line for line in lines if re.search(r"[0-9a-f]{8}$", line.rstrip())]
+    assert len(rows) == count, "a line for each"
+    assert len([line for line in lines if line.strip()]) == count + 2 + (words[0] == "backup"), "and nothing is folded"
+    if words[0] == "job":
+        assert rows[0].rstrip().endswith("90759836") and "monday" in rows[0] and "the disk of" in rows[0]
+    else:
+        assert "aaaaaaaa" in shown and "3 days ago" in shown and "not restorable" in shown and "never" in shown
+
+
+def test_without_a_terminal_and_with_wide_a_list_is_whole(run: Run, listed: Canned) -> None:
+    shown = run("backup", "list").stdout
+    assert BACKUPS[4]["id"] in shown and "Created (UTC)" in shown and "Ratio" in shown
+    code, wide = on_terminal(listed, "backup", "list", "--wide", "--time", "age", width=250)
+    assert code == 0
+    assert BACKUPS[4]["id"] in wide and "Ratio" in wide and "3 days ago" in wide
+
+
+def names(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.stderr
+    return [item["name"] for item in json.loads(result.stdout)]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("--since 4h", "dec"),
+        ("--until 2d", "baf"),
+        ("--since 4d --until 49h", "ba"),
+        ("--status completed", "decba"),
+        ("--kind full", "af"),
+        ("--unverified", "def"),
+        ("--chain monday", "decba"),
+        ("--limit 2", "de"),
+        ("--sort name", None),
+        ("--sort -stored_size --limit 1 --kind full", "a"),
+        ("--kind incremental --sort stored --limit 2", "de"),
+    ],
+)
+def test_backups_are_filtered_and_sorted(run: Run, listed: Canned, words: str, kept: str | None) -> None:
+    found = names(run("backup", "list", "-f", "json", *words.split()))
+    by_key = {b["id"][0]: b["name"] for b in BACKUPS}
+    assert found == ([by_key[key] for key in kept] if kept else sorted(by_key.values()))
+
+
+def test_mistakes_in_filters_are_told(run: Run, listed: Canned) -> None:
+    for words in ("--since yesterday", "--sort nonsense", "--kind some"):
+        assert run("backup", "list", *words.split()).exit_code == 2
+    with pytest.raises(InvalidRequest, match="is not a time"):
+        moment_of("12y", NOW)
+    assert moment_of("2w", NOW) == NOW - timedelta(weeks=2)
+    assert moment_of("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def test_an_unknown_instance_is_an_error_and_a_deleted_one_is_not(run: Run, listed: Canned) -> None:
+    listed.on("GET", "/backups", (200, {"backups": []}), (200, {"backups": BACKUPS}))
+    assert run("backup", "list", "-i", "typo").exit_code == 3
+    gone = [{**b, "instance_name": "gone", "instance_id": "i9"} for b in BACKUPS]
+    listed.on("GET", "/backups", (200, {"backups": []}), (200, {"backups": gone}))
+    assert len(names(run("backup", "list", "-i", "gone", "-f", "json"))) == len(BACKUPS)
+    listed.on("GET", "/backups", (200, {"backups": []}))
+    empty = run("backup", "list", "-i", "mysql1")
+    assert (empty.exit_code, empty.stdout, empty.stderr) == (0, "", "No backups.\n")
+
+
+def test_a_chain_is_drawn_as_a_tree_and_counted(run: Run, listed: Canned) -> None:
+    shown = run("backup", "list", "--tree")
+    drawn = [line[: line.index("mysql1 ")].rstrip() for line in shown.stdout.splitlines()[2:]]
+    assert drawn == ["monday", "  └ branch", "└ tuesday", "└ wednesday", "└ mysql1-20261124-070000", "older"]
+    assert "6 backups (300.0 MiB in the store), 4 restorable, 3 verified." in shown.stderr
+    assert run("backup", "list", "--quiet").stderr == ""
+
+
+def test_csv(run: Run, listed: Canned) -> None:
+    shown = run("backup", "list", "-f", "csv", "-c", "name", "-c", "stored_size", "-c", "verified")
+    rows = list(csv.reader(io.StringIO(shown.stdout)))
+    assert rows[0] == ["name", "stored_size", "verified"]
+    assert rows[5][:2] == ["monday", str(100 * 1024**2)]
+    assert json.loads(rows[5][2])["ok"] is True
+
+
+def test_options_stand_before_the_command_or_behind_it(run: Run, running: Running) -> None:
+    running.canned.on("GET", "/v1.0/p1/instances", (200, {"instances": []}))
+    running.canned.on("GET", "/v1.0/p2/instances", (200, {"instances": []}))
+    assert run("--project", "p1", "instance", "list").exit_code == 0
+    assert run("--project", "p1", "instance", "list", "--project", "p2").exit_code == 0
+    assert [path for _, path, *_ in running.canned.asked] == ["/v1.0/p1/instances", "/v1.0/p2/instances"]
+    assert run("--url", "http://127.0.0.1:1", "instance", "list").exit_code == 5
+
+
+def test_names_are_completed_and_nothing_disturbs_the_shell(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        params: ClassVar[dict[str, Any]] = {}
+
+        def find_root(self) -> Context:
+            return self
+
+    monkeypatch.setenv("STRONGROOM_URL", running.canned.url)
+    running.canned.on("GET", "/instances", (200, {"instances": [INSTANCE, {**INSTANCE, "name": "shop"}]}))
+    assert names_of("instances")(Context(), "my") == ["mysql1"]  # type: ignore[arg-type]
+    assert names_of("backups")(Context(), "") == []  # type: ignore[arg-type]
+    running.stop()
+    assert names_of("instances")(Context(), "my") == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "5 s ago"), (700, "11 min ago"), (7200, "2 h ago"), (47 * 3600, "47 h ago"), (86400 * 9, "9 days ago")],
+)
+def test_ages(seconds: int, text: str) -> None:
+    assert age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
