@@ -28,7 +28,7 @@ TESTED = {
     "A cluster is down",
     "A host is lost",
     "The control plane is lost",
-    "The store is away or lost",
+    "The store is unreachable or lost",
     "The key is lost",
 }
 
@@ -143,7 +143,7 @@ def test_the_control_plane_is_lost(serve: Callable[..., Service], place: Path) -
     assert sums(service, found) == good
 
 
-def test_the_store_is_away(serve: Callable[..., Service], place: Path) -> None:
+def test_the_store_is_unreachable(serve: Callable[..., Service], place: Path) -> None:
     store, away = place / "mount" / "store", place / "away"
     store.parent.mkdir(mode=0o711)
     service = serve(config=f'[storage]\npath = "{store}"\n')
@@ -151,10 +151,10 @@ def test_the_store_is_away(serve: Callable[..., Service], place: Path) -> None:
     service.backup("orders", "monday")
     store.parent.rename(away)
     store.parent.touch()  # no directory can be made there
-    follow("The store is away or lost", service, until="**It is back**")
+    follow("The store is unreachable or lost", service, until="**It is reachable again**")
     store.parent.unlink()
     away.rename(store.parent)
-    follow("The store is away or lost", service, after="**It is back**")
+    follow("The store is unreachable or lost", service, after="**It is reachable again**")
     assert all(backup["restorable"] for backup in service.get("/backups")["backups"])
 
 
