@@ -63,8 +63,8 @@ class Identity(Section):
     username: str | None = Field(None, description="keystone: the service's user, which must be allowed to validate tokens.")
     password: SecretStr | None = Field(None, description="keystone: password of the service's user.")
     project_name: str = Field("service", description="keystone: project of the service's user.")
-    user_domain: str = Field("Default", description="keystone: domain name of the service's user.")
-    project_domain: str = Field("Default", description="keystone: domain name of its project.")
+    user_domain: str = Field("Default", description="keystone: name of the Keystone domain of the service's user.")
+    project_domain: str = Field("Default", description="keystone: name of the Keystone domain of its project.")
     application_credential_id: str | None = Field(
         None, description="keystone: id of an application credential, instead of user, password and project."
     )
@@ -109,8 +109,8 @@ class Storage(Section):
     username: str | None = Field(None, description="swift: the service's user.")
     password: SecretStr | None = Field(None, description="swift: password of the service's user.")
     project_name: str | None = Field(None, description="swift, Keystone: project of the service's user.")
-    user_domain: str = Field("Default", description="swift: domain name of the service's user.")
-    project_domain: str = Field("Default", description="swift: domain name of its project.")
+    user_domain: str = Field("Default", description="swift: name of the Keystone domain of the service's user.")
+    project_domain: str = Field("Default", description="swift: name of the Keystone domain of its project.")
     application_credential_id: str | None = Field(
         None, description="swift: id of an application credential, instead of user, password and project."
     )
