@@ -68,9 +68,9 @@ token_cache = 0
     token = keystone.token("rita", name)
     with_token(token, project)("database instance list")
     with_token(token, other).refused(403, "for another project", "database instance list")
-    with_token("gAAAAA" + "B" * 170, project).refused(401, "the token is not valid", "database instance list")
+    with_token("gAAAAA" + "B" * 170, project).refused(401, "the token is invalid or has expired", "database instance list")
     keystone.revoke(token)
-    with_token(token, project).refused(401, "the token is not valid", "database instance list")
+    with_token(token, project).refused(401, "the token is invalid or has expired", "database instance list")
     kept = keystone.token("rita", name)
     keystone.stop()
     try:
