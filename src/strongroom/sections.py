@@ -259,7 +259,9 @@ class Agent(Section):
 class Hosts(Section):
     """How the service monitors hosts and places instances on them."""
 
-    silent_after: float = Field(25.0, ge=1, description="Seconds without an answer after which a host counts as unreachable.")
+    silent_after: float = Field(
+        25.0, ge=1, description="Seconds without an answer after which a host is shown as `silent`: it is unreachable."
+    )
     lost_after: float = Field(
         60.0,
         ge=1,
