@@ -83,20 +83,27 @@ _CODE = re.compile(
 )
 
 
+_FSTRING = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)
+"""Since Python 3.12, the text in an f-string is a token."""
+_QUOTES = re.compile(r"""\b[bfru]*["']+|["'#]+""", re.IGNORECASE)
+
+
 def blank_code(page: str) -> str:
     """The page with dots for code, generated parts, comments and targets of links."""
     return _CODE.sub(lambda code: re.sub(r"[^\n]", ".", code[0]), page)
 
 
 def blank_syntax(module: str) -> str:
-    """The module with dots for everything but names, comments and strings, and spaces for quotes."""
+    """The module with dots for everything but names, comments and strings, and spaces for quotes with their prefixes."""
     lines = [[*re.sub(r"[^\n\s]", ".", line)] for line in module.splitlines(keepends=True)]
     for token in tokenize.generate_tokens(io.StringIO(module).readline):
-        if token.type in (tokenize.NAME, tokenize.COMMENT, tokenize.STRING):
+        if token.type in (tokenize.NAME, tokenize.COMMENT, tokenize.STRING, _FSTRING):
             row, column, name = token.start[0] - 1, token.start[1], token.type == tokenize.NAME
             for number, text in enumerate(token.string.splitlines(keepends=True)):
                 at = column if number == 0 else 0
-                lines[row + number][at : at + len(text)] = text.replace("_", ".") if name else re.sub("[\"'#]", " ", text)
+                lines[row + number][at : at + len(text)] = (
+                    text.replace("_", ".") if name else _QUOTES.sub(lambda quote: " " * len(quote[0]), text)
+                )
     return "".join(map("".join, lines))
 
 

@@ -8,6 +8,7 @@
     │   └── TooLarge              403  the backup does not fit into the volume
     ├── NotFound                  404  it does not exist, or the caller may not see it
     ├── Conflict                  409  its state does not allow the operation
+    │   ├── NoRoom                409  no host has enough free capacity
     │   ├── AlreadyExists         409  the name or key is taken
     │   ├── HasChildren           409  other backups depend on this one
     │   ├── Protected             409  it is protected against deletion
@@ -122,6 +123,10 @@ class Conflict(StrongroomError):
     """The state of the resource does not allow the operation."""
 
     status = 409
+
+
+class NoRoom(Conflict):
+    """No host can run what is requested, because each lacks something."""
 
 
 class AlreadyExists(Conflict):

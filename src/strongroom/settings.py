@@ -176,14 +176,12 @@ def _is_set(path: Sequence[str]) -> bool:
 
 
 def _list_options(path: Sequence[str]) -> set[str]:
-    model: Any = Settings
-    for part in path:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:
-            return set()
-        arguments = [a for a in get_args(field.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-        model = arguments[0] if arguments else field.annotation
-    return set(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else set()
+    """The options of a section, or of the named tables in a section."""
+    field = Settings.model_fields.get(path[0]) if path else None
+    if field is None:
+        return set(Settings.model_fields)
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return {name for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for name in kind.model_fields}
 
 
 def _suggest(word: str, known: Iterable[str], below: Sequence[str] = ()) -> str:

@@ -163,7 +163,7 @@ def test_find_by_name_and_ambiguous_names(catalog: Catalog) -> None:
         assert find_instance(session, "p", "one").id == "i1"
         assert find_instance(session, "p", "i2").name == "two"
         assert find_instance(session, None, "i4").project == "q"
-        with pytest.raises(Conflict, match=r"i2, created 20.* on host local; i3, created 20"):
+        with pytest.raises(Conflict, match=r"i2, created 20.* UTC, new; i3, created 20"):
             find_instance(session, "p", "two")
         with pytest.raises(NotFound, match="i4"):
             find_instance(session, "p", "i4")

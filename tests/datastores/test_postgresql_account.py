@@ -13,7 +13,8 @@ import pytest
 from strongroom.datastores import Server
 from strongroom.datastores._peer import acting_as
 from strongroom.datastores.postgresql._account import Account, account, connection_options
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, IsStandby, NoConnections, ServerFailed
+from support import postgresql
 from support.postgresql import describe
 
 
@@ -109,3 +110,37 @@ def test_only_the_thread_that_asks_is_somebody_else() -> None:
     with pytest.raises(KeyError), acting_as(uid):
         raise KeyError
     assert effective() == 0
+
+
+def test_a_login_that_fails_names_its_cause(place: Path) -> None:
+    with postgresql.running(place) as own:
+        socket_directory = own.server.socket.parent if own.server.socket else place
+        own.sql("CREATE ROLE narrow LOGIN PASSWORD 'p' CONNECTION LIMIT 0", "postgres")
+        own.sql("CREATE ROLE keeper LOGIN PASSWORD 'p'", "postgres")
+
+        def refusal(user: str, password: str = "p", **where: object) -> tuple[type[Exception], str]:
+            theirs = adopted(
+                place, f"*:*:*:{user}:{password}\n", **{"socket": own.server.socket, "data_dir": own.server.data_dir, **where}
+            )
+            with pytest.raises((ConfigurationError, ServerFailed)) as error:
+                postgresql.driver.ready(theirs)
+            assert error.value.remedy and "wrong" not in error.value.message
+            return type(error.value), error.value.message
+
+        kind, said = refusal("keeper", "wrong")
+        assert kind is ConfigurationError and 'password authentication failed for user "keeper"' in said
+        kind, said = refusal("narrow")
+        assert (kind, "has no free connection" in said) == (NoConnections, True), said
+        kind, said = refusal("nobody_here")
+        assert kind is ConfigurationError and "refused the account 'nobody_here'" in said
+        kind, said = refusal("keeper", socket=place / "none" / ".s.PGSQL.5432")
+        assert kind is ServerFailed and f"there is no socket .s.PGSQL.5432 in {place / 'none'}" in said
+        assert socket_directory.is_dir()
+
+        own.end()
+        signal_file = own.server.data_dir / "standby.signal"
+        signal_file.touch()
+        os.chown(signal_file, own.server.data_dir.stat().st_uid, own.server.data_dir.stat().st_gid)
+        with pytest.raises(IsStandby, match="is a standby"):
+            own.start(wait=5)
+        assert own.process is not None and own.process.poll() is None

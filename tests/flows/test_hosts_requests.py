@@ -216,6 +216,26 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Co
     assert placed(control, hosts=["small"]) == "small"
 
 
+def test_room_that_was_made_just_now_counts(control: Control) -> None:
+    joined(control, "a", free=0)
+    asked: list[str] = []
+
+    def ask() -> None:
+        asked.append("a")
+        with control.catalog.write() as session:
+            row = session.get(Host, "a")
+            assert row is not None
+            row.view = row.view | {"free_bytes": 100 * GB}
+
+    with pytest.raises(Conflict, match=r"0\.0 GB of disk free"):
+        request_instance(control, "p", name="x", host="a")
+    control.ask_hosts = ask
+    assert request_instance(control, "p", name="x", host="a")[0].host == "a"
+    assert asked == ["a"]
+    request_instance(control, "p", name="y", host="a")
+    assert asked == ["a"]
+
+
 def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Control) -> None:
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)

@@ -15,7 +15,17 @@ from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catal
 from strongroom.catalog.find import find_job
 from strongroom.catalog.queries import broken_chains
 from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
-from strongroom.errors import Busy, Conflict, HasChildren, InvalidRequest, LineageChanged, NotFound, StrongroomError, TooLarge
+from strongroom.errors import (
+    Busy,
+    Cancelled,
+    Conflict,
+    HasChildren,
+    InvalidRequest,
+    LineageChanged,
+    NotFound,
+    StrongroomError,
+    TooLarge,
+)
 from strongroom.flows import (
     Control,
     plan_restore,
@@ -31,6 +41,7 @@ from strongroom.flows import (
 )
 from strongroom.flows import _outcomes as outcomes
 from strongroom.flows import _verification as verification
+from strongroom.flows._loop import run_step
 from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -347,6 +358,15 @@ def test_waiting_returns_at_the_next_event_or_in_time(control: Control) -> None:
     asyncio.run(scene())
 
 
+def test_a_job_that_was_settled_does_nothing_more(control: Control) -> None:
+    """Its host was removed, or its instance reset, while a step was under way: the next one, a swap perhaps, is not done."""
+    _, job = request_instance(control, "p", name="x")
+    with control.catalog.write() as session:
+        outcomes.settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
+    failure = asyncio.run(run_step(control, job.id, "create", 2))
+    assert failure is not None and failure["code"] == "Cancelled" and "has ended already" in failure["message"]
+
+
 def test_settling_twice_changes_nothing(control: Control) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
@@ -424,6 +444,14 @@ class TestPlans:
         taken(control, running(control), "full")
         (effect,) = asyncio.run(plan_restore(control, "p", "full")).effects
         assert (effect.effect, effect.item) == ("warned", "profile")
+
+    def test_a_plan_warns_of_damage_and_refuses_nothing(self, control: Control) -> None:
+        backup = taken(control, running(control), "full")
+        verdict = {"at": "2026-11-29T12:00:00+00:00", "ok": False, "prepared": False, "message": "segment 3 is damaged"}
+        edit(control, Backup, backup.id, lambda row: setattr(row, "verified", verdict))
+        plan = asyncio.run(plan_restore(control, "p", "full"))
+        assert plan.allowed
+        assert "segment 3 is damaged" in next(found.message for found in plan.effects if found.item == "verification")
 
     def test_what_a_restore_refuses_a_plan_refuses(self, control: Control) -> None:
         taken(control, running(control), "full")

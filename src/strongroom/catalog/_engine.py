@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from strongroom.catalog._changes import Changes
 from strongroom.catalog._tables import Fact
 from strongroom.catalog.queries import SILENT_AFTER
 from strongroom.errors import ConfigurationError
@@ -40,6 +41,7 @@ class Catalog:
         facts = {SILENT_AFTER: silent_after}
         self._readers = sessionmaker(engine, expire_on_commit=False, info=facts)
         self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False, info=facts)
+        self.changes = Changes()
         self._turn = Lock()  # SQLite has no queue: waiting writers poll at growing intervals and are overtaken
 
     @contextmanager
@@ -53,6 +55,7 @@ class Catalog:
         """A transaction: committed at the end, rolled back by an exception. One at a time, so that what it reads stays valid."""
         with self._turn, self._writers.begin() as session:
             yield session
+        self.changes.notify()
 
     def is_temporary(self, error: Exception) -> bool:
         """Whether the database is temporarily unusable, so that the operation can be repeated later.

@@ -33,7 +33,10 @@ def _find_row(session: Session, table: type[Named], noun: str, project: str | No
         raise NotFound(f"{noun} {ref} cannot be found", remedy=f"See `strongroom {noun} list`.")
     if len(named) > 1:
         known = "; ".join(map(_describe, sorted(named, key=lambda row: row.created)))
-        raise Conflict(f"{len(named)} {noun}s {how}: {known}", remedy="Use the full id.")
+        raise Conflict(
+            f"{len(named)} {noun}s {how}: {known}",
+            remedy=f"Use the full id; `strongroom {noun} list --wide` shows it.",
+        )
     return named[0]
 
 
@@ -42,8 +45,7 @@ def _describe(row: Instance | Backup | Cluster) -> str:
     created = f"{row.id}, created {row.created:%Y-%m-%d %H:%M} UTC"
     match row:
         case Instance():
-            where = f"on host {row.host}" + (f" at {row.address}:{row.port}" if row.address else "")
-            return f"{created}, {row.state} {where}"
+            return f"{created}, {row.state}" + (f", at {row.address}:{row.port}" if row.address else "")
         case Backup():
             return f"{created}, {row.status} {row.kind} backup of instance {row.instance_name}"
         case _:

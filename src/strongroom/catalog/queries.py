@@ -28,6 +28,9 @@ _UNDAMAGED = func.coalesce(Backup.verified["ok"].as_boolean(), literal(True))
 """The newest verification found no damage, or there was no verification."""
 _GOOD = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None), _UNDAMAGED)
 _LINKS = select(Backup.id, Backup.parent_id, _GOOD).where(_CHAINS)
+_DAMAGED = func.coalesce(Backup.pages["damaged"].as_integer(), literal(0))
+_HARMED = select(Backup.chain_id).where(_CHAINS, _DAMAGED > 0).distinct()
+_HARM = select(Backup.id, Backup.parent_id, _DAMAGED).where(_CHAINS)
 _PARENT = aliased(Backup)
 _DOUBTFUL = (
     select(Backup.chain_id)
@@ -145,6 +148,23 @@ def broken_chains(session: Session, backups: Sequence[Backup]) -> dict[str, str]
             seen.add(at)
             at = parent
     return broken
+
+
+def damaged_pages(session: Session, backups: Sequence[Backup]) -> dict[str, int]:
+    """How many damaged pages were found when a backup and those that it depends on were taken; zeros are omitted."""
+    harmed = set(session.scalars(_HARMED, {"chains": list({backup.chain_id for backup in backups})}))
+    if not harmed:
+        return {}
+    links = {key: (parent, damaged) for key, parent, damaged in session.execute(_HARM, {"chains": list(harmed)})}
+    found: dict[str, int] = {}
+    for backup in (b for b in backups if b.chain_id in harmed):
+        at: str | None = backup.id
+        seen: set[str] = set()
+        while at is not None and at in links and at not in seen:
+            seen.add(at)
+            at, damaged = links[at]
+            found[backup.id] = found.get(backup.id, 0) + damaged
+    return {key: damaged for key, damaged in found.items() if damaged}
 
 
 def installed(session: Session) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._instances import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows._jobs import new_job
-from strongroom.flows._placement import Need, place
+from strongroom.flows._placement import Need, place, with_fresh_facts
 from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._ring import name as node_name
 from strongroom.flows._ring import nodes_named
@@ -31,6 +31,7 @@ MOST_NODES = 9
 Method = Literal["seed", "sst"]
 
 
+@with_fresh_facts
 def request_cluster(
     control: Control,
     project: str,
@@ -357,7 +358,7 @@ def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
     """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        refuse_if_protected([row])
+        refuse_if_protected([row, *nodes_of(session, row.id)])
         for job in _unfinished(session, row):
             if job.kind == "cluster_delete":
                 return job

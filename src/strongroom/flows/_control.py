@@ -41,6 +41,8 @@ class Control:
         self._agents = dict(agents)
         self._embedded = frozenset(agents)
         self.presence = Presence(settings.hosts.lost_after)
+        self.ask_hosts: Callable[[], None] = lambda: None
+        """Set by the monitor: asks all hosts for their facts, and waits for those that answer soon. Not for the event loop."""
         self.unknown: dict[str, list[ServerView]] = {}
         """By host: servers that its agent has and no instance stands for, as last seen."""
         self.lost_keys = ""

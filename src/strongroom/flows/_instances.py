@@ -17,7 +17,7 @@ from strongroom.flows import _jobs, _outcomes
 from strongroom.flows._backups import check_name, refuse_unless_restorable
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job, refuse_if_busy, refuse_if_node
-from strongroom.flows._placement import GB, Need, place
+from strongroom.flows._placement import GB, Need, place, with_fresh_facts
 from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
@@ -28,6 +28,7 @@ DEFAULT_VOLUME = 10
 """GB of a new instance that names no size."""
 
 
+@with_fresh_facts
 def request_instance(
     control: Control,
     project: str,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -87,11 +88,15 @@ async def wait_job(control: Control, project: str | None, job_id: str, *, after:
             return find_job(session, project, job_id)
 
     deadline = time.monotonic() + seconds
-    while True:
-        job = await asyncio.to_thread(look)
-        if job.finished is not None or job.events > after or time.monotonic() >= deadline:
-            return job
-        await asyncio.sleep(NOTICE)
+    with control.catalog.changes.watch() as change:
+        while True:
+            change.clear()
+            job = await asyncio.to_thread(look)
+            if job.finished is not None or job.events > after or time.monotonic() >= deadline:
+                return job
+            with suppress(TimeoutError):
+                await asyncio.wait_for(change.wait(), deadline - time.monotonic())
+            await asyncio.sleep(NOTICE)  # many commits at once are one change
 
 
 def request_cancel(control: Control, project: str | None, job_id: str) -> Job:

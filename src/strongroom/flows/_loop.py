@@ -90,6 +90,8 @@ def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
         row = find_job(session, None, job_id)
         if row.cancel and not kind_of(row.kind).outlives_cancel:
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
+        if row.finished is not None and row.kind != "backup":  # reset, or its host was removed: nothing more is done for it
+            raise Cancelled(f"{row.kind} job {job_id} has ended already")
         return row.host
 
 

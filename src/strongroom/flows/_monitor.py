@@ -79,6 +79,20 @@ class Monitor:
         """Go on looking in the background. The engine must run."""
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
+        self._control.ask_hosts = self.ask_hosts
+
+    def ask_hosts(self) -> None:
+        """Ask all hosts for their facts, and wait for those that answer soon. From another thread than that of the event loop."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._ask_all(), self._loop).result()
+
+    async def _ask_all(self) -> None:
+        self._next_host.clear()
+        looks = [asyncio.create_task(self._look(host)) for host in self._control.hosts]
+        if looks:
+            _, late = await asyncio.wait(looks, timeout=FIRST_LOOK)
+            for look in late:
+                look.cancel()
 
     def wake(self) -> None:
         """Something has changed on the host of the embedded agent. From any thread."""

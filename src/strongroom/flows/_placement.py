@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,10 +13,12 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
 from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
-from strongroom.errors import Conflict, NotFound, Unavailable, UnknownValue
+from strongroom.errors import NoRoom, NotFound, Unavailable, UnknownValue
 from strongroom.flows._control import Control
 from strongroom.flows._versions import version_id
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MB = 1024**2
 GB = 1024**3
 
@@ -36,6 +39,23 @@ class Need:
     """Hosts of the other nodes of its cluster, each of which needs as much: it goes elsewhere if it can."""
     node: bool = False
     """It is to be a node of a cluster."""
+
+
+def with_fresh_facts(function: Callable[Concatenate[Control, P], T]) -> Callable[Concatenate[Control, P], T]:
+    """Try again with what hosts say now, when none has the room by what they said last: somebody may have made some since.
+
+    For functions that hold no transaction when they are called, and run outside of the event loop.
+    """
+
+    @wraps(function)
+    def attempt(control: Control, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(control, *args, **kwargs)
+        except NoRoom:
+            control.ask_hosts()
+            return function(control, *args, **kwargs)
+
+    return attempt
 
 
 def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str, Any]]:
@@ -68,7 +88,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
         worth = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
         fitting.append((worth, host.name, version))
     if not fitting:
-        raise Conflict(f"no host can take the instance: {'; '.join(refusals)}", remedy=remedy)
+        raise NoRoom(f"no host can take the instance: {'; '.join(refusals)}", remedy=remedy)
     _, name, version = max(fitting, key=lambda f: f[0])
     return name, version
 

@@ -126,6 +126,8 @@ def _describe_refusal(server: Server, user: str, text: str) -> StrongroomError:
         return ConfigurationError(f"the agent may not use the socket in {host_of(server)}", remedy="Run the agent as root.")
     if "Connection refused" in text:
         return silent(server, f"nothing listens at {host_of(server)}, port {port_of(server)}")
+    if "FATAL: " in text:
+        return ServerFailed(f"{where(server)} refused the connection: {said}", remedy="Look into the error log of the server.")
     return silent(server, said)
 
 
