@@ -69,7 +69,7 @@ class _Findings:
             "warnings": self.warnings,
         }
         if self.prepared is not None:
-            warnings = dict.fromkeys([*self.warnings, *self.prepared["warnings"]])  # both tell of damage of the chain
+            warnings = dict.fromkeys([*self.warnings, *self.prepared["warnings"]])  # both report damage of the chain
             output |= {"prepared": self.prepared, "warnings": list(warnings)}
         events.close()
         return output | {"seconds": events.seconds}
