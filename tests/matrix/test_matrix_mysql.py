@@ -105,7 +105,6 @@ LINES = [
         prepare=("CREATE TABLE db1.a (id INT PRIMARY KEY, k INT, KEY (k))",),
         change=("CREATE TABLE db1.b (k INT, FOREIGN KEY (k) REFERENCES db1.a (k))",),
     ),
-    Line("rows that foreign keys change", prepare=CASCADE, change=("DELETE FROM db1.a WHERE id < 3",)),
     Line(
         "rows that foreign keys of InnoDB change",
         "innodb_native_foreign_keys=ON",

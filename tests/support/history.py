@@ -212,6 +212,16 @@ class PostgreSQL(History):
     def checkpoint(self) -> None:
         self.sql("CHECKPOINT")
 
+    def write_past(self, position: int) -> None:
+        """Rows before and after it, and between them as little as can be: an incremental must not hold them all by chance."""
+        self.write(300)
+        self.checkpoint()
+        while self.position() <= position + self.margin:
+            self.sql("SELECT pg_create_restore_point('on')")
+            self.sql("SELECT pg_switch_wal()")
+        self.checkpoint()
+        self.write()
+
     def position(self) -> int:
         return int(self.sql("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn")[0][0])
 
@@ -243,7 +253,7 @@ def postgresql_history(place: Path, of: Version) -> Iterator[PostgreSQL]:
     with postgresql.running(place, of=of) as server:
         get("postgresql").create_databases(server.server, [DatabaseSpec(name="db1")])
         history = PostgreSQL(server, place)
-        history.sql("CREATE TABLE h (a int PRIMARY KEY, t text)")
+        history.sql("CREATE TABLE h (a int PRIMARY KEY, t text) WITH (autovacuum_enabled = off)")  # it would touch every block
         history.sql("CHECKPOINT")
         yield history
 
