@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from strongroom.catalog import Backup, Cluster, Instance
 from support.site import GB, Site, told
 
@@ -102,3 +104,25 @@ def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:
     assert (plan["nodes"], plan["bytes"], plan["old_bytes"]) == (["node1", "node2"], 2 * GB, 10)
     refused = site.get("/instances/shop-node1/delete-plan")["plan"]
     assert refused["allowed"] is False and "cluster" in refused["refused"][0]["message"]
+    assert site.ask("PATCH", "/instances/shop-node2", {"instance": {"protected": True}}).status_code == 202
+    told(site.ask("DELETE", "/clusters/shop"), 409, "conflict")
+
+
+def test_every_end_of_a_job_is_logged_with_names_and_who_asked(site: Site) -> None:
+    with capture_logs() as logs:
+        instance = site.instance()
+        site.backup(instance, "b1")
+        site.ask("POST", "/backups/b1/action", {"verify": {}})
+        site.end_jobs()
+        site.ask("POST", f"/instances/{instance}/action", {"restart": {}})
+        site.end_jobs({"code": "ServerFailed", "message": "it did not start", "remedy": "Look."})
+        job = site.ask("POST", f"/instances/{instance}/action", {"stop": {}}).headers["Strongroom-Job"]
+        site.ask("DELETE", f"/jobs/{job}")
+    ends = [entry for entry in logs if entry["event"].startswith("job ")]
+    assert [(entry["event"], entry["kind"]) for entry in ends] == [
+        *(("job succeeded", "create"), ("job succeeded", "backup"), ("job succeeded", "verify")),
+        *(("job failed", "restart"), ("job cancelled", "stop")),
+    ]
+    assert {(entry["instance"], entry["asked_by"], entry["project"]) for entry in ends} == {("mysql1", "anonymous", "p")}
+    assert [entry.get("backup") for entry in ends] == [None, "b1", "b1", None, None]
+    assert (ends[3]["reason"], ends[3]["remedy"], ends[3]["log_level"]) == ("it did not start", "Look.", "warning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,14 @@ from support.databases import EVERY, Database
 from support.service import Refused, Service
 
 PASSWORD = "pass of 'user1'"
+NETWORK = str(uuid.uuid4())
+AS_TEMPEST = {
+    "flavorRef": "d1",
+    "volume": {"size": 1, "type": "lvmdriver-1"},
+    "nics": [{"net-id": NETWORK}],
+    "access": {"is_public": True},
+}
+"""What the backup scenarios of Trove's tempest plugin send at every create, also at one from a backup."""
 
 
 @pytest.mark.parametrize("database", EVERY, ids=lambda database: database.datastore)
@@ -17,7 +26,10 @@ def test_the_life_of_an_instance_and_its_backups(serve: Callable[..., Service], 
     service = serve(config="[artifact]\nsegment_size = 1048576\n" + database.config)
 
     # A server with databases, users and a superuser, as asked for
-    one = database.create(service, "one", 500, users=[{"name": "user1", "password": PASSWORD, "databases": [{"name": "db1"}]}])
+    users = [{"name": "user1", "password": PASSWORD, "databases": [{"name": "db1"}]}]
+    one = database.create(service, "one", 500, users=users, **AS_TEMPEST)
+    assert one["access"]["is_public"] is True
+    assert [address["network"] for address in one["addresses"]] == [NETWORK]
     assert (one["status"], one["operating_status"], one["datastore"]["type"]) == ("ACTIVE", "HEALTHY", database.datastore)
     database.login(one, "user1", PASSWORD)
     service.call("POST", "/instances/one/databases", {"databases": [{"name": "db2"}, {"name": "db3"}]})
@@ -29,12 +41,12 @@ def test_the_life_of_an_instance_and_its_backups(serve: Callable[..., Service], 
     service.call("DELETE", "/instances/one/users/user3")
     service.call("PUT", "/instances/one/users/user2/databases", {"databases": [{"name": "db1"}, {"name": "db2"}]})
     service.call("DELETE", "/instances/one/users/user2/databases/db2")
-    users = {row["name"]: [d["name"] for d in row["databases"]] for row in service.get("/instances/one/users")["users"]}
-    assert users == {"user1": ["db1"], "user2": ["db1"]}
+    found = {row["name"]: [d["name"] for d in row["databases"]] for row in service.get("/instances/one/users")["users"]}
+    assert found == {"user1": ["db1"], "user2": ["db1"]}
     database.login(one, "user2", "p2")
     assert service.get("/instances/one/root")["rootEnabled"] is False
     root = service.call("POST", "/instances/one/root").json()["user"]
-    assert root["name"] == database.account
+    assert root["name"] == "root"
     database.login(one, root["name"], root["password"])
     service.call("DELETE", "/instances/one/root")
     with pytest.raises(Exception, match=r"(?i)denied|password|rejects"):
@@ -58,10 +70,14 @@ def test_the_life_of_an_instance_and_its_backups(serve: Callable[..., Service], 
 
     # To new instances, each to its own moment
     for name, backup, sums in (("two", first, at_first), ("three", second, at_second)):
-        copy = service.create(name, restorePoint={"backupRef": backup["id"]})
+        copy = service.create(
+            name, restorePoint={"backupRef": backup["id"]}, databases=[{"name": "db1"}], users=users, **AS_TEMPEST
+        )
         assert (copy["status"], copy["datastore"]["type"]) == ("ACTIVE", database.datastore)
         assert database.sums(service, name) == sums
         database.login(copy, "user1", PASSWORD)
+        root = service.call("POST", f"/instances/{name}/root", {}).json()["user"]
+        database.login(copy, "root", root["password"])
         assert [row["name"] for row in service.get(f"/instances/{name}/databases")["databases"]] == ["db1", "db2"]
         service.wait(service.call("DELETE", f"/instances/{name}").headers["Strongroom-Job"])
 

@@ -22,6 +22,10 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
         cursor.execute("DELETE FROM db1.orders WHERE id % 3 = 0")
         before = checksums(connection)
     child = service.backup("mysql1", "child", incremental=1)
+    told = service.cli("backup", "verify", "child").stderr
+    assert "Verified 2 backups of the chain" in told and "every segment read" in told
+    full, child = (service.get(f"/backups/{one['id']}")["backup"] for one in (full, child))
+    assert (full["verified"]["links"], child["verified"]["links"]) == (1, 2)
     lost = service.backup("mysql1", "lost", swift_container="archive")
     child_of_lost = service.backup("mysql1", "child-of-lost", parent_id=lost["id"], incremental=1)
     broken = service.backup("mysql1", "broken")

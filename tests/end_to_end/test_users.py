@@ -59,17 +59,17 @@ def test_the_word_of_anybody_else_does_not(serve: Callable[..., Service], users:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "code", "said"),
     [
-        ('[service]\nhost = "0.0.0.0"\n', "without authentication"),
-        ('[identity]\nmethod = "basic"\n', "there is no file of users"),
-        ('[identity]\nmethod = "keystone"\n', "identity.auth_url is not set"),
-        ('[identity]\nmethod = "ldap"\n', "identity.method"),
+        ('[service]\nhost = "0.0.0.0"\n', 1, "without authentication"),
+        ('[identity]\nmethod = "basic"\n', 1, "users.json does not exist"),
+        ('[identity]\nmethod = "keystone"\n', 1, "identity.auth_url is not set"),
+        ('[identity]\nmethod = "ldap"\n', 2, "identity.method"),
     ],
 )
-def test_it_does_not_start_open_by_mistake(place: Path, config: str, said: str) -> None:
+def test_it_does_not_start_open_by_mistake(place: Path, config: str, code: int, said: str) -> None:
     (place / "c.toml").write_text(config)
     command = [sys.executable, "-m", "strongroom", "serve", "--config", str(place / "c.toml"), "--data-dir", str(place / "d")]
     ended = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == code
     assert said in ended.stderr and "Traceback" not in ended.stderr

@@ -445,6 +445,14 @@ class TestPlans:
         (effect,) = asyncio.run(plan_restore(control, "p", "full")).effects
         assert (effect.effect, effect.item) == ("warned", "profile")
 
+    def test_a_plan_warns_of_damage_and_refuses_nothing(self, control: Control) -> None:
+        backup = taken(control, running(control), "full")
+        verdict = {"at": "2026-11-29T12:00:00+00:00", "ok": False, "prepared": False, "message": "segment 3 is damaged"}
+        edit(control, Backup, backup.id, lambda row: setattr(row, "verified", verdict))
+        plan = asyncio.run(plan_restore(control, "p", "full"))
+        assert plan.allowed
+        assert "segment 3 is damaged" in next(found.message for found in plan.effects if found.item == "verification")
+
     def test_what_a_restore_refuses_a_plan_refuses(self, control: Control) -> None:
         taken(control, running(control), "full")
         edit(control, Host, "local", lambda row: setattr(row, "view", {"versions": [], "free_bytes": 100 * GB}))

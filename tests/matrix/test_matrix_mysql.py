@@ -15,6 +15,14 @@ from support.matrix_servers import OwnMySQL
 pytestmark = pytest.mark.root
 
 INTO_X = "INSERT INTO db1.x SELECT * FROM db1.t"
+CASCADE = (
+    "CREATE TABLE db1.a (id INT PRIMARY KEY)",
+    "CREATE TABLE db1.b (id INT PRIMARY KEY, a INT, FOREIGN KEY (a) REFERENCES db1.a (id) ON DELETE CASCADE)",
+    "CREATE TABLE db1.c (id INT PRIMARY KEY, a INT, FOREIGN KEY (a) REFERENCES db1.a (id) ON DELETE SET NULL)",
+    "INSERT INTO db1.a VALUES (1), (2), (3)",
+    "INSERT INTO db1.b VALUES (1, 1), (2, 1), (3, 3)",
+    "INSERT INTO db1.c VALUES (1, 1), (2, 2), (3, 3)",
+)
 
 LINES = [
     Line("plain"),
@@ -96,6 +104,13 @@ LINES = [
         "restrict_fk_on_non_standard_key=OFF",
         prepare=("CREATE TABLE db1.a (id INT PRIMARY KEY, k INT, KEY (k))",),
         change=("CREATE TABLE db1.b (k INT, FOREIGN KEY (k) REFERENCES db1.a (k))",),
+    ),
+    Line("rows that foreign keys change", prepare=CASCADE, change=("DELETE FROM db1.a WHERE id < 3",)),
+    Line(
+        "rows that foreign keys of InnoDB change",
+        "innodb_native_foreign_keys=ON",
+        prepare=CASCADE,
+        change=("DELETE FROM db1.a WHERE id < 3",),
     ),
     Line(
         "innodb_strict_mode off",

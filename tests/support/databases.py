@@ -23,8 +23,6 @@ class Database:
     """A datastore as tests see it. Each method works on the instance ``name`` of the service, in its database ``db1``."""
 
     datastore: str
-    account: str
-    """Name of the superuser."""
 
     @property
     def config(self) -> str:
@@ -146,7 +144,7 @@ class PostgreSQL(Database):
             yield connection
 
 
-MARIADB = MariaDB("mariadb", "root")
-POSTGRESQL = PostgreSQL("postgresql", "postgres")
-MYSQL = MySQL("mysql", "root")
+MARIADB = MariaDB("mariadb")
+POSTGRESQL = PostgreSQL("postgresql")
+MYSQL = MySQL("mysql")
 EVERY = (MARIADB, POSTGRESQL, MYSQL)

@@ -25,7 +25,7 @@ from strongroom.api._caller import (
 from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.artifact import Level, Pages
 from strongroom.catalog import Backup
-from strongroom.catalog.queries import Page, broken_chains, newest_first, newest_jobs
+from strongroom.catalog.queries import Page, broken_chains, damaged_pages, newest_first, newest_jobs
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
     RestorePlan,
@@ -159,6 +159,9 @@ class BackupView(View):
     chain_id: str = Field(description="Id of the full that it stands on.")
     pages: Pages | None = Field(
         description="What the checksums of the pages of the database said when it was taken; null where it has none."
+    )
+    damaged_pages: int = Field(
+        description="Pages of the database that were damaged when it, or a backup that it is based on, was taken."
     )
     data_size: int | None = Field(description="Bytes in the data directory.")
     raw_size: int | None = Field(description="Bytes of the stream.")
@@ -368,6 +371,7 @@ def _views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
     jobs = newest_jobs(session, Backup, [row.id for row in rows])
     broken = broken_chains(session, [row for row in rows if row.status not in Backup.RUNNING])
     reasons = explain_broken(session, broken) if broken else {}
+    damaged = damaged_pages(session, rows)
     return [
         _view(
             row,
@@ -375,13 +379,20 @@ def _views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
             restorable=row.id not in broken and row.status not in Backup.RUNNING,
             reason=reasons.get(row.id),
             is_parent_bad=broken.get(row.id, row.id) != row.id,
+            damaged=damaged.get(row.id, 0),
         )
         for row in rows
     ]
 
 
 def _view(
-    row: Backup, job_id: str | None, *, restorable: bool, reason: str | None = None, is_parent_bad: bool = False
+    row: Backup,
+    job_id: str | None,
+    *,
+    restorable: bool,
+    reason: str | None = None,
+    is_parent_bad: bool = False,
+    damaged: int = 0,
 ) -> BackupView:
     fault, verified = row.fault, row.verified
     return BackupView(
@@ -403,6 +414,7 @@ def _view(
         container=row.container,
         chain_id=row.chain_id,
         pages=Pages.model_validate(row.pages) if row.pages else None,
+        damaged_pages=damaged,
         data_size=row.data_size,
         raw_size=row.raw_size,
         stored_size=row.stored_size,

@@ -26,21 +26,23 @@ class Ratio(Column):
 
 
 class State(Column):
-    """How closely a backup was verified and when, or that it cannot be restored."""
+    """How closely a backup was verified and when, or why not to rely on it."""
 
     def raw(self, item: Mapping[str, Any]) -> Any:
         if item.get("unrestorable_reason"):
             return "not restorable"
+        if item.get("damaged_pages"):
+            return "damaged pages"
         verified = item.get("verified")
         return verified["level"] if verified else None
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        verified = item.get("verified")
-        if item.get("unrestorable_reason"):
-            return "not restorable"
-        if not verified:
+        state, verified = self.raw(item), item.get("verified")
+        if state is None:
             return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
-        return safe(f"{verified['level']} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
+        if verified and state == verified["level"]:
+            return safe(f"{state} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
+        return safe(str(state))
 
 
 LIST = [
@@ -117,4 +119,6 @@ def _total(backups: Sequence[Backup]) -> str:
     stored = sum(backup["stored_size"] or 0 for backup in backups)
     good = sum(1 for backup in backups if backup["restorable"])
     verified = sum(1 for backup in backups if backup["verified"] and backup["verified"]["ok"])
-    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified."
+    damaged = sum(1 for backup in backups if backup.get("damaged_pages"))
+    harm = f", {damaged} of a damaged database" if damaged else ""
+    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}."

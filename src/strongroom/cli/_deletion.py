@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli._names import Noun
-from strongroom.cli._render import Column, age, moment, note, size
+from strongroom.cli._render import Column, age, moment, size, warn
 from strongroom.cli._session import Session, confirm
 from strongroom.errors import Conflict
 
@@ -68,7 +68,7 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
             refusal = found["refused"][0]
             raise Conflict(refusal["message"], remedy=refusal["remedy"])
         for line in describe(found):
-            note(line)
+            warn(line)
         confirm(f"Delete {noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''} for good?", yes)
         ref = found["id"]
     session.finish(session.client.delete(f"{noun}s", ref, **query).job, wait)

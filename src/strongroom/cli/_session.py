@@ -21,6 +21,7 @@ from strongroom.errors import (
     Busy,
     Conflict,
     InvalidRequest,
+    JobError,
     NotAuthenticated,
     NotFound,
     SettingsInvalid,
@@ -89,6 +90,16 @@ class Session:
             return follow(self.client, job)
         note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
         return None
+
+    def finish_new(self, noun: str, name: str, key: str, job: str | None, wait: bool) -> None:
+        """Follow the job that makes a thing. A failure also tells how to remove what is left of it."""
+        try:
+            self.finish(job, wait)
+        except JobError as error:
+            if not self.client.exists(f"{noun}s", key):
+                raise
+            left = f"{noun.capitalize()} {name} ({key[:8]}) is left in ERROR; `strongroom {noun} delete {key}` removes it."
+            raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -97,6 +97,7 @@ SHOW = [
     Column("Datastore", "datastore.type"),
     Column("Version", "datastore.version"),
     Column("Damaged pages", "pages", _pages),
+    Column("Damaged pages in the chain", "damaged_pages", lambda number: str(number) if number else ""),
     Column("Data", "data_size", size),
     Column("Stream", "raw_size", size),
     Column("Stored", "stored_size", size),
@@ -138,7 +139,10 @@ def create(
     description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
     codec: Annotated[Codec | None, typer.Option(help="How to compress. Default: the service's.")] = None,
     damaged_pages: Annotated[
-        DamagedPages, typer.Option(help="What pages of the database with wrong checksums do to the backup (PostgreSQL).")
+        DamagedPages,
+        typer.Option(
+            help="What pages of the database with wrong checksums do to the backup (PostgreSQL); `warn` takes it and marks it."
+        ),
     ] = DamagedPages.warn,
     restore_from: Annotated[
         str | None, typer.Option(metavar="URL", help="Take none: record one of another region, by its location.")

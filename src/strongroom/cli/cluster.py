@@ -10,9 +10,10 @@ import typer
 
 from strongroom.cli import _deletion, _names
 from strongroom.cli import backup as backups
+from strongroom.cli._cluster_plan import note_plan, print_plan
 from strongroom.cli._completion import names_of
 from strongroom.cli._names import AllowSameName, require_free_name
-from strongroom.cli._render import Column, Format, Id, When, moment, note, size
+from strongroom.cli._render import Column, Format, Id, When, note, size
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
 from strongroom.cli.instance import Flavor, Size, Version, datastore_body
 from strongroom.errors import InvalidRequest
@@ -73,23 +74,6 @@ NODES = [
     Column("On disk", "data_bytes", size, right=True, rank=4),
     Column("Old data", "old_bytes", lambda value: size(value) if value else "", right=True, rank=5),
     Column("Instance", "name", rank=6),
-]
-RESTORE = [
-    Column("Backup", "backup_name"),
-    Column("Backup ID", "backup"),
-    Column("Chain", "chain"),
-    When("Taken", "taken"),
-    Column("Data", "data_bytes", size),
-    Column("Method", "method"),
-    Column("Why", "why"),
-    Column("Left out", "left_out"),
-    Column("Old data", "old_data"),
-]
-PLAN = [
-    Column("Node", "node"),
-    Column("Host", "host"),
-    Column("Does", "does"),
-    Column("Data", "data"),
 ]
 
 
@@ -152,8 +136,9 @@ def create(
 def _make(session: Session, body: dict[str, Any], wait: bool) -> None:
     given = {key: value for key, value in body.items() if value is not None}
     reply = session.client.post("clusters", json={"cluster": given})
-    session.finish(reply.job, wait)
-    _show(session, reply.body["cluster"]["id"])
+    key = reply.body["cluster"]["id"]
+    session.finish_new("cluster", body["name"], key, reply.job, wait)
+    _show(session, key)
 
 
 @command(
@@ -181,7 +166,10 @@ def adopt(
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take a cluster that runs already into care: all its nodes. They are not touched."""
+    """Manage an existing cluster with all its nodes.
+
+    This changes nothing on the nodes, except that it creates a marker file in each data directory.
+    """
     require_free_name(session, "cluster", name, allow_same_name)
     commands = {"start_command": start_command, "stop_command": stop_command, "bootstrap_command": bootstrap_command}
     shared = {key: shlex.split(value) for key, value in commands.items() if value}
@@ -297,33 +285,14 @@ def restore(
         "clusters", cluster, "restore", backup or "", method=method.value if method else None, without=without or None
     )["plan"]
     if only_plan:
-        _print_plan(session, found)
+        print_plan(session, found)
         return
-    _say(session, cluster, found)
+    note_plan(cluster, found)
     confirm(f"Replace the data of cluster {cluster}?", yes)
     wish: dict[str, Any] = {"backupRef": found["backup"], "without": without or []}
     if method:
         wish["method"] = method.value
     _act(session, cluster, "restore", {"restore": wish}, wait)
-
-
-def _print_plan(session: Session, plan: dict[str, Any]) -> None:
-    session.output.record(plan, RESTORE)
-    if session.output.format is Format.table and not session.output.columns:
-        print()
-        session.output.rows(plan["nodes"], PLAN)
-
-
-def _say(session: Session, cluster: str, plan: dict[str, Any]) -> None:
-    """The plan, for the person who confirms it."""
-    chain = f", a chain of {len(plan['chain'])}" if len(plan["chain"]) > 1 else ""
-    taken = moment(plan["taken"]) or "an unknown time"
-    note(f"Restore of backup {plan['backup_name']} ({size(plan['data_bytes'])} of data{chain}) to cluster {cluster}:")
-    note(f"  what was written after {taken} UTC is lost;")
-    note(f"  {plan['why']};")
-    for node in plan["nodes"]:
-        note(f"  {node['node']} on {node['host']} {node['does']}, with data {node['data']};")
-    note(f"  the old data {plan['old_data']}.")
 
 
 @command(

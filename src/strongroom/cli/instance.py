@@ -14,7 +14,6 @@ from strongroom.cli._filters import Filters, Limit, Sort
 from strongroom.cli._names import AllowSameName, require_free_name
 from strongroom.cli._render import Column, Id, When, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
-from strongroom.errors import JobError
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
 
@@ -91,13 +90,7 @@ def make(session: Session, body: dict[str, Any], wait: bool) -> str:
     """POST an instance without the keys that are None, follow its job, print it; its id."""
     reply = session.client.post("instances", json={"instance": {key: value for key, value in body.items() if value is not None}})
     key = reply.body["instance"]["id"]
-    try:
-        session.finish(reply.job, wait)
-    except JobError as error:
-        if not session.client.exists("instances", key):
-            raise
-        left = f"Instance {body['name']} ({key[:8]}) is left in ERROR; `strongroom instance delete {key}` removes it."
-        raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
+    session.finish_new("instance", body["name"], key, reply.job, wait)
     show_instance(session, key)
     return str(key)
 
@@ -160,7 +153,10 @@ def adopt(
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take a server that runs already into care: it can be backed up, and restored in place. It is not touched."""
+    """Manage an existing server: back it up and restore it in place.
+
+    This changes nothing on the server, except that it creates a marker file in the data directory.
+    """
     require_free_name(session, "instance", name, allow_same_name)
     paths = {"socket": socket, "data_dir": data_dir, "defaults_file": defaults_file, "credentials_file": credentials_file}
     terms: dict[str, Any] = {

@@ -358,7 +358,7 @@ def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
     """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        refuse_if_protected([row])
+        refuse_if_protected([row, *nodes_of(session, row.id)])
         for job in _unfinished(session, row):
             if job.kind == "cluster_delete":
                 return job

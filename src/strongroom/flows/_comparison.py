@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Collection, Mapping
 from typing import TypeVar
 
 from strongroom.catalog import Instance
-from strongroom.datastores import GaleraView, TableSums
+from strongroom.datastores import TableSums
 from strongroom.errors import JobError
 from strongroom.flows._ring import Ring, name, of, side_by_side
 
@@ -61,7 +61,7 @@ async def _compare_tables(ring: Ring, nodes: list[Instance]) -> int:
     for _ in range(ROUNDS):
         if not suspects:
             return total
-        before, found = found, await _read(ring, nodes, suspects, await _next_position(ring))
+        before, found = found, await _read(ring, nodes, suspects, await _next_position(ring, nodes))
         suspects = {table for table in suspects if not _agree(found, table)}
         if _at_one_position(found):
             certainty.update(suspects)
@@ -103,16 +103,17 @@ async def _while_there(ring: Ring, node: Instance, call: Awaitable[T]) -> T:
         work.cancel()
 
 
-async def _next_position(ring: Ring) -> int:
+async def _next_position(ring: Ring, nodes: list[Instance]) -> int:
     """The transaction that the cluster will be at when all nodes have heard of it."""
-    first = _farthest(await ring.views())
+    first = await _farthest(ring, nodes)
     await asyncio.sleep(SPAN)
-    second = _farthest(await ring.views())
+    second = await _farthest(ring, nodes)
     return second + math.ceil((second - first) / SPAN * AHEAD)
 
 
-def _farthest(views: Mapping[str, object]) -> int:
-    return max((view.seqno or 0 for view in views.values() if isinstance(view, GaleraView)), default=0)
+async def _farthest(ring: Ring, nodes: list[Instance]) -> int:
+    views = await side_by_side(nodes, lambda node: ring.agent(node).galera(node.id))
+    return max(view.seqno or 0 for view in views.values())
 
 
 def _tables(found: Mapping[str, TableSums]) -> set[str]:

@@ -108,12 +108,11 @@ def plan_delete_cluster(control: Control, project: str, cluster: str) -> DeleteP
     """What `request_delete_cluster` would do. Raises NotFound, Conflict."""
     with control.catalog.read() as session:
         row = find_cluster(session, project, cluster)
-        refused = []
+        nodes, refused = nodes_of(session, row.id), []
         try:
-            refuse_if_protected([row])
+            refuse_if_protected([row, *nodes])
         except StrongroomError as error:
             refused.append(_refusal(error))
-        nodes = nodes_of(session, row.id)
         jobs = {job.id: job for job in unfinished_jobs(session, cluster_id=row.id)}
         for node in nodes:
             jobs |= {job.id: job for job in unfinished_jobs(session, instance_id=node.id)}

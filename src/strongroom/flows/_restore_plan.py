@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom import datastores
 from strongroom.agent.models import PlanRequest
-from strongroom.artifact import Notice, Profile
+from strongroom.artifact import Notice, Pages, Profile
 from strongroom.catalog import Backup, Instance
 from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
@@ -122,7 +122,8 @@ def _look(
             if found["series"] != source.series:
                 raise Conflict(f"host {host} has no {source.datastore} {source.series}", remedy="Name another host.")
         profile = Profile.model_validate(source.profile) if source.profile is not None else None
-        chain = [_planned(link) for link in chain_of(session, source)]
+        links = chain_of(session, source)
+        chain = [_planned(link) for link in links]
         plan = RestorePlan(
             backup=chain[-1],
             datastore=source.datastore,
@@ -136,7 +137,7 @@ def _look(
             raw_size=sum(link.raw_size or 0 for link in chain),
             stored_size=sum(link.stored_size or 0 for link in chain),
             data_size=source.data_size,
-            effects=list(_kept(target, source, adopted)) if target is not None else [],
+            effects=[*_damaged(links), *_damaged_pages(links), *(_kept(target, source, adopted) if target is not None else ())],
         )
         request = PlanRequest(
             profile=profile or Profile(),
@@ -152,6 +153,30 @@ def _planned(backup: Backup) -> PlannedBackup:
     return PlannedBackup(
         id=backup.id, name=backup.name, kind=backup.kind, raw_size=backup.raw_size, stored_size=backup.stored_size
     )
+
+
+def _damaged(links: Sequence[Backup]) -> Iterator[PlannedEffect]:
+    """The restore is not refused: perhaps there is no other backup, and what is damaged is noticed when it is read."""
+    for link in links:
+        if link.is_damaged and link.verified is not None:
+            yield PlannedEffect(
+                effect="warned",
+                item="verification",
+                message=f"a verification found backup {link.name} ({link.id}) damaged: {link.verified['message']}",
+                remedy="Choose a backup that is restorable (`strongroom backup list`).",
+            )
+
+
+def _damaged_pages(links: Sequence[Backup]) -> Iterator[PlannedEffect]:
+    for link in links:
+        pages = Pages.model_validate(link.pages) if link.pages else None
+        if pages is not None and pages.damaged:
+            yield PlannedEffect(
+                effect="warned",
+                item="damaged pages",
+                message=f"the database was damaged when backup {link.name} was taken: {pages.damage}",
+                remedy="Restore an older backup, or look there for what these pages hold.",
+            )
 
 
 def _kept(target: Instance, source: Backup, adopted: bool) -> Iterator[PlannedEffect]:

@@ -145,6 +145,8 @@ class Ring:
         itself cut off, and refuse all that it is told. Raises what a node that does not stop says; no other is stopped then.
         """
         nodes = list(nodes)
+        if not nodes:
+            return
         ending: list[asyncio.Task[None]] = []
         try:
             for node, after in zip_longest(nodes, nodes[1:]):
@@ -159,7 +161,7 @@ class Ring:
                     if task.done():
                         task.result()
         finally:
-            async with self.telling("stop", said):
+            async with self.telling(f"stop {name(nodes[-1])}", said):
                 await asyncio.gather(*ending, return_exceptions=True)
         for task in ending:
             task.result()

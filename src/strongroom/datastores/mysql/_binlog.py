@@ -27,6 +27,7 @@ from strongroom.datastores.mysql._fingerprint import Fingerprint, take_fingerpri
 from strongroom.datastores.mysql._logs import FULL as _FULL
 from strongroom.datastores.mysql._logs import Logs, client_options
 from strongroom.datastores.mysql._size import data_bytes
+from strongroom.datastores.mysql._versions import key, number_of
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
 
 FOLDER = "binlog"
@@ -240,7 +241,7 @@ def current(connection: Connection[Cursor]) -> tuple[str, int]:
 
 def _has_new_words(connection: Connection[Cursor]) -> bool:
     ((version,),) = query(connection, "SELECT @@version")
-    return tuple(int(part) for part in str(version).split(".")[:2]) >= (8, 2)
+    return key(number_of(version)) >= (8, 2, 0)
 
 
 def _require_complete(connection: Connection[Cursor], server: Server) -> None:
