@@ -10,7 +10,7 @@ from strongroom.errors import ConfigurationError, IsStandby, NoConnections, Stro
 
 CALM = 5.0
 """Seconds between two questions to a server that serves."""
-SHARE = 0.6
+SHARE = 1.2
 """Seconds more for each server of the host, so that many together cost no more than a few."""
 
 
