@@ -43,12 +43,12 @@ class Health:
     def of_error(cls, error: StrongroomError, data_bytes: int, *, is_awaited: bool = True) -> Health:
         """What the error of a question says. One that ``is_awaited`` is asked again soon."""
         health = cls.bad(error.message, data_bytes)
-        if not is_awaited:
-            health._until = time.monotonic() + CALM
         if isinstance(error, NoConnections | ConfigurationError):
             health.hindered = "blocked"
         elif isinstance(error, IsStandby):
             health.hindered = "standby"
+        if not is_awaited or health.hindered:
+            health._until = time.monotonic() + CALM
         return health
 
     @classmethod

@@ -313,8 +313,7 @@ class Servers:
         except StrongroomError as error:
             known = self._health.get(record.id)
             size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
-            is_awaited = record.definition.runtime == "process" and record.wanted == "running" and record.failed is None
-            health = Health.of_error(error, size, is_awaited=is_awaited)
+            health = Health.of_error(error, size, is_awaited=record.wanted == "running" and record.failed is None)
         self._health[record.id] = health
         if health.shown != before.shown:
             self.on_change()
