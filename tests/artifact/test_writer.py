@@ -172,7 +172,7 @@ def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, her
     left = files(top)
     assert "box/one/intent.json" in left
     assert len(left) > 40
-    (top / "box" / "one" / ".00000077.abc").write_bytes(b"half a segment")
+    (top / "box" / "one" / ".00000077.0123456789abcdef").write_bytes(b"half a segment")
     write_artifact(store, here, DATA)
     assert len(files(top)) == 16 + 1
     assert take(open_artifact(store, here)) == DATA
