@@ -47,5 +47,6 @@ def test_clusters(serve: Callable[..., Service], stock: Stock) -> None:
     openstack.refused(501, "upgrade of a cluster", "database cluster upgrade shop 11.4")
     openstack("database cluster reset status shop")
     openstack("database cluster delete shop")
-    assert openstack("database cluster list").table()[0]["Task Name"] == "DELETING"
+    listed = openstack("database cluster list")
+    assert not listed.stdout.strip() or listed.table()[0]["Task Name"] == "DELETING"  # a deletion may be faster than the client
     assert "No cluster with a name or ID of 'nope'" in openstack.tried("database cluster show nope").stderr
