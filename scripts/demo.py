@@ -1,4 +1,4 @@
-"""The main job, from an empty machine to proven restores, through the public command line. Started by ``scripts/demo``."""
+"""Backup, accident and restore, from an empty machine, with the public command line. Started by ``scripts/demo``."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ console = Console(highlight=False, markup=False, emoji=False, width=None if sys.
 
 
 class Failed(Exception):
-    """Something did not go as it must; the text says what."""
+    """A step of the demo failed."""
 
 
 def step(number: int, text: str) -> None:
-    """A heading."""
+    """Print the heading of a step."""
     console.print(f"\n{number}. {text}", style="bold")
 
 
 class Service:
-    """A ``strongroom serve`` of the demo's own, in its own directory."""
+    """A ``strongroom serve`` for the demo, in a separate directory."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -50,7 +50,7 @@ class Service:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self.pool = f"127.{self.port >> 8}.{self.port & 255}.0/24"  # nobody else's, as the port is
+        self.pool = f"127.{self.port >> 8}.{self.port & 255}.0/24"  # unique, like the port
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("STRONGROOM_")} | {
             "STRONGROOM_URL": self.url,
@@ -59,7 +59,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the service and wait until it answers."""
         words = ["serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
         log = self.place / "serve.log"
         console.print(f"$ export STRONGROOM_AGENT__POOL={self.pool} STRONGROOM_URL={self.url}", style="cyan", soft_wrap=True)
@@ -84,12 +84,12 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """The process of the service."""
+        """The process id of the service."""
         assert self._process
         return self._process.pid
 
     def run(self, *words: str) -> float:
-        """Run a command before the eyes of the person; how long it took, in seconds."""
+        """Run a command with visible output. Returns how many seconds it took."""
         show(*words)
         began = time.monotonic()
         if subprocess.run([PROGRAM, *words], env=self.environment, check=False).returncode != 0:
@@ -97,7 +97,7 @@ class Service:
         return time.monotonic() - began
 
     def ask(self, *words: str) -> Any:
-        """What a command says, as JSON; nothing, if it says nothing."""
+        """Run a command. Returns its JSON output; None if there is none."""
         asked = subprocess.run(
             [PROGRAM, *words, "--format", "json"], env=self.environment, capture_output=True, text=True, check=False
         )
@@ -106,7 +106,7 @@ class Service:
         return json.loads(asked.stdout or "null")
 
     def stop(self) -> None:
-        """Delete the instances and end the service; what is still running then, after an interruption, is ended by force."""
+        """Delete the instances and stop the service. Processes that still run after an interruption are killed."""
         if self._process and self._process.poll() is None:
             with contextlib.suppress(Failed, subprocess.SubprocessError):
                 for instance in self.ask("instance", "list"):
@@ -125,7 +125,7 @@ class Service:
 
 
 def processes(place: Path) -> list[int]:
-    """Processes of the demo: those whose command, or the file that their errors go to, is below ``place``."""
+    """Ids of the demo's processes: those whose command line or stderr refers to a path below ``place``."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -137,7 +137,7 @@ def processes(place: Path) -> list[int]:
 
 
 def show(*words: str) -> None:
-    """Print a command as it could be typed."""
+    """Print a command line."""
     console.print(f"$ strongroom {shlex.join(words)}", style="cyan", soft_wrap=True)
 
 
@@ -154,14 +154,14 @@ class Demo:
         self.proofs: list[tuple[str, float, Proof]] = []
 
     def play(self) -> None:
-        """All of them. Raises Failed."""
+        """Run all steps. Raises Failed."""
         began = time.monotonic()
         try:
             self.create()
             self.load()
             step(2, "Full backup under load")
             self.back_up("full1", 0)
-            step(3, "More writes, incremental backup; and again")
+            step(3, "More writes and an incremental backup, twice")
             for name in ("inc1", "inc2"):
                 self.back_up(name, self.megabytes * 1024**2 // 20)
             self.accident()
@@ -173,7 +173,7 @@ class Demo:
         self.report(time.monotonic() - began)
 
     def terms(self, instance: str) -> dict[str, Any]:
-        """How to connect to an instance as user1."""
+        """The parameters to connect to an instance as user1."""
         view = self.service.ask("instance", "show", instance)
         return {
             "host": view["ip"][0],
@@ -191,7 +191,7 @@ class Demo:
             yield connection
 
     def create(self) -> None:
-        step(1, f"Create an instance, fill it with {self.megabytes} MB, and let somebody work on it")
+        step(1, f"Create an instance, load {self.megabytes} MB, and keep writing to it")
         self.service.run("instance", "create", "mysql1", "--flavor", "d2", "--database", "db1", "--database", "db2")
         secret = self.service.place / "user1.password"
         secret.touch(mode=0o600)
@@ -210,12 +210,12 @@ class Demo:
         self.writer = Writer(terms)
         while not self.writer.committed:
             if not self.writer.alive:
-                raise Failed("the writer has died")
+                raise Failed("the writing process died")
             time.sleep(0.05)
-        console.print(f"  loaded in {duration(time.monotonic() - began)}; a writer now moves money between accounts")
+        console.print(f"  loaded in {duration(time.monotonic() - began)}; from now on a process transfers money between accounts")
 
     def add(self, fill: Any) -> None:
-        """Let the data set load rows."""
+        """Load rows of the data set."""
         with pymysql.connect(**self.terms("mysql1")) as connection, console.status("loading"):
             loader = Loader(connection)
             fill(loader)
@@ -230,24 +230,24 @@ class Demo:
         at_least = self.writer.committed
         self.service.run("backup", "create", name, "--instance", "mysql1", *(["--incremental"] if more else []))
         if not self.writer.alive:
-            raise Failed("the writer has died")
+            raise Failed("the writing process died")
         self.expected = Expected(tables, at_least, self.writer.committed)
 
     def accident(self) -> None:
-        step(4, "The accident")
+        step(4, "Accident")
         assert self.writer
         with self.connection("mysql1") as connection, connection.cursor() as cursor:
             console.print("  mysql1> DROP TABLE db2.items;", style="red")
             cursor.execute("DROP TABLE db2.items")
         last = self.writer.stop()
-        console.print(f"  the writer stops after transfer {last}")
+        console.print(f"  the last transfer is {last}")
 
     def restore(self) -> None:
-        step(5, "Restore the last incremental, with all that it stands on, to a new instance")
+        step(5, "Restore the last incremental, and the backups that it is based on, to a new instance")
         seconds = self.service.run("restore", "inc2", "--name", "mysql2", "--flavor", "d2")
         self.service.run("db", "list", "mysql2")
         self.service.run("user", "list", "mysql2")
-        step(6, "Prove it")
+        step(6, "Check the restored data")
         self.prove("mysql2", seconds)
 
     def restore_in_place(self) -> None:
@@ -260,15 +260,15 @@ class Demo:
         with self.connection(instance) as connection:
             proof = prove(connection, self.expected)
         for finding in proof.good:
-            console.print(f"  right: {finding}", style="green")
+            console.print(f"  correct: {finding}", style="green")
         for finding in proof.wrong:
             console.print(f"  WRONG: {finding}", style="bold red")
         self.proofs.append((instance, seconds, proof))
         if proof.wrong:
-            raise Failed(f"the data of {instance} is not what it was")
+            raise Failed(f"the restored data of {instance} is wrong")
 
     def report(self, seconds: float) -> None:
-        step(8, "What it took")
+        step(8, "Summary")
         console.print()
         table = Table(box=None, pad_edge=False)
         for title in ("Backup", "Kind", "Data size", "Stored size", "Ratio", "Time", "Rate"):
@@ -286,17 +286,19 @@ class Demo:
         for title in ("Restore of inc2 to", "Time to restore", "Tables compared", "Rows compared", "Result"):
             table.add_column(title, justify="left" if title in ("Restore of inc2 to", "Result") else "right")
         for instance, took, proof in self.proofs:
-            table.add_row(instance, duration(took), str(proof.tables), f"{proof.rows:,}", "wrong" if proof.wrong else "all right")
+            table.add_row(instance, duration(took), str(proof.tables), f"{proof.rows:,}", "wrong" if proof.wrong else "correct")
         console.print(table)
-        console.print(f"\nAll data was right. The whole demo took {duration(seconds)}.", style="bold green")
+        console.print(f"\nAll restored data is correct. The demo took {duration(seconds)}.", style="bold green")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="Backup, accident, restore and proof, on a real server.")
-    parser.add_argument("--size", type=int, default=300, metavar="MB", help="how much data to make (default: 300)")
-    parser.add_argument("--keep", action="store_true", help="leave everything running, and say how to look around")
-    parser.add_argument("--yes", action="store_true", help="do not ask before packages are installed")
-    parser.add_argument("--dir", type=Path, help="an empty directory for everything (default: a new one in TMPDIR or /var/tmp)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", description="Shows backup, accident and restore on a real server, and checks the restored data."
+    )
+    parser.add_argument("--size", type=int, default=300, metavar="MB", help="size of the generated data (default: 300)")
+    parser.add_argument("--keep", action="store_true", help="leave everything running, and print commands to explore it")
+    parser.add_argument("--yes", action="store_true", help="install packages without asking")
+    parser.add_argument("--dir", type=Path, help="an empty directory for all files (default: a new one in TMPDIR or /var/tmp)")
     given = parser.parse_args()
     if given.size < 1:
         parser.error("--size must be at least 1")
@@ -304,7 +306,7 @@ def arguments() -> argparse.Namespace:
 
 
 def make_place(wanted: Path | None) -> Path:
-    """The directory of the demo, which the user of the database servers may pass through."""
+    """Create the directory of the demo, through which the OS user of the database servers may pass."""
     if wanted is None:
         place = Path(tempfile.mkdtemp(prefix="strongroom-", dir=os.environ.get("TMPDIR") or "/var/tmp"))
     else:
@@ -317,16 +319,16 @@ def make_place(wanted: Path | None) -> Path:
 
 
 def explain(service: Service) -> None:
-    """How to look around, and how to end it."""
+    """Print how to explore the demo, and how to stop it."""
     view = service.ask("instance", "show", "mysql2")
     console.print(
         f"""
-Everything is still running. Look around:
+Everything is still running. To explore it:
   export STRONGROOM_URL={service.url} PATH="{PROGRAM.parent}:$PATH"
   strongroom instance list
   strongroom backup list
   mariadb --host {view["ip"][0]} --port {view["port"]} --user user1 --password="$(cat {service.place}/user1.password)" db1
-End it:
+To stop it:
   strongroom instance delete mysql1 --yes; strongroom instance delete mysql2 --yes
   kill {service.pid}; rm -r {service.place}""",
         soft_wrap=True,
@@ -334,7 +336,7 @@ End it:
 
 
 def interrupt(number: int, _frame: object) -> NoReturn:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -345,12 +347,12 @@ def main() -> int:
     try:
         place = make_place(given.dir)
     except Failed as error:
-        console.print(f"The demo cannot begin: {error}", style="bold red")
+        console.print(f"The demo cannot start: {error}", style="bold red")
         return 1
     service = Service(place)
     done = False
     try:
-        console.print(f"The demo lives in {place}; its service listens on {service.url}.")
+        console.print(f"The demo uses {place}; its service listens on {service.url}.")
         service.start()
         Demo(service, given.size).play()
         done = True

@@ -1,7 +1,7 @@
-"""A data set like a real one: customers, accounts and a shop, with numbers, text, blobs and foreign keys.
+"""A realistic data set: customers, accounts and a shop, with numbers, text, blobs and foreign keys.
 
-The same seed gives the same rows. Text has the statistics of a language (a few words often, most of them rarely), so that it
-compresses as real text does; a third of the documents are like pictures, which do not compress.
+The same seed gives the same rows. Text has the word frequencies of a natural language, so that it compresses like real text. A
+third of the documents are incompressible, like images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pymysql
 ACCOUNTS = 2000
 OPENING_BALANCE = 1000
 CHUNK = 4 * 1024**2
-"""Bytes that are handed to the server in one INSERT."""
+"""Bytes of one INSERT."""
 
 SCHEMA = """
 CREATE TABLE db1.customers (
@@ -48,15 +48,15 @@ CREATE TABLE db2.documents (
 """
 
 STILL = ("db1.customers", "db2.products", "db2.orders", "db2.items", "db2.reviews", "db2.documents")
-"""Tables that the writer leaves alone."""
+"""Tables that the writing process does not change."""
 BOUNDS = ("db1.accounts", "db1.transfers")
-"""Tables that the writer changes all the time."""
+"""Tables that the writing process changes."""
 
 Row = tuple[Any, ...]
 
 
 class Prose:
-    """Made-up text: slices of a few megabytes of words."""
+    """Random text: slices of a few megabytes of words."""
 
     LENGTH = 4_000_000
 
@@ -79,11 +79,11 @@ class Prose:
 
 
 class Loader:
-    """Hands rows to the server in large pieces, while the next ones are being made."""
+    """Inserts rows in large statements, while the next ones are being generated."""
 
     def __init__(self, connection: pymysql.Connection) -> None:
         self._connection = connection
-        connection.query("SET unique_checks = 0, foreign_key_checks = 0")  # the rows are right, and loading is faster
+        connection.query("SET unique_checks = 0, foreign_key_checks = 0")  # the rows are consistent, and loading is faster
         self._thread = ThreadPoolExecutor(1)
         self._running: Future[None] | None = None
 
@@ -102,7 +102,7 @@ class Loader:
             self._submit(name, values)
 
     def close(self) -> None:
-        """Wait until everything is in."""
+        """Wait until all rows are inserted."""
         if self._running:
             self._running.result()
         self._thread.shutdown()
@@ -132,7 +132,7 @@ def _escape(data: bytes) -> bytes:
 
 
 class DataSet:
-    """Makes the rows, of which there are about ``megabytes`` in all, and more of them later."""
+    """Generates about ``megabytes`` of rows, and more of them later."""
 
     def __init__(self, megabytes: int, seed: int = 7) -> None:
         self._dice = random.Random(seed)
@@ -144,7 +144,7 @@ class DataSet:
         self._documents = 0
 
     def fill(self, loader: Loader) -> None:
-        """The whole data set."""
+        """Load the whole data set."""
         dice, prose, total = self._dice, self._prose, self._total
         customers = max(ACCOUNTS, total // 20_000)
         born = date(1940, 1, 1)
@@ -169,7 +169,7 @@ class DataSet:
         self.grow(loader, total)
 
     def grow(self, loader: Loader, size: int) -> None:
-        """About ``size`` bytes more of orders, items, reviews and documents."""
+        """Load about ``size`` more bytes of orders, items, reviews and documents."""
         orders = range(self._orders + 1, self._orders + 1 + size // 1000)
         self._orders = orders.stop - 1
         loader.table("db2.orders", self._make_orders(orders))

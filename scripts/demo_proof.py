@@ -1,4 +1,4 @@
-"""Proves that restored data is right, by looking at the data."""
+"""Checks restored data by querying it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from demo_data import ACCOUNTS, BOUNDS, OPENING_BALANCE, STILL
 
 
 def ask(connection: pymysql.Connection, statement: str) -> tuple[Any, ...]:
-    """The one row of a query."""
+    """The only row of a query's result."""
     with connection.cursor() as cursor:
         cursor.execute(statement)
         row = cursor.fetchone()
@@ -20,18 +20,18 @@ def ask(connection: pymysql.Connection, statement: str) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a restored database must hold: the tables that stood still as they were, and transfers within bounds."""
+    """What a restored database must contain: unchanged tables, and a number of transfers within bounds."""
 
     tables: dict[str, tuple[int, int]]
     """Rows and CHECKSUM TABLE, by table."""
     at_least: int
     """The last transfer that was committed before the backup began."""
     at_most: int
-    """The last transfer that was committed when it had ended."""
+    """The last transfer that was committed when the backup had ended."""
 
 
 def look(connection: pymysql.Connection) -> dict[str, tuple[int, int]]:
-    """Rows and checksums of the tables that the writer leaves alone."""
+    """Rows and checksums of the tables that the writing process does not change."""
     return {
         table: (
             int(ask(connection, f"SELECT COUNT(*) FROM {table}")[0]),
@@ -43,7 +43,7 @@ def look(connection: pymysql.Connection) -> dict[str, tuple[int, int]]:
 
 @dataclass
 class Proof:
-    """The findings: what was compared, and what is wrong."""
+    """The results of the comparisons."""
 
     tables: int = 0
     rows: int = 0
@@ -51,12 +51,12 @@ class Proof:
     wrong: list[str] = field(default_factory=list)
 
     def judge(self, right: bool, what: str) -> None:
-        """Add a finding."""
+        """Add a result."""
         (self.good if right else self.wrong).append(what)
 
 
 def prove(connection: pymysql.Connection, expected: Expected) -> Proof:
-    """Compare what is there with what must be there."""
+    """Compare the content of the database with what is expected."""
     proof = Proof()
     for table, (rows, checksum) in look(connection).items():
         proof.tables += 1
@@ -66,7 +66,7 @@ def prove(connection: pymysql.Connection, expected: Expected) -> Proof:
     accounts, total = ask(connection, "SELECT COUNT(*), SUM(balance) FROM db1.accounts")
     proof.judge(
         (accounts, total) == (ACCOUNTS, ACCOUNTS * OPENING_BALANCE),
-        f"{accounts} accounts hold {total} in all, as on the first day",
+        f"{accounts} accounts have a total balance of {total}, as at the beginning",
     )
     transfers, first, last = ask(connection, "SELECT COUNT(*), MIN(n), MAX(n) FROM db1.transfers")
     proof.judge((first, transfers) == (1, last), f"{transfers} transfers are numbered {first} to {last} without a gap")
@@ -81,7 +81,7 @@ def prove(connection: pymysql.Connection, expected: Expected) -> Proof:
             - (SELECT COALESCE(SUM(amount), 0) FROM db1.transfers WHERE source = accounts.id)
             + (SELECT COALESCE(SUM(amount), 0) FROM db1.transfers WHERE target = accounts.id)""",
     )
-    proof.judge(unexplained == 0, f"{ACCOUNTS - unexplained} of {ACCOUNTS} balances are explained by the transfers")
+    proof.judge(unexplained == 0, f"{ACCOUNTS - unexplained} of {ACCOUNTS} balances match the transfers")
     proof.tables += len(BOUNDS)
     proof.rows += accounts + transfers
     return proof

@@ -1,7 +1,7 @@
-"""Somebody who works on the database all the time: moves money between accounts, one transaction after the other.
+"""A process that writes to the database all the time: it transfers money between accounts, one transaction after the other.
 
-Every transfer has the next number; a number is told only when its transaction is committed. So whatever a backup holds, the sum
-of all balances must be the same, and the numbers must have no gap.
+Transfers are numbered, and a number is reported only after its transaction is committed. So in every backup the sum of all
+balances must be the same, and the numbers must have no gap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _work(terms: dict[str, Any], committed: Any, stop: Any) -> None:
             number = committed.value + 1
             source, target = dice.sample(range(1, ACCOUNTS + 1), 2)
             amount = dice.randrange(1, 5000) / 100
-            changes = sorted([(source, -amount), (target, amount)])  # always in the same order: no deadlock
+            changes = sorted([(source, -amount), (target, amount)])  # always in the same order, to avoid deadlocks
             for account, change in changes:
                 cursor.execute("UPDATE db1.accounts SET balance = balance + %s WHERE id = %s", (change, account))
             cursor.execute(
@@ -35,7 +35,7 @@ def _work(terms: dict[str, Any], committed: Any, stop: Any) -> None:
 
 
 class Writer:
-    """The process. ``terms`` are those of ``pymysql.connect``."""
+    """Controls the process. ``terms`` are the arguments of ``pymysql.connect``."""
 
     def __init__(self, terms: dict[str, Any]) -> None:
         self._committed = _context.Value("q", 0)
@@ -45,16 +45,16 @@ class Writer:
 
     @property
     def committed(self) -> int:
-        """The last number that was committed."""
+        """The number of the last committed transfer."""
         return int(self._committed.value)
 
     @property
     def alive(self) -> bool:
-        """Whether it still works."""
+        """Whether the process is running."""
         return self._process.is_alive()
 
     def stop(self) -> int:
-        """End the work; the last number is returned."""
+        """Stop the process. Returns the number of the last committed transfer."""
         self._stop.set()
         self._process.join(30)
         return self.committed

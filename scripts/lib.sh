@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What every verb shares: where the project is, and words for the person. Sourced, never run.
+# Functions and paths for the other scripts. It is sourced, never run.
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=$ROOT/.venv/bin/python
@@ -11,10 +11,10 @@ die() {
     exit 1
 }
 
-# Programs that are run by this project and come from packages of the system.
+# Whether a program is installed.
 has() { PATH=$PATH:/usr/sbin:/sbin type -P "$1" >/dev/null; }
 
-# Asks first, when there is a terminal to ask on and `yes` is empty.
+# Installs packages. Asks first if there is a terminal and `yes` is empty.
 install_packages() {
     local apt=(apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 "$@")
     if ((EUID != 0)); then
@@ -28,14 +28,14 @@ install_packages() {
     fi
     say "Installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    # Debian's PostgreSQL would make a database and start a server on it, were it not told otherwise.
+    # Debian's package of PostgreSQL creates and starts a database cluster unless this is set.
     if [[ " $* " == *' postgresql '* ]]; then
         local quiet=/etc/postgresql-common/createcluster.d/strongroom-setup.conf
         mkdir -p "${quiet%/*}"
         echo 'create_main_cluster = false' >"$quiet"
         trap "rm -f '$quiet'" EXIT
     fi
-    # Package lists may be missing or too old: refresh them only when the packages cannot be had without.
+    # Package lists may be missing or too old: refresh them only if the installation fails.
     "${apt[@]}" </dev/null >/dev/null 2>&1 || { apt-get update </dev/null >/dev/null && "${apt[@]}" </dev/null >/dev/null; } ||
         die "The packages could not be installed: $*"
 }

@@ -1,4 +1,4 @@
-"""What docs/ has from the code: every option, every command, every item of the profiles. Started by ``scripts/docs``."""
+"""Generates parts of docs/ from the code: options, commands, items of profiles. Started by ``scripts/docs``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, SecretStr
@@ -34,7 +34,7 @@ def configuration() -> str:
         "3. in a TOML file that `--config` or `STRONGROOM_CONFIG` names,",
         "4. by its default.",
         "",
-        "`strongroom check` tells whether what is configured works. An unknown section or option is an error, never ignored.",
+        "`strongroom check` checks that the configuration works. Unknown sections and options are errors.",
         "",
         "```toml",
         "[service]",
@@ -79,13 +79,15 @@ def options(model: type[BaseModel]) -> list[str]:
 
 
 def option(name: str, field: FieldInfo) -> str:
-    """A row of it."""
+    """A row of the table."""
     cells = [f"`{name}`", kind(field.annotation), default(field), field.description or ""]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def kind(annotation: Any) -> str:
-    """A type as people say it."""
+    """The type of an option in words."""
+    if get_origin(annotation) is Annotated:
+        return kind(get_args(annotation)[0])
     words = {str: "text", SecretStr: "secret", int: "integer", float: "number", bool: "true or false", Path: "path"}
     if annotation in words:
         return words[annotation]
@@ -98,7 +100,7 @@ def kind(annotation: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default as TOML has it."""
+    """The default in the syntax of TOML."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
@@ -179,7 +181,7 @@ def parameters(given: list[Any]) -> list[str]:
 
 
 def choices(annotation: Any) -> str:
-    """The words that an option takes, when they are listed."""
+    """The allowed values of an option, if they are listed."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Enum):
             return " " + ", ".join(f"`{choice.value}`" for choice in kind)
@@ -187,7 +189,7 @@ def choices(annotation: Any) -> str:
 
 
 def with_profile(page: str) -> str:
-    """docs/adopt.md with the tables of all drivers between its marks."""
+    """docs/adopt.md with the tables of all drivers."""
     begin, end = "<!-- profile: begin -->\n", "<!-- profile: end -->\n"
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
@@ -202,7 +204,7 @@ def with_profile(page: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table."""
+    """Text in a cell of a table."""
     return text.replace("|", "\\|")
 
 

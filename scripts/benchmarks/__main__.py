@@ -1,4 +1,4 @@
-"""The command line of the benchmark: chooses cases, measures them one after the other, and writes the page."""
+"""The command line of the benchmarks: selects cases, measures them one after the other, and writes the page."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
-    """Exit status: 0 when every case could be measured, whatever it showed."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Strongroom beside what people use today.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="beginnings of the names of cases (default: all)")
-    parser.add_argument("--list", action="store_true", help="name the cases, and end")
-    parser.add_argument("--page", action="store_true", help="measure nothing: make the page from the record")
+    """Run the command. Returns the exit status: 0 if every case could be measured, even if goals were missed."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Compare Strongroom with the tools in common use.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="beginnings of names of cases (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the cases and exit")
+    parser.add_argument("--page", action="store_true", help="measure nothing, only write the page from the record")
     parser.add_argument(
         "--quick", action="store_true", help=f"--scale {QUICK:g} --rounds 1, without the largest cases: five minutes"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="how much of the full size (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, help="how often each variant runs (default: as the case says)")
-    parser.add_argument("--resume", action="store_true", help="leave out what the record has of this commit and scale")
-    parser.add_argument("--out", type=Path, help="where page, charts and record are (default: docs; not for a part of the size)")
-    parser.add_argument("--dir", type=Path, default=Path(os.environ.get("TMPDIR", "/var/tmp")), help="where to work")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the full size (default: %(default)g)")
+    parser.add_argument("--rounds", type=int, help="how often each variant runs (default: depends on the case)")
+    parser.add_argument("--resume", action="store_true", help="skip cases that the record has for this commit and scale")
+    parser.add_argument("--out", type=Path, help="directory of page, charts and record (default: docs, or below --dir if scaled)")
+    parser.add_argument("--dir", type=Path, default=Path(os.environ.get("TMPDIR", "/var/tmp")), help="working directory")
     options = parser.parse_args()
     try:
         cases = chosen(options.cases)
@@ -74,7 +74,7 @@ def main() -> int:
     failed = _measure(cases, record, folder, options, commit)
     print(page.write(CASES, record, folder))
     if failed:
-        print(f"These could not be measured: {', '.join(failed)}", file=sys.stderr)
+        print(f"These cases could not be measured: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -117,21 +117,21 @@ def _measure(cases: Sequence[Case], record: Record, folder: Path, options: argpa
 def _show(case: Case, result: CaseResult) -> None:
     goals = judge(case, result)
     if goals:
-        table = Table("", "wanted", "measured", "reached")
+        table = Table("goal", "target", "measured", "met")
         for goal in goals:
             table.add_row(goal.text, goal.wanted, goal.measured, {True: "yes", False: "NO", None: ""}[goal.reached])
         console.print(table)
 
 
 def _end(*_: object) -> NoReturn:
-    """Tidy up, once: the signal may come from the keeper, too."""
+    """Clean up and exit. Further signals are ignored, because the keeper may send one, too."""
     for number in _ENDS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(130)
 
 
 def _commit() -> str:
-    """The last commit of what is measured; that the record is new does not change it."""
+    """The last commit of the measured code, regardless of changes of the record."""
 
     def git(*words: str) -> str:
         ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""One case being measured: variants in turn, each with its time, processor time, memory and stored bytes."""
+"""Measures a case: the variants in turn, each with its time, processor time, memory and stored bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ console = Console(highlight=False, markup=False, emoji=False, width=None if sys.
 
 
 class Bench:
-    """What a case works with. Its numbers go to ``result``."""
+    """The tools of a case. Its measurements go to ``result``."""
 
     def __init__(self, site: Site, result: CaseResult, *, scale: float, rounds: int) -> None:
         self.site = site
@@ -31,14 +31,14 @@ class Bench:
         self.scale = scale
         self._rounds = rounds
 
-    # --- how much
+    # --- sizes
 
     def scaled(self, number: float, least: int = 1) -> int:
-        """A size of the full benchmark, made smaller as the person has asked for."""
+        """A size of the full benchmark, multiplied by the requested scale."""
         return max(least, round(number * self.scale))
 
     def rounds(self) -> Iterator[int]:
-        """Each round; in one, every variant is measured once, so that they share what the machine does meanwhile."""
+        """The rounds. In each, every variant is measured once, so that other load on the machine affects all of them."""
         for number in range(1, self._rounds + 1):
             if self._rounds > 1:
                 console.print(f"  round {number}")
@@ -47,7 +47,7 @@ class Bench:
     # --- measuring
 
     def timed(self, name: str, work: Callable[[], object], command: str = "", *, data: Path | None = None) -> float:
-        """Measure one variant on a disk at rest, with ``data`` in the page cache. Returns its seconds."""
+        """Measure one variant after a sync, with ``data`` in the page cache. Returns its seconds."""
         variant = self._variant(name, command)
         if data:
             warm(data)
@@ -63,20 +63,20 @@ class Bench:
         return seconds
 
     def note(self, name: str, seconds: float, command: str = "") -> None:
-        """Keep a time that was told."""
+        """Record a time that was measured elsewhere."""
         self._variant(name, command).seconds.append(round(seconds, 3))
         console.print(f"    {name:<44} {seconds:8.2f} s")
 
     def stored(self, name: str, size: int) -> None:
-        """Keep what a variant has stored, in bytes."""
+        """Record how many bytes a variant has stored."""
         self._variant(name).stored.append(size)
 
     def floor(self, name: str, **terms: float) -> None:
-        """The seconds that a variant needs at least, for each thing that bounds it."""
+        """Record the minimum seconds of a variant, for each limiting resource."""
         self._variant(name).floor = {text: round(seconds, 3) for text, seconds in terms.items()}
 
     def floors(self, name: str, rates: Rates, size: int, *, stored: int, back: bool = False) -> None:
-        """The floor of a backup, or of a restore (``back``), of ``size`` bytes."""
+        """Record the floor of a backup, or of a restore (``back``), of ``size`` bytes."""
         self.result.rates = {name: round(rate) for name, rate in asdict(rates).items()}
         if back:
             self.floor(name, read=stored / rates.read, decompress=size / rates.decompress, write=size / rates.write)
@@ -84,18 +84,18 @@ class Bench:
             self.floor(name, read=size / rates.read, compress=size / rates.compress, write=stored / rates.write)
 
     def figure(self, name: str, value: float, unit: str) -> None:
-        """Keep a number that is no variant's."""
+        """Record a number that does not belong to a variant."""
         self.result.figures[name] = Figure(value=round(value, 4), unit=unit)
         console.print(f"    {name:<44} {value:8.2f} {unit}")
 
     def shell(self, pipeline: str, **how: Any) -> None:
-        """A pipeline as a person types it; every part of it must succeed."""
+        """Run a pipeline of the shell. Every part of it must succeed."""
         ran = subprocess.run(["bash", "-o", "pipefail", "-ec", pipeline], check=False, capture_output=True, **how)
         if ran.returncode:
             raise RuntimeError(f"{pipeline}\nended with {ran.returncode}: {ran.stderr.decode(errors='replace')[-2000:]}")
 
     def piped(self, name: str, pipeline: str, *, data: Path | None = None, **how: Any) -> float:
-        """Measure a pipeline, to a synced file system. What the page shows has short names for our directories."""
+        """Measure a pipeline, including the sync of the file system. The page shows it with $WORK as the directory."""
         shown = pipeline.removesuffix("; sync").replace(str(self.place), "$WORK")
         return self.timed(name, lambda: self.shell(pipeline, **how), shown, data=data)
 
@@ -106,7 +106,7 @@ class Bench:
 
 
 def warm(data: Path) -> None:
-    """Everything below into the page cache: mariadb-backup drops what it has read from it."""
+    """Read all files below into the page cache: mariadb-backup evicts what it has read."""
     for path in data.rglob("*"):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
@@ -115,5 +115,5 @@ def warm(data: Path) -> None:
 
 
 def size_of(top: Path) -> int:
-    """Bytes of all files below."""
+    """The total size of all files below, in bytes."""
     return sum(path.stat().st_size for path in top.rglob("*") if path.is_file())

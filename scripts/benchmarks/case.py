@@ -1,4 +1,4 @@
-"""A case: something that is measured, and what it must show."""
+"""Cases: what is measured, and the goals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Times:
-    """``above`` by ``below``, round by round, in seconds or stored bytes: no less than ``wanted``, or with ``most`` no more.
+    """The ratio of ``above`` to ``below`` per round, in seconds or stored bytes: at least ``wanted``; with ``most``, at most.
 
-    ``wanted`` none: only told.
+    ``wanted`` None: the ratio is only reported.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Floor:
-    """How many times the floor ``variant`` takes: no more than ``wanted``."""
+    """The ratio of the time of ``variant`` to its floor: at most ``wanted``."""
 
     text: str
     wanted: float | None
@@ -36,7 +36,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure that was measured by itself: below ``wanted``."""
+    """A single figure: at most ``wanted``."""
 
     text: str
     wanted: float | None
@@ -48,9 +48,9 @@ Goal = Times | Floor | Limit
 
 @dataclass(frozen=True)
 class Case:
-    """``name`` chooses it on the command line and in the record; cases of a ``chapter`` share a heading.
+    """A case. ``name`` identifies it on the command line and in the record; cases of a ``chapter`` share a heading.
 
-    ``quick``: in a few seconds when it has little data. ``bound`` says what bounds the goals that are missed.
+    ``quick``: takes only seconds with little data. ``bound`` explains why goals are missed.
     """
 
     name: str

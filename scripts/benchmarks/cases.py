@@ -1,4 +1,4 @@
-"""Every case, in the order of the page. One that needs the data of the one before it finds them there."""
+"""All cases, in the order of the page. A case that needs the same data as the previous one reuses it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CASES: tuple[Case, ...] = (
 
 
 def chosen(words: Sequence[str]) -> list[Case]:
-    """Those whose names begin with one of the words; all, when there are none. Raises ValueError for a word that fits none."""
+    """The cases whose names begin with one of the words; all cases if there are no words. Raises ValueError if none match."""
     for word in words:
         if not any(case.name.startswith(word) for case in CASES):
-            raise ValueError(f"no case begins with {word}; there are: {', '.join(case.name for case in CASES)}")
+            raise ValueError(f"no case begins with {word}; the cases are: {', '.join(case.name for case in CASES)}")
     return [case for case in CASES if not words or case.name.startswith(tuple(words))]

@@ -1,4 +1,4 @@
-"""A full catalog: projects with instances, backups and the jobs that made them."""
+"""Fills a catalog: projects with instances, backups and the jobs that took them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strongroom.catalog import Backup, Instance, Job, now, open_catalog
 from strongroom.settings import load
 
 LINKS = 9
-"""Incrementals on each full."""
+"""Incremental backups per full backup."""
 
 
 @dataclass
@@ -24,11 +24,11 @@ class Project:
     instances: list[str] = field(default_factory=list)
     backups: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    """Of the backups."""
+    """Names of the backups."""
 
 
 def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list[Project]:
-    """Write ``instances`` with ``backups`` in all, spread over the projects: chains of a full and nine incrementals."""
+    """Insert ``instances`` and ``backups`` in total, in chains of a full and nine incrementals, evenly over the projects."""
     made = [Project(f"project-{number}") for number in range(projects)]
     began = datetime.now(UTC) - timedelta(days=30)
     catalog = open_catalog(load(service={"data_dir": catalog_dir}))
@@ -57,7 +57,7 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
                 "request": {},
                 "created": created,
                 "updated": created,
-                "seen": now() + timedelta(days=1),  # what the agent does not know of them is older
+                "seen": now() + timedelta(days=1),  # so that the agent, which does not know them, does not change them
             }
         )
         chain: list[str] = []

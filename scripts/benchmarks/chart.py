@@ -1,4 +1,4 @@
-"""Bars as SVG, readable on a light ground and on a dark one."""
+"""Draws bar charts as SVG, readable in light and dark mode."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.outcome import number
 _WIDTH, _NAME, _ROW, _TOP = 760, 330, 26, 34
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600 }
-.ours { fill: #0a7d54 } .other { fill: #8c96a3 }
+.own { fill: #0a7d54 } .other { fill: #8c96a3 }
 .reach { stroke: #1f2328; stroke-width: 1.5 } .floor { stroke: #c2410c; stroke-width: 2 }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .ours { fill: #3fb98a } .other { fill: #6e7681 }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .own { fill: #3fb98a } .other { fill: #6e7681 }
 .reach { stroke: #e6edf3 } .floor { stroke: #fb923c } }
 """
 
 
 def bars(title: str, values: Mapping[str, Sequence[float]], floors: Mapping[str, float], *, unit: str = "s") -> str:
-    """One bar a variant, as long as its median, with a line from its least to its most; ``floors`` are marked."""
+    """A bar for the median of each variant, with a line from minimum to maximum, and marks for ``floors``."""
     top = max(max(found) for found in values.values()) or 1.0
     scale = (_WIDTH - _NAME - 90) / top
     height = _TOP + _ROW * len(values) + 10
@@ -31,7 +31,7 @@ def bars(title: str, values: Mapping[str, Sequence[float]], floors: Mapping[str,
     for row, (name, found) in enumerate(values.items()):
         y = _TOP + _ROW * row
         middle, least, most = statistics.median(found), min(found), max(found)
-        kind = "ours" if name.lower().startswith("strongroom") else "other"
+        kind = "own" if name.lower().startswith("strongroom") else "other"
         parts.append(f'<text x="{_NAME - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<rect class="{kind}" x="{_NAME}" y="{y + 3}" width="{max(1.0, middle * scale):.1f}" height="16" rx="2"/>')
         if most > least:

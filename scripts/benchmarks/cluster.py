@@ -1,8 +1,8 @@
-"""A restore of a Galera cluster beside the steps of a person, done by a script as fast as it can: same three nodes, same data.
+"""Restore of a Galera cluster, compared with the manual steps, which a script runs on the same nodes with the same data.
 
-Told are the outage (from the first node that is stopped until one serves again) and the whole (until all nodes are Synced).
-The steps are those of Kolla-Ansible's guide: unpack, prepare, stop all, delete the data, copy back, start one, let the others
-be sent everything. A person who does them by hand, and reads a log in between, takes minutes more.
+Measured are the outage (from stopping the first node until one serves again) and the total (until all nodes are Synced). The
+steps are those of Kolla-Ansible's guide: unpack, prepare, stop all nodes, delete the data, copy back, start one node, let the
+others receive everything. A person who types them and reads logs in between takes minutes longer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from benchmarks.site import Site
 
 SCRIPTS = Path(__file__).parents[2] / ".tools/galera"
 PATIENCE = 300.0
-STEPS, SEEDED, SENT = "the steps, by script", "Strongroom, every node seeded", "Strongroom, one node sends it to the others"
+STEPS, SEEDED, SENT = "manual steps, scripted", "Strongroom, every node seeded", "Strongroom, one node sends it to the others"
 
 
 class Node:
-    """A server of the cluster, as a script sees it: its files, its socket, its process."""
+    """A server of the cluster: its files, its socket, its process."""
 
     def __init__(self, site: Site, view: dict[str, Any]) -> None:
         self.base = site.service.data_dir / "instances" / view["id"]
@@ -39,17 +39,17 @@ class Node:
         self.socket = site.ask("instance", "show", view["id"])["socket"]
 
     def connect(self) -> pymysql.Connection[Any]:
-        """A connection that may do everything."""
+        """A connection with all privileges."""
         return pymysql.connect(read_default_file=str(self.base / "client.cnf"), unix_socket=self.socket, autocommit=True)
 
     def stop(self) -> None:
-        """As `systemctl stop` does."""
+        """Stop the server as `systemctl stop` does."""
         for pid in _servers_with(self.base / "my.cnf"):
             os.kill(pid, signal.SIGTERM)
         self._until(lambda: not _servers_with(self.base / "my.cnf"))
 
     def start(self, *options: str) -> None:
-        """As `systemctl start` does, or `galera_new_cluster`; back when it is Synced."""
+        """Start the server as `systemctl start` or `galera_new_cluster` does, and wait until it is Synced."""
         identity = ("setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups")
         subprocess.Popen(
             [*identity, "mariadbd", f"--defaults-file={self.base}/my.cnf", *options],
@@ -75,7 +75,7 @@ class Node:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"a node in {self.base} does not come to where it should")
+                raise RuntimeError(f"the node in {self.base} did not reach the expected state")
             time.sleep(0.1)
 
 
@@ -91,7 +91,7 @@ def _servers_with(options: Path) -> list[int]:
 
 
 def cluster(bench: Bench) -> None:
-    """Once each: the nodes are new after every restore. The steps come last, since the service would start what they stop."""
+    """Measure each restore once. The manual steps come last, because the service would restart the nodes that they stop."""
     bench.site.drop()
     with bench.site.configured(DATASTORES__MARIADB=json.dumps([str(SCRIPTS)])):
         bench.site.ask("cluster", "create", "bench", "--flavor", "d2", "--size", "20")
@@ -105,15 +105,15 @@ def cluster(bench: Bench) -> None:
         for method, name in (("seed", SEEDED), ("sst", SENT)):
             warm(bench.site.service.data_dir / "store")
             words = ("cluster", "restore", "bench", "--backup", "full", "--method", method, "--yes")
-            bench.timed(f"{name}, the whole", lambda words=words: bench.site.ask(*words), f"strongroom {' '.join(words)}")
+            bench.timed(f"{name}, total", lambda words=words: bench.site.ask(*words), f"strongroom {' '.join(words)}")
             job = bench.site.ask("job", "show", bench.site.ask("cluster", "show", "bench")["job_id"])
             bench.note(f"{name}, outage", job["output"]["outage_seconds"])
             bench.site.ask("cluster", "discard-old", "bench", "--yes")
         with bench.site.paused():
             outage: list[float] = []
-            bench.timed(f"{STEPS}, the whole", lambda: outage.append(_by_steps(bench, nodes)))
+            bench.timed(f"{STEPS}, total", lambda: outage.append(_by_steps(bench, nodes)))
             bench.note(f"{STEPS}, outage", outage[0])
-            for node in nodes:  # the service does not know of what a script has started
+            for node in nodes:  # the service does not know about servers that a script has started
                 node.stop()
         bench.site.ask("cluster", "delete", "bench", "--yes")
 
@@ -128,7 +128,7 @@ def _load(node: Node, megabytes: int) -> None:
 
 
 def _by_steps(bench: Bench, nodes: list[Node]) -> float:
-    """The guide's steps; the seconds of the outage. The backup that they restore was made by the guide's own command."""
+    """Run the guide's steps, on a backup by the guide's command. Returns the seconds of the outage."""
     first, *others = nodes
     work = bench.place / "restore"
     (work / "full").mkdir(parents=True)
@@ -156,18 +156,18 @@ CASES = (
         "three nodes, 1.5 GB",
         cluster,
         (
-            Times("outage: times shorter than that of the steps", 3, f"{STEPS}, outage", f"{SEEDED}, outage"),
-            Times("the whole: times shorter than the steps", None, f"{STEPS}, the whole", f"{SEEDED}, the whole"),
+            Times("outage: times shorter than with manual steps", 3, f"{STEPS}, outage", f"{SEEDED}, outage"),
+            Times("total: times shorter than with manual steps", None, f"{STEPS}, total", f"{SEEDED}, total"),
         ),
         rounds=1,
         quick=False,
         text=(
-            "The outage is from the first node that is stopped until one serves again, the whole until all are Synced. The "
-            "steps are those of Kolla-Ansible's guide, without a person who reads and types."
+            "The outage lasts from stopping the first node until one serves again; the total, until all nodes are Synced. The "
+            "manual steps are those of Kolla-Ansible's guide, without the time for reading and typing."
         ),
         bound=(
-            "Three servers end in good order, and one starts: the same for both. The rest of the outage of the steps is copying, "
-            "which grows with the data; ours renames."
+            "In both cases three servers shut down and one starts. During the rest of the outage, the manual steps copy the "
+            "data, which takes longer the more data there is; Strongroom renames directories."
         ),
     ),
 )

@@ -1,7 +1,7 @@
-"""The control plane: how fast the API answers with a full catalog, how it takes a thousand jobs at once, and how it starts.
+"""The service: response times of the API with a full catalog, a thousand jobs at once, and start-up.
 
-A client asks, reads the answer to its end, and asks again, over one connection. Times are what the client waits. Clients and
-service share the machine.
+A client sends a request, reads the whole response, and sends the next one over the same connection. Times are what the client
+waits. Clients and service share the machine.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from benchmarks.catalog_data import Project, fill
 from benchmarks.mariadb import back_up, mariadb
 from strongroom.catalog import Job
 
-CHAPTER = "The control plane"
+CHAPTER = "The service"
 PROJECTS = 20
 CLIENTS = 20
 THINK = 0.25
-"""Seconds that a client thinks between two questions, as people do."""
+"""Seconds that a client pauses between two requests, as people do."""
 SECONDS = 20.0
-"""How long they ask in each way."""
+"""Seconds of requests with and without pauses."""
 PAGE = 20
 EMPTY, AGAIN = "strongroom serve, the first time", "strongroom serve, from then on"
 
@@ -49,13 +49,13 @@ QUESTIONS = {
 
 
 class Client:
-    """One connection, and as much HTTP as the measurement needs: what a real client library costs is not ours."""
+    """One connection with minimal HTTP, so that the time of a client library is not measured."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     async def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        """Status and content of the answer. A ``body`` is posted."""
+        """Send a request (POST if there is a ``body``). Returns the status and the content of the response."""
         if not hasattr(self, "_reader"):
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         sent = json.dumps(body).encode() if body else b""
@@ -68,7 +68,7 @@ class Client:
 
 
 async def measure(port: int, projects: list[Project], clients: int, seconds: float, think: float) -> dict[str, list[float]]:
-    """Seconds that each answer took, by question."""
+    """The seconds of each response, by kind of request."""
     waited: dict[str, list[float]] = {name: [] for name in QUESTIONS}
     until = time.monotonic() + seconds
 
@@ -88,30 +88,30 @@ async def measure(port: int, projects: list[Project], clients: int, seconds: flo
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process has used so far."""
+    """The processor time of the process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 
 def memory_of(pid: int) -> float:
-    """MB that the process has resident, at the most so far."""
+    """The peak resident memory of the process so far, in MB."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that ``share`` of all do not pass."""
+    """The percentile of the values at ``share``."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 @contextmanager
 def _full_catalog(bench: Bench) -> Iterator[tuple[Service, list[Project]]]:
-    """A service of the case's own."""
+    """A service for this case, with a full catalog."""
     place = bench.place / "control"
     place.mkdir(mode=0o711)
     service = Service(place)
     instances, backups = bench.scaled(1000, PROJECTS), bench.scaled(100_000, PROJECTS)
-    bench.result.data = f"{instances:,} instances and {backups:,} backups, with the jobs that made them, in {PROJECTS} projects"
+    bench.result.data = f"{instances:,} instances and {backups:,} backups, with the jobs that took them, in {PROJECTS} projects"
     try:
         service.data_dir.mkdir()
         projects = fill(service.data_dir, PROJECTS, instances, backups)
@@ -125,37 +125,37 @@ def _full_catalog(bench: Bench) -> Iterator[tuple[Service, list[Project]]]:
 
 
 def api(bench: Bench) -> None:
-    """Lists, single things and filters; by clients that think, then by clients that do not."""
+    """Lists, single resources and filters; first by clients with pauses, then by clients without."""
     with _full_catalog(bench) as (service, projects):
         bench.figure("memory of the service, at rest", memory_of(service.pid), "MB")
         asyncio.run(measure(service.port, projects, CLIENTS, 2, THINK))
         seconds = max(1.0, SECONDS * min(1, bench.scale))
-        for way, think in (("they think", THINK), ("without a pause", 0.0)):
+        for way, think in (("with pauses", THINK), ("without pauses", 0.0)):
             used = cpu_seconds(service.pid)
             waited = asyncio.run(measure(service.port, projects, CLIENTS, seconds, think))
             used = cpu_seconds(service.pid) - used
             every = [value for values in waited.values() for value in values]
             for name, values in [*waited.items(), ("all", every)]:
                 if values:
-                    bench.figure(f"{way}: {name}, 99 of 100 within", 1000 * percentile(values, 0.99), "ms")
-            bench.figure(f"{way}: answers", len(every) / seconds, "/s")
-            bench.figure(f"{way}: processor time of an answer", 1000 * used / len(every), "ms")
-        bench.figure("memory of the service, at most", memory_of(service.pid), "MB")
+                    bench.figure(f"{way}: {name}, 99th percentile", 1000 * percentile(values, 0.99), "ms")
+            bench.figure(f"{way}: responses", len(every) / seconds, "/s")
+            bench.figure(f"{way}: processor time per response", 1000 * used / len(every), "ms")
+        bench.figure("peak memory of the service", memory_of(service.pid), "MB")
 
 
 def queue(bench: Bench) -> None:
-    """A backup of every instance is asked for at once, while others look at lists."""
+    """Backups of all instances are requested at once, while other clients read lists."""
     with _full_catalog(bench) as (service, projects):
         asyncio.run(measure(service.port, projects, CLIENTS, 1, THINK))
         asked, looked, ended = asyncio.run(_ask_for_all(service.port, projects))
         count = len(asked)
-        bench.figure("requests to back up", count, "")
-        bench.figure("a request is accepted within, 99 of 100", 1000 * percentile(asked, 0.99), "ms")
-        bench.figure("all are accepted after", sum(asked) / CLIENTS, "s")
-        bench.figure("meanwhile: a page of backups, 99 of 100 within", 1000 * percentile(looked, 0.99), "ms")
-        bench.figure("all are done after", ended, "s")
+        bench.figure("requested backups", count, "")
+        bench.figure("acceptance of a request, 99th percentile", 1000 * percentile(asked, 0.99), "ms")
+        bench.figure("all requests accepted after", sum(asked) / CLIENTS, "s")
+        bench.figure("meanwhile: a page of backups, 99th percentile", 1000 * percentile(looked, 0.99), "ms")
+        bench.figure("all jobs finished after", ended, "s")
         bench.figure("jobs", count / ended, "/s")
-        bench.figure("memory of the service, at most", memory_of(service.pid), "MB")
+        bench.figure("peak memory of the service", memory_of(service.pid), "MB")
 
 
 async def _ask_for_all(port: int, projects: list[Project]) -> tuple[list[float], list[float], float]:
@@ -198,7 +198,7 @@ async def _ask_for_all(port: int, projects: list[Project]) -> tuple[list[float],
 
 
 def start_up(bench: Bench) -> None:
-    """The command line, the service, and the way from a request to the first byte of the tool."""
+    """Start of the command line and of the service, and the time from a request to the first byte of the tool."""
     place = bench.place / "control"
     for _ in bench.rounds():
         bench.timed("strongroom --help", lambda: subprocess.run([PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL))
@@ -235,7 +235,7 @@ CASES = (
             Limit("from the request to the first byte of the tool, s", None, "from the request to the first byte of the tool"),
         ),
         rounds=5,
-        bound="What a start costs is Python, its libraries and the disk cache.",
+        bound="Most of the start-up time is importing Python libraries. It depends on the disk cache.",
     ),
     Case(
         "api",
@@ -243,14 +243,14 @@ CASES = (
         "the API with 100,000 backups",
         api,
         (
-            Limit("a page of backups, 99 of 100 within, ms", 50, "they think: list: a page of backups, 99 of 100 within"),
-            Limit("a page of instances, 99 of 100 within, ms", 50, "they think: list: a page of instances, 99 of 100 within"),
-            Limit("all questions, 99 of 100 within, ms", 50, "they think: all, 99 of 100 within"),
-            Limit("all questions without a pause, 99 of 100 within, ms", None, "without a pause: all, 99 of 100 within"),
+            Limit("a page of backups, 99th percentile, ms", 50, "with pauses: list: a page of backups, 99th percentile"),
+            Limit("a page of instances, 99th percentile, ms", 50, "with pauses: list: a page of instances, 99th percentile"),
+            Limit("all requests, 99th percentile, ms", 50, "with pauses: all, 99th percentile"),
+            Limit("all requests without pauses, 99th percentile, ms", None, "without pauses: all, 99th percentile"),
         ),
         rounds=1,
-        text=f"{CLIENTS} clients, that think for {1000 * THINK:g} ms between two questions, and then that do not think at all.",
-        bound="The service answers one question at a time, and shares the cores with its clients.",
+        text=f"{CLIENTS} clients, first with pauses of {1000 * THINK:g} ms between two requests, then without pauses.",
+        bound="The service answers one request at a time and shares the cores with its clients.",
     ),
     Case(
         "queue",
@@ -258,14 +258,14 @@ CASES = (
         "1,000 jobs at once",
         queue,
         (
-            Limit("a request is accepted within, 99 of 100, ms", None, "a request is accepted within, 99 of 100"),
-            Limit("meanwhile: a page of backups, 99 of 100 within, ms", None, "meanwhile: a page of backups, 99 of 100 within"),
-            Limit("memory of the service, at most, MB", None, "memory of the service, at most"),
+            Limit("acceptance of a request, 99th percentile, ms", None, "acceptance of a request, 99th percentile"),
+            Limit("meanwhile: a page of backups, 99th percentile, ms", None, "meanwhile: a page of backups, 99th percentile"),
+            Limit("peak memory of the service, MB", None, "peak memory of the service"),
         ),
         rounds=1,
         text=(
-            "The instances are rows of a catalog without a server, so every job ends when the agent looks for it: what is "
-            "measured is the way through the queue, not the backup."
+            "The instances are only rows in the catalog, so every job fails when the agent finds no server. This measures the "
+            "queue, not backups."
         ),
     ),
 )

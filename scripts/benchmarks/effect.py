@@ -1,4 +1,4 @@
-"""Effect on the database: transactions a second and their 99th percentile while a backup runs."""
+"""Effect on the database: transactions per second and their 99th percentile during a backup."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks.postgresql_server import back_up as back_up_postgresql
 
 CHAPTER = "Effect on the database"
 QUIET = 5.0
-"""Seconds without a backup, in each round."""
+"""Seconds without a backup in each round."""
 
 
 def on_mariadb(bench: Bench) -> None:
-    """The tool alone, the tool and a fast compressor, Strongroom; and nothing."""
+    """No backup, the tool alone, the tool with a fast compressor, and Strongroom."""
     server = mariadb(bench, "table", 1500)
     terms = {"read_default_file": str(server.base / "client.cnf"), "unix_socket": server.socket}
     rows = bench.scaled(1500, 8) * ROWS
@@ -37,7 +37,7 @@ def on_mariadb(bench: Bench) -> None:
 
 
 def on_postgresql(bench: Bench) -> None:
-    """pg_basebackup and a fast compressor, Strongroom; and nothing."""
+    """No backup, pg_basebackup with a fast compressor, and Strongroom."""
     server = postgresql(bench, "15", 1500, kind="table")
     terms = {"host": str(server.socket), "port": server.port, "user": "postgres", "dbname": "postgres"}
     _measure(
@@ -68,10 +68,10 @@ def _measure(bench: Bench, terms: dict[str, object], variants: dict[str, Callabl
         per_round = [load.between(*window) for window in times]
         latency[name] = [_percentile(found) for found in per_round if found]
         seconds = sum(ended - began for began, ended in times)
-        bench.figure(f"{name}: transactions a second", sum(map(len, per_round)) / seconds, "/s")
-        bench.figure(f"{name}: 99 of 100 within", 1000 * statistics.median(latency[name]), "ms")
-    ratios = [ours / theirs for ours, theirs in zip(latency[STRONGROOM], latency[bare], strict=True)]
-    bench.figure("99th percentile, Strongroom to the bare tool", statistics.median(ratios), "x")
+        bench.figure(f"{name}: transactions per second", sum(map(len, per_round)) / seconds, "/s")
+        bench.figure(f"{name}: 99th percentile of latency", 1000 * statistics.median(latency[name]), "ms")
+    ratios = [strongroom / tool for strongroom, tool in zip(latency[STRONGROOM], latency[bare], strict=True)]
+    bench.figure("99th percentile of latency, Strongroom / bare tool", statistics.median(ratios), "x")
 
 
 def _percentile(values: list[float]) -> float:
@@ -82,14 +82,16 @@ def _unlink(path: Path) -> None:
     path.unlink()
 
 
-GOALS = (Limit("99th percentile of latency, times that with the bare tool", 1.0, "99th percentile, Strongroom to the bare tool"),)
+GOALS = (
+    Limit("99th percentile of latency: times that with the bare tool", 1.0, "99th percentile of latency, Strongroom / bare tool"),
+)
 TEXT = (
-    f"{CONNECTIONS} connections read five rows and change one, pause {1000 * PAUSE:g} ms and go on, all the time; "
-    "what is counted for a variant is what ended while it ran. The database, the load and the backup share the cores."
+    f"{CONNECTIONS} connections run transactions in a loop: read five rows, change one, pause for {1000 * PAUSE:g} ms. "
+    "Transactions that end while a variant runs count for it. The database, the load and the backup share the cores."
 )
 BOUND = (
-    "Strongroom's threads and the tool's take every core that there is, as `zstd -T0` does, but for a shorter time. "
-    "`artifact.threads` bounds them."
+    "The threads of Strongroom and of the tool use all cores, as `zstd -T0` does, but for a shorter time. "
+    "`artifact.threads` limits them."
 )
 
 CASES = (

@@ -1,4 +1,4 @@
-"""Growth: throughput and memory from half a gigabyte to eight."""
+"""Growth: throughput and memory from 0.5 to 8 GB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIZES = (500, 1000, 2000, 4000, 8000)
 
 
 def growth(bench: Bench) -> None:
-    """One table that doubles; each size is backed up and restored."""
+    """Back up and restore a table whose size doubles each time."""
     rates, memory = [], []
     for megabytes in SIZES:
         server = mariadb(bench, "table", SIZES[0])
@@ -30,8 +30,8 @@ def growth(bench: Bench) -> None:
         bench.figure(f"restore, {size}: memory of the worker", output["max_rss"] / 2**20, "MB")
         memory += [view["output"]["max_rss"], output["max_rss"]]
         bench.site.forget_backups()
-    bench.site.drop()  # it is another size now than what its key says
-    bench.figure("memory of the worker, most", max(memory) / 2**20, "MB")
+    bench.site.drop()  # its size no longer matches its key
+    bench.figure("peak memory of the worker", max(memory) / 2**20, "MB")
     bench.figure("throughput, largest size to best", rates[-1] / max(rates), "")
 
 
@@ -41,7 +41,7 @@ CASES = (
         "Growth",
         "0.5 to 8 GB, one large table",
         growth,
-        (Limit("memory of the worker, the most of any size, MB", MEMORY, "memory of the worker, most"),),
+        (Limit("peak memory of the worker, all sizes, MB", MEMORY, "peak memory of the worker"),),
         rounds=1,
         quick=False,
     ),

@@ -1,4 +1,4 @@
-"""A service that has nothing to do: processor time, memory, and how soon a request still starts its job."""
+"""An idle service: processor time, memory, and the time from a request to the start of its job."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from benchmarks.case import Case, Limit
 from benchmarks.control_plane import CHAPTER, Client, cpu_seconds
 
 SETTLES = 75.0
-"""Seconds after the start, or after the last instance was made, until all is quiet."""
+"""Seconds to wait after the start, or after the last instance was created, until the service is idle."""
 SECONDS = 60.0
-"""How long is measured."""
+"""Seconds to measure."""
 INSTANCES = 50
 
 
 def resident(pid: int) -> float:
-    """MB that the process has resident now."""
+    """The resident memory of the process, in MB."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 def idle(bench: Bench) -> None:
-    """With no instance, then with many."""
+    """Measure the service with no instances, then with many."""
     place = bench.place / "idle"
     place.mkdir(mode=0o711)
     service = Service(place)
     count = bench.scaled(INSTANCES)
-    bench.result.data = f"no instance, then {count} servers of MariaDB without data"
+    bench.result.data = f"no instances, then {count} empty MariaDB servers"
     try:
         service.start()
-        _measure(bench, service, "no instance")
+        _measure(bench, service, "no instances")
         for number in range(count):
             service.ask("instance", "create", f"idle{number}", "--flavor", "d1")
         _measure(bench, service, "instances")
@@ -57,7 +57,7 @@ def _measure(bench: Bench, service: Service, name: str) -> None:
 
 
 async def _start_job(port: int, instance: str) -> float:
-    """Milliseconds between a request to stop or start the instance and the start of its job."""
+    """Milliseconds from a request to restart the instance to the start of its job."""
     client = Client(port)
     began = time.perf_counter()
     status, _ = await client.ask(f"/v1.0/default/instances/{instance}/action", {"restart": {}})
@@ -77,18 +77,18 @@ CASES = (
     Case(
         "idle",
         CHAPTER,
-        "a service that waits",
+        "an idle service",
         idle,
         (
-            Limit("no instance: processor, % of a core", 0.5, "no instance: processor"),
+            Limit("no instances: processor, % of a core", 0.5, "no instances: processor"),
             Limit(f"{INSTANCES} instances: processor, % of a core", 0.5, "instances: processor"),
-            Limit("no instance: memory, MB", 100, "no instance: memory"),
+            Limit("no instances: memory, MB", 100, "no instances: memory"),
             Limit(f"{INSTANCES} instances: memory, MB", 100, "instances: memory"),
             Limit("from a request to the start of its job, ms", 100, "from a request to the start of its job"),
         ),
         rounds=1,
         quick=False,
         text="Processor time and memory are those of the service alone, not of the database servers.",
-        bound="The memory is that of Python and of the libraries for HTTP and databases, before any instance is made.",
+        bound="Python and the libraries for HTTP and databases use this memory, even without instances.",
     ),
 )

@@ -1,7 +1,7 @@
-"""Work for a database, in a process of its own: small transactions from four connections, and how long each took.
+"""Load on a database, in a separate process: small transactions on four connections, with their durations.
 
-Started as ``python -m benchmarks.load``, with the terms of the connection as JSON in its first line of input. Says "ready", works
-until its input ends, and then prints when each transaction ended (monotonic clock) and how long it took, in seconds.
+Started as ``python -m benchmarks.load``, with the parameters of the connection as JSON in its first line of input. Prints
+"ready", runs until its input ends, and then prints when each transaction ended (monotonic clock) and its duration in seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 CONNECTIONS = 4
 PAUSE = 0.004
-"""Seconds that a connection thinks between two transactions."""
+"""Seconds that a connection pauses between two transactions."""
 
 
 class Load:
-    """The process, seen from the benchmark. A context manager."""
+    """Controls the process, as a context manager."""
 
     def __init__(self, terms: dict[str, Any]) -> None:
         self._terms = terms
@@ -34,7 +34,7 @@ class Load:
         self._process.stdin.write(json.dumps(self._terms) + "\n")
         self._process.stdin.flush()
         if self._process.stdout.readline() != "ready\n":
-            raise RuntimeError("the load does not begin")
+            raise RuntimeError("the load did not start")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,12 +43,12 @@ class Load:
             self.done = [(at, took) for at, took in json.loads(output)]
 
     def between(self, began: float, ended: float) -> list[float]:
-        """How long those took that ended in this time. Known when the load is over."""
+        """The durations of the transactions that ended in this interval. Available when the load has ended."""
         return [took for at, took in self.done if began <= at < ended]
 
 
 def work(terms: dict[str, Any], over: threading.Event, done: list[tuple[float, float]], ready: threading.Barrier) -> None:
-    """Read five rows and change one of them, again and again."""
+    """Repeatedly read five rows and change one of them."""
     rows, postgresql = terms.pop("rows"), terms.pop("postgresql")
     connection: Any
     if postgresql:
@@ -76,7 +76,7 @@ def work(terms: dict[str, Any], over: threading.Event, done: list[tuple[float, f
 
 
 def main() -> None:
-    """The process itself."""
+    """Run the process."""
     terms = json.loads(sys.stdin.readline())
     over, ready = threading.Event(), threading.Barrier(CONNECTIONS + 1)
     done: list[tuple[float, float]] = []

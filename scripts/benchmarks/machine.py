@@ -1,4 +1,4 @@
-"""The machine: what it is, which programs it has, and how fast it reads, writes and compresses the data of a case."""
+"""The machine: its hardware and programs, and how fast it reads, writes and compresses the data of a case."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import zstandard
 
 _SLICE = 32 << 20
 _SAMPLE = 16
-"""Slices that the codec is measured with, at most."""
+"""Maximum number of slices to measure the codec."""
 _WRITTEN = 512 << 20
-"""Bytes that are written to measure the disk, at most."""
+"""Maximum number of bytes written to measure the disk."""
 _PROGRAMS = {
     "MariaDB": "mariadbd --version",
     "mariadb-backup": "mariadb-backup --version",
@@ -36,7 +36,7 @@ _PROGRAMS = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes a second: ``read`` from the page cache, ``write`` to synced files, the codec on all cores."""
+    """Bytes per second: ``read`` from the page cache, ``write`` to synced files, the codec on all cores."""
 
     read: float
     write: float
@@ -45,7 +45,7 @@ class Rates:
 
 
 def describe() -> dict[str, str]:
-    """What the page says of the machine."""
+    """The machine's properties for the page."""
     cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     system = re.search(r'^PRETTY_NAME="(.+)"$', Path("/etc/os-release").read_text(), re.MULTILINE)
@@ -58,7 +58,7 @@ def describe() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The programs that are there."""
+    """The versions of the installed programs."""
     found = {"Python": platform.python_version()}
     for name, command in _PROGRAMS.items():
         with suppress(OSError):
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
 
 
 def measure(data: Path, place: Path, level: int = 1) -> Rates:
-    """The rates of this machine with the largest files below ``data``."""
+    """Measure the rates of this machine with the largest files below ``data``."""
     files = sorted((path for path in data.rglob("*") if path.is_file()), key=lambda path: -path.stat().st_size)
     slices = list(islice(_slices(files), _SAMPLE))
     size = sum(map(len, slices))
@@ -87,7 +87,7 @@ def measure(data: Path, place: Path, level: int = 1) -> Rates:
 
 
 def _slices(files: Iterable[Path]) -> Iterable[bytes]:
-    """32 MiB at a time, of the files one after the other, as a backup's segments are."""
+    """Slices of 32 MiB of the files, one after the other, like the segments of a backup."""
     piece = b""
     for path in files:
         with path.open("rb") as file:
@@ -108,7 +108,7 @@ def _side_by_side(work: Callable[[bytes], bytes], pieces: list[bytes]) -> tuple[
 
 
 def _writing(pieces: list[bytes], place: Path) -> float:
-    """The best rate of some: one file, and one file a core; each sent to the disk while it is written, or past the page cache."""
+    """The best write rate: one file or one per core; through the page cache with early flushes, or with direct writes."""
     cores = len(os.sched_getaffinity(0))
     return max(_synced(write, place, files) for write in (partial(_cached, pieces), _past) for files in 2 * [1, cores])
 
@@ -144,7 +144,7 @@ def _past(path: Path, size: int) -> int:
         piece.write(os.urandom(len(piece)))
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT | os.O_CLOEXEC, 0o600)
-        except OSError:  # not on this file system
+        except OSError:  # not supported by this file system
             path.touch()
             return 0
         try:

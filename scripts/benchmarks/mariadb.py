@@ -1,4 +1,4 @@
-"""A MariaDB that Strongroom runs, filled with one kind of data; and how it is backed up and restored, by us and by others."""
+"""MariaDB servers with several kinds of data, managed by Strongroom; and backups by Strongroom and by other tools."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from benchmarks.machine import Rates, measure
 from benchmarks.site import FLAVOR, VOLUME, Site
 
 TABLES = 10_000
-"""Of the data ``tables``."""
+"""Rows per table for the kind ``tables``."""
 PAGE = 16384
 BASE = 32
-"""Megabytes of the table that the large one is filled from, again and again: further apart than a codec at level 1 looks back."""
+"""Megabytes of the table from which the large one is filled repeatedly: more than the window of a codec at level 1."""
 ROWS = 900
-"""Of a megabyte."""
+"""Rows per megabyte."""
 _FAST = "SET GLOBAL innodb_flush_log_at_trx_commit = 0"
 _SAFE = "SET GLOBAL innodb_flush_log_at_trx_commit = 1"
 
 
 class MariaDB:
-    """``kind``: ``rows`` (a shop: numbers, text, a few pictures), ``blobs`` (random), ``tables`` (many small ones), ``table``."""
+    """``kind``: ``rows`` (a shop: numbers, text, images), ``blobs`` (random), ``tables`` (many small), ``table`` (one large)."""
 
     def __init__(self, site: Site, kind: str, megabytes: int, tables: int) -> None:
         self.name = f"bench-{kind}"
@@ -51,24 +51,24 @@ class MariaDB:
 
     @property
     def size(self) -> int:
-        """Bytes of the data, without logs."""
+        """The size of the data without logs, in bytes."""
         logs = ("ib_logfile", "ibtmp", "binlog.", "undo")
         return sum(f.stat().st_size for f in self.data.rglob("*") if f.is_file() and not f.name.startswith(logs))
 
     @property
     def rates(self) -> Rates:
-        """How fast this machine is with this data."""
+        """The rates of this machine with this data."""
         if self._rates is None:
             self._rates = measure(self.data, self._site.place)
         return self._rates
 
     def connect(self) -> pymysql.Connection[Any]:
-        """A connection that may do everything."""
+        """A connection with all privileges."""
         return pymysql.connect(read_default_file=str(self.base / "client.cnf"), unix_socket=self.socket, autocommit=True)
 
     @contextmanager
     def loading(self) -> Iterator[pymysql.Connection[Any]]:
-        """Load without care for a crash; at the end the server is at rest, and its binary logs are gone."""
+        """Load data without durability. At the end the server has flushed everything, and its binary logs are deleted."""
         with self.connect() as connection:
             for statement in (_FAST, "SET sql_log_bin = 0, unique_checks = 0, foreign_key_checks = 0"):
                 connection.query(statement)
@@ -90,12 +90,12 @@ class MariaDB:
             connection.query("SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")
 
     def grow(self, megabytes: int) -> None:
-        """Let the one large table have about so many megabytes."""
+        """Fill the large table to about this many megabytes."""
         with self.loading() as connection:
             self._fill(connection, megabytes)
 
     def change(self, share: float, turn: int) -> None:
-        """Change one row in about ``share`` of all pages of the one large table, evenly spread."""
+        """Change one row in about ``share`` of the large table's pages, evenly distributed."""
         with self.connect() as connection, connection.cursor() as cursor:
             step = max(1, round(PAGE * ROWS / 2**20 / share))
             cursor.execute(f"UPDATE db1.large SET touched = touched + 1 WHERE id % {step} = {turn % step}")
@@ -119,7 +119,7 @@ class MariaDB:
     def _make_tables(self, connection: pymysql.Connection[Any], megabytes: int, tables: int) -> None:
         rows = max(1, (megabytes << 20) // tables // 130)
         connection.query("CREATE DATABASE db1")
-        connection.select_db("db1")  # the sequence must be in some
+        connection.select_db("db1")  # the sequence needs a current database
         with connection.cursor() as cursor:
             for number in range(tables):
                 cursor.execute(
@@ -148,7 +148,7 @@ class MariaDB:
 
 
 def mariadb(bench: Bench, kind: str, megabytes: float) -> MariaDB:
-    """A server with about so many megabytes at full scale; the case's data are said to be these."""
+    """A server with about this many megabytes at full scale. It is recorded as the data of the case."""
     size, tables = bench.scaled(megabytes, 8), bench.scaled(TABLES, 10)
     server = bench.site.database(("mariadb", kind, size), lambda site: MariaDB(site, kind, size, tables))
     bench.result.data = f"{server.size / 1e9:.2f} GB in the data directory; {_KINDS[kind].format(tables=tables)}"
@@ -156,16 +156,16 @@ def mariadb(bench: Bench, kind: str, megabytes: float) -> MariaDB:
 
 
 _KINDS = {
-    "rows": "a shop: customers, orders, items, reviews, documents (a third of them pictures, which do not compress)",
-    "blobs": "random blobs of 0.95 MB, which do not compress",
+    "rows": "a shop database: customers, orders, items, reviews, documents (a third of them incompressible images)",
+    "blobs": "random, incompressible blobs of 0.95 MB",
     "tables": "{tables} small tables",
-    "table": "one large table of prose, and a small one that it was made of",
+    "table": "one large table of text, and the small table from which it was generated",
 }
 
 
 # --- backups
 
-SEED = "mariadb-backup | gzip (the seed)"
+GZIP = "mariadb-backup | gzip"
 ZSTD = "mariadb-backup | zstd -T0 -1"
 ZSTD_PARALLEL = "mariadb-backup --parallel=2 | zstd -T0 -1"
 NULL = "mariadb-backup --parallel=2 > /dev/null"
@@ -173,13 +173,13 @@ STRONGROOM = "Strongroom"
 
 
 def tool(server: MariaDB, *options: str) -> str:
-    """The tool's command, as a person types it."""
-    many = "--open-files-limit=65535"  # of 10,000 tables
+    """The command line of the tool."""
+    many = "--open-files-limit=65535"  # for 10,000 tables
     return " ".join([f"mariadb-backup --defaults-file={server.options} --backup --stream=mbstream {many}", *options])
 
 
 def back_up(bench: Bench, server: MariaDB, name: str = STRONGROOM, *more: str) -> dict[str, Any]:
-    """Strongroom: from the request to COMPLETED, by the command line. Returns the backup as it is shown, with its ``output``."""
+    """Measure Strongroom's command line, until COMPLETED. Returns the backup with the ``output`` of its job."""
     view: dict[str, Any] = {}
     words = ("backup", "create", "--instance", server.name, *more)
     asked = time.time()
@@ -193,7 +193,7 @@ def back_up(bench: Bench, server: MariaDB, name: str = STRONGROOM, *more: str) -
 
 
 def piped_backup(bench: Bench, server: MariaDB, name: str, end: str, *options: str) -> Path:
-    """The tool with a compressor; what it has written."""
+    """Measure the tool with a compressor. Returns the file that it wrote."""
     file = bench.place / "backup.piped"
     bench.piped(name, f"{tool(server, *options)} | {end} > {file}; sync", data=server.data)
     bench.stored(name, file.stat().st_size)

@@ -1,4 +1,4 @@
-"""Restore, MariaDB: a full by us, by the seed's steps and by the best that stock tools do; chains of 1, 5 and 20."""
+"""Restore, MariaDB: a full backup by Strongroom, by the usual steps and by the fastest stock tools; chains of 1, 5 and 20."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.case import Case, Floor, Limit, Times
-from benchmarks.mariadb import SEED, STRONGROOM, ZSTD, MariaDB, back_up, mariadb, piped_backup
+from benchmarks.mariadb import GZIP, STRONGROOM, ZSTD, MariaDB, back_up, mariadb, piped_backup
 from benchmarks.mariadb_backup import MEMORY
 
 CHAPTER = "Restore, MariaDB"
-SEED_STEPS, STOCK = "gunzip, mbstream, prepare, copy back (the seed)", "zstd -dc | mbstream, prepare in place"
-ACTIVE, WORKER = "Strongroom, to ACTIVE", "Strongroom, the same work (fetch to sync)"
+USUAL_STEPS, STOCK = "gunzip, mbstream, prepare, copy back", "zstd -dc | mbstream, prepare in place"
+ACTIVE, WORKER = "Strongroom, to ACTIVE", "Strongroom, worker only"
 LINKS = (1, 5, 20)
 CHANGED = 0.002
 """Share of the pages that change between two backups of a chain."""
 
 
 def full(bench: Bench) -> None:
-    """Of the same data, each from what its own backup wrote."""
+    """Restore the same data, each tool from its own backup."""
     server = mariadb(bench, "rows", 1500)
-    gzip = piped_backup(bench, server, f"(backup) {SEED}", "gzip").rename(bench.place / "seed.gz")
+    gzip = piped_backup(bench, server, f"(backup) {GZIP}", "gzip").rename(bench.place / "backup.gz")
     zstd = piped_backup(bench, server, f"(backup) {ZSTD}", "zstd -q -T0 -1").rename(bench.place / "stock.zst")
     view = back_up(bench, server, f"(backup) {STRONGROOM}")
     size = server.size
@@ -33,7 +33,7 @@ def full(bench: Bench) -> None:
         (work / "full").mkdir()
         shutil.copy(gzip, work / "b.gz")
         bench.piped(
-            SEED_STEPS,
+            USUAL_STEPS,
             f"cd {work}; gunzip b.gz; mbstream -x -C full < b; mariadb-backup --prepare --target-dir=full;"
             f" mariadb-backup --no-defaults --copy-back --target-dir=full --datadir={work}/data; chown -R mysql:mysql data; sync",
         )
@@ -53,7 +53,7 @@ def full(bench: Bench) -> None:
 
 
 def chains(bench: Bench) -> None:
-    """The full, and the ends of chains on it; the chain of 5 by stock tools from the same artifacts, too."""
+    """Restore a full backup and chains based on it; the chain of 5 also with stock tools from the same artifacts."""
     server = mariadb(bench, "table", 1500)
     backups = [back_up(bench, server, "(backup) full")]
     for turn in range(1, max(LINKS) + 1):
@@ -67,7 +67,7 @@ def chains(bench: Bench) -> None:
 
 
 def restore(bench: Bench, backup: str, active: str, worker: str) -> dict[str, Any]:
-    """Strongroom: from the request to ACTIVE, by the command line; and the worker's part alone. What the job has told."""
+    """Measure Strongroom's command line, until ACTIVE, and the part of the worker. Returns the output of the job."""
     bench.timed(active, lambda: bench.site.ask("restore", backup, "--name", "copy"), "strongroom restore ID --name copy")
     output: dict[str, Any] = bench.site.ask("job", "show", bench.site.ask("instance", "show", "copy")["job_id"])["output"]
     bench.note(worker, sum(output["seconds"].values()))
@@ -76,7 +76,7 @@ def restore(bench: Bench, backup: str, active: str, worker: str) -> dict[str, An
 
 
 def by_hand(bench: Bench, server: MariaDB, chain: list[dict[str, Any]], name: str) -> None:
-    """As docs/recover-by-hand.md says."""
+    """Restore as described in docs/recover-by-hand.md."""
     store = bench.site.service.data_dir / "store"
     work = _empty(bench.place / "restored")
     steps = []
@@ -101,19 +101,18 @@ CASES = (
     Case(
         "mariadb-restore-full",
         CHAPTER,
-        "a full, rows, 1.5 GB",
+        "full backup, rows, 1.5 GB",
         full,
         (
-            Times("to ACTIVE: times faster than the seed's steps", 4, SEED_STEPS, ACTIVE),
-            Times("the same work: times faster than zstd -dc", 1, STOCK, WORKER),
+            Times("to ACTIVE: times faster than gunzip and copy back", 4, USUAL_STEPS, ACTIVE),
+            Times("worker only: times faster than zstd -dc", 1, STOCK, WORKER),
             Floor("to ACTIVE: times the floor", 1.3, ACTIVE),
-            Floor("the same work: times the floor", 1.3, WORKER),
+            Floor("worker only: times the floor", 1.3, WORKER),
             Limit("memory of the worker, MB", MEMORY, "memory of the worker"),
         ),
         bound=(
-            "The floor knows only reading, decompressing and writing. `mariadb-backup --prepare`, which runs after the last byte "
-            "is written and cannot begin sooner, is not in it, nor is the sync of what it changes, nor (to ACTIVE) the start of "
-            "the server."
+            "The floor includes only reading, decompressing and writing. It does not include `mariadb-backup --prepare`, which "
+            "can begin only after the last byte is written, nor the sync of its changes, nor (to ACTIVE) the start of the server."
         ),
     ),
     Case(
@@ -122,16 +121,16 @@ CASES = (
         "chains of 1, 5 and 20, one large table, 1.5 GB",
         chains,
         (
-            Times("chain of 5: times the full alone", 1.5, "chain of 5, to ACTIVE", "full, to ACTIVE", most=True),
-            Times("chain of 20: times the full alone", None, "chain of 20, to ACTIVE", "full, to ACTIVE"),
+            Times("chain of 5: times the time of the full backup", 1.5, "chain of 5, to ACTIVE", "full, to ACTIVE", most=True),
+            Times("chain of 20: times the time of the full backup", None, "chain of 20, to ACTIVE", "full, to ACTIVE"),
             Times("chain of 5: times faster than stock tools", 1, "chain of 5, stock tools", "chain of 5"),
         ),
         quick=False,
-        text=f"Between two backups a row is changed in {100 * CHANGED:g} % of the pages.",
+        text=f"Between two backups, one row is changed in {100 * CHANGED:g} % of the pages.",
         bound=(
-            "Every link is one run of `mariadb-backup --prepare --incremental-dir`, one after the other: the tool applies one at "
-            "a time, opens every tablespace and makes its changes durable each time. Fetching the next link is done meanwhile, "
-            "and costs nothing. The faster the full is restored, the larger is the ratio."
+            "Every incremental needs one run of `mariadb-backup --prepare --incremental-dir`, one after the other. Each run "
+            "opens every tablespace and makes its changes durable. The next incremental is fetched at the same time, so fetching "
+            "adds no time. The faster the restore of the full backup, the larger the ratio."
         ),
     ),
 )

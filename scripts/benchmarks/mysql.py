@@ -1,4 +1,4 @@
-"""Backup and restore, MySQL: Strongroom, a dump, and the server's own clone with a fast compressor."""
+"""Backup and restore, MySQL: Strongroom, a dump, and the server's CLONE with a fast compressor."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from benchmarks.mariadb_backup import MEMORY
 from benchmarks.mariadb_restore import restore
 from benchmarks.site import FLAVOR, VOLUME, Site
 
-FULL, ACTIVE, WORKER = "Strongroom, full", "Strongroom, restore to ACTIVE", "Strongroom, restore, the same work"
-DUMP, LOAD, LOCAL = "mysqldump | gzip", "load of the dump", "CLONE LOCAL, then tar | zstd -T0 -1"
+FULL, ACTIVE, WORKER = "Strongroom, full", "Strongroom, restore to ACTIVE", "Strongroom, restore, worker only"
+DUMP, LOAD, LOCAL = "mysqldump | gzip", "loading the dump", "CLONE LOCAL, then tar | zstd -T0 -1"
 
 
 class MySQL:
-    """A MySQL that Strongroom runs."""
+    """A MySQL server that Strongroom manages."""
 
     def __init__(self, site: Site, name: str) -> None:
         self.name = name
@@ -34,18 +34,18 @@ class MySQL:
         self.access = f"--defaults-file={self.base / 'client.cnf'} --socket={self.socket}"
 
     def connect(self) -> pymysql.Connection[Any]:
-        """A connection as Strongroom's own account."""
+        """A connection as Strongroom's own user."""
         return pymysql.connect(read_default_file=str(self.base / "client.cnf"), unix_socket=self.socket, autocommit=True)
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Rows of the last one."""
+        """Execute statements. Returns the rows of the last one."""
         with self.connect() as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
     def load(self, megabytes: int) -> None:
-        """Fill it with the shop, and let the server come to rest."""
+        """Load the shop database, and wait until the server has flushed everything."""
         self.execute("CREATE DATABASE db1", "CREATE DATABASE db2", *(text for text in SCHEMA.split(";") if text.strip()))
         with self.connect() as connection:
             loader = Loader(connection)
@@ -65,7 +65,7 @@ class MySQL:
 
 
 def mysql(bench: Bench) -> None:
-    """Every variant, on the shop."""
+    """Measure every variant on the shop database."""
     from support.mysql_programs import programs  # makes a root of its own for them
 
     server = programs()
@@ -73,7 +73,7 @@ def mysql(bench: Bench) -> None:
     with bench.site.configured(DATASTORES__MYSQL=json.dumps([str(server)])):
         source = MySQL(bench.site, "bench-mysql")
         source.load(bench.scaled(1500, 8))
-        bench.result.data = f"{size_of(source.data) / 1e9:.2f} GB in the data directory; a shop, as with MariaDB"
+        bench.result.data = f"{size_of(source.data) / 1e9:.2f} GB in the data directory; the same shop database as for MariaDB"
         memory = max(_round(bench, source, server.parent / "bin") for _ in bench.rounds())
         bench.figure("memory of the worker", memory / 2**20, "MB")
         bench.site.ask("instance", "delete", source.name, "--yes")
@@ -112,11 +112,11 @@ CASES = (
     Case(
         "mysql",
         "Backup and restore, MySQL",
-        "a full and its restore, MySQL 9.7, rows, 1.5 GB",
+        "full backup and restore, MySQL 9.7, rows, 1.5 GB",
         mysql,
         (
             Times("full: times faster than mysqldump | gzip", 5, DUMP, FULL),
-            Times("full: times CLONE LOCAL and tar | zstd", 1.5, FULL, LOCAL, most=True),
+            Times("full: times the time of CLONE LOCAL and tar | zstd", 1.5, FULL, LOCAL, most=True),
             Times("restore: times faster than loading the dump", 10, LOAD, ACTIVE),
             Limit("memory of the worker, MB", MEMORY, "memory of the worker"),
         ),

@@ -1,4 +1,4 @@
-"""What the raw results say: medians, spreads, and goals that are reached or not."""
+"""Evaluates the raw results: medians, spreads, and whether goals are met."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.record import CaseResult
 
 @dataclass(frozen=True)
 class Judged:
-    """A goal with what was measured. ``reached`` none: nothing was wanted."""
+    """A goal with its measurement. ``reached`` is None if there is no target."""
 
     text: str
     wanted: str
@@ -21,7 +21,7 @@ class Judged:
 
 
 def judge(case: Case, result: CaseResult) -> list[Judged]:
-    """Every goal of the case that was measured."""
+    """The goals of the case for which there is a measurement."""
     found = (_judge(goal, result) for goal in case.goals)
     return [judged for judged in found if judged is not None]
 
@@ -54,7 +54,7 @@ def _judged(text: str, wanted: float | None, shown: str, measured: float, *, mos
 
 
 def rounds(result: CaseResult, goal: Times) -> list[float]:
-    """The ratio of each round; variants of one round met the same machine. One that was measured once is compared with every."""
+    """The ratio of each round. A variant that was measured only once is compared with each measurement of the other."""
     above, below = result.variants.get(goal.above), result.variants.get(goal.below)
     if above is None or below is None:
         return []
@@ -66,13 +66,13 @@ def rounds(result: CaseResult, goal: Times) -> list[float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and from where to where the others reach."""
+    """The median, the minimum and the maximum."""
     middle = number(statistics.median(values))
     return middle if len(values) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
 
 
 def number(value: float) -> str:
-    """Three digits that mean something."""
+    """The value with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

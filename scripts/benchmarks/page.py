@@ -1,4 +1,4 @@
-"""``benchmarks.md`` and its charts, from the record alone."""
+"""Writes ``benchmarks.md`` and its charts from the record."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from benchmarks.outcome import judge, number, spread
 from benchmarks.record import CaseResult, Record, Variant
 
 CHARTS = "benchmarks"
-"""The folder of the charts, beside the page."""
+"""The folder of the charts, next to the page."""
 _HEAD = """\
 # Benchmarks
 
 <!-- Made by scripts/bench from benchmarks.json; do not edit. -->
 
-Strongroom beside what people use today: same machine, same data, same run, variants in turn. `scripts/bench` measures
-everything anew, `scripts/bench mariadb-backup` the cases whose names begin so, `scripts/bench --quick` most of them with little
-data in five minutes; `scripts/bench --page` makes this page from the [raw results](benchmarks.json).
+This page compares Strongroom with the tools in common use, on the same machine, with the same data, in the same run.
+`scripts/bench` measures everything again, `scripts/bench mariadb-backup` the cases whose names begin with that, and
+`scripts/bench --quick` most cases with little data in five minutes. `scripts/bench --page` writes this page from the
+[raw results](benchmarks.json).
 
-Machines differ, so only the ratios mean something. A ratio is the median of the rounds, with the least and the most of them
-behind it; the variants of a round follow one another. All times are what a person waits: pipelines from their first command to
-a synced file system, Strongroom from its command line to COMPLETED or ACTIVE, if a row does not say otherwise. *The same work*
-is the part of Strongroom's worker alone, from its start to the last sync, without the start of the database. The data are in
-the page cache.
+Machines differ, so only the ratios are meaningful. A ratio is the median of the rounds, followed by the minimum and the maximum.
+In each round all variants run one after the other. Times are what a user waits: for pipelines, from the first command to a
+synced file system; for Strongroom, from the command to COMPLETED or ACTIVE, unless a row says otherwise. *Worker only* is the
+part of Strongroom's worker, from its start to the last sync, without the start of the database. The data is in the page cache.
 
-*CPU* is processor time of all processes, the database's included. *Memory* is the most that all processes had beyond what
-they had before (resident, so what two of them share counts twice), without database servers. The *floor* is what this
-machine needs at least: the largest of bytes by the rate of reading, bytes by the rate of zstd level 1 on all cores with this
-data (restore: of decompressing), and stored bytes (restore: bytes) by the best rate of writing to synced files, each measured in
-the same run. No start of a program, hash, check or sync of many files is in it. In the charts it is the line across a bar.
+*CPU* is the processor time of all processes, including the database. *Memory* is the peak resident memory that all processes
+except database servers use in addition (shared memory counts more than once). The *floor* is the minimum time on this machine.
+For a backup, it is the longest of three times: reading the data, compressing it with zstd level 1 on all cores, and writing the
+stored bytes to synced files; for a restore: reading the stored bytes, decompressing, and writing the data. Each rate is measured
+in the same run. The floor contains no start of a program, no hashes, no checks and no sync of many files. In the charts it is
+the line across a bar.
 """
 
 
 def write(cases: Sequence[Case], record: Record, folder: Path) -> Path:
-    """The page and its charts, anew. Returns the page."""
+    """Write the page and its charts. Returns the page."""
     charts = folder / CHARTS
     charts.mkdir(parents=True, exist_ok=True)
     for chart in charts.glob("*.svg"):
@@ -56,10 +57,10 @@ def write(cases: Sequence[Case], record: Record, folder: Path) -> Path:
 
 def _summary(measured: Sequence[tuple[Case, CaseResult]]) -> Iterator[str]:
     if not measured:
-        yield "Nothing was measured yet.\n"
+        yield "Nothing has been measured yet.\n"
         return
-    yield "## What it must show\n"
-    yield from _head("case", "goal", "wanted", "measured", "reached")
+    yield "## Goals\n"
+    yield from _head("case", "goal", "target", "measured", "met")
     for case, result in measured:
         for judged in judge(case, result):
             if judged.reached is not None:
@@ -76,7 +77,7 @@ def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
         yield f"Data: {result.data}.\n"
     if result.rates:
         rates = ", ".join(f"{name} {rate / 1e6:,.0f} MB/s" for name, rate in result.rates.items())
-        yield f"This machine, with these data: {rates}.\n"
+        yield f"Rates of this machine with this data: {rates}.\n"
     times = {name: variant.seconds for name, variant in result.variants.items() if variant.seconds and name[0] != "("}
     if len(times) > 1:
         floors = {name: max(variant.floor.values()) for name, variant in result.variants.items() if variant.floor}
@@ -92,12 +93,12 @@ def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
         yield ""
     judged = judge(case, result)
     if judged:
-        yield from _head("", "wanted", "measured", "reached")
+        yield from _head("goal", "target", "measured", "met")
         for goal in judged:
             yield _row(goal.text, goal.wanted, goal.measured, {True: "yes", False: "**no**", None: ""}[goal.reached])
         yield ""
     if case.bound and any(goal.reached is False for goal in judged):
-        yield f"What bounds what was not reached: {case.bound}\n"
+        yield f"Why some goals were missed: {case.bound}\n"
     commands = {name: variant.command for name, variant in result.variants.items() if variant.command}
     if commands:
         yield "<details><summary>Command lines</summary>\n"

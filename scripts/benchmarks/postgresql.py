@@ -1,7 +1,7 @@
 """Backup and restore, PostgreSQL: Strongroom, pgBackRest, Barman, Trove's command, and PostgreSQL's own tools.
 
-pgBackRest works as people set it up: WAL archived by it, zstd level 1, two processes, bundles. Restores are compared by the
-worker's part too, since starting the server is no part of what the others do.
+pgBackRest has a usual configuration: WAL archiving, zstd level 1, two processes, bundles. Restores are also compared by the
+worker's part only, because the other tools do not start the server.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from support.postgresql_versions import programs
 CHAPTER = "Backup and restore, PostgreSQL"
 NEWER = "18"
 LINKS = 10
-"""Incrementals of the chain."""
+"""Incremental backups in the chain."""
 SHARES = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
-FULL, RESTORE, ACTIVE = "Strongroom, full", "Strongroom, restore, the same work", "Strongroom, restore to ACTIVE"
+FULL, RESTORE, ACTIVE = "Strongroom, full", "Strongroom, restore, worker only", "Strongroom, restore to ACTIVE"
 TROVE = "pg_basebackup -Ft -z (Trove)"
 PGBACKREST, BARMAN = "pgBackRest, full", "Barman, full"
 PGBACKREST_RESTORE, BARMAN_RESTORE = "pgBackRest, restore", "Barman, restore"
@@ -59,7 +59,7 @@ class PgBackRest:
         bench.shell(f"{self.command} stanza-create", **AS_OWNER)
 
     def back_up(self, name: str, server: PostgreSQL, kind: str) -> None:
-        """Measure a backup of a ``kind``: full or incr."""
+        """Measure a backup of this kind: full or incr."""
         self.bench.piped(name, f"{self.command} --type={kind} backup; sync", data=server.data, **AS_OWNER)
         self.bench.stored(name, size_of(self.latest.resolve()))
 
@@ -115,30 +115,30 @@ immediate_checkpoint = true
             if any((self.home / "main" / "wals").rglob("0*")):
                 return
             time.sleep(0.5)
-        raise RuntimeError("barman receives no WAL")
+        raise RuntimeError("Barman receives no WAL")
 
     def back_up(self, name: str, server: PostgreSQL) -> None:
-        """Measure a full."""
+        """Measure a full backup."""
         self.bench.piped(name, f"{self.command} backup main; sync", data=server.data, **AS_OWNER)
         newest = max((self.home / "main" / "base").iterdir(), key=lambda path: path.name)
         self.bench.stored(name, size_of(newest))
         self.bench.shell(f"{self.command} switch-wal --force main; sleep 1; {self.command} archive-wal main", **AS_OWNER)
 
     def restore(self, name: str) -> None:
-        """Measure the restore of the newest backup; only that one is kept."""
+        """Measure the restore of the newest backup, and delete the older one."""
         target = own(self.bench.place / "restored")
         self.bench.piped(name, f"{self.command} recover main latest {target}; sync", **AS_OWNER)
         shutil.rmtree(target)
         self.bench.shell(f"{self.command} delete main oldest", **AS_OWNER)
 
     def close(self) -> None:
-        """No more WAL is wanted."""
+        """Stop receiving WAL."""
         self._receiver.terminate()
         self._receiver.wait()
 
 
 def fulls(bench: Bench) -> None:
-    """Backup and restore of a full by each."""
+    """Measure a full backup and its restore by each tool."""
     server = postgresql(bench, "15", 1200)
     size = server.size
     pgbackrest, barman, memory = PgBackRest(bench, server), Barman(bench, server), 0
@@ -167,7 +167,7 @@ def fulls(bench: Bench) -> None:
 
 
 def incrementals(bench: Bench) -> None:
-    """On 15, where we carry the log: full, then each share of changes; pgBackRest the same."""
+    """PostgreSQL 15, where an incremental consists of WAL: a full backup, then each share of changes; also by pgBackRest."""
     server = postgresql(bench, "15", 1200)
     pgbackrest = PgBackRest(bench, server)
     turn = 0
@@ -180,12 +180,12 @@ def incrementals(bench: Bench) -> None:
             pgbackrest.back_up(f"pgBackRest, incremental, {text}", server, "incr")
             last = back_up(bench, f"Strongroom, incremental, {text}", server, "--parent", last["id"])
         pgbackrest.restore("pgBackRest, restore of the last")
-        restore(bench, last["id"], "Strongroom, restore of the last to ACTIVE", "Strongroom, restore of the last, the same work")
+        restore(bench, last["id"], "Strongroom, restore of the last to ACTIVE", "Strongroom, restore of the last, worker only")
     bench.site.drop()
 
 
 def blocks(bench: Bench) -> None:
-    """On 18, where the server tells the changed blocks: full, each share of changes, and a chain; its own tool the same."""
+    """PostgreSQL 18, where an incremental consists of changed blocks: a full backup, each share of changes, and a chain."""
     with _newer(bench):
         server = postgresql(bench, NEWER, 1200)
         newer = programs(NEWER)
@@ -204,7 +204,7 @@ def blocks(bench: Bench) -> None:
             server.change(0.01, turn)
             chain.append(back_up(bench, "(chain) incremental, 1 %", server, "--parent", chain[-1]["id"]))
         for _ in bench.rounds():
-            restore(bench, chain[-1]["id"], "Strongroom, chain of ten to ACTIVE", "Strongroom, chain of ten, the same work")
+            restore(bench, chain[-1]["id"], "Strongroom, chain of ten to ACTIVE", "Strongroom, chain of ten, worker only")
             _by_hand(bench, newer, chain)
         bench.site.drop()
 
@@ -233,35 +233,34 @@ CASES = (
     Case(
         "postgresql-full",
         CHAPTER,
-        "a full and its restore, PostgreSQL 15, rows, 1.2 GB",
+        "full backup and restore, PostgreSQL 15, rows, 1.2 GB",
         fulls,
         (
             Times("full: times faster than pgBackRest", 2, PGBACKREST, FULL),
             Times("full: times faster than Trove's command", 10, TROVE, FULL),
             Times("full: times faster than Barman", None, BARMAN, FULL),
-            Times("full: stored, times pgBackRest's", 1.05, FULL, PGBACKREST, "stored", most=True),
+            Times("full: stored bytes, times those of pgBackRest", 1.05, FULL, PGBACKREST, "stored", most=True),
             Floor("full: times the floor", 1.3, FULL),
-            Times("restore, the same work: times faster than pgBackRest", 1.5, PGBACKREST_RESTORE, RESTORE),
+            Times("restore, worker only: times faster than pgBackRest", 1.5, PGBACKREST_RESTORE, RESTORE),
             Times("restore to ACTIVE: times faster than Barman", None, BARMAN_RESTORE, ACTIVE),
-            Floor("restore, the same work: times the floor", 1.3, RESTORE),
+            Floor("restore, worker only: times the floor", 1.3, RESTORE),
             Limit("memory of the worker, MB", MEMORY, "memory of the worker"),
         ),
         text=(
-            f"pgBackRest: `{PgBackRest.SETTINGS}`, WAL archived by it. Barman: `backup_method = postgres`, "
-            "`backup_compression = zstd`, level 1, WAL received by streaming."
+            f"pgBackRest: `{PgBackRest.SETTINGS}`, with WAL archiving. Barman: `backup_method = postgres`, "
+            "`backup_compression = zstd`, level 1, with WAL streaming."
         ),
         bound=(
-            "zstd takes all cores for the time of the floor. The copy out of the page cache, the check of every page, two sums "
-            "over every byte and the start of command and worker take half as much again; other settings of zstd are faster only "
-            "with more bytes stored. pgBackRest pays for the same zstd, and checks and hashes, too. A restore has to write all "
-            "data to the disk, pgBackRest's as ours; how fast a shared disk takes them differs from minute to minute, and the "
-            "ratio with it."
+            "zstd uses all cores for the time of the floor. Copying the data out of the page cache, checking every page, hashing "
+            "every byte twice and starting the command and the worker take half of that time in addition. Other settings of zstd "
+            "are faster only if more bytes are stored. pgBackRest also uses zstd, checks and hashes. A restore must write all "
+            "data to the disk with either tool. The speed of a shared disk changes from minute to minute, and with it the ratio."
         ),
     ),
     Case(
         "postgresql-incremental",
         CHAPTER,
-        "incrementals by the log, PostgreSQL 15, rows, 1.2 GB",
+        "incremental backups from WAL, PostgreSQL 15, rows, 1.2 GB",
         incrementals,
         tuple(
             Times(
@@ -274,7 +273,7 @@ CASES = (
         )
         + tuple(
             Times(
-                f"{text} changed: stored, times smaller than pgBackRest's",
+                f"{text} changed: stored bytes, times smaller than pgBackRest's",
                 None,
                 f"pgBackRest, incremental, {text}",
                 f"Strongroom, incremental, {text}",
@@ -283,12 +282,12 @@ CASES = (
             for text in SHARES
         ),
         rounds=2,
-        text="pgBackRest 2.45 has no block incremental yet: a file that has changed is stored whole.",
+        text="pgBackRest 2.45 has no block incremental: it stores a changed file completely.",
     ),
     Case(
         "postgresql-blocks",
         CHAPTER,
-        "incrementals by blocks, PostgreSQL 18, rows, 1.2 GB",
+        "incremental backups of blocks, PostgreSQL 18, rows, 1.2 GB",
         blocks,
         (
             Times("1 % changed: times faster than a full", 5, FULL, "Strongroom, incremental, 1 %"),
@@ -297,15 +296,15 @@ CASES = (
                 "chain of ten: times faster than zstd | tar and pg_combinebackup",
                 3,
                 "chain of ten: zstd | tar, pg_combinebackup",
-                "Strongroom, chain of ten, the same work",
+                "Strongroom, chain of ten, worker only",
             ),
         ),
         rounds=2,
-        text="pgBackRest and Barman of Debian 12 know no PostgreSQL 18.",
+        text="pgBackRest and Barman in Debian 12 do not support PostgreSQL 18.",
         bound=(
-            "The time of a small incremental is that of the command, the request, a checkpoint and the server's summary of "
-            "its WAL, whatever it holds: the faster a full becomes, the smaller is the ratio. Most of the time "
-            "of a chain goes into the full beneath it and into the newest backup, which names every file; Python opens each."
+            "A small incremental takes the time of the command, the request, a checkpoint and the server's WAL summary, whatever "
+            "it contains. So the faster a full backup, the smaller the ratio. Most of the time of a chain is spent on its full "
+            "backup and on the newest backup, which lists every file; Python opens each of them."
         ),
     ),
 )

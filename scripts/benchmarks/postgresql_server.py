@@ -1,4 +1,4 @@
-"""A PostgreSQL that Strongroom runs, filled with one kind of data; and how it is backed up by us."""
+"""PostgreSQL servers with several kinds of data, managed by Strongroom; and backups by Strongroom."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CHANGED = ("db1.customers.remarks", "db2.orders.address", "db2.items.quantity", 
 
 
 class Copier:
-    """Hands the rows of the data set to COPY."""
+    """Loads the rows of the data set with COPY."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
 
 
 class PostgreSQL:
-    """``kind``: ``rows`` (a shop: numbers, text, a few pictures) or ``table`` (one large one)."""
+    """``kind``: ``rows`` (a shop: numbers, text, a few pictures) or ``table`` (one large table)."""
 
     def __init__(self, site: Site, series: str, kind: str, megabytes: int) -> None:
         self.name = f"bench-{series}"
@@ -106,12 +106,12 @@ class PostgreSQL:
 
     @property
     def size(self) -> int:
-        """Bytes of the data, without WAL."""
+        """The size of the data without WAL, in bytes."""
         return size_of(self.data) - size_of(self.data / "pg_wal")
 
     @property
     def rates(self) -> Rates:
-        """How fast this machine is with this data."""
+        """The rates of this machine with this data."""
         if self._rates is None:
             self._rates = measure(self.data / "base", self._site.place)
         return self._rates
@@ -124,13 +124,13 @@ class PostgreSQL:
             yield connection
 
     def settle(self, connection: psycopg.Connection[Any]) -> None:
-        """Write all that is to be written, so that no variant has to."""
+        """Flush everything, so that no variant has to."""
         connection.execute("CHECKPOINT")
         connection.execute("CHECKPOINT")  # recycles the WAL of the load
         warm(self.data)
 
     def change(self, share: float, turn: int) -> None:
-        """Change about ``share`` of the pages of the shop: one row in each, evenly spread over the tables."""
+        """Change one row in about ``share`` of the shop database's pages, evenly distributed over the tables."""
         with self.connect() as connection:
             tables = ",".join(f"'{name.rpartition('.')[0]}'::regclass" for name in CHANGED)
             row = connection.execute(
@@ -150,14 +150,14 @@ class PostgreSQL:
             self.settle(connection)
 
     def restart_with(self, **settings: str) -> None:
-        """Set what only a start can change."""
+        """Change a setting that requires a restart."""
         with self.connect() as connection:
             for name, value in settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         self._site.ask("instance", "restart", self.name)
 
     def basebackup(self, bench: Bench, name: str, end: str, *options: str, tool: Path = OLDER / "pg_basebackup") -> None:
-        """Measure PostgreSQL's own tool; ``end`` compresses, nothing when the options do."""
+        """Measure pg_basebackup. ``end`` compresses; it is empty if the options do."""
         file = bench.place / "base.tar"
         more = " ".join(["--wal-method=fetch", "--checkpoint=fast", *options])
         pipe = f" | {end}" if end else ""
@@ -186,16 +186,16 @@ class PostgreSQL:
 
 
 def postgresql(bench: Bench, series: str, megabytes: float, kind: str = "rows") -> PostgreSQL:
-    """A server with about so many megabytes at full scale; the case's data are said to be these."""
+    """A server with about this many megabytes at full scale. It is recorded as the data of the case."""
     size = bench.scaled(megabytes, 16)
     server = bench.site.database(("postgresql", series, kind, size), lambda site: PostgreSQL(site, series, kind, size))
-    what = "a shop, as with MariaDB" if kind == "rows" else "one large table of prose"
+    what = "the same shop database as for MariaDB" if kind == "rows" else "one large table of text"
     bench.result.data = f"PostgreSQL {series}, {server.size / 1e9:.2f} GB in the data directory without WAL; {what}"
     return server
 
 
 def back_up(bench: Bench, name: str, server: PostgreSQL, *more: str) -> dict[str, Any]:
-    """Strongroom: request to COMPLETED, by the command line; and the worker's part alone."""
+    """Measure Strongroom's command line, until COMPLETED, and the part of the worker."""
     view: dict[str, Any] = {}
     words = ("backup", "create", "--instance", server.name, *more)
     shown = f"strongroom backup create --instance {server.name}{' --parent ID' if more else ''}"
@@ -206,7 +206,7 @@ def back_up(bench: Bench, name: str, server: PostgreSQL, *more: str) -> dict[str
 
 
 def own(path: Path) -> Path:
-    """An empty directory of the servers' user."""
+    """An empty directory that belongs to the OS user of the servers."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700)
     shutil.chown(path, OWNER, OWNER)

@@ -1,7 +1,7 @@
-"""What a variant costs: processor time and memory of all processes of the benchmark, those included that outlive who began them.
+"""Measures processor time and memory of all processes of the benchmark, including those that outlive their parents.
 
-The benchmark runs below a keeper, a process that adopts what its descendants leave behind (database servers, workers) and
-reaps it, so that nothing escapes the sums.
+The benchmark runs below a keeper, a process that adopts orphans of its descendants (database servers, workers) and reaps them,
+so that no process is missed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGESIZE")
 _INTERVAL = 0.25
-"""Seconds between two looks at the memory: each takes some milliseconds of the processor, which are not there for the variant."""
+"""Seconds between two samples of the memory. Each takes some milliseconds of processor time from the variant."""
 SERVERS = frozenset({"mariadbd", "mysqld", "postgres"})
-"""Database servers: their memory is no cost of a backup."""
+"""Database servers, whose memory does not count for a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class _Process:
     parent: int
     name: str
     own: float
-    """Seconds of processor time; ``reaped``: of the children that have ended and were waited for."""
+    """Seconds of processor time. ``reaped``: that of the children that have ended and were waited for."""
     reaped: float
     resident: int
 
 
 def keep() -> None:
-    """Return in a child of a keeper. The caller itself becomes the keeper, and ends as the child does."""
+    """Fork, and return in the child. The parent becomes the keeper and exits with the status of the child."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
@@ -48,7 +48,7 @@ def keep() -> None:
 
 
 def cpu_seconds() -> float:
-    """Processor time so far of everything below the keeper, without the benchmark's own."""
+    """The processor time so far of all processes below the keeper, except the benchmark itself."""
     keeper, me = os.getppid(), os.getpid()
     processes = _all()
     below = _below(processes, keeper)
@@ -58,7 +58,7 @@ def cpu_seconds() -> float:
 
 
 class Memory:
-    """The peak of what all processes have resident beyond what they had before, database servers left out. A context manager."""
+    """Measures by how much the resident memory of all processes except database servers grows at its peak. A context manager."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -78,8 +78,8 @@ class Memory:
         keeper = os.getppid()
         while not self._over.wait(_INTERVAL):
             processes = _all()
-            ours = (pid for pid in _below(processes, keeper) if processes[pid].name not in SERVERS and pid != os.getpid())
-            self.peak = max(self.peak, sum(max(0, processes[pid].resident - self._before.get(pid, 0)) for pid in ours))
+            found = (pid for pid in _below(processes, keeper) if processes[pid].name not in SERVERS and pid != os.getpid())
+            self.peak = max(self.peak, sum(max(0, processes[pid].resident - self._before.get(pid, 0)) for pid in found))
 
 
 def _all() -> dict[int, _Process]:

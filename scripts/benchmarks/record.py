@@ -1,4 +1,4 @@
-"""The record: raw results of every case, in a JSON file beside the page. Each case is saved when it is done."""
+"""The record: raw results of every case, in a JSON file next to the page. Each case is saved when it is finished."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pydantic import BaseModel, Field
 
 
 class Variant(BaseModel):
-    """One thing that was measured, once a round."""
+    """Measurements of a variant, one per round."""
 
     command: str = ""
     seconds: list[float] = []
     cpu: list[float] = Field([], description="Seconds of processor time of all processes.")
-    memory: list[int] = Field([], description="Peak resident bytes of the processes that began, database servers left out.")
+    memory: list[int] = Field([], description="Peak resident bytes of the new processes, except database servers.")
     stored: list[int] = Field([], description="Bytes.")
-    floor: dict[str, float] = Field({}, description="What bounds it, with the seconds that this needs.")
+    floor: dict[str, float] = Field({}, description="The minimum seconds, by limiting resource.")
 
 
 class Figure(BaseModel):
-    """A number that is no variant's."""
+    """A number that does not belong to a variant."""
 
     value: float
     unit: str
 
 
 class CaseResult(BaseModel):
-    """What one case has measured."""
+    """The measurements of a case."""
 
     when: str
     commit: str
@@ -35,23 +35,23 @@ class CaseResult(BaseModel):
     versions: dict[str, str]
     seconds: float = 0
     data: str = ""
-    rates: dict[str, float] = Field({}, description="Bytes a second of this machine with these data, for the floors.")
+    rates: dict[str, float] = Field({}, description="Bytes per second of this machine with this data, for the floors.")
     variants: dict[str, Variant] = {}
     figures: dict[str, Figure] = {}
 
 
 class Record(BaseModel):
-    """Every case that was ever measured, the last time."""
+    """The latest measurements of every case."""
 
     cases: dict[str, CaseResult] = {}
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        """What the file holds; nothing when there is none."""
+        """Read the file. The record is empty if it does not exist."""
         return cls.model_validate_json(path.read_text()) if path.exists() else cls()
 
     def add(self, path: Path, name: str, result: CaseResult) -> None:
-        """Keep a case in the file, too, at once or not at all. What another run has kept there meanwhile stays."""
+        """Add a case, and save it atomically. Cases that another run saved in the meantime are kept."""
         self.cases = Record.load(path).cases | {name: result}
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""Where the cases run: one service, and the database that the last case left, for the next one that wants the same data."""
+"""The environment of the cases: one service and one database, which is reused if the next case needs the same data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VOLUME = "40"
 
 
 class Database(Protocol):
-    """A server that Strongroom runs."""
+    """A server that Strongroom manages."""
 
     name: str
 
@@ -26,7 +26,7 @@ D = TypeVar("D", bound=Database)
 
 
 class Site:
-    """A service that is started when it is first needed, below ``place``."""
+    """A service below ``place``, which is started when it is first needed."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -35,14 +35,14 @@ class Site:
         self._database: tuple[object, Database] | None = None
 
     def ask(self, *words: str) -> Any:
-        """What a command of Strongroom says, as JSON."""
+        """Run a command of Strongroom. Returns its JSON output."""
         if not self._running:
             self.service.start()
             self._running = True
         return self.service.ask(*words)
 
     def database(self, key: object, make: Callable[[Site], D]) -> D:
-        """The database with this key, made when the last one was another: there is one at a time."""
+        """The database with this key. It replaces the current one if that has another key."""
         if self._database is None or self._database[0] != key:
             self.drop()
             self._database = (key, make(self))
@@ -56,14 +56,14 @@ class Site:
             self._database = None
 
     def forget_backups(self) -> None:
-        """Delete every backup; children go with their parents."""
+        """Delete every backup, including incrementals."""
         for backup in self.ask("backup", "list") if self._running else []:
             if backup["kind"] == "full":
                 self.ask("backup", "delete", backup["id"], "--yes", "--cascade")
 
     @contextmanager
     def configured(self, **settings: str) -> Iterator[None]:
-        """Serve with other settings, by their names in the environment without ``STRONGROOM_``; the databases live on."""
+        """Run the service with other settings (environment variables without ``STRONGROOM_``). Databases keep running."""
         before = dict(self.service.environment)
         self._end()
         self.service.environment |= {f"STRONGROOM_{name}": value for name, value in settings.items()}
@@ -77,12 +77,12 @@ class Site:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Without the service, which starts a server of its own that somebody stops; the databases live on."""
+        """Stop the service, because it restarts servers that are stopped. Databases keep running."""
         self._end()
         yield
 
     def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         self.service.stop()
 
     def _end(self) -> None:

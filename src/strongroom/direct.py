@@ -1,7 +1,7 @@
-"""Files that are written past the page cache, where the file system can (``O_DIRECT``).
+"""Writes files without the page cache (``O_DIRECT``), where the file system supports it.
 
-The copy into the cache costs the processor more than anything else that a restore does, and it pushes out what the databases of
-the host had in there. A database that keeps a cache of its own does not miss it.
+Copying into the page cache costs more processor time than anything else that a restore does, and it evicts what the databases of
+the host have cached. A database with a cache of its own does not need the restored files in the page cache.
 """
 
 from __future__ import annotations
@@ -12,90 +12,90 @@ import os
 import threading
 
 BLOCK = 4096
-"""Places, lengths and memory of direct writes are multiples of this, which is as much as any disk asks for."""
+"""Offsets, lengths and memory addresses of direct writes are multiples of this, the largest alignment that disks require."""
 PIECE = 1 << 20
 """Bytes of one direct write."""
-_LEAST = 256 << 10
-"""Bytes from which on a write is worth waiting for the disk."""
-_UNSENT = 32 << 20
-"""Bytes of one file that may be in the page cache alone."""
+_MIN_DIRECT = 256 << 10
+"""Bytes from which a direct write is faster than one through the page cache."""
+_MAX_UNSYNCED = 32 << 20
+"""Bytes of one file that may be in the page cache and not on the disk."""
 _local = threading.local()
 
 
 class Output:
-    """A file, written at any place and from any thread. It owns its descriptor; a sync is still for the caller to call.
+    """A file that is written at any offset and from any thread. It owns its descriptor. The caller must sync the file.
 
-    What cannot be written directly is sent to the disk from time to time, so that a sync finds little to do. With ``cached``
-    everything goes into the page cache and stays there: for what will be read again, or deleted.
+    Data that cannot be written directly is flushed to the disk at intervals, so that the final sync is short. With ``cached``,
+    everything is written to the page cache and stays there: for files that will soon be read or deleted.
     """
 
     def __init__(self, fd: int, *, cached: bool = False) -> None:
         self._fd = fd
         self._direct = -1
-        self._may = self._send = not cached
+        self._use_direct = self._flush = not cached
         self._lock = threading.Lock()
-        self._unsent = 0
+        self._unsynced = 0
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """All of ``data``, at ``offset``. Raises OSError."""
+        """Write all of ``data`` at ``offset``. Raises OSError."""
         view = memoryview(data)
         head = min(-offset % BLOCK, len(view))
         body = (len(view) - head) // BLOCK * BLOCK
-        if body < _LEAST or not self._opened():
+        if body < _MIN_DIRECT or not self._open_direct():
             head = body = 0
-        self._cached(offset, view[:head])
+        self._write_cached(offset, view[:head])
         for at in range(head, head + body, PIECE):
-            self._past(offset + at, view[at : min(at + PIECE, head + body)])
-        self._cached(offset + head + body, view[head + body :])
+            self._write_direct(offset + at, view[at : min(at + PIECE, head + body)])
+        self._write_cached(offset + head + body, view[head + body :])
 
     def fileno(self) -> int:
-        """The descriptor, for whatever else is to be done with the file."""
+        """The descriptor, for other operations on the file."""
         return self._fd
 
     def close(self) -> None:
-        """Close the descriptors, once."""
+        """Close the descriptors. Further calls do nothing."""
         with self._lock:
             found = {self._fd, self._direct} - {-1}
             self._fd = self._direct = -1
-            self._may = False
+            self._use_direct = False
         for fd in found:
             os.close(fd)
 
-    def _opened(self) -> bool:
+    def _open_direct(self) -> bool:
         with self._lock:
-            if self._may and self._direct < 0:
+            if self._use_direct and self._direct < 0:
                 try:
                     self._direct = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
                 except OSError:
-                    self._may = False
-            return self._may
+                    self._use_direct = False
+            return self._use_direct
 
-    def _past(self, offset: int, data: memoryview) -> None:
-        if self._may:
-            room = _room()[: len(data)]
-            room[:] = data
+    def _write_direct(self, offset: int, data: memoryview) -> None:
+        if self._use_direct:
+            buffer = _get_buffer()[: len(data)]
+            buffer[:] = data
             try:
-                data = data[os.pwrite(self._direct, room, offset) :]  # the rest, if any, is for the cache, and its errors
+                data = data[os.pwrite(self._direct, buffer, offset) :]  # the rest, if any, is written through the page cache
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                self._may = False
-            offset += len(room) - len(data)
-        self._cached(offset, data)
+                self._use_direct = False
+            offset += len(buffer) - len(data)
+        self._write_cached(offset, data)
 
-    def _cached(self, offset: int, data: memoryview) -> None:
-        self._unsent += len(data)  # some are forgotten when threads meet here
+    def _write_cached(self, offset: int, data: memoryview) -> None:
+        self._unsynced += len(data)  # approximate: concurrent threads may overwrite each other's sum
         while data:
             written = os.pwrite(self._fd, data, offset)
             data, offset = data[written:], offset + written
-        if self._send and self._unsent >= _UNSENT:
-            self._unsent = 0
+        if self._flush and self._unsynced >= _MAX_UNSYNCED:
+            self._unsynced = 0
             os.fdatasync(self._fd)
 
 
-def _room() -> memoryview:
-    """Memory of this thread, at the begin of a page."""
-    if not hasattr(_local, "room"):
-        _local.room = memoryview(mmap.mmap(-1, PIECE))
-    room: memoryview = _local.room
-    return room
+def _get_buffer() -> memoryview:
+    """A page-aligned buffer of this thread."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(mmap.mmap(-1, PIECE))
+    buffer: memoryview = _local.buffer
+    return buffer

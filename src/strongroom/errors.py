@@ -1,59 +1,59 @@
-"""Every error that Strongroom raises on purpose.
+"""The errors of Strongroom.
 
     StrongroomError
-    ├── InvalidRequest            400  what was asked for makes no sense
-    │   └── UnknownValue          400  it names a flavor or a version that is not there
+    ├── InvalidRequest            400  the request is not valid
+    │   └── UnknownValue          400  it names a flavor or a version that does not exist
     ├── NotAuthenticated          401  no credentials, or wrong ones
-    ├── Forbidden                 403  known, but not allowed
-    │   └── TooLarge              403  the backup does not fit the volume
-    ├── NotFound                  404  no such thing
-    ├── Conflict                  409  the thing is in a state that does not allow it
-    │   ├── NoRoom                409  no host can take what is asked for
+    ├── Forbidden                 403  authenticated, but not allowed
+    │   └── TooLarge              403  the backup does not fit into the volume
+    ├── NotFound                  404  it does not exist, or the caller may not see it
+    ├── Conflict                  409  its state does not allow the operation
+    │   ├── NoRoom                409  no host has enough free capacity
     │   ├── AlreadyExists         409  the name or key is taken
-    │   ├── HasChildren           409  a backup that others depend on
-    │   ├── Protected             409  it must not be deleted
+    │   ├── HasChildren           409  other backups depend on this one
+    │   ├── Protected             409  it is protected against deletion
     │   └── LineageChanged        409  the data directory was replaced since the parent was taken
-    ├── QuotaExceeded             413
-    ├── Busy                      422  something else is running there; try again later
+    ├── QuotaExceeded             413  a limit of the project is reached
+    ├── Busy                      422  another job is running; try again later
     ├── TooManyRequests           413  too many wrong passwords; try again later
-    ├── Unsupported               501  this datastore or store cannot do it
+    ├── Unsupported               501  this datastore or store does not support it
     ├── Unavailable               503  a part of the service does not answer
-    │   └── HostSilent            503  the agent of a host cannot be reached
-    │       ├── HostTimeout       503  it was reached, and did not answer in time
-    │       ├── HostUntrusted     503  what answers at its address does not have its certificate
-    │       ├── AgentBroken       503  it answered with an error that is not of its API
-    │       └── AgentMismatch     503  it is of another version than the service
-    └── JobError                  500  what ends a job; its text becomes the fault of the backup or instance
+    │   └── HostSilent            503  the agent of a host is unreachable
+    │       ├── HostTimeout       503  it was reached but did not answer in time
+    │       ├── HostUntrusted     503  the program at its address does not have its certificate
+    │       ├── AgentBroken       503  its response does not conform to the API
+    │       └── AgentMismatch     503  its version differs from that of the service
+    └── JobError                  500  ends a job; its message becomes the fault of the backup or instance
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
         │   └── SettingsInvalid        the file or the environment has an unknown option or a wrong value
-        ├── ToolFailed                 a program that we ran failed; carries its last lines
-        │   └── ToolStopped            a limit of the host, somebody or a stall ended it: nothing follows for its data
+        ├── ToolFailed                 a program failed; the message has its last lines of output
+        │   └── ToolStopped            it was killed, or stalled: this proves nothing about the data
         ├── ServerFailed               the database server did not start, stop or answer
-        │   ├── NotInCluster           the server runs, but its cluster does not let it serve
-        │   ├── NoConnections          the server runs, but all its connections are taken
-        │   ├── IsStandby              the server runs as the standby of another
-        │   └── StillStarting          the server runs and recovers; it will serve later
-        ├── StorageError               the store refused or failed
+        │   ├── NotInCluster           it runs but cannot serve, because of the state of its cluster
+        │   ├── NoConnections          it runs, but all its connections are in use
+        │   ├── IsStandby              it runs as a standby of another server
+        │   └── StillStarting          it runs and is still recovering
+        ├── StorageError               the store refused a request or failed
         │   ├── StorageNotFound        no such key
-        │   ├── StorageExists          a conditional create met an existing key
-        │   │   └── ArtifactExists     the backup has its manifest already
-        │   ├── StorageDenied          no permission, bad credentials, read-only
-        │   ├── StorageNameInvalid     the store lists an object whose name no key can have
-        │   └── StorageFull            no space or quota
-        ├── ArtifactError              what is stored is not a good backup
-        │   ├── ArtifactMissing        no manifest, or a segment is not there
+        │   ├── StorageExists          a conditional create found an existing key
+        │   │   └── ArtifactExists     the backup already has a manifest
+        │   ├── StorageDenied          no permission, wrong credentials, or read-only
+        │   ├── StorageNameInvalid     the store lists an object whose name is not a valid key
+        │   └── StorageFull            no space left, or a quota is reached
+        ├── ArtifactError              the stored data is not a usable backup
+        │   ├── ArtifactMissing        there is no manifest, or a segment is missing
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
         │   │   └── FileTwice          the backup tool wrote a file twice
-        │   ├── ManifestInvalid        the manifest is not one, or lies
-        │   └── CannotDecrypt          no identity opens it
-        ├── DatabaseDamaged            pages of the database are damaged, and the backup was to fail then
-        ├── WalGone                    the log since the parent backup is not there any more
-        ├── VersionMismatch            tool, server and backup versions do not fit each other
-        ├── NoSpace                    the target file system is too small
-        ├── Cancelled                  somebody cancelled the job
+        │   ├── ManifestInvalid        the manifest is not valid or contradicts the store
+        │   └── CannotDecrypt          no available identity decrypts it
+        ├── DatabaseDamaged            pages are damaged, and the backup was requested to fail then
+        ├── WalGone                    the server no longer has the log since the parent backup
+        ├── VersionMismatch            versions of tool, server and backup are not compatible
+        ├── NoSpace                    the target file system is too small or full
+        ├── Cancelled                  a user cancelled the job
         └── JobLost                    the worker died without a result
 
-Each has a ``code`` (a stable word for programs), a message that names the thing, and a ``remedy`` (what to do next, or empty).
+Each has a ``code`` (a stable name for programs), a message that says what failed, and a ``remedy`` (what to do next, or empty).
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ from typing import Any, ClassVar
 
 
 class StrongroomError(Exception):
-    """Base of the tree: ``str(error)`` is one sentence that names the thing; ``remedy`` says what to do."""
+    """Base class. The message is one sentence that says what failed and why; ``remedy`` says what to do."""
 
     status: ClassVar[int] = 500
     output: Mapping[str, Any] | None = None
-    """What the job that it ends has found out all the same."""
+    """Output of the job that ended with this error."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -80,7 +80,7 @@ class StrongroomError(Exception):
         return type(self).__name__
 
     def to_dict(self) -> dict[str, str]:
-        """The form in which an error crosses a process boundary: ``code``, ``message``, ``remedy``."""
+        """The error for another process: ``code``, ``message``, ``remedy``."""
         return {"code": self.code, "message": self.message, "remedy": self.remedy}
 
     def __str__(self) -> str:
@@ -88,13 +88,13 @@ class StrongroomError(Exception):
 
 
 class InvalidRequest(StrongroomError):
-    """What was asked for makes no sense, whatever the state of things."""
+    """The request is not valid, whatever the state of the service."""
 
     status = 400
 
 
 class UnknownValue(InvalidRequest):
-    """The request names a flavor or a version that is not there: not 404, as in Trove, for it is no part of the path."""
+    """The request names a flavor or a version that does not exist. As in Trove not 404, because it is not in the path."""
 
 
 class NotAuthenticated(StrongroomError):
@@ -104,29 +104,29 @@ class NotAuthenticated(StrongroomError):
 
 
 class Forbidden(StrongroomError):
-    """The caller is known but may not do this."""
+    """The caller is authenticated but not allowed to do this."""
 
     status = 403
 
 
 class TooLarge(Forbidden):
-    """The backup does not fit into the volume that was asked for."""
+    """The backup does not fit into the requested volume."""
 
 
 class NotFound(StrongroomError):
-    """No such thing, or not visible to the caller: the two look the same on purpose."""
+    """It does not exist, or the caller may not see it. The two are not distinguished on purpose."""
 
     status = 404
 
 
 class Conflict(StrongroomError):
-    """The thing is in a state that does not allow it."""
+    """The state of the resource does not allow the operation."""
 
     status = 409
 
 
 class NoRoom(Conflict):
-    """No host can take what is asked for: each lacks something."""
+    """No host can run what is requested, because each lacks something."""
 
 
 class AlreadyExists(Conflict):
@@ -134,11 +134,11 @@ class AlreadyExists(Conflict):
 
 
 class HasChildren(Conflict):
-    """The backup is the parent of others."""
+    """The backup is the parent of other backups."""
 
 
 class Protected(Conflict):
-    """It must not be deleted until somebody takes its protection back."""
+    """It cannot be deleted until a user removes its protection."""
 
 
 class LineageChanged(Conflict):
@@ -152,15 +152,15 @@ class QuotaExceeded(StrongroomError):
 
 
 class Busy(StrongroomError):
-    """Something else is running on the instance or the backup; the same call may work later."""
+    """Another job is running on the instance or the backup. The same call may succeed later."""
 
     status = 422
 
 
 class TooManyRequests(StrongroomError):
-    """Asked too often; ``retry_after`` is the number of seconds to wait.
+    """Too many attempts. ``retry_after`` is the number of seconds to wait.
 
-    413 as in Trove: OpenStack's clients break at a 429 that has the header Retry-After.
+    413 as in Trove, because OpenStack's clients fail on a 429 with the header Retry-After.
     """
 
     status = 413
@@ -171,7 +171,7 @@ class TooManyRequests(StrongroomError):
 
 
 class Unsupported(StrongroomError):
-    """The datastore, the store or the runtime cannot do this."""
+    """The datastore, the store or the runtime does not support this."""
 
     status = 501
 
@@ -183,31 +183,31 @@ class Unavailable(StrongroomError):
 
 
 class HostSilent(Unavailable):
-    """The agent of a host cannot be reached: it, its machine or the network is down. What it was doing may go on."""
+    """The agent of a host is unreachable: it, its host or the network is down. Its jobs may still be running."""
 
 
 class HostTimeout(HostSilent):
-    """The agent was reached, and did not answer in time. What it was asked to do may go on."""
+    """The agent was reached but did not answer in time. The requested operation may still be running."""
 
 
 class HostUntrusted(HostSilent):
-    """What answers at the address of the host does not have the certificate that the host joined with."""
+    """The program at the host's address does not have the certificate with which the host joined."""
 
 
 class AgentBroken(HostSilent):
-    """The agent answered with an error that is not of its API: a defect, or something else listens there."""
+    """The response does not conform to the agent's API: a defect, or another program listens there."""
 
 
 class AgentMismatch(HostSilent):
-    """The agent does not understand us, or we do not understand it: it is of another version."""
+    """The versions of the agent and of the service are not compatible."""
 
 
 HOST_ERRORS = frozenset(each.__name__ for each in (HostSilent, HostTimeout, HostUntrusted, AgentBroken, AgentMismatch))
-"""Codes of HostSilent in all its classes: what was asked of the host may go on there."""
+"""Codes of HostSilent and its subclasses: the requested operation may still be running on the host."""
 
 
 class JobError(StrongroomError):
-    """What ends a job; the text becomes the fault of the backup or of the instance."""
+    """Ends a job. Its message becomes the fault of the backup or of the instance."""
 
 
 class ConfigurationError(JobError):
@@ -219,11 +219,11 @@ class SettingsInvalid(ConfigurationError):
 
 
 class ToolFailed(JobError):
-    """A program that we ran failed; the message carries its name, its exit status and its last lines."""
+    """A program failed. The message has its name, its exit status and its last lines of output."""
 
 
 class ToolStopped(ToolFailed):
-    """A program was ended by a limit of the host, by somebody, or since it hung: nothing follows for what it worked on."""
+    """A program was killed (by a person or a limit of the host), or stalled. This proves nothing about the data it worked on."""
 
 
 class ServerFailed(JobError):
@@ -231,43 +231,43 @@ class ServerFailed(JobError):
 
 
 class StillStarting(ServerFailed):
-    """The server runs and recovers its data: it says itself that it is starting up."""
+    """The server runs but reports that it is still starting up and recovering its data."""
 
 
 class NotInCluster(ServerFailed):
-    """The server runs, but is not, or not yet, a serving part of its cluster."""
+    """The server runs but cannot serve as a part of its cluster, or not yet."""
 
 
 class NoConnections(ServerFailed):
-    """The server runs, but has no free connection."""
+    """The server runs, but all its connections are in use."""
 
 
 class IsStandby(ServerFailed):
-    """The server runs as a standby: it follows another one and takes no writes."""
+    """The server runs as a standby: it replicates from another one and accepts no writes."""
 
 
 class StorageError(JobError):
-    """The store refused or failed."""
+    """The store refused a request or failed."""
 
 
 class StorageNotFound(StorageError):
-    """No object under this key."""
+    """There is no object with this key."""
 
 
 class StorageExists(StorageError):
-    """A conditional create met an existing object."""
+    """A conditional create found an existing object."""
 
 
 class ArtifactExists(StorageExists):
-    """The backup that should be written has its manifest already: it is complete."""
+    """The backup to be written already has a manifest, so it is complete."""
 
 
 class StorageDenied(StorageError):
-    """No permission, bad credentials, or a read-only store."""
+    """No permission, wrong credentials, or a read-only store."""
 
 
 class StorageNameInvalid(StorageError):
-    """The store lists an object whose name no key can have."""
+    """The store lists an object whose name is not a valid key."""
 
 
 class StorageFull(StorageError):
@@ -275,11 +275,11 @@ class StorageFull(StorageError):
 
 
 class ArtifactError(JobError):
-    """What is stored is not a good backup."""
+    """The stored data is not a usable backup."""
 
 
 class ArtifactMissing(ArtifactError):
-    """There is no manifest, or a segment that it names is not there."""
+    """There is no manifest, or a segment that it lists is missing."""
 
 
 class ArtifactCorrupt(ArtifactError):
@@ -287,7 +287,7 @@ class ArtifactCorrupt(ArtifactError):
 
 
 class FileTwice(ArtifactCorrupt):
-    """A file is in the stream of a backup tool twice; the programs that unpack it leave out that file and all that follows."""
+    """A file occurs twice in the stream of a backup tool. Programs that unpack it omit that file and everything after it."""
 
 
 class ManifestInvalid(ArtifactError):
@@ -295,19 +295,19 @@ class ManifestInvalid(ArtifactError):
 
 
 class CannotDecrypt(ArtifactError):
-    """None of the identities at hand opens the artifact."""
+    """None of the available identities decrypts the artifact."""
 
 
 class DatabaseDamaged(JobError):
-    """Pages of the database are damaged, and the backup was to fail then. ``output`` has them as ``pages``."""
+    """Pages of the database are damaged, and the backup was requested to fail then. They are listed in ``output["pages"]``."""
 
 
 class WalGone(JobError):
-    """The log since the parent backup is not on the server any more: only a full backup can be taken."""
+    """The server no longer has the log since the parent backup. Only a full backup can be taken."""
 
 
 class VersionMismatch(JobError):
-    """Tool, server and backup versions do not fit each other."""
+    """The versions of tool, server and backup are not compatible."""
 
 
 class NoSpace(JobError):
@@ -315,11 +315,11 @@ class NoSpace(JobError):
 
 
 class Cancelled(JobError):
-    """Somebody cancelled the job."""
+    """A user cancelled the job."""
 
 
 class JobLost(JobError):
-    """The worker died without leaving a result."""
+    """The worker died without writing a result."""
 
 
 def _tree(cls: type[StrongroomError]) -> dict[str, type[StrongroomError]]:

@@ -1,7 +1,7 @@
-"""Every option, declared once: the TOML file, the environment, the command line and the docs page come from here.
+"""Loads the configuration. Its options are declared in ``sections``.
 
 Precedence, highest first: command-line flags, environment (``STRONGROOM_SERVICE__PORT=8779``), the TOML file, the defaults.
-Importing this module reads nothing; ``load`` does.
+Only ``load`` reads files.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Settings(BaseSettings):
     datastores: Datastores = Field(default_factory=Datastores)
     quotas: Quotas = Field(default_factory=Quotas)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)
-    default_flavor: str = Field("d1", description="Flavor of a new instance that names none.")
+    default_flavor: str = Field("d1", description="Flavor of a new instance if the request names none.")
 
     @field_validator("flavors")
     @classmethod
-    def _distinct(cls, flavors: dict[str, Flavor]) -> dict[str, Flavor]:
+    def _require_distinct_ids(cls, flavors: dict[str, Flavor]) -> dict[str, Flavor]:
         ids = [*flavors, *(alias for flavor in flavors.values() for alias in flavor.aliases)]
         for name in ids:
             if ids.count(name) > 1:
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         return flavors
 
     def find_flavor(self, ref: str) -> str:
-        """Name of the flavor that a name or alias means. Raises UnknownValue."""
+        """The name of the flavor with this name or alias. Raises UnknownValue."""
         if ref in self.flavors:
             return ref
         for name, flavor in self.flavors.items():
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
                 return name
         raise UnknownValue(
             f"flavor {ref} cannot be found",
-            remedy=f"Flavors are {', '.join(self.flavors)}; other ids can be configured as aliases of a flavor.",
+            remedy=f"The flavors are {', '.join(self.flavors)}. To allow other ids, configure them as aliases of a flavor.",
         )
 
     @classmethod
@@ -84,19 +84,19 @@ class Settings(BaseSettings):
 
     @property
     def user_file(self) -> Path:
-        """The users of the method ``basic``."""
+        """The user file of the method ``basic``."""
         return self.identity.user_file or self.service.data_dir / "users.json"
 
     @property
     def store_path(self) -> Path:
-        """Top of the directory store."""
+        """Path of the directory store."""
         return self.storage.path or self.service.data_dir / "store"
 
 
 def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
-    """Read the configuration: ``flags`` (by section) over the environment over ``config`` over the defaults.
+    """Read the configuration. Precedence: ``flags`` (by section), environment, the file ``config``, defaults.
 
-    Raises SettingsInvalid that names the file or the variable, the option, and what was probably meant.
+    Raises SettingsInvalid, which names the file or the variable and the option, and suggests what was meant.
     """
 
     class FromFile(Settings):
@@ -115,24 +115,24 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
 
     if config is not None and not config.is_file():
         raise SettingsInvalid(f"configuration file {config} does not exist", remedy="Check the path given with --config.")
-    in_file = _sections_of(config)
+    in_file = _read_sections(config)
     known = set(Settings.model_fields)
     if unknown := sorted(set(in_file) - known):
         raise SettingsInvalid(
             f"{config}: there is no section or option {unknown[0]}",
-            remedy=_suggestion(unknown[0], known) or f"Sections are {', '.join(sorted(known))}.",
+            remedy=_suggest(unknown[0], known) or f"The sections are {', '.join(sorted(known))}.",
         )
     try:
         settings = FromFile(**flags)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _explained(error, config, in_file) from error
+        raise _explain(error, config, in_file) from error
     except (ValueError, OSError) as error:
-        raise SettingsInvalid(f"cannot read configuration {config}: {error}") from error
+        raise SettingsInvalid(f"cannot read the configuration {config}: {error}") from error
     return Settings.model_construct(**{name: getattr(settings, name) for name in Settings.model_fields})
 
 
-def _sections_of(config: Path | None) -> dict[str, Any]:
-    """What is in the file. Raises SettingsInvalid."""
+def _read_sections(config: Path | None) -> dict[str, Any]:
+    """The content of the file. Raises SettingsInvalid."""
     if config is None:
         return {}
     try:
@@ -141,17 +141,17 @@ def _sections_of(config: Path | None) -> dict[str, Any]:
         raise SettingsInvalid(f"{config} cannot be read as TOML: {error}", remedy="See docs/configuration.md.") from error
 
 
-def _explained(error: ValidationError, config: Path | None, in_file: Mapping[str, Any]) -> SettingsInvalid:
-    """The mistakes in our words, with the file or variable that they are in and what was probably meant. No value is repeated."""
+def _explain(error: ValidationError, config: Path | None, in_file: Mapping[str, Any]) -> SettingsInvalid:
+    """Describe each mistake with its file or variable, and suggest what was meant. Values are not repeated."""
     mistakes, remedies = [], []
     for found in error.errors(include_input=False, include_url=False):
         path = [str(part) for part in found["loc"]]
         option = ".".join(path)
-        origin = f"{config}: " if _contains(in_file, path) else f"{variable(*path)}: " if _variable_set(path) else ""
+        origin = f"{config}: " if _contains(in_file, path) else f"{variable(*path)}: " if _is_set(path) else ""
         if found["type"] == "extra_forbidden":
-            options = _options_of(path[:-1])
+            options = _list_options(path[:-1])
             mistakes.append(f"{origin}there is no option {option}")
-            remedies.append(_suggestion(path[-1], options, path[:-1]) or f"Options are {', '.join(sorted(options))}.")
+            remedies.append(_suggest(path[-1], options, path[:-1]) or f"The options are {', '.join(sorted(options))}.")
         else:
             what = str(found["msg"]).removeprefix("Value error, ")
             mistakes.append(f"{origin}{option}: {what[:1].lower()}{what[1:]}")
@@ -167,16 +167,16 @@ def _contains(tree: Any, path: Sequence[str]) -> bool:
 
 
 def variable(*path: str) -> str:
-    """The variable of the environment for an option."""
+    """The environment variable of an option."""
     return f"STRONGROOM_{'__'.join(path)}".upper()
 
 
-def _variable_set(path: Sequence[str]) -> bool:
+def _is_set(path: Sequence[str]) -> bool:
     return variable(*path) in {name.upper() for name in os.environ}
 
 
-def _options_of(path: Sequence[str]) -> set[str]:
-    """The names below ``path``: of a section, or of one of the tables that a section has by name."""
+def _list_options(path: Sequence[str]) -> set[str]:
+    """The options of a section, or of the named tables in a section."""
     field = Settings.model_fields.get(path[0]) if path else None
     if field is None:
         return set(Settings.model_fields)
@@ -184,15 +184,15 @@ def _options_of(path: Sequence[str]) -> set[str]:
     return {name for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for name in kind.model_fields}
 
 
-def _suggestion(word: str, known: Iterable[str], below: Sequence[str] = ()) -> str:
-    """``Did you mean …?``, or nothing."""
+def _suggest(word: str, known: Iterable[str], below: Sequence[str] = ()) -> str:
+    """``Did you mean …?``, or an empty string."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"Did you mean {'.'.join([*below, close[0]])}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """An option: its value as text (secrets are hidden), and where it comes from."""
+    """An option with its value as text (secrets are hidden) and its source."""
 
     option: str
     value: str
@@ -200,8 +200,8 @@ class Effective:
 
 
 def effective(config: Path | None = None) -> list[Effective]:
-    """Every option with its value and source: ``default``, the file, or the variable. Raises SettingsInvalid."""
-    settings, in_file = load(config), _sections_of(config)
+    """Every option with its value and source: ``default``, the file, or the environment variable. Raises SettingsInvalid."""
+    settings, in_file = load(config), _read_sections(config)
     found: list[Effective] = []
     for section in Settings.model_fields:
         value = getattr(settings, section)
@@ -213,18 +213,18 @@ def effective(config: Path | None = None) -> list[Effective]:
         else:
             options = {(section,): value}
         for path, item in options.items():
-            found.append(Effective(".".join(path), _as_text(item), _source(path, config, in_file)))
+            found.append(Effective(".".join(path), _format_value(item), _find_source(path, config, in_file)))
     return found
 
 
-def _source(path: Sequence[str], config: Path | None, in_file: Mapping[str, Any]) -> str:
+def _find_source(path: Sequence[str], config: Path | None, in_file: Mapping[str, Any]) -> str:
     for length in range(len(path), 0, -1):
-        if _variable_set(path[:length]):
+        if _is_set(path[:length]):
             return f"environment {variable(*path[:length])}"
     return str(config) if _contains(in_file, path) else "default"
 
 
-def _as_text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     match value:
         case None:
             return ""
@@ -233,10 +233,10 @@ def _as_text(value: Any) -> str:
         case SecretStr():
             return "(set, not shown)" if value.get_secret_value() else ""
         case BaseModel():
-            return ", ".join(f"{name} = {_as_text(item)}" for name, item in value if item is not None)
+            return ", ".join(f"{name} = {_format_value(item)}" for name, item in value if item is not None)
         case list() | tuple():
-            return ", ".join(map(_as_text, value))
+            return ", ".join(map(_format_value, value))
         case dict():
-            return ", ".join(f"{key} = {_as_text(item)}" for key, item in value.items())
+            return ", ".join(f"{key} = {_format_value(item)}" for key, item in value.items())
         case _:
             return str(value)

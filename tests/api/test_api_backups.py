@@ -31,6 +31,7 @@ FIELDS = {
     ),
     *("codec", "encrypted", "started", "finished", "seconds", "reason", "fault", "verified", "positions", "restorable", "job_id"),
     "unrestorable_reason",
+    "damaged_pages",
     "pages",
     "protected",
     "profile",
@@ -103,9 +104,9 @@ def test_a_parent_is_named_by_id_or_name(site: Site) -> None:
 def test_a_catalog_across_the_network_is_asked_in_a_thread(site: Site) -> None:
     site.backup(site.instance(), "full")
     paths = ("/instances", "/instances/mysql1", "/backups", "/backups/full", "/jobs", "/instances/mysql1/backups")
-    at_hand = [site.get(path) for path in paths]
-    site.control.catalog.at_hand = False
-    assert [site.get(path) for path in paths] == at_hand
+    first = [site.get(path) for path in paths]
+    site.control.catalog.is_local = False
+    assert [site.get(path) for path in paths] == first
     told(site.ask("GET", "/backups/none"), 404, "itemNotFound")
 
 

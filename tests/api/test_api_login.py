@@ -104,7 +104,7 @@ class TestUsersOfAFile:
         result = run("instance", "list", *who, str(tmp_path / "nowhere"))
         assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
         result = run("check", *who, password, "--project", "shop")
-        assert (result.exit_code, "needs the role admin" in result.stderr) == (1, True)
+        assert (result.exit_code, "role admin required" in result.stderr) == (1, True)
 
 
 class TestUsersOfKeystone:
@@ -175,7 +175,7 @@ clouds:
             reply = httpx.get(f"{url}/v1.0/{keystone.project('shop')}/instances", headers={"X-Auth-Token": token})
         assert reply.status_code == 503
         fault = reply.json()["serviceUnavailable"]
-        assert "does not answer" in fault["message"] and "Jobs that run are not affected" in fault["remedy"]
+        assert "does not answer" in fault["message"] and "Running jobs are not affected" in fault["remedy"]
         assert httpx.get(f"{url}/v1.0/x/instances").headers["www-authenticate"] == f'Keystone uri="{keystone.url}"'
 
 

@@ -110,7 +110,7 @@ def test_encryption_shows_in_the_name(store: SwiftStore, client: httpx.Client, h
 def test_very_many_segments_are_joined_by_way_of_others(
     store: SwiftStore, client: httpx.Client, here: Location, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(SwiftStore, "most_joined", most)
+    monkeypatch.setattr(SwiftStore, "max_joined_objects", most)
     data = noise(9 * 64 * 1024)
     manifest = write_artifact(store, here, data, GZIP)
     assert len(manifest.segments) == 9
@@ -126,11 +126,11 @@ def test_very_many_segments_are_joined_by_way_of_others(
 
 def test_more_segments_than_swift_joins_at_once(store: SwiftStore, client: httpx.Client, here: Location) -> None:
     part = store.put("box/one/00000000", b"x")
-    parts = [Stat(key=part.key, size=1, modified=part.modified, etag=part.etag)] * (store.most_joined + 1)
+    parts = [Stat(key=part.key, size=1, modified=part.modified, etag=part.etag)] * (store.max_joined_objects + 1)
     with pytest.raises(StorageError, match=r"box/one\.tar"):
         store.join("box/one.tar", parts, {})
     store.join("box/one.tar", parts[:-1], {})
-    assert store.head("box/one.tar").size == store.most_joined
+    assert store.head("box/one.tar").size == store.max_joined_objects
 
 
 def test_what_is_not_stored_is_not_joined(store: SwiftStore, client: httpx.Client) -> None:

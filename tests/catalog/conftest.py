@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def new_database() -> Iterator[Callable[[], str]]:
-    """Makes databases: the URL of one that has all tables. Making those is what takes longest, so it is a copy."""
+    """Creates a database with all tables and returns its URL. It is copied from a template, because migrations are slow."""
     place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
     place.chmod(0o711)
     own = OwnPostgreSQL(place, hba="local all all trust\n", settings="fsync = off\n")

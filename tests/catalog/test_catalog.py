@@ -1,4 +1,4 @@
-"""The catalog on a real SQLite file, and on a real PostgreSQL."""
+"""The catalog in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def catalog(request: pytest.FixtureRequest, place: Path) -> Iterator[Catalog]:
     catalog.close()
 
 
-def test_migrations_make_exactly_the_tables_of_the_code(catalog: Catalog) -> None:
+def test_migrations_create_the_tables_of_the_code(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
     assert [d for d in differences if "modify_type" not in str(d)] == []
 
 
-def test_a_catalog_of_an_older_service_is_brought_up_to_date(place: Path) -> None:
+def test_older_catalog_is_migrated(place: Path) -> None:
     engine = create_engine(f"sqlite:///{place / 'catalog.sqlite'}")
     config = Config()
     config.set_main_option("script_location", str(_engine._MIGRATIONS))
@@ -72,18 +72,18 @@ def test_a_catalog_of_an_older_service_is_brought_up_to_date(place: Path) -> Non
     with catalog.engine.connect() as connection:
         reached = connection.scalar(text("SELECT version_num FROM alembic_version"))
     assert reached == ScriptDirectory.from_config(config).get_current_head()
-    test_migrations_make_exactly_the_tables_of_the_code(catalog)
+    test_migrations_create_the_tables_of_the_code(catalog)
 
 
-def test_one_service_runs_on_a_database(new_database: Callable[[], str], place: Path) -> None:
+def test_only_one_service_runs_on_a_database(new_database: Callable[[], str], place: Path) -> None:
     settings = load(service={"data_dir": place, "database_url": new_database()})
     one, other = open_catalog(settings), open_catalog(settings)
-    held = one.alone()
+    held = one.acquire_service_lock()
     assert held is not None
-    assert other.alone() is None
+    assert other.acquire_service_lock() is None
     held.close()
     one.close()
-    again = other.alone()
+    again = other.acquire_service_lock()
     assert again is not None
     again.close()
     other.close()
@@ -92,26 +92,26 @@ def test_one_service_runs_on_a_database(new_database: Callable[[], str], place: 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("nonsense", "is not a URL"),
+        ("nonsense", "is not a valid URL"),
         ("mysql://u:hunter2@h/x", "must name a database of PostgreSQL"),
         ("sqlite:///x", "must name a database of PostgreSQL"),
         ("postgresql://u:hunter2@h", "must name a database of PostgreSQL"),
     ],
 )
-def test_a_url_that_is_no_database_is_refused(url: str, why: str) -> None:
+def test_invalid_database_urls_are_refused(url: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as caught:
         open_catalog(load(service={"database_url": url}))
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_file_is_private_and_the_service_keeps_its_id(place: Path) -> None:
+def test_file_is_private_and_service_id_is_kept(place: Path) -> None:
     catalog = open_catalog(load(service={"data_dir": place}))
     assert stat.S_IMODE((place / "catalog.sqlite").stat().st_mode) == 0o600
     assert len(catalog.service_id) == 36
     assert open_catalog(load(service={"data_dir": place})).service_id == catalog.service_id
 
 
-def test_times_come_back_aware_and_in_utc(catalog: Catalog) -> None:
+def test_times_are_aware_and_in_utc(catalog: Catalog) -> None:
     when = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
     with catalog.write() as session:
         session.add(instance("i1"))
@@ -125,7 +125,7 @@ def test_times_come_back_aware_and_in_utc(catalog: Catalog) -> None:
         assert again.created.tzinfo is UTC
 
 
-def test_an_exception_rolls_everything_back(catalog: Catalog) -> None:
+def test_exception_rolls_back(catalog: Catalog) -> None:
     with pytest.raises(RuntimeError), catalog.write() as session:
         session.add(instance("i1"))
         session.flush()
@@ -134,7 +134,7 @@ def test_an_exception_rolls_everything_back(catalog: Catalog) -> None:
         assert session.get(Instance, "i1") is None
 
 
-def test_writers_take_turns_so_that_nothing_is_lost(catalog: Catalog) -> None:
+def test_concurrent_writers_lose_no_update(catalog: Catalog) -> None:
     with catalog.write() as session:
         session.add(instance("i1"))
 
@@ -156,7 +156,7 @@ def test_writers_take_turns_so_that_nothing_is_lost(catalog: Catalog) -> None:
         assert row.data_bytes == 80
 
 
-def test_a_name_finds_its_row_and_an_ambiguous_one_names_the_ids(catalog: Catalog) -> None:
+def test_find_by_name_and_ambiguous_names(catalog: Catalog) -> None:
     with catalog.write() as session:
         session.add_all([instance("i1"), instance("i2", "two"), instance("i3", "two"), instance("i4", project="q")])
     with catalog.read() as session:
@@ -171,7 +171,7 @@ def test_a_name_finds_its_row_and_an_ambiguous_one_names_the_ids(catalog: Catalo
             find_backup(session, "p", "nope")
 
 
-def test_the_beginning_of_an_id_stands_for_it_unless_it_is_a_name_or_several_begin_so(catalog: Catalog) -> None:
+def test_find_by_the_beginning_of_an_id(catalog: Catalog) -> None:
     first, second = "0123abcd-0000-4000-8000-000000000001", "0123abcd-0000-4000-8000-000000000002"
     other, named = "77777777-0000-4000-8000-000000000003", "99999999-0000-4000-8000-000000000004"
     with catalog.write() as session:
@@ -192,7 +192,7 @@ def test_the_beginning_of_an_id_stands_for_it_unless_it_is_a_name_or_several_beg
         assert owner_of(session, Instance, "q", "0123abcd") is None
 
 
-def test_a_chain_is_walked_to_its_full_and_a_broken_one_is_refused(catalog: Catalog) -> None:
+def test_chains_and_broken_chains(catalog: Catalog) -> None:
     with catalog.write() as session:
         session.add_all(
             [backup("f"), backup("a", "f", "f"), backup("b", "a", "f"), backup("c", "f", "f"), backup("x", "gone", "g")]
@@ -203,13 +203,13 @@ def test_a_chain_is_walked_to_its_full_and_a_broken_one_is_refused(catalog: Cata
         order = [b.id for b in descendants_of(session, "f")]
         assert set(order) == {"a", "b", "c"}
         assert order.index("b") < order.index("a")
-        with pytest.raises(InvalidRequest, match="gone"):
+        with pytest.raises(InvalidRequest, match="backup gone, which does not exist"):
             chain_of(session, find_backup(session, "p", "x"))
-        with pytest.raises(InvalidRequest, match="circle"):
+        with pytest.raises(InvalidRequest, match="has a cycle"):
             chain_of(session, find_backup(session, "p", "r1"))
 
 
-def test_containers_go_by_request_then_instance_then_project_then_configuration(catalog: Catalog) -> None:
+def test_precedence_of_containers(catalog: Catalog) -> None:
     with catalog.write() as session:
         assert container_for(session, "p", "i1", None, "default") == "default"
         session.add(Strategy(project="p", instance_id="", container="of-project"))
@@ -222,7 +222,7 @@ def test_containers_go_by_request_then_instance_then_project_then_configuration(
         assert container_for(session, "p", "i1", "asked", "default") == "asked"
 
 
-def test_a_catalog_that_cannot_be_opened_says_which_and_hides_the_password() -> None:
+def test_unreachable_catalog_is_named_without_the_password() -> None:
     settings = load(service={"database_url": "postgresql+psycopg://u:hunter2@127.0.0.1:1/x"})
     with pytest.raises(ConfigurationError) as caught:
         open_catalog(settings)
@@ -230,8 +230,8 @@ def test_a_catalog_that_cannot_be_opened_says_which_and_hides_the_password() -> 
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_full_disk_and_a_lock_of_somebody_else_pass(place: Path) -> None:
-    """Jobs wait for them: what ends a job must not be lost."""
+def test_full_disk_and_foreign_lock_are_temporary(place: Path) -> None:
+    """Jobs wait until they are over, so that the result of a job is not lost."""
     catalog = open_catalog(load(service={"data_dir": place}))
     with catalog.engine.connect() as other:
         other.exec_driver_sql("PRAGMA max_page_count = 1")
@@ -239,5 +239,5 @@ def test_a_full_disk_and_a_lock_of_somebody_else_pass(place: Path) -> None:
             other.exec_driver_sql("CREATE TABLE more AS SELECT zeroblob(1000000)")
         with pytest.raises(OperationalError) as wrong:
             other.exec_driver_sql("SELECT nothing FROM nowhere")
-    assert catalog.is_away(full.value)
-    assert not catalog.is_away(wrong.value)
+    assert catalog.is_temporary(full.value)
+    assert not catalog.is_temporary(wrong.value)

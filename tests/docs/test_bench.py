@@ -1,4 +1,4 @@
-"""The benchmark itself, on very little data: every kind of case is measured, kept, and shown on the page."""
+"""The benchmarks, with very little data: cases are measured, recorded and shown on the page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PATHS = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "tests")])
 
 
 def bench(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """``scripts/bench`` without its set-up, in directories of its own."""
+    """Run ``scripts/bench`` without its setup, in separate directories."""
     (place / "work").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "benchmarks", "--dir", str(place / "work"), "--out", str(place / "out"), *words]
     environment = {**os.environ, "PYTHONPATH": PATHS}
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=280)
 
 
-def test_a_case_is_measured_kept_and_shown(place: Path) -> None:
+def test_case_is_measured_recorded_and_shown(place: Path) -> None:
     ran = bench(place, "--scale", "0.001", "--rounds", "1", "mariadb-backup-large", "api")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert list((place / "work").iterdir()) == []
@@ -33,12 +33,12 @@ def test_a_case_is_measured_kept_and_shown(place: Path) -> None:
     assert set(cases) == {"mariadb-backup-large", "api"}
     ours = cases["mariadb-backup-large"]["variants"]["Strongroom"]
     assert len(ours["seconds"]) == 1
-    assert ours["cpu"][0] > 0.1, "the worker and the tool, which are no children of the benchmark, take more than that"
-    assert ours["memory"][0] > 50 * 2**20, "the same"
+    assert ours["cpu"][0] > 0.1, "includes the worker and the tool, which are not children of the benchmark"
+    assert ours["memory"][0] > 50 * 2**20, "includes them, too"
     assert ours["stored"][0] > 100_000
     assert set(ours["floor"]) == {"read", "compress", "write"}
     page = (place / "out" / "benchmarks.md").read_text()
-    assert "| `mariadb-backup-large` | times faster than the seed's pipeline | ≥ 15 |" in page
+    assert "| `mariadb-backup-large` | times faster than gzip | ≥ 15 |" in page
     assert "mariadb-backup --defaults-file=$WORK/bench-table.cnf" in page
     assert "(benchmarks/mariadb-backup-large.svg)" in page
     drawn = ElementTree.parse(place / "out" / "benchmarks" / "mariadb-backup-large.svg").getroot()
@@ -48,17 +48,17 @@ def test_a_case_is_measured_kept_and_shown(place: Path) -> None:
     (place / "out" / "benchmarks.md").unlink()
     ran = bench(place, "--page")
     assert ran.returncode == 0, ran.stderr
-    assert (place / "out" / "benchmarks.md").read_text() == page, "the page is made anew from the record"
+    assert (place / "out" / "benchmarks.md").read_text() == page, "the page is written from the record"
     assert shown == len(cases)
 
 
-def test_a_word_that_fits_no_case_is_refused(place: Path) -> None:
+def test_unknown_case_is_refused(place: Path) -> None:
     ran = bench(place, "mariadb-bckup")
     assert ran.returncode == 2
-    assert "no case begins with mariadb-bckup; there are: mariadb-backup-rows" in ran.stderr
+    assert "no case begins with mariadb-bckup; the cases are: mariadb-backup-rows" in ran.stderr
 
 
-def test_the_page_of_the_project_is_made_from_its_record(place: Path) -> None:
+def test_page_of_the_project_is_up_to_date(place: Path) -> None:
     (place / "out").mkdir()
     shutil.copy(ROOT / "docs" / "benchmarks.json", place / "out")
     ran = bench(place, "--page")

@@ -1,4 +1,4 @@
-"""The demo itself, on a small data set: it succeeds, tells the truth, and leaves nothing behind."""
+"""The demo with a small data set: it succeeds, checks the data, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
 
 
 def start(place: Path, *options: str) -> subprocess.Popen[str]:
-    """The demo in a directory of its own below ``place``."""
+    """Start the demo in a directory below ``place``."""
     command = [sys.executable, str(DEMO), "--size", "2", "--dir", str(place / "demo"), *options]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_the_demo_proves_its_restores_and_cleans_up(place: Path) -> None:
+def test_demo_checks_its_restores_and_cleans_up(place: Path) -> None:
     demo = start(place)
     output, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, output
     assert "WRONG" not in output
-    assert output.count("right: ") == 20, "ten findings for each of two restores"
-    assert "All data was right" in output
+    assert output.count("correct: ") == 20, "ten results for each of two restores"
+    assert "All restored data is correct" in output
     words = (
         "serve",
         "instance create",
@@ -44,7 +44,7 @@ def test_the_demo_proves_its_restores_and_cleans_up(place: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["2. Full backup", "5. Restore"])
-def test_an_interrupted_demo_cleans_up(place: Path, moment: str) -> None:
+def test_interrupted_demo_cleans_up(place: Path, moment: str) -> None:
     demo = start(place)
     assert demo.stdout
     before = []
@@ -60,7 +60,7 @@ def test_an_interrupted_demo_cleans_up(place: Path, moment: str) -> None:
     assert processes.below(place) == {}
 
 
-def test_a_directory_with_something_in_it_is_left_alone(place: Path) -> None:
+def test_nonempty_directory_is_refused(place: Path) -> None:
     (place / "demo").mkdir()
     (place / "demo" / "precious").touch()
     demo = start(place)

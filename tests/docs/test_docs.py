@@ -42,6 +42,15 @@ def test_rejected_words_are_found_in_text_and_not_in_code() -> None:
         (2, "goes on"),
         (11, "anew"),
     ]
+    module = (
+        'def made_anew(goes: int) -> None:\n    """It\n    goes on."""\n    goes(on)  # "anew"\n    raise Error("goes" f" on")\n'
+    )
+    assert [(line, phrase) for line, phrase, _ in words["find_phrases"](words["blank_syntax"](module))] == [
+        (1, "anew"),
+        (3, "goes on"),
+        (4, "anew"),
+        (5, "goes on"),
+    ]
 
 
 def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:

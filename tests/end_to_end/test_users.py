@@ -62,7 +62,7 @@ def test_the_word_of_anybody_else_does_not(serve: Callable[..., Service], users:
     ("config", "code", "said"),
     [
         ('[service]\nhost = "0.0.0.0"\n', 1, "without authentication"),
-        ('[identity]\nmethod = "basic"\n', 1, "there is no file of users"),
+        ('[identity]\nmethod = "basic"\n', 1, "users.json does not exist"),
         ('[identity]\nmethod = "keystone"\n', 1, "identity.auth_url is not set"),
         ('[identity]\nmethod = "ldap"\n', 2, "identity.method"),
     ],

@@ -1,4 +1,4 @@
-"""Asking a method of authentication as a client would."""
+"""Fixtures that call an authentication method as a client does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Connect = Callable[..., HTTPConnection]
 
 @pytest.fixture
 def connect() -> Connect:
-    """A connection with headers, from an address."""
+    """Makes connections with the given address and headers."""
 
     def make(address: str = "127.0.0.1", **headers: str) -> HTTPConnection:
         raw = [(name.lower().replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]

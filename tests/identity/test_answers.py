@@ -1,4 +1,4 @@
-"""Answers are asked for once, kept for their time, and lost by nobody's going away."""
+"""The cache: one lookup for concurrent callers, expiry, errors, and cancelled callers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom.identity._answers import Answers
 
 
 class Oracle:
-    """Counts how often it is asked."""
+    """Counts lookups."""
 
     def __init__(self, *, seconds: float = 0.02, good: float = 60) -> None:
         self.asked = 0
@@ -25,11 +25,11 @@ class Oracle:
         until = time.monotonic() + self.good
         await asyncio.sleep(self.seconds)
         if self.broken:
-            raise Unavailable("away")
+            raise Unavailable("unreachable")
         return self.asked, until
 
 
-def test_many_who_ask_the_same_at_the_same_time_cost_one_question() -> None:
+def test_concurrent_callers_cause_one_lookup() -> None:
     async def ask() -> None:
         answers: Answers[int] = Answers(10)
         oracle = Oracle()
@@ -40,7 +40,7 @@ def test_many_who_ask_the_same_at_the_same_time_cost_one_question() -> None:
     asyncio.run(ask())
 
 
-def test_an_answer_is_good_for_its_time_only() -> None:
+def test_result_expires() -> None:
     async def ask() -> None:
         answers: Answers[int] = Answers(10)
         oracle = Oracle(seconds=0, good=0.1)
@@ -51,7 +51,7 @@ def test_an_answer_is_good_for_its_time_only() -> None:
     asyncio.run(ask())
 
 
-def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
+def test_error_is_raised_for_all_callers_and_not_cached() -> None:
     async def ask() -> None:
         answers: Answers[int] = Answers(10)
         oracle = Oracle()
@@ -65,7 +65,7 @@ def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     asyncio.run(ask())
 
 
-def test_who_goes_away_takes_nothing_from_the_others() -> None:
+def test_cancelled_caller_does_not_affect_others() -> None:
     async def ask() -> None:
         answers: Answers[int] = Answers(10)
         oracle = Oracle(seconds=0.1)
@@ -82,7 +82,7 @@ def test_who_goes_away_takes_nothing_from_the_others() -> None:
     asyncio.run(ask())
 
 
-def test_the_least_used_are_forgotten_first() -> None:
+def test_least_recently_used_is_dropped_first() -> None:
     async def ask() -> None:
         answers: Answers[int] = Answers(2)
         oracle = Oracle(seconds=0)

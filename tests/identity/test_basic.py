@@ -1,4 +1,4 @@
-"""Users of a file: who comes in, who does not, and how long guessing takes."""
+"""Method basic: valid and invalid credentials, and the limits on guessing passwords."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def header(user: str, password: str = PASSWORD) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_a_user_has_its_role_in_each_project(method: BasicAuthentication, connect: Connect) -> None:
+def test_user_has_its_own_role_in_each_project(method: BasicAuthentication, connect: Connect) -> None:
     async def ask() -> None:
         connection = connect(Authorization=header("alice"))
         member = await method.authenticate(connection, "shop")
@@ -57,7 +57,7 @@ def test_a_user_has_its_role_in_each_project(method: BasicAuthentication, connec
     asyncio.run(ask())
 
 
-def test_any_text_can_be_a_password(method: BasicAuthentication, connect: Connect) -> None:
+def test_password_may_contain_any_characters(method: BasicAuthentication, connect: Connect) -> None:
     principal = asyncio.run(method.authenticate(connect(Authorization=header("bob", "pässwörd ☃")), "shop"))
     assert principal.user == "bob"
 
@@ -82,12 +82,12 @@ def test_any_text_can_be_a_password(method: BasicAuthentication, connect: Connec
         header("alice", "x" * 5000),
     ],
 )
-def test_everything_else_stays_out(method: BasicAuthentication, connect: Connect, value: str | None) -> None:
+def test_invalid_credentials_are_refused(method: BasicAuthentication, connect: Connect, value: str | None) -> None:
     with pytest.raises(NotAuthenticated):
         asyncio.run(method.authenticate(connect(**{} if value is None else {"Authorization": value}), "shop"))
 
 
-def test_a_change_of_the_file_counts_at_once(method: BasicAuthentication, file: Path, connect: Connect) -> None:
+def test_change_of_the_file_takes_effect_immediately(method: BasicAuthentication, file: Path, connect: Connect) -> None:
     def ask(password: str = PASSWORD) -> frozenset[str]:
         principal = asyncio.run(method.authenticate(connect(Authorization=header("alice", password)), "shop"))
         return frozenset(principal.roles)
@@ -112,7 +112,7 @@ def test_a_change_of_the_file_counts_at_once(method: BasicAuthentication, file: 
 
 
 @pytest.mark.parametrize("damage", ["{", '{"users": {"alice": {"password": "plain", "projects": {}}}}', None])
-def test_with_a_broken_file_nobody_comes_in(
+def test_broken_user_file_refuses_all_logins(
     method: BasicAuthentication, file: Path, connect: Connect, damage: str | None
 ) -> None:
     asyncio.run(method.authenticate(connect(Authorization=header("alice")), "shop"))
@@ -120,7 +120,7 @@ def test_with_a_broken_file_nobody_comes_in(
         file.unlink()
     else:
         file.write_text(damage)
-    with capture_logs() as logs, pytest.raises(Unavailable, match="cannot read its users"):
+    with capture_logs() as logs, pytest.raises(Unavailable, match="cannot read its user file"):
         asyncio.run(method.authenticate(connect(Authorization=header("alice")), "shop"))
     assert str(file) in logs[0]["reason"] and "plain" not in str(logs)
     with pytest.raises(ConfigurationError):
@@ -135,31 +135,31 @@ class TestGuessing:
             return error.code
         return "in"
 
-    def test_ends_after_some_attempts(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_is_refused_after_some_attempts(self, method: BasicAuthentication, connect: Connect) -> None:
         with capture_logs() as logs:
             wrong = [self.guess(method, connect(Authorization=header("alice", f"guess {n}"))) for n in range(5)]
         assert wrong == ["NotAuthenticated"] * 3 + ["TooManyRequests"] * 2
         assert [(entry["user"], entry["address"]) for entry in logs] == [("alice", "127.0.0.1")] * 3
         assert "guess" not in str(logs)
-        assert self.guess(method, connect(Authorization=header("alice"))) == "TooManyRequests", "the right one would be found"
+        assert self.guess(method, connect(Authorization=header("alice"))) == "TooManyRequests", "a correct guess"
 
-    def test_is_no_quicker_where_the_user_has_come_in_before(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_is_limited_even_if_the_correct_password_is_cached(self, method: BasicAuthentication, connect: Connect) -> None:
         assert self.guess(method, connect(Authorization=header("alice"))) == "in"
         for n in range(3):
             self.guess(method, connect(Authorization=header("alice", f"guess {n}")))
         assert self.guess(method, connect(Authorization=header("alice"))) == "TooManyRequests"
 
-    def test_does_not_lock_out_other_users_and_other_addresses(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_does_not_lock_out_other_users_or_addresses(self, method: BasicAuthentication, connect: Connect) -> None:
         for n in range(4):
             self.guess(method, connect(Authorization=header("alice", f"guess {n}")))
         assert self.guess(method, connect(Authorization=header("bob", "pässwörd ☃"))) == "in"
         assert self.guess(method, connect("10.0.0.2", Authorization=header("alice"))) == "in"
 
-    def test_of_many_users_from_one_address_ends_too(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_of_many_users_from_one_address_is_limited(self, method: BasicAuthentication, connect: Connect) -> None:
         wrong = [self.guess(method, connect(Authorization=header(f"user{n}"))) for n in range(32)]
         assert wrong == ["NotAuthenticated"] * 30 + ["TooManyRequests"] * 2
 
-    def test_gains_nothing_from_doing_it_all_at_once(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_is_limited_when_done_concurrently(self, method: BasicAuthentication, connect: Connect) -> None:
         async def all_at_once() -> list[object]:
             guesses = [connect(Authorization=header("alice", f"guess {n}")) for n in range(10)]
             return await asyncio.gather(*(method.authenticate(g, "shop") for g in guesses), return_exceptions=True)
@@ -167,7 +167,7 @@ class TestGuessing:
         kinds = [type(outcome) for outcome in asyncio.run(all_at_once())]
         assert kinds == [NotAuthenticated] * 3 + [TooManyRequests] * 7
 
-    def test_is_forgotten_after_a_while(self, file: Path, connect: Connect) -> None:
+    def test_is_allowed_again_after_the_window(self, file: Path, connect: Connect) -> None:
         method = BasicAuthentication(file, attempts=2, window=0.3)
         for n in range(3):
             last = self.guess(method, connect(Authorization=header("alice", f"guess {n}")))
@@ -175,7 +175,7 @@ class TestGuessing:
         time.sleep(0.35)
         assert self.guess(method, connect(Authorization=header("alice"))) == "in"
 
-    def test_says_when_to_come_again(self, method: BasicAuthentication, connect: Connect) -> None:
+    def test_response_has_the_time_to_wait(self, method: BasicAuthentication, connect: Connect) -> None:
         for n in range(3):
             self.guess(method, connect(Authorization=header("alice", f"guess {n}")))
         with pytest.raises(TooManyRequests) as refused:
@@ -183,8 +183,8 @@ class TestGuessing:
         assert 55 <= refused.value.retry_after <= 60
         assert str(refused.value.retry_after) in refused.value.remedy
 
-    def test_tells_nothing_of_which_users_there_are(self, tmp_path: Path, connect: Connect) -> None:
-        """An unknown user takes as long as a known one with a wrong password: many times longer than no check at all."""
+    def test_does_not_reveal_which_users_exist(self, tmp_path: Path, connect: Connect) -> None:
+        """An unknown user takes as long as a known one with a wrong password, and much longer than no check at all."""
         path = tmp_path / "users.json"
         with edit_users(path) as users:
             users["alice"] = User(password=hash_password(PASSWORD), projects={"shop": "member"})
@@ -201,7 +201,7 @@ class TestGuessing:
         assert unknown > 0.01
 
 
-def test_a_client_that_sends_much_at_once_is_checked_once(
+def test_concurrent_requests_cause_one_password_check(
     method: BasicAuthentication, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from strongroom.identity import _basic
@@ -224,7 +224,7 @@ def test_a_client_that_sends_much_at_once_is_checked_once(
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("http://evil.example", False), ("null", False), ("https://db.example", True)])
-def test_pages_of_others_may_not_use_the_password_that_a_browser_keeps(
+def test_pages_of_other_sites_cannot_use_a_stored_password(
     method: BasicAuthentication, connect: Connect, origin: str, allowed: bool
 ) -> None:
     connection = connect(Host="db.example", Origin=origin)
@@ -238,7 +238,7 @@ def test_pages_of_others_may_not_use_the_password_that_a_browser_keeps(
 @pytest.mark.parametrize(
     ("host", "proxies", "warned"), [("127.0.0.1", [], False), ("0.0.0.0", [], True), ("0.0.0.0", ["10.0.0.1"], False)]
 )
-def test_passwords_in_the_clear_are_warned_of(file: Path, host: str, proxies: list[str], warned: bool) -> None:
+def test_unencrypted_passwords_are_logged_as_a_warning(file: Path, host: str, proxies: list[str], warned: bool) -> None:
     service = {"host": host, "proxies": proxies}
     with capture_logs() as logs:
         method = open_method(load(service=service, identity={"method": "basic", "user_file": file}))

@@ -1,4 +1,4 @@
-"""Tokens of a real Keystone: good, forged, expired, revoked, of nothing and of others; and Keystone away."""
+"""Tokens of a real Keystone: valid, forged, expired, revoked, unscoped, of other projects; and Keystone unreachable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Connect = Callable[..., HTTPConnection]
 
 @pytest.fixture(scope="module")
 def site(keystone: Keystone) -> Keystone:
-    """Keystone with our service user, and users in every role."""
+    """Keystone with the service's user and users of every role."""
     keystone.user("strongroom", ("service", "service"), ("service", "admin"))
     keystone.user("alice", ("shop", "member"))
     keystone.user("carol", ("shop", "reader"))
@@ -56,7 +56,7 @@ def ask(method: KeystoneAuthentication, connection: HTTPConnection, project: str
         ("mallory", "shop", set()),
     ],
 )
-def test_a_token_brings_user_project_and_roles(
+def test_token_gives_user_project_and_roles(
     site: Keystone, method: KeystoneAuthentication, connect: Connect, user: str, project: str, roles: set[str]
 ) -> None:
     principal = ask(method, connect(X_Auth_Token=site.token(user, project)), site.project(project))
@@ -64,27 +64,27 @@ def test_a_token_brings_user_project_and_roles(
     assert principal.everywhere == principal.is_admin == (user == "dave")
 
 
-def test_roles_can_have_other_names(site: Keystone, connect: Connect) -> None:
+def test_configured_role_names(site: Keystone, connect: Connect) -> None:
     method = KeystoneAuthentication(settings(site.url, member_roles=["Made_Up"]))
     principal = ask(method, connect(X_Auth_Token=site.token("mallory", "shop")), site.project("shop"))
     assert principal.roles == {"member", "reader"}
 
 
-def test_a_token_is_good_for_its_project_only(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+def test_token_is_valid_only_for_its_project(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
     for other in (site.project("ops"), "shop", "nowhere"):
         with pytest.raises(Forbidden, match="for another project"):
             ask(method, connect(X_Auth_Token=site.token("alice", "shop")), other)
-    with pytest.raises(Forbidden, match="for no project"):
+    with pytest.raises(Forbidden, match="not scoped to a project"):
         ask(method, connect(X_Auth_Token=site.token("alice", None)), site.project("shop"))
 
 
 @pytest.mark.parametrize("forged", [None, "", "x", "gAAAAA" + "B" * 170, "a b" * 10, "é" * 20, "x" * 20_000, "../tokens?a=b" * 3])
-def test_a_forged_token_is_worth_nothing(method: KeystoneAuthentication, connect: Connect, forged: str | None) -> None:
+def test_forged_token_is_refused(method: KeystoneAuthentication, connect: Connect, forged: str | None) -> None:
     with pytest.raises(NotAuthenticated):
         ask(method, connect(**{} if forged is None else {"X_Auth_Token": forged}), "shop")
 
 
-def test_a_changed_token_is_worth_nothing(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+def test_modified_token_is_refused(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
     token = site.token("alice", "shop")
     assert ask(method, connect(X_Auth_Token=token), site.project("shop"))
     changed = token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
@@ -92,7 +92,7 @@ def test_a_changed_token_is_worth_nothing(site: Keystone, method: KeystoneAuthen
         ask(method, connect(X_Auth_Token=changed), site.project("shop"))
 
 
-def test_a_revoked_token_ends_within_the_stated_time(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
+def test_revoked_token_is_refused_within_the_cache_time(site: Keystone, method: KeystoneAuthentication, connect: Connect) -> None:
     token = site.token("alice", "shop")
     connection = connect(X_Auth_Token=token)
     ask(method, connection, site.project("shop"))
@@ -102,7 +102,7 @@ def test_a_revoked_token_ends_within_the_stated_time(site: Keystone, method: Key
         ask(method, connection, site.project("shop"))
 
 
-def test_a_role_that_is_taken_away_ends_too(site: Keystone, connect: Connect) -> None:
+def test_removed_role_takes_effect(site: Keystone, connect: Connect) -> None:
     user = site.user("erin", ("shop", "member"))
     method = KeystoneAuthentication(settings(site.url, token_cache=0))
     connection = connect(X_Auth_Token=site.token("erin", "shop"))
@@ -112,7 +112,7 @@ def test_a_role_that_is_taken_away_ends_too(site: Keystone, connect: Connect) ->
         ask(method, connection, site.project("shop"))
 
 
-def test_a_token_ends_at_its_time_even_while_it_is_remembered(site: Keystone, connect: Connect) -> None:
+def test_cached_token_expires_at_its_own_time(site: Keystone, connect: Connect) -> None:
     """The short-lived token comes from a second Keystone with the same keys."""
     twin = Keystone(site.python, site.directory, expiration=6)
     try:
@@ -127,7 +127,7 @@ def test_a_token_ends_at_its_time_even_while_it_is_remembered(site: Keystone, co
         twin.close()
 
 
-def test_much_at_once_is_one_question(
+def test_concurrent_requests_cause_one_validation(
     site: Keystone, method: KeystoneAuthentication, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -148,7 +148,7 @@ def test_much_at_once_is_one_question(
     assert len(asked) == 1
 
 
-def test_the_service_gets_a_new_token_of_its_own_when_the_old_one_ends(site: Keystone, connect: Connect) -> None:
+def test_service_renews_its_own_token(site: Keystone, connect: Connect) -> None:
     method = KeystoneAuthentication(settings(site.url, token_cache=0))
     connection = connect(X_Auth_Token=site.token("alice", "shop"))
     ask(method, connection, site.project("shop"))
@@ -156,17 +156,17 @@ def test_the_service_gets_a_new_token_of_its_own_when_the_old_one_ends(site: Key
     assert ask(method, connection, site.project("shop"))
 
 
-class TestAway:
-    def test_it_is_said_and_it_passes(self, site: Keystone, connect: Connect) -> None:
+class TestUnreachable:
+    def test_requests_fail_until_keystone_is_back(self, site: Keystone, connect: Connect) -> None:
         method = KeystoneAuthentication(settings(site.url, token_cache=4))
         known, unknown = (connect(X_Auth_Token=site.token("alice", "shop")) for _ in range(2))
         ask(method, known, site.project("shop"))
         site.stop()
         try:
             for _ in range(2):
-                with pytest.raises(Unavailable, match=f"Keystone at {site.url} does not answer") as away:
+                with pytest.raises(Unavailable, match=f"Keystone at {site.url} does not answer") as refused:
                     ask(method, unknown, site.project("shop"))
-                assert "Jobs that run are not affected" in away.value.remedy
+                assert "Running jobs are not affected" in refused.value.remedy
             time.sleep(4.05)
             with pytest.raises(Unavailable):
                 ask(method, known, site.project("shop"))
@@ -175,7 +175,7 @@ class TestAway:
         time.sleep(1.05)
         assert ask(method, unknown, site.project("shop"))
 
-    def test_those_in_line_do_not_wait_one_after_the_other(self, silent: str, connect: Connect) -> None:
+    def test_waiting_callers_do_not_time_out_one_after_the_other(self, silent: str, connect: Connect) -> None:
         method = KeystoneAuthentication(settings(silent, timeout=1))
 
         async def all_at_once() -> list[object]:
@@ -189,9 +189,14 @@ class TestAway:
     @pytest.mark.parametrize(
         "changes", [{"password": "wrong"}, {"username": "powerless", "password": "powerlesspw"}, {"project_name": "nowhere"}]
     )
-    def test_a_service_that_may_not_ask_blames_itself(self, site: Keystone, connect: Connect, changes: dict[str, str]) -> None:
+    def test_refused_service_credentials_are_reported_as_such(
+        self, site: Keystone, connect: Connect, changes: dict[str, str]
+    ) -> None:
         method = KeystoneAuthentication(settings(site.url, **changes))
-        with capture_logs() as logs, pytest.raises(Unavailable, match="does not let this service ask") as refused:
+        with (
+            capture_logs() as logs,
+            pytest.raises(Unavailable, match="does not allow this service to validate tokens") as refused,
+        ):
             ask(method, connect(X_Auth_Token=site.token("alice", "shop")), site.project("shop"))
         assert "[identity]" in refused.value.remedy
         assert "pw" not in str(logs) and "wrong" not in str(logs)
@@ -199,7 +204,7 @@ class TestAway:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """Something that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
@@ -207,28 +212,28 @@ def silent() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("missing", ["auth_url", "username", "password"])
-def test_what_is_not_configured_is_named(missing: str) -> None:
+def test_missing_options_are_named(missing: str) -> None:
     with pytest.raises(ConfigurationError, match=f"identity.{missing}"):
         KeystoneAuthentication(settings("http://127.0.0.1:1/v3", **{missing: None}))
 
 
-def test_an_application_credential_will_do(site: Keystone, connect: Connect) -> None:
+def test_application_credential(site: Keystone, connect: Connect) -> None:
     import httpx
 
     user = site.user("strongroom")
     token = site.token("strongroom", "service")
     reply = httpx.post(
         f"{site.url}/users/{user}/application_credentials",
-        json={"application_credential": {"name": "ours", "secret": "app-secret"}},
+        json={"application_credential": {"name": "credentials", "secret": "app-secret"}},
         headers={"X-Auth-Token": token},
     )
     reply.raise_for_status()
     credential = reply.json()["application_credential"]["id"]
-    ours = {"application_credential_id": credential, "application_credential_secret": "app-secret"}
-    method = KeystoneAuthentication(settings(site.url, username=None, password=None, **ours))
+    credentials = {"application_credential_id": credential, "application_credential_secret": "app-secret"}
+    method = KeystoneAuthentication(settings(site.url, username=None, password=None, **credentials))
     assert ask(method, connect(X_Auth_Token=site.token("alice", "shop")), site.project("shop")).user == site.user("alice")
 
 
-def test_the_challenge_names_keystone(site: Keystone) -> None:
+def test_challenge_contains_the_url_of_keystone(site: Keystone) -> None:
     for url in (site.url, f"{site.url}/", site.url.removesuffix("/v3")):
         assert KeystoneAuthentication(settings(url)).challenge == f'Keystone uri="{site.url}"'

@@ -1,4 +1,4 @@
-"""The file of users: private, whole at any time, and changed by one at a time."""
+"""The user file: permissions, atomic replacement, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strongroom.identity import User, UserFile, edit_users, hash_password
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$AAAA"
 
 
-def test_it_is_private_from_the_beginning(tmp_path: Path) -> None:
+def test_new_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     before = os.umask(0)
     try:
@@ -28,17 +28,17 @@ def test_it_is_private_from_the_beginning(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["users.json"]
 
 
-def test_an_open_one_is_refused(tmp_path: Path) -> None:
+def test_readable_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     with edit_users(path) as users:
         users["alice"] = User(password=HASH)
     path.chmod(0o640)
-    with pytest.raises(ConfigurationError, match="others may read") as refused:
+    with pytest.raises(ConfigurationError, match="other OS users may read") as refused:
         UserFile(path).users()
     assert f"chmod 600 {path}" in refused.value.remedy
 
 
-def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_failed_change_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     with edit_users(path) as users:
         users["alice"] = User(password=HASH)
@@ -49,7 +49,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+def test_concurrent_changes_are_all_kept(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     program = (
         "import sys; from pathlib import Path; from strongroom.identity import *\n"
@@ -62,7 +62,7 @@ def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_root_leaves_it_to_its_owner(tmp_path: Path) -> None:
+def test_root_keeps_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     with edit_users(path) as users:
         users["alice"] = User(password=HASH)
@@ -73,7 +73,7 @@ def test_root_leaves_it_to_its_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", f'{{"users": {{"a b": {{"password": "{HASH}"}}}}}}', '{"user": {}}'])
-def test_a_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+def test_invalid_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "users.json"
     path.write_text(content)
     path.chmod(0o600)
@@ -82,7 +82,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     assert HASH not in str(refused.value)
 
 
-def test_a_directory_or_pipe_in_its_place_does_no_harm(tmp_path: Path) -> None:
+def test_directory_or_pipe_instead_of_the_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(ConfigurationError):
@@ -90,12 +90,12 @@ def test_a_directory_or_pipe_in_its_place_does_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 1025])
-def test_a_password_has_a_sensible_length(password: str) -> None:
+def test_password_length_is_limited(password: str) -> None:
     with pytest.raises(InvalidRequest, match="8 to 1024") as refused:
         hash_password(password)
     assert password not in str(refused.value) or not password
 
 
-def test_a_hash_is_argon2id_and_never_the_same() -> None:
+def test_hashes_are_argon2id_and_salted() -> None:
     first, second = hash_password("correct horse"), hash_password("correct horse")
     assert first.startswith("$argon2id$") and first != second

@@ -1,4 +1,4 @@
-"""What every driver must do, on real stores."""
+"""Behaviour that every driver must have, tested on real stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Opener = Callable[[], Store]
 
 @pytest.fixture(params=["directory", "s3", "s3-with-prefix", "swift", "keystone_swift"])
 def reopen(request: pytest.FixtureRequest, place: Path) -> Opener:
-    """Opens the same store, again and again."""
+    """Opens the same store once more."""
     if request.param == "directory":
         return lambda: open_store(Storage(driver="directory"), place / "store")
     if request.param.endswith("swift"):
@@ -51,7 +51,7 @@ def keys(store: Store, prefix: str = "") -> list[str]:
     return [stat.key for stat in store.list(prefix)]
 
 
-def test_what_was_put_is_there_for_everybody(store: Store, reopen: Opener) -> None:
+def test_other_clients_see_an_object_after_put(store: Store, reopen: Opener) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)
     stat = store.put("c/a/0", b"hello")
     assert (stat.key, stat.size) == ("c/a/0", 5)
@@ -93,7 +93,7 @@ def test_create_never_replaces(store: Store) -> None:
     assert store.get("c/a/manifest.json") == b"first"
 
 
-def test_of_many_creators_one_wins(reopen: Opener) -> None:
+def test_one_of_many_concurrent_creators_succeeds(reopen: Opener) -> None:
     barrier = threading.Barrier(6)
     won: list[bytes] = []
 
@@ -111,12 +111,12 @@ def test_of_many_creators_one_wins(reopen: Opener) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # Swift looks for an existing object when a request begins, so it cannot tell creators apart that begin together
+    # Swift checks for an existing object at the start of a request, so several concurrent creators may succeed
     assert len(won) == 1 or (won and not isinstance(reopen(), DirectoryStore))
     assert reopen().get("c/a/manifest.json") in won
 
 
-def test_what_is_not_there(store: Store) -> None:
+def test_missing_objects_are_not_found(store: Store) -> None:
     store.put("c/a/0", b"x")
     for key in ("c/a/1", "c/b/0", "d/a/0", "c/a"):
         with pytest.raises(StorageNotFound, match=key):
@@ -129,7 +129,7 @@ def test_what_is_not_there(store: Store) -> None:
     assert keys(store) == ["c/a/0"]
 
 
-def test_list_is_in_order_and_by_whole_folders(store: Store) -> None:
+def test_list_is_ordered_and_matches_whole_folders(store: Store) -> None:
     names = ["c/a/00000000", "c/a/00000001", "c/a/manifest.json", "c/a-b/0", "c/a.b/0", "c/aa/0", "c/b/0", "d/a/0"]
     for name in reversed(names):
         store.put(name, b"x")
@@ -142,7 +142,7 @@ def test_list_is_in_order_and_by_whole_folders(store: Store) -> None:
 
 
 def test_long_lists(store: Store) -> None:
-    names = [f"c/a/{n:08d}" for n in range(100)]  # the test's Swift gives 40 a page
+    names = [f"c/a/{n:08d}" for n in range(100)]  # the Swift of the tests returns 40 per page
     for name in names:
         store.put(name, b"x")
     assert keys(store, "c/a") == names
@@ -150,7 +150,7 @@ def test_long_lists(store: Store) -> None:
     assert keys(store, "c") == names[:1]
 
 
-def test_delete_takes_what_is_named_and_no_more(store: Store) -> None:
+def test_delete_removes_only_the_given_keys(store: Store) -> None:
     for name in ("c/a/0", "c/a/1", "c/b/0"):
         store.put(name, b"x")
     store.delete(["c/a/0", "c/a/1", "c/a/never"])
@@ -165,7 +165,7 @@ def test_delete_takes_what_is_named_and_no_more(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["a@b", "50%", "x_y+z=1", "a:b,c", "%41", "ä-ü-漢"])
-def test_names_come_back_as_they_went(store: Store, name: str) -> None:
+def test_unusual_names_are_kept_unchanged(store: Store, name: str) -> None:
     store.put(f"{name}/{name}/0", b"x")
     assert keys(store) == [f"{name}/{name}/0"]
     assert list(store.folders()) == [name]
@@ -189,7 +189,7 @@ def test_hostile_keys_are_refused(store: Store, key: str) -> None:
             list(store.folders(key))
 
 
-def test_checksum_is_claimed_only_where_the_store_makes_one(store: Store) -> None:
+def test_md5_is_reported_only_if_the_store_computes_it(store: Store) -> None:
     import hashlib
 
     put = store.put("c/a/0", b"hello")
@@ -198,7 +198,7 @@ def test_checksum_is_claimed_only_where_the_store_makes_one(store: Store) -> Non
         assert stat.md5 == expected
 
 
-def test_url_shows_where_it_is(store: Store) -> None:
+def test_url_contains_the_key(store: Store) -> None:
     url = store.url("c/a/0")
     assert url.endswith(("/c/a/0", "/c_segments/a/0"))
     assert url.split("://")[0] in ("file", "s3", "http")

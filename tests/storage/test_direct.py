@@ -1,4 +1,4 @@
-"""Files that are written past the page cache: whatever the places and lengths, and whatever the file system cannot."""
+"""Direct writes: arbitrary offsets and lengths, and file systems that do not support them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def opened(path: Path, *, cached: bool = False) -> Output:
 
 
 def write(output: Output, cuts: list[int], order: random.Random) -> None:
-    """All of the data in the parts that the cuts make, side by side and in any order."""
+    """Write the data in parts, concurrently and in random order. ``cuts`` are the offsets at which it is split."""
     places = sorted({0, SIZE, *cuts})
     parts = list(itertools.pairwise(places))
     order.shuffle(parts)
@@ -45,7 +45,7 @@ def write(output: Output, cuts: list[int], order: random.Random) -> None:
 
 
 def is_open(path: Path) -> bool:
-    """This process has a descriptor of the file. Others of its descriptors may come and go meanwhile."""
+    """Whether this process has an open descriptor of the file. Other descriptors may be opened and closed meanwhile."""
     held = set()
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ CUTS = st.lists(st.integers(0, SIZE) | st.integers(0, SIZE // BLOCK).map(lambda 
 
 @settings(max_examples=40, deadline=None)
 @given(cuts=CUTS, order=st.randoms(use_true_random=False), cached=st.booleans())
-def test_what_is_written_is_read(
+def test_written_data_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], order: random.Random, cached: bool
 ) -> None:
     path = tmp_path_factory.mktemp("direct") / "file"
@@ -74,7 +74,7 @@ def test_large_parts_are_not_in_the_page_cache(file: Path) -> None:
     assert file.read_bytes() == b"\0" * 5 + DATA
     output = opened(file)
     output.write(5, DATA)
-    assert cached_pages(file) <= 2  # the edges
+    assert cached_pages(file) <= 2  # the unaligned ends
     output.close()
 
 
@@ -84,15 +84,15 @@ def cached_pages(path: Path) -> int:
     import mmap
 
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        room = (ctypes.c_char * len(memory)).from_buffer(memory)
+        buffer = (ctypes.c_char * len(memory)).from_buffer(memory)
         pages = (ctypes.c_ubyte * -(-len(memory) // mmap.PAGESIZE))()
-        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(room), ctypes.c_size_t(len(memory)), pages) == 0
-        del room
+        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.byref(buffer), ctypes.c_size_t(len(memory)), pages) == 0
+        del buffer
         return sum(page & 1 for page in pages)
 
 
 @pytest.mark.parametrize("what", ["open", "write"])
-def test_a_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_file_system_without_direct_writes(file: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     real_open, real_write = os.open, os.pwrite
     direct: set[int] = set()
 
@@ -115,14 +115,14 @@ def test_a_file_system_that_cannot(file: Path, monkeypatch: pytest.MonkeyPatch, 
     assert file.read_bytes() == DATA
 
 
-def test_a_write_that_ends_early_is_gone_on_with(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, memoryview(data)[: max(1, len(data) * 2 // 3)], offset))
     write(opened(file), [PIECE, PIECE + 77], random.Random(1))
     assert file.read_bytes() == DATA
 
 
-def test_a_full_disk_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int, data: Any, offset: int) -> int:
         raise OSError(errno.ENOSPC, "full")
 

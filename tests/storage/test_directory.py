@@ -1,4 +1,4 @@
-"""The directory store: durability, rights, and what killed writers and other users leave in it."""
+"""The directory store: durability, permissions, and leftovers of killed writers and other users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mode(path: Path) -> str:
 
 
 def run_as(user: str, groups: list[int], script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a script of another OS user, as a worker would."""
+    """Run a script as another OS user, as for a worker."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
         user=user,
@@ -85,7 +85,7 @@ def test_order_of_system_calls(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert calls[:3] == ["unlink", "unlink", "fsync folder"]
 
 
-def test_private_without_a_group(place: Path) -> None:
+def test_store_without_a_group_is_private(place: Path) -> None:
     DirectoryStore(place / "new" / "deep" / "store").put("c/a/0", b"x")
     top = place / "new" / "deep" / "store"
     assert [mode(p) for p in (top, top / "c", top / "c" / "a", top / "c" / "a" / "0")] == ["0o700", "0o700", "0o700", "0o600"]
@@ -93,7 +93,7 @@ def test_private_without_a_group(place: Path) -> None:
 
 
 @pytest.mark.root
-def test_users_of_the_group_share_containers_and_keep_artifacts_to_themselves(place: Path) -> None:
+def test_group_members_share_containers_but_not_artifacts(place: Path) -> None:
     top = place / "store"
     DirectoryStore(top, gid=GID)
     assert (mode(top), top.stat().st_gid) == ("0o3770", GID)
@@ -102,7 +102,7 @@ def test_users_of_the_group_share_containers_and_keep_artifacts_to_themselves(pl
     done = run_as("nobody", [GID], PUT, top, GID, "box/other/0")
     assert done.returncode == 0, done.stderr
     assert (mode(top / "box"), (top / "box").stat().st_gid) == ("0o3770", GID)
-    assert mode(top / "box" / "mine") == "0o2700"  # the group is inherited, and may do nothing
+    assert mode(top / "box" / "mine") == "0o2700"  # the group is inherited but has no permissions
     assert mode(top / "box" / "mine" / "0") == "0o600"
     for script in ("store.get('box/mine/0')", "store.put('box/mine/2', b'x')", "store.delete(['box/mine/0'])"):
         done = run_as("nobody", [GID], textwrap.dedent(PUT) + script, top, GID)
@@ -119,7 +119,7 @@ def test_users_of_the_group_share_containers_and_keep_artifacts_to_themselves(pl
 
 
 @pytest.mark.root
-def test_a_folder_that_was_prepared_is_shared_and_one_with_content_is_left_alone(place: Path) -> None:
+def test_an_empty_directory_is_shared_and_one_with_files_is_not_changed(place: Path) -> None:
     prepared, used = place / "prepared", place / "used"
     for folder in (prepared, used):
         folder.mkdir(0o755)
@@ -152,14 +152,14 @@ def test_symbolic_links_are_not_followed(place: Path) -> None:
     ):
         with pytest.raises(StorageDenied, match="symbolic link"):
             call()
-    store.put("c/a/1", b"mine")  # takes the place of the link, and does not write through it
+    store.put("c/a/1", b"mine")  # replaces the link and does not write to its target
     assert store.get("c/a/1") == b"mine"
     assert (outside / "0").read_bytes() == b"secret"
     assert [s.key for s in store.list("c")] == ["c/a/0", "c/a/1"]
     assert list(store.folders("c")) == ["a"]
 
 
-def test_what_is_no_file_is_no_object(place: Path) -> None:
+def test_only_regular_files_are_objects(place: Path) -> None:
     store = DirectoryStore(place / "store")
     store.put("c/a/0", b"x")
     os.mkfifo(place / "store" / "c" / "a" / "pipe")
@@ -170,7 +170,7 @@ def test_what_is_no_file_is_no_object(place: Path) -> None:
         store.put("c/a/0/below", b"x")
 
 
-def test_remains_of_a_killed_writer_are_hidden_and_swept(place: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_hidden_and_removed(place: Path) -> None:
     store = DirectoryStore(place / "store")
     store.put("c/a/0", b"x")
     folder = place / "store" / "c" / "a"
@@ -186,8 +186,8 @@ def test_remains_of_a_killed_writer_are_hidden_and_swept(place: Path) -> None:
     assert (place / "store" / "c").exists()
 
 
-def test_killed_in_the_middle_of_a_put(place: Path) -> None:
-    """An object is there whole, or not at all."""
+def test_writer_killed_during_put(place: Path) -> None:
+    """Every object is stored completely or not at all."""
     script = """
         import sys
         from pathlib import Path
@@ -216,7 +216,7 @@ def test_killed_in_the_middle_of_a_put(place: Path) -> None:
         assert not folder.exists()
 
 
-def test_put_and_delete_race_for_the_folder(place: Path) -> None:
+def test_concurrent_put_and_delete_in_one_folder(place: Path) -> None:
     store = DirectoryStore(place / "store")
     failed: list[BaseException] = []
 
@@ -238,7 +238,7 @@ def test_put_and_delete_race_for_the_folder(place: Path) -> None:
     assert list(store.list("")) == []
 
 
-def test_an_object_that_goes_while_it_is_listed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_deleted_while_it_is_listed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DirectoryStore(place / "store")
     for name in ("0", "1"):
         store.put(f"c/a/{name}", b"x")
@@ -255,17 +255,17 @@ def test_an_object_that_goes_while_it_is_listed(place: Path, monkeypatch: pytest
     assert [stat.key for stat in store.list("c/a")] == ["c/a/1"]
 
 
-def test_store_that_was_unmounted(place: Path) -> None:
+def test_unmounted_store(place: Path) -> None:
     store = DirectoryStore(place / "store")
     (place / "store").rmdir()
-    with pytest.raises(StorageError, match="is not there") as caught:
+    with pytest.raises(StorageError, match="its folder does not exist") as caught:
         store.put("c/a/0", b"x")
     assert str(place / "store") in caught.value.remedy
     with pytest.raises(StorageNotFound):
         store.get("c/a/0")
 
 
-def test_place_of_the_store_is_a_file(place: Path) -> None:
+def test_path_of_the_store_is_a_file(place: Path) -> None:
     (place / "store").write_text("x")
     store = DirectoryStore(place / "store")
     with pytest.raises(StorageDenied):

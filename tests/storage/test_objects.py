@@ -1,4 +1,4 @@
-"""Object stores: what the settings need, and errors that help."""
+"""Object stores: required settings, and the messages of errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def s3(swift: Any, **options: Any) -> Store:
         ({"driver": "s3"}, "storage.bucket is not set, and driver s3"),
         ({"driver": "gcs"}, "storage.bucket is not set, and driver gcs"),
         ({"driver": "azure"}, "storage.bucket is not set, and driver azure"),
-        ({"driver": "s3", "bucket": "b", "access_key_id": "me"}, "go together"),
+        ({"driver": "s3", "bucket": "b", "access_key_id": "me"}, "must be set together"),
         ({"driver": "swift"}, "storage.auth_url is not set, and driver swift"),
         ({"driver": "swift", "auth_version": "1"}, "storage.auth_url is not set"),
         ({"driver": "swift", "auth_url": "http://x", "auth_version": "1", "username": "me"}, "storage.password is not set"),
@@ -48,8 +48,8 @@ def s3(swift: Any, **options: Any) -> Store:
             {"driver": "swift", "auth_url": "http://x", "application_credential_id": "me"},
             "application_credential_secret is not set",
         ),
-        ({"driver": "gcs", "bucket": "b", "credentials_file": Path("/nowhere.json")}, "settings for gcs are not usable"),
-        ({"driver": "azure", "bucket": "b"}, "settings for azure are not usable"),
+        ({"driver": "gcs", "bucket": "b", "credentials_file": Path("/nowhere.json")}, "settings for gcs are not valid"),
+        ({"driver": "azure", "bucket": "b"}, "settings for azure are not valid"),
     ],
 )
 def test_missing_options_are_named(options: dict[str, Any], what: str) -> None:
@@ -58,7 +58,7 @@ def test_missing_options_are_named(options: dict[str, Any], what: str) -> None:
     assert caught.value.remedy
 
 
-def test_gcs_and_azure_open_without_a_call(place: Path) -> None:
+def test_azure_opens_without_a_connection(place: Path) -> None:
     azure = Storage(
         driver="azure", bucket="b", access_key_id="me", secret_access_key=SecretStr("c2VjcmV0"), prefix="/some/where/"
     )
@@ -75,10 +75,10 @@ def test_wrong_secret(swift: Any) -> None:
         assert "access key" in caught.value.remedy
 
 
-def test_no_bucket(swift: Any) -> None:
+def test_missing_bucket(swift: Any) -> None:
     store = s3(swift, bucket="nowhere")
     for call in (lambda: store.put("c/a/0", b"x"), lambda: store.get("c/a/0"), lambda: list(store.list("c"))):
-        with pytest.raises(StorageError, match="no bucket") as caught:
+        with pytest.raises(StorageError, match=r"the bucket of s3://nowhere.* does not exist") as caught:
             call()
         assert "Create the bucket" in caught.value.remedy
 
@@ -89,7 +89,7 @@ def test_quota(swift: Any) -> None:
         s3(swift, bucket=bucket).put("c/a/0", bytes(5000))
 
 
-def test_nobody_answers(free_port: int) -> None:
+def test_unreachable_store(free_port: int) -> None:
     store = open_store(
         Storage(
             driver="s3",
@@ -109,7 +109,7 @@ def test_nobody_answers(free_port: int) -> None:
 
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize(("direction", "after"), [("up", 10), ("down", 0)], ids=["before-answer", "after-answer"])
-def test_a_put_survives_a_cut_wire(swift: Any, create: bool, direction: Any, after: int) -> None:
+def test_put_survives_a_broken_connection(swift: Any, create: bool, direction: Any, after: int) -> None:
     bucket = swift.make_container(f"f{uuid4().hex}")
     data = bytes(range(256)) * 4000
     with proxy(swift.port) as wire:
@@ -121,7 +121,7 @@ def test_a_put_survives_a_cut_wire(swift: Any, create: bool, direction: Any, aft
 
 
 class _Busy(BaseHTTPRequestHandler):
-    """A store that takes what it is sent, but answers 503 for a while, or an error of ``code`` for ever."""
+    """A store that reads requests but answers 503 until ``until``, or always answers the error ``code``."""
 
     protocol_version = "HTTP/1.1"
     until = 0.0
@@ -150,7 +150,7 @@ class _Busy(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def answering(**state: Any) -> Iterator[Store]:
-    """A store of default patience on a server with this state."""
+    """A store with the default retries, on a server with this state."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Busy,), state))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
@@ -168,12 +168,15 @@ def answering(**state: Any) -> Iterator[Store]:
         server.server_close()
 
 
-def test_a_store_that_is_away_for_some_seconds_fails_nothing() -> None:
-    with answering(until=time.monotonic() + 5) as store:  # it was given up after 2.3 s
+def test_short_outage_of_the_store_is_retried() -> None:
+    with answering(until=time.monotonic() + 5) as store:  # longer than the 2.3 s that obstore retries with its defaults
         assert store.put("c/a/0", b"data").size == 4
 
 
-def test_expired_credentials_have_the_right_remedy() -> None:
-    with answering(code="ExpiredToken") as store, pytest.raises(StorageDenied, match="does not accept the credentials") as caught:
+def test_remedy_for_expired_credentials() -> None:
+    with (
+        answering(code="ExpiredToken") as store,
+        pytest.raises(StorageDenied, match="no longer accepts the credentials") as caught,
+    ):
         store.put("c/a/0", b"data")
     assert "Renew" in caught.value.remedy

@@ -1,4 +1,4 @@
-"""The Swift driver where the conformance suite does not look: credentials, accounts, refusals, and a Swift in trouble."""
+"""The Swift driver, beyond the conformance tests: credentials, accounts, refused requests, and outages of Swift."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.proxy import proxy
 from support.swift import EXPIRATION
 
 WIRES = pytest.mark.parametrize(("direction", "after"), [("up", 10), ("up", 200_000), ("down", 0)])
-"""Where a connection is cut: in the request's head, in its body, after it was carried out."""
+"""Where a connection is cut: in the head of the request, in its body, or after Swift carried it out."""
 DATA = bytes(range(256)) * 4000
 
 
@@ -44,7 +44,7 @@ def calls(store: SwiftStore) -> list[Any]:
     ]
 
 
-# --- who may
+# --- authentication
 
 
 @pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
@@ -58,14 +58,14 @@ def test_wrong_password(request: pytest.FixtureRequest, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
-def test_the_account_of_somebody_else(request: pytest.FixtureRequest, kind: str) -> None:
+def test_account_of_another_user(request: pytest.FixtureRequest, kind: str) -> None:
     swift = request.getfixturevalue(kind)
     mine: dict[str, Any] = {"username": swift.user, "password": SecretStr(swift.password)}
     if kind == "keystone_swift":
         swift.keystone.user("mallory", ("mallory", "member"))
         mine = {"username": "mallory", "password": SecretStr("mallorypw"), "project_name": "mallory"}
     *most, join = calls(opened(swift.storage("AUTH_other", **mine)))
-    with pytest.raises(StorageError):  # Swift looks at the parts, of which there are none, before it looks at who it is
+    with pytest.raises(StorageError):  # Swift checks the list of parts, which is empty, before the permissions
         join()
     for call in most:
         with pytest.raises(StorageDenied, match="does not allow this user") as caught:
@@ -73,7 +73,7 @@ def test_the_account_of_somebody_else(request: pytest.FixtureRequest, kind: str)
         assert "reseller role" in caught.value.remedy
 
 
-def test_each_project_has_an_account_of_its_own(keystone_swift: Any) -> None:
+def test_each_project_has_its_own_account(keystone_swift: Any) -> None:
     keystone = keystone_swift.keystone
     project = keystone.project(uuid4().hex)
     settings = keystone_swift.storage("project")
@@ -86,7 +86,7 @@ def test_each_project_has_an_account_of_its_own(keystone_swift: Any) -> None:
         assert account.get("/c_segments").text.split() == ["a/0"]
 
 
-def test_the_token_of_whoever_asks(keystone_swift: Any) -> None:
+def test_token_of_the_requesting_user(keystone_swift: Any) -> None:
     keystone = keystone_swift.keystone
     name = uuid4().hex
     keystone.user(name, (name, "member"))
@@ -100,21 +100,21 @@ def test_the_token_of_whoever_asks(keystone_swift: Any) -> None:
         assert account.get("/c_segments").text.split() == ["a/0"]
     with pytest.raises(StorageDenied, match="does not allow this user"):
         opened(settings.of_project(keystone.project("empty"), token)).put("c/a/0", b"x")
-    for none in (settings, settings.of_project(project)):
-        with pytest.raises(StorageDenied, match="is not known any more: the service was started anew") as caught:
-            opened(none).get("c/a/0")
+    for without_token in (settings, settings.of_project(project)):
+        with pytest.raises(StorageDenied, match="token is lost: the service keeps tokens only in memory") as caught:
+            opened(without_token).get("c/a/0")
         assert 'storage.auth = "service"' in caught.value.remedy
     keystone.revoke(token.get_secret_value())
     keystone_swift.forget_tokens()
     for some in (store, opened(settings.of_project(project, token))):
         for call in calls(some)[:-1]:
-            with pytest.raises(StorageDenied, match="whoever asked for this is not valid any more, for ") as caught:
+            with pytest.raises(StorageDenied, match="requesting user's token is no longer valid for ") as caught:
                 call()
             assert 'storage.auth = "service"' in caught.value.remedy
             assert token.get_secret_value() not in repr(caught.value) + repr(caught.value.__cause__)
 
 
-def test_an_application_credential(keystone_swift: Any) -> None:
+def test_application_credential(keystone_swift: Any) -> None:
     keystone = keystone_swift.keystone
     user = keystone.user("strongroom")
     token = keystone.token("strongroom", "service")
@@ -134,16 +134,16 @@ def test_an_application_credential(keystone_swift: Any) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("region", "Nowhere"), ("auth_url", "http://127.0.0.1:1/v3")])
-def test_keystone_does_not_lead_to_swift(keystone_swift: Any, option: str, value: str) -> None:
+def test_keystone_gives_no_endpoint_of_swift(keystone_swift: Any, option: str, value: str) -> None:
     store = opened(keystone_swift.storage(retries=1, **{option: value}))
-    with pytest.raises(StorageError, match="does not lead to Swift") as caught:
+    with pytest.raises(StorageError, match="gives no usable endpoint of Swift") as caught:
         store.put("c/a/0", b"x")
     assert f"storage.{option}" in caught.value.remedy
     assert store.url("c/a/0") == "swift:/c_segments/a/0"
 
 
 @pytest.mark.parametrize("version", ["1", "3"])
-def test_a_certificate_that_nobody_signed(swift: Any, place: Path, version: str) -> None:
+def test_self_signed_certificate(swift: Any, place: Path, version: str) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed, to make a certificate with")
@@ -152,17 +152,17 @@ def test_a_certificate_that_nobody_signed(swift: Any, place: Path, version: str)
     with proxy(swift.port, certificate=(place / "crt", place / "key")) as wire:
         options = {"auth_url": f"https://127.0.0.1:{wire.port}/auth/v1.0", "auth_version": version, "project_name": "p"}
         store = opened(swift.storage(**options))
-        with pytest.raises(StorageError, match="certificate of the server is not trusted") as caught:
+        with pytest.raises(StorageError, match="server's certificate is not trusted") as caught:
             store.put("c/a/0", b"x")
         assert "storage.cacert" in caught.value.remedy
         if version == "1":
             for trusting in ({"cacert": place / "crt"}, {"insecure": True}):
                 assert (
                     opened(swift.storage(**options, **trusting)).url("c").startswith("http://")
-                )  # Swift does not know of the proxy
+                )  # the URL is Swift's own, not the proxy's
 
 
-# --- what Swift refuses
+# --- refused requests
 
 
 def test_quota(swift: Any, place: Path) -> None:
@@ -177,12 +177,12 @@ def test_quota(swift: Any, place: Path) -> None:
     assert [stat.key for stat in store.list("c")] == ["c/a/0"]
 
 
-def test_a_name_that_swift_does_not_take(swift: Any, place: Path) -> None:
+def test_name_that_swift_rejects(swift: Any, place: Path) -> None:
     with pytest.raises(StorageError, match="400"):
         opened(swift.storage(f"AUTH_{place.name}")).put("/".join(["c", *["x" * 200] * 6]), b"x")
 
 
-def test_metadata_come_back(swift: Any, place: Path) -> None:
+def test_metadata_is_returned_by_head(swift: Any, place: Path) -> None:
     store = opened(swift.storage(f"AUTH_{place.name}"))
     part = store.put("c/a/0", b"hello")
     joined = store.join("c/a.gz", [part], {"lsn": "42", "parent-location": "http://x/y"})
@@ -198,12 +198,12 @@ def test_metadata_come_back(swift: Any, place: Path) -> None:
         store.get("c/a.gz")
 
 
-# --- in trouble
+# --- outages
 
 
 @WIRES
 @pytest.mark.parametrize("create", [False, True])
-def test_a_put_survives_a_cut_wire(swift: Any, place: Path, create: bool, direction: Any, after: int) -> None:
+def test_put_survives_a_broken_connection(swift: Any, place: Path, create: bool, direction: Any, after: int) -> None:
     account = f"AUTH_{place.name}"
     opened(swift.storage(account)).put("c/a/first", b"makes the container")
     with proxy(swift.port) as wire:
@@ -216,7 +216,7 @@ def test_a_put_survives_a_cut_wire(swift: Any, place: Path, create: bool, direct
     assert opened(swift.storage(account)).get("c/a/0") == DATA
 
 
-def test_create_meets_what_another_wrote_after_a_cut_wire(swift: Any, place: Path) -> None:
+def test_create_finds_an_object_of_another_writer_after_a_broken_connection(swift: Any, place: Path) -> None:
     account = f"AUTH_{place.name}"
     opened(swift.storage(account)).put("c/a/0", b"of another")
     with proxy(swift.port) as wire:
@@ -230,7 +230,7 @@ def test_create_meets_what_another_wrote_after_a_cut_wire(swift: Any, place: Pat
 
 
 @pytest.mark.parametrize("after", [0, 300, 500_000])
-def test_a_get_survives_a_cut_wire(swift: Any, place: Path, after: int) -> None:
+def test_get_survives_a_broken_connection(swift: Any, place: Path, after: int) -> None:
     account = f"AUTH_{place.name}"
     opened(swift.storage(account)).put("c/a/0", DATA)
     with proxy(swift.port) as wire:
@@ -241,7 +241,7 @@ def test_a_get_survives_a_cut_wire(swift: Any, place: Path, after: int) -> None:
         assert store.get("c/a/0") == DATA
 
 
-def test_a_wire_that_is_always_cut(swift: Any, place: Path) -> None:
+def test_connection_that_always_breaks(swift: Any, place: Path) -> None:
     with proxy(swift.port) as wire:
         store = opened(swift.storage(f"AUTH_{place.name}", auth_url=f"{wire.url}/auth/v1.0", retries=1))
         with pytest.raises(StorageNotFound):
@@ -253,7 +253,7 @@ def test_a_wire_that_is_always_cut(swift: Any, place: Path) -> None:
     assert "storage.retries" in caught.value.remedy
 
 
-def test_a_swift_that_stands_still_is_given_up_and_tried_again(swift: Any, place: Path) -> None:
+def test_hanging_request_times_out_and_is_retried(swift: Any, place: Path) -> None:
     account = f"AUTH_{place.name}"
     with proxy(swift.port) as wire:
         store = opened(swift.storage(account, auth_url=f"{wire.url}/auth/v1.0", timeout=1, retries=3))
@@ -266,8 +266,8 @@ def test_a_swift_that_stands_still_is_given_up_and_tried_again(swift: Any, place
         assert wire.connections > 2
 
 
-def test_a_slow_line_is_no_failure(swift: Any, place: Path) -> None:
-    """A call takes longer than ``timeout``, but it moves."""
+def test_slow_connection_does_not_time_out(swift: Any, place: Path) -> None:
+    """A call takes longer than ``timeout``, but data keeps flowing."""
     account = f"AUTH_{place.name}"
     opened(swift.storage(account)).put("c/a/0", DATA)
     with proxy(swift.port) as wire:
@@ -279,8 +279,8 @@ def test_a_slow_line_is_no_failure(swift: Any, place: Path) -> None:
         assert time.monotonic() - began > 1.5
 
 
-def test_swift_is_killed_and_comes_back(own_swift: Any, place: Path) -> None:
-    """It forgets all tokens meanwhile."""
+def test_swift_is_killed_and_restarted(own_swift: Any, place: Path) -> None:
+    """It forgets all tokens in between."""
     store = opened(own_swift.storage(f"AUTH_{place.name}", retries=6))
     store.put("c/a/0", DATA)
     own_swift.kill()
@@ -288,7 +288,7 @@ def test_swift_is_killed_and_comes_back(own_swift: Any, place: Path) -> None:
     store.put("c/a/1", DATA)
     own_swift.kill()
     own_swift.start()
-    assert store.get("c/a/0") == DATA  # the token is refused, and another one is asked for
+    assert store.get("c/a/0") == DATA  # the token is refused, and a new one is requested
     assert [stat.key for stat in store.list("c")] == ["c/a/0", "c/a/1"]
     own_swift.kill()
     impatient = opened(own_swift.storage(f"AUTH_{place.name}", retries=0))
@@ -318,14 +318,14 @@ def test_many_threads_share_connections(swift: Any, place: Path) -> None:
             for thread in threads:
                 thread.join()
         assert not failed
-        # each has one line for the first question (who am I) and one that is kept
+        # each thread opens one connection for authentication and one that is kept
         assert wire.connections <= 2 * 4 + 4
         assert len(list(store.list("c"))) == 20
 
 
 EVERYTHING = """
 import sys
-import strongroom.worker.__main__  # what a worker loads while it may still read everything
+import strongroom.worker.__main__  # imported by a worker while it can still read everything
 import strongroom.storage
 strongroom.storage.load("swift")
 loaded = set(sys.modules)
@@ -350,7 +350,7 @@ print(sorted(set(sys.modules) - loaded))
 
 @pytest.mark.parametrize("kind", ["swift", "keystone_swift"])
 def test_nothing_is_imported_late(request: pytest.FixtureRequest, kind: str, place: Path) -> None:
-    """A worker gives up root's rights before it opens the store; what it imports then may be out of its reach."""
+    """A worker drops root's privileges before it opens the store and may be unable to import anything afterwards."""
     settings = request.getfixturevalue(kind).storage(f"AUTH_{place.name}")
     text = settings.model_dump_json().replace('"**********"', f'"{settings.password.get_secret_value()}"', 1)
     _nothing_is_imported_late(text)
@@ -369,7 +369,7 @@ def _nothing_is_imported_late(text: str) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_token_that_expires_is_followed_by_another(short_keystone_swift: Any, place: Path) -> None:
+def test_expired_token_is_renewed(short_keystone_swift: Any, place: Path) -> None:
     account = f"AUTH_{place.name}"
     store = opened(short_keystone_swift.storage(account, retries=0))
     store.put("c/a/0", DATA)
@@ -383,7 +383,7 @@ def test_a_token_that_expires_is_followed_by_another(short_keystone_swift: Any, 
     assert [stat.key for stat in store.list("c")] == ["c/a/0", "c/a/1"]
 
 
-def test_a_token_that_is_refused_at_once(own_swift: Any, place: Path) -> None:
+def test_new_token_that_is_refused(own_swift: Any, place: Path) -> None:
     store = opened(own_swift.storage(f"AUTH_{place.name}", retries=6))
     store.put("c/a/0", DATA)
     for _ in range(3):

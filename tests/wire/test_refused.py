@@ -26,9 +26,9 @@ def test_users_of_a_file(serve: Callable[..., Service], stock: Stock, place: Pat
 
     as_alice("shop")("database instance list")
     as_alice("ops")("database instance list")
-    as_alice("ops").refused(403, "needs the role member", "database backup strategy create --swift-container c")
+    as_alice("ops").refused(403, "role member required", "database backup strategy create --swift-container c")
     as_alice("shop").refused(403, "only administrators", "database backup list --all-projects")
-    as_alice("shop").refused(403, "needs the role admin", "database instance list --all-projects")
+    as_alice("shop").refused(403, "role admin required", "database instance list --all-projects")
     as_alice("shop").refused(403, "only administrators", "database quota show", uuid.uuid4().hex)
     as_alice("lab").refused(403, "no role in project lab", "database instance list")
     for guess in ("one", "two"):
@@ -63,14 +63,14 @@ token_cache = 0
         return stock.with_environment(**login, OS_ENDPOINT=f"{service.url}/v1.0/{path}")
 
     as_user("rita")("database instance list")
-    as_user("rita").refused(403, "needs the role member", "database backup strategy create --swift-container c")
-    as_user("mallory").refused(403, "has none that counts", "database instance list")
+    as_user("rita").refused(403, "role member required", "database backup strategy create --swift-container c")
+    as_user("mallory").refused(403, "you have none", "database instance list")
     token = keystone.token("rita", name)
     with_token(token, project)("database instance list")
     with_token(token, other).refused(403, "for another project", "database instance list")
-    with_token("gAAAAA" + "B" * 170, project).refused(401, "the token is not valid", "database instance list")
+    with_token("gAAAAA" + "B" * 170, project).refused(401, "the token is invalid or has expired", "database instance list")
     keystone.revoke(token)
-    with_token(token, project).refused(401, "the token is not valid", "database instance list")
+    with_token(token, project).refused(401, "the token is invalid or has expired", "database instance list")
     kept = keystone.token("rita", name)
     keystone.stop()
     try:

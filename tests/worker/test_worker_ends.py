@@ -1,4 +1,4 @@
-"""A worker that is cancelled or killed, in every phase, leaves nothing running and nothing that looks like a backup."""
+"""A worker that is cancelled or killed in any phase leaves no process and nothing that looks like a backup."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.mariadb import MariaDBServer
 driver = get("mariadb")
 
 PHASES = {
-    # what runs: job, program that is late, the word in its command line by which it is met; or no program, but a backup's bytes
+    # phase: job, slow program, a word in its command line; or no program, and the backup whose data arrives slowly
     "copy": ("backup", "backup", "--backup"),
     "copy of an incremental": ("incremental", "backup", "--backup"),
     "extract": ("restore", None, "full"),
@@ -50,7 +50,7 @@ def backup(place: Path, server: Server, id: str, parent: str | None = None) -> N
 
 @contextlib.contextmanager
 def begun(place: Path, server: Server, phase: str) -> Iterator[WorkerProcess]:
-    """A worker whose program of this phase has begun, or whose fetching of a backup, and takes its time."""
+    """A worker in this phase, whose program (or whose store) is slow."""
     kind, role, word = PHASES[phase]
     todo: dict[str, Job] = {
         "backup": jobs.backup_job(place, server, "new"),
@@ -73,7 +73,7 @@ def begun(place: Path, server: Server, phase: str) -> Iterator[WorkerProcess]:
 
 
 def require_clean(place: Path, worker: WorkerProcess) -> None:
-    """Nothing runs, no lock is left, the store holds the two backups and nothing more of this job."""
+    """Wait until no tool of the worker runs."""
     deadline = time.monotonic() + 5
     while worker.tools():
         assert time.monotonic() < deadline, worker.tools()
@@ -111,7 +111,7 @@ def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
             driver.check_data(a.server, worker.target)
     a.sql("CREATE DATABASE not_locked")
-    if phase.startswith("copy"):  # a new attempt at the same place clears away what the dead one left
+    if phase.startswith("copy"):  # a new attempt removes what the killed one left
         backup(place, a.server, "new", "inc")
         keys = [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]
         assert f"{jobs.CONTAINER}/new/manifest.json" in keys and f"{jobs.CONTAINER}/new/intent.json" not in keys
@@ -124,8 +124,8 @@ def test_cancel_by_sigterm_of_the_worker_alone(place: Path, a: MariaDBServer) ->
         require_clean(place, worker)
 
 
-def test_a_real_copy_is_cancelled_or_killed_at_any_moment(place: Path, a: MariaDBServer) -> None:
-    """No program is late here: the signal meets whatever there is, on a fast machine the end."""
+def test_backup_cancelled_or_killed_at_any_moment(place: Path, a: MariaDBServer) -> None:
+    """No program is slow here: the signal may arrive in any phase, or after the end on a fast machine."""
     store = jobs.open_place(place)
     ends = []
     for number, delay in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.7)):

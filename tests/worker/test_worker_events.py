@@ -1,4 +1,4 @@
-"""Events are few, whole, and in order."""
+"""Events: their number, order and atomicity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_phases_are_told_at_once_and_progress_now_and_then(place: Path) -> None:
+def test_phases_are_written_immediately_and_progress_at_intervals(place: Path) -> None:
     path = place / "events.jsonl"
     events = EventLog(path)
     events.phase("copy", total=1000, message="because")
@@ -35,7 +35,7 @@ def test_phases_are_told_at_once_and_progress_now_and_then(place: Path) -> None:
     assert abs(events.seconds["copy"] - took) < 0.2
 
 
-def test_what_is_done_ahead_counts_when_its_phase_begins(place: Path) -> None:
+def test_progress_before_a_phase_is_written_when_it_begins(place: Path) -> None:
     path = place / "events.jsonl"
     events = EventLog(path)
     events.expect("later", 50)
@@ -47,7 +47,7 @@ def test_what_is_done_ahead_counts_when_its_phase_begins(place: Path) -> None:
     assert (lines(path)[1]["done"], lines(path)[1]["stored"], lines(path)[1]["total"]) == (50, 20, 50)
 
 
-def test_lines_of_many_threads_stay_whole(place: Path) -> None:
+def test_lines_of_many_threads_are_not_mixed(place: Path) -> None:
     path = place / "events.jsonl"
     events = EventLog(path)
 

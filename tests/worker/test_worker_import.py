@@ -1,4 +1,4 @@
-"""The import job, in the process that runs it."""
+"""The import job, in a worker process."""
 
 from __future__ import annotations
 
@@ -74,21 +74,21 @@ def test_a_chain_is_read_and_described(place: Path) -> None:
         (b"".join([mb_payload("../x", b"x"), mb_end("../x")]), {}, "ArtifactCorrupt"),
     ],
 )
-def test_what_is_not_as_it_should_be_fails_with_a_sentence(place: Path, data: bytes, fields: dict[str, Any], code: str) -> None:
+def test_invalid_backups_are_refused_with_a_message(place: Path, data: bytes, fields: dict[str, Any], code: str) -> None:
     result = run(place, put(place, "one.xbs", data, **fields)).wait()
     assert result.failure is not None
     assert (result.status, result.failure.code) == ("failed", code)
     assert result.failure.message
 
 
-def test_a_gap_between_two_is_noticed(place: Path) -> None:
+def test_gap_between_two_backups_is_refused(place: Path) -> None:
     result = run(place, put(place, "one.xbs", FULL), put(place, "two.xbs", stream("incremental", 101, 200))).wait()
     assert result.failure is not None
     assert "begins at LSN 101, and that one ends at 100" in result.failure.message
 
 
 @pytest.mark.root
-def test_files_that_the_database_user_may_not_read(place: Path) -> None:
+def test_files_that_the_database_user_cannot_read(place: Path) -> None:
     backup = put(place, "one.xbs", FULL)
     directory = place / "elsewhere"
     for path, mode in ((directory / "one.xbs", 0o600), (directory, 0o700)):
@@ -100,7 +100,7 @@ def test_files_that_the_database_user_may_not_read(place: Path) -> None:
         assert result.failure.remedy
 
 
-def test_it_can_be_cancelled(place: Path) -> None:
+def test_import_can_be_cancelled(place: Path) -> None:
     head = b"XBSTCK01\0P" + struct.pack("<I7sQQI", 7, b"ibdata1", 64 << 26, 0, 0)  # one file of 4 GiB: a while to unpack
     worker = run(place, put(place, "big.xbs.gz", gzip.compress(head) + gzip.compress(bytes(1 << 26), 1) * 64))
     worker.wait_until(lambda: any(event.done for event in worker.events()))

@@ -1,4 +1,4 @@
-"""Whole jobs in a worker process: backup, incremental, restore, verify, initialize; and all that ends them early."""
+"""Complete jobs in a worker process: backup, incremental, restore, verify, initialize; and their errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(place: Path, name: str, job: Job, server: Server | None = None) -> Worke
 
 
 def failure(worker: WorkerProcess) -> tuple[str, str]:
-    """Code and message of a job that has to fail."""
+    """The code and message of a job that must fail."""
     result = worker.wait()
     assert result.status == "failed" and result.failure is not None, worker.log.read_text()
     assert not worker.tools()
@@ -50,7 +50,7 @@ def put_in_place(server: MariaDBServer, worker: WorkerProcess) -> None:
     worker.target.rename(server.data_dir)
 
 
-def test_the_main_job(place: Path, pool: str, a: MariaDBServer) -> None:
+def test_backup_incremental_and_restore(place: Path, pool: str, a: MariaDBServer) -> None:
     with Writer(a.connect) as writer:
         full = run(place, "1", jobs.backup_job(place, a.server, "full"), a.server)
         output = full.succeed()
@@ -91,8 +91,8 @@ def test_the_main_job(place: Path, pool: str, a: MariaDBServer) -> None:
     b.kill()
 
 
-def test_a_backup_is_begun_again_when_the_tool_wrote_a_file_twice(place: Path, a: MariaDBServer) -> None:
-    """As mariadb-backup 10.11 does now and then when DDL runs: its own mbstream would leave out that file and what follows it."""
+def test_backup_is_repeated_if_the_tool_wrote_a_file_twice(place: Path, a: MariaDBServer) -> None:
+    """mariadb-backup 10.11 sometimes does so during DDL, and its own mbstream would omit that file and everything after it."""
     twice, marks = place / "twice.mbs", place / "marks"
     twice.write_bytes(b"".join(mb_file("backup-my.cnf", b"again")))
     marks.mkdir()
@@ -109,18 +109,18 @@ def test_a_backup_is_begun_again_when_the_tool_wrote_a_file_twice(place: Path, a
     server = a.server.model_copy(update={"version": a.server.version.model_copy(update={"programs": programs})})
     worker = run(place, "1", jobs.backup_job(place, server, "full"), server)
     worker.succeed()
-    told = [event.message for event in worker.events() if event.message]
-    assert any("is begun again" in message for message in told), told
+    messages = [event.message for event in worker.events() if event.message]
+    assert any("is begun again" in message for message in messages), messages
     assert sorted(path.name for path in marks.iterdir()) == ["1", "2"]
     run(place, "2", jobs.verify_job(place, "full", prepare=True)).succeed()
     (marks / "2").rmdir()
-    (marks / "2").touch()  # from now on each time
+    (marks / "2").touch()  # from now on every time
     code, message = failure(run(place, "3", jobs.backup_job(place, server, "bad"), server))
     assert (code, "'backup-my.cnf' twice" in message) == ("FileTwice", True)
     assert not [key for key in jobs.keys(jobs.open_place(place)) if "/bad/" in key]
 
 
-def test_verify_and_rehearse(place: Path, a: MariaDBServer) -> None:
+def test_verify_with_and_without_prepare(place: Path, a: MariaDBServer) -> None:
     run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
     run(place, "2", jobs.backup_job(place, a.server, "inc", "full"), a.server).succeed()
     read = run(place, "3", jobs.verify_job(place, "inc")).succeed()
@@ -142,29 +142,29 @@ def test_verify_and_rehearse(place: Path, a: MariaDBServer) -> None:
         driver.check_data(b.server, restore.target or place)
 
 
-def test_encrypted(place: Path, a: MariaDBServer) -> None:
+def test_encrypted_backup(place: Path, a: MariaDBServer) -> None:
     identity, recipient = new_identity()
-    stranger, _ = new_identity()
+    foreign, _ = new_identity()
     run(place, "1", jobs.backup_job(place, a.server, "full", recipients=[recipient]), a.server).succeed()
     b = mariadb.make(place, None, name="b")
-    for name, identities in (("2", []), ("3", [stranger])):
+    for name, identities in (("2", []), ("3", [foreign])):
         restore = run(place, name, jobs.restore_job(place, "full", identities=identities), b.server)
         assert failure(restore)[0] == "CannotDecrypt"
         assert restore.target is not None and list(restore.target.iterdir()) == []
-    run(place, "4", jobs.restore_job(place, "full", identities=[stranger, identity]), b.server).succeed()
+    run(place, "4", jobs.restore_job(place, "full", identities=[foreign, identity]), b.server).succeed()
     for path in place.rglob("*"):
         if path.is_file() and not path.is_relative_to(a.server.base_dir):
             assert identity.encode() not in path.read_bytes(), path
 
 
-def test_a_second_attempt_finds_the_backup_complete(place: Path, a: MariaDBServer) -> None:
+def test_second_attempt_finds_the_complete_backup(place: Path, a: MariaDBServer) -> None:
     first = run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
-    a.kill()  # it is not even asked
+    a.kill()  # it is not needed any more
     again = run(place, "2", jobs.backup_job(place, a.server, "full"), a.server).succeed()
     assert again["manifest"] == first["manifest"]
 
 
-def test_a_parent_that_cannot_be_stood_on(place: Path, a: MariaDBServer) -> None:
+def test_unusable_parent_is_refused_or_replaced_by_a_full(place: Path, a: MariaDBServer) -> None:
     run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
     code, message = failure(run(place, "2", jobs.backup_job(place, a.server, "inc", "nothing"), a.server))
     assert code == "ArtifactMissing" and "nothing" in message
@@ -175,8 +175,8 @@ def test_a_parent_that_cannot_be_stood_on(place: Path, a: MariaDBServer) -> None
     rotated = jobs.backup_job(place, a.server, "rotated", "full", recipients=[one], fall_back_to_full=True)
     output = run(place, "k1", rotated, a.server).succeed()
     assert output["manifest"]["kind"] == "full"
-    assert output["reason"].endswith("name of full is not encrypted, and encryption was switched on since it was taken.")
-    for name, keys, told in (("k2", [another], "encryption.recipients was changed"), ("k3", [], "encryption was switched off")):
+    assert output["reason"].endswith("name of full is not encrypted, but encryption was enabled since.")
+    for name, keys, told in (("k2", [another], "encryption.recipients was changed"), ("k3", [], "encryption was disabled")):
         code, message = failure(run(place, name, jobs.backup_job(place, a.server, "inc", "rotated", recipients=keys), a.server))
         assert code == "Conflict" and told in message
     driver.lineage(a.data_dir, renew=True)
@@ -189,8 +189,8 @@ def test_a_parent_that_cannot_be_stood_on(place: Path, a: MariaDBServer) -> None
     assert "was replaced since backup name of full" in output["reason"]
 
 
-def test_a_server_that_went_back_in_time(place: Path, a: MariaDBServer) -> None:
-    """A snapshot of the machine brings the lineage file back as well; the LSN gives it away."""
+def test_server_that_was_restored_from_a_snapshot(place: Path, a: MariaDBServer) -> None:
+    """A snapshot of the machine includes the lineage file, but the LSN reveals that the data is older."""
     driver.lineage(a.data_dir)
     a.stop()
     subprocess.run(["cp", "-a", a.data_dir, place / "snapshot"], check=True)
@@ -208,7 +208,7 @@ def test_a_server_that_went_back_in_time(place: Path, a: MariaDBServer) -> None:
     assert output["manifest"]["kind"] == "full" and "older copy" in output["reason"]
 
 
-def test_a_server_that_dies_fails_the_backup_and_leaves_no_orphan(place: Path, a: MariaDBServer) -> None:
+def test_crash_of_the_server_fails_the_backup_and_leaves_no_orphan(place: Path, a: MariaDBServer) -> None:
     worker = run(place, "1", jobs.backup_job(place, a.server, "full"), a.server)
     worker.wait_for_phase("copy")
     a.kill()
@@ -217,7 +217,7 @@ def test_a_server_that_dies_fails_the_backup_and_leaves_no_orphan(place: Path, a
     assert jobs.keys(jobs.open_place(place)) == []
 
 
-def test_too_large_for_the_volume(place: Path, a: MariaDBServer) -> None:
+def test_backup_too_large_for_the_volume(place: Path, a: MariaDBServer) -> None:
     run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
     b = mariadb.make(place, None, name="b")
     worker = run(place, "2", jobs.restore_job(place, "full", volume_bytes=5 * MB), b.server)
@@ -239,7 +239,7 @@ def test_initialize(place: Path, pool: str) -> None:
 
 
 @pytest.mark.root
-def test_everything_works_for_a_plain_user(place: Path, pool: str) -> None:
+def test_backup_and_restore_as_another_os_user(place: Path, pool: str) -> None:
     with mariadb.running(place, pool, user="nobody") as a:
         a.fill(100)
         run(place, "1", jobs.backup_job(place, a.server, "full"), a.server).succeed()
@@ -253,7 +253,7 @@ def test_everything_works_for_a_plain_user(place: Path, pool: str) -> None:
 
 
 @pytest.mark.root
-def test_root_is_given_up_and_files_are_private(place: Path, a: MariaDBServer) -> None:
+def test_worker_drops_root_and_files_are_private(place: Path, a: MariaDBServer) -> None:
     worker = run(place, "1", jobs.backup_job(place, a.server, "full"), a.server)
     worker.wait_for_tool("--backup")
     uid = str(a.data_dir.stat().st_uid)
@@ -269,7 +269,7 @@ def test_root_is_given_up_and_files_are_private(place: Path, a: MariaDBServer) -
 
 
 @pytest.mark.root
-def test_a_user_that_does_not_exist(place: Path, a: MariaDBServer) -> None:
+def test_missing_os_user(place: Path, a: MariaDBServer) -> None:
     server = a.server
     worker = WorkerProcess(
         place, "1", jobs.backup_job(place, server, "full"), user=server.user, server=server, os_user="nosuchuser"
@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_data(place: Path, a: MariaDBServer) -> No
     assert 30 * MB < restore.wait().max_rss < 300 * MB
 
 
-def test_nonsense_on_stdin_prints_no_secret(place: Path) -> None:
+def test_invalid_spec_prints_no_secret(place: Path) -> None:
     for text in (
         "",
         "{",
@@ -302,7 +302,7 @@ def test_nonsense_on_stdin_prints_no_secret(place: Path) -> None:
             [sys.executable, "-P", "-m", "strongroom.worker"], input=text.encode(), capture_output=True, check=False, cwd=place
         )
         assert worker.returncode == 2
-        assert b"no usable job" in worker.stderr
+        assert b"the job on stdin is not valid" in worker.stderr
         assert b"s3cr3t" not in worker.stderr and b"AGE-SECRET" not in worker.stderr
     assert list(place.iterdir()) == []
 
@@ -311,17 +311,17 @@ LATE = """
 import sys
 import strongroom.worker.__main__
 from strongroom.worker import _run
-become = _run.become
+become_user = _run.become_user
 def become_and_watch(*args):
-    become(*args)
+    become_user(*args)
     sys.addaudithook(lambda event, args: event == "import" and print("late import of", args[0], file=sys.stderr))
-_run.become = become_and_watch
+_run.become_user = become_and_watch
 sys.exit(_run.main())
 """
 
 
-def test_nothing_is_imported_after_root_is_given_up(place: Path, a: MariaDBServer) -> None:
-    """The modules may lie where only root can read."""
+def test_nothing_is_imported_after_dropping_root(place: Path, a: MariaDBServer) -> None:
+    """Perhaps only root can read the modules."""
     identity, recipient = new_identity()
     b = mariadb.make(place, None, name="b")
     todo: list[tuple[Job, Server | None]] = [

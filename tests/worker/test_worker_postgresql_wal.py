@@ -1,4 +1,4 @@
-"""A worker that is cancelled or killed while WAL is checked or replayed leaves nothing running, and nothing that looks well."""
+"""A worker that is cancelled or killed while it checks or replays WAL leaves no process and no data that looks usable."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def a(place: Path) -> Iterator[PostgreSQLServer]:
 
 
 def late(a: PostgreSQLServer, place: Path, phase: str) -> tuple[WorkerProcess, str]:
-    """A worker that meets a program that takes its time; a word in the command of that."""
+    """A worker with a slow program, and a word in the command line of that program."""
     if phase == "recover":
         server = slow.late(a.server, place, "server", "--single")
         job = jobs.restore_job(place, "inc").model_copy(update={"datastore": "postgresql"})
         return WorkerProcess(place, "met", job, user=server.user, server=server), "--single"
     word = "--rmgr=Tablespace"
     real = a.server.version.programs["server"].with_name("pg_waldump")
-    server = slow.with_program(a.server, "server", real)  # it is looked for where the server is
+    server = slow.with_program(a.server, "server", real)  # it is searched for in the directory of the server
     server = slow.with_program(slow.late(server, place, "server", word), "server", place / "postgres")
     return WorkerProcess(place, "met", jobs.backup_job(place, server, "new", "inc"), user=server.user, server=server), word
 
@@ -67,7 +67,7 @@ def test_cancel_and_kill(place: Path, a: PostgreSQLServer, phase: str, how: str)
             driver.check_data(a.server, worker.target)
     elif how == "cancel":
         assert not [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]
-    # The next goes on as if nothing had been.
+    # The next backup works as usual.
     backup(place, a.server, "new", "inc")
     job = jobs.restore_job(place, "new").model_copy(update={"datastore": "postgresql"})
     again = WorkerProcess(place, "again", job, user=a.server.user, server=a.server)

@@ -72,7 +72,7 @@ def sync_directory(path: Path) -> None:
 
 def make_directory(path: Path, mode: int = 0o700, owner: Account | None = None) -> None:
     """Make ``path`` if it is missing, and give it ``mode`` and ``owner`` in any case. A link in its place is an OSError."""
-    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # it may be exchanged for a link meanwhile
+    above = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # it may be exchanged for a link meanwhile
     try:
         with suppress(FileExistsError):
             os.mkdir(path.name, 0o700, dir_fd=above)

@@ -10,7 +10,7 @@ from strongroom.errors import ConfigurationError, IsStandby, NoConnections, Stro
 
 CALM = 5.0
 """Seconds between two questions to a server that serves."""
-SHARE = 0.6
+SHARE = 1.2
 """Seconds more for each server of the host, so that many together cost no more than a few."""
 
 
@@ -43,12 +43,12 @@ class Health:
     def of_error(cls, error: StrongroomError, data_bytes: int, *, is_awaited: bool = True) -> Health:
         """What the error of a question says. One that ``is_awaited`` is asked again soon."""
         health = cls.bad(error.message, data_bytes)
-        if not is_awaited:
-            health._until = time.monotonic() + CALM
         if isinstance(error, NoConnections | ConfigurationError):
             health.hindered = "blocked"
         elif isinstance(error, IsStandby):
             health.hindered = "standby"
+        if not is_awaited or health.hindered:
+            health._until = time.monotonic() + CALM
         return health
 
     @classmethod

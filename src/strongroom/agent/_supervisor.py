@@ -38,11 +38,14 @@ class Supervisor:
         self._wake: int | None = None
         self._mutex = threading.Lock()
         self._watched: dict[int, int] = {}  # process id → descriptor that tells of its end
+        self._look_at_all = True
+        self._next_watch = 0.0
 
     def start(self) -> None:
         """Begin to look. Returns after the first look, so that a server found alive is not called starting."""
         self._stop.clear()
         self._seen.clear()
+        self._look_at_all, self._next_watch = True, 0.0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
@@ -88,8 +91,10 @@ class Supervisor:
 
     def _begin_looks(self, pool: ThreadPoolExecutor) -> None:
         for server_id in self._servers.ids():
-            if server_id not in self._looks or self._looks[server_id].done():
+            is_free = server_id not in self._looks or self._looks[server_id].done()
+            if is_free and (self._look_at_all or self._servers.is_due(server_id)):
                 self._looks[server_id] = pool.submit(self._look, server_id)
+        self._look_at_all = False
 
     def _pause(self) -> float:
         """Seconds until something is due by itself."""
@@ -102,11 +107,18 @@ class Supervisor:
         assert self._wake is not None
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        self._watch()
+        if time.monotonic() >= self._next_watch:
+            self._next_watch = time.monotonic() + CALM
+            self._watch()
         for descriptor in self._watched.values():
             poll.register(descriptor, select.POLLIN)
-        if any(descriptor == self._wake for descriptor, _ in poll.poll(seconds * 1000)):
+        told = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+        if told:
+            self._next_watch = 0.0
+        if self._wake in told:
             os.eventfd_read(self._wake)
+            told.remove(self._wake)
+        self._look_at_all = bool(told)
 
     def _watch(self) -> None:
         """Have a descriptor for each process of a server, and for no other."""

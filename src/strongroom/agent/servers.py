@@ -253,6 +253,10 @@ class Servers:
         """Processes of servers whose end should be noticed at once."""
         return {pid for record in self._registry.all() if (pid := self._lifecycle.pid(record)) is not None}
 
+    def is_due(self, server_id: str) -> bool:
+        """Whether the server is to be asked now."""
+        return self._health_of(server_id).remaining() <= 0
+
     def next_look(self) -> float:
         """Seconds until the next server is to be asked."""
         return min((self._health_of(server_id).remaining() for server_id in self.ids()), default=SELDOM)
@@ -296,6 +300,7 @@ class Servers:
             self._lifecycle.launch(record)
         except StrongroomError as error:
             log.error("server cannot be started", server=record.id, reason=error.message)
+        self.on_due()
 
     def _refresh(self, record: ServerRecord) -> Health:
         """Ask the server now."""
@@ -308,8 +313,7 @@ class Servers:
         except StrongroomError as error:
             known = self._health.get(record.id)
             size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
-            is_awaited = record.definition.runtime == "process" and record.wanted == "running" and record.failed is None
-            health = Health.of_error(error, size, is_awaited=is_awaited)
+            health = Health.of_error(error, size, is_awaited=record.wanted == "running" and record.failed is None)
         self._health[record.id] = health
         if health.shown != before.shown:
             self.on_change()

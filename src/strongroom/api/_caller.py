@@ -49,7 +49,7 @@ def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
     @wraps(handler)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
         control = cast(Control, kwargs["control"])
-        if not control.catalog.at_hand:
+        if not control.catalog.is_local:
             return await run_in_threadpool(handler, *args, **kwargs)
         async with control.turn:
             await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
         if noun in request.path_params:
             ref = request.path_params[noun].replace(SLASH, "/")
             owner = partial(caller.owner, control, noun, ref)
-            return replace(caller, project=owner() if control.catalog.at_hand else await run_in_threadpool(owner))
+            return replace(caller, project=owner() if control.catalog.is_local else await run_in_threadpool(owner))
     return caller
 
 

@@ -124,7 +124,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_away(request: Request, error: Exception) -> JSONResponse:
-    if request.app.state.control.catalog.is_away(error):
+    if request.app.state.control.catalog.is_temporary(error):
         log.warning("the database does not answer", reason=str(error).splitlines()[0])
         away = Unavailable("the database of the service does not answer", remedy="Try again; jobs that run go on.")
         return of(away)

@@ -1,4 +1,7 @@
-"""One backup as bytes: segments, codec, manifest, writer, reader, verify. Knows no database."""
+"""One backup as bytes: segments, codec, manifest, writer, reader, verify.
+
+It imports no database package, but its records have fields that only some databases use, such as positions in their logs.
+"""
 
 from strongroom.artifact._chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
 from strongroom.artifact._foreign import (

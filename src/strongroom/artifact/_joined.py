@@ -11,7 +11,7 @@ from strongroom.artifact._load import load_manifest
 from strongroom.artifact._location import Location
 from strongroom.artifact._manifest import Manifest
 from strongroom.errors import StorageNotFound
-from strongroom.storage import Joining, Stat, Store
+from strongroom.storage import JoiningStore, Stat, Store
 
 _STREAMS = {"mbstream": "xbstream", "tar": "tar", "plain": "bin"}
 _CODECS = {"zstd": "zst", "gzip": "gz"}
@@ -19,12 +19,12 @@ _CODECS = {"zstd": "zst", "gzip": "gz"}
 
 def artifact_url(store: Store, manifest: Manifest) -> str:
     """Where the backup is, for people: the joined object where there is one, else the folder."""
-    return store.url(_key(manifest) if isinstance(store, Joining) else manifest.location.prefix)
+    return store.url(_key(manifest) if isinstance(store, JoiningStore) else manifest.location.prefix)
 
 
 def joined_keys(store: Store, location: Location) -> list[str]:
     """Every key that the joined object of ``location`` may have; none in a store that cannot join."""
-    if not isinstance(store, Joining):
+    if not isinstance(store, JoiningStore):
         return []
     return [f"{location.prefix}.{a}.{b}{age}" for a, b, age in product(_STREAMS.values(), _CODECS.values(), ("", ".age"))]
 
@@ -34,7 +34,7 @@ def join(store: Store, manifest: Manifest, md5s: Sequence[str | None]) -> None:
 
     Raises StorageError.
     """
-    if not isinstance(store, Joining):
+    if not isinstance(store, JoiningStore):
         return
     now = datetime.now(UTC)
     parts = [
@@ -42,8 +42,8 @@ def join(store: Store, manifest: Manifest, md5s: Sequence[str | None]) -> None:
         for number, (segment, md5) in enumerate(zip(manifest.segments, md5s, strict=True))
     ]
     level = 0
-    while len(parts) > store.most_joined:
-        groups = [parts[at : at + store.most_joined] for at in range(0, len(parts), store.most_joined)]
+    while len(parts) > store.max_joined_objects:
+        groups = [parts[at : at + store.max_joined_objects] for at in range(0, len(parts), store.max_joined_objects)]
         parts = [store.join(manifest.location.joint(level, number), group, {}) for number, group in enumerate(groups)]
         level += 1
     store.join(_key(manifest), parts, _metadata(store, manifest))

@@ -1,6 +1,6 @@
-"""The product's record: what exists and what happened. SQLAlchemy tables, queries, Alembic migrations.
+"""The service's database: SQLAlchemy tables, queries, Alembic migrations.
 
-For backups the store is the truth and the rows are a cache of manifests; for everything else the rows are all there is.
+The rows of backups are a cache of the manifests in the store, which are authoritative. All other data is only in this database.
 """
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog

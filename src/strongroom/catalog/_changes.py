@@ -1,4 +1,4 @@
-"""Wakes who waits for a change of the catalog: one service writes to it, so that nobody has to look again and again."""
+"""Notifies waiting requests of changes in the catalog, so that they need not poll. Only this service writes to the catalog."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
 class Changes:
-    """Told of every commit; safe with threads."""
+    """The waiting tasks. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = Lock()
         self._waiters: set[_Waiter] = set()
 
-    def tell(self) -> None:
-        """Something was committed."""
+    def notify(self) -> None:
+        """Wake all waiting tasks after a commit."""
         with self._mutex:
             waiters = list(self._waiters)
         for loop, event in waiters:
@@ -27,7 +27,7 @@ class Changes:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[asyncio.Event]:
-        """An event that is set by every commit within; whoever waits clears it before looking."""
+        """An event that every commit sets. Clear it before each query."""
         waiter = (asyncio.get_running_loop(), asyncio.Event())
         with self._mutex:
             self._waiters.add(waiter)

@@ -1,4 +1,4 @@
-"""Open the catalog: the engine, its pragmas, migrations, sessions."""
+"""Opens the catalog: engine, pragmas, migrations, sessions."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from strongroom.errors import ConfigurationError
 from strongroom.settings import Settings
 
 WRITERS = 877900
-"""PostgreSQL: the advisory lock of whoever writes."""
+"""PostgreSQL: the advisory lock of a writing transaction."""
 SERVICE = 877901
-"""PostgreSQL: the advisory lock of the one service that runs."""
-PATIENCE = {"connect_timeout": "10", "tcp_user_timeout": "15000", "keepalives_idle": "5", "keepalives_interval": "5"}
-"""PostgreSQL: options of libpq, so that a server that is cut off is noticed within seconds; those of the URL go before."""
-_PASSING = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR")
-"""SQLite: errors that pass when a disk has room again or a lock is released."""
+"""PostgreSQL: the advisory lock of the running service, of which there is only one."""
+TIMEOUTS = {"connect_timeout": "10", "tcp_user_timeout": "15000", "keepalives_idle": "5", "keepalives_interval": "5"}
+"""PostgreSQL: options of libpq that detect a lost connection within seconds. Options in the URL take precedence."""
+_TRANSIENT = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR")
+"""SQLite: errors that end when the disk has free space or a lock is released."""
 THREADS = 40
-"""Connections that are kept: one for each thread that answers requests, so that none has to be made while somebody waits."""
+"""Connections to keep open: one for each thread that answers requests, so that no request waits for a new connection."""
 
 
 class Catalog:
-    """Sessions on one database. ``read`` for looking, ``write`` for a transaction that others wait for."""
+    """Sessions on one database: ``read`` for queries, ``write`` for transactions, one at a time."""
 
     def __init__(self, engine: Engine, *, silent_after: float) -> None:
         self.engine = engine
-        self.at_hand = engine.dialect.name == "sqlite"
-        """Whether looking takes no longer than a thread would need to wake up."""
+        self.is_local = engine.dialect.name == "sqlite"
+        """Whether a query takes less time than waking up another thread to run it."""
         facts = {SILENT_AFTER: silent_after}
         self._readers = sessionmaker(engine, expire_on_commit=False, info=facts)
         self._writers = sessionmaker(engine.execution_options(write=True), expire_on_commit=False, info=facts)
         self.changes = Changes()
-        self._turn = Lock()  # SQLite lets those who wait sleep, longer and longer, while others overtake them
+        self._turn = Lock()  # SQLite has no queue: waiting writers poll at growing intervals and are overtaken
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for looking; nothing is committed."""
+        """A session for queries. Nothing is committed."""
         with self._readers() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back by an exception. Writers take turns: what one has read stays true."""
+        """A transaction: committed at the end, rolled back by an exception. One at a time, so that what it reads stays valid."""
         with self._turn, self._writers.begin() as session:
             yield session
-        self.changes.tell()
+        self.changes.notify()
 
-    def is_away(self, error: Exception) -> bool:
-        """Whether ``error`` says that the database cannot be used now: what was to be done can be done again, later.
+    def is_temporary(self, error: Exception) -> bool:
+        """Whether the database is temporarily unusable, so that the operation can be repeated later.
 
-        PostgreSQL may be away. The files of SQLite are at hand, but their disk may be full, or somebody else may hold a lock.
+        PostgreSQL may be unreachable. For SQLite, the disk may be full, or another process may hold a lock.
         """
-        if not self.at_hand:
+        if not self.is_local:
             return isinstance(error, OperationalError | InterfaceError)
         name = getattr(error.orig, "sqlite_errorname", "") if isinstance(error, OperationalError) else ""
-        return name.startswith(_PASSING)
+        return name.startswith(_TRANSIENT)
 
-    def alone(self) -> Connection | None:
-        """PostgreSQL: a connection that says, while it is open, that we run on the database; none when another service does."""
+    def acquire_service_lock(self) -> Connection | None:
+        """PostgreSQL: a connection that holds the lock of the running service; None if another service holds it."""
         connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if connection.scalar(text(f"SELECT pg_try_advisory_lock({SERVICE})")):
             return connection
@@ -77,32 +77,35 @@ class Catalog:
 
     @property
     def service_id(self) -> str:
-        """Random id of this service, made once: it signs the intent records of its backups."""
+        """The random id of this service. It is created once and identifies the intent records of its backups."""
         with self.read() as session:
             fact = session.get(Fact, "service_id")
             return fact.value if fact else ""
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
 
 def database_url(settings: Settings) -> URL | None:
-    """Where catalog and engine are, if not in files: PostgreSQL. Raises ConfigurationError, which has no password in it."""
+    """The URL of PostgreSQL, for the catalog and the engine of jobs; None if they are in files.
+
+    Raises ConfigurationError, without the password.
+    """
     if settings.service.database_url is None:
         return None
     try:
         url = make_url(settings.service.database_url.get_secret_value())
     except ArgumentError:
         raise ConfigurationError(
-            "service.database_url is not a URL", remedy="Give one like postgresql://strongroom@db.example.org/strongroom."
+            "service.database_url is not a valid URL", remedy="Use one like postgresql://strongroom@db.example.org/strongroom."
         ) from None
     if url.get_backend_name() != "postgresql" or not url.database:
         raise ConfigurationError(
             f"service.database_url must name a database of PostgreSQL, not {url.render_as_string(hide_password=True)}",
-            remedy="Give one like postgresql://strongroom@db.example.org/strongroom, or leave it out for SQLite.",
+            remedy="Use one like postgresql://strongroom@db.example.org/strongroom, or remove the option to use SQLite.",
         )
-    return url.set(drivername="postgresql+psycopg", query=PATIENCE | dict(url.query))
+    return url.set(drivername="postgresql+psycopg", query=TIMEOUTS | dict(url.query))
 
 
 def _prepare_sqlite(engine: Engine) -> None:
@@ -130,7 +133,7 @@ def _prepare_postgresql(engine: Engine) -> None:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Open the catalog and bring its tables up to date. Raises ConfigurationError when it cannot be opened."""
+    """Open the catalog and run missing migrations. Raises ConfigurationError if it cannot be opened."""
     url = database_url(settings)
     if url is not None:
         engine = create_engine(url, pool_pre_ping=True, pool_size=THREADS // 2, max_overflow=THREADS // 2, pool_use_lifo=True)
@@ -165,10 +168,10 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate(engine: Engine) -> None:
-    """Run the Alembic migrations that the database does not have yet."""
+    """Run the missing Alembic migrations."""
     if _is_up_to_date(engine):
         return
-    from alembic import command  # a tenth of all that a start loads, and seldom needed
+    from alembic import command  # a tenth of the import time at start, and rarely needed
     from alembic.config import Config
 
     config = Config()
@@ -179,7 +182,7 @@ def migrate(engine: Engine) -> None:
 
 
 def _is_up_to_date(engine: Engine) -> bool:
-    """Files of migrations begin with their revision, and each follows the one before."""
+    """Whether all migrations have been run. Names of their files begin with the revision, and revisions are numbered."""
     newest = max(path.stem.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):

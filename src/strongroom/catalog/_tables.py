@@ -1,4 +1,4 @@
-"""The tables. Times are UTC and aware; ids are UUID strings; a row that is gone has ``deleted`` set."""
+"""The tables. Times are aware and in UTC; ids are UUID strings; ``deleted`` is the time at which a resource was deleted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy.types import TypeDecorator
 
 
 def now() -> datetime:
-    """The present, UTC and aware."""
+    """The current time, aware and in UTC."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """SQLite forgets time zones: store UTC without one, give it back with one."""
+    """SQLite keeps no time zones: stores times in UTC without a time zone, and returns aware ones."""
 
     impl = DateTime
     cache_ok = True
@@ -41,7 +41,7 @@ class Table(DeclarativeBase):
 
 
 class Instance(Table):
-    """A database server that people see. ``task`` is what is being done to it; ``state`` is what the agent last saw."""
+    """A managed database server. ``task`` is the current operation; ``state`` is what the agent last reported."""
 
     __tablename__ = "instances"
     __table_args__ = (
@@ -54,11 +54,11 @@ class Instance(Table):
     project: Mapped[str]
     name: Mapped[str]
     cluster_id: Mapped[str | None] = mapped_column(String(36))
-    """The cluster of which it is a node, if it is one."""
+    """The cluster of which it is a node, if any."""
     node: Mapped[str | None]
     """Its name in the cluster: ``node1``…"""
     galera: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What the server last said of its cluster (``wsrep_…`` status); null when it did not answer."""
+    """The last known ``wsrep_…`` status of the server; null if it did not answer."""
     host: Mapped[str]
     runtime: Mapped[str] = mapped_column(default="process")
     datastore: Mapped[str]
@@ -66,11 +66,11 @@ class Instance(Table):
     version_number: Mapped[str] = mapped_column(default="")
     flavor: Mapped[str]
     volume_size: Mapped[int]
-    """GB, as asked for."""
+    """GB, as requested."""
     task: Mapped[str | None]
-    """BUILD, REBOOT, RESTORE, SHUTDOWN (being deleted), ERROR, or null: nothing is being done."""
+    """BUILD, REBOOT, RESTORE, SHUTDOWN (being deleted), ERROR, or null if there is no operation."""
     state: Mapped[str] = mapped_column(default="new")
-    """The agent's word: new, stopped, starting, running, swapping, failed."""
+    """As the agent reports it: new, stopped, starting, running, swapping, failed."""
     healthy: Mapped[bool] = mapped_column(default=False)
     detail: Mapped[str] = mapped_column(Text, default="")
     address: Mapped[str | None]
@@ -79,28 +79,28 @@ class Instance(Table):
     lineage: Mapped[str | None]
     data_bytes: Mapped[int] = mapped_column(default=0)
     wal_bytes: Mapped[int | None]
-    """Of them in the WAL; null where the database has none."""
+    """The part of ``data_bytes`` that is WAL; null if the database has none."""
     root_enabled: Mapped[datetime | None]
-    """When root was enabled first."""
+    """When root was first enabled."""
     root_enabled_by: Mapped[str | None] = mapped_column(Text)
     old_data: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     isolated: Mapped[bool] = mapped_column(default=False)
-    """A restored copy that contacts nobody until a person activates it."""
+    """A restored copy that opens no connections to other servers until a user activates it."""
     protected: Mapped[bool] = mapped_column(default=False)
-    """It cannot be deleted until a person takes this back; so it is for backups and clusters."""
+    """It cannot be deleted until a user removes the protection. The same applies to backups and clusters."""
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Parts of the request that are only shown: nics, availability_zone, access."""
+    """Parts of the request that are only displayed: nics, availability_zone, access."""
     fault: Mapped[dict[str, Any] | None]
     """message, details, created (ISO)."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     seen: Mapped[datetime | None]
-    """When the agent last told of it."""
+    """When the agent last reported it."""
     deleted: Mapped[datetime | None]
 
 
 class Backup(Table):
-    """A backup: a request first, then what its manifest says."""
+    """A backup: at first the request, later the content of its manifest."""
 
     __tablename__ = "backups"
     __table_args__ = (
@@ -118,7 +118,7 @@ class Backup(Table):
     project: Mapped[str]
     name: Mapped[str]
     cluster_id: Mapped[str | None] = mapped_column(String(36))
-    """The cluster of which it is a backup; ``instance_id`` is the node that it was taken from."""
+    """The cluster that was backed up; ``instance_id`` is the node on which the backup was taken."""
     description: Mapped[str | None]
     instance_id: Mapped[str | None] = mapped_column(String(36))
     instance_name: Mapped[str] = mapped_column(default="")
@@ -127,9 +127,9 @@ class Backup(Table):
     """full or incremental."""
     parent_id: Mapped[str | None] = mapped_column(String(36))
     chain_id: Mapped[str] = mapped_column(String(36))
-    """Id of the full at the bottom of the chain; its own for a full."""
+    """Id of the full backup at the base of the chain; for a full backup, its own id."""
     status: Mapped[str] = mapped_column(default="NEW")
-    """NEW, BUILDING, COMPLETED, RESTORED (a record of what others wrote), FAILED, DELETING, DELETE_FAILED."""
+    """NEW, BUILDING, COMPLETED, RESTORED (an imported backup, as in Trove), FAILED, DELETING, DELETE_FAILED."""
     datastore: Mapped[str]
     series: Mapped[str]
     server_version: Mapped[str | None]
@@ -137,22 +137,22 @@ class Backup(Table):
     encrypted: Mapped[bool] = mapped_column(default=False)
     location: Mapped[str | None] = mapped_column(Text)
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What was written elsewhere and is only pointed to (``flows._source.Source``); null: our own, in container/id."""
+    """Where an imported backup is stored (``flows._source.Source``); null: this service wrote it, to container/id."""
     lineage: Mapped[str | None]
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What the checksums of its pages said when it was taken (``artifact.Pages``)."""
+    """The result of checking page checksums when the backup was taken (``artifact.Pages``)."""
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
-    """Of the manifest in the store: nobody who writes there can exchange the backup. Null in older ones."""
+    """Hash of the manifest in the store. It detects if someone replaces the backup there. Null for older backups."""
     profile: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What a restore depends on at the source (``artifact.Profile``); null in older and in imported backups."""
+    """Properties of the source server that a restore depends on (``artifact.Profile``); null for older and imported backups."""
     witness: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Proof for the next incremental (``artifact.Witness``)."""
+    """Proves to the next incremental that the server's history is unchanged (``artifact.Witness``)."""
     data_size: Mapped[int | None]
     raw_size: Mapped[int | None]
     stored_size: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(Text)
-    """Why a full was taken where an incremental was asked for."""
+    """Why a full backup was taken although an incremental was requested."""
     fault: Mapped[dict[str, Any] | None]
     """code, message, remedy."""
     verified: Mapped[dict[str, Any] | None]
@@ -169,12 +169,12 @@ class Backup(Table):
 
     @property
     def is_damaged(self) -> bool:
-        """The newest verification found damage."""
+        """Whether the newest verification found damage."""
         return self.verified is not None and not self.verified["ok"]
 
 
 class Job(Table):
-    """Something long that was asked for. The flow executes it; this row is what people see."""
+    """A long operation. A flow executes it; this row is what users see."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -189,19 +189,19 @@ class Job(Table):
     project: Mapped[str]
     kind: Mapped[str]
     """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, activate,
-    delete_backup, rebuild; of clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
-    cluster_activate, cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore that one node does."""
+    delete_backup, rebuild; for clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
+    cluster_activate, cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore on one node."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]
     instance_id: Mapped[str | None] = mapped_column(String(36))
     instance_name: Mapped[str] = mapped_column(default="")
-    """Or that of the cluster."""
+    """The name of the instance or of the cluster."""
     cluster_id: Mapped[str | None] = mapped_column(String(36))
-    """The cluster that it is about: nothing else is done to it meanwhile."""
+    """The cluster on which it works. A cluster has only one unfinished job."""
     backup_id: Mapped[str | None] = mapped_column(String(36))
     params: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """What the flow needs beside the ids; never a secret."""
+    """Parameters of the flow besides the ids; never a secret."""
     attempts: Mapped[int] = mapped_column(default=0)
     cancel: Mapped[bool] = mapped_column(default=False)
     phase: Mapped[str] = mapped_column(default="")
@@ -213,7 +213,7 @@ class Job(Table):
     fault: Mapped[dict[str, Any] | None]
     output: Mapped[dict[str, Any]] = mapped_column(default=dict)
     asked_by: Mapped[str] = mapped_column(default="")
-    """The user who asked for it; empty where the service did, and in older ones."""
+    """The user who requested it; empty if the service did, and for older jobs."""
     created: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
@@ -237,13 +237,13 @@ class Cluster(Table):
     datastore: Mapped[str]
     series: Mapped[str]
     wsrep_name: Mapped[str]
-    """What its name on the wire begins with."""
+    """The beginning of the name that its nodes use (``wsrep_cluster_name``)."""
     epoch: Mapped[int] = mapped_column(default=1)
-    """Counts its restores; the other half of the name, so that a node with older data can never join."""
+    """Counts its restores; the end of the name that its nodes use, so that a node with older data can never join."""
     state_uuid: Mapped[str | None] = mapped_column(String(36))
-    """Identity of its history, as last seen while it was whole."""
+    """The UUID of its history when it was last complete."""
     task: Mapped[str | None]
-    """BUILDING, RESTORING, RECOVERING, RESTARTING, DELETING, ERROR, or null: nothing is being done."""
+    """BUILDING, RESTORING, RECOVERING, RESTARTING, DELETING, ERROR, or null if there is no operation."""
     fault: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """message, details, created (ISO)."""
     protected: Mapped[bool] = mapped_column(default=False)
@@ -253,23 +253,23 @@ class Cluster(Table):
 
 
 class Run(Table):
-    """The journal of a cluster that gets data, new or restored: written before and after each thing that is done to a node."""
+    """The journal of a cluster's creation or restore. It is written before and after each step on a node."""
 
     __tablename__ = "cluster_runs"
     __table_args__ = (Index("cluster_runs_cluster", "cluster_id", "created"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    """Id of the job that began it; in the names of the directories on the nodes."""
+    """Id of the job that began it. It is part of the names of the directories on the nodes."""
     cluster_id: Mapped[str] = mapped_column(String(36))
     backup_id: Mapped[str | None] = mapped_column(String(36))
     phase: Mapped[str] = mapped_column(default="prepare")
-    """prepare, seed, stop, swap, bootstrap, join, check, done: what is to be done next; undone when all was put back."""
+    """The next step: prepare, seed, stop, swap, bootstrap, join, check; then done, or undone if everything was rolled back."""
     method: Mapped[str] = mapped_column(default="seed")
-    """seed: each node gets the backup; sst: one gets it, the others have it sent by the cluster."""
+    """seed: every node gets the backup; sst: one node gets it, and the cluster sends it to the others."""
     nodes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Id of the instance → job (that prepares it), data (name of what is swapped in), and what was done: swapped, joined."""
+    """Id of the instance → job (that prepares it), data (name of the new data directory), and what is done: swapped, joined."""
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """uuid and position of the new history, the epoch before, times (ISO): stopped, serving."""
+    """uuid and position of the new history, the previous epoch, times (ISO): stopped, serving."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
 
@@ -278,7 +278,7 @@ class Run(Table):
 
 
 class Strategy(Table):
-    """The container that backups of an instance, or of a whole project (``instance_id`` empty), go to."""
+    """The container for backups of an instance, or of all instances of a project (``instance_id`` empty)."""
 
     __tablename__ = "strategies"
 
@@ -289,7 +289,7 @@ class Strategy(Table):
 
 
 class Quota(Table):
-    """A limit that a project was given; without a row the configuration's holds. -1: no limit."""
+    """A limit of a project. Without a row, the limit of the configuration applies. -1: no limit."""
 
     __tablename__ = "quotas"
 
@@ -300,7 +300,7 @@ class Quota(Table):
 
 
 class Host(Table):
-    """A machine with an agent, as last seen."""
+    """A machine with an agent, as last reported."""
 
     __tablename__ = "hosts"
 
@@ -309,16 +309,16 @@ class Host(Table):
     """The agent's HostView."""
     seen: Mapped[datetime | None]
     url: Mapped[str | None]
-    """Where its agent listens; null: it is embedded, or has not joined."""
+    """Where its agent listens; null if the agent is embedded in the service or has not joined."""
     certificate: Mapped[str | None] = mapped_column(Text)
-    """That of its agent, in PEM."""
+    """The certificate of its agent, in PEM."""
     token_key: Mapped[str | None]
-    """Of the one-time token with which it may join (``agent.joining.Token.key``)."""
+    """Key of the one-time token with which it may join (``agent.joining.Token.key``)."""
     token_until: Mapped[datetime | None]
 
 
 class Fact(Table):
-    """A fact about the service itself: its id."""
+    """A property of the service itself, such as its id."""
 
     __tablename__ = "facts"
 

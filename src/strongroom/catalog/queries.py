@@ -1,4 +1,4 @@
-"""Pages of rows, and what the views of a whole page need besides, each in one query."""
+"""Pages of rows, and further data that the views of a whole page need, each in one query."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Tab
 from strongroom.errors import InvalidRequest
 
 SILENT_AFTER = "silent_after"
-"""Key of ``Session.info``: seconds after which a host that was not heard of is silent."""
+"""Key of ``Session.info``: seconds without a report after which a host counts as unreachable."""
 
 Row = TypeVar("Row", Instance, Backup, Job, Cluster)
 
-# Statements are made once, with parameters: to make one takes longer than to run it.
+# Statements are built once, with parameters: building one takes longer than running it.
 _BUSY = select(Backup.instance_id).where(Backup.status.in_(Backup.RUNNING))
 _HOSTS = select(Host.name, Host.seen)
 _NAMES = select(Backup.id, Backup.name).where(Backup.id.in_(bindparam("ids", expanding=True)))
 _CHAINS = Backup.chain_id.in_(bindparam("chains", expanding=True))
 _UNDAMAGED = func.coalesce(Backup.verified["ok"].as_boolean(), literal(True))
-"""The newest verification found no damage, or there was none."""
+"""The newest verification found no damage, or there was no verification."""
 _GOOD = and_(Backup.status.in_(Backup.RESTORABLE), Backup.deleted.is_(None), _UNDAMAGED)
 _LINKS = select(Backup.id, Backup.parent_id, _GOOD).where(_CHAINS)
 _DAMAGED = func.coalesce(Backup.pages["damaged"].as_integer(), literal(0))
@@ -41,7 +41,7 @@ _DOUBTFUL = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What to show of a list: at most ``limit`` rows, after the one with id ``marker``."""
+    """A part of a list: at most ``limit`` rows, after the one with id ``marker``."""
 
     limit: int
     marker: str | None = None
@@ -56,12 +56,12 @@ def newest_first(
     *,
     deleted: bool = False,
 ) -> tuple[list[Row], str | None]:
-    """A page of rows of ``project`` (None: of all), newest first, and the marker of the next one.
+    """A page of rows of ``project`` (None: of all projects), newest first, and the marker of the next page.
 
-    ``deleted``: rows that are gone, instead of those that are there. ``filters`` are columns and their values; none means null.
-    Raises InvalidRequest for an unknown marker, and in the same way for one of another project.
-    The marker stays good when its row is deleted meanwhile, and rows that come or go neither repeat nor hide others.
-    What comes back has all columns and is no object of the session: twice as fast, and only to be looked at.
+    ``deleted``: deleted rows instead of existing ones. ``filters`` are columns and their values; None means null.
+    Raises InvalidRequest for an unknown marker and for one of another project.
+    A marker stays valid if its row is deleted. Rows that are added or deleted between two pages neither repeat nor hide others.
+    The results have all columns but are read-only and not bound to the session, which is twice as fast.
     """
     wanted = {**(filters or {}), **({} if project is None else {"project": project})}
     values: dict[str, object] = {**wanted, "rows": page.limit + 1}
@@ -97,7 +97,7 @@ def _newest_first(
 
 
 def newest_jobs(session: Session, owner: type[Instance] | type[Backup] | type[Cluster], ids: Iterable[str]) -> dict[str, str]:
-    """Id of the newest job about each of the instances, backups or clusters; those that never had one are left out."""
+    """The id of the newest job of each instance, backup or cluster; those without a job are omitted."""
     found = session.execute(_newest_jobs(owner), {"ids": list(ids)})
     return {key: job for key, job in found if job is not None}
 
@@ -110,25 +110,27 @@ def _newest_jobs(owner: type[Instance] | type[Backup] | type[Cluster]) -> Select
 
 
 def backup_names(session: Session, jobs: Iterable[Job]) -> dict[str, str]:
-    """Names of the backups that the jobs are about, by id; of backups that were deleted, too."""
+    """Names of the jobs' backups by id, including deleted backups."""
     ids = {job.backup_id for job in jobs if job.backup_id}
     return {row.id: row.name for row in session.execute(_NAMES, {"ids": list(ids)})} if ids else {}
 
 
 def being_backed_up(session: Session) -> set[str]:
-    """Ids of the instances of which a backup is running."""
+    """Ids of the instances with a running backup."""
     return {instance_id for instance_id in session.scalars(_BUSY) if instance_id}
 
 
 def silent_hosts(session: Session) -> set[str]:
-    """Names of the hosts whose agent was not heard of for too long."""
+    """Names of the unreachable hosts: their agent has not reported for ``hosts.silent_after`` seconds."""
     limit = now() - timedelta(seconds=session.info[SILENT_AFTER])
     return {name for name, seen in session.execute(_HOSTS) if seen is None or seen < limit}
 
 
 def broken_chains(session: Session, backups: Sequence[Backup]) -> dict[str, str]:
-    """Ids of those backups that cannot be restored, each with the id of the backup that is the reason: itself or one that it
-    depends on, which is not COMPLETED or RESTORED, is not there, or was found damaged by a verification.
+    """The ids of the backups that cannot be restored, each with the id of the backup that is the cause.
+
+    The cause is the backup itself or one that it depends on: it is not COMPLETED or RESTORED, it is missing, or a verification
+    found it damaged.
     """
     doubtful = set(session.scalars(_DOUBTFUL, {"chains": list({backup.chain_id for backup in backups})}))
     if not doubtful:
@@ -149,7 +151,7 @@ def broken_chains(session: Session, backups: Sequence[Backup]) -> dict[str, str]
 
 
 def damaged_pages(session: Session, backups: Sequence[Backup]) -> dict[str, int]:
-    """How many pages of the database were damaged when a backup, or one that it depends on, was taken; zeros are left out."""
+    """How many damaged pages were found when a backup and those that it depends on were taken; zeros are omitted."""
     harmed = set(session.scalars(_HARMED, {"chains": list({backup.chain_id for backup in backups})}))
     if not harmed:
         return {}
@@ -166,7 +168,7 @@ def damaged_pages(session: Session, backups: Sequence[Backup]) -> dict[str, int]
 
 
 def installed(session: Session) -> dict[str, dict[str, str]]:
-    """What the hosts can run: datastore → series → newest full version number."""
+    """The versions that the hosts can run: datastore → series → newest version."""
     found: dict[str, dict[str, str]] = {}
     for host in session.scalars(select(Host).order_by(Host.name)):
         for version in host.view.get("versions", []):
@@ -176,5 +178,5 @@ def installed(session: Session) -> dict[str, dict[str, str]]:
 
 
 def in_order(version: str) -> list[int]:
-    """Sort key of a version: 10.6 comes before 10.11."""
+    """The sort key of a version, so that 10.6 comes before 10.11."""
     return [int(part) if part.isdecimal() else 0 for part in version.split(".")]

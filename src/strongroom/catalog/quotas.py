@@ -1,4 +1,4 @@
-"""What a project may have, and what it has: instances, MB of memory, GB of volumes, backups."""
+"""Limits and usage of a project: instances, MB of memory, GB of volumes, backups."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ UNLIMITED = -1
 
 
 def limits(session: Session, project: str, settings: Settings) -> dict[str, int]:
-    """The limit of each resource: the project's own, else the configuration's; -1 is no limit."""
+    """The limit of each resource: that of the project, otherwise that of the configuration; -1 is no limit."""
     own = {row.resource: row.hard_limit for row in session.scalars(select(Quota).where(Quota.project == project))}
     return {resource: own.get(resource, getattr(settings.quotas, resource)) for resource in RESOURCES}
 
 
 def in_use(session: Session, project: str, settings: Settings) -> dict[str, int]:
-    """What the project has of each resource. The memory and the disk of adopted servers are their owner's and do not count."""
+    """The project's usage of each resource. Memory and disks of adopted servers do not count."""
     sizes = session.execute(
         select(Instance.runtime, Instance.flavor, func.count(), func.sum(Instance.volume_size))
         .where(Instance.project == project, Instance.deleted.is_(None))
         .group_by(Instance.runtime, Instance.flavor)
     ).all()
     ram = {name: flavor.ram for name, flavor in settings.flavors.items()}
-    ours = [row for row in sizes if row[0] == "process"]
+    managed = [row for row in sizes if row[0] == "process"]
     backups = session.scalar(select(func.count()).where(Backup.project == project, Backup.deleted.is_(None)))
     return {
         "instances": sum(count for _, _, count, _ in sizes),
-        "ram": sum(ram.get(flavor, 0) * count for _, flavor, count, _ in ours),
-        "volumes": sum(int(volumes) for *_, volumes in ours),
+        "ram": sum(ram.get(flavor, 0) * count for _, flavor, count, _ in managed),
+        "volumes": sum(int(volumes) for *_, volumes in managed),
         "backups": backups or 0,
     }
 
 
 def require(session: Session, project: str, settings: Settings, wanted: Mapping[str, int]) -> None:
-    """Raise QuotaExceeded unless the project may have ``wanted`` more of each resource. Call it in the transaction that adds."""
+    """Raise QuotaExceeded if ``wanted`` more of each resource exceeds a limit. Call it in the transaction that adds them."""
     limit = {name: most for name, most in limits(session, project, settings).items() if most != UNLIMITED}
     asked = {name: more for name, more in wanted.items() if more > 0 and name in limit}
     if not asked:
@@ -48,8 +48,8 @@ def require(session: Session, project: str, settings: Settings, wanted: Mapping[
     used = in_use(session, project, settings)
     over = sorted(name for name, more in asked.items() if used[name] + more > limit[name])
     if over:
-        told = "; ".join(f"{name}: {used[name]} of {limit[name]} in use, {asked[name]} more asked for" for name in over)
+        usage = "; ".join(f"{name}: {used[name]} of {limit[name]} in use, {asked[name]} more requested" for name in over)
         raise QuotaExceeded(
             f"Quota exceeded for resources: {over}.",
-            remedy=f"{told}. Delete something, or have an administrator raise the limit of project {project}.",
+            remedy=f"{usage}. Delete some, or ask an administrator to raise the limit of project {project}.",
         )

@@ -166,7 +166,10 @@ def adopt(
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take a cluster that runs already into care: all its nodes. They are not touched."""
+    """Manage an existing cluster with all its nodes.
+
+    This changes nothing on the nodes, except that it creates a marker file in each data directory.
+    """
     require_free_name(session, "cluster", name, allow_same_name)
     commands = {"start_command": start_command, "stop_command": stop_command, "bootstrap_command": bootstrap_command}
     shared = {key: shlex.split(value) for key, value in commands.items() if value}

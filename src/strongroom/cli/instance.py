@@ -153,7 +153,10 @@ def adopt(
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take a server that runs already into care: it can be backed up, and restored in place. It is not touched."""
+    """Manage an existing server: back it up and restore it in place.
+
+    This changes nothing on the server, except that it creates a marker file in the data directory.
+    """
     require_free_name(session, "instance", name, allow_same_name)
     paths = {"socket": socket, "data_dir": data_dir, "defaults_file": defaults_file, "credentials_file": credentials_file}
     terms: dict[str, Any] = {

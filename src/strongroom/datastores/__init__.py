@@ -1,4 +1,4 @@
-"""Databases: one package each, behind one small Protocol."""
+"""Databases: one package for each, behind the protocol ``Datastore``."""
 
 from strongroom.datastores._galera import NO_UUID, UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
 from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS

@@ -1,4 +1,4 @@
-"""What a database is to the rest of Strongroom: one small Protocol, declared capabilities, and the values that cross it."""
+"""The interface of a database: the protocol ``Datastore`` and its parts, capabilities, and the values that are exchanged."""
 
 from __future__ import annotations
 

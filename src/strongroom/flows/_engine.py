@@ -118,7 +118,7 @@ class Engine:
                 f"another strongroom serve is running on {data_dir}", remedy="Stop it, or use another --data-dir."
             ) from None
         if database_url(self._control.settings) is not None:
-            self._alone = self._control.catalog.alone()
+            self._alone = self._control.catalog.acquire_service_lock()
             if self._alone is None:
                 self._lock.close()
                 raise ConfigurationError(
@@ -193,7 +193,7 @@ class Engine:
                     self._alone.close()
                 self._alone = None
         try:
-            self._alone = self._control.catalog.alone()
+            self._alone = self._control.catalog.acquire_service_lock()
         except DBAPIError:
             return True  # the database is away: the next look tells
         return self._alone is not None

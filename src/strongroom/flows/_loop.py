@@ -125,7 +125,7 @@ async def retry_while_away(control: Control, work: Callable[[], Awaitable[T]]) -
         try:
             return await work()
         except DBAPIError as error:
-            if not control.catalog.is_away(error):
+            if not control.catalog.is_temporary(error):
                 raise
             log.warning("the database does not answer", reason=str(error.orig).strip())
         await asyncio.sleep(AGAIN)

@@ -1,4 +1,4 @@
-"""Who is asking: request → ``Principal(project, user, roles)``; and who may do what."""
+"""Authentication (request → ``Principal(project, user, roles)``) and authorization (which role each route requires)."""
 
 from strongroom.identity._basic import BasicAuthentication
 from strongroom.identity._none import NoAuthentication

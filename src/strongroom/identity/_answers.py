@@ -1,4 +1,4 @@
-"""Answers that cost something to get: kept for a while, and asked for once when many want the same at the same time."""
+"""A cache for results that are expensive to get. Concurrent requests for the same key cause a single lookup."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ T = TypeVar("T")
 
 
 class Answers(Generic[T]):
-    """At most ``limit`` answers by key, the least used going first. Errors are not kept."""
+    """At most ``limit`` results by key; the least recently used is dropped first. Errors are not cached."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: OrderedDict[bytes, tuple[T, float]] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Task[T]] = {}
+        self._cached: OrderedDict[bytes, tuple[T, float]] = OrderedDict()
+        self._running: dict[bytes, asyncio.Task[T]] = {}
 
     async def get(self, key: bytes, ask: Callable[[], Awaitable[tuple[T, float]]]) -> T:
-        """The answer. ``ask`` gives it with the ``time.monotonic()`` until which it is good; what it raises, all who wait get."""
-        kept = self._kept.get(key)
+        """The cached result, or that of ``ask``: the result and the ``time.monotonic()`` until which it is valid.
+
+        An exception of ``ask`` is raised for every caller that waits for it.
+        """
+        kept = self._cached.get(key)
         if kept is not None and time.monotonic() < kept[1]:
-            self._kept.move_to_end(key)
+            self._cached.move_to_end(key)
             return kept[0]
-        task = self._asked.get(key)
+        task = self._running.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._ask(key, ask))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all who waited may have gone
-            self._asked[key] = task
+            task = asyncio.get_running_loop().create_task(self._look_up(key, ask))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all callers that waited may be cancelled
+            self._running[key] = task
         return await asyncio.shield(task)
 
-    async def _ask(self, key: bytes, ask: Callable[[], Awaitable[tuple[T, float]]]) -> T:
+    async def _look_up(self, key: bytes, ask: Callable[[], Awaitable[tuple[T, float]]]) -> T:
         try:
             answer, until = await ask()
         finally:
-            del self._asked[key]
-        self._kept[key] = answer, until
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
+            del self._running[key]
+        self._cached[key] = answer, until
+        self._cached.move_to_end(key)
+        if len(self._cached) > self._limit:
+            self._cached.popitem(last=False)
         return answer

@@ -1,4 +1,4 @@
-"""Users with passwords, from a file: HTTP Basic."""
+"""HTTP Basic authentication of the users in a file."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from strongroom.identity._users import NAME, User, UserFile, hash_password, is_p
 log = structlog.get_logger()
 
 REMEMBERED = 300.0
-"""Seconds for which a password that was right need not be hashed again. It is forgotten at once when it is changed."""
+"""Seconds for which a correct password is not hashed again. A change of the password takes effect immediately."""
 SIDE_BY_SIDE = 2
-"""Password checks at a time: each takes 64 MiB and some 0.1 s."""
+"""Concurrent password checks: each takes 64 MiB and about 0.1 s."""
 USERS_OF_ADDRESS = 10
-"""An address may fail this many times as often as one user from it."""
+"""An address may fail this many times as often as a single user from it."""
 
 
 class BasicAuthentication:
@@ -39,9 +39,9 @@ class BasicAuthentication:
     challenge = 'Basic realm="strongroom", charset="UTF-8"'
 
     def __init__(self, path: Path, *, attempts: int, window: float) -> None:
-        """``attempts`` wrong passwords of a user from an address within ``window`` seconds are let pass.
+        """Allow ``attempts`` wrong passwords per user and address within ``window`` seconds.
 
-        Raises ConfigurationError when the file of users cannot be used.
+        Raises ConfigurationError if the user file cannot be used.
         """
         self._file = UserFile(path)
         self._file.users()
@@ -53,21 +53,21 @@ class BasicAuthentication:
         self._threads = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="password")
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Refuse what a web page of somebody else could have sent: a browser adds the password that it knows."""
+        """Refuse requests from pages of other sites, because a browser adds the stored password to them."""
         refuse_foreign_origin(connection)
 
     async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
-        """The user, in the role that the file gives for the project."""
-        name, password = _credentials(connection)
-        user = self._users().get(name)
+        """The user with the role that the file gives it in the project."""
+        name, password = _parse_credentials(connection)
+        user = self._load_users().get(name)
         await self._check(name, password, user, connection.client.host if connection.client else "")
         if user is None:
-            raise _wrong()
+            raise _make_wrong_password_error()
         role = user.projects.get(project)
         if role is None:
             raise Forbidden(
                 f"user {name} has no role in project {project[:255]}",
-                remedy=f"Its projects are {', '.join(sorted(user.projects)) or 'none at all'}.",
+                remedy=f"Its projects: {', '.join(sorted(user.projects)) or 'none'}.",
             )
         return Principal(project=project, user=name, roles=IMPLIED[role], everywhere=role == "admin")
 
@@ -75,22 +75,22 @@ class BasicAuthentication:
         """Administrators."""
         return principal.is_admin
 
-    def _users(self) -> dict[str, User]:
+    def _load_users(self) -> dict[str, User]:
         try:
             return self._file.users()
         except ConfigurationError as error:
-            log.error("nobody can come in", reason=error.message)
-            raise Unavailable("the service cannot read its users", remedy="Its log says why.") from error
+            log.error("cannot read the user file; all logins fail", reason=error.message)
+            raise Unavailable("the service cannot read its user file", remedy="See the log of the service.") from error
 
     async def _check(self, name: str, password: str, user: User | None, address: str) -> None:
-        """Raise NotAuthenticated unless the password is the user's, after the same work whether there is such a user or not."""
+        """Raise NotAuthenticated unless the password is the user's. It takes the same time if the user does not exist."""
         self._of_user.check((name, address))
         hashed = user.password if user else self._nobody
         key = hashlib.blake2b(f"{name}\0{address}\0{hashed}\0{password}".encode(), key=self._key).digest()
         await self._known.get(key, partial(self._verify, name, password, hashed, address))
 
     async def _verify(self, name: str, password: str, hashed: str, address: str) -> tuple[None, float]:
-        # An attempt that the address may not make counts, too: what is known already would tell whether the guess was right.
+        # An attempt that is refused for its address counts for the user, too. Otherwise the cache would reveal a correct guess.
         self._of_user.check((name, address))
         attempt = self._of_user.begin((name, address))
         self._of_address.check(address)
@@ -98,24 +98,24 @@ class BasicAuthentication:
         right = await asyncio.get_running_loop().run_in_executor(self._threads, is_password, password, hashed)
         if not right:
             log.warning("wrong password", user=name, address=address)
-            raise _wrong()
+            raise _make_wrong_password_error()
         self._of_user.forgive((name, address), attempt)
         self._of_address.forgive(address, of_address)
         return None, time.monotonic() + REMEMBERED
 
 
-def _credentials(connection: HTTPConnection) -> tuple[str, str]:
+def _parse_credentials(connection: HTTPConnection) -> tuple[str, str]:
     scheme, _, encoded = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
-        raise NotAuthenticated("this service wants a user and a password", remedy="Send them by HTTP Basic authentication.")
+        raise NotAuthenticated("user and password required", remedy="Send them by HTTP Basic authentication.")
     try:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except ValueError:
-        raise NotAuthenticated("the header Authorization is not that of HTTP Basic authentication") from None
+        raise NotAuthenticated("the header Authorization is not valid for HTTP Basic authentication") from None
     if not colon or not re.fullmatch(NAME, name):
-        raise _wrong()
+        raise _make_wrong_password_error()
     return name, password
 
 
-def _wrong() -> NotAuthenticated:
+def _make_wrong_password_error() -> NotAuthenticated:
     return NotAuthenticated("the user or the password is wrong")

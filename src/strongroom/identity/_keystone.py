@@ -1,4 +1,4 @@
-"""OpenStack's Keystone tells who a token belongs to."""
+"""Authentication by tokens of OpenStack's Keystone."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ log = structlog.get_logger()
 
 TOKEN = re.compile(r"[\x21-\x7e]{8,16384}")
 TOKENS = 10_000
-"""Remembered at a time."""
+"""Tokens in the cache."""
 SIDE_BY_SIDE = 8
-"""Questions to Keystone at a time."""
+"""Concurrent requests to Keystone."""
 REST = 1.0
-"""Seconds for which Keystone is not asked again after it did not answer: those who wait in line need not all find out."""
+"""Seconds without a request to Keystone after one failed, so that waiting callers do not time out one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What Keystone says of a token; ``project`` None: it is for a domain, the system, or nothing."""
+    """A validated token. ``project`` is None if it is scoped to a domain or the system, or not at all."""
 
     project: str | None
     user: str
@@ -49,40 +49,42 @@ class Token:
 
 
 class KeystoneAuthentication:
-    """The method ``keystone``. A token that was revoked is refused after ``identity.token_cache`` seconds at the latest."""
+    """The method ``keystone``. A revoked token is refused within ``identity.token_cache`` seconds."""
 
     name = "keystone"
 
     def __init__(self, settings: Identity) -> None:
-        """Contacts nobody. Raises ConfigurationError that names the missing option."""
-        self._url = _v3(settings)
+        """Opens no connection. Raises ConfigurationError, which names the missing option."""
+        self._url = _build_url(settings)
         self.challenge = f'Keystone uri="{self._url}"'
-        self._session = _session(settings, self._url)
+        self._session = _open_session(settings, self._url)
         self._cache = settings.token_cache
-        self._roles = _names(settings)
+        self._roles = _list_role_names(settings)
         self._tokens: Answers[Token] = Answers(TOKENS)
         self._threads = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="keystone")
         self._logging_in = threading.Lock()
         self._rest_until = 0.0
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Anybody: no browser adds a token by itself."""
+        """Accept any request: a browser does not add a token automatically."""
 
     async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
-        """The user of the token, which must be for the project."""
+        """The user of the token, which must be scoped to the project."""
         token = connection.headers.get("x-auth-token", "")
         if not token:
-            raise NotAuthenticated("this service wants a token of Keystone", remedy="Send it in the header X-Auth-Token.")
+            raise NotAuthenticated("Keystone token required", remedy="Send it in the header X-Auth-Token.")
         if not TOKEN.fullmatch(token):
-            raise _invalid()
-        key = hashlib.sha256(token.encode()).digest()  # so that no token stays in memory for this
+            raise _make_invalid_token_error()
+        key = hashlib.sha256(token.encode()).digest()  # the cache holds no tokens
         found = await self._tokens.get(key, partial(self._validate, token))
         if found.project is None:
-            raise Forbidden("the token is for no project", remedy="Get one that is: set OS_PROJECT_NAME or OS_PROJECT_ID.")
+            raise Forbidden(
+                "the token is not scoped to a project", remedy="Set OS_PROJECT_NAME or OS_PROJECT_ID and get a new token."
+            )
         if found.project != project:
             raise Forbidden(
-                "the token is for another project than the path of the request",
-                remedy=f"Use the path /v1.0/{found.project}, or a token for the other project.",
+                "the token is for another project than the one in the path of the request",
+                remedy=f"Use the path /v1.0/{found.project}, or a token for the project in the path.",
             )
         return Principal(
             project=project, user=found.user, roles=found.roles, everywhere=ADMIN in found.roles, token=SecretStr(token)
@@ -94,57 +96,57 @@ class KeystoneAuthentication:
 
     async def _validate(self, token: str) -> tuple[Token, float]:
         began = time.monotonic()
-        body = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, token)
+        body = await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch_token, token)
         left = (datetime.fromisoformat(body["expires_at"]) - datetime.now(UTC)).total_seconds()
         if left <= 0:
-            raise _invalid()
-        return self._understand(body), began + min(self._cache, left)
+            raise _make_invalid_token_error()
+        return self._parse_token(body), began + min(self._cache, left)
 
-    def _ask(self, token: str) -> Mapping[str, Any]:
-        """The token as Keystone describes it. Raises NotAuthenticated, Unavailable."""
+    def _fetch_token(self, token: str) -> Mapping[str, Any]:
+        """Keystone's description of the token. Raises NotAuthenticated, Unavailable."""
         try:
             try:
-                reply = self._get(token)
+                reply = self._request_token(token)
             except exceptions.ConnectFailure:
-                reply = self._get(token)  # Keystone may have closed a connection that was kept
+                reply = self._request_token(token)  # Keystone may have closed the kept-alive connection
             body: Mapping[str, Any] = reply.json()["token"]
             datetime.fromisoformat(body["expires_at"])
         except (exceptions.NotFound, exceptions.BadRequest):
-            raise _invalid() from None
+            raise _make_invalid_token_error() from None
         except (exceptions.Unauthorized, exceptions.Forbidden) as error:
-            log.error("Keystone refuses the service itself", reason=_text(error))
+            log.error("Keystone refuses the service's own credentials", reason=_shorten(error))
             raise Unavailable(
-                "Keystone does not let this service ask about tokens",
-                remedy="The operator must check username, password, project_name and the role of the service user in [identity].",
+                "Keystone does not allow this service to validate tokens",
+                remedy="An administrator must check username, password and project_name in [identity], and that user's role.",
             ) from error
         except (exceptions.ClientException, requests.RequestException, ValueError, LookupError, TypeError) as error:
             if isinstance(error, exceptions.ConnectionError):
                 self._rest_until = time.monotonic() + REST
-            log.warning("Keystone does not answer as it should", url=self._url, reason=_text(error))
-            raise self._away() from error
+            log.warning("Keystone is unreachable or its response is not valid", url=self._url, reason=_shorten(error))
+            raise self._make_unavailable() from error
         return body
 
-    def _get(self, token: str) -> requests.Response:
+    def _request_token(self, token: str) -> requests.Response:
         with self._logging_in:
             if time.monotonic() < self._rest_until:
-                raise self._away()
+                raise self._make_unavailable()
             self._session.get_token()
         return self._session.get(f"{self._url}/auth/tokens?nocatalog", headers={"X-Subject-Token": token})
 
-    def _understand(self, body: Mapping[str, Any]) -> Token:
+    def _parse_token(self, body: Mapping[str, Any]) -> Token:
         names = {str(role["name"]).lower() for role in body.get("roles", [])}
         roles: set[Role] = {role for role, known in self._roles.items() if names & known}
         project = body.get("project")
         return Token(str(project["id"]) if project else None, str(body["user"]["id"]), with_implied(roles))
 
-    def _away(self) -> Unavailable:
+    def _make_unavailable(self) -> Unavailable:
         return Unavailable(
-            f"Keystone at {self._url} does not answer, so nobody can be let in",
-            remedy="Try again when it is back. Jobs that run are not affected.",
+            f"cannot check the token: Keystone at {self._url} does not answer",
+            remedy="Try again when Keystone is available. Running jobs are not affected.",
         )
 
 
-def _session(settings: Identity, url: str) -> session.Session:
+def _open_session(settings: Identity, url: str) -> session.Session:
     auth: Any
     if settings.application_credential_id and settings.application_credential_secret:
         auth = v3.ApplicationCredential(
@@ -166,11 +168,11 @@ def _session(settings: Identity, url: str) -> session.Session:
             "identity.username and identity.password are not set, and method keystone needs them",
             remedy="Name a service user that may validate tokens, or an application credential of one.",
         )
-    return session.Session(auth=auth, verify=_trusted(settings), timeout=settings.timeout)
+    return session.Session(auth=auth, verify=_find_certificates(settings), timeout=settings.timeout)
 
 
-def _trusted(settings: Identity) -> bool | str:
-    """Certificates as ``requests`` wants them: the system's before those that it brings along."""
+def _find_certificates(settings: Identity) -> bool | str:
+    """The argument ``verify`` of ``requests``. Prefers the system's certificates to its bundled ones."""
     if settings.insecure:
         return False
     if settings.cacert:
@@ -179,18 +181,18 @@ def _trusted(settings: Identity) -> bool | str:
     return system if system and Path(system).exists() else True
 
 
-def _v3(settings: Identity) -> str:
+def _build_url(settings: Identity) -> str:
     if not settings.auth_url:
         raise ConfigurationError(
             "identity.auth_url is not set, and method keystone needs it",
-            remedy="It is Keystone's URL, such as https://keystone.example.org/v3.",
+            remedy="Set it to the URL of Keystone, such as https://keystone.example.org/v3.",
         )
     url = settings.auth_url.rstrip("/")
     return url if url.endswith("/v3") else f"{url}/v3"
 
 
-def _names(settings: Identity) -> dict[Role, set[str]]:
-    """Keystone's names of each role; they have no upper and lower case."""
+def _list_role_names(settings: Identity) -> dict[Role, set[str]]:
+    """Keystone's names of each role, in lower case: Keystone ignores case."""
     names: list[tuple[Role, list[str]]] = [
         (ADMIN, settings.admin_roles),
         (MEMBER, settings.member_roles),
@@ -199,9 +201,9 @@ def _names(settings: Identity) -> dict[Role, set[str]]:
     return {role: {name.lower() for name in known} for role, known in names}
 
 
-def _invalid() -> NotAuthenticated:
-    return NotAuthenticated("the token is not valid, or not any more", remedy="Get a new one from Keystone.")
+def _make_invalid_token_error() -> NotAuthenticated:
+    return NotAuthenticated("the token is invalid or has expired", remedy="Get a new one from Keystone.")
 
 
-def _text(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

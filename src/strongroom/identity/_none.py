@@ -1,8 +1,8 @@
-"""No authentication: whoever reaches the loopback address is the administrator of any project.
+"""No authentication: everyone who can connect to the loopback address is the administrator of all projects.
 
-Two kinds of callers are not meant by that. Web pages: a browser would send their requests here, so foreign origins and foreign
-host names (DNS rebinding) are refused. Other OS users: they may use the service, but only its own user and root may make it run
-commands or touch directories that they name.
+There are two exceptions. Web pages: a browser on this machine could send their requests, so foreign origins and foreign host
+names (DNS rebinding) are refused. Other OS users: they may use the service, but only root and the service's own OS user may
+name commands and directories for the service to use.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from strongroom.identity._peer import peer_uid
 from strongroom.identity._principal import ADMIN, IMPLIED, Principal
 
 FORWARDED = ("forwarded", "x-forwarded-for")
-"""Headers of a proxy: its OS user says nothing of who asks, and a server that believes them gives us another address."""
+"""Headers of a proxy. Its OS user is not the caller's, and a server that trusts them replaces the client's address."""
 
 
 def check_none_allowed(host: str) -> None:
-    """Raise ConfigurationError unless ``host``, the listening address, can be reached from this machine alone."""
+    """Raise ConfigurationError unless ``host``, the listening address, is reachable only from this machine."""
     if not is_loopback(host):
         raise ConfigurationError(
-            f"without authentication the service may not listen on {host}: everybody who reaches it would be its administrator",
-            remedy="Choose identity.method basic or keystone, or listen on 127.0.0.1 (service.host, --host).",
+            f"the service cannot listen on {host} without authentication: everyone who can connect would be an administrator",
+            remedy="Set identity.method to basic or keystone, or listen on 127.0.0.1 (service.host, --host).",
         )
 
 
 class NoAuthentication:
-    """The method ``none``. Nobody needs to reach into another project: its path can be used as well."""
+    """The method ``none``. ``Principal.everywhere`` is not set, because callers can use the path of any project."""
 
     name = "none"
     challenge = ""
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Refuse what a web page of somebody else could have sent."""
+        """Refuse requests that a page of another site could have sent."""
         host = connection.headers.get("host", "")
         if not is_loopback(_hostname(host)):
             raise Forbidden(
-                f"the request is for host {host[:100]!r}, but this service answers only to its loopback address",
+                f"the request is for host {host[:100]!r}, but this service accepts only its loopback address",
                 remedy="Use http://127.0.0.1 or http://localhost with its port.",
             )
         refuse_foreign_origin(connection)
 
     async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
-        """The administrator of the project that the path names."""
-        return Principal(project=project, user=_user_of(connection), roles=IMPLIED[ADMIN])
+        """The administrator of the project in the path."""
+        return Principal(project=project, user=_find_user(connection), roles=IMPLIED[ADMIN])
 
     def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
-        """Only root and the OS user of the service, whom the kernel tells."""
+        """Whether the kernel shows root or the service's OS user as the owner of the connection."""
         server, client = connection.scope.get("server"), connection.client
         if not server or not client or any(name in connection.headers for name in FORWARDED):
             return False
         return peer_uid(tuple(server), (client.host, client.port)) in (0, os.geteuid())
 
 
-def _user_of(connection: HTTPConnection) -> str:
-    """The OS user who asks for a change, as the kernel tells; ``anonymous`` for those who only look: to find out takes time."""
+def _find_user(connection: HTTPConnection) -> str:
+    """The OS user who requests a change, from the kernel; ``anonymous`` for reads, because the lookup takes time."""
     server, client = connection.scope.get("server"), connection.client
     if connection.scope["method"] in ("GET", "HEAD") or not server or not client:
         return "anonymous"
@@ -87,7 +87,7 @@ def _hostname(netloc: str) -> str:
 
 @lru_cache(256)
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is an address or name that only this machine reaches."""
+    """Whether ``host`` is an address or a name that only this machine can connect to."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The method that the configuration asks for."""
+"""Opens the configured authentication method."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ log = structlog.get_logger()
 
 
 def open_method(settings: Settings) -> Method:
-    """How callers are to be told apart. Raises ConfigurationError."""
+    """The authentication method of the settings. Raises ConfigurationError."""
     identity = settings.identity
     match identity.method:
         case "basic":
             if not is_loopback(settings.service.host) and not settings.service.proxies:
                 log.warning(
-                    "passwords cross the network as they are",
+                    "passwords are sent over the network without encryption",
                     host=settings.service.host,
-                    remedy="Listen on loopback, behind a proxy with TLS that service.proxies names.",
+                    remedy="Listen on loopback, behind a proxy with TLS that is listed in service.proxies.",
                 )
             return BasicAuthentication(settings.user_file, attempts=identity.attempts, window=identity.attempts_window)
         case "keystone":
-            from strongroom.identity._keystone import KeystoneAuthentication  # slow to load, and most have no need of it
+            from strongroom.identity._keystone import KeystoneAuthentication  # slow to import, and rarely needed
 
             return KeystoneAuthentication(identity)
         case "none":

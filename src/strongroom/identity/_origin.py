@@ -1,4 +1,4 @@
-"""Requests that a browser sends for a page of somebody else: never meant by the person in front of it."""
+"""Refuses requests that a browser sends for a page of another site."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from strongroom.errors import Forbidden
 
 
 def refuse_foreign_origin(connection: HTTPConnection) -> None:
-    """Raise Forbidden for what a page of another site sends. Programs that are no browsers send no origin."""
+    """Raise Forbidden for a request from a page of another site. Programs other than browsers send no origin."""
     host = connection.headers.get("host", "")
     origin = connection.headers.get("origin")
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-        raise Forbidden(f"a page of {origin[:100]!r} may not use this service", remedy="Use it from its own pages or a program.")
+        raise Forbidden(
+            f"requests from pages of {origin[:100]!r} are not allowed", remedy="Use the service from its own pages or a program."
+        )

@@ -1,4 +1,4 @@
-"""The OS user at the other end of a loopback connection, as the kernel tells it."""
+"""Finds the OS user at the other end of a loopback connection, from the kernel's tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ ESTABLISHED = "01"
 
 
 def peer_uid(server: tuple[str, int], client: tuple[str, int]) -> int | None:
-    """Owner of the socket that is connected from ``client`` to ``server``; None when it is not on this machine.
+    """The owner of the socket that is connected from ``client`` to ``server``; None if it is not on this machine.
 
-    Only an established connection counts: the kernel shows a socket that was closed meanwhile as one of root.
+    Only established connections are considered, because the kernel shows root as the owner of a closed socket.
     """
     try:
         wanted = {(_hexadecimal(*client, mapped), _hexadecimal(*server, mapped)) for mapped in (False, True)}
@@ -31,7 +31,7 @@ def peer_uid(server: tuple[str, int], client: tuple[str, int]) -> int | None:
 
 
 def _hexadecimal(host: str, port: int, mapped: bool) -> str:
-    """``host:port`` as /proc/net/tcp writes it: 32-bit words in the order of the machine. ``mapped``: IPv4 within IPv6."""
+    """``host:port`` in the format of /proc/net/tcp: 32-bit words in host byte order. ``mapped``: as IPv4-mapped IPv6."""
     address = ipaddress.ip_address(host)
     packed = address.packed
     if mapped and address.version == 4:

@@ -1,4 +1,4 @@
-"""A principal, and what a method of authentication is."""
+"""Principals and roles, and the interface of authentication methods."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from starlette.requests import HTTPConnection
 
 Role = Literal["reader", "member", "admin"]
 READER: Role = "reader"
-"""Sees the things of the project."""
+"""May read the resources of the project."""
 MEMBER: Role = "member"
-"""Works with them."""
+"""May also create, change and delete them."""
 ADMIN: Role = "admin"
-"""Sees and works with the things of all projects, and with the service itself."""
+"""May use the resources of all projects, and administer the service."""
 IMPLIED: dict[Role, frozenset[Role]] = {
     READER: frozenset({READER}),
     MEMBER: frozenset({MEMBER, READER}),
     ADMIN: frozenset({ADMIN, MEMBER, READER}),
 }
-"""What each role brings along."""
+"""The roles that each role implies, including itself."""
 
 asker: ContextVar[str] = ContextVar("asker", default="")
-"""The user whose request is being answered; empty where the service acts by itself."""
+"""The user of the current request; empty if the service acts on its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, for which project, in which roles (with those that they imply).
+    """The caller of a request: its project, user and roles (including implied ones).
 
-    ``everywhere``: things of other projects may be named, too, by their ids.
+    ``everywhere``: resources of other projects may be addressed, too, by their ids.
     """
 
     project: str
@@ -39,34 +39,34 @@ class Principal:
     roles: frozenset[Role]
     everywhere: bool = False
     token: SecretStr | None = None
-    """Of Keystone, to use Swift with."""
+    """The caller's Keystone token, for requests to Swift."""
 
     @property
     def is_admin(self) -> bool:
-        """Whether lists may be of all projects, and what is for administrators is shown."""
+        """Whether the caller may list all projects and see what only administrators see."""
         return ADMIN in self.roles
 
 
 class Method(Protocol):
-    """One way to tell who asks."""
+    """An authentication method."""
 
     name: str
     challenge: str
-    """The header ``WWW-Authenticate`` of a 401."""
+    """The header ``WWW-Authenticate`` of a 401 response."""
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Look at any request, also one that needs no principal. Raises Forbidden."""
+        """Check a request before authentication, even one that needs no principal. Raises Forbidden."""
 
     async def authenticate(self, connection: HTTPConnection, project: str) -> Principal:
-        """The principal of a request about ``project``.
+        """The principal of a request for ``project``.
 
-        Raises NotAuthenticated; Forbidden when the caller has nothing to do with the project; TooManyRequests; Unavailable.
+        Raises NotAuthenticated; Forbidden if the caller has no access to the project; TooManyRequests; Unavailable.
         """
 
     def may_operate(self, connection: HTTPConnection, principal: Principal) -> bool:
-        """Whether the caller may name paths and commands of the host: the service runs those as its own OS user."""
+        """Whether the caller may name paths and commands on the host, which the service uses as its own OS user."""
 
 
 def with_implied(roles: set[Role]) -> frozenset[Role]:
-    """The roles and all that they bring along."""
+    """The roles and all roles that they imply."""
     return frozenset().union(*(IMPLIED[role] for role in roles))

@@ -1,4 +1,4 @@
-"""Who may do what: one line for each route, and for each action that needs more. What is not here is for administrators."""
+"""The role that each route requires; also each action that requires another role. Other routes require an administrator."""
 
 from __future__ import annotations
 
@@ -128,12 +128,12 @@ RULES: dict[str, Role] = {
     "GET /checks": ADMIN,
     "POST /catalog/rebuild": ADMIN,
 }
-"""Method and path below the project (and the action, where it is not as the others) → the least role that may use it."""
+"""Method and path below the project (and the action, if it differs from the route) → the lowest role that may use it."""
 
 
 def authorize(principal: Principal, route: str) -> None:
-    """Raise Forbidden unless the caller has the role that the route (a key of ``RULES``) needs."""
+    """Raise Forbidden unless the caller has the role that the route (a key of ``RULES``) requires."""
     needed = RULES.get(route, ADMIN)
     if needed not in principal.roles:
-        held = next((role for role in (MEMBER, READER) if role in principal.roles), "none that counts")
-        raise Forbidden(f"this needs the role {needed}; the caller has {held}", remedy="Ask an administrator for it.")
+        held = next((role for role in (MEMBER, READER) if role in principal.roles), "none")
+        raise Forbidden(f"role {needed} required; you have {held}", remedy="Ask an administrator for the role.")

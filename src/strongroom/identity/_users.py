@@ -1,4 +1,4 @@
-"""The file of users of the method ``basic``: their passwords (as argon2id hashes), and their roles by project."""
+"""The user file of the method ``basic``: passwords (as argon2id hashes) and roles by project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from strongroom.identity._principal import Role
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
 SHORTEST = 8
-"""Characters that a password must have."""
+"""Minimum length of a password."""
 MAX_PASSWORD = 1024
 MAX_BYTES = 16 * 1024**2
 
@@ -30,7 +30,7 @@ Project = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern
 
 
 class User(BaseModel):
-    """A user: no project, nothing to do."""
+    """A user. Without a project it may do nothing."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -39,7 +39,7 @@ class User(BaseModel):
 
 
 class Users(BaseModel):
-    """The content of the file."""
+    """The content of the user file."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -47,17 +47,17 @@ class Users(BaseModel):
 
 
 def hash_password(password: str) -> str:
-    """The password as it may be kept. Raises InvalidRequest when it is too short or too long. Takes some 0.1 s."""
+    """The hash of a password. Raises InvalidRequest if the password is too short or too long. Takes about 0.1 s."""
     if not SHORTEST <= len(password) <= MAX_PASSWORD:
         raise InvalidRequest(
             f"the password has {len(password)} characters; it must have {SHORTEST} to {MAX_PASSWORD}",
-            remedy="Take a longer one: a few words are easy to remember.",
+            remedy="Choose another one: a few words are long and easy to remember.",
         )
     return _hasher.hash(password)
 
 
 def is_password(password: str, hashed: str) -> bool:
-    """Whether it is the one. Takes as long when it is not."""
+    """Whether the password matches the hash. Takes the same time if it does not."""
     try:
         return len(password) <= MAX_PASSWORD and _hasher.verify(hashed, password)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
@@ -65,7 +65,7 @@ def is_password(password: str, hashed: str) -> bool:
 
 
 class UserFile:
-    """The file as it is now: read again whenever it has changed."""
+    """The current content of the user file, which is read again after each change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,54 +73,54 @@ class UserFile:
         self._users = Users()
 
     def users(self) -> dict[str, User]:
-        """Users by name. Raises ConfigurationError that names the file: with a broken one nobody comes in."""
+        """Users by name. Raises ConfigurationError, which names the file, if it is missing or not valid."""
         try:
             facts = self._path.stat()
             seen = (facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size)
             if seen != self._seen:
-                self._users = _read(self._path)
+                self._users = _read_users(self._path)
                 self._seen = seen
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"there is no file of users at {self._path}",
-                remedy=f"Make one: strongroom user-file add NAME --project PROJECT=ROLE --file {self._path}",
+                f"the user file {self._path} does not exist",
+                remedy=f"Create it: strongroom user-file add NAME --project PROJECT=ROLE --file {self._path}",
             ) from error
         except OSError as error:
             raise ConfigurationError(
-                f"cannot read the file of users {self._path}: {error.strerror}",
-                remedy="It must belong to the OS user of the service.",
+                f"cannot read the user file {self._path}: {error.strerror}",
+                remedy="Make the OS user of the service its owner.",
             ) from error
         return self._users.users
 
 
 @contextmanager
 def edit_users(path: Path) -> Iterator[dict[str, User]]:
-    """Users by name, to be changed: the file (0600) is replaced at the end, whole or not at all, unless an exception is raised.
+    """Users by name, to be changed. At the end the file (mode 0600) is replaced atomically, unless an exception is raised.
 
-    Others who do the same wait meanwhile. Raises ConfigurationError that names the file.
+    Holds a lock: concurrent changes wait. Raises ConfigurationError, which names the file.
     """
     try:
         directory = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            content = _read(path) if path.exists() else Users()
+            content = _read_users(path) if path.exists() else Users()
             yield content.users
-            _write(path, content, directory)
+            _write_users(path, content, directory)
         finally:
             os.close(directory)
     except OSError as error:
-        raise ConfigurationError(f"cannot change the file of users {path}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot change the user file {path}: {error.strerror}") from error
 
 
-def _read(path: Path) -> Users:
+def _read_users(path: Path) -> Users:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_BYTES:
-            raise ConfigurationError(f"{path} is not a plain file of at most {MAX_BYTES} bytes")
+            raise ConfigurationError(f"the user file {path} is not a regular file of at most {MAX_BYTES} bytes")
         if facts.st_mode & 0o077:
             raise ConfigurationError(
-                f"others may read or change the file of users {path}, in which the hashes of passwords are",
+                f"the user file {path} holds password hashes, but other OS users may read or change it",
                 remedy=f"chmod 600 {path}",
             )
         content = file.read()
@@ -130,12 +130,12 @@ def _read(path: Path) -> Users:
         mistake = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in mistake["loc"])
         raise ConfigurationError(
-            f"the file of users {path} is not valid: {where}{': ' if where else ''}{mistake['msg']}",
-            remedy="Change it with `strongroom user-file` only; mend it by hand, or make it anew.",
+            f"the user file {path} is not valid: {where}{': ' if where else ''}{mistake['msg']}",
+            remedy="Correct it by hand or create a new one; use only `strongroom user-file` to change it.",
         ) from None
 
 
-def _write(path: Path, content: Users, directory: int) -> None:
+def _write_users(path: Path, content: Users, directory: int) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -143,7 +143,9 @@ def _write(path: Path, content: Users, directory: int) -> None:
         os.fchmod(descriptor, 0o600)
         if path.exists() and os.geteuid() == 0:
             owner = path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)  # the service, which may run as another user, must go on reading it
+            os.fchown(
+                descriptor, owner.st_uid, owner.st_gid
+            )  # so that the service, which may run as another user, can still read it
         file.write(content.model_dump_json(indent=2) + "\n")
         file.flush()
         os.fsync(descriptor)

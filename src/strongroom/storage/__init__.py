@@ -1,7 +1,7 @@
-"""Stores of immutable objects: put, get, head, list, delete by key. Know nothing of backups."""
+"""Stores of immutable objects: put, get, head, list and delete by key. They know nothing about backups."""
 
 from strongroom.storage._directory import DirectoryStore
 from strongroom.storage._open import load, open_store
-from strongroom.storage._protocol import Capabilities, Joining, Stat, Store
+from strongroom.storage._protocol import Capabilities, JoiningStore, Stat, Store
 
-__all__ = ["Capabilities", "DirectoryStore", "Joining", "Stat", "Store", "load", "open_store"]
+__all__ = ["Capabilities", "DirectoryStore", "JoiningStore", "Stat", "Store", "load", "open_store"]

@@ -1,4 +1,4 @@
-"""From the settings to a bucket of S3, Google Cloud Storage or Azure."""
+"""Opens a bucket of S3, Google Cloud Storage or Azure, as the settings describe it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between two tries of a call: the same as for Swift, so that a store may be away for minutes."""
+"""Seconds between two attempts of a call: the same as for Swift, so that a store may be unreachable for minutes."""
 
 
 def open_bucket(storage: Storage) -> ObjectsStore:
-    """Raises ConfigurationError that names the missing option."""
+    """Raises ConfigurationError, which names the missing option."""
     if not storage.bucket:
         raise ConfigurationError(
             f"storage.bucket is not set, and driver {storage.driver} needs it", remedy="Name an existing bucket."
         )
     if (storage.access_key_id is None) != (storage.secret_access_key is None):
         raise ConfigurationError(
-            "storage.access_key_id and storage.secret_access_key go together",
-            remedy="Set both, or neither to use the credentials of the machine.",
+            "storage.access_key_id and storage.secret_access_key must be set together",
+            remedy="Set both, or set neither to use the credentials of the machine.",
         )
     client: ClientConfig = {
         "timeout": timedelta(seconds=storage.timeout),
@@ -46,7 +46,7 @@ def open_bucket(storage: Storage) -> ObjectsStore:
         },
     }
     common: dict[str, Any] = {"prefix": storage.prefix.strip("/") or None, "client_options": client, "retry_config": retry}
-    options = {name: value for name, value in _options(storage).items() if value is not None}
+    options = {name: value for name, value in _driver_options(storage).items() if value is not None}
     with_checksums: Callable[[], ObjectStore] | None = None
     try:
         if storage.driver == "s3":
@@ -57,16 +57,17 @@ def open_bucket(storage: Storage) -> ObjectsStore:
             store = GCSStore(storage.bucket, **common, **options)
         else:
             store = AzureStore(storage.bucket, **common, **options)
-    except Exception as error:  # obstore raises its own and plain ones
+    except Exception as error:  # obstore raises its own exceptions and built-in ones
         raise ConfigurationError(
-            f"storage settings for {storage.driver} are not usable: {error}", remedy="See docs/configuration.md, section storage."
+            f"the storage settings for {storage.driver} are not valid: {error}",
+            remedy="See docs/configuration.md, section storage.",
         ) from error
     scheme = {"s3": "s3", "gcs": "gs", "azure": "az"}[storage.driver]
     top = f"{scheme}://{storage.bucket}/{storage.prefix.strip('/')}"
     return ObjectsStore(store, top, server_checksum=storage.driver != "azure", with_checksums=with_checksums)
 
 
-def _options(storage: Storage) -> dict[str, Any]:
+def _driver_options(storage: Storage) -> dict[str, Any]:
     secret = storage.secret_access_key.get_secret_value() if storage.secret_access_key else None
     if storage.driver == "s3":
         region = storage.region or ("us-east-1" if storage.endpoint else None)

@@ -1,8 +1,8 @@
-"""A store in a directory: own code, because the durability contract is the whole point of it.
+"""A store in a directory. It uses no library, so that it controls when data becomes durable.
 
-An object is one file. It is written under a hidden temporary name beside its final place, synced, and only then given its name;
-after that the folder is synced. A writer holds a lock (flock) on its temporary file, so one that nobody holds is what a killed
-writer left, and can be swept. Folders are walked without following symbolic links, because several OS users may write here.
+An object is one file. It is written under a hidden temporary name in its folder, synced, and then renamed; after that the folder
+is synced. A writer holds a lock (flock) on its temporary file. A temporary file without a lock was left by a killed writer and
+can be removed. Folders are walked without following symbolic links, because several OS users may write here.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _SHARED = 0o3770
 """Set-group-id, so that the group stays; sticky, so that one user cannot remove what another wrote."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}", re.DOTALL)
-"""Names under which objects are written. Other hidden files are not ours."""
+"""Temporary names of objects. Other hidden files were not written by this store."""
 _ATTEMPTS = 10
-"""A folder may vanish between its making and its use, when somebody removes the last object in it just then."""
+"""Another process may remove a folder between its creation and its use, when it deletes the last object in it."""
 
 
 class DirectoryStore:
-    """Objects as files below ``top``, which is made on the first use of the store.
+    """Objects as files below ``top``. ``top`` is created if it is missing.
 
-    With ``gid`` the top and the containers belong to that group and may be written by it; what is below a container belongs to
-    the OS user that writes it, alone.
+    With ``gid`` the top and the containers belong to that group, which may write to them. Everything below a container belongs
+    only to the OS user that writes it.
     """
 
     capabilities = Capabilities(server_checksum=False, conditional_create=True)
@@ -47,21 +47,23 @@ class DirectoryStore:
     def __init__(self, top: Path, *, gid: int | None = None) -> None:
         self.top = top.absolute()
         self._gid = gid
-        with self._errors(""):
+        with self._translate_errors(""):
             self._make_top()
 
     def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
         *folder, name = split(key)
-        with self._errors(key):
+        with self._translate_errors(key):
             for _ in range(_ATTEMPTS):
                 with contextlib.suppress(FileNotFoundError), self._folder(folder, make=True) as directory:
                     return self._write(directory, key, name, data, create)
-        raise StorageError(f"cannot store {self.url(key)}: its folder is not there", remedy=f"See that {self.top} is mounted.")
+        raise StorageError(
+            f"cannot store {self.url(key)}: its folder does not exist", remedy=f"Check that {self.top} is mounted."
+        )
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         *folder, name = split(key)
-        with self._errors(key), self._folder(folder) as directory, _opened(name, directory) as file:
-            size = _regular(file).st_size
+        with self._translate_errors(key), self._folder(folder) as directory, _open_file(name, directory) as file:
+            size = _stat_file(file).st_size
             end = size if length is None else min(size, start + length)
             pieces = []
             while start < end and (piece := os.pread(file, end - start, start)):
@@ -71,19 +73,23 @@ class DirectoryStore:
 
     def head(self, key: str) -> Stat:
         *folder, name = split(key)
-        with self._errors(key), self._folder(folder) as directory, _opened(name, directory) as file:
-            return _stat(key, _regular(file))
+        with self._translate_errors(key), self._folder(folder) as directory, _open_file(name, directory) as file:
+            return _make_stat(key, _stat_file(file))
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        with self._errors(prefix):
+        with self._translate_errors(prefix):
             yield from self._walk(split_prefix(prefix))
 
     def folders(self, prefix: str = "") -> Iterator[str]:
-        """Also names a folder that holds nothing but what a killed writer left, so that it can be swept by ``delete``."""
+        """Includes folders that hold only what a killed writer left, so that ``delete`` can remove them."""
         parts = split_prefix(prefix)
-        with self._errors(prefix):
+        with self._translate_errors(prefix):
             for entry in self._entries(parts):
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and self._holds([*parts, entry.name]):
+                if (
+                    entry.is_dir(follow_symlinks=False)
+                    and not entry.name.startswith(".")
+                    and self._has_files([*parts, entry.name])
+                ):
                     yield entry.name
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -91,28 +97,32 @@ class DirectoryStore:
         for key in keys:
             *folder, name = split(key)
             touched.add(tuple(folder))
-            with self._errors(key), contextlib.suppress(FileNotFoundError, IsADirectoryError), self._folder(folder) as directory:
+            with (
+                self._translate_errors(key),
+                contextlib.suppress(FileNotFoundError, IsADirectoryError),
+                self._folder(folder) as directory,
+            ):
                 os.unlink(name, dir_fd=directory)
         for parts in touched:
-            with self._errors("/".join(parts)):
-                self._tidy(parts)
+            with self._translate_errors("/".join(parts)):
+                self._clean_folder(parts)
 
     def url(self, key: str) -> str:
         return (self.top / key).as_uri()
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is kept open."""
 
     # --- folders
 
     def _make_top(self) -> None:
         if not self.top.exists():
             for folder in [f for f in reversed(self.top.parents) if not f.exists()]:
-                _make(folder, _TRAVERSABLE)
-            _make(self.top, _PRIVATE)
+                _make_durably(folder, _TRAVERSABLE)
+            _make_durably(self.top, _PRIVATE)
             self._share(self.top)
         elif self._gid is not None and os.geteuid() == 0 and self.top.stat().st_gid != self._gid and self._is_empty():
-            self._share(self.top)  # a disk or a folder that was prepared for us
+            self._share(self.top)  # a disk or a folder that was prepared for this store
 
     def _is_empty(self) -> bool:
         return not {entry.name for entry in self.top.iterdir()} - {"lost+found"}
@@ -125,7 +135,7 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _folder(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder. Each part is opened without following a symbolic link."""
+        """A descriptor of the folder. No part of the path is followed if it is a symbolic link."""
         current = os.open(self.top, _FOLDER & ~os.O_NOFOLLOW)
         try:
             for depth, part in enumerate(parts):
@@ -152,10 +162,10 @@ class DirectoryStore:
         return os.open(name, _FOLDER, dir_fd=parent)
 
     def _entries(self, parts: Sequence[str]) -> Sequence[os.DirEntry[str]]:
-        """What is in the folder, in the order of the keys; nothing when it is not there."""
+        """The content of the folder, in the order of the keys; empty if the folder does not exist."""
         try:
             with self._folder(parts) as directory, os.scandir(directory) as found:
-                entries = [entry for entry in found if _is_there(entry)]
+                entries = [entry for entry in found if _still_exists(entry)]
         except FileNotFoundError:
             return []
         return sorted(entries, key=lambda e: (e.name + "/" if e.is_dir(follow_symlinks=False) else e.name).encode())
@@ -168,19 +178,19 @@ class DirectoryStore:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(here)
             elif entry.is_file(follow_symlinks=False):
-                yield _stat("/".join(here), entry.stat(follow_symlinks=False))
+                yield _make_stat("/".join(here), entry.stat(follow_symlinks=False))
 
-    def _holds(self, parts: Sequence[str]) -> bool:
-        """Whether any file is below, the remains of a killed writer included."""
-        return any(not e.is_dir(follow_symlinks=False) or self._holds([*parts, e.name]) for e in self._entries(parts))
+    def _has_files(self, parts: Sequence[str]) -> bool:
+        """Whether there is any file below, including what a killed writer left."""
+        return any(not e.is_dir(follow_symlinks=False) or self._has_files([*parts, e.name]) for e in self._entries(parts))
 
-    def _tidy(self, parts: Sequence[str]) -> None:
-        """Make deletions durable, sweep what killed writers left, and remove folders that are empty now; never a container."""
+    def _clean_folder(self, parts: Sequence[str]) -> None:
+        """Make deletions durable, remove what killed writers left, and remove empty folders, but no container."""
         try:
             with self._folder(parts) as directory:
                 for name in os.listdir(directory):  # noqa: PTH208
                     if _TEMPORARY.fullmatch(name):
-                        _sweep(name, directory)
+                        _remove_leftover(name, directory)
                 os.fsync(directory)
         except FileNotFoundError:
             return
@@ -192,7 +202,7 @@ class DirectoryStore:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                         raise
                     return
-            self._tidy(parts[:-1])
+            self._clean_folder(parts[:-1])
 
     # --- files
 
@@ -211,7 +221,7 @@ class DirectoryStore:
             else:
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             os.fsync(directory)
-            return _stat(key, os.fstat(file))
+            return _make_stat(key, os.fstat(file))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
@@ -220,7 +230,7 @@ class DirectoryStore:
             output.close()
 
     @contextlib.contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
+    def _translate_errors(self, key: str) -> Iterator[None]:
         where = self.url(key)
         try:
             yield
@@ -239,17 +249,19 @@ def _translate(error: OSError, where: str, top: Path) -> StorageError:
             f"no space left for {where}: {reason}", remedy=f"Free space on the file system of {top}, or delete backups."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = f"Let user {_me()} write in {top} and its containers, and see that the file system is mounted read-write."
+        remedy = (
+            f"Let user {_user_name()} write to {top} and its containers, and check that the file system is mounted read-write."
+        )
         return StorageDenied(f"no permission for {where}: {reason}", remedy=remedy)
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return StorageDenied(
-            f"{where} is below a symbolic link or a file, which is not followed",
-            remedy=f"Mount another disk below {top} instead of linking to it.",
+            f"a part of the path of {where} is a symbolic link or a file; links are not followed",
+            remedy=f"To use another disk, mount it below {top} instead of linking to it.",
         )
     return StorageError(f"cannot use {where}: {reason}", remedy=f"Check the file system of {top} and the kernel's log.")
 
 
-def _me() -> str:
+def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -257,8 +269,8 @@ def _me() -> str:
 
 
 @contextlib.contextmanager
-def _opened(name: str, directory: int) -> Iterator[int]:
-    # non-blocking, for a named pipe in place of an object would hang us
+def _open_file(name: str, directory: int) -> Iterator[int]:
+    # non-blocking: to open a named pipe would otherwise wait for a writer
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
         yield file
@@ -266,7 +278,7 @@ def _opened(name: str, directory: int) -> Iterator[int]:
         os.close(file)
 
 
-def _regular(file: int) -> os.stat_result:
+def _stat_file(file: int) -> os.stat_result:
     found = os.fstat(file)
     if stat.S_ISDIR(found.st_mode):
         raise FileNotFoundError(errno.ENOENT, "a folder")
@@ -275,8 +287,8 @@ def _regular(file: int) -> os.stat_result:
     return found
 
 
-def _is_there(entry: os.DirEntry[str]) -> bool:
-    """It was not removed meanwhile. The entry keeps its status: the descriptor of its folder is closed when it is asked for."""
+def _still_exists(entry: os.DirEntry[str]) -> bool:
+    """Whether it was not removed meanwhile. Also caches the entry's status, because the folder's descriptor is closed soon."""
     try:
         entry.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -284,19 +296,19 @@ def _is_there(entry: os.DirEntry[str]) -> bool:
     return True
 
 
-def _stat(key: str, found: os.stat_result) -> Stat:
+def _make_stat(key: str, found: os.stat_result) -> Stat:
     return Stat(key=key, size=found.st_size, modified=datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def _sweep(name: str, directory: int) -> None:
-    """Remove a temporary file that no live process is writing."""
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), _opened(name, directory) as file:
+def _remove_leftover(name: str, directory: int) -> None:
+    """Remove a temporary file unless a running process writes to it."""
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), _open_file(name, directory) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=directory)
 
 
-def _make(folder: Path, mode: int) -> None:
-    """Make one folder, durably."""
+def _make_durably(folder: Path, mode: int) -> None:
+    """Create one folder, durably."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode)
         folder.chmod(mode)  # whatever the umask

@@ -1,4 +1,4 @@
-"""From the settings to a store. What a driver needs is loaded with the first store of its kind, or by ``load``."""
+"""Opens the store that the settings describe. A driver's library is imported with its first store, or by ``load``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strongroom.storage._protocol import Store
 
 
 def load(driver: str) -> None:
-    """Import what stores of this driver need, for a process that cannot read its own modules later."""
+    """Import the modules of this driver now, for a process that will not be able to read them later."""
     if driver == "swift":
         import strongroom.storage._swift
     elif driver != "directory":
@@ -19,10 +19,11 @@ def load(driver: str) -> None:
 
 
 def open_store(storage: Storage, default_path: Path | None = None, gid: int | None = None) -> Store:
-    """The store that ``storage`` describes. A remote one is not contacted yet; the directory is made when it is missing.
+    """The store that ``storage`` describes. A remote one is not contacted yet; a missing directory is created.
 
-    ``default_path`` is the directory when the settings name none; ``gid`` is the group that shares it, when workers run as
-    several OS users. Raises ConfigurationError that names the missing option, StorageDenied when the directory cannot be made.
+    ``default_path`` is the directory if the settings name none. ``gid`` is the group that shares it, for workers that run as
+    several OS users. Raises ConfigurationError, which names the missing option, or StorageDenied if the directory cannot be
+    created.
     """
     if storage.driver == "directory":
         path = storage.path or default_path

@@ -1,7 +1,7 @@
-"""OpenStack Swift, by python-swiftclient. Two containers of Swift make one of ours.
+"""OpenStack Swift, by python-swiftclient. A container of Strongroom is stored in two containers of Swift.
 
-What is below a folder (``box/one/00000000``) is object ``one/00000000`` of container ``box_segments``; what is directly in the
-container (``box/one.xbstream.zst``) is an object of ``box`` itself. So whoever lists ``box`` sees the joined objects alone.
+A key with a folder (``box/one/00000000``) is stored as object ``one/00000000`` in container ``box_segments``; a key directly in
+the container (``box/one.xbstream.zst``) is stored in ``box`` itself. So a listing of ``box`` shows only the joined objects.
 """
 
 from __future__ import annotations
@@ -35,44 +35,45 @@ _META = "x-object-meta-"
 
 
 class SwiftStore:
-    """Objects in one account. Containers are made when something is put into them."""
+    """Objects in one account. Containers are created when the first object is put into them."""
 
-    # Swift looks for an existing object when a request begins, so it cannot tell creators apart that begin together
+    # Swift checks for an existing object at the start of a request, so two concurrent creators may both succeed
     capabilities = Capabilities(server_checksum=True, conditional_create=False, expiry=True)
-    most_joined = 1000
+    max_joined_objects = 1000
 
     def __init__(self, storage: Storage) -> None:
-        """Contacts nobody. Raises ConfigurationError that names the missing option."""
+        """Opens no connection. Raises ConfigurationError, which names the missing option."""
         self._wire = Wire(storage)
 
     def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
-        container, name = _place(key)
+        container, name = _locate(key)
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         headers = {"If-None-Match": "*"} if create else {}
 
         def send(connection: Connection, attempt: int) -> str:
             try:
-                body = io.BytesIO(data)  # shares the bytes
+                body = io.BytesIO(data)  # does not copy the bytes
                 etag: str = connection.put_object(
                     container, name, body, content_length=len(data), etag=md5, content_type=_BYTES, headers=headers
                 )
             except ClientException as error:
                 if not (create and error.http_status == 412):
                     raise
-                # when the answer to a try before was lost on its way, it is our own that is there
-                if attempt == 1 or _plain(connection.head_object(container, name)["etag"]) != md5:
-                    raise StorageExists(f"{key} in {self._wire.shown} exists already") from error
+                # if the response to an earlier attempt was lost, the existing object is the one that this call wrote
+                if attempt == 1 or _strip_quotes(connection.head_object(container, name)["etag"]) != md5:
+                    raise StorageExists(f"{key} in {self._wire.display_name} exists already") from error
                 etag = md5
             return etag
 
-        if self._into(container, key, send) != md5:
+        if self._put_creating(container, key, send) != md5:
             raise StorageError(
-                f"{key} in {self._wire.shown} does not hold what was written", remedy="Run the backup again; check the store."
+                f"{key} in {self._wire.display_name} does not hold what was written",
+                remedy="Run the backup again; check the store.",
             )
         return Stat(key=key, size=len(data), modified=datetime.now(UTC), etag=md5, md5=md5)
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        container, name = _place(key)
+        container, name = _locate(key)
         if length == 0:
             return b""
         headers = {"Range": f"bytes={start}-{'' if length is None else start + length - 1}"} if start or length else {}
@@ -83,15 +84,15 @@ class SwiftStore:
             except ClientException as error:
                 if error.http_status != 416:
                     raise
-                return b""  # nothing of the object is in the range
+                return b""  # the range begins after the end of the object
             return body
 
         return self._wire.call(key, fetch)
 
     def head(self, key: str) -> Stat:
-        container, name = _place(key)
+        container, name = _locate(key)
         found: Mapping[str, str] = self._wire.call(key, lambda connection, _: connection.head_object(container, name))
-        etag = _plain(found["etag"])
+        etag = _strip_quotes(found["etag"])
         return Stat(
             key=key,
             size=int(found["content-length"]),
@@ -99,30 +100,30 @@ class SwiftStore:
             etag=etag,
             md5=None if "x-static-large-object" in found or "x-object-manifest" in found else etag,
             metadata={name.removeprefix(_META): value for name, value in found.items() if name.startswith(_META)},
-            expires=_expiry(found.get("x-delete-at", "")),
+            expires=_parse_expiry(found.get("x-delete-at", "")),
         )
 
     def list(self, prefix: str) -> Iterator[Stat]:
         container, *folders = split_prefix(prefix) or [""]
         if folders:
-            yield from self._in_folders(container, "/".join(folders) + "/")
+            yield from self._list_folders(container, "/".join(folders) + "/")
             return
-        for name in [container] if container else self._containers():
-            yield from heapq.merge(self._in_folders(name, ""), self._directly(name), key=lambda stat: stat.key.encode())
+        for name in [container] if container else self._list_containers():
+            yield from heapq.merge(self._list_folders(name, ""), self._list_top(name), key=lambda stat: stat.key.encode())
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         container, *folders = split_prefix(prefix) or [""]
         if not container:
-            for name in self._containers():
-                if next(self._in_folders(name, ""), None) or next(self._directly(name), None):
+            for name in self._list_containers():
+                if next(self._list_folders(name, ""), None) or next(self._list_top(name), None):
                     yield name
             return
-        for found in self._objects(container + SEGMENTS, prefix="".join(f"{folder}/" for folder in folders), delimiter="/"):
+        for found in self._list_objects(container + SEGMENTS, prefix="".join(f"{folder}/" for folder in folders), delimiter="/"):
             if "subdir" in found:
                 yield found["subdir"].rstrip("/").rpartition("/")[2]
 
     def delete(self, keys: Iterable[str]) -> None:
-        places = [(key, *_place(key)) for key in keys]
+        places = [(key, *_locate(key)) for key in keys]
 
         def remove(key: str, container: str, name: str) -> None:
             try:
@@ -139,9 +140,9 @@ class SwiftStore:
                 done.result()
 
     def join(self, key: str, parts: Sequence[Stat], metadata: Mapping[str, str]) -> Stat:
-        """A static large object. Swift looks at every part and refuses when its size or ETag is another."""
-        container, name = _place(key)
-        listing = [{"path": "/".join(("", *_place(p.key))), "etag": p.etag, "size_bytes": p.size} for p in parts]
+        """Create a static large object. Swift checks every part and refuses if its size or ETag differs."""
+        container, name = _locate(key)
+        listing = [{"path": "/".join(("", *_locate(p.key))), "etag": p.etag, "size_bytes": p.size} for p in parts]
         body = json.dumps(listing).encode()
         headers = {f"X-Object-Meta-{name}": value for name, value in metadata.items()}
 
@@ -157,18 +158,19 @@ class SwiftStore:
             )
             return etag
 
-        etag = _plain(self._into(container, key, send))
+        etag = _strip_quotes(self._put_creating(container, key, send))
         expected = hashlib.md5("".join(str(part.etag) for part in parts).encode(), usedforsecurity=False).hexdigest()
         if etag != expected:
             raise StorageError(
-                f"{key} in {self._wire.shown} does not join what was written", remedy="Run the backup again; check the store."
+                f"{key} in {self._wire.display_name} does not consist of the parts that were written",
+                remedy="Run the backup again; check the store.",
             )
         return Stat(key=key, size=sum(part.size for part in parts), modified=datetime.now(UTC), etag=etag, metadata=metadata)
 
     def url(self, key: str) -> str:
         try:
             top = self._wire.url
-        except StorageError:  # for a message of what failed already
+        except StorageError:  # the URL is probably needed for the message of an earlier error
             top = "swift:"
         parts = key.split("/", 1)
         if len(parts) > 1 and "/" in parts[1]:
@@ -180,39 +182,39 @@ class SwiftStore:
 
     # --- containers
 
-    def _into(self, container: str, key: str, send: Action[str]) -> str:
-        """``send``, once more when it failed because there is no container."""
+    def _put_creating(self, container: str, key: str, send: Action[str]) -> str:
+        """Call ``send``; if the container does not exist, create it and call ``send`` again."""
         try:
             return self._wire.call(key, send)
         except StorageNotFound:
             self._wire.call(container, lambda connection, _: connection.put_container(container))
         return self._wire.call(key, send)
 
-    def _containers(self) -> Sequence[str]:
-        """Ours, in the order of their keys, whether they hold anything or not."""
+    def _list_containers(self) -> Sequence[str]:
+        """The containers of Strongroom, including empty ones, in the order of their keys."""
         names: set[str] = set()
-        for found in self._pages("", lambda connection, marker: connection.get_account(marker=marker, limit=_PAGE)):
+        for found in self._read_pages("", lambda connection, marker: connection.get_account(marker=marker, limit=_PAGE)):
             names.update((found["name"], found["name"].removesuffix(SEGMENTS) or found["name"]))
         return sorted(names, key=lambda name: f"{name}/".encode())
 
-    def _in_folders(self, container: str, prefix: str) -> Iterator[Stat]:
-        for found in self._objects(container + SEGMENTS, prefix=prefix):
+    def _list_folders(self, container: str, prefix: str) -> Iterator[Stat]:
+        for found in self._list_objects(container + SEGMENTS, prefix=prefix):
             if "/" in found["name"]:
-                yield _stat(f"{container}/{found['name']}", found)
+                yield _make_stat(f"{container}/{found['name']}", found)
 
-    def _directly(self, container: str) -> Iterator[Stat]:
-        for found in self._objects(container, delimiter="/"):
+    def _list_top(self, container: str) -> Iterator[Stat]:
+        for found in self._list_objects(container, delimiter="/"):
             if "subdir" not in found:
-                yield _stat(f"{container}/{found['name']}", found)
+                yield _make_stat(f"{container}/{found['name']}", found)
 
-    def _objects(self, container: str, **options: str) -> Iterator[dict[str, Any]]:
-        """What is in a container of Swift; nothing when there is none."""
+    def _list_objects(self, container: str, **options: str) -> Iterator[dict[str, Any]]:
+        """The content of a container of Swift; empty if the container does not exist."""
         with contextlib.suppress(StorageNotFound):
-            yield from self._pages(
+            yield from self._read_pages(
                 container, lambda connection, marker: connection.get_container(container, marker=marker, limit=_PAGE, **options)
             )
 
-    def _pages(self, key: str, fetch: Callable[[Connection, str], Any]) -> Iterator[dict[str, Any]]:
+    def _read_pages(self, key: str, fetch: Callable[[Connection, str], Any]) -> Iterator[dict[str, Any]]:
         marker = ""
 
         def ask(connection: Connection, _: int) -> list[dict[str, Any]]:
@@ -224,24 +226,24 @@ class SwiftStore:
             marker = page[-1].get("name") or page[-1]["subdir"]
 
 
-def _place(key: str) -> tuple[str, str]:
-    """Container and object of Swift. Raises StorageError for a key that cannot be one."""
+def _locate(key: str) -> tuple[str, str]:
+    """The container and the object name in Swift. Raises StorageError if the key is not valid."""
     container, *rest = split(key)
     if not rest:
         raise StorageNotFound(f"{key} is a container, not an object")
     return container if len(rest) == 1 else container + SEGMENTS, "/".join(rest)
 
 
-def _plain(etag: str) -> str:
+def _strip_quotes(etag: str) -> str:
     return etag.strip('"')
 
 
-def _expiry(seconds: str) -> datetime | None:
+def _parse_expiry(seconds: str) -> datetime | None:
     return datetime.fromtimestamp(int(seconds), UTC) if seconds.isdecimal() and len(seconds) < 12 else None
 
 
-def _stat(key: str, found: Mapping[str, Any]) -> Stat:
+def _make_stat(key: str, found: Mapping[str, Any]) -> Stat:
     joined = found.get("slo_etag")
-    etag = _plain(joined or found["hash"])
+    etag = _strip_quotes(joined or found["hash"])
     modified = datetime.fromisoformat(found["last_modified"]).replace(tzinfo=UTC)
     return Stat(key=key, size=found["bytes"], modified=modified, etag=etag, md5=None if joined else etag)

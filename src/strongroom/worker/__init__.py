@@ -1,1 +1,1 @@
-"""One OS process for one job: a JSON spec on stdin, JSON-lines events and a result in the job's directory."""
+"""The worker: an OS process that runs one job. It reads a JSON spec from stdin and writes events and a result as JSON."""

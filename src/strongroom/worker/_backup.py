@@ -42,10 +42,12 @@ from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import BackupJob, WorkerSpec
 
+_TAKE_FULL = "Take a full backup; later incrementals can be based on it."
+
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What the backup stands on: a parent for an incremental, nothing for a full; ``reason`` says why it is not as asked."""
+    """The base of the backup: a parent for an incremental, none for a full. ``reason``: why it differs from the request."""
 
     parent: Manifest | None = None
     manifest_sha256: str = ""
@@ -56,7 +58,7 @@ class _Base:
         return "incremental" if self.parent else "full"
 
     def as_parent(self) -> Parent | None:
-        """What the manifest of the backup says of it; the driver has found its token in the server."""
+        """The parent for the manifest of the backup. The driver has found the parent's token in the server."""
         if self.parent is None:
             return None
         token = self.parent.witness.token if self.parent.witness else None
@@ -64,14 +66,14 @@ class _Base:
 
 
 def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any]:
-    """Stream the server into a new artifact. One that is complete already (an earlier attempt was) is only reported."""
+    """Stream the server's data into a new artifact. If an earlier attempt completed the artifact, only report it."""
     assert spec.server is not None
     server, datastore = spec.server, get(spec.server.datastore)
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
 
     def progress(raw: int, stored: int) -> None:
-        for phase in ("copy", "finish"):  # the last segments are on their way when all is read
+        for phase in ("copy", "finish"):  # the last segments are still being stored when everything has been read
             events.advance(phase, raw, stored)
 
     def attempt(spec: WorkerSpec) -> dict[str, Any]:
@@ -89,14 +91,14 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
             writer.open()
         except ArtifactExists:
             manifest, sha256 = read_manifest(store, job.location)
-            return _output(manifest, events) | {"manifest_sha256": sha256}
+            return _make_output(manifest, events) | {"manifest_sha256": sha256}
         with abort_on_error(writer):
-            return _write(spec, job, events, store, writer, server, datastore)
+            return _write_artifact(spec, job, events, store, writer, server, datastore)
 
     try:
         return attempt(spec)
-    except FileTwice as error:  # a matter of the moment
-        events.tell(f"{error.message}: the backup is begun again")
+    except FileTwice as error:  # it depends on timing
+        events.add_message(f"{error.message}: the backup is begun again")
         again = spec.work_dir / "again"
         again.mkdir(mode=0o700)
         return attempt(spec.model_copy(update={"work_dir": again}))
@@ -104,7 +106,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
 
 @contextmanager
 def abort_on_error(writer: Writer) -> Iterator[None]:
-    """Remove what was written when the block raises. The error of the block stays the reason, whatever the removal meets."""
+    """Remove the written segments if the block raises. Its error is raised even if the removal fails."""
     try:
         yield
     except BaseException:
@@ -115,13 +117,13 @@ def abort_on_error(writer: Writer) -> Iterator[None]:
         raise
 
 
-def _write(
+def _write_artifact(
     spec: WorkerSpec, job: BackupJob, events: EventLog, store: Store, writer: Writer, server: Server, datastore: Datastore
 ) -> dict[str, Any]:
     lineage = datastore.lineage(server.data_dir)
     profile = _read_profile(datastore, server)
-    base = _choose(store, job, server, lineage)
-    session, base = _begin(spec, job, events, store, writer, server, datastore, base, profile)
+    base = _choose_base(store, job, server, lineage)
+    session, base = _begin_session(spec, job, events, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         try:
@@ -129,7 +131,7 @@ def _write(
         except FileTwice:
             raise
         except ArtifactCorrupt:
-            session.finish()  # a tool or a server that died explains a stream that is cut short
+            session.finish()  # raises a better error if the stream is incomplete because the tool or the server died
             raise
         events.phase("finish")
         result = session.finish()
@@ -137,11 +139,11 @@ def _write(
         session.abort()
     if datastore.lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
-    profile, changed = _agreed(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
+    profile, changed = _merge_profiles(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
     writer.wait()
     pages = session.inspection.pages() if session.inspection else None
     if pages is not None and pages.damaged and job.damaged_pages == "fail":
-        raise _damaged(pages)
+        raise _make_damage_error(pages)
     manifest = writer.finish(
         kind=base.kind,
         name=job.name,
@@ -167,25 +169,25 @@ def _write(
     )
     try:
         datastore.stored(server, manifest.positions)
-    except Exception as error:  # noqa: BLE001 - the backup is complete; the next one lets go of what was kept
+    except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
-    return _output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
+    return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
         "first_byte": writer.first_byte
     }
 
 
-def _damaged(pages: Pages) -> DatabaseDamaged:
+def _make_damage_error(pages: Pages) -> DatabaseDamaged:
     error = DatabaseDamaged(
         f"the database is damaged: {pages.damage}",
-        remedy="Look for a failing disk, and for what these pages hold in an older backup. "
-        "--damaged-pages warn takes a backup all the same.",
+        remedy="Check the disk, and look for the content of these pages in an older backup. "
+        "To take a backup anyway, use --damaged-pages warn.",
     )
     error.output = {"pages": pages.model_dump(mode="json")}
     return error
 
 
 def _read_profile(datastore: Datastore, server: Server) -> Profile:
-    """Raises Unsupported when the server has something that no restore could bring back."""
+    """The profile of the server. Raises Unsupported if a restore could not reproduce something in it."""
     profile = datastore.profiles.read(server)
     refused = profile.stopping("refuse")
     if refused:
@@ -193,11 +195,11 @@ def _read_profile(datastore: Datastore, server: Server) -> Profile:
     return profile
 
 
-def _agreed(before: Profile, after: Profile, steady: Collection[str], server: Server) -> tuple[Profile, list[str]]:
-    """The profile that goes into the manifest, and warnings. The server as it was at the end is what a restore brings back.
+def _merge_profiles(before: Profile, after: Profile, steady: Collection[str], server: Server) -> tuple[Profile, list[str]]:
+    """The profile for the manifest, and warnings. A restore reproduces the server's state at the end of the backup.
 
-    Nobody knows when a fact changed: lists hold what was there before or after, other facts are unknown. Raises
-    ConfigurationError when something of ``steady``, or a directory outside the data directory, was changed.
+    It is unknown when a fact changed. So lists contain what was there before or after, and other facts become unknown. Raises
+    ConfigurationError if something in ``steady``, or a directory outside the data directory, was changed.
     """
     changed = before.differences(after)
     outside = {name for name in before.outside.keys() | after.outside.keys() if name in changed}
@@ -211,21 +213,21 @@ def _agreed(before: Profile, after: Profile, steady: Collection[str], server: Se
             "tables": after.tables if before.tables == after.tables else None,
             "empty_tables": sorted({*before.empty_tables, *after.empty_tables}),
             "facts": after.facts
-            | {n: _either(before.facts.get(n), after.facts.get(n)) for n in changed if n in before.facts | after.facts},
+            | {n: _merge_facts(before.facts.get(n), after.facts.get(n)) for n in changed if n in before.facts | after.facts},
         }
     )
-    told = f"These were changed during the backup, which describes the server as it was at the end: {', '.join(changed)}."
-    return profile, [told] if changed else []
+    warning = f"Changed during the backup, which records the state at its end: {', '.join(changed)}."
+    return profile, [warning] if changed else []
 
 
-def _either(before: Fact, after: Fact) -> Fact:
+def _merge_facts(before: Fact, after: Fact) -> Fact:
     if isinstance(before, list) and isinstance(after, list):
         return sorted({*before, *after})
     return None
 
 
-def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
-    """The parent, when it can be stood on. Otherwise raises, or falls back to a full."""
+def _choose_base(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base:
+    """The base of the backup. If the parent cannot be used, raises or falls back to a full backup."""
     if job.backup_kind == "full" or job.parent is None:
         return _Base()
     try:
@@ -234,8 +236,9 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
         _require_same_keys(parent, job)
         if job.parent_witness is not None and job.parent_witness != parent.witness:
             raise LineageChanged(
-                f"the store and the catalog disagree about backup {parent.name or parent.id}: one of them was put back",
-                remedy="Take a full backup; incrementals can go on from that.",
+                f"the store and the catalog differ about backup {parent.name or parent.id}: one of them was restored to an older "
+                "state",
+                remedy=_TAKE_FULL,
             )
     except (ArtifactError, Conflict) as error:
         return _fall_back(job, error)
@@ -245,7 +248,8 @@ def _choose(store: Store, job: BackupJob, server: Server, lineage: str) -> _Base
 def _load_parent(store: Store, job: BackupJob, location: Location) -> tuple[Manifest, str]:
     """The parent and the hash of its manifest. Raises ArtifactMissing, ManifestInvalid, StorageError.
 
-    What the catalog knows of it proves the whole chain, link by link; without that the chain is read.
+    The hash in the catalog proves the whole chain, because each manifest has the hash of its parent's. Without it, the manifests
+    of the whole chain are read.
     """
     if job.parent_sha256 is None:
         load_chain(store, location)
@@ -261,35 +265,33 @@ def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
 
 
 def _require_same_history(parent: Manifest, job: BackupJob, server: Server, lineage: str) -> None:
-    remedy = "Take a full backup; incrementals can go on from that."
     name = f"backup {parent.name or parent.id}"
     if parent.instance_id != job.instance_id:
-        raise LineageChanged(f"{name} is of another instance ({parent.instance_id})", remedy=remedy)
+        raise LineageChanged(f"{name} belongs to another instance ({parent.instance_id})", remedy=_TAKE_FULL)
     if parent.datastore != server.datastore or parent.datastore_version != server.version.series:
         raise LineageChanged(
-            f"{name} is of {parent.datastore} {parent.datastore_version}, "
-            f"but the server is {server.datastore} {server.version.series} now",
-            remedy=remedy,
+            f"{name} was taken from {parent.datastore} {parent.datastore_version}, "
+            f"but the server is now {server.datastore} {server.version.series}",
+            remedy=_TAKE_FULL,
         )
     if parent.lineage != lineage:
-        raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=remedy)
+        raise LineageChanged(f"the data of {server.name or server.id} was replaced since {name} was taken", remedy=_TAKE_FULL)
 
 
 def _require_same_keys(parent: Manifest, job: BackupJob) -> None:
-    """Raise Conflict when the keys are others than the parent's: perhaps no single identity would open the chain."""
+    """Raise Conflict if the keys differ from the parent's, because then perhaps no single identity decrypts the chain."""
     before, now = set(parent.recipients or []), set(job.recipients)
     if before == now:
         return
     name = f"backup {parent.name or parent.id}"
-    remedy = "Take a full backup; incrementals can go on from that."
     if not now:
-        raise Conflict(f"encryption was switched off since {name} was taken", remedy=remedy)
+        raise Conflict(f"encryption was disabled since {name} was taken", remedy=_TAKE_FULL)
     if not before:
-        raise Conflict(f"{name} is not encrypted, and encryption was switched on since it was taken", remedy=remedy)
-    raise Conflict(f"encryption.recipients was changed since {name} was taken", remedy=remedy)
+        raise Conflict(f"{name} is not encrypted, but encryption was enabled since", remedy=_TAKE_FULL)
+    raise Conflict(f"encryption.recipients was changed since {name} was taken", remedy=_TAKE_FULL)
 
 
-def _begin(
+def _begin_session(
     spec: WorkerSpec,
     job: BackupJob,
     events: EventLog,
@@ -309,7 +311,7 @@ def _begin(
             parent_file=Reader(store, base.parent, settings=job.artifact).read if base.parent else None,
             kept=writer.kept,
             paths=writer.paths,
-            tell=events.tell,
+            tell=events.add_message,
             profile=profile,
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,
@@ -324,17 +326,17 @@ def _begin(
 
 
 def damage(chain: Sequence[Manifest | ForeignBackup]) -> list[str]:
-    """What the backups of a chain tell of damage in the database that they were taken from."""
+    """Warnings about damaged pages of the database that were found when the backups of a chain were taken."""
     found = [(backup, backup.pages.damage) for backup in chain if isinstance(backup, Manifest) and backup.pages]
     return [
-        f"the database was damaged when backup {backup.name or backup.id} was taken: {what}; look for a failing disk, "
-        "and for what these pages hold in an older backup"
+        f"the database was damaged when backup {backup.name or backup.id} was taken: {what}; check the disk, "
+        "and look for the content of these pages in an older backup"
         for backup, what in found
         if what
     ]
 
 
-def _output(manifest: Manifest, events: EventLog, reason: str | None = None, warnings: Sequence[str] = ()) -> dict[str, Any]:
+def _make_output(manifest: Manifest, events: EventLog, reason: str | None = None, warnings: Sequence[str] = ()) -> dict[str, Any]:
     events.close()
     return {
         "manifest": manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True),

@@ -1,4 +1,4 @@
-"""``events.jsonl``: where the job is, a line at a time."""
+"""Writes ``events.jsonl``: the progress of the job, one event per line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from strongroom.worker.spec import Event
 
 INTERVAL = 0.25
-"""Seconds between two lines of one phase, at least."""
+"""Minimum seconds between two events of a phase."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Progress:
 
 
 class EventLog:
-    """Appends events. Safe to use from many threads. Phases may make progress before they begin: it counts when they do."""
+    """Appends events. Thread-safe. Progress of a phase that has not begun is recorded and written when the phase begins."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -30,59 +30,59 @@ class EventLog:
         self._progress: dict[str, _Progress] = {}
         self._phase = ""
         self._began = self._written = time.monotonic()
-        self._behind = False
+        self._has_unwritten = False
         self.seconds: dict[str, float] = {}
-        """How long each phase took that is over."""
+        """How long each finished phase took."""
 
     def phase(self, name: str, *, total: int | None = None, message: str | None = None) -> None:
-        """A phase begins, and the one before it ends."""
+        """End the current phase and begin another."""
         with self._lock:
             self._end_phase()
             self._phase = name
             if total is not None:
-                self._of(name).total = total
-            self._write(message)
+                self._get_progress(name).total = total
+            self._write_event(message)
 
-    def tell(self, message: str) -> None:
-        """Something that people should know about the phase while it lasts."""
+    def add_message(self, message: str) -> None:
+        """Write an event with a message for users about the current phase."""
         with self._lock:
-            self._write(message)
+            self._write_event(message)
 
     def expect(self, phase: str, total: int) -> None:
-        """How many raw bytes a phase will have."""
+        """Set how many raw bytes a phase will process."""
         with self._lock:
-            self._of(phase).total = total
+            self._get_progress(phase).total = total
 
     def advance(self, phase: str, done: int, stored: int) -> None:
-        """A phase has done so many raw bytes, and so many of the store."""
+        """Set how many raw bytes and how many bytes in the store a phase has processed."""
         with self._lock:
-            progress = self._of(phase)
+            progress = self._get_progress(phase)
             progress.done, progress.stored = done, stored
             if phase == self._phase:
-                self._behind = True
+                self._has_unwritten = True
                 if time.monotonic() - self._written >= INTERVAL:
-                    self._write(None)
+                    self._write_event(None)
 
     def close(self) -> None:
-        """The last phase is over."""
+        """End the current phase."""
         with self._lock:
             self._end_phase()
             self._phase = ""
 
-    def _of(self, phase: str) -> _Progress:
+    def _get_progress(self, phase: str) -> _Progress:
         return self._progress.setdefault(phase, _Progress())
 
     def _end_phase(self) -> None:
         now = time.monotonic()
         if self._phase:
-            if self._behind:
-                self._write(None)
+            if self._has_unwritten:
+                self._write_event(None)
             self.seconds[self._phase] = round(now - self._began, 3)
         self._began = now
 
-    def _write(self, message: str | None) -> None:
-        at = self._of(self._phase)
+    def _write_event(self, message: str | None) -> None:
+        at = self._get_progress(self._phase)
         event = Event(phase=self._phase, done=at.done, total=at.total, stored=at.stored, message=message)
         os.write(self._fd, event.model_dump_json().encode() + b"\n")
         self._written = time.monotonic()
-        self._behind = False
+        self._has_unwritten = False

@@ -1,4 +1,4 @@
-"""The import job: backups that another program wrote are read once, from end to end."""
+"""The import job: reads backups that another program wrote, once and completely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strongroom.worker.spec import ImportJob, WorkerSpec
 
 
 def read_foreign(spec: WorkerSpec, job: ImportJob, events: EventLog) -> dict[str, Any]:
-    """Every backup of the chain with its hashes, sizes and positions. Raises ArtifactError, VersionMismatch, StorageError."""
+    """The hashes, sizes and positions of every backup of the chain. Raises ArtifactError, VersionMismatch, StorageError."""
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
     open_chain(store, job.location)
@@ -22,29 +22,33 @@ def read_foreign(spec: WorkerSpec, job: ImportJob, events: EventLog) -> dict[str
     for number, backup in enumerate(job.location.backups):
         phase = f"read incremental {number}" if number else "read"
         events.phase(phase)
-        described, count = _read(job, ForeignReader(store, backup, keep=get(job.datastore).side_files), found, events, phase)
+        described, count = _read_backup(
+            job, ForeignReader(store, backup, keep=get(job.datastore).side_files), found, events, phase
+        )
         found.append(described)
         files += count
     events.close()
     return {"backups": [backup.model_dump(mode="json") for backup in found], "files": files, "seconds": events.seconds}
 
 
-def _read(
+def _read_backup(
     job: ImportJob, reader: ForeignReader, before: list[ForeignBackup], events: EventLog, phase: str
 ) -> tuple[ForeignBackup, int]:
     reader.on_progress = lambda raw, stored: events.advance(phase, raw, stored)
-    said = follow(before[-1], reader.manifest) if before else reader.manifest
+    claimed = follow(before[-1], reader.manifest) if before else reader.manifest
     contents = reader.read()
-    facts = get(job.datastore).describe(contents.kept, contents.files, said.positions)
-    version = facts.server_version or said.server_version
-    if not f"{version}.".startswith(f"{said.datastore_version}."):
+    facts = get(job.datastore).describe(contents.kept, contents.files, claimed.positions)
+    version = facts.server_version or claimed.server_version
+    if not f"{version}.".startswith(f"{claimed.datastore_version}."):
         raise VersionMismatch(
-            f"{said.id} is of {said.datastore} {version}, not of {said.datastore_version}",
-            remedy="Name the version that it was taken of.",
+            f"{claimed.id} was taken from {claimed.datastore} {version}, not {claimed.datastore_version}",
+            remedy="Give the version of the server from which it was taken.",
         )
-    if said.positions.to_lsn not in (None, facts.positions.to_lsn):
-        raise ArtifactCorrupt(f"{said.id} ends at LSN {facts.positions.to_lsn}, but its metadata say {said.positions.to_lsn}")
-    described = said.model_copy(
+    if claimed.positions.to_lsn not in (None, facts.positions.to_lsn):
+        raise ArtifactCorrupt(
+            f"{claimed.id} ends at LSN {facts.positions.to_lsn}, but according to its metadata at {claimed.positions.to_lsn}"
+        )
+    described = claimed.model_copy(
         update={
             "pieces": contents.pieces,
             "kind": facts.kind,

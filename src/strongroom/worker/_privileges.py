@@ -1,4 +1,4 @@
-"""Become the OS user of the database, for good."""
+"""Switches the worker to the OS user of the database, permanently."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pwd
 from strongroom.errors import ConfigurationError
 
 
-def become(user: str, group: int | None) -> None:
-    """Give up root for ``user``, with ``group`` (of the directory store) beside its own; files are private from here on.
+def become_user(user: str, group: int | None) -> None:
+    """Drop root's privileges and become ``user``, in its own group and ``group`` (of the directory store). New files are private.
 
-    Raises ConfigurationError when there is no such user, or when we are neither root nor that user.
+    Raises ConfigurationError if the user does not exist, or if the process runs as neither root nor that user.
     """
     try:
         entry = pwd.getpwnam(user)
@@ -23,7 +23,7 @@ def become(user: str, group: int | None) -> None:
         os.setuid(entry.pw_uid)
     if os.geteuid() != entry.pw_uid:
         raise ConfigurationError(
-            f"a job of OS user {user} cannot run as {pwd.getpwuid(os.geteuid()).pw_name}",
+            f"the job must run as OS user {user}, but this process runs as {pwd.getpwuid(os.geteuid()).pw_name}",
             remedy=f"Start the service as root or as {user}.",
         )
     os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)

@@ -1,4 +1,4 @@
-"""The restore job, and the rehearsal of one that ``verify`` with ``prepare`` does."""
+"""The restore job, and the parts of it that ``verify`` with ``prepare`` also uses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Readers = Sequence[Reader | ForeignReader]
 
 
 class Link:
-    """One backup of a chain, its progress told under the name of its phase."""
+    """One backup of a chain. It reports its progress in its own phase."""
 
     def __init__(self, number: int, reader: Reader | ForeignReader, events: EventLog) -> None:
         manifest = reader.manifest
@@ -72,7 +72,7 @@ class Link:
         return self._ranges().keys()
 
     def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
-        """The part of the stream that holds these files."""
+        """The part of the stream that contains these files."""
         assert isinstance(self._reader, Reader)
         ranges = [part for path in paths for part in self._ranges()[path]]
         self._events.expect(self._phase, sum(length for _, length in ranges))
@@ -87,7 +87,7 @@ class Link:
 
 
 def profile_of(manifest: Manifest | ForeignBackup) -> Profile | None:
-    """The profile of the server that a backup is of; none in older and in imported backups."""
+    """The profile of the backup's source server; None for older and imported backups."""
     return manifest.profile if isinstance(manifest, Manifest) else None
 
 
@@ -100,7 +100,7 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     newest = readers[-1].manifest
     if job.volume_bytes is not None and newest.data_size > job.volume_bytes:
         raise TooLarge(
-            f"backup {newest.name or newest.id} holds {newest.data_size >> 20} MiB of data, "
+            f"backup {newest.name or newest.id} contains {newest.data_size >> 20} MiB of data, "
             f"more than the volume of {job.volume_bytes >> 20} MiB",
             remedy="Restore to an instance with a larger volume.",
         )
@@ -120,7 +120,7 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:
-    """Warnings for people. Raises ConfigurationError when the backup cannot be restored to the target."""
+    """Warnings for the user. Raises ConfigurationError if the backup cannot be restored to the target."""
     if profile is None:
         return []
     notices: list[Notice] = [*profile.notices, *get(backup.datastore).profiles.compare(profile, target)]
@@ -134,7 +134,7 @@ def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest
 
 
 def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
-    """The chain of the job. All is opened before the first byte is written, so that a missing key is noticed at once."""
+    """The chain of the job. All backups are opened before anything is written, so that a missing key is detected early."""
     keys = [identity.get_secret_value() for identity in job.identities]
     return open_chain(store, job.location, keys, settings=job.artifact, sha256=job.manifest_sha256)
 
@@ -142,7 +142,7 @@ def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
 def restore_chain(
     spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog, server: Server | None = None
 ) -> dict[str, Any]:
-    """Extract and prepare in ``target``, for ``server`` unless it is a rehearsal."""
+    """Extract and prepare in ``target``, for ``server``; a test restore has none."""
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     datastore = get(chain[-1].datastore)
@@ -166,12 +166,12 @@ def restore_chain(
 
 
 def installed(spec: WorkerSpec, manifest: Manifest | ForeignBackup) -> Version:
-    """The newest installed version of the backup's series. Raises VersionMismatch when there is none on this host."""
+    """The newest installed version of the backup's series. Raises VersionMismatch if none is installed on this host."""
     found = get(manifest.datastore).discover(spec.programs_places.get(manifest.datastore, []))
     for version in found:
         if version.series == manifest.datastore_version:
             return version
     raise VersionMismatch(
         f"there is no {manifest.datastore} {manifest.datastore_version} on this host",
-        remedy=f"Install it, or name its place in `datastores.{manifest.datastore}`.",
+        remedy=f"Install it, or add its directory to `datastores.{manifest.datastore}`.",
     )

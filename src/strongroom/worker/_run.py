@@ -1,4 +1,4 @@
-"""From a spec on stdin to ``result.json``."""
+"""Reads the spec from stdin, runs the job and writes ``result.json``."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from strongroom.datastores import Server
 from strongroom.errors import Cancelled, ConfigurationError, InvalidRequest, JobError, NoSpace, StrongroomError
 from strongroom.worker import _signals
 from strongroom.worker._events import EventLog
-from strongroom.worker._privileges import become
-from strongroom.worker.jobs import perform
+from strongroom.worker._privileges import become_user
+from strongroom.worker.jobs import run_job
 from strongroom.worker.spec import Failure, ImportJob, InitializeJob, RestoreJob, Result, VerifyJob, WorkerSpec
 
 _DESCRIPTORS = 8
-"""More than ever come at once."""
+"""The most descriptors that an agent sends."""
 
 
 def main(preload: Sequence[str] = ()) -> int:
-    """``preload`` names datastores that the job will be about, probably: there is time to load them before it comes.
+    """Run a job. ``preload`` names datastores to import while the worker waits for it.
 
-    Exit status: 0 when the job succeeded, 1 when not, 2 when there was no job that could be understood.
+    Returns the exit status: 0 if the job succeeded, 1 if it did not, 2 if the spec is not valid.
     """
     for name in preload:
         datastores.get(name).load()
-    spec = _read(_receive())
+    spec = _parse_spec(_receive_spec())
     if spec is None:
         return 2
     started = datetime.now(UTC)
     output: dict[str, Any] = {}
     failure: StrongroomError | None = None
     try:
-        _load(spec)
-        become(spec.user, spec.store_gid)
+        _import_modules(spec)
+        become_user(spec.user, spec.store_gid)
         datastores.set_stall_timeout(spec.stall_timeout)
-        _signals.raise_cancelled()
-        output = perform(spec, EventLog(spec.job_dir / "events.jsonl"))
-    except Exception as error:  # noqa: BLE001 - it becomes the result
-        failure = _explain(error)
+        _signals.raise_on_signals()
+        output = run_job(spec, EventLog(spec.job_dir / "events.jsonl"))
+    except Exception as error:  # noqa: BLE001 - it becomes part of the result
+        failure = _translate_error(error)
         output = dict(failure.output or {})
-    _signals.ignore()
+    _signals.ignore_signals()
     status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
     if failure is not None:
         status = "cancelled" if isinstance(failure, Cancelled) else "failed"
@@ -62,70 +62,72 @@ def main(preload: Sequence[str] = ()) -> int:
         finished=datetime.now(UTC),
         failure=Failure(**failure.to_dict()) if failure else None,
         output=output,
-        max_rss=_peak_memory(),
+        max_rss=_measure_peak_memory(),
     )
-    _write(spec.job_dir / "result.json", result)
+    _write_result(spec.job_dir / "result.json", result)
     return 0 if failure is None else 1
 
 
-def _receive() -> bytes:
-    """The order. Descriptors that come with it by a socket are our log, then what is held by them as long as we live."""
+def _receive_spec() -> bytes:
+    """The spec. A socket also passes descriptors: the first is the log; the others (such as locks) stay open until the end."""
     if not stat.S_ISSOCK(os.fstat(sys.stdin.fileno()).st_mode):
         return sys.stdin.buffer.read()
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
         order, descriptors, *_ = socket.recv_fds(line, 1, _DESCRIPTORS)
         if descriptors:
-            for ours in (sys.stdout, sys.stderr):
-                os.dup2(descriptors[0], ours.fileno())
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(descriptors[0], stream.fileno())
             os.close(descriptors[0])
         while piece := line.recv(1 << 16):
             order += piece
     return order
 
 
-def _read(data: bytes) -> WorkerSpec | None:
-    """An agent that died while it wrote leaves half a spec. Nothing of its content is printed: it holds secrets."""
+def _parse_spec(data: bytes) -> WorkerSpec | None:
+    """Parse the spec. It is incomplete if the agent died. Its content is never printed, because it contains secrets."""
     try:
         return WorkerSpec.model_validate_json(data)
     except ValidationError as error:
         problems = [{"where": e["loc"], "what": e["type"]} for e in error.errors(include_url=False, include_input=False)]
-        print(f"no usable job on stdin: {json.dumps(problems)}", file=sys.stderr)  # noqa: T201 - the log of the worker
+        print(f"the job on stdin is not valid: {json.dumps(problems)}", file=sys.stderr)  # noqa: T201 - the log of the worker
         return None
 
 
-def _load(spec: WorkerSpec) -> None:
-    """Import what the job needs, and no more: it takes longer than anything else before the first byte."""
+def _import_modules(spec: WorkerSpec) -> None:
+    """Import only the modules that the job needs: imports take most of the time until the first byte."""
     job = spec.job
-    datastores.get(job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _server(spec).datastore).load()
+    datastores.get(
+        job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _require_server(spec).datastore
+    ).load()
     if not isinstance(job, InitializeJob):
         storage.load(job.storage.driver)
 
 
-def _server(spec: WorkerSpec) -> Server:
+def _require_server(spec: WorkerSpec) -> Server:
     if spec.server is None:
         raise InvalidRequest(f"a {spec.job.kind} job needs a server")
     return spec.server
 
 
-def _explain(error: Exception) -> StrongroomError:
+def _translate_error(error: Exception) -> StrongroomError:
     if isinstance(error, StrongroomError):
         return error
     traceback.print_exception(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"no space left: {error}", remedy="Free space on this file system.")
     if isinstance(error, PermissionError):
-        return ConfigurationError(f"not allowed: {error}", remedy="Check owner and mode of the file.")
-    return JobError(f"{type(error).__name__}: {error}", remedy="This is a defect of Strongroom; worker.log of the job has more.")
+        return ConfigurationError(f"permission denied: {error}", remedy="Check the owner and mode of the file.")
+    return JobError(f"{type(error).__name__}: {error}", remedy="This is a bug in Strongroom; see worker.log of the job.")
 
 
-def _peak_memory() -> int:
-    """Peak resident bytes. ``getrusage`` would count what the agent had when it started us."""
+def _measure_peak_memory() -> int:
+    """Peak resident bytes of this process. ``getrusage`` would include the agent's memory before the exec."""
     match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
 
 
-def _write(path: Path, result: Result) -> None:
-    """At once or not at all, and durable: no result means that the worker died."""
+def _write_result(path: Path, result: Result) -> None:
+    """Write the result atomically and durably. A missing result means that the worker died."""
     temporary = path.with_name(".result.json")
     with temporary.open("wb") as file:
         file.write(result.model_dump_json().encode())

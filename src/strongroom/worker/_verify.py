@@ -1,4 +1,4 @@
-"""The verify job: the whole chain of a backup is read, or only looked at, and with ``prepare`` restored into scratch space."""
+"""The verify job: reads the whole chain of a backup, or only compares sizes; with ``prepare``, restores it to scratch space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from strongroom.worker.spec import LinkResult, VerifyJob, WorkerSpec
 
 @dataclass(slots=True)
 class _Findings:
-    """What was found out so far, the oldest backup first."""
+    """The results so far, the oldest backup first."""
 
     chain: list[str] = field(default_factory=list)
     links: list[LinkResult] = field(default_factory=list)
@@ -43,18 +43,18 @@ class _Findings:
     prepared: dict[str, Any] | None = None
 
     def add(self, result: LinkResult, problems: Sequence[StrongroomError] = ()) -> None:
-        """Note what is known of one backup. The first damage is the reason why the job fails."""
+        """Add the result of one backup. The first damage becomes the error of the job."""
         if problems:
             error = _sum_up(problems)
             if self.error is None:
                 where = f"{result.container}/{result.id}"
-                told = error.message if result.target else f"backup {where}, on which it is based, is damaged: {error.message}"
-                self.error = type(error)(told, remedy=error.remedy)
+                base = "" if result.target else f"backup {where}, on which it is based, is damaged: "
+                self.error = type(error)(base + error.message, remedy=error.remedy)
             result = result.model_copy(update={"code": error.code, "message": error.message})
         self.links.append(result)
 
     def output(self, events: EventLog) -> dict[str, Any]:
-        """What the job tells. Bytes and segments are those of all backups that were read."""
+        """The output of the job. Bytes and segments are sums over all backups that were read."""
         read = [link for link in self.links if link.level is not None]
         target = next((link for link in self.links if link.target), None)
         output: dict[str, Any] = {
@@ -69,16 +69,17 @@ class _Findings:
             "warnings": self.warnings,
         }
         if self.prepared is not None:
-            output |= {"prepared": self.prepared, "warnings": [*self.warnings, *self.prepared["warnings"]]}
+            warnings = dict.fromkeys([*self.warnings, *self.prepared["warnings"]])  # both report damage of the chain
+            output |= {"prepared": self.prepared, "warnings": list(warnings)}
         events.close()
         return output | {"seconds": events.seconds}
 
 
 def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]:
-    """Read the backup and those that it is based on, and check the chain; with ``prepare`` restore it into scratch space.
+    """Read the backup and those that it is based on, and check the chain; with ``prepare`` restore it to scratch space.
 
-    Raises the first damage, with what was found in each backup as its ``output``; StorageError, CannotDecrypt and all that says
-    nothing about the backup without any.
+    Raises the first damage, with the results of all backups as its ``output``. Errors that prove nothing about the backup, such
+    as StorageError and CannotDecrypt, are raised without ``output``.
     """
     events.phase("check")
     store = open_store(job.storage, gid=spec.store_gid)
@@ -122,14 +123,14 @@ def _read_own(job: VerifyJob, store: Store, found: _Findings, events: EventLog) 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One backup to look at, with the hash of its manifest."""
+    """One backup to verify, with the hash of its manifest."""
 
     manifest: Manifest
     sha256: str
     target: bool
 
     def result(self, level: Level, report: Report | None = None, warnings: Sequence[str] = ()) -> LinkResult:
-        """What ``report`` says of it."""
+        """The result of the backup, from ``report``."""
         result = LinkResult(
             id=self.manifest.id,
             container=self.manifest.container,
@@ -151,7 +152,7 @@ class _Wanted:
 
 
 def _describe_broken(job: VerifyJob, followed: Sequence[tuple[Manifest, str]], at: Location) -> LinkResult:
-    """The backup at which the chain breaks; its manifest is known by the hash that a child or the catalog has of it."""
+    """The backup at which the chain is broken. The hash of its manifest is known from its child or from the catalog."""
     known = {manifest.location: sha256 for manifest, sha256 in followed}
     known |= {manifest.parent.location: manifest.parent.manifest_sha256 for manifest, _ in followed if manifest.parent}
     target = at == job.location
@@ -166,7 +167,7 @@ def _compare_sizes(store: Store, wanted: _Wanted, found: _Findings) -> None:
 
 
 def _read_links(job: VerifyJob, store: Store, wanted: Sequence[_Wanted], found: _Findings, events: EventLog) -> None:
-    """Read the content of all. Every one is opened before the first is read, so that a missing key is noticed at once."""
+    """Read the content of all backups. All are opened before the first is read, so that a missing key is detected early."""
     keys = [identity.get_secret_value() for identity in job.identities]
     readers: list[tuple[_Wanted, Reader]] = []
     for each in wanted:
@@ -198,7 +199,7 @@ def _sum_up(problems: Sequence[StrongroomError]) -> StrongroomError:
 
 
 def _read_foreign(chain: ForeignChain, store: Store, found: _Findings, events: EventLog) -> None:
-    """Each backup that another program wrote is read from end to end. Only the newest has a result that is kept."""
+    """Read every backup that another program wrote completely. Only the newest one gets a result."""
     found.chain = [backup.id for backup in chain.backups]
     newest = chain.backups[-1]
     try:
@@ -226,7 +227,7 @@ def _read_foreign(chain: ForeignChain, store: Store, found: _Findings, events: E
 
 
 def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, found: _Findings, events: EventLog) -> None:
-    """Restore the chain. A tool or a private server that fails says that the newest backup cannot be restored."""
+    """Restore the chain. If a tool or the private server fails, the newest backup cannot be restored."""
     level: Level = "tables" if job.start else "prepared"
     target = found.links.pop().model_copy(update={"level": level})
     try:

@@ -1,16 +1,16 @@
-"""The jobs of a worker, and what their ``output`` holds.
+"""The jobs of a worker, and the fields of their ``output``.
 
-* backup: ``manifest`` (without its segments), ``manifest_sha256``, ``segments`` (how many), ``reason`` (why a
-  full was taken, or null);
-* restore: ``chain`` (ids), ``positions``, ``facts`` (what the server of the backup said of itself), ``raw_size``,
-  ``stored_size``, ``data_size`` (bytes), ``server_version``;
-* verify: ``chain`` (ids), ``links`` (how many backups were read), ``segments``, ``raw_size``, ``stored_size`` (sums of these),
-  ``files`` (of the newest), ``level``, ``results`` (a LinkResult each, also when it fails), and with ``prepare`` ``prepared``
-  (as of a restore; with ``start``, too, ``tables``: how many a private server has read);
+* backup: ``manifest`` (without its segments), ``manifest_sha256``, ``segments`` (how many), ``reason`` (why a full was taken, or
+  null);
+* restore: ``chain`` (ids), ``positions``, ``facts`` (as recorded by the source server), ``raw_size``, ``stored_size``,
+  ``data_size`` (bytes), ``server_version``;
+* verify: ``chain`` (ids), ``links`` (how many backups were read), ``segments``, ``raw_size``, ``stored_size`` (sums over the
+  backups), ``files`` (of the newest), ``level``, ``results`` (a LinkResult each, even if the job fails), and with ``prepare``
+  ``prepared`` (as for a restore; with ``start`` also ``tables``: how many a private server has read);
 * import: ``backups`` (a ForeignBackup each, with hashes, sizes and positions), ``files``;
-* initialize: nothing.
+* initialize: nothing else.
 
-All but the last have ``seconds``, by phase; backup, restore and verify have ``warnings``, a list of sentences.
+All have ``seconds``, by phase; backup, restore and verify also have ``warnings``, a list of sentences.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from strongroom.worker._verify import verify
 from strongroom.worker.spec import BackupJob, ImportJob, InitializeJob, RestoreJob, VerifyJob, WorkerSpec
 
 
-def perform(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
-    """Do the job. Raises what ends it; then nothing that it began is left running or in the store."""
+def run_job(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
+    """Run the job. If it raises, nothing that it began is left running or in the store."""
     match spec.job:
         case BackupJob() as job:
             return back_up(spec, job, events)

@@ -1,7 +1,7 @@
-"""What crosses the line between control plane, agent and worker: job requests, events, results. All JSON.
+"""The messages between service, agent and worker: job requests, events, results. All are JSON.
 
-The control plane sends a ``JobRequest`` to the agent; the agent adds what it alone knows (the server, directories) and hands a
-``WorkerSpec`` to the worker on its stdin. Events are lines of ``events.jsonl``; the end is ``result.json``.
+The service sends a ``JobRequest`` to the agent. The agent adds what only it knows (the server, directories) and writes a
+``WorkerSpec`` to the worker's stdin. The worker writes events to ``events.jsonl`` and finally ``result.json``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from strongroom.sections import TokenStorage
 
 
 class Message(BaseModel):
-    """Base of everything that crosses the line."""
+    """Base of all messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class StorageSpec(TokenStorage):
-    """The store with its secrets in clear: exists on the wire to the agent and on a worker's stdin, nowhere else."""
+    """The store with its secrets in plain text. It exists only in requests to the agent and on a worker's stdin."""
 
     @field_serializer("secret_access_key", "password", "application_credential_secret", "token", when_used="json")
     def _reveal(self, value: SecretStr | None) -> str | None:
@@ -45,19 +45,19 @@ class BackupJob(Message):
     instance_id: str
     datastore_version: str = Field(description="The series, as in the catalog.")
     parent: Location | None = None
-    parent_sha256: str | None = Field(None, description="Of the parent's manifest, as the catalog knows it.")
-    parent_witness: Witness | None = Field(None, description="Of the parent, as the catalog knows it.")
+    parent_sha256: str | None = Field(None, description="Hash of the parent's manifest, from the catalog.")
+    parent_witness: Witness | None = Field(None, description="Witness of the parent, from the catalog.")
     fall_back_to_full: bool = Field(
-        False, description="When the parent cannot be used (lineage changed, manifest gone), take a full and say why."
+        False, description="If the parent cannot be used (lineage changed, manifest missing), take a full backup and say why."
     )
-    damaged_pages: Literal["fail", "warn"] = Field("warn", description="Whether pages with wrong checksums fail the backup.")
+    damaged_pages: Literal["fail", "warn"] = Field("warn", description="Whether a page with a wrong checksum fails the backup.")
     desync: bool = Field(
-        False, description="Galera: the cluster does not wait for this node meanwhile. Undone by the agent, too."
+        False, description="Galera: the cluster does not wait for this node during the backup. The agent undoes it if need be."
     )
     storage: StorageSpec
     artifact: ArtifactSettings
     recipients: list[str] = Field(default_factory=list)
-    owner: str = Field("", description="Id of the service: signs the intent record, so that only its owner sweeps an orphan.")
+    owner: str = Field("", description="Id of the service, for the intent record: only the owner removes an orphan.")
 
 
 class RestoreJob(Message):
@@ -65,20 +65,20 @@ class RestoreJob(Message):
 
     kind: Literal["restore"] = "restore"
     location: Location | ForeignChain
-    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
+    manifest_sha256: str | None = Field(None, description="Hash of the backup's manifest, from the catalog.")
     datastore: str
     storage: StorageSpec
     artifact: ArtifactSettings
     identities: list[SecretStr] = Field(default_factory=list)
-    volume_bytes: int | None = Field(None, description="Refuse when the data is larger than this.")
-    in_place: bool = Field(True, description="The data replaces that of a server which exists; else the server is new.")
+    volume_bytes: int | None = Field(None, description="Fail if the data is larger than this.")
+    in_place: bool = Field(True, description="Whether the data replaces that of an existing server. Otherwise the server is new.")
     isolated: bool | None = Field(
         None,
-        description="A copy of the server it was taken from: it contacts nobody. Default: when not in place.",
+        description="Whether the restored server is an isolated copy, which contacts no other server. Default: if not in place.",
     )
 
     tablespaces: dict[str, Path] = Field(
-        default_factory=dict, description="To a new instance: directories for tablespaces, by name or location at the source."
+        default_factory=dict, description="New instance: directories of tablespaces, by their name or location on the source."
     )
 
     @field_serializer("identities", when_used="json")
@@ -92,11 +92,11 @@ class RestoreJob(Message):
 
 
 class LinkResult(Message):
-    """What a verify job found out about one backup of the chain."""
+    """The result of verifying one backup of a chain."""
 
     id: str
-    container: str = Field("", description="Empty for what another program wrote.")
-    target: bool = Field(False, description="It is the backup that was to be verified.")
+    container: str = Field("", description="Empty for a backup that another program wrote.")
+    target: bool = Field(False, description="Whether it is the backup whose verification was requested.")
     manifest_sha256: str | None = None
     level: Level | None = None
     segments: int = 0
@@ -104,24 +104,24 @@ class LinkResult(Message):
     stored_size: int = 0
     files: int | None = None
     tables: int | None = None
-    code: str | None = Field(None, description="Of the error that proves damage; null: it is good.")
+    code: str | None = Field(None, description="Code of the error that proves damage; null if there is none.")
     message: str | None = None
     warnings: list[str] = Field(default_factory=list)
 
 
 class VerifyJob(Message):
-    """Read every segment of the backup and of all that it is based on; with ``prepare`` restore the chain into a scratch
-    directory and drop that.
+    """Read every segment of the backup and of all backups that it is based on.
 
-    With ``start``, too, a private server is started on the prepared data and reads every table.
+    With ``prepare``, also restore the chain into a scratch directory, which is deleted afterwards. With ``start``, also start a
+    private server on the prepared data that reads every table.
     """
 
     kind: Literal["verify"] = "verify"
     location: Location | ForeignChain
-    manifest_sha256: str | None = Field(None, description="Of the backup's manifest, as the catalog knows it.")
+    manifest_sha256: str | None = Field(None, description="Hash of the backup's manifest, from the catalog.")
     datastore: str
     chain: bool = Field(True, description="Also read the backups that it is based on.")
-    quick: bool = Field(False, description="Only compare the sizes of all objects.")
+    quick: bool = Field(False, description="Only compare the sizes of the objects.")
     prepare: bool = False
     start: bool = True
     storage: StorageSpec
@@ -134,7 +134,7 @@ class VerifyJob(Message):
 
 
 class ImportJob(Message):
-    """Read backups that another program wrote, prove that each is whole, and say what they are."""
+    """Read backups that another program wrote, check that each is complete, and describe them."""
 
     kind: Literal["import"] = "import"
     location: ForeignChain
@@ -143,7 +143,7 @@ class ImportJob(Message):
 
 
 class InitializeJob(Message):
-    """Make an empty database in ``target_dir``, a new directory beside the server's data directory, as a restore does."""
+    """Create an empty database in ``target_dir``, a new directory beside the server's data directory, as for a restore."""
 
     kind: Literal["initialize"] = "initialize"
 
@@ -152,51 +152,53 @@ Job = Annotated[BackupJob | RestoreJob | VerifyJob | ImportJob | InitializeJob, 
 
 
 class JobRequest(Message):
-    """Body of ``PUT /jobs/{id}`` at the agent. ``server`` is the id of the instance, none for a verify or an import."""
+    """Body of ``PUT /jobs/{id}`` at the agent. ``server`` is the id of the instance; None for a verify or an import."""
 
     server: str | None = None
     job: Job
 
 
 class WorkerSpec(Message):
-    """What the worker reads on stdin."""
+    """What the worker reads from stdin."""
 
     id: str
     job: Job
     server: Server | None = None
-    user: str = Field(description="OS user to become before anything is done.")
-    programs_places: dict[str, list[Path]] = Field(default_factory=dict, description="Where to look for programs, by datastore.")
+    user: str = Field(description="OS user to become before the job begins.")
+    programs_places: dict[str, list[Path]] = Field(
+        default_factory=dict, description="Directories to search for programs, by datastore."
+    )
     work_dir: Path = Field(description="Scratch directory, owned by the user; the agent removes it after the job.")
     target_dir: Path | None = Field(
         None, description="restore, initialize: the new directory, made by the agent, empty, owned by the user."
     )
-    places: list[Place] = Field(default_factory=list, description="restore: where the server keeps a part of its files.")
+    places: list[Place] = Field(default_factory=list, description="restore: other directories with files of the server.")
     staging: dict[Path, Path] = Field(
-        default_factory=dict, description="restore: the empty directory for the files of each outside directory."
+        default_factory=dict, description="restore: an empty directory for the new files of each of these directories."
     )
     cancel_grace: float = 20.0
     stall_timeout: float = 1800.0
-    store_gid: int | None = Field(None, description="Group that may write the directory store, when the worker is not root.")
+    store_gid: int | None = Field(None, description="Group that may write to the directory store, if the worker is not root.")
 
     @property
     def job_dir(self) -> Path:
-        """Where events and result go: the directory that holds ``work_dir``."""
+        """The directory of events and result: the parent of ``work_dir``."""
         return self.work_dir.parent
 
 
 class Event(Message):
-    """A line of ``events.jsonl``: where the job is. Bytes are of the current phase."""
+    """A line of ``events.jsonl``: the progress of the job. Bytes are those of the current phase."""
 
     at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     phase: str
-    done: int = Field(0, description="Raw bytes done in this phase.")
-    total: int | None = Field(None, description="Raw bytes expected in this phase, an estimate for a backup.")
+    done: int = Field(0, description="Raw bytes processed in this phase.")
+    total: int | None = Field(None, description="Raw bytes expected in this phase; an estimate for a backup.")
     stored: int = Field(0, description="Bytes written to or read from the store in this phase.")
     message: str | None = None
 
 
 class Failure(Message):
-    """An error, as ``StrongroomError.to_dict`` gives it."""
+    """An error, as in ``StrongroomError.to_dict``."""
 
     code: str
     message: str
@@ -204,7 +206,7 @@ class Failure(Message):
 
 
 class Result(Message):
-    """Content of ``result.json``. ``output`` is by kind of job: see ``worker.jobs``."""
+    """The content of ``result.json``. ``output`` depends on the kind of the job: see ``worker.jobs``."""
 
     status: Literal["succeeded", "failed", "cancelled"]
     started: AwareDatetime
@@ -215,10 +217,10 @@ class Result(Message):
 
 
 class JobView(Message):
-    """Answer of the agent about a job. ``lost``: no lock and no result, the worker died."""
+    """The agent's response about a job. ``lost``: there is no lock and no result, so the worker died."""
 
     id: str
     status: Literal["running", "succeeded", "failed", "cancelled", "lost"]
     event: Event | None = None
-    events: int = Field(0, description="How many events there are; pass it as ``after`` to wait for the next.")
+    events: int = Field(0, description="Number of events. Pass it as ``after`` to wait for the next one.")
     result: Result | None = None

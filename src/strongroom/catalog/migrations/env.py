@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that ``catalog.migrate`` hands over."""
+"""Alembic's entry point. Uses the connection that ``migrate`` passes to it."""
 
 from alembic import context
 

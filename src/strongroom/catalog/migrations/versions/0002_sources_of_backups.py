@@ -1,4 +1,4 @@
-"""Where the artifact of a backup is that this service did not write"""
+"""Locations of imported backups"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Limits of projects, and indexes for every list, filter and name"""
+"""Quotas of projects, and indexes for lists, filters and names"""
 
 import sqlalchemy as sa
 from alembic import op

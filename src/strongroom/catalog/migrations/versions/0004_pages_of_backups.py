@@ -1,4 +1,4 @@
-"""What the page checksums of a database said when a backup was taken"""
+"""Results of checking page checksums during backups"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Hosts with an agent of their own: where it listens, its certificate, the token to join with"""
+"""Hosts with their own agent: URL, certificate, and the token to join"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""When root of an instance was enabled, and the size of its WAL"""
+"""When root was first enabled on an instance, and the size of its WAL"""
 
 import sqlalchemy as sa
 from alembic import op

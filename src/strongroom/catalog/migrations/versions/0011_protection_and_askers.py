@@ -1,4 +1,4 @@
-"""Things that are protected from deletion, and who asked for jobs"""
+"""Protection against deletion, and the users who requested jobs"""
 
 import sqlalchemy as sa
 from alembic import op
