@@ -123,7 +123,7 @@ def test_mysql_log_that_was_reset(place: Path) -> None:
 
 # --- a model: random histories, see support.history_model
 
-PLAN = [*history_model.plan(seed=453, steps=12), Event("reset"), Event("incremental", rows=20)]
+PLAN = [*history_model.plan(seed=453, steps=14), Event("reset"), Event("incremental", rows=20)]
 """A reset comes last: until PostgreSQL has written as much again as its new log skips, a rollback behind it takes long."""
 
 

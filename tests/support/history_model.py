@@ -36,9 +36,12 @@ class Event:
 
 
 def plan(seed: int, steps: int) -> list[Event]:
-    """Begins with rows, a snapshot and a full; ends with an incremental. A disturbance is often followed by an incremental."""
+    """Begins with rows, a snapshot, more rows and a full after a checkpoint; ends with an incremental.
+
+    A disturbance is often followed by an incremental.
+    """
     rng = random.Random(seed)
-    events = [Event("write", rows=200), Event("snapshot"), Event("full")]
+    events = [Event("write", rows=200), Event("snapshot"), Event("write", rows=500), Event("restart"), Event("full")]
     taken, snapshots = 1, 1
     while len(events) < steps:
         disturbed = events[-1].kind not in (*BACKUPS, "write", "snapshot")
