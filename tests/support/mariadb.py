@@ -202,13 +202,20 @@ def take(
     """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
     driver = get(server.datastore)
     profile = driver.profiles.read(server)
-    walk = Mbstream() if server.datastore == "mariadb" else None
+    walk = Mbstream((), driver.capabilities.keep_end) if server.datastore == "mariadb" else None
 
     def paths() -> list[str]:
         return [path for path, _ in walk.ranges()] if walk else []
 
     request = BackupRequest(
-        kind, parent, work_dir, paths=paths, profile=profile, parent_profile=parent_profile, parent_witness=witness
+        kind,
+        parent,
+        work_dir,
+        kept=walk.kept if walk else {},
+        paths=paths,
+        profile=profile,
+        parent_profile=parent_profile,
+        parent_witness=witness,
     )
     session = driver.begin_backup(server, request)
     try:
