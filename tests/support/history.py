@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.datastores import DatabaseSpec, Version, get
-from strongroom.errors import LineageChanged, LogPastEnd, StrongroomError, WalGone
+from strongroom.errors import LineageChanged, StrongroomError, WalGone
 from support import mariadb, mysql, postgresql
 from support.identity import run_as
 
@@ -130,17 +130,10 @@ class History:
         self.reason = ""
         if chain:
             try:
-                return [*chain, self._take_again(chain[-1])]
+                return [*chain, self.take(chain[-1])]
             except (LineageChanged, WalGone) as error:
                 self.reason = error.message
-        return [self._take_again()]
-
-    def _take_again(self, parent: Any = None) -> Any:
-        """A backup; once more, as the worker does it, when the tool copied what was no log."""
-        try:
-            return self.take(parent)
-        except LogPastEnd:
-            return self.take(parent)
+        return [self.take()]
 
 
 class MariaDB(History):
