@@ -21,11 +21,11 @@ RESTING = 60.0
 def slow_down() -> None:
     """Before DBOS is launched."""
     _scheduler._STARTUP_FAST_POLL_DURATION_SEC = 0.0
-    _dbos.background_jobs_thread = _end_at_once  # type: ignore[attr-defined]
+    _dbos.background_jobs_thread = _end_at_once  # type: ignore[attr-defined, assignment]
     _dbos.queue_thread = _serve_own_queue  # type: ignore[attr-defined, assignment]
 
 
-def _end_at_once(_stop: threading.Event, _dbos: Any) -> None:
+def _end_at_once(_stop: threading.Event, _instance: Any) -> None:
     """In the place of a thread that ends delays and timeouts.
 
     It keeps a transaction open from look to look. Less frequent looks would each be an error in the log of PostgreSQL, which is
