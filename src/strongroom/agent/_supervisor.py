@@ -88,7 +88,7 @@ class Supervisor:
                     self._await_event(self._pause())
                 except Exception:
                     log.exception("supervisor cannot wait for events")
-                    self._look_at_all = True
+                    self._look_at_all, self._next_watch = True, 0.0
                     self._stop.wait(PACE)
         for descriptor in self._watched.values():
             os.close(descriptor)
