@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -204,4 +205,4 @@ def _key_directory(control: Control) -> Path:
 
 
 def _connect(control: Control, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    control.connect(name, RemoteAgent(name, url, pair.client(certificate)))
+    control.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(control.presence.require, name)))
