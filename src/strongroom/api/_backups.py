@@ -326,7 +326,7 @@ async def plan(
     if host is not None:
         authorize(caller.principal, "POST /instances host")
     plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
-    return OnePlan(plan=plan)
+    return OnePlan(plan=plan if caller.principal.is_admin else plan.model_copy(update={"host": None}))
 
 
 @router.delete("/backups/{backup}", status_code=202)

@@ -140,7 +140,7 @@ class PlannedNode(View):
 
     id: str
     node: str
-    host: str
+    host: str | None = Field(description="Null for all but administrators.")
     does: str
     data: str
 
@@ -315,6 +315,8 @@ def plan(
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     found = plan_cluster_restore(control, caller.project, cluster, backup, method=method, without=without)
+    if not caller.principal.is_admin:
+        found = {**found, "nodes": [{**node, "host": None} for node in found["nodes"]]}
     return OnePlan(plan=Plan(**plan_fields(found)))
 
 

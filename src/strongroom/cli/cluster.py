@@ -10,7 +10,7 @@ import typer
 
 from strongroom.cli import _deletion, _names
 from strongroom.cli import backup as backups
-from strongroom.cli._cluster_plan import note_plan, print_plan
+from strongroom.cli._cluster_plan import note_plan, place_of, print_plan
 from strongroom.cli._completion import names_of
 from strongroom.cli._names import AllowSameName, require_free_name
 from strongroom.cli._render import Column, Format, Id, When, note, size
@@ -340,7 +340,7 @@ def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = 
     """Delete the data that restores have put aside on the nodes."""
     if not yes:
         nodes = session.client.get("clusters", cluster)["cluster"]["instances"]
-        kept = "\n".join(f"  {node['node']} on {node['host']}: {size(node['old_bytes'])}" for node in nodes)
+        kept = "\n".join(f"  {place_of(node)}: {size(node['old_bytes'])}" for node in nodes)
         confirm(f"Delete the old data of cluster {cluster} for good?\n{kept}\n", yes)
     _act(session, cluster, "discard_old", {}, wait)
 

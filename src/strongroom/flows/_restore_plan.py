@@ -57,7 +57,7 @@ class RestorePlan(_Model):
     backup: PlannedBackup
     datastore: str
     series: str
-    host: str
+    host: str | None = Field(description="Null for all but administrators.")
     instance: str | None = Field(description="The instance whose data is replaced; null for a new one.")
     in_place: bool
     isolated: bool = Field(description="The restored server is a copy: it contacts nobody until a person activates it.")
@@ -85,6 +85,7 @@ async def plan_restore(
     base, profile, request = await asyncio.to_thread(_look, control, project, backup, instance, host)
     notices: list[Notice] = []
     if profile is not None:
+        assert base.host is not None
         async with control.agent(base.host) as agent:
             request = request.model_copy(update={"tablespaces": [*tablespaces]})
             notices = [*profile.notices, *await agent.compare_profile(request)]
