@@ -99,6 +99,20 @@ def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> No
     assert site.get(f"/instances/{instance}/delete-plan")["plan"]["jobs"] == [{"id": job, "kind": "restart"}]
 
 
+def test_the_plan_for_what_others_wrote_counts_on_no_other_backup(site: Site) -> None:
+    """Of which instance it is, nobody knows: another one that is of no instance may be of another project, or database."""
+    instance = site.instance()
+    recorded, foreign = site.backup(instance, "recorded"), site.backup(instance, "foreign")
+    for key, project in ((recorded, "p"), (foreign, "other")):
+
+        def record(row: Backup, project: str = project) -> None:
+            row.status, row.instance_id, row.instance_name, row.project = "RESTORED", None, "", project
+
+        site.edit(Backup, key, record)
+    plan = site.get(f"/backups/{recorded}/delete-plan")["plan"]
+    assert (plan["allowed"], plan["kept"], plan["newest"]) == (True, 0, None)
+
+
 def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:
     plan = site.get(f"/clusters/{cluster(site)}/delete-plan")["plan"]
     assert (plan["nodes"], plan["bytes"], plan["old_bytes"]) == (["node1", "node2"], 2 * GB, 10)
