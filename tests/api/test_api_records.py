@@ -72,6 +72,24 @@ def test_backups_and_clusters_are_renamed(site: Site) -> None:
     told(site.ask("PATCH", "/backups/b1", {"backup": {"name": "x"}}), 404, "itemNotFound")
 
 
+def test_a_misspelt_key_changes_nothing(site: Site) -> None:
+    key, shop = site.backup(site.instance()), cluster(site)
+    for method, path, body, word in (
+        ("PATCH", f"/backups/{key}", {"backup": {"protect": True}}, "protect"),
+        ("PATCH", f"/backups/{key}", {"backup": {}, "protected": True}, "protected"),
+        ("PATCH", f"/clusters/{shop}", {"cluster": {"name": "x", "protect": True}}, "protect"),
+        ("POST", "/catalog/rebuild", {"rebuild": {"dryrun": True}}, "dryrun"),
+        ("POST", "/catalog/rebuild", {"dry_run": True}, "dry_run"),
+        ("POST", f"/clusters/{shop}/restore", {"restore": {"backupRef": key, "with_out": ["node1"]}}, "with_out"),
+        ("POST", f"/clusters/{shop}/recover", {"node": "node1"}, "node"),
+        ("POST", f"/clusters/{shop}/backup", {"backup": {"parent": key}}, "parent"),
+        ("POST", "/clusters", {"cluster": {"name": "x", "restore_point": {"backupRef": key}}}, "restore_point"),
+    ):
+        message = told(site.ask(method, path, body), 400, "badRequest")["message"]
+        assert f"{word}: is not a parameter" in message
+    assert site.row(Cluster, shop).name == "shop"
+
+
 def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> None:
     instance = site.instance()
     assert site.get(f"/instances/{instance}/delete-plan")["plan"]["newest"] is None

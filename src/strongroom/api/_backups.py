@@ -22,7 +22,7 @@ from strongroom.api._caller import (
     next_links,
     reply,
 )
-from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
+from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, OwnBody, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.artifact import Level, Pages
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, damaged_pages, newest_first, newest_jobs
@@ -54,7 +54,7 @@ class RestoreFrom(Body):
     size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
 
 
-class ImportFrom(Body):
+class ImportFrom(OwnBody):
     """A backup of Trove or Kolla. It stays where and as it is, and is read once."""
 
     location: Location = Field(description="`container/object`, a URL of this store, or, for the operator, a path of the host.")
@@ -86,7 +86,7 @@ class CreateBackup(Body):
     backup: BackupWish
 
 
-class Verify(Body):
+class Verify(OwnBody):
     """How far to go. By default all backups of the chain are read, up to the one that is named."""
 
     chain: bool = Field(True, description="Also read the backups that it is based on.")
