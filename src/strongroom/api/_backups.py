@@ -318,14 +318,20 @@ async def plan(
     host: Annotated[
         str | None, Query(description="Host of the new instance, for administrators. Default: where the service would put it.")
     ] = None,
+    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
+    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
     tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
-    if instance is not None and host is not None:
-        raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
+    if instance is not None and not (host is None and flavor is None and size is None):
+        raise InvalidRequest(
+            "a restore in place has its host, flavor and size already", remedy="Leave host, flavor and size out."
+        )
     if host is not None:
         authorize(caller.principal, "POST /instances host")
-    plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
+    plan = await plan_restore(
+        control, caller.project, backup, instance=instance, host=host, flavor=flavor, size=size, tablespaces=tablespace
+    )
     return OnePlan(plan=plan if caller.principal.is_admin else plan.model_copy(update={"host": None}))
 
 
