@@ -459,6 +459,12 @@ def test_old_data_is_shown(site: Site) -> None:
     assert shown == [{"name": "data.old-1", "bytes": 5 * GB, "since": "2026-11-21T10:00:00.000Z"}]
 
 
+def test_directories_of_the_host_are_not_for_those_whose_os_user_is_unknown(site: Site) -> None:
+    point = {"backupRef": "b1", "tablespaces": {"far": "/srv/far"}}
+    fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "restorePoint": point}}), 403, "forbidden")
+    assert "directories of the host" in fault["message"]
+
+
 def test_adopting_is_not_for_those_whose_os_user_is_unknown(site: Site, place: Path) -> None:
     adopt = {"socket": str(place / "s"), "start_command": ["/bin/sh", "-c", "id"]}
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "adopt": adopt}}), 403, "forbidden")
