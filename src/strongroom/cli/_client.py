@@ -54,6 +54,7 @@ class Client:
         self.url = url.rstrip("/")
         self._project = project
         self._credentials = credentials
+        self._patience = patience
         try:
             host = httpx.URL(self.url).host
             if httpx.URL(self.url).scheme not in ("http", "https") or not host:
@@ -152,6 +153,11 @@ class Client:
                 response = self._http.request(method, self._at(path), params=params or None, json=json)
             if response.is_success:
                 return Reply(response)
+        except httpx.ReadTimeout as error:
+            raise Unavailable(
+                f"the service at {self.url} was reached and did not answer within {self._patience:.0f} s",
+                remedy="What it was asked may go on there: see `strongroom job list` before you ask again.",
+            ) from error
         except httpx.TransportError as error:
             raise Unavailable(
                 f"no service answers at {self.url}: {str(error) or type(error).__name__}",
