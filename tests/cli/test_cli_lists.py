@@ -120,6 +120,8 @@ def test_mistakes_in_filters_are_told(run: Run, listed: Canned) -> None:
         assert run("backup", "list", *words.split()).exit_code == 2
     with pytest.raises(InvalidRequest, match="is not a time"):
         moment_of("12y", NOW)
+    with pytest.raises(InvalidRequest, match="is not a time"):
+        moment_of("999999w", NOW)
     assert moment_of("2w", NOW) == NOW - timedelta(weeks=2)
     assert moment_of("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
