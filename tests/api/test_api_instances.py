@@ -310,7 +310,7 @@ def test_a_bad_update_is_refused(site: Site, changes: dict[str, Any], status: in
 
 
 def test_access_is_stored_and_shown(site: Site) -> None:
-    asked = {"is_public": True, "allowed_cidrs": ["10.0.0.0/8", "192.0.2.1"]}
+    asked = {"is_public": True, "allowed_cidrs": ["10.0.0.5/8", "192.0.2.1"]}
     key = site.instance(access=asked)
     assert site.get(f"/instances/{key}")["instance"]["access"] == {**asked, "allowed_cidrs": ["10.0.0.0/8", "192.0.2.1/32"]}
     assert site.ask("PUT", f"/instances/{key}", {"instance": {"access": {"is_public": False}}}).status_code == 202
