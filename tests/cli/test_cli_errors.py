@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import Result
 
@@ -61,6 +62,18 @@ def test_a_page_instead_of_json_is_called_one(run: Run, canned: Canned) -> None:
     result = run("backup", "show", "x")
     assert result.exit_code == 5
     assert "not JSON" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "verified"), [("https://h", True), ("HTTPS://h", True), ("HttpS://h", True), ("http://h", False)]
+)
+def test_certificates_are_verified_however_the_scheme_is_written(
+    url: str, verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(httpx, "Client", lambda **options: given.update(options))
+    Client(url, None, Credentials())
+    assert given["verify"] is verified
 
 
 def test_a_service_that_takes_too_long_is_not_called_away(canned: Canned) -> None:

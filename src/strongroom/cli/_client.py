@@ -56,15 +56,16 @@ class Client:
         self._credentials = credentials
         self._patience = patience
         try:
-            host = httpx.URL(self.url).host
-            if httpx.URL(self.url).scheme not in ("http", "https") or not host:
+            parsed = httpx.URL(self.url)
+            host = parsed.host
+            if parsed.scheme not in ("http", "https") or not host:
                 raise httpx.InvalidURL("it must begin with http:// or https:// and name a host")
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the URL {url} is not valid: {error}", remedy=f"Give one like {DEFAULT_URL}.") from error
         self._http = httpx.Client(
             timeout=httpx.Timeout(patience, connect=min(5, patience)),
             trust_env=not _is_loopback(host),
-            verify=self.url.startswith("https:"),  # loading certificates takes as long as a request; no redirect is followed
+            verify=parsed.scheme == "https",  # loading certificates takes as long as a request; no redirect is followed
         )
 
     def close(self) -> None:
