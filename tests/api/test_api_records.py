@@ -60,6 +60,8 @@ def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
     for noun, path in paths.items():
         assert site.ask("PATCH", path, {noun: {"protected": False}}).status_code == 202
         assert site.ask("DELETE", path).status_code == 202
+        late = told(site.ask("PATCH", path, {noun: {"protected": True}}), 422, "unprocessableEntity")
+        assert "too late to protect it" in late["message"]
 
 
 def test_backups_and_clusters_are_renamed(site: Site) -> None:
