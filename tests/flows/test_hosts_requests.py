@@ -158,6 +158,10 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Control, pla
     assert control.unknown["a"] == [] and check_hosts(control) == []
     with pytest.raises(NotFound, match="has no server y"):
         request_reclaim(control, "q", "a", "y")
+    control.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
+    with pytest.raises(Conflict, match="2 servers of host a are named z"):
+        request_reclaim(control, "q", "a", "z")
+    assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
 
 
 def test_an_old_token_and_a_strange_address_are_refused(control: Control, place: Path) -> None:
