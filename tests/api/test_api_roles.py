@@ -51,6 +51,7 @@ BODIES: dict[str, Any] = {
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
     "POST /clusters": {"cluster": {"name": "new"}},
+    "POST /clusters hosts": {"cluster": {"name": "new", "hosts": ["local"]}},
     "PATCH /backups/{backup}": {"backup": {"name": "renamed"}},
     "PATCH /clusters/{cluster}": {"cluster": {"name": "renamed"}},
     "POST /clusters/{cluster}": {"grow": []},

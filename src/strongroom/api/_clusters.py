@@ -184,6 +184,8 @@ def create(body: CreateCluster, caller: CallerDep, control: ControlDep, response
             raise InvalidRequest(
                 "the nodes of a cluster must be alike", remedy="Give all the same flavor and the same volume size."
             )
+        if wish.hosts:
+            authorize(caller.principal, "POST /clusters hosts")
         backup = wish.restorePoint.backupRef if wish.restorePoint else None
         row, job = request_cluster(
             control,
