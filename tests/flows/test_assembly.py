@@ -492,6 +492,26 @@ def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, 
     world.require("restored", 2)
 
 
+def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, others = world.ring.start_server, []
+
+    async def fails(server: str, how: Any = None) -> Any:
+        if how.mode == "bootstrap":
+            view = await start(server, how)
+            others.extend(member.id for member in world.members() if member.id != server)
+            world.ring.unreachable.add(others[0])
+            return view
+        if server == others[1]:
+            raise ServerFailed("it hangs")
+        return await start(server, how)
+
+    monkeypatch.setattr(world.ring, "start_server", fails)
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert "it hangs" in failure["message"]
+    assert "serves from 1 of 3 nodes" in failure["message"]
+
+
 def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ring, "TELL", 0.2)
     start, said = world.ring.start_server, []

@@ -378,8 +378,12 @@ def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.1)  # it works with its host for a while before the next restart
             raise error
 
-    asyncio.run(attend(presence, None, lambda: follow(HostSilent("away"), 5)))
+    asyncio.run(attend(presence, "h", lambda: follow(HostSilent("away"), 5)))
     assert calls == 6
+    calls = 0
+    with pytest.raises(HostSilent):  # the time is that of connections to several hosts, one after the other
+        asyncio.run(attend(presence, None, lambda: follow(HostSilent("away"), 50)))
+    assert calls < 5
     calls = 0
     with pytest.raises(HostTimeout):  # waiting is no progress
         asyncio.run(attend(presence, None, lambda: follow(HostTimeout("slow"), 50)))

@@ -23,7 +23,7 @@ from strongroom.flows import _jobs
 from strongroom.flows._comparison import compare_nodes
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
-from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
+from strongroom.flows._ring import LOOK, Ring, decisive, load_ring, name, of, side_by_side
 
 FENCE_PATIENCE = 10.0
 """Seconds that the end of a restore waits for nodes that were left out to be stopped."""
@@ -280,7 +280,7 @@ async def join(control: Control, job_id: str) -> None:
                     await journal.note(node.id, joined=True)
     if failures:
         with _only_ahead(ring, journal):
-            raise failures[0]
+            raise decisive(failures)
     await journal.enter("check")
 
 
