@@ -67,6 +67,13 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
         ),
         ("IDENTIFIED VIA ed25519 USING 'abc' OR unix_socket", "IDENTIFIED VIA ed25519 USING '***' OR unix_socket"),
         ("ALTER ROLE x PASSWORD 'it''s'", "ALTER ROLE x PASSWORD '***'"),
+        ("ALTER ROLE x PASSWORD E'a\\'b;c'; SELECT 'd'", "ALTER ROLE x PASSWORD E'***'; SELECT 'd'"),
+        (
+            "CREATE USER x IDENTIFIED BY 'a;b', y IDENTIFIED BY \"c;d\"; SELECT 1",
+            "CREATE USER x IDENTIFIED BY '***', y IDENTIFIED BY '***'; SELECT 1",
+        ),
+        ("CREATE USER x IDENTIFIED BY 'cut of", "CREATE USER x IDENTIFIED BY '***'"),
+        ("CREATE USER x IDENTIFIED BY 'cut off\\", "CREATE USER x IDENTIFIED BY '***'"),
         ("stored as SCRAM-SHA-256$4096:salt$stored:server here", "stored as *** here"),
         ("Access denied for user 'x'@'localhost' (using password: YES)",) * 2,
         ('password authentication failed for user "x"',) * 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,9 +43,14 @@ def environment() -> dict[str, str]:
     return {"PATH": SAFE_PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent"}
 
 
-_CLAUSES = re.compile(r"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=['\"])))\s*[^;\n]*", re.IGNORECASE)
+_STRING = r"'(?:\\.?|''|[^'\\\n])*(?:'|$)|\"(?:\\.?|\"\"|[^\"\\\n])*(?:\"|$)"
+"""To the end of the line where it is cut off."""
+_CLAUSES = re.compile(
+    rf"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=E?['\"])))\s*(?:{_STRING}|[^;\n'\"])*",
+    re.IGNORECASE | re.MULTILINE,
+)
 """What follows is or holds a password, or what a server keeps of one."""
-_QUOTED = re.compile(r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"")
+_QUOTED = re.compile(_STRING, re.MULTILINE)
 _HASH = re.compile(r"\*[0-9A-Fa-f]{40}\b|SCRAM-SHA-256\$[^\s'\"]+|\bmd5[0-9a-f]{32}\b|\$[AMP]\$[0-9]{3}\$[^\s'\"]+")
 
 
@@ -53,10 +59,13 @@ def hide_secrets(text: str) -> str:
     return _HASH.sub("***", _CLAUSES.sub(lambda clause: _QUOTED.sub("'***'", clause[0]), text))
 
 
-def read_lines(path: Path, size: int = 8192) -> list[str]:
-    """The lines of the last ``size`` bytes of a text file; none when it cannot be read."""
+def read_lines(path: Path, size: int = 8192, *, owner: int | None = None) -> list[str]:
+    """The lines of the last ``size`` bytes of a text file; none when it cannot be read, or is not of the OS user ``owner``."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            facts = os.fstat(file.fileno())
+            if owner is not None and (not stat.S_ISREG(facts.st_mode) or facts.st_uid != owner or facts.st_nlink != 1):
+                return []
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read(size).decode(errors="replace").splitlines()
     except OSError:
