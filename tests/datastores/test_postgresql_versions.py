@@ -65,6 +65,19 @@ def differences_here(profile: Profile, of: Version, **facts: int | str) -> list[
     return [(notice.effect, notice.item) for notice in found if notice.item != "other settings"]
 
 
+def test_a_locked_table_hides_nothing_else_of_its_database(place: Path) -> None:
+    with running(place) as source:
+        source.sql("CREATE DATABASE db1", "postgres")
+        source.sql("CREATE TABLE seen (at timestamptz)")
+        source.sql("CREATE INDEX by_day ON seen (((at AT TIME ZONE 'Europe/Berlin')::date))")
+        with source.connect() as connection, connection.transaction():
+            connection.execute("LOCK TABLE seen")
+            profile = run_as(source.server.user, driver.profiles.read, source.server)
+    assert profile.facts["by_time_zone"] == ["db1 (which could not be looked into)"]
+    assert profile.tables == {"heap": 1}
+    assert not [notice for notice in profile.notices if notice.item == "databases"]
+
+
 def test_checksums_that_were_switched_break_an_incremental(place: Path) -> None:
     """Offline here: 19rc1 cannot do it while the server runs, as 19 was announced to; its states are told apart all the same."""
     of = postgresql_debian.version("17")
