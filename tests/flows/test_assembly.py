@@ -626,6 +626,13 @@ def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -
     world.require("restored", 2)
 
 
+def test_after_a_long_absence_a_cluster_that_is_down_does_not_wait(world: World) -> None:
+    _down(world, (5, 5, 5))
+    _go_away(world, "seed", 3600)
+    assert _restore(world)[0] is None
+    world.require("restored", 2)
+
+
 def test_a_restore_that_waits_for_its_outage_can_be_given_up(world: World) -> None:
     _go_away(world, "seed", 3600)
     assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is not None

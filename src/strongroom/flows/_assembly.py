@@ -206,10 +206,13 @@ async def stop(control: Control, job_id: str) -> None:
 
 
 async def _require_consent(ring: Ring, journal: Journal) -> None:
-    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now."""
+    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now.
+
+    A cluster that is down already is not kept down by that. A node that does not answer may serve.
+    """
     async with journal.attended():
         away = journal.run.facts.get("away")
-    if away:
+    if away and any(isinstance(view, StrongroomError) or view.synced for view in (await ring.views()).values()):
         await journal.fact(waits=True)
         raise Conflict(
             f"the service was away for {away / 60:.0f} minutes while the restore of cluster {ring.cluster.name} was prepared, "
