@@ -554,7 +554,9 @@ def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, 
     world.require("restored", 2)
 
 
-def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start, others = world.ring.start_server, []
 
     async def fails(server: str, how: Any = None) -> Any:

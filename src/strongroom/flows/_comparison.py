@@ -55,7 +55,7 @@ async def _compare_tables(ring: Ring, nodes: list[Instance]) -> int:
 
     First each node reads its tables one after the other. Between two nodes a table may be written meanwhile, so those that differ
     are read again, from snapshots that all nodes make after the same transaction. Where no such moment is met, a table that
-    differs and does not change on any node for several rounds differs indeed; of one that is written all the time a warning tells.
+    differs and does not change on any node for some rounds differs indeed; of one that is written all the time a warning tells.
     One that clients drop, make or alter just then is missing on some nodes, or cannot be read there: that alone proves nothing.
     """
     found = await _read(ring, nodes)
@@ -81,8 +81,8 @@ async def _compare_tables(ring: Ring, nodes: list[Instance]) -> int:
     if suspects:
         some = ", ".join(sorted(suspects)[:5])
         await ring.warn(
-            f"{len(suspects)} of {total} tables were written so often, or altered, that their content could not be compared: {some}. "
-            "All others are the same on all nodes."
+            f"{len(suspects)} of {total} tables were written so often, or altered, that their content could not be compared: "
+            f"{some}. All others are the same on all nodes."
         )
     return total
 
