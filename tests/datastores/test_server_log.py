@@ -11,7 +11,7 @@ from strongroom.datastores._process import Tool, hide_secrets
 from strongroom.datastores._server_log import excerpt, read_log
 from strongroom.datastores.mariadb._private import died
 from strongroom.datastores.postgresql._rehearsal import _raise_if_stopped
-from strongroom.errors import ServerFailed, ToolStopped
+from strongroom.errors import NoSpace, ServerFailed, ToolStopped
 
 MARIADB = """\
 2026-11-29 10:00:00 0 [ERROR] InnoDB: an error of an earlier start
@@ -109,3 +109,19 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     with pytest.raises(ToolStopped):
         _raise_if_stopped(tool, tmp_path / "log", lost)
     tool.abort()
+
+
+def test_a_private_server_without_room_or_memory_proves_nothing(tmp_path: Path) -> None:
+    log, lost = tmp_path / "log", ServerFailed("the connection broke")
+    full = 'echo "PANIC:  could not write to file: No space left on device"; kill -ABRT $$'
+    tool = Tool(["sh", "-c", full], log)
+    assert tool.ends(5)
+    assert type(died(tool)) is NoSpace
+    with pytest.raises(NoSpace, match="PANIC"):
+        _raise_if_stopped(tool, log, lost)
+    log = tmp_path / "other log"
+    tool = Tool(["sh", "-c", 'echo "FATAL:  could not map shared memory: Cannot allocate memory"; exit 1'], log)
+    assert tool.ends(5)
+    assert type(died(tool)) is ToolStopped
+    with pytest.raises(ToolStopped, match="the connection broke"):
+        _raise_if_stopped(tool, log, lost)

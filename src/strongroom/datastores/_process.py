@@ -28,7 +28,8 @@ _REMEDIES = {
     "server has gone away": "The database server went away; look into its error log.",
 }
 
-_LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
+LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
+FULL = "No space left on device"
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that people and the kernel (out of memory) send; a program that meets damaged data ends by others."""
 
@@ -164,8 +165,8 @@ class Tool:
         lines = tail(self.log)
         text = "\n".join(lines)
         remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), _STALLED if self._stalled else "")
-        stopped = stopped or any(sign in text for sign in _LIMITS)
-        kind = NoSpace if "No space left on device" in text else ToolStopped if stopped else ToolFailed
+        stopped = stopped or any(sign in text for sign in LIMITS)
+        kind = NoSpace if FULL in text else ToolStopped if stopped else ToolFailed
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
 
     def terminate(self) -> None:
