@@ -58,6 +58,13 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
     assert said.endswith(log.splitlines()[-1])
 
 
+def test_the_last_errors_are_those_that_ended_a_server_which_has_served() -> None:
+    old = [f"2026-11-2{day} 10:00:00 {day} [ERROR] an old error of day {day}" for day in range(5)]
+    ready = "2026-11-19 10:00:00 0 [Note] mariadbd: ready for connections."
+    found = excerpt([ready, *old, "2026-11-30 10:00:00 0 [ERROR] mysqld got signal 6 ;"])
+    assert found.cause == "[ERROR] an old error of day 3; [ERROR] an old error of day 4; [ERROR] mysqld got signal 6 ;"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -11,9 +11,8 @@ from strongroom.datastores._process import hide_secrets, read_lines
 
 SIZE = 64 * 1024
 """Bytes at the end of a log that are looked at."""
-_START = re.compile(
-    r"starting as process|starting PostgreSQL|Starting (MariaDB|MySQL)|ready to accept connections|ready for connections"
-)
+_SERVES = re.compile(r"ready to accept connections|ready for connections")
+_START = re.compile(rf"starting as process|starting PostgreSQL|Starting (MariaDB|MySQL)|{_SERVES.pattern}")
 _DECIDES = re.compile(r"\[ERROR\]|\b(FATAL|PANIC):")
 _EXPLAINS = re.compile(r"\b(DETAIL|HINT):")
 _FOLLOWS = (
@@ -65,19 +64,18 @@ def read_log(path: Path | None, *, owner: int | None = None) -> LogExcerpt:
 
 
 def excerpt(lines: Iterable[str]) -> LogExcerpt:
-    """Of the newest start on."""
+    """Of the newest start on. What keeps a server from serving comes first, what ends one that has served comes last."""
     known = [hide_secrets(line.rstrip()) for line in lines if line.strip()]
     begins = max((number for number, line in enumerate(known[:-1]) if _START.search(line)), default=0)
     newest = known[begins:]
     found: list[str] = []
     for number, line in enumerate(newest):
-        if len(found) == _MOST:
-            break
         if _DECIDES.search(line) and not any(sign in line for sign in (*_FOLLOWS, *_OF_CLIENTS)):
             more = [next_line for next_line in newest[number + 1 : number + 3] if _EXPLAINS.search(next_line)]
             text = " ".join(_message(each) for each in (line, *more))
             if text not in found:
                 found.append(text)
+    found = found[-_MOST:] if newest and _SERVES.search(newest[0]) else found[:_MOST]
     return LogExcerpt("; ".join(found), "\n".join(known[-8:]))
 
 
