@@ -59,10 +59,12 @@ _BY_TIME_ZONE: LiteralString = (
     " UNION ALL SELECT partrelid, pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table"
     " UNION ALL SELECT d.adrelid, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d"
     " JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum) WHERE a.attgenerated <> ''"
-    ") e JOIN pg_class c ON c.oid = e.id WHERE c.oid >= 16384 AND e.said ~* 'time zone|timezone|date_trunc'"
+    ") e JOIN pg_class c ON c.oid = e.id"
+    " WHERE c.oid >= 16384 AND NOT c.relispartition AND e.said ~* 'time zone|timezone|date_trunc'"
 )
 """Indexes, partitioned tables and tables with generated columns whose stored values were computed by rules of time zones.
 
+Partitions, of which there may be very many, go with their table or index.
 To show an expression, the server locks its table, and loads the libraries of the types of its constants.
 """
 _LOCKED = "2s"
