@@ -417,7 +417,10 @@ def test_fields_for_administrators_are_only_for_them(world: World, user: str) ->
     assert secret & set(view) == (secret if user == "admin" else set())
     cluster = world.ask_as(user, "GET", f"/clusters/{world.mine['cluster']}").json()["cluster"]
     job = world.ask_as(user, "GET", f"/jobs/{world.mine['job']}").json()["job"]
-    for host in (*(node.get("host") for node in cluster["instances"]), job["host"]):
+    plan = world.ask_as(user, "GET", f"/backups/{world.mine['backup']}/restore-plan").json()["plan"]
+    whole = world.ask_as(user, "GET", f"/clusters/{world.mine['cluster']}/restore/{world.mine['backup']}").json()["plan"]
+    nodes = [*cluster["instances"], *whole["nodes"]]
+    for host in (*(node.get("host") for node in nodes), job["host"], plan["host"]):
         assert host == ("local" if user == "admin" else None)
 
 

@@ -317,6 +317,7 @@ class Servers:
         self._health[record.id] = health
         if health.shown != before.shown:
             self.on_change()
+            self.on_due()  # a process that has come since is watched from now on, not from the next time on that is due
         return health
 
     def _health_of(self, server_id: str) -> Health:

@@ -84,9 +84,10 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
     worked in between: an agent that restarts often within a long backup is not lost. An agent that answers the same request with
     an unexpected error again and again is not asked for ever.
 
-    Without a ``host`` the action asks several, one after the other, and may wait for the connection to each.
+    An action without a ``host`` speaks to several, and nothing else notices here that one of them is lost. One attempt may wait
+    for a connection to each, so only an attempt that takes longer than that has worked.
     """
-    progress = PROGRESS if host is not None else PROGRESS + presence.lost_after
+    progress = PROGRESS if host is not None else max(PROGRESS, presence.lost_after)
     failing_since: float | None = None
     broken = 0
     while True:
