@@ -15,7 +15,7 @@ from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.errors import ServerFailed, StrongroomError, ToolStopped
+from strongroom.errors import NoSpace, ServerFailed, StrongroomError, ToolStopped
 
 START = 3600.0
 """Seconds that the start may take: the server may have to roll back."""
@@ -90,10 +90,12 @@ def _wait(server: Server, tool: Tool) -> None:
         time.sleep(_LOOK)
 
 
-def died(tool: Tool) -> ServerFailed | ToolStopped:
-    """What is said of a server that has ended by itself, or was ended: that proves nothing about the data."""
+def died(tool: Tool) -> StrongroomError:
+    """What is said of a server that has ended by itself, or was ended, or had no room: that proves nothing about the data."""
     try:
         tool.check()
+    except NoSpace as full:
+        return full
     except ToolStopped as stopped:
         return ToolStopped(
             f"a private server was ended from outside, so that nothing is known of the restored data: {stopped.message}",
