@@ -307,3 +307,48 @@ def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: S
     hosts.wait_status(cut, "up")
     shop.service.wait(shop.post("recover"), 240)
     shop.require(expected)
+
+
+def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: SpreadShop, hosts: Hosts) -> None:
+    """Galera would take it in by its position, once the others have come as far: with other rows, and without a word."""
+    before = shop.write("given up")
+    hosts_of = {node: shop.host(node) for node in ("node1", "node2", "node3")}
+    epoch = shop.view["epoch"]
+    for node in ("node1", "node2"):
+        host = hosts[hosts_of[node]]
+        host.kill_agent()
+        for pid in _servers(host.data_dir):
+            os.kill(pid, signal.SIGTERM)  # in good order: the last one goes on alone
+        until(lambda at=host.data_dir: not _servers(at), 60)
+    with hosts.sql(shop.ids[2]) as connection:
+        for _ in range(5):
+            connection.cursor().execute("UPDATE db1.customers SET note = CONCAT('ahead ', note) WHERE id % 5 = 0")
+    lost = hosts[hosts_of["node3"]]
+    lost.kill_agent()
+    for pid in _servers(lost.data_dir):
+        os.kill(pid, signal.SIGKILL)
+    hosts.partition(lost.name)
+    hosts.wait_status(lost.name, "silent", 30)
+    shop.reboot(hosts_of["node1"], hosts_of["node2"])
+    for name in (hosts_of["node1"], hosts_of["node2"]):
+        hosts.wait_status(name, "up", 60)
+    shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
+    assert shop.view["epoch"] == epoch + 1
+    with shop.sql(0) as connection:
+        assert checksums(connection) == before
+        for _ in range(20):  # further than the lost one was
+            connection.cursor().execute("UPDATE db1.customers SET note = CONCAT('later ', note) WHERE id % 3 = 0")
+        expected = checksums(connection)
+    hosts.heal(lost.name)
+    lost.start_agent()
+    hosts.wait_status(lost.name, "up", 60)
+    until(lambda: shop.service.get(f"/instances/{shop.ids[2]}")["instance"]["status"] == "SHUTDOWN", 60)
+    shop.service.wait(shop.post("recover"), 240)
+    shop.require(expected)
+    shop.service.wait(shop.post("discard_old"))
+
+
+def _servers(data_dir: Path) -> list[int]:
+    return [
+        pid for pid, command in processes.below(data_dir / "instances").items() if "/my.cnf" in command and "mariadbd" in command
+    ]

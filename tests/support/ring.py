@@ -126,6 +126,12 @@ class Ring:
             node.running = False
         return self._done(node)
 
+    async def advance_epoch(self, server: str, member: GaleraMember) -> ServerView:
+        node = self._call("advance", server)
+        assert not node.running and node.data is not None and node.data.epoch <= member.epoch
+        node.member, node.data.epoch = member, member.epoch
+        return self._done(node)
+
     async def galera(self, server: str) -> GaleraView:
         node = self._call("look", server)
         data = node.data
@@ -144,6 +150,7 @@ class Ring:
             size=len(self.group(node)),
             view=node.view,
             view_id="v" if node.view else None,
+            data_epoch=data.epoch if data else None,
         )
 
     async def start_server(self, server: str, start: Start | None = None) -> ServerView:

@@ -55,6 +55,22 @@ class Nodes:
         record.member = member
         self._registry.save(record)
 
+    def advance(self, server_id: str, member: GaleraMember) -> None:
+        """Count the data of the stopped node as of the epoch of ``member``: its cluster goes on with this data. Idempotent.
+
+        Raises Busy while it runs; Conflict without data, for data of a later epoch, and for adopted servers.
+        """
+        record = self._registry.get(server_id)
+        galera_of(self._lifecycle.datastore(record))
+        if record.definition.runtime == "adopted":
+            raise Conflict(f"server {server_id} was adopted: its owner says what cluster it is of")
+        with self._hold(record):
+            self._require_stopped(record)
+            if record.data_epoch is None or member.epoch < record.data_epoch:
+                raise Conflict(f"the data of server {server_id} is of epoch {record.data_epoch}; it cannot be of {member.epoch}")
+            record.member, record.data_epoch = member, member.epoch
+            self._registry.save(record)
+
     def _end(self, record: ServerRecord) -> None:
         try:
             self._lifecycle.stop(record)

@@ -287,6 +287,11 @@ def _nodes(agent: Agent) -> APIRouter:
         nodes.enroll(server_id, member)
         return agent.servers.view(server_id)
 
+    @router.put("/epoch")
+    def put_epoch(server_id: str, member: GaleraMember) -> ServerView:
+        nodes.advance(server_id, member)
+        return agent.servers.view(server_id)
+
     @router.get("")
     def get_galera(server_id: str) -> GaleraView:
         return nodes.view(server_id)

@@ -197,6 +197,10 @@ class AgentClient:
         """
         return await self._call(ServerView, "PUT", f"/servers/{server_id}/galera", body=member, patience=UNTIL_DONE)
 
+    async def advance_epoch(self, server_id: str, member: GaleraMember) -> ServerView:
+        """Count the data of the stopped node as of the epoch of ``member``. Idempotent. Raises Busy, Conflict."""
+        return await self._call(ServerView, "PUT", f"/servers/{server_id}/galera/epoch", body=member)
+
     async def galera(self, server_id: str) -> GaleraView:
         """The node as it is now, asked now. Raises NotFound when the server is not of a cluster."""
         return await self._call(GaleraView, "GET", f"/servers/{server_id}/galera")

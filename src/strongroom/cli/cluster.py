@@ -53,7 +53,7 @@ SHOW = [
     Column("Version", "datastore.version"),
     Column("Runtime", "runtime"),
     Column("History", "uuid"),
-    Column("Restored", "epoch", lambda epoch: f"{epoch - 1} times" if epoch > 1 else ""),
+    Column("Epoch", "epoch"),
     Column("Restore", "unfinished"),
     Column("Protected", "protected"),
     Column("Fault", "fault.message"),

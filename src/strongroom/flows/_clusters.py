@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import ServerDefinition
@@ -22,7 +21,7 @@ from strongroom.flows._jobs import new_job
 from strongroom.flows._placement import Need, place, with_fresh_facts
 from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._ring import name as node_name
-from strongroom.flows._ring import nodes_named
+from strongroom.flows._ring import next_epoch, nodes_named
 from strongroom.flows._source import require_source
 from strongroom.flows._versions import version_id
 
@@ -276,7 +275,7 @@ def request_cluster_restore(
         nodes = [node for node in nodes_of(session, row.id) if node.id not in plan["left_out"]]
         row.task, row.updated = "RESTORING", now()
         job = new_job(session, project, "cluster_restore", cluster=row, backup=source, chain=plan["chain"])
-        _new_run(session, job, row, nodes, source, plan["method"], epoch=_next_epoch(session, row))
+        _new_run(session, job, row, nodes, source, plan["method"], epoch=next_epoch(session, row))
     control.start(job)
     return job
 
@@ -301,12 +300,6 @@ def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
         f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
         remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
     )
-
-
-def _next_epoch(session: Session, cluster: Cluster) -> int:
-    """One that no data is of: a restore that was undone may have left a node behind that has its data."""
-    runs = session.scalars(select(Run).where(Run.cluster_id == cluster.id))
-    return max([cluster.epoch, *(int(run.facts["epoch"]) for run in runs)]) + 1
 
 
 def request_resume(control: Control, project: str, cluster: str) -> Job:

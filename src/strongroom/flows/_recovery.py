@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from strongroom.agent.models import Start
-from strongroom.catalog import Instance
+from strongroom.catalog import Cluster, Instance
 from strongroom.datastores import NO_UUID, GaleraPosition, GaleraView
 from strongroom.errors import Conflict, StrongroomError
-from strongroom.flows._ring import LOOK, Ring, decisive, how, name, of, side_by_side, table
+from strongroom.flows._ring import LOOK, Ring, decisive, how, name, next_epoch, of, side_by_side, table
 
 SETTLES = 15.0
 """Seconds that nodes which were started after a power cut get to find each other by themselves."""
@@ -56,6 +56,8 @@ async def bring_up(
     chosen = _choose(ring, known, first, force)
     uuid = known[chosen.id].uuid
     strangers = [node for node in reached if not _can_follow(known.get(node.id), known[chosen.id])]
+    if len(reached) < len(ring.nodes) and ring.cluster.runtime == "process":
+        await _begin_epoch(ring, [node for node in reached if node not in strangers], seen)
     if _same_view(ring, seen, known) and first is None:
         await ring.tell("start all nodes", said())
         await side_by_side(ring.nodes, lambda node: ring.agent(node).start_server(node.id, Start(wait=False)))
@@ -71,6 +73,28 @@ async def bring_up(
     await _join(ring, [node for node in reached if node.id != chosen.id], strangers, uuid, said)
     why = f"{name(chosen)} was {'farthest' if first is None else 'named'} and bootstrapped"
     return {"positions": positions, "began": name(chosen), "how": why, "uuid": uuid}
+
+
+async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], seen: dict[str, GaleraView]) -> None:
+    """The nodes that were reached go on in a new epoch: one that was not, and comes back, never joins them with its own data.
+
+    What only it has was given up. With the same epoch, Galera would take it in once the others have come as far as it was.
+    """
+
+    def choose() -> int:
+        with ring.control.catalog.read() as session:
+            return next_epoch(session, ring.cluster)
+
+    def keep() -> None:
+        with ring.control.catalog.write() as session:
+            cluster = session.get(Cluster, ring.cluster.id)
+            assert cluster is not None
+            cluster.epoch = epoch
+
+    epoch = max(await asyncio.to_thread(choose), *(seen[node.id].data_epoch or 0 for node in nodes))
+    await side_by_side(nodes, lambda node: ring.agent(node).advance_epoch(node.id, ring.member(node, epoch)))
+    await asyncio.to_thread(keep)  # afterwards: a node of an earlier epoch than its cluster's counts as one that missed a restore
+    ring.cluster.epoch = epoch
 
 
 def _can_follow(state: GaleraPosition | None, first: GaleraPosition) -> bool:

@@ -330,3 +330,9 @@ def table(ring: Ring, said: Mapping[str, object]) -> str:
     """Nodes and what is said of them, a line each."""
     width = max(len(name(node)) for node in ring.nodes)
     return "\n".join(f"{name(node):{width}}  {said.get(node.id, '')}" for node in ring.nodes)
+
+
+def next_epoch(session: Session, cluster: Cluster) -> int:
+    """One that no data is of: a restore that was undone may have left a node behind that has its data."""
+    runs = session.scalars(select(Run).where(Run.cluster_id == cluster.id))
+    return max([cluster.epoch, *(int(run.facts["epoch"]) for run in runs)]) + 1
