@@ -100,6 +100,8 @@ class Writer:
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._state: Literal["new", "open", "closed"] = "new"
         self._started = datetime.now(UTC)
+        self.manifest_sha256 = ""
+        """Of the manifest as it was sent to the store, after ``finish``."""
         self.first_byte: float | None = None
         """When the first byte of the stream came (Unix time)."""
 
@@ -222,8 +224,10 @@ class Writer:
         )
         self._check()
         join(self._store, manifest, [md5 for *_, md5 in parts])
-        self._put_manifest(manifest.dump())
+        data = manifest.dump()
+        self._put_manifest(data)
         self._close()
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
             self._store.delete([self._location.intent_of(self._attempt)])
         return manifest

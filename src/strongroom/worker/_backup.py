@@ -172,7 +172,8 @@ def _write_artifact(
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
     return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
-        "first_byte": writer.first_byte
+        "manifest_sha256": writer.manifest_sha256,
+        "first_byte": writer.first_byte,
     }
 
 
