@@ -11,7 +11,7 @@ from strongroom.datastores._process import Tool, hide_secrets
 from strongroom.datastores._server_log import excerpt, read_log
 from strongroom.datastores.mariadb._private import died
 from strongroom.datastores.postgresql._rehearsal import _raise_if_stopped
-from strongroom.errors import ServerFailed, ToolStopped
+from strongroom.errors import NoSpace, ServerFailed, ToolStopped
 
 MARIADB = """\
 2026-11-29 10:00:00 0 [ERROR] InnoDB: an error of an earlier start
@@ -102,3 +102,13 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     with pytest.raises(ToolStopped):
         _raise_if_stopped(tool, tmp_path / "log", lost)
     tool.abort()
+
+
+def test_a_private_server_on_a_full_disk_proves_nothing(tmp_path: Path) -> None:
+    full = ["sh", "-c", "echo 'could not write to file: No space left on device' >&2; exit 1"]
+    tool = Tool(full, tmp_path / "log")
+    assert tool.ends(5)
+    assert type(died(tool)) is NoSpace
+    tool = Tool(full, tmp_path / "log")
+    with pytest.raises(NoSpace):
+        _raise_if_stopped(tool, tmp_path / "log", ServerFailed("the connection broke"))

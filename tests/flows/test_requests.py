@@ -515,7 +515,8 @@ def test_only_results_change_what_is_known_of_a_backup(control: Control) -> None
 @pytest.mark.parametrize(
     ("code", "bad"),
     [
-        *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "ManifestInvalid", "ToolFailed", "ServerFailed")),
+        *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "FileTwice", "ManifestInvalid", "ToolFailed")),
+        ("ServerFailed", True),
         *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt", "ToolStopped")),
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],

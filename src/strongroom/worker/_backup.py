@@ -98,10 +98,12 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
     try:
         return attempt(spec)
     except FileTwice as error:  # it depends on timing
-        events.add_message(f"{error.message}: the backup is begun again")
-        again = spec.work_dir / "again"
-        again.mkdir(mode=0o700)
-        return attempt(spec.model_copy(update={"work_dir": again}))
+        message = error.message
+    # outside the handler: its error refers to the first writer, and so to the memory of its segments
+    events.add_message(f"{message}: the backup is begun again")
+    again = spec.work_dir / "again"
+    again.mkdir(mode=0o700)
+    return attempt(spec.model_copy(update={"work_dir": again}))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.errors import ServerFailed, StrongroomError, ToolStopped
+from strongroom.errors import NoSpace, ServerFailed, StrongroomError, ToolStopped
 
 START = 3600.0
 """Seconds that the start may take: the server may have to roll back."""
@@ -90,8 +90,8 @@ def _wait(server: Server, tool: Tool) -> None:
         time.sleep(_LOOK)
 
 
-def died(tool: Tool) -> ServerFailed | ToolStopped:
-    """What is said of a server that has ended by itself, or was ended: that proves nothing about the data."""
+def died(tool: Tool) -> ServerFailed | ToolStopped | NoSpace:
+    """The error for a server that ended. If it was killed, or the disk is full, this proves nothing about the data."""
     try:
         tool.check()
     except ToolStopped as stopped:
@@ -99,6 +99,8 @@ def died(tool: Tool) -> ServerFailed | ToolStopped:
             f"a private server was ended from outside, so that nothing is known of the restored data: {stopped.message}",
             remedy="Look for out-of-memory kills in the kernel log, then verify again.",
         )
+    except NoSpace as full:
+        return full
     except StrongroomError:
         pass
     lines = "\n".join(tail(tool.log, 12))

@@ -16,7 +16,7 @@ from strongroom.datastores.mariadb import _plugins, _tables
 from strongroom.datastores.mariadb._connection import GONE, connect, identifier, parts, query
 from strongroom.datastores.mariadb._private import private_server
 from strongroom.datastores.mariadb._tables import name_some
-from strongroom.errors import ArtifactCorrupt, ServerFailed
+from strongroom.errors import ArtifactCorrupt, ConfigurationError
 
 _PATIENCE = 86400.0
 """Seconds that the check of one table may take."""
@@ -51,7 +51,7 @@ def _compare_engines(connection: Connection[Cursor], profile: Profile, version: 
     tables = _tables.read_tables(connection)
     lacking = [name for name in profile.plugins if _is_engine(name) and not _plugins.is_installed(version, name)]
     if tables.broken and lacking:
-        raise ServerFailed(
+        raise ConfigurationError(
             f"plugins that tables need are not installed on this host: {', '.join(lacking)}: {name_some(tables.broken)}",
             remedy="Install them, or verify on another host. Nothing is known of these tables.",
         )

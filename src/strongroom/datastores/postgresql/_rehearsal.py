@@ -24,7 +24,7 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _config, _facts, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
-from strongroom.errors import ArtifactCorrupt, ServerFailed, StrongroomError, ToolStopped
+from strongroom.errors import ArtifactCorrupt, NoSpace, ServerFailed, StrongroomError, ToolStopped
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
@@ -134,13 +134,17 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
 
 
 def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
-    """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it: that proves nothing about the data."""
+    """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it, and NoSpace when the disk is full:
+    both prove nothing about the data.
+    """
     stopped = any(_KILLED in line for line in read_lines(log, 1 << 16))
     if not stopped and tool.ends(_END):
         try:
             tool.check()
         except ToolStopped:
             stopped = True
+        except NoSpace as full:
+            raise full from error
         except StrongroomError:
             return
     if stopped:
