@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Profile
+from strongroom.artifact import Notice, Profile
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import (
     BackupRequest,
@@ -237,6 +237,10 @@ def test_tables_of_an_engine_that_is_not_installed_are_not_called_damaged(monkey
         list(_rehearse._compare_engines(connection, Profile(plugins=["OQGRAPH"]), mariadb.version()))
     with pytest.raises(ArtifactCorrupt, match="cannot be opened"):
         list(_rehearse._compare_engines(connection, Profile(), mariadb.version()))
+    warnings = list(_rehearse._compare_engines(connection, Profile(tables={"CONNECT": 1}), mariadb.version()))
+    assert warnings == ["Tables of engines that reach other servers were not opened: db1.t."]
+    reaching = [Notice(item="engines that reach other servers", effect="refuse_new", message="m")]
+    assert len(list(_rehearse._compare_engines(connection, Profile(tables=None, notices=reaching), mariadb.version()))) == 2
 
 
 def end_prepared(version: Version, data_dir: Path, work_dir: Path) -> None:
