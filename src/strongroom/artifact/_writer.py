@@ -41,6 +41,9 @@ _MANIFEST_ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 """Seconds before the manifest is put again; doubled each time. Stores answer a conditional put with a conflict when two meet."""
 
+_MOST_PENDING = 1000
+"""Segments that wait to be read back: each takes two kilobytes, and there may be 500,000."""
+
 Progress = Callable[[int, int], None]
 """Called with the bytes of the stream and the bytes in the store so far, from any thread, one call at a time."""
 
@@ -200,6 +203,8 @@ class Writer:
         self._drain()
         for number in range(len(self._segments)):
             self._submit(self._read_back, number)
+            if self._pending >= _MOST_PENDING:
+                self._drain()
         self._drain()
         self._pool.shutdown()
         index: Index | None = None
@@ -243,7 +248,7 @@ class Writer:
             self._pool.shutdown(cancel_futures=True)
             self._close()
         if began:
-            delete_artifact(self._store, self._location, segments=self._begun)
+            delete_artifact(self._store, self._location, segments=self._begun, attempt=self._attempt)
 
     def stop(self, error: BaseException) -> None:
         """Make ``copy_from`` or ``finish``, wherever it waits, raise ``error``. From any thread, and from a signal handler."""
