@@ -210,6 +210,11 @@ class Writer:
         index: Index | None = None
         if self._walk:
             index = store_index(self._store, self._location.index_of(self._attempt), self._walk, self._sealer)
+            if index is None:
+                self.warnings.append(
+                    "the backup has no index, which would be too large, so single files cannot be fetched from it; "
+                    "all of it can be restored"
+                )
         parts = [self._segments[number] for number in range(len(self._segments))]
         manifest = Manifest(
             id=self._location.id,
