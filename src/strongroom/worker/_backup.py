@@ -40,7 +40,7 @@ from strongroom.errors import (
 )
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
-from strongroom.worker.spec import BackupJob, WorkerSpec
+from strongroom.worker.spec import TOOK_FULL, BackupJob, WorkerSpec
 
 _TAKE_FULL = "Take a full backup; later incrementals can be based on it."
 
@@ -264,7 +264,7 @@ def _load_parent(store: Store, job: BackupJob, location: Location) -> tuple[Mani
 def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
     if not job.fall_back_to_full:
         raise error
-    return _Base(reason=f"A full backup was taken: {error.message.rstrip('.')}.")
+    return _Base(reason=f"{TOOK_FULL}{error.message.rstrip('.')}.")
 
 
 def _require_same_history(parent: Manifest, job: BackupJob, server: Server, lineage: str) -> None:
