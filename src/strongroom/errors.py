@@ -27,7 +27,8 @@
         ├── ConfigurationError         settings, permissions or tools of this host are wrong
         │   └── SettingsInvalid        the file or the environment has an unknown option or a wrong value
         ├── ToolFailed                 a program failed; the message has its last lines of output
-        │   └── ToolStopped            it was killed, or stalled: this proves nothing about the data
+        │   ├── ToolStopped            it was killed, or stalled: this proves nothing about the data
+        │   └── LogPastEnd             mariadb-backup copied log that the server never wrote
         ├── ServerFailed               the database server did not start, stop or answer
         │   ├── NotInCluster           it runs but cannot serve, because of the state of its cluster
         │   ├── NoConnections          it runs, but all its connections are in use
@@ -224,6 +225,10 @@ class ToolFailed(JobError):
 
 class ToolStopped(ToolFailed):
     """A program was killed (by a person or a limit of the host), or stalled. This proves nothing about the data it worked on."""
+
+
+class LogPastEnd(ToolFailed):
+    """The redo log at the end of a backup by mariadb-backup is not that of the server: the backup cannot be prepared."""
 
 
 class ServerFailed(JobError):

@@ -110,9 +110,10 @@ class Running:
 
 
 def spawn(canned: Canned, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts the command line as a process of its own."""
+    """Starts the command line as a process of its own. How wide a terminal is, it asks the terminal."""
     program = [sys.executable, "-c", "from strongroom.cli import main; main()", *arguments]
-    return subprocess.Popen(program, env={**os.environ, "STRONGROOM_URL": canned.url, "TERM": "xterm"}, **options)
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return subprocess.Popen(program, env={**environment, "STRONGROOM_URL": canned.url, "TERM": "xterm"}, **options)
 
 
 BACKUP: dict[str, Any] = {

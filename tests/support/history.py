@@ -219,8 +219,7 @@ class PostgreSQL(History):
         while self.position() <= position + self.margin:
             self.sql("SELECT pg_create_restore_point('on')")
             self.sql("SELECT pg_switch_wal()")
-        self.checkpoint()
-        self.write()
+        self.write()  # without a checkpoint, which would let go of the WAL since the parent
 
     def position(self) -> int:
         return int(self.sql("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn")[0][0])

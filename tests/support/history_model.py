@@ -83,7 +83,7 @@ def run(server: History, events: Sequence[Event]) -> None:
     for step, event in enumerate(events):
         match event.kind:
             case "full":
-                chain = [server.take()]
+                chain = server.back_up([])
             case "incremental":
                 server.write(event.rows)
                 chain = server.back_up(chain)

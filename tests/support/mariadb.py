@@ -24,7 +24,7 @@ from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.errors import StrongroomError
+from strongroom.errors import LogPastEnd, StrongroomError
 from support.identity import run_as, server_user
 from support.load import fill
 from support.sessions import pieces
@@ -202,13 +202,20 @@ def take(
     """A backup into a plain file; to be called by ``run_as``. ``witness`` is that of the parent."""
     driver = get(server.datastore)
     profile = driver.profiles.read(server)
-    walk = Mbstream() if server.datastore == "mariadb" else None
+    walk = Mbstream((), driver.capabilities.keep_end) if server.datastore == "mariadb" else None
 
     def paths() -> list[str]:
         return [path for path, _ in walk.ranges()] if walk else []
 
     request = BackupRequest(
-        kind, parent, work_dir, paths=paths, profile=profile, parent_profile=parent_profile, parent_witness=witness
+        kind,
+        parent,
+        work_dir,
+        kept=walk.kept if walk else {},
+        paths=paths,
+        profile=profile,
+        parent_profile=parent_profile,
+        parent_witness=witness,
     )
     session = driver.begin_backup(server, request)
     try:
@@ -247,7 +254,16 @@ class FileLink:
 
 
 def backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | None = None) -> FileLink:
-    """Take a backup as the server's user: ``name`` is its place below ``place``."""
+    """Take a backup as the server's user, and again where the worker would. ``name`` is its place below ``place``."""
+    for number in range(1, 4):
+        try:
+            return _backup(running, place, name, parent)
+        except LogPastEnd:
+            name = f"{name}-{number}"
+    return _backup(running, place, name, parent)
+
+
+def _backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | None) -> FileLink:
     user = running.server.user
     work_dir = scratch(place, name, user)
     stream = work_dir / "stream"

@@ -21,21 +21,25 @@ _MAGIC = b"XBSTCK01"
 _REWRITE = 0x02
 _MAX_PATH = 512
 _MAX_KEPT = 64 * 1024
+_END = 16 * 1024
 _MAX_HEADER = _HEAD.size + _MAX_PATH + 4 + _MAX_PATH + _PAYLOAD.size
 
 
 class Mbstream:
     """Feed it the stream in pieces of any size, then ``finish``. Payloads are skipped, never copied.
 
-    Except those of the small files that ``keep`` names: ``kept`` has their content, cut off after 64 KiB. Who wants to unpack it
+    Except those of the small files that ``keep`` names: ``kept`` has their content, cut off after 64 KiB; of the files that
+    ``keep_end`` names it has the last 16 KiB. Who wants to unpack it
     overrides ``begin``, ``piece``, ``end``, ``rename`` and ``remove``: they are called in the order of the stream.
     """
 
-    def __init__(self, keep: Collection[str] = ()) -> None:
+    def __init__(self, keep: Collection[str] = (), keep_end: Collection[str] = ()) -> None:
         self.kept: dict[str, bytearray] = {}
         self.tap: Tap | None = None
         self._keep = keep
         self._keeping: bytearray | None = None
+        self._keep_end = keep_end
+        self._end: bytearray | None = None
         self._files: dict[str, array[int]] = {}
         self._open: dict[str, int] = {}
         self._position = 0
@@ -78,6 +82,9 @@ class Mbstream:
             if step:
                 if self._keeping is not None:
                     self._keeping += view[at : at + min(step, _MAX_KEPT - len(self._keeping))]
+                if self._end is not None:
+                    self._end += view[at + max(0, step - _END) : at + step]
+                    del self._end[:-_END]
                 self.piece(self._path, self._open[self._path] - self._skip, view[at : at + step])
             at += step
             self._skip -= step
@@ -153,6 +160,7 @@ class Mbstream:
                 self.end(path)
             self._add(path, used + extra + payload)
             self._keeping = self.kept.setdefault(path, bytearray()) if payload and path in self._keep else None
+            self._end = self.kept.setdefault(path, bytearray()) if payload and path in self._keep_end else None
         used += extra
         self._position += used + payload
         self._skip = payload

@@ -9,11 +9,11 @@ from strongroom.artifact._tar import Tar
 from strongroom.artifact._walk import Format, Walk
 
 
-def walk_of(stream: Format, keep: Collection[str] = ()) -> Walk | None:
-    """None where there is nothing to follow. ``keep`` names files whose content is wanted."""
+def walk_of(stream: Format, keep: Collection[str] = (), keep_end: Collection[str] = ()) -> Walk | None:
+    """None where there is nothing to follow. ``keep`` names files whose content is wanted; of ``keep_end`` only the end is."""
     match stream:
         case "mbstream":
-            return Mbstream(keep)
+            return Mbstream(keep, keep_end)
         case "tar":
             return Tar(keep)
         case "plain":

@@ -63,12 +63,13 @@ class Writer:
         *,
         stream: Format,
         keep: Collection[str] = (),
+        keep_end: Collection[str] = (),
         owner: str = "",
         on_progress: Progress | None = None,
     ) -> None:
         """``recipients`` are age public keys, none for a backup in clear; ``owner`` is the id of this service.
 
-        ``keep`` names files of the stream whose content is wanted in ``kept``.
+        ``keep`` names files of the stream whose content is wanted in ``kept``, ``keep_end`` those of which the last 16 KiB are.
 
         Raises ConfigurationError for a bad recipient.
         """
@@ -81,7 +82,7 @@ class Writer:
         self._codec = settings.codec
         self._compression = compression(settings.codec, self._level)
         self._stream: Format = stream
-        self._walk = walk_of(stream, keep)
+        self._walk = walk_of(stream, keep, keep_end)
         self.kept: Mapping[str, bytes | bytearray] = self._walk.kept if self._walk else {}
         """Content of files of the stream that has passed by so far."""
         self._owner = owner

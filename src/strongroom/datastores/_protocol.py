@@ -73,6 +73,8 @@ class Capabilities:
     """Incrementals are applied one after the other to a prepared parent."""
     keep: frozenset[str] = frozenset()
     """Files of the stream whose content ``finish`` wants to see."""
+    keep_end: frozenset[str] = frozenset()
+    """Files of the stream of whose content ``finish`` wants to see the last 16 KiB."""
     hosts: bool = True
     """A user is a name and a host from which it may connect."""
     aio_events: int = 0
@@ -91,7 +93,7 @@ class BackupRequest:
     parent_file: Callable[[str], bytes] | None = None
     """Reads a file out of the parent's stored stream. Raises ArtifactError, NotFound, StorageError."""
     kept: Mapping[str, bytes | bytearray] = field(default_factory=dict)
-    """Content of those files of the new stream that ``Capabilities.keep`` names, as far as they have passed by."""
+    """Content of those files of the new stream that ``Capabilities.keep`` and ``keep_end`` name, as far as it has passed by."""
     paths: Callable[[], Collection[str]] = tuple
     """Paths of the files that have passed by in the new stream so far; empty when nobody follows it."""
     tell: Callable[[str], None] = lambda message: None

@@ -34,6 +34,7 @@ from strongroom.errors import (
     DatabaseDamaged,
     FileTwice,
     LineageChanged,
+    LogPastEnd,
     StrongroomError,
     Unsupported,
     WalGone,
@@ -42,6 +43,8 @@ from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker.spec import TOOK_FULL, BackupJob, WorkerSpec
 
+_ATTEMPTS = 3
+"""How often a backup is begun whose tool is out of luck."""
 _TAKE_FULL = "Take a full backup; later incrementals can be based on it."
 
 
@@ -84,6 +87,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
             job.recipients,
             stream=datastore.stream(server),
             keep=datastore.capabilities.keep,
+            keep_end=datastore.capabilities.keep_end,
             owner=job.owner,
             on_progress=progress,
         )
@@ -95,15 +99,15 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         with abort_on_error(writer):
             return _write_artifact(spec, job, events, store, writer, server, datastore)
 
-    try:
-        return attempt(spec)
-    except FileTwice as error:  # it depends on timing
-        message = error.message
-    # outside the handler: its error refers to the first writer, and so to the memory of its segments
-    events.add_message(f"{message}: the backup is begun again")
-    again = spec.work_dir / "again"
-    again.mkdir(mode=0o700)
-    return attempt(spec.model_copy(update={"work_dir": again}))
+    for number in range(1, _ATTEMPTS):
+        try:
+            return attempt(spec)
+        except (FileTwice, LogPastEnd) as error:  # both depend on timing
+            events.add_message(f"{error.message}: the backup is begun again")
+            again = spec.work_dir / f"again-{number}"
+            again.mkdir(mode=0o700)
+            spec = spec.model_copy(update={"work_dir": again})
+    return attempt(spec)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
-from strongroom.datastores.mariadb import _options, _witness
+from strongroom.datastores.mariadb import _options, _redo, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account, connect, query, server_pid, variables, where
@@ -112,6 +112,8 @@ class Session(Piped):
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_all_files()
+        if self._server.datastore == "mariadb" and _redo.LOG_FILE in self._request.kept:
+            _redo.require_own_log(self._server, self._request.kept[_redo.LOG_FILE], checkpoints.to_lsn, checkpoints.last_lsn)
         witness, warnings = _witness.leave(self._server)
         return BackupResult(
             tool=self._tool.name,

@@ -35,6 +35,7 @@ from strongroom.datastores.mariadb import (
     _lineage,
     _outside,
     _profile,
+    _redo,
     _restore,
     _versions,
     _witness,
@@ -50,7 +51,7 @@ class MariaDB:
     default_user = "mysql"
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
-    capabilities = Capabilities(incremental=True, log_apply=True)
+    capabilities = Capabilities(incremental=True, log_apply=True, keep_end=frozenset([_redo.LOG_FILE]))
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = Nodes()
     profiles: Profiles = _profile.ServerProfiles()
