@@ -11,7 +11,7 @@ from strongroom.datastores._process import Tool, hide_secrets
 from strongroom.datastores._server_log import excerpt, read_log
 from strongroom.datastores.mariadb._private import died
 from strongroom.datastores.postgresql._rehearsal import _raise_if_stopped
-from strongroom.errors import NoSpace, ServerFailed, ToolStopped
+from strongroom.errors import ConfigurationError, NoSpace, ServerFailed, ToolStopped
 
 MARIADB = """\
 2026-11-29 10:00:00 0 [ERROR] InnoDB: an error of an earlier start
@@ -104,7 +104,7 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     tool.abort()
 
 
-def test_a_private_server_on_a_full_disk_proves_nothing(tmp_path: Path) -> None:
+def test_what_a_private_server_lacks_on_its_host_proves_nothing(tmp_path: Path) -> None:
     full = ["sh", "-c", "echo 'could not write to file: No space left on device' >&2; exit 1"]
     tool = Tool(full, tmp_path / "log")
     assert tool.ends(5)
@@ -112,3 +112,5 @@ def test_a_private_server_on_a_full_disk_proves_nothing(tmp_path: Path) -> None:
     tool = Tool(full, tmp_path / "log")
     with pytest.raises(NoSpace):
         _raise_if_stopped(tool, tmp_path / "log", ServerFailed("the connection broke"))
+    with pytest.raises(ConfigurationError, match="locale of a database is not installed"):
+        _raise_if_stopped(tool, tmp_path / "log", ServerFailed("database locale is incompatible with operating system"))
