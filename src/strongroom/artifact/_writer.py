@@ -41,6 +41,9 @@ _MANIFEST_ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 """Seconds before the manifest is put again; doubled each time. Stores answer a conditional put with a conflict when two meet."""
 
+_MIB = 1024**2
+_TOLERANCE = 1.1
+"""What is expected is an estimate: files that are no part of a backup are counted, too."""
 _MOST_PENDING = 1000
 """Segments that wait to be read back: each takes two kilobytes, and there may be 500,000."""
 
@@ -90,9 +93,9 @@ class Writer:
         self.warnings: list[str] = []
         """What people should know of the store."""
         self._on_progress = on_progress
-        held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
-        self._segment_size = plan_segment(settings, held=held)
-        self._threads = plan_threads(settings, self._segment_size, held=held)
+        self._held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
+        self._segment_size = plan_segment(settings, held=self._held)
+        self._threads = plan_threads(settings, self._segment_size, held=self._held)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
         self._free: SimpleQueue[bytearray | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
@@ -146,6 +149,20 @@ class Writer:
         except StorageNotFound:
             return False
         return True
+
+    def require_room(self, expected: int) -> None:
+        """Raise ConfigurationError if a stream of about ``expected`` bytes has more segments than a manifest can have.
+
+        So this is known before the first byte, and not after the last segment that fits.
+        """
+        if expected <= MAX_SEGMENTS * self._segment_size * _TOLERANCE:
+            return
+        needed = min(1024, -(-expected // MAX_SEGMENTS // _MIB) * 2)
+        raise ConfigurationError(
+            f"a backup of about {expected >> 40} TiB has more than {MAX_SEGMENTS} segments of {self._segment_size / _MIB:g} MiB",
+            remedy=f"Set artifact.segment_size to {needed * _MIB} ({needed} MiB), and artifact.memory to at least "
+            f"{(1 + self._held) * needed * _MIB}.",
+        )
 
     def copy_from(self, stream: int | Source, tap: Tap | None = None) -> None:
         """Read ``stream`` (the descriptor of a pipe, or what makes it) to its end.

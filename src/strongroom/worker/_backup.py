@@ -132,6 +132,8 @@ def _write_artifact(
     session, base = _begin_session(spec, job, events, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
+        if base.kind == "full" and session.expected is not None:
+            writer.require_room(session.expected)
         try:
             writer.copy_from(session.stdout, session.inspection)
         except FileTwice:
