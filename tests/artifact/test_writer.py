@@ -56,13 +56,13 @@ def test_intent_first_manifest_last(store: Store, top: Path, here: Location) -> 
 
 def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: Store, here: Location) -> None:
     with Writer(store, here, Artifact(), stream="plain") as writer:
-        writer.require_room(15 * 1024**4)
+        writer.require_capacity(15 * 1024**4)
         with pytest.raises(ConfigurationError, match="about 100 TiB has more than 500000 segments of 32 MiB") as caught:
-            writer.require_room(100 * 1024**4)
+            writer.require_capacity(100 * 1024**4)
     assert "segment_size to 440401920 (420 MiB)" in caught.value.remedy
     wider = Artifact(segment_size=440401920, memory=3 * 440401920)
     with Writer(store, here, wider, stream="plain") as writer:
-        writer.require_room(100 * 1024**4)
+        writer.require_capacity(100 * 1024**4)
 
 
 def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ class Writer:
             return False
         return True
 
-    def require_room(self, expected: int) -> None:
+    def require_capacity(self, expected: int) -> None:
         """Raise ConfigurationError if a stream of about ``expected`` bytes has more segments than a manifest can have.
 
         So this is known before the first byte, and not after the last segment that fits.

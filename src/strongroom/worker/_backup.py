@@ -133,7 +133,7 @@ def _write_artifact(
     try:
         events.phase("copy", total=session.expected, message=base.reason)
         if base.kind == "full" and session.expected is not None:
-            writer.require_room(session.expected)
+            writer.require_capacity(session.expected)
         try:
             writer.copy_from(session.stdout, session.inspection)
         except FileTwice:
