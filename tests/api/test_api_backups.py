@@ -242,7 +242,16 @@ def test_verify(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"fly": {}}, {"verify": None}, {"verify": {"prepare": "maybe"}}, {"verify": {}, "x": 1}, []]
+    "body",
+    [
+        {},
+        {"fly": {}},
+        {"verify": None},
+        {"verify": {"prepare": "maybe"}},
+        {"verify": {"prepared": True}},
+        {"verify": {}, "x": 1},
+        [],
+    ],
 )
 def test_a_bad_action_is_refused(site: Site, body: Any) -> None:
     key = site.backup(site.instance())

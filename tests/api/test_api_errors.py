@@ -137,6 +137,15 @@ def test_a_project_that_cannot_be_is_400(site: Site, project: str) -> None:
     told(site.send("GET", f"/v1.0/{project}/instances"), 400, "badRequest")
 
 
+@pytest.mark.parametrize(
+    "path", ["instances/a%00b", "backups?instance_id=%00", "backups?marker=a%00", "jobs/%00", "instances/x/users/a%00"]
+)
+def test_a_nul_is_refused_before_a_database_sees_it(site: Site, path: str) -> None:
+    """PostgreSQL takes none in a text, and a defect would be told of."""
+    told(site.send("GET", f"/v1.0/p/{path}"), 400, "badRequest")
+    assert site.send("GET", "/v1.0/p/instances/a%2500b").status_code == 404
+
+
 @pytest.mark.parametrize("project", ["5bd4", "Ünïcode", "a%2Fb", "50%25", "%FF"])
 def test_any_other_project_is_one(site: Site, project: str) -> None:
     reply = site.send("GET", f"/v1.0/{project}/instances")

@@ -310,7 +310,7 @@ def test_a_bad_update_is_refused(site: Site, changes: dict[str, Any], status: in
 
 
 def test_access_is_stored_and_shown(site: Site) -> None:
-    asked = {"is_public": True, "allowed_cidrs": ["10.0.0.0/8", "192.0.2.1"]}
+    asked = {"is_public": True, "allowed_cidrs": ["10.0.0.5/8", "192.0.2.1"]}
     key = site.instance(access=asked)
     assert site.get(f"/instances/{key}")["instance"]["access"] == {**asked, "allowed_cidrs": ["10.0.0.0/8", "192.0.2.1/32"]}
     assert site.ask("PUT", f"/instances/{key}", {"instance": {"access": {"is_public": False}}}).status_code == 202
@@ -457,6 +457,12 @@ def test_old_data_is_shown(site: Site) -> None:
     site.edit(Instance, key, lambda row: setattr(row, "old_data", old))
     shown = site.get(f"/instances/{key}")["instance"]["old_data"]
     assert shown == [{"name": "data.old-1", "bytes": 5 * GB, "since": "2026-11-21T10:00:00.000Z"}]
+
+
+def test_directories_of_the_host_are_not_for_those_whose_os_user_is_unknown(site: Site) -> None:
+    point = {"backupRef": "b1", "tablespaces": {"far": "/srv/far"}}
+    fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "restorePoint": point}}), 403, "forbidden")
+    assert "directories of the host" in fault["message"]
 
 
 def test_adopting_is_not_for_those_whose_os_user_is_unknown(site: Site, place: Path) -> None:

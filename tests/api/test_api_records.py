@@ -60,6 +60,8 @@ def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
     for noun, path in paths.items():
         assert site.ask("PATCH", path, {noun: {"protected": False}}).status_code == 202
         assert site.ask("DELETE", path).status_code == 202
+        late = told(site.ask("PATCH", path, {noun: {"protected": True}}), 422, "unprocessableEntity")
+        assert "too late to protect it" in late["message"]
 
 
 def test_backups_and_clusters_are_renamed(site: Site) -> None:
@@ -70,6 +72,24 @@ def test_backups_and_clusters_are_renamed(site: Site) -> None:
     assert site.get("/clusters/store")["cluster"]["id"] == shop
     told(site.ask("PATCH", f"/backups/{key}", {"backup": {"name": "!"}}), 400, "badRequest")
     told(site.ask("PATCH", "/backups/b1", {"backup": {"name": "x"}}), 404, "itemNotFound")
+
+
+def test_a_misspelt_key_changes_nothing(site: Site) -> None:
+    key, shop = site.backup(site.instance()), cluster(site)
+    for method, path, body, word in (
+        ("PATCH", f"/backups/{key}", {"backup": {"protect": True}}, "protect"),
+        ("PATCH", f"/backups/{key}", {"backup": {}, "protected": True}, "protected"),
+        ("PATCH", f"/clusters/{shop}", {"cluster": {"name": "x", "protect": True}}, "protect"),
+        ("POST", "/catalog/rebuild", {"rebuild": {"dryrun": True}}, "dryrun"),
+        ("POST", "/catalog/rebuild", {"dry_run": True}, "dry_run"),
+        ("POST", f"/clusters/{shop}/restore", {"restore": {"backupRef": key, "with_out": ["node1"]}}, "with_out"),
+        ("POST", f"/clusters/{shop}/recover", {"node": "node1"}, "node"),
+        ("POST", f"/clusters/{shop}/backup", {"backup": {"parent": key}}, "parent"),
+        ("POST", "/clusters", {"cluster": {"name": "x", "restore_point": {"backupRef": key}}}, "restore_point"),
+    ):
+        message = told(site.ask(method, path, body), 400, "badRequest")["message"]
+        assert f"{word}: is not a parameter" in message
+    assert site.row(Cluster, shop).name == "shop"
 
 
 def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> None:
@@ -97,6 +117,20 @@ def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> No
     assert (plan["adopted"], plan["bytes"]) == (True, 0)
     job = site.ask("POST", f"/instances/{instance}/action", {"restart": {}}).headers["Strongroom-Job"]
     assert site.get(f"/instances/{instance}/delete-plan")["plan"]["jobs"] == [{"id": job, "kind": "restart"}]
+
+
+def test_the_plan_for_what_others_wrote_counts_on_no_other_backup(site: Site) -> None:
+    """Of which instance it is, nobody knows: another one that is of no instance may be of another project, or database."""
+    instance = site.instance()
+    recorded, foreign = site.backup(instance, "recorded"), site.backup(instance, "foreign")
+    for key, project in ((recorded, "p"), (foreign, "other")):
+
+        def record(row: Backup, project: str = project) -> None:
+            row.status, row.instance_id, row.instance_name, row.project = "RESTORED", None, "", project
+
+        site.edit(Backup, key, record)
+    plan = site.get(f"/backups/{recorded}/delete-plan")["plan"]
+    assert (plan["allowed"], plan["kept"], plan["newest"]) == (True, 0, None)
 
 
 def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:

@@ -51,6 +51,7 @@ BODIES: dict[str, Any] = {
     "POST /hosts": {"host": {"name": "new"}},
     "POST /catalog/rebuild": {},
     "POST /clusters": {"cluster": {"name": "new"}},
+    "POST /clusters hosts": {"cluster": {"name": "new", "hosts": ["local"]}},
     "PATCH /backups/{backup}": {"backup": {"name": "renamed"}},
     "PATCH /clusters/{cluster}": {"cluster": {"name": "renamed"}},
     "POST /clusters/{cluster}": {"grow": []},
@@ -417,7 +418,10 @@ def test_fields_for_administrators_are_only_for_them(world: World, user: str) ->
     assert secret & set(view) == (secret if user == "admin" else set())
     cluster = world.ask_as(user, "GET", f"/clusters/{world.mine['cluster']}").json()["cluster"]
     job = world.ask_as(user, "GET", f"/jobs/{world.mine['job']}").json()["job"]
-    for host in (*(node.get("host") for node in cluster["instances"]), job["host"]):
+    plan = world.ask_as(user, "GET", f"/backups/{world.mine['backup']}/restore-plan").json()["plan"]
+    whole = world.ask_as(user, "GET", f"/clusters/{world.mine['cluster']}/restore/{world.mine['backup']}").json()["plan"]
+    nodes = [*cluster["instances"], *whole["nodes"]]
+    for host in (*(node.get("host") for node in nodes), job["host"], plan["host"]):
         assert host == ("local" if user == "admin" else None)
 
 

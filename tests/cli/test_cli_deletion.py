@@ -77,6 +77,18 @@ def test_the_question_tells_what_goes_and_what_stays(run: Run, service: Canned) 
     assert "is adopted: it is only forgotten" in run("instance", "delete", "mysql1").stderr
 
 
+def test_members_who_are_not_told_hosts_are_asked_about_clusters_too(run: Run, service: Canned) -> None:
+    node = {"node": "node1", "old_bytes": 2**20}
+    service.on("GET", "/clusters/shop", (200, {"cluster": {"instances": [node, {**node, "node": "node2", "host": "db2"}]}}))
+    assert run("cluster", "discard-old", "shop").exit_code == 2
+    plan = {"backup": "b", "backup_name": "monday", "data_bytes": 1, "chain": ["b"], "taken": None, "why": "w", "old_data": ""}
+    nodes = [{"node": "node1", "host": None, "does": "bootstraps", "data": "from the backup"}]
+    service.on("GET", "/clusters/shop/restore/monday", (200, {"plan": {**plan, "nodes": nodes}}))
+    asked = run("cluster", "restore", "shop", "--backup", "monday")
+    assert asked.exit_code == 2
+    assert "  node1 bootstraps, with data from the backup;" in asked.stderr
+
+
 def test_a_plan_deletes_nothing_and_fails_when_it_would_be_refused(run: Run, service: Canned) -> None:
     shown = run("backup", "delete", "monday", "--cascade", "--plan")
     assert shown.exit_code == 0

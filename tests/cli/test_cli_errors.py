@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import Result
 
+from strongroom.cli._client import Client
+from strongroom.cli._credentials import Credentials
+from strongroom.errors import Unavailable
 from support.canned import Canned, Running
 
 Run = Callable[..., Result]
@@ -60,6 +64,28 @@ def test_a_page_instead_of_json_is_called_one(run: Run, canned: Canned) -> None:
     assert "not JSON" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "verified"), [("https://h", True), ("HTTPS://h", True), ("HttpS://h", True), ("http://h", False)]
+)
+def test_certificates_are_verified_however_the_scheme_is_written(
+    url: str, verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(httpx, "Client", lambda **options: given.update(options))
+    Client(url, None, Credentials())
+    assert given["verify"] is verified
+
+
+def test_a_service_that_takes_too_long_is_not_called_away(canned: Canned) -> None:
+    """What it was asked may have begun: who is told that nobody was there asks again."""
+    canned.delay = 1
+    client = Client(canned.url, None, Credentials(), patience=0.2)
+    with pytest.raises(Unavailable, match="was reached and did not answer") as caught:
+        client.post("backups", json={})
+    client.close()
+    assert "job list" in caught.value.remedy
+
+
 def test_without_a_service_the_message_says_how_to_start_one(run: Run, running: Running) -> None:
     running.stop()
     result = run("instance", "list")
@@ -98,3 +124,18 @@ def test_the_project_is_a_part_of_the_path(run: Run, canned: Canned, monkeypatch
     monkeypatch.setenv("STRONGROOM_PROJECT", "p2")
     run("instance", "list")
     assert [path for _, path, _, _ in canned.asked] == ["/v1.0/p%201/instances", "/v1.0/p2/instances"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["instance", "adopt", "a", "--socket", "/s", "--start-command", "sh -c 'start"],
+        ["cluster", "adopt", "a", "--node", "socket=/s", "--stop-command", "sh -c 'stop"],
+        ["cluster", "adopt", "a", "--node", "socket=/s,start_command=sh -c 'start"],
+    ],
+)
+def test_a_command_with_an_open_quotation_is_a_wrong_value(run: Run, canned: Canned, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "No closing quotation" in result.stderr
+    assert canned.bodies("POST") == []

@@ -144,6 +144,11 @@ def test_on_a_terminal_lost_data_is_asked_for(backing_up: Canned) -> None:
     assert code == 1
     assert "Delete backup monday for good?" in shown
     assert [verb for verb, *_ in backing_up.asked] == ["GET"]
+    hostile = {**DELETE_PLAN, "name": "x\x9b2J\u202ey"}
+    backing_up.on("GET", "/backups/hostile/delete-plan", (200, {"plan": hostile}))
+    _, shown = on_terminal(backing_up, "backup", "delete", "hostile", type_in="n\n")
+    assert "Delete backup x\\x9b2J\\u202ey for good?" in shown
+    assert "\x9b" not in shown and "\u202e" not in shown
     code, _ = on_terminal(backing_up, "backup", "delete", "monday", type_in="y\n")
     assert code == 0
     assert "DELETE" in [verb for verb, *_ in backing_up.asked]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -118,6 +120,8 @@ def test_mistakes_in_filters_are_told(run: Run, listed: Canned) -> None:
         assert run("backup", "list", *words.split()).exit_code == 2
     with pytest.raises(InvalidRequest, match="is not a time"):
         moment_of("12y", NOW)
+    with pytest.raises(InvalidRequest, match="is not a time"):
+        moment_of("999999w", NOW)
     assert moment_of("2w", NOW) == NOW - timedelta(weeks=2)
     assert moment_of("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -166,11 +170,35 @@ def test_names_are_completed_and_nothing_disturbs_the_shell(running: Running, mo
             return self
 
     monkeypatch.setenv("STRONGROOM_URL", running.canned.url)
-    running.canned.on("GET", "/instances", (200, {"instances": [INSTANCE, {**INSTANCE, "name": "shop"}]}))
+    hostile = [{**INSTANCE, "name": name} for name in ("shop", "my$(reboot)", "my shop", "my`id`", "my;id", "my\u202eshop")]
+    running.canned.on("GET", "/instances", (200, {"instances": [INSTANCE, *hostile]}))
     assert names_of("instances")(Context(), "my") == ["mysql1"]  # type: ignore[arg-type]
     assert names_of("backups")(Context(), "") == []  # type: ignore[arg-type]
     running.stop()
     assert names_of("instances")(Context(), "my") == []  # type: ignore[arg-type]
+
+
+def test_completion_asks_nobody_for_a_password(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        params: ClassVar[dict[str, Any]] = {"username": "alice"}
+
+        def find_root(self) -> Context:
+            return self
+
+    def ask(*_: object, **__: object) -> str:
+        pytest.fail("a password was asked for")
+
+    for name in [name for name in os.environ if name.startswith("OS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("STRONGROOM_PASSWORD_FILE", raising=False)
+    monkeypatch.setenv("STRONGROOM_URL", running.canned.url)
+    monkeypatch.setenv("OS_AUTH_URL", running.canned.url)
+    monkeypatch.setenv("OS_USERNAME", "alice")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.prompt", ask)
+    for challenge in ('Basic realm="strongroom"', f'Keystone uri="{running.canned.url}"'):
+        running.canned.on("GET", "/instances", (401, {"unauthorized": {"message": "no"}}, {"WWW-Authenticate": challenge}))
+        assert names_of("instances")(Context(), "") == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,21 @@ def test_every_page_is_read_and_filters_are_kept(run: Run, canned: Canned) -> No
     assert [query for _, _, query, _ in canned.asked] == ["instance_id=i1", "instance_id=i1&marker=20"]
 
 
+@pytest.mark.parametrize(("noun", "collection"), [("db", "databases"), ("user", "users")])
+def test_databases_and_accounts_are_listed_over_all_pages(run: Run, canned: Canned, noun: str, collection: str) -> None:
+    path = f"/instances/mysql1/{collection}"
+    following = {"rel": "next", "href": f"https://elsewhere/v1.0/default{path}?limit=1&marker=a%40%25"}
+    one = {"host": "%", "databases": []} if noun == "user" else {}
+    canned.on(
+        "GET",
+        path,
+        (200, {collection: [{"name": "a", **one}], "links": [following]}),
+        (200, {collection: [{"name": "b", **one}]}),
+    )
+    assert run(noun, "list", "mysql1", "-f", "value", "-c", "name").stdout == "a\nb\n"
+    assert canned.asked[-1][2] == "marker=a%40%25"
+
+
 @given(st.text())
 def test_safe_text_is_printable(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in safe(text))

@@ -213,6 +213,8 @@ class TestRestore:
         assert happy.asked[-1][1:3] == (f"/v1.0/default/backups/{BACKUP['id']}/restore-plan", "instance=mysql1")
         result = run("restore", "monday", "--name", "mysql2", "--plan", "-f", "json")
         assert json.loads(result.stdout) == PLAN
+        assert run("restore", "monday", "--name", "mysql2", "--flavor", "d2", "--size", "5", "--plan").exit_code == 0
+        assert happy.asked[-1][2] == "flavor=d2&size=5"
 
     def test_what_the_plan_refuses_is_not_begun(self, run: Run, happy: Canned) -> None:
         effect = {"effect": "refused", "item": "undo", "message": "its undo logs lie outside", "remedy": "Move them."}

@@ -17,7 +17,7 @@ from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _
 from strongroom.datastores.postgresql._connection import query
 from strongroom.datastores.postgresql._profile_walk import look
 from strongroom.datastores.postgresql._tree import data_links
-from strongroom.errors import ArtifactCorrupt, ServerFailed
+from strongroom.errors import ArtifactCorrupt, ServerFailed, VersionMismatch
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import (
@@ -249,6 +249,17 @@ def test_a_rehearsal_whose_server_refuses_us_ends(
     stranger = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
     with pytest.raises(ServerFailed, match="nobody_here"):
         rehearse(link, place, stranger)
+
+
+def test_a_rehearsal_on_a_host_with_other_catalogs_says_nothing_of_the_data(
+    place: Path, taken: tuple[FileLink, Profile, Path]
+) -> None:
+    link, profile, _ = taken
+    catalogs = profile.facts["catalog_version"]
+    assert isinstance(catalogs, int)
+    other = profile.model_copy(update={"facts": profile.facts | {"catalog_version": catalogs + 1}})
+    with pytest.raises(VersionMismatch, match="reads"):
+        rehearse(link, place, other)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def test_a_chain_of_each_series_is_restored_and_rehearsed(place: Path, find: Cal
         with source.connect() as connection:
             fill(connection, 300)
             connection.execute("CREATE TABLE seen (at timestamptz)")
-            connection.execute("CREATE INDEX by_day ON seen (((at AT TIME ZONE 'Europe/Berlin')::date))")
+            connection.execute("CREATE TABLE part (at timestamptz) PARTITION BY RANGE (at)")
+            connection.execute("CREATE TABLE part_1 PARTITION OF part DEFAULT")
+            for table, index in (("seen", "by_day"), ("part", "part_by_day")):
+                connection.execute(f"CREATE INDEX {index} ON {table} (((at AT TIME ZONE 'Europe/Berlin')::date))".encode())
         full = backup(source, place)
         source.sql("UPDATE customers SET name = 'changed' WHERE id % 10 = 0")
         profile = run_as(source.server.user, driver.profiles.read, source.server)
@@ -49,7 +52,7 @@ def test_a_chain_of_each_series_is_restored_and_rehearsed(place: Path, find: Cal
     assert differences_here(profile, of, catalog_version=catalogs + 1) == [("refuse", "machine, catalog version")]
     if profile.facts["time_zones"] is not None:  # the programs use those of the host
         assert differences_here(profile, of, time_zones="1999a") == [("warn", "release of the time zones")]
-        assert profile.facts["by_time_zone"] == ["db1.by_day"]
+        assert profile.facts["by_time_zone"] == ["db1.by_day", "db1.part_by_day"]
     target, work = scratch(place, "target"), scratch(place, "work")
     run_as(source.server.user, driver.restore, of, [full, incremental], target, work, str)
     assert run_as(source.server.user, driver.profiles.rehearse, of, target, work, profile).tables > 200
@@ -63,6 +66,19 @@ def differences_here(profile: Profile, of: Version, **facts: int | str) -> list[
     changed = profile.model_copy(update={"facts": profile.facts | facts})
     found = driver.profiles.compare(changed, RestoreTarget(of, None, in_place=False))
     return [(notice.effect, notice.item) for notice in found if notice.item != "other settings"]
+
+
+def test_a_locked_table_hides_nothing_else_of_its_database(place: Path) -> None:
+    with running(place) as source:
+        source.sql("CREATE DATABASE db1", "postgres")
+        source.sql("CREATE TABLE seen (at timestamptz)")
+        source.sql("CREATE INDEX by_day ON seen (((at AT TIME ZONE 'Europe/Berlin')::date))")
+        with source.connect() as connection, connection.transaction():
+            connection.execute("LOCK TABLE seen")
+            profile = run_as(source.server.user, driver.profiles.read, source.server)
+    assert profile.facts["by_time_zone"] == ["db1 (which could not be looked into)"]
+    assert (profile.tables or {})["heap"] >= 1
+    assert not [notice for notice in profile.notices if notice.item == "databases"]
 
 
 def test_checksums_that_were_switched_break_an_incremental(place: Path) -> None:

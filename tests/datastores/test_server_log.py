@@ -58,6 +58,13 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
     assert said.endswith(log.splitlines()[-1])
 
 
+def test_the_last_errors_are_those_that_ended_a_server_which_has_served() -> None:
+    old = [f"2026-11-2{day} 10:00:00 {day} [ERROR] an old error of day {day}" for day in range(5)]
+    ready = "2026-11-19 10:00:00 0 [Note] mariadbd: ready for connections."
+    found = excerpt([ready, *old, "2026-11-30 10:00:00 0 [ERROR] mysqld got signal 6 ;"])
+    assert found.cause == "[ERROR] an old error of day 3; [ERROR] an old error of day 4; [ERROR] mysqld got signal 6 ;"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -67,6 +74,13 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
         ),
         ("IDENTIFIED VIA ed25519 USING 'abc' OR unix_socket", "IDENTIFIED VIA ed25519 USING '***' OR unix_socket"),
         ("ALTER ROLE x PASSWORD 'it''s'", "ALTER ROLE x PASSWORD '***'"),
+        ("ALTER ROLE x PASSWORD E'a\\'b;c'; SELECT 'd'", "ALTER ROLE x PASSWORD E'***'; SELECT 'd'"),
+        (
+            "CREATE USER x IDENTIFIED BY 'a;b', y IDENTIFIED BY \"c;d\"; SELECT 1",
+            "CREATE USER x IDENTIFIED BY '***', y IDENTIFIED BY '***'; SELECT 1",
+        ),
+        ("CREATE USER x IDENTIFIED BY 'cut of", "CREATE USER x IDENTIFIED BY '***'"),
+        ("CREATE USER x IDENTIFIED BY 'cut off\\", "CREATE USER x IDENTIFIED BY '***'"),
         ("stored as SCRAM-SHA-256$4096:salt$stored:server here", "stored as *** here"),
         ("Access denied for user 'x'@'localhost' (using password: YES)",) * 2,
         ('password authentication failed for user "x"',) * 2,
@@ -104,13 +118,19 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     tool.abort()
 
 
-def test_what_a_private_server_lacks_on_its_host_proves_nothing(tmp_path: Path) -> None:
-    full = ["sh", "-c", "echo 'could not write to file: No space left on device' >&2; exit 1"]
-    tool = Tool(full, tmp_path / "log")
+def test_a_private_server_without_room_or_memory_proves_nothing(tmp_path: Path) -> None:
+    log, lost = tmp_path / "log", ServerFailed("the connection broke")
+    full = 'echo "PANIC:  could not write to file: No space left on device"; kill -ABRT $$'
+    tool = Tool(["sh", "-c", full], log)
     assert tool.ends(5)
     assert type(died(tool)) is NoSpace
-    tool = Tool(full, tmp_path / "log")
-    with pytest.raises(NoSpace):
-        _raise_if_stopped(tool, tmp_path / "log", ServerFailed("the connection broke"))
+    with pytest.raises(NoSpace, match="PANIC"):
+        _raise_if_stopped(tool, log, lost)
+    log = tmp_path / "other log"
+    tool = Tool(["sh", "-c", 'echo "FATAL:  could not map shared memory: Cannot allocate memory"; exit 1'], log)
+    assert tool.ends(5)
+    assert type(died(tool)) is ToolStopped
+    with pytest.raises(ToolStopped, match="the connection broke"):
+        _raise_if_stopped(tool, log, lost)
     with pytest.raises(ConfigurationError, match="locale of a database is not installed"):
-        _raise_if_stopped(tool, tmp_path / "log", ServerFailed("database locale is incompatible with operating system"))
+        _raise_if_stopped(tool, log, ServerFailed("database locale is incompatible with operating system"))

@@ -452,6 +452,68 @@ def test_a_table_that_is_never_met_at_one_position_is_named(world: World, monkey
     assert "db1.busy" in warning
 
 
+def _at_no_known_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    summed = world.ring.checksums
+
+    async def checksums(server: str, **wish: Any) -> Any:
+        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+
+    monkeypatch.setattr(world.ring, "checksums", checksums)
+
+
+def test_a_table_that_is_switched_between_two_states_is_not_at_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    odd, reads = world.members()[1].id, 0
+
+    def sums(node: Node) -> dict[str, str]:
+        nonlocal reads
+        reads += 1
+        is_on = (node.id == odd) != ((reads - 1) // 3 % 4 == 3)  # three rounds in a row look like rest
+        return {"db1.switch": "on" if is_on else "off"}
+
+    world.ring.sums = sums
+    _at_no_known_position(world, monkeypatch)
+    failure, output = _restore(world)
+    assert failure is None
+    assert "db1.switch" in output["warnings"][0]
+
+
+def test_a_table_that_differs_at_rest_is_told_without_a_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    odd = world.members()[1].id
+    world.ring.sums = lambda node: {"db1.x": "odd" if node.id == odd else "even"}
+    _at_no_known_position(world, monkeypatch)
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert failure["message"].startswith("1 tables are not the same on node1 and node2: db1.x")
+
+
+@pytest.mark.parametrize("said", ["error 1412", "None"])
+def test_a_table_that_is_made_anew_all_the_time_is_no_difference(
+    world: World, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    odd, reads = world.members()[1].id, 0
+
+    def sums(node: Node) -> dict[str, str]:
+        nonlocal reads
+        reads += 1
+        return {"db1.staging": said if node.id == odd else str((reads - 1) // 3)}
+
+    world.ring.sums = sums
+    failure, output = _restore(world)
+    assert failure is None
+    assert "db1.staging" in output["warnings"][0]
+
+
+def test_a_table_that_no_node_can_read_is_not_called_equal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    world.ring.sums = lambda node: {"db1.x": "error 1213"}
+    failure, output = _restore(world)
+    assert failure is None
+    assert "db1.x" in output["warnings"][0]
+
+
 # --- nodes that hang
 
 
@@ -490,6 +552,28 @@ def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, 
     monkeypatch.setattr(world.ring, "start_server", start)
     assert world.run(request_resume(world.control, "p", "shop")) is None
     world.require("restored", 2)
+
+
+def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, others = world.ring.start_server, []
+
+    async def fails(server: str, how: Any = None) -> Any:
+        if how.mode == "bootstrap":
+            view = await start(server, how)
+            others.extend(member.id for member in world.members() if member.id != server)
+            world.ring.unreachable.add(others[0])
+            return view
+        if server == others[1]:
+            raise ServerFailed("it hangs")
+        return await start(server, how)
+
+    monkeypatch.setattr(world.ring, "start_server", fails)
+    failure, _ = _restore(world)
+    assert failure is not None
+    assert "it hangs" in failure["message"]
+    assert "serves from 1 of 3 nodes" in failure["message"]
 
 
 def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,6 +625,13 @@ def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -
     with pytest.raises(Conflict, match="waits for its outage to begin"):
         request_cluster_restore(world.control, "p", "shop", "monday")
     assert world.run(request_resume(world.control, "p", "shop")) is None
+    world.require("restored", 2)
+
+
+def test_after_a_long_absence_a_cluster_that_is_down_does_not_wait(world: World) -> None:
+    _down(world, (5, 5, 5))
+    _go_away(world, "seed", 3600)
+    assert _restore(world)[0] is None
     world.require("restored", 2)
 
 

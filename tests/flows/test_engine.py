@@ -231,5 +231,19 @@ def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control
         event.listen(database, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
         time.sleep(2.5)
         assert statements == []
+        assert recovery_pace() == _dbos_pace.RESTING <= 60  # recovery that waited for the database is not left alone for long
     finally:
         engine.stop()
+    monkeypatch.undo()
+    again = Engine(control)
+    again.lock()
+    again.start()
+    try:
+        until(lambda: recovery_pace() == 1)
+    finally:
+        again.stop()
+
+
+def recovery_pace() -> float:
+    """Seconds between two looks of DBOS at the queue by which it recovers jobs."""
+    return _dbos._get_dbos_instance()._registry.get_internal_queue()._polling_interval_sec

@@ -8,9 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from strongroom import __version__
+from strongroom.agent import AgentClient
+from strongroom.agent import client as agent_client
 from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof_of_host, same
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
@@ -155,6 +158,10 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Control, pla
     assert control.unknown["a"] == [] and check_hosts(control) == []
     with pytest.raises(NotFound, match="has no server y"):
         request_reclaim(control, "q", "a", "y")
+    control.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
+    with pytest.raises(Conflict, match="2 servers of host a are named z"):
+        request_reclaim(control, "q", "a", "z")
+    assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
 
 
 def test_an_old_token_and_a_strange_address_are_refused(control: Control, place: Path) -> None:
@@ -364,6 +371,32 @@ def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
     presence.require("h")
 
 
+def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop takes as long as it takes, and the connection of an agent that hangs is alive."""
+    monkeypatch.setattr(agent_client, "LOOK", 0.01)
+    presence = Presence(lost_after=0.05)
+    presence.expect("h")
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            await asyncio.sleep(60)
+        return httpx.Response(200, json=[])
+
+    async def stop() -> None:
+        transport = httpx.MockTransport(hang)
+        agent = AgentClient("https://h", host="h", transport=transport, require=lambda: presence.require("h"))
+        assert await agent.jobs() == []
+        stopping = asyncio.create_task(agent.stop_server("s1"))
+        await asyncio.sleep(0.1)
+        assert not stopping.done()  # nobody has missed it yet
+        for _ in range(2):
+            presence.missed("h", HostTimeout("the agent of host h did not answer within 10 seconds"))
+        with pytest.raises(HostTimeout, match="host h has not answered for"):
+            await asyncio.wait_for(stopping, 5)
+
+    asyncio.run(stop())
+
+
 def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_presence, "AGAIN", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
@@ -378,11 +411,15 @@ def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.1)  # it works with its host for a while before the next restart
             raise error
 
-    asyncio.run(attend(presence, None, lambda: follow(HostSilent("away"), 5)))
+    asyncio.run(attend(presence, "h", lambda: follow(HostSilent("away"), 5)))
     assert calls == 6
     calls = 0
     with pytest.raises(HostTimeout):  # waiting is no progress
-        asyncio.run(attend(presence, None, lambda: follow(HostTimeout("slow"), 50)))
+        asyncio.run(attend(presence, "h", lambda: follow(HostTimeout("slow"), 50)))
+    assert calls < 5
+    calls = 0
+    with pytest.raises(HostSilent):  # a step of a cluster waits for each of the nodes that are away, and is no nearer to its end
+        asyncio.run(attend(presence, None, lambda: follow(HostSilent("two are away"), 50)))
     assert calls < 5
 
 

@@ -23,6 +23,7 @@ from strongroom.errors import (
     InvalidRequest,
     LineageChanged,
     NotFound,
+    QuotaExceeded,
     StrongroomError,
     TooLarge,
 )
@@ -482,6 +483,15 @@ class TestPlans:
 
     def test_what_a_restore_refuses_a_plan_refuses(self, control: Control) -> None:
         taken(control, running(control), "full")
+        with pytest.raises(TooLarge):
+            asyncio.run(plan_restore(control, "p", "full", size=2))
+        with pytest.raises(InvalidRequest, match="flavor huge"):
+            asyncio.run(plan_restore(control, "p", "full", flavor="huge"))
+        assert asyncio.run(plan_restore(control, "p", "full", flavor="d2", size=3)).allowed
+        control.settings.quotas.instances = 1
+        with pytest.raises(QuotaExceeded):
+            asyncio.run(plan_restore(control, "p", "full"))
+        control.settings.quotas.instances = -1
         edit(control, Host, "local", lambda row: setattr(row, "view", {"versions": [], "free_bytes": 100 * GB}))
         with pytest.raises(StrongroomError):
             asyncio.run(plan_restore(control, "p", "full"))

@@ -32,10 +32,13 @@ class Definitions:
             with self._registry.mutex:
                 self._registry.require_own_data(adopted)
                 self._registry.save(adopted)
-            make_directory(self._lifecycle.base_dir(server_id), 0o700, _accounts.by_name(adopted.user))
+            self._make_base_dir(adopted)
             self._layouts.learn(self._registry.get(server_id))
         else:
             self._add(server_id, definition)
+
+    def _make_base_dir(self, record: ServerRecord) -> None:
+        make_directory(self._lifecycle.base_dir(record.id), 0o700, _accounts.by_name(record.user))
 
     def _add(self, server_id: str, definition: ServerDefinition) -> None:
         datastore = datastores.get(definition.datastore)
@@ -68,6 +71,7 @@ class Definitions:
             told = {name: getattr(adopted, name) for name in ("definition", "user", "data_dir", "address", "port", "socket")}
             record = record.model_copy(update=told)  # the rest is what became of it since
             self._registry.save(record)
+            self._make_base_dir(record)  # also when that is what failed the first time
             self._layouts.learn(record)
             return
         version = _versions.find(self._settings, definition.datastore, definition.series)

@@ -102,7 +102,7 @@ class _Stat:
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        return _Stat((_PROC / str(pid) / "stat").read_text())
+        return _Stat((_PROC / str(pid) / "stat").read_text(errors="replace"))  # anybody may name a process as they like
     except OSError:
         return None
 

@@ -107,7 +107,8 @@ class Registry:
                 raise Conflict(
                     f"the server with its data in {record.data_dir} is managed already, as {name or other.id}"
                     + (f" ({other.id})" if name else ""),
-                    remedy="Use that instance, or delete it first: deleting an adopted instance leaves its server as it is.",
+                    remedy="Use that instance, or delete it first: deleting an adopted instance leaves its server as it is. "
+                    "If there is no such instance, see `strongroom host servers`.",
                 )
 
     def save(self, record: ServerRecord) -> None:

@@ -84,7 +84,12 @@ class Supervisor:
                 if not self._seen.is_set():
                     wait(self._looks.values(), timeout=FIRST_LOOK)
                     self._seen.set()
-                self._await_event(self._pause())
+                try:
+                    self._await_event(self._pause())
+                except Exception:
+                    log.exception("supervisor cannot wait for events")
+                    self._look_at_all, self._next_watch = True, 0.0
+                    self._stop.wait(PACE)
         for descriptor in self._watched.values():
             os.close(descriptor)
         self._watched.clear()
@@ -115,6 +120,8 @@ class Supervisor:
         told = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
         if told:
             self._next_watch = 0.0
+        for pid in [pid for pid, descriptor in self._watched.items() if descriptor in told]:
+            os.close(self._watched.pop(pid))  # it has ended; another process may get its id
         if self._wake in told:
             os.eventfd_read(self._wake)
             told.remove(self._wake)

@@ -194,7 +194,8 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
         return
     # A top level folder of its own, so that no container is made by looking.
     key = f"{storage.container}/strongroom-check-{secrets.token_hex(8)}/probe"
-    impatient = storage.model_copy(update={"retries": min(storage.retries, 1)})  # a person waits for the answer
+    # a person waits for the answer
+    impatient = storage.model_copy(update={"retries": min(storage.retries, 1), "timeout": min(storage.timeout, 10.0)})
     store = open_store(impatient, gid=store_group(storage))
     data = secrets.token_bytes(64)
     container = storage.path / storage.container if storage.driver == "directory" and storage.path else None
@@ -202,8 +203,8 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
     began = time.monotonic()
     try:
         deleted = False
+        store.put(key, data, create=True)
         try:
-            store.put(key, data, create=True)
             if store.get(key, length=len(data) + 1) != data or store.head(key).size != len(data):
                 raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -49,8 +51,10 @@ PATIENCE = 900.0
 UNTIL_DONE = None
 """Stopping, starting and removing large servers takes as long as the settings of its host allow.
 
-Whether the host is there is seen elsewhere (``flows._presence``), and a connection that is dead breaks by itself.
+A connection that is dead breaks by itself. Whether an agent that hangs is given up is decided elsewhere (``require``).
 """
+LOOK = 1.0
+"""Seconds between two looks whether that is so."""
 VERSION_HEADER = "Strongroom-Version"
 """In every answer of an agent that is a process of its own."""
 LONGEST = 16 * 1024**2
@@ -60,15 +64,23 @@ LONGEST = 16 * 1024**2
 class AgentClient:
     """One method a route. Every method raises what the agent answered, or HostSilent, of which each cause has its own class.
 
-    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``. ``host`` is for messages.
+    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``. ``host`` is for messages. ``require``
+    raises HostSilent when the host is lost; it is called now and then during what takes as long as it takes.
     """
 
     def __init__(
-        self, base_url: str = EMBEDDED, *, host: str = "", transport: httpx.AsyncBaseTransport | None = None, connect: float = 10
+        self,
+        base_url: str = EMBEDDED,
+        *,
+        host: str = "",
+        transport: httpx.AsyncBaseTransport | None = None,
+        connect: float = 10,
+        require: Callable[[], None] | None = None,
     ) -> None:
         self._where = f"the agent of host {host} at {base_url}" if host else f"the agent at {base_url}"
         self._host = host
         self._connect = connect
+        self._require = require
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(base_url=base_url, transport=transport, headers=headers, trust_env=False)
 
@@ -290,6 +302,22 @@ class AgentClient:
         body: Any = None,
         patience: float | None = PATIENCE,
         **query: str | float,
+    ) -> T:
+        if patience is not UNTIL_DONE or self._require is None:
+            return await self._ask(kind, method, path, body, patience, query)
+        work = asyncio.ensure_future(self._ask(kind, method, path, body, patience, query))
+        try:
+            while not (await asyncio.wait({work}, timeout=LOOK))[0]:
+                self._require()
+            return work.result()
+        finally:
+            if not work.done():
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await work
+
+    async def _ask(
+        self, kind: type[T] | None, method: str, path: str, body: Any, patience: float | None, query: dict[str, str | float]
     ) -> T:
         content = None if body is None else _adapter(type(body)).dump_json(body)
         limits = httpx.Timeout(patience, connect=self._connect)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -36,12 +37,13 @@ class _Kept(httpx.AsyncBaseTransport):
 
 
 class RemoteAgent:
-    """Call it for a client. Connections are kept, for each event loop its own."""
+    """Call it for a client. Connections are kept, for each event loop its own. ``require``: see ``AgentClient``."""
 
-    def __init__(self, host: str, url: str, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, url: str, context: ssl.SSLContext, require: Callable[[], None] | None = None) -> None:
         self._host = host
         self._url = url
         self._context = context
+        self._require = require
         self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -51,4 +53,4 @@ class RemoteAgent:
         with self._lock:
             if loop not in self._kept:
                 self._kept[loop] = _Kept(self._context)
-            return AgentClient(self._url, host=self._host, transport=self._kept[loop], connect=CONNECT)
+            return AgentClient(self._url, host=self._host, transport=self._kept[loop], connect=CONNECT, require=self._require)

@@ -155,7 +155,7 @@ class Servers:
     def stop(self, server_id: str) -> ServerView:
         """Stop it and wait until it is gone. Raises Busy while a job runs on it, ServerFailed."""
         record = self._registry.get(server_id)
-        with self._hold(record):
+        with self._hold(record, self._patience(record)):
             self._want(record, "stopped")
             self._lifecycle.stop(record)
             self._refresh(record)
@@ -164,7 +164,7 @@ class Servers:
     def restart(self, server_id: str) -> ServerView:
         """Stop it, start it, wait until it serves. Raises Busy while a job runs on it, ServerFailed."""
         record = self._registry.get(server_id)
-        with self._hold(record):
+        with self._hold(record, self._patience(record)):
             self._want(record, "running")
             self._lifecycle.stop(record)
             self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
@@ -317,6 +317,7 @@ class Servers:
         self._health[record.id] = health
         if health.shown != before.shown:
             self.on_change()
+            self.on_due()  # a process that has come since is watched from now on, not from the next time on that is due
         return health
 
     def _health_of(self, server_id: str) -> Health:
@@ -350,6 +351,11 @@ class Servers:
 
     def _mutex(self, server_id: str) -> threading.RLock:
         return self._mutexes.setdefault(server_id, threading.RLock())
+
+    def _patience(self, record: ServerRecord) -> float:
+        """Seconds to wait for the server. A request that is repeated, since its answer was lost, waits for its first self."""
+        limits = self._settings.agent
+        return PATIENCE if self._job_on(record.id) else max(PATIENCE, limits.stop_timeout + limits.start_timeout)
 
     @contextmanager
     def _hold(self, record: ServerRecord, patience: float | None = None) -> Iterator[None]:

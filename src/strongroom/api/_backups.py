@@ -22,7 +22,7 @@ from strongroom.api._caller import (
     next_links,
     reply,
 )
-from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, Ref, Segment, View, gigabytes, iso, naive
+from strongroom.api._fields import Body, Container, Flag, Link, Location, Name, OwnBody, Ref, Segment, View, gigabytes, iso, naive
 from strongroom.artifact import Level, Pages
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, broken_chains, damaged_pages, newest_first, newest_jobs
@@ -54,7 +54,7 @@ class RestoreFrom(Body):
     size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
 
 
-class ImportFrom(Body):
+class ImportFrom(OwnBody):
     """A backup of Trove or Kolla. It stays where and as it is, and is read once."""
 
     location: Location = Field(description="`container/object`, a URL of this store, or, for the operator, a path of the host.")
@@ -86,7 +86,7 @@ class CreateBackup(Body):
     backup: BackupWish
 
 
-class Verify(Body):
+class Verify(OwnBody):
     """How far to go. By default all backups of the chain are read, up to the one that is named."""
 
     chain: bool = Field(True, description="Also read the backups that it is based on.")
@@ -318,15 +318,21 @@ async def plan(
     host: Annotated[
         str | None, Query(description="Host of the new instance, for administrators. Default: where the service would put it.")
     ] = None,
+    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
+    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
     tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
-    if instance is not None and host is not None:
-        raise InvalidRequest("a restore in place has its host already", remedy="Leave host out.")
+    if instance is not None and not (host is None and flavor is None and size is None):
+        raise InvalidRequest(
+            "a restore in place has its host, flavor and size already", remedy="Leave host, flavor and size out."
+        )
     if host is not None:
         authorize(caller.principal, "POST /instances host")
-    plan = await plan_restore(control, caller.project, backup, instance=instance, host=host, tablespaces=tablespace)
-    return OnePlan(plan=plan)
+    plan = await plan_restore(
+        control, caller.project, backup, instance=instance, host=host, flavor=flavor, size=size, tablespaces=tablespace
+    )
+    return OnePlan(plan=plan if caller.principal.is_admin else plan.model_copy(update={"host": None}))
 
 
 @router.delete("/backups/{backup}", status_code=202)

@@ -6,20 +6,20 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from strongroom.api._caller import CallerDep, ControlDep, accepted
-from strongroom.api._fields import Body, Container
+from strongroom.api._fields import Container, OwnBody
 from strongroom.flows import request_rebuild
 
 router = APIRouter(tags=["catalog"])
 
 
-class RebuildWish(Body):
+class RebuildWish(OwnBody):
     """How much of the store, and whether it counts."""
 
     container: Container = Field("", description="Only this container. Default: all.")
     dry_run: bool = Field(False, description="Only tell what would be added.")
 
 
-class Rebuild(Body):
+class Rebuild(OwnBody):
     """Body of a rebuild."""
 
     rebuild: RebuildWish = Field(default_factory=RebuildWish)

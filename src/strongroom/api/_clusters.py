@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from strongroom.agent.models import ServerDefinition
 from strongroom.api._caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
 from strongroom.api._cluster_views import ManyClusters, OneCluster, cluster_views, plan_fields
-from strongroom.api._fields import Body, Container, FlavorRef, Name, Ref, Segment, View
+from strongroom.api._fields import Body, Container, FlavorRef, Name, OwnBody, Ref, Segment, View
 from strongroom.api._instance_requests import Adopt, Argument, DatastoreChoice, RestorePoint, Volume
 from strongroom.api._instance_views import OneInstance, views
 from strongroom.catalog import Cluster
@@ -54,7 +54,9 @@ class AdoptNode(Adopt):
 
 
 class ClusterWish(Body):
-    """A cluster to create: everything but the name has a default."""
+    """A cluster to create: everything but the name has a default. An unknown key is refused, as for instances."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: Name
     datastore: DatastoreChoice = DatastoreChoice()
@@ -88,7 +90,7 @@ class ClusterAction(Body):
     )
 
 
-class BackupOfCluster(Body):
+class BackupOfCluster(OwnBody):
     """A backup to take."""
 
     name: Name = ""
@@ -101,13 +103,13 @@ class BackupOfCluster(Body):
     swift_container: Container = ""
 
 
-class BackUpCluster(Body):
+class BackUpCluster(OwnBody):
     """Body of a backup."""
 
     backup: BackupOfCluster = BackupOfCluster()
 
 
-class RestoreOfCluster(Body):
+class RestoreOfCluster(OwnBody):
     """What to restore."""
 
     backupRef: Ref = Field("", description="Id or unique name.")
@@ -116,20 +118,20 @@ class RestoreOfCluster(Body):
     resume: bool = Field(False, description="Go on with the restore that failed on its way.")
 
 
-class RestoreCluster(Body):
+class RestoreCluster(OwnBody):
     """Body of a restore."""
 
     restore: RestoreOfCluster
 
 
-class Recovery(Body):
+class Recovery(OwnBody):
     """How to bring it back."""
 
     node: Ref = Field("", description="The node that begins. Default: the one that is farthest.")
     force: bool = Field(False, description="Though nodes cannot be asked, or know more.")
 
 
-class RecoverCluster(Body):
+class RecoverCluster(OwnBody):
     """Body of a recovery."""
 
     recover: Recovery = Recovery()
@@ -140,7 +142,7 @@ class PlannedNode(View):
 
     id: str
     node: str
-    host: str
+    host: str | None = Field(description="Null for all but administrators.")
     does: str
     data: str
 
@@ -182,6 +184,8 @@ def create(body: CreateCluster, caller: CallerDep, control: ControlDep, response
             raise InvalidRequest(
                 "the nodes of a cluster must be alike", remedy="Give all the same flavor and the same volume size."
             )
+        if wish.hosts:
+            authorize(caller.principal, "POST /clusters hosts")
         backup = wish.restorePoint.backupRef if wish.restorePoint else None
         row, job = request_cluster(
             control,
@@ -315,6 +319,8 @@ def plan(
 ) -> OnePlan:
     """Extension: what a restore would do; nothing is begun."""
     found = plan_cluster_restore(control, caller.project, cluster, backup, method=method, without=without)
+    if not caller.principal.is_admin:
+        found = {**found, "nodes": [{**node, "host": None} for node in found["nodes"]]}
     return OnePlan(plan=Plan(**plan_fields(found)))
 
 

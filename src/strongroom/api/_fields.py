@@ -37,6 +37,12 @@ class Body(BaseModel):
         return data
 
 
+class OwnBody(Body):
+    """Base of what requests of our own carry, which no client of Trove sends. An unknown key is refused: it might matter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class View(BaseModel):
     """Base of what replies carry. Only fields that were set appear (routes say ``response_model_exclude_unset``)."""
 

@@ -83,6 +83,8 @@ class Gate:
                 project = project.replace(SLASH, "/")
                 if len(project) > 255 or any(ord(c) < 32 or ord(c) == 127 for c in project):
                     raise InvalidRequest("the id of the project has more than 255 characters, or control characters in it")
+                if "\0" in path or b"%00" in connection.scope["query_string"]:
+                    raise InvalidRequest("the address of the request has a NUL in it, which no name has and no database takes")
                 return await self._method.authenticate(connection, project)
         return None
 

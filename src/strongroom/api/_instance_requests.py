@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from strongroom.api._accounts import DatabaseBody, UserBody
 from strongroom.api._fields import Body, FlavorRef, Gigabytes, Name, Ref, Text, plain
@@ -71,13 +71,24 @@ class InstanceRestorePoint(RestorePoint):
     )
 
 
+def _without_host(value: Any) -> Any:
+    """``10.0.0.5/24`` means ``10.0.0.0/24``: Horizon and Trove take an address for its network."""
+    try:
+        return str(ip_network(value, strict=False)) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_without_host)]
+
+
 class AccessWish(Body):
     """Who should reach the instance from outside. Stored and shown; the service opens and closes no firewall."""
 
     model_config = ConfigDict(extra="forbid")
 
     is_public: bool = Field(False, strict=True)
-    allowed_cidrs: list[IPvAnyNetwork] = Field(default_factory=list, max_length=1000)
+    allowed_cidrs: list[Network] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
     def _distinct(self) -> AccessWish:

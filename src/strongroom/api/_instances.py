@@ -69,6 +69,11 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
     tablespaces = wish.restorePoint.tablespaces if wish.restorePoint else {}
     if tablespaces:
         authorize(caller.principal, "POST /instances tablespaces")
+        if not caller.may_operate():
+            raise Forbidden(
+                "this caller may not name directories of the host",
+                remedy="Leave tablespaces out: they go into the data directory. Or ask as root or the OS user of the service.",
+            )
     databases, users = database_specs(wish.databases), user_specs(wish.users)
     _refuse_strange_grants(wish.databases, wish.users)
     backup = wish.restorePoint.backupRef if wish.restorePoint else None

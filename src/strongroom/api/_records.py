@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from strongroom.api._caller import CallerDep, ControlDep, accepted
-from strongroom.api._fields import Body, Name, Segment, View
+from strongroom.api._fields import Name, OwnBody, Segment, View
 from strongroom.flows import (
     DeletePlan,
     change_backup,
@@ -21,20 +21,20 @@ from strongroom.flows import (
 router = APIRouter(tags=["records"])
 
 
-class RecordChanges(Body):
+class RecordChanges(OwnBody):
     """What may be changed; what is left out stays."""
 
     name: Name | None = None
     protected: bool | None = Field(None, description="Whether it is protected from deletion.")
 
 
-class UpdateBackup(Body):
+class UpdateBackup(OwnBody):
     """Body of an update."""
 
     backup: RecordChanges
 
 
-class UpdateCluster(Body):
+class UpdateCluster(OwnBody):
     """Body of an update."""
 
     cluster: RecordChanges

@@ -54,16 +54,18 @@ class Client:
         self.url = url.rstrip("/")
         self._project = project
         self._credentials = credentials
+        self._patience = patience
         try:
-            host = httpx.URL(self.url).host
-            if httpx.URL(self.url).scheme not in ("http", "https") or not host:
+            parsed = httpx.URL(self.url)
+            host = parsed.host
+            if parsed.scheme not in ("http", "https") or not host:
                 raise httpx.InvalidURL("it must begin with http:// or https:// and name a host")
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the URL {url} is not valid: {error}", remedy=f"Give one like {DEFAULT_URL}.") from error
         self._http = httpx.Client(
             timeout=httpx.Timeout(patience, connect=min(5, patience)),
             trust_env=not _is_loopback(host),
-            verify=self.url.startswith("https:"),  # loading certificates takes as long as a request; no redirect is followed
+            verify=parsed.scheme == "https",  # loading certificates takes as long as a request; no redirect is followed
         )
 
     def close(self) -> None:
@@ -152,6 +154,11 @@ class Client:
                 response = self._http.request(method, self._at(path), params=params or None, json=json)
             if response.is_success:
                 return Reply(response)
+        except httpx.ReadTimeout as error:
+            raise Unavailable(
+                f"the service at {self.url} was reached and did not answer within {self._patience:.0f} s",
+                remedy="What it was asked may go on there: see `strongroom job list` before you ask again.",
+            ) from error
         except httpx.TransportError as error:
             raise Unavailable(
                 f"no service answers at {self.url}: {str(error) or type(error).__name__}",

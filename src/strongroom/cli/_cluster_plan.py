@@ -43,5 +43,10 @@ def note_plan(cluster: str, plan: Mapping[str, Any]) -> None:
     note(f"  what was written after {taken} UTC is lost;")
     note(f"  {plan['why']};")
     for node in plan["nodes"]:
-        note(f"  {node['node']} on {node['host']} {node['does']}, with data {node['data']};")
+        note(f"  {place_of(node)} {node['does']}, with data {node['data']};")
     note(f"  the old data {plan['old_data']}.")
+
+
+def place_of(node: Mapping[str, Any]) -> str:
+    """The name of the node, and of its host for those who are told: administrators."""
+    return f"{node['node']} on {node['host']}" if node.get("host") else str(node["node"])

@@ -10,17 +10,22 @@ from typing import Any
 import typer
 
 from strongroom.cli._credentials import DEFAULT_URL, Credentials
+from strongroom.cli._names import PATTERN
 
 PATIENCE = 1.5
 """Seconds that the service has for its answer."""
 
 
 def names_of(collection: str) -> Callable[[typer.Context, str], list[str]]:
-    """A completion by the names of all instances, backups, clusters or hosts."""
+    """A completion by the names of all instances, backups, clusters or hosts.
+
+    Others are left out: a shell would split them, and run what stands in ``$()`` when the line is entered.
+    """
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
         try:
-            return sorted({name for name in _names(context, collection) if name.startswith(incomplete)})
+            names = {name for name in _names(context, collection) if name.startswith(incomplete)}
+            return sorted(name for name in names if PATTERN.fullmatch(name))
         except Exception:  # noqa: BLE001 - see above
             return []
 
@@ -32,11 +37,11 @@ def _names(context: typer.Context, collection: str) -> list[str]:
 
     given: dict[str, Any] = {**context.find_root().params, **{k: v for k, v in context.params.items() if v is not None}}
     password = given.get("auth_password_file") or os.environ.get("STRONGROOM_PASSWORD_FILE")
-    user = given.get("username") or os.environ.get("STRONGROOM_USERNAME") if password else None  # never asked for here
+    user = given.get("username") or os.environ.get("STRONGROOM_USERNAME")
     client = Client(
         given.get("url") or os.environ.get("STRONGROOM_URL") or DEFAULT_URL,
         given.get("project") or os.environ.get("STRONGROOM_PROJECT"),
-        Credentials(user, Path(password) if password else None, given.get("os_cloud")),
+        Credentials(user, Path(password) if password else None, given.get("os_cloud"), patience=PATIENCE),
         patience=PATIENCE,
     )
     try:

@@ -29,12 +29,21 @@ class Answer:
 
 
 class Credentials:
-    """Answers the challenge of a 401."""
+    """Answers the challenge of a 401. With ``patience`` at once, or not at all: nobody is asked for a password then."""
 
-    def __init__(self, username: str | None = None, password_file: Path | None = None, cloud: str | None = None) -> None:
+    def __init__(
+        self,
+        username: str | None = None,
+        password_file: Path | None = None,
+        cloud: str | None = None,
+        *,
+        patience: float | None = None,
+    ) -> None:
+        """``patience``: seconds that Keystone has for an answer."""
         self._username = username
         self._password_file = password_file
         self._cloud = cloud
+        self._patience = patience
         self._keystone: Any = None
 
     def answer(self, challenge: str) -> Answer:
@@ -55,7 +64,8 @@ class Credentials:
         if self._password_file:
             password = password_in(self._password_file)
         else:
-            password = _ask(self._username, "Give it by --auth-password-file (STRONGROOM_PASSWORD_FILE).")
+            remedy = "Give it by --auth-password-file (STRONGROOM_PASSWORD_FILE)."
+            password = _ask(self._username, remedy, allowed=self._patience is None)
         encoded = base64.b64encode(f"{self._username}:{password}".encode()).decode()
         return Answer({"Authorization": f"Basic {encoded}"})
 
@@ -64,7 +74,7 @@ class Credentials:
 
         try:
             if self._keystone is None:
-                self._keystone = _session(self._cloud)
+                self._keystone = _session(self._cloud, self._patience)
             else:
                 self._keystone.invalidate()  # the token that was good before is not any more
             headers = {"X-Auth-Token": str(self._keystone.get_token())}
@@ -79,7 +89,7 @@ class Credentials:
             raise Unavailable(f"Keystone gives no token: {error}", remedy="Check OS_AUTH_URL, and that Keystone runs.") from error
 
 
-def _session(cloud: str | None) -> Any:
+def _session(cloud: str | None, patience: float | None) -> Any:
     """A session of keystoneauth with the settings of the cloud, or of the environment."""
     from keystoneauth1 import loading, session
 
@@ -97,10 +107,12 @@ def _session(cloud: str | None) -> Any:
             if settings.get(name) is not None:
                 wanted.setdefault(option.dest, settings[name])
     if wanted.get("username") and not wanted.get("password") and any(o.dest == "password" for o in loader.get_options()):
-        wanted["password"] = _ask(wanted["username"], "Set OS_PASSWORD.")
+        wanted["password"] = _ask(wanted["username"], "Set OS_PASSWORD.", allowed=patience is None)
     insecure = settings.get("insecure") in (True, "1", "true", "True") or settings.get("verify") is False
     return session.Session(
-        auth=loader.load_from_options(**wanted), verify=False if insecure else settings.get("cacert") or True, timeout=60
+        auth=loader.load_from_options(**wanted),
+        verify=False if insecure else settings.get("cacert") or True,
+        timeout=patience or 60,
     )
 
 
@@ -131,7 +143,7 @@ def _of_cloud(name: str) -> dict[str, Any]:
     return found
 
 
-def _ask(user: str, remedy: str) -> str:
-    if not sys.stdin.isatty():
+def _ask(user: str, remedy: str, *, allowed: bool) -> str:
+    if not (allowed and sys.stdin.isatty()):
         raise NotAuthenticated(f"the password of {user} is needed, and there is no terminal to ask on", remedy=remedy)
     return str(typer.prompt(f"Password of {user}", hide_input=True, err=True))

@@ -28,11 +28,11 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def moment_of(text: str, now: datetime) -> datetime:
     """A time that a person has typed. Raises InvalidRequest."""
-    if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-        return now - timedelta(**{UNITS[found[2]]: int(found[1])})
     try:
+        if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
+            return now - timedelta(**{UNITS[found[2]]: int(found[1])})
         return instant(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidRequest(
             f"{text!r} is not a time", remedy="Write 2026-11-21, 2026-11-21T07:00 (UTC), or an age like 90m, 12h, 3d, 2w."
         ) from None

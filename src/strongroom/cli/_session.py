@@ -16,7 +16,7 @@ import typer
 
 from strongroom.cli._credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
 from strongroom.cli._progress import follow
-from strongroom.cli._render import Format, Output, Remarks, Times, note, warn
+from strongroom.cli._render import Format, Output, Remarks, Times, note, safe, warn
 from strongroom.errors import (
     Busy,
     Conflict,
@@ -108,7 +108,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes to confirm.")
-    typer.confirm(question, abort=True, err=True)
+    typer.confirm(safe(question), abort=True, err=True)
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

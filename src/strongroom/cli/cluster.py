@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,12 +9,12 @@ import typer
 
 from strongroom.cli import _deletion, _names
 from strongroom.cli import backup as backups
-from strongroom.cli._cluster_plan import note_plan, print_plan
+from strongroom.cli._cluster_plan import note_plan, place_of, print_plan
 from strongroom.cli._completion import names_of
 from strongroom.cli._names import AllowSameName, require_free_name
 from strongroom.cli._render import Column, Format, Id, When, note, size
 from strongroom.cli._session import Session, Wait, Yes, command, confirm
-from strongroom.cli.instance import Flavor, Size, Version, datastore_body
+from strongroom.cli.instance import Flavor, Size, Version, datastore_body, words_of
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Galera clusters: create, adopt, back up, restore, bring back.")
@@ -172,7 +171,7 @@ def adopt(
     """
     require_free_name(session, "cluster", name, allow_same_name)
     commands = {"start_command": start_command, "stop_command": stop_command, "bootstrap_command": bootstrap_command}
-    shared = {key: shlex.split(value) for key, value in commands.items() if value}
+    shared = {key: words_of(value) for key, value in commands.items() if value}
     body = {
         "name": name,
         "datastore": datastore_body("mariadb" if version else None, version),
@@ -188,9 +187,7 @@ def _node(text: str) -> dict[str, Any]:
         if not separator or not value:
             raise InvalidRequest(f"{part!r} is not KEY=VALUE", remedy="Give a node like host=db1,socket=/run/mysqld/mysqld.sock.")
         key = key.strip().replace("-", "_")
-        terms[key] = (
-            shlex.split(value) if key.endswith("_command") else int(value) if key == "port" and value.isdigit() else value
-        )
+        terms[key] = words_of(value) if key.endswith("_command") else int(value) if key == "port" and value.isdigit() else value
     return terms
 
 
@@ -340,7 +337,7 @@ def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = 
     """Delete the data that restores have put aside on the nodes."""
     if not yes:
         nodes = session.client.get("clusters", cluster)["cluster"]["instances"]
-        kept = "\n".join(f"  {node['node']} on {node['host']}: {size(node['old_bytes'])}" for node in nodes)
+        kept = "\n".join(f"  {place_of(node)}: {size(node['old_bytes'])}" for node in nodes)
         confirm(f"Delete the old data of cluster {cluster} for good?\n{kept}\n", yes)
     _act(session, cluster, "discard_old", {}, wait)
 

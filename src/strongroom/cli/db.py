@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Databases of an instance.")
 @command(app, "list", example="strongroom db list mysql1")
 def list_(session: Session, instance: Name) -> None:
     """List the databases, without the server's own."""
-    found = session.client.get("instances", instance, "databases")["databases"]
+    found = session.client.pages("instances", instance, "databases")
     session.output.rows(found, [Column("Name", "name")], noun="databases")
 
 

@@ -14,6 +14,7 @@ from strongroom.cli._filters import Filters, Limit, Sort
 from strongroom.cli._names import AllowSameName, require_free_name
 from strongroom.cli._render import Column, Id, When, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command, confirm
+from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
 
@@ -127,6 +128,14 @@ def create(
     make(session, body, wait)
 
 
+def words_of(command: str) -> list[str]:
+    """A command as a shell would split it; none runs it. Raises InvalidRequest."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise InvalidRequest(f"{command!r} is not a command: {error}", remedy="Close every quotation mark.") from error
+
+
 @command(
     app,
     "adopt",
@@ -164,8 +173,8 @@ def adopt(
         "address": address,
         "port": port,
         "user": user,
-        "start_command": shlex.split(start_command) if start_command else None,
-        "stop_command": shlex.split(stop_command) if stop_command else None,
+        "start_command": words_of(start_command) if start_command else None,
+        "stop_command": words_of(stop_command) if stop_command else None,
     }
     given = {key: value for key, value in terms.items() if value is not None}
     body = {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}

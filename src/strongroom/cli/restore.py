@@ -160,9 +160,8 @@ def restore(
         require_free_name(session, "instance", name, allow_same_name)
     found = session.client.get("backups", backup)["backup"]
     directories = _directories(tablespace or ())
-    planned = _plan(
-        session, found["id"], {"instance": in_place, "host": host, "tablespace": [*directories] or None}, required=plan
-    )
+    wish = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
+    planned = _plan(session, found["id"], wish, required=plan)
     if plan:
         assert planned is not None
         print_plan(session, planned)

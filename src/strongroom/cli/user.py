@@ -26,7 +26,7 @@ def _names(value: list[dict[str, Any]] | None) -> str:
 @command(app, "list", example="strongroom user list mysql1")
 def list_(session: Session, instance: Name) -> None:
     """List the accounts, without the server's own."""
-    found = session.client.get("instances", instance, "users")["users"]
+    found = session.client.pages("instances", instance, "users")
     columns = [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _names)]
     session.output.rows(found, columns, noun="accounts")
 

@@ -61,7 +61,9 @@ class TableSums(Strict):
     """Checksums of tables of a node."""
 
     seqno: int | None = Field(None, description="Transaction after which they were taken; none when that is not known.")
-    sums: dict[str, str] = Field(description="By database.table.")
+    sums: dict[str, str] = Field(
+        description="By database.table; `None` of one that has no content, `error` and a code of one that could not be read."
+    )
 
 
 class GaleraView(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,7 +28,8 @@ _REMEDIES = {
     "server has gone away": "The database server went away; look into its error log.",
 }
 
-_LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
+LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
+FULL = "No space left on device"
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that people and the kernel (out of memory) send; a program that meets damaged data ends by others."""
 
@@ -42,9 +44,14 @@ def environment() -> dict[str, str]:
     return {"PATH": SAFE_PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent"}
 
 
-_CLAUSES = re.compile(r"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=['\"])))\s*[^;\n]*", re.IGNORECASE)
+_STRING = r"'(?:\\.?|''|[^'\\\n])*(?:'|$)|\"(?:\\.?|\"\"|[^\"\\\n])*(?:\"|$)"
+"""To the end of the line where it is cut off."""
+_CLAUSES = re.compile(
+    rf"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=E?['\"])))\s*(?:{_STRING}|[^;\n'\"])*",
+    re.IGNORECASE | re.MULTILINE,
+)
 """What follows is or holds a password, or what a server keeps of one."""
-_QUOTED = re.compile(r"'(?:\\.|''|[^'\\])*'|\"(?:\\.|\"\"|[^\"\\])*\"")
+_QUOTED = re.compile(_STRING, re.MULTILINE)
 _HASH = re.compile(r"\*[0-9A-Fa-f]{40}\b|SCRAM-SHA-256\$[^\s'\"]+|\bmd5[0-9a-f]{32}\b|\$[AMP]\$[0-9]{3}\$[^\s'\"]+")
 
 
@@ -53,10 +60,13 @@ def hide_secrets(text: str) -> str:
     return _HASH.sub("***", _CLAUSES.sub(lambda clause: _QUOTED.sub("'***'", clause[0]), text))
 
 
-def read_lines(path: Path, size: int = 8192) -> list[str]:
-    """The lines of the last ``size`` bytes of a text file; none when it cannot be read."""
+def read_lines(path: Path, size: int = 8192, *, owner: int | None = None) -> list[str]:
+    """The lines of the last ``size`` bytes of a text file; none when it cannot be read, or is not of the OS user ``owner``."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            facts = os.fstat(file.fileno())
+            if owner is not None and (not stat.S_ISREG(facts.st_mode) or facts.st_uid != owner or facts.st_nlink != 1):
+                return []
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read(size).decode(errors="replace").splitlines()
     except OSError:
@@ -155,8 +165,8 @@ class Tool:
         lines = tail(self.log)
         text = "\n".join(lines)
         remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), _STALLED if self._stalled else "")
-        stopped = stopped or any(sign in text for sign in _LIMITS)
-        kind = NoSpace if "No space left on device" in text else ToolStopped if stopped else ToolFailed
+        stopped = stopped or any(sign in text for sign in LIMITS)
+        kind = NoSpace if FULL in text else ToolStopped if stopped else ToolFailed
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
 
     def terminate(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from strongroom.datastores._process import hide_secrets, read_lines
 
 SIZE = 64 * 1024
 """Bytes at the end of a log that are looked at."""
-_START = re.compile(
-    r"starting as process|starting PostgreSQL|Starting (MariaDB|MySQL)|ready to accept connections|ready for connections"
-)
+_SERVES = re.compile(r"ready to accept connections|ready for connections")
+_START = re.compile(rf"starting as process|starting PostgreSQL|Starting (MariaDB|MySQL)|{_SERVES.pattern}")
 _DECIDES = re.compile(r"\[ERROR\]|\b(FATAL|PANIC):")
 _EXPLAINS = re.compile(r"\b(DETAIL|HINT):")
 _FOLLOWS = (
@@ -58,38 +56,29 @@ class LogExcerpt:
 
 
 def read_log(path: Path | None, *, owner: int | None = None) -> LogExcerpt:
-    """The excerpt of a log; nothing when it cannot be read. With ``owner`` only of a plain file that belongs to this OS user."""
-    if path is None or (owner is not None and not _belongs(path, owner)):
-        return LogExcerpt("", "")
-    return excerpt(read_lines(path, SIZE))
+    """The excerpt of a log; nothing when it cannot be read. With ``owner`` only of a plain file that belongs to this OS user.
+
+    The owner of a server names its log, and we may be root: nothing of anybody else is shown to him.
+    """
+    return excerpt([] if path is None else read_lines(path, SIZE, owner=owner))
 
 
 def excerpt(lines: Iterable[str]) -> LogExcerpt:
-    """Of the newest start on."""
+    """Of the newest start on. What keeps a server from serving comes first, what ends one that has served comes last."""
     known = [hide_secrets(line.rstrip()) for line in lines if line.strip()]
     begins = max((number for number, line in enumerate(known[:-1]) if _START.search(line)), default=0)
     newest = known[begins:]
     found: list[str] = []
     for number, line in enumerate(newest):
-        if len(found) == _MOST:
-            break
         if _DECIDES.search(line) and not any(sign in line for sign in (*_FOLLOWS, *_OF_CLIENTS)):
             more = [next_line for next_line in newest[number + 1 : number + 3] if _EXPLAINS.search(next_line)]
             text = " ".join(_message(each) for each in (line, *more))
             if text not in found:
                 found.append(text)
+    found = found[-_MOST:] if newest and _SERVES.search(newest[0]) else found[:_MOST]
     return LogExcerpt("; ".join(found), "\n".join(known[-8:]))
 
 
 def _message(line: str) -> str:
     """A line without its time and process."""
     return re.sub(r"^.*?(?=\[ERROR\]|\b(?:FATAL|PANIC|DETAIL|HINT):)", "", line)
-
-
-def _belongs(path: Path, owner: int) -> bool:
-    """The owner of a server names its log, and we may be root: nothing of anybody else is shown to him."""
-    try:
-        facts = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(facts.st_mode) and facts.st_uid == owner and facts.st_nlink == 1

@@ -23,7 +23,7 @@ from strongroom.flows import _jobs
 from strongroom.flows._comparison import compare_nodes
 from strongroom.flows._control import Control
 from strongroom.flows._journal import Journal
-from strongroom.flows._ring import LOOK, Ring, load_ring, name, of, side_by_side
+from strongroom.flows._ring import LOOK, Ring, decisive, load_ring, name, of, side_by_side
 
 FENCE_PATIENCE = 10.0
 """Seconds that the end of a restore waits for nodes that were left out to be stopped."""
@@ -206,10 +206,13 @@ async def stop(control: Control, job_id: str) -> None:
 
 
 async def _require_consent(ring: Ring, journal: Journal) -> None:
-    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now."""
+    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now.
+
+    A cluster that is down already is not kept down by that. A node that does not answer may serve.
+    """
     async with journal.attended():
         away = journal.run.facts.get("away")
-    if away:
+    if away and any(isinstance(view, StrongroomError) or view.synced for view in (await ring.views()).values()):
         await journal.fact(waits=True)
         raise Conflict(
             f"the service was away for {away / 60:.0f} minutes while the restore of cluster {ring.cluster.name} was prepared, "
@@ -280,7 +283,7 @@ async def join(control: Control, job_id: str) -> None:
                     await journal.note(node.id, joined=True)
     if failures:
         with _only_ahead(ring, journal):
-            raise failures[0]
+            raise decisive(failures)
     await journal.enter("check")
 
 

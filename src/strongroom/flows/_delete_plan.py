@@ -142,8 +142,7 @@ def plan_delete_backup(control: Control, project: str, backup: str, *, cascade: 
         except StrongroomError as error:
             refused.append(_refusal(error))
         gone = {link.id for link in doomed}
-        of_same = Backup.cluster_id == row.cluster_id if row.cluster_id else Backup.instance_id == row.instance_id
-        kept = [link for link in _restorable(session, of_same) if link.id not in gone]
+        kept = [link for link in _of_same(session, row) if link.id not in gone]
         return DeletePlan(
             noun="backup",
             id=row.id,
@@ -159,6 +158,13 @@ def plan_delete_backup(control: Control, project: str, backup: str, *, cascade: 
             jobs=[],
             **_kept(kept),
         )
+
+
+def _of_same(session: Session, backup: Backup) -> list[Backup]:
+    """The restorable backups of the same cluster or instance; none where that is unknown, as of what others wrote."""
+    if backup.cluster_id is not None:
+        return _restorable(session, Backup.cluster_id == backup.cluster_id)
+    return _restorable(session, Backup.instance_id == backup.instance_id) if backup.instance_id is not None else []
 
 
 def _restorable(session: Session, which: object) -> list[Backup]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -95,12 +96,14 @@ def _refuse_stranger(session: Session, request: JoinRequest, certificate: str) -
 
 
 def _unknown_server(control: Control, host: str, server: str) -> ServerView:
-    for view in control.unknown.get(host, []):
-        if server in (view.id, view.name):
-            return view
-    raise NotFound(
-        f"host {host} has no server {server} that no instance stands for", remedy=f"See `strongroom host servers {host}`."
-    )
+    unknown = control.unknown.get(host, [])
+    found = [view for view in unknown if view.id == server] or [view for view in unknown if view.name == server]
+    see = f"See `strongroom host servers {host}`."
+    if not found:
+        raise NotFound(f"host {host} has no server {server} that no instance stands for", remedy=see)
+    if len(found) > 1:
+        raise Conflict(f"{len(found)} servers of host {host} are named {server}", remedy=f"Use the id. {see}")
+    return found[0]
 
 
 def request_reclaim(control: Control, project: str, host: str, server: str) -> Instance:
@@ -204,4 +207,4 @@ def _key_directory(control: Control) -> Path:
 
 
 def _connect(control: Control, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    control.connect(name, RemoteAgent(name, url, pair.client(certificate)))
+    control.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(control.presence.require, name)))

@@ -83,7 +83,11 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
     A host is lost when it does not answer anybody for ``lost_after``, or when the action alone fails for that long without having
     worked in between: an agent that restarts often within a long backup is not lost. An agent that answers the same request with
     an unexpected error again and again is not asked for ever.
+
+    An action without a ``host`` speaks to several, and nothing else notices here that one of them is lost. One attempt may wait
+    for a connection to each, so only an attempt that takes longer than that has worked.
     """
+    progress = PROGRESS if host is not None else max(PROGRESS, presence.lost_after)
     failing_since: float | None = None
     broken = 0
     while True:
@@ -95,7 +99,7 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
             return work.result()
         except HostSilent as error:
             presence.require(host)
-            worked = time.monotonic() - began > PROGRESS and not isinstance(error, HostTimeout)
+            worked = time.monotonic() - began > progress and not isinstance(error, HostTimeout)
             if failing_since is None or worked:
                 failing_since = time.monotonic()
             elif time.monotonic() - failing_since > presence.lost_after:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from strongroom.catalog import Backup, Cluster, Instance, now
 from strongroom.catalog.find import find_backup, find_cluster
-from strongroom.errors import Protected
+from strongroom.errors import Busy, Protected
 from strongroom.flows._control import Control
 
 Record = Instance | Backup | Cluster
@@ -14,7 +14,12 @@ NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluste
 
 
 def change_record(row: Record, *, name: str | None = None, protected: bool | None = None) -> None:
-    """Set what is given. The store keeps the name that a backup was taken with."""
+    """Set what is given. The store keeps the name that a backup was taken with.
+
+    Raises Busy when something is to be protected that is being deleted: it would be deleted all the same.
+    """
+    if protected and _is_going(row):
+        raise Busy(f"{NOUNS[type(row)]} {row.name} ({row.id}) is being deleted; it is too late to protect it")
     if name:
         row.name = name
     if protected is not None:
@@ -22,8 +27,14 @@ def change_record(row: Record, *, name: str | None = None, protected: bool | Non
     row.updated = now()
 
 
+def _is_going(row: Record) -> bool:
+    if isinstance(row, Backup):
+        return row.status == "DELETING"
+    return row.task == ("DELETING" if isinstance(row, Cluster) else "SHUTDOWN")
+
+
 def change_backup(control: Control, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
-    """Rename a backup, or change its protection. Raises NotFound, Conflict."""
+    """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         change_record(row, name=name, protected=protected)
@@ -31,7 +42,7 @@ def change_backup(control: Control, project: str, backup: str, *, name: str | No
 
 
 def change_cluster(control: Control, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:
-    """Rename a cluster, or change its protection. Raises NotFound, Conflict."""
+    """Rename a cluster, or change its protection. Raises NotFound, Conflict, Busy."""
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         change_record(row, name=name, protected=protected)

@@ -10,7 +10,7 @@ from strongroom.agent.models import Start
 from strongroom.catalog import Instance
 from strongroom.datastores import NO_UUID, GaleraPosition, GaleraView
 from strongroom.errors import Conflict, StrongroomError
-from strongroom.flows._ring import LOOK, Ring, how, name, of, side_by_side, table
+from strongroom.flows._ring import LOOK, Ring, decisive, how, name, of, side_by_side, table
 
 SETTLES = 15.0
 """Seconds that nodes which were started after a power cut get to find each other by themselves."""
@@ -81,7 +81,7 @@ def _can_follow(state: GaleraPosition | None, first: GaleraPosition) -> bool:
 async def _join(ring: Ring, nodes: Sequence[Instance], strangers: Sequence[Instance], uuid: str, said: Callable[[], str]) -> None:
     """Let the nodes join, one at a time; strangers empty. One that does not come up keeps none of the others from it.
 
-    Raises what the first of those said, when all were tried.
+    Raises what the first of those said that answered, when all were tried.
     """
     failures: list[StrongroomError] = []
     for node in nodes:
@@ -92,7 +92,7 @@ async def _join(ring: Ring, nodes: Sequence[Instance], strangers: Sequence[Insta
         except StrongroomError as error:
             failures.append(error)
     if failures:
-        raise failures[0]
+        raise decisive(failures)
 
 
 def _missed_a_restore(ring: Ring, view: GaleraView) -> bool:

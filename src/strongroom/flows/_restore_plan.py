@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from strongroom import datastores
 from strongroom.agent.models import PlanRequest
 from strongroom.artifact import Notice, Pages, Profile
-from strongroom.catalog import Backup, Instance
+from strongroom.catalog import Backup, Instance, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
 from strongroom.flows._backups import refuse_unless_restorable
@@ -57,7 +57,7 @@ class RestorePlan(_Model):
     backup: PlannedBackup
     datastore: str
     series: str
-    host: str
+    host: str | None = Field(description="Null for all but administrators.")
     instance: str | None = Field(description="The instance whose data is replaced; null for a new one.")
     in_place: bool
     isolated: bool = Field(description="The restored server is a copy: it contacts nobody until a person activates it.")
@@ -76,15 +76,21 @@ async def plan_restore(
     *,
     instance: str | None = None,
     host: str | None = None,
+    flavor: str | None = None,
+    size: int | None = None,
     tablespaces: Sequence[str] = (),
 ) -> RestorePlan:
     """The plan of a restore in place of ``instance``, or to a new instance, on ``host`` if it is named.
 
-    Raises NotFound, Conflict, InvalidRequest and TooLarge as the restore itself would; Unavailable when the host does not answer.
+    ``flavor`` and ``size`` (GB) are those of the new instance.
+
+    Raises NotFound, Conflict, InvalidRequest, TooLarge and QuotaExceeded as the restore itself would; Unavailable when the host
+    does not answer.
     """
-    base, profile, request = await asyncio.to_thread(_look, control, project, backup, instance, host)
+    base, profile, request = await asyncio.to_thread(_look, control, project, backup, instance, host, flavor, size)
     notices: list[Notice] = []
     if profile is not None:
+        assert base.host is not None
         async with control.agent(base.host) as agent:
             request = request.model_copy(update={"tablespaces": [*tablespaces]})
             notices = [*profile.notices, *await agent.compare_profile(request)]
@@ -95,7 +101,13 @@ async def plan_restore(
 
 @with_fresh_facts
 def _look(
-    control: Control, project: str, backup: str, instance: str | None, host: str | None
+    control: Control,
+    project: str,
+    backup: str,
+    instance: str | None,
+    host: str | None,
+    flavor: str | None,
+    size: int | None,
 ) -> tuple[RestorePlan, Profile | None, PlanRequest]:
     """All that the catalog knows."""
     require_source(control, project, backup)
@@ -112,9 +124,14 @@ def _look(
                 volume_for(source, target.volume_size)
             host = target.host
         else:
+            settings = control.settings
+            ram = settings.flavors[settings.find_flavor(flavor or settings.default_flavor)].ram
+            volume = volume_for(source, size)
+            quotas.require(session, project, settings, {"instances": 1, "ram": ram, "volumes": volume})
             need = Need(
                 source.datastore,
                 [version_id(source.datastore, source.series)],
+                ram=ram,
                 room=source.data_size or ROOM,
                 hosts=[host] if host else [],
             )

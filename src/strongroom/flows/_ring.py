@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,7 +19,7 @@ from strongroom.artifact import Profile
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GaleraMember, GaleraView
-from strongroom.errors import Conflict, JobError, NotFound, StrongroomError, Unavailable
+from strongroom.errors import Conflict, HostSilent, JobError, NotFound, StrongroomError, Unavailable
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 
@@ -319,6 +319,11 @@ async def side_by_side(nodes: Iterable[Instance], call: Callable[[Instance], Awa
         if isinstance(result, BaseException):
             raise result
     return dict(zip((node.id for node in nodes), found, strict=True))  # type: ignore[arg-type]
+
+
+def decisive(failures: Sequence[StrongroomError]) -> StrongroomError:
+    """The one of several failures that a step ends with: that of a host that is away has the whole step done again, for ever."""
+    return next((error for error in failures if not isinstance(error, HostSilent)), failures[0])
 
 
 def table(ring: Ring, said: Mapping[str, object]) -> str:

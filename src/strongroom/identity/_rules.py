@@ -46,6 +46,7 @@ RULES: dict[str, Role] = {
     "POST /instances/{instance}/ssl": MEMBER,
     "GET /clusters": READER,
     "POST /clusters": MEMBER,
+    "POST /clusters hosts": ADMIN,
     "GET /clusters/{cluster}": READER,
     "PATCH /clusters/{cluster}": MEMBER,
     "DELETE /clusters/{cluster}": MEMBER,

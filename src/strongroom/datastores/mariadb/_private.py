@@ -90,17 +90,17 @@ def _wait(server: Server, tool: Tool) -> None:
         time.sleep(_LOOK)
 
 
-def died(tool: Tool) -> ServerFailed | ToolStopped | NoSpace:
-    """The error for a server that ended. If it was killed, or the disk is full, this proves nothing about the data."""
+def died(tool: Tool) -> StrongroomError:
+    """What is said of a server that has ended by itself, or was ended, or had no room: that proves nothing about the data."""
     try:
         tool.check()
+    except NoSpace as full:
+        return full
     except ToolStopped as stopped:
         return ToolStopped(
             f"a private server was ended from outside, so that nothing is known of the restored data: {stopped.message}",
             remedy="Look for out-of-memory kills in the kernel log, then verify again.",
         )
-    except NoSpace as full:
-        return full
     except StrongroomError:
         pass
     lines = "\n".join(tail(tool.log, 12))

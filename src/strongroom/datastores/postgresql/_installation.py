@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from strongroom.datastores import _installed
@@ -15,12 +15,20 @@ _FOLDER = re.compile(rb"\0PG_(\d+)_(\d{9})\0")
 _ZONES = Path("/usr/share/zoneinfo/tzdata.zi")
 
 
-@cache
 def catalog_version(program: Path) -> int | None:
     """The one form of the catalogs that a server program reads; none when there is no telling.
 
     Releases of a series have the same. Betas and release candidates may each have their own.
     """
+    try:
+        return _catalog_version(program, program.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=16)
+def _catalog_version(program: Path, mtime_ns: int) -> int | None:
+    """Remembered until the file changes: packages are upgraded under an agent that runs."""
     try:
         with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = {(int(major), int(number)) for major, number in _FOLDER.findall(content)}
@@ -31,7 +39,6 @@ def catalog_version(program: Path) -> int | None:
     return numbers.pop() if len(numbers) == 1 else None
 
 
-@cache
 def zones_version(program: Path) -> str | None:
     """The release of the time zones that a server uses; none where it has its own, which come with its version."""
     said = _installed.said(program.with_name("pg_config"), "--sharedir")

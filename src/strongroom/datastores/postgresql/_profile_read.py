@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.sql import SQL, Literal
 
 from strongroom.artifact import Fact, Notice, Profile
 from strongroom.datastores._servers import Server
@@ -58,9 +59,16 @@ _BY_TIME_ZONE: LiteralString = (
     " UNION ALL SELECT partrelid, pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table"
     " UNION ALL SELECT d.adrelid, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d"
     " JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum) WHERE a.attgenerated <> ''"
-    ") e JOIN pg_class c ON c.oid = e.id WHERE c.oid >= 16384 AND e.said ~* 'time zone|timezone|date_trunc'"
+    ") e JOIN pg_class c ON c.oid = e.id"
+    " WHERE c.oid >= 16384 AND NOT c.relispartition AND e.said ~* 'time zone|timezone|date_trunc'"
 )
-"""Indexes, partitioned tables and tables with generated columns whose stored values were computed by rules of time zones."""
+"""Indexes, partitioned tables and tables with generated columns whose stored values were computed by rules of time zones.
+
+Partitions, of which there may be very many, go with their table or index.
+To show an expression, the server locks its table, and loads the libraries of the types of its constants.
+"""
+_LOCKED = "2s"
+"""How long a table that another session has locked is waited for."""
 
 
 def read(server: Server) -> Profile:
@@ -235,7 +243,6 @@ class _Reading:
             query(connection, "SELECT DISTINCT probin FROM pg_proc WHERE probin IS NOT NULL AND probin <> '$libdir/plpgsql'"),
         )
         add("column_collations", self._column_collations(connection))
-        add("by_time_zone", ((f"{database}.{shown(name)}",) for (name,) in query(connection, _BY_TIME_ZONE)))
         servers = query(connection, "SELECT srvname FROM pg_foreign_server")
         self._lists["foreign_servers"] |= {f"{database}.{shown(name)}" for (name,) in servers}
         triggers = query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'")
@@ -261,6 +268,7 @@ class _Reading:
             " WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'S', 'm') ORDER BY 1",
         )
         self._unlogged += [f"{database}: {shown(name)}" for (name,) in rows]
+        self._lists["by_time_zone"] |= _computed_by_time_zone(connection, database)
 
     def _column_collations(self, connection: Connection) -> list[tuple[str]]:
         """Of columns, indexes, domains and functions of users; the databases' own are in ``BackupResult.collations``."""
@@ -292,6 +300,18 @@ class _Reading:
             absent=self._absent,
             notices=self._notices,
         )
+
+
+def _computed_by_time_zone(connection: Connection, database: str) -> set[str]:
+    """A table that is locked, or a library that is not on this host, hides those of its database, and nothing else of it."""
+    try:
+        with connection.transaction():
+            query(connection, SQL("SET LOCAL lock_timeout = {}").format(Literal(_LOCKED)))
+            return {f"{database}.{shown(name)}" for (name,) in query(connection, _BY_TIME_ZONE)}
+    except psycopg.Error:
+        if connection.closed or connection.broken:
+            raise
+        return {f"{database} (which could not be looked into)"}
 
 
 _OWN = frozenset(

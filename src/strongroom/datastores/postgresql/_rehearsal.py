@@ -17,14 +17,22 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
 from strongroom.datastores._files import make_directory, owner_of
-from strongroom.datastores._process import Tool, read_lines, tail
+from strongroom.datastores._process import FULL, LIMITS, Tool, hide_secrets, read_lines, tail
 from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._socket import socket_path
-from strongroom.datastores.postgresql import _config, _facts, _profile_read, _way_in
+from strongroom.datastores.postgresql import _config, _facts, _installation, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
-from strongroom.errors import ArtifactCorrupt, ConfigurationError, NoSpace, ServerFailed, StrongroomError, ToolStopped
+from strongroom.errors import (
+    ArtifactCorrupt,
+    ConfigurationError,
+    NoSpace,
+    ServerFailed,
+    StrongroomError,
+    ToolStopped,
+    VersionMismatch,
+)
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
@@ -38,6 +46,8 @@ _NOT_HERE = ("42883", "0A000")
 """SQLSTATEs of what needs a function or a feature that is not on this host."""
 _NOT_LOADED = ("could not access file", "could not load library")
 """How messages begin of what needs a library that is not on this host. Other files that cannot be opened are damage."""
+_NO_RESOURCES = "53"
+"""The class of SQLSTATEs of a host that is full, or has no memory."""
 _KILLED = "was terminated by signal 9"
 _NO_LOCALE = "incompatible with operating system"
 """What a server says whose C library does not know the locale of a database."""
@@ -51,6 +61,8 @@ class _Found:
     tables: int = 0
     broken: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    hindered: str = ""
+    """What this host lacks to read a table."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -62,6 +74,7 @@ LOOP EXECUTE format('ALTER DATABASE %I ALLOW_CONNECTIONS true', name); END LOOP;
 
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
     """See ``Profiles``."""
+    _require_catalogs(version, profile)
     write_restored_profile(data_dir, RestoredProfile(profile=profile or Profile(), isolated=True))
     if _way_in.is_needed(profile):
         _way_in.admit(version, data_dir, work_dir, profile)
@@ -83,6 +96,17 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             remedy="Restore an older backup, and look for the damage in the database itself.",
         )
     return Rehearsal(tables=found.tables, warnings=found.warnings)
+
+
+def _require_catalogs(version: Version, profile: Profile | None) -> None:
+    """Raise VersionMismatch where no server can start on the data, as those of two release candidates."""
+    there = profile.facts.get("catalog_version") if profile is not None else None
+    here = _installation.catalog_version(version.programs["server"])
+    if isinstance(there, int) and here is not None and there != here:
+        raise VersionMismatch(
+            f"the backup has catalogs of version {there}, and PostgreSQL {version.number} here reads {here} only",
+            remedy="Verify on a host with the version that the backup was taken from.",
+        )
 
 
 def _end_prepared(server: Server, database: str) -> None:
@@ -136,28 +160,33 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
 
 
 def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
-    """Raise what proves nothing about the data: ToolStopped when somebody, or the kernel, ended the server or a process of it;
-    NoSpace when the disk is full; ConfigurationError when this host lacks a locale.
+    """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it: that proves nothing about the data.
+
+    Raise NoSpace when it had no room to write, ConfigurationError when this host lacks a locale.
     """
     if _NO_LOCALE in error.message:
         raise ConfigurationError(
             f"the locale of a database is not installed on this host, so that nothing is known of the data: {error.message}",
             remedy="Install the locale (`locale -a` lists those that exist), or verify on another host.",
         ) from error
-    stopped = any(_KILLED in line for line in read_lines(log, 1 << 16))
+    lines = read_lines(log, 1 << 16)
+    if full := next((line for line in lines if FULL in line), None):
+        raise NoSpace(
+            f"the private server had no room to write: {hide_secrets(full)}", remedy="Free space, then verify again."
+        ) from error
+    stopped = any(sign in line for line in lines for sign in (_KILLED, *LIMITS))
     if not stopped and tool.ends(_END):
         try:
             tool.check()
         except ToolStopped:
             stopped = True
-        except NoSpace as full:
-            raise full from error
         except StrongroomError:
             return
     if stopped:
         raise ToolStopped(
-            "a process of the private server was ended from outside, so that nothing is known of the data",
-            remedy="Look for out-of-memory kills in the kernel log, then verify again.",
+            "a process of the private server was ended from outside, or met a limit of this host, so that nothing is known of "
+            f"the data: {error.message}",
+            remedy="Look for out-of-memory kills in the kernel log, and at memory and open files, then verify again.",
         ) from error
 
 
@@ -193,6 +222,11 @@ def _read_database(server: Server, database: str, found: _Found, *, same_libc: b
         thread.start()
     for thread in threads:
         thread.join()
+    if found.hindered:
+        raise ToolStopped(
+            f"database {shown(database)} could not be read on this host: {found.hindered}",
+            remedy="Free disk space or memory, then verify again. Nothing is known of the data.",
+        )
     if not work.empty():
         raise ServerFailed(f"the private server died while it read database {shown(database)}", remedy="See its log.")
 
@@ -318,7 +352,9 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
             work.put(piece)
             raise
         said = f"{error.diag.message_primary or str(error).strip()}"
-        if is_missing_library(error.sqlstate, said):
+        if (error.sqlstate or "").startswith(_NO_RESOURCES):
+            found.hindered = f"{shown(piece.name)}: {said}"
+        elif is_missing_library(error.sqlstate, said):
             missing = said
         else:
             problem = said

@@ -1,0 +1,77 @@
+"""What keeps looking after servers, whatever other processes of the host are called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from strongroom.agent import _supervisor
+from strongroom.agent._processes import identify, working_in
+from strongroom.agent._supervisor import Supervisor
+from strongroom.agent.jobs import Jobs
+from strongroom.agent.servers import Servers
+from support.agents import until
+
+RENAME = "open('/proc/self/comm', 'wb').write(b'\\xff) Z 1'); print('renamed', flush=True); input()"
+
+
+def test_processes_are_found_beside_one_with_a_strange_name(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", RENAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"renamed\n"
+            assert working_in(tmp_path.resolve()) == [child.pid]
+            found = identify(child.pid)
+            assert found is not None
+            assert found.works_in(tmp_path.resolve())
+        finally:
+            child.kill()
+
+
+class BrokenServers:
+    """Servers of which it cannot be told which run."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def ids(self) -> list[str]:
+        return ["s1"]
+
+    def is_due(self, _server_id: str) -> bool:
+        return False
+
+    def next_look(self) -> float:
+        return 0.0
+
+    def pids(self) -> set[int]:
+        raise ValueError("a defect")
+
+    def supervise(self, _server_id: str) -> None:
+        self.looks += 1
+
+
+class NoJobs:
+    """A host without jobs."""
+
+    running = 0
+
+    def tick(self) -> None:
+        pass
+
+
+def test_a_defect_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_supervisor, "PACE", 0.01)
+    servers = BrokenServers()
+    supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()))
+    supervisor.start()
+    try:
+        until(lambda: servers.looks > 3)
+    finally:
+        began = time.monotonic()
+        supervisor.stop()
+    assert time.monotonic() - began < 1
