@@ -147,12 +147,6 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
         if request.parent_file is None:
             raise NotFound("there is no parent")
         data = request.parent_file(_manifest.NAME)
-        if len(data) > _LARGEST_LIST:
-            raise LineageChanged(
-                f"the parent's list of files has {len(data) >> 20} MiB, and an incremental is possible up to "
-                f"{_LARGEST_LIST >> 20} MiB (about 300,000 files)",
-                remedy="Take full backups of this server.",
-            )
     except (ArtifactError, NotFound) as error:
         copy = read_file(_copy(server, wanted), limit=_manifest.MAX_BYTES) if wanted else None
         if copy is None:
@@ -164,6 +158,12 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
         data = copy.encode()
     if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
         raise LineageChanged("the parent's list of files is damaged", remedy=_REMEDY)
+    if len(data) > _LARGEST_LIST:
+        raise LineageChanged(
+            f"the parent's list of files has {len(data) >> 20} MiB, and an incremental is possible up to "
+            f"{_LARGEST_LIST >> 20} MiB (about 300,000 files)",
+            remedy="Take full backups of this server.",
+        )
     return data
 
 
