@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from strongroom.artifact import Location, load_manifest, new_identity, open_artifact, verify
+from strongroom.artifact import Location, Writer, _index, load_manifest, new_identity, open_artifact, verify
 from strongroom.errors import NotFound
 from strongroom.sections import Artifact, Storage
 from strongroom.storage import Store, open_store
-from support.artifacts import SMALL, mb_file, noise, take, write_artifact
+from support.artifacts import FIELDS, SMALL, feed, mb_file, noise, take, write_artifact
 
 IDENTITY, RECIPIENT = new_identity()
 SEGMENT = 64 * 1024
@@ -88,6 +88,25 @@ def test_mbstream_with_its_index(store: Store, here: Location, place: Path) -> N
         assert got == {name: files[name] for name in wanted}
     with pytest.raises(NotFound, match="'nothing'"):
         reader.extract(["nothing"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_BYTES", 30), ("_MOST_PARTS", 3)])
+def test_an_index_that_nobody_could_read_is_left_out(
+    store: Store, here: Location, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    """The backup is as good without it; with it, each verification would call the backup damaged."""
+    monkeypatch.setattr(_index, name, value)
+    stream = [*mb_file("db/a.ibd", noise(50_000)), *mb_file("db/b.ibd", noise(50_000))]
+    with Writer(store, here, SMALL, stream="mbstream") as writer:
+        feed(stream, writer.copy_from)
+        manifest = writer.finish(**{**FIELDS, "chain": here.id})
+    assert manifest.index is None
+    assert "has no index" in writer.warnings[0]
+    reader = open_artifact(store, here)
+    assert take(reader) == b"".join(stream)
+    assert verify(reader).ok
+    with pytest.raises(NotFound):
+        reader.index()
 
 
 def test_only_the_segments_of_a_file_are_fetched(store: Store, top: Path, here: Location) -> None:

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Location, Profile, Writer, load_manifest, new_identity, open_artifact
+from strongroom.artifact import (
+    Location,
+    Profile,
+    Writer,
+    _verify,
+    _writer,
+    compare_sizes,
+    load_manifest,
+    new_identity,
+    open_artifact,
+)
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactExists,
@@ -42,6 +52,27 @@ def test_intent_first_manifest_last(store: Store, top: Path, here: Location) -> 
     assert wrapped.puts[0] == here.intent
     assert wrapped.puts[-2:] == [here.index, here.manifest]
     assert "box/one/intent.json" not in files(top)
+
+
+def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: Store, here: Location) -> None:
+    with Writer(store, here, Artifact(), stream="plain") as writer:
+        writer.require_capacity(15 * 1024**4)
+        with pytest.raises(ConfigurationError, match="about 100 TiB has more than 500000 segments of 32 MiB") as caught:
+            writer.require_capacity(100 * 1024**4)
+    assert "segment_size to 440401920 (420 MiB)" in caught.value.remedy
+    wider = Artifact(segment_size=440401920, memory=3 * 440401920)
+    with Writer(store, here, wider, stream="plain") as writer:
+        writer.require_capacity(100 * 1024**4)
+
+
+def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_writer, "_MOST_PENDING", 3)
+    monkeypatch.setattr(_verify, "_BATCH", 3)
+    manifest = write_artifact(store, here, DATA)
+    assert len(manifest.segments) > 6
+    assert compare_sizes(store, manifest).ok
+    store.delete([here.segment(0), here.segment(4)])
+    assert len(compare_sizes(store, manifest).problems) == 2
 
 
 @pytest.mark.parametrize("what", ["segment", "manifest", "index"])

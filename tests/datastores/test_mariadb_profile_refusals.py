@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Profile
+from strongroom.artifact import Notice, Profile
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.datastores import (
     BackupRequest,
@@ -24,7 +24,7 @@ from strongroom.datastores import (
     write_restored_profile,
 )
 from strongroom.datastores._files import make_directory, owner_named
-from strongroom.datastores.mariadb import _config, _prepare, _private, _rehearse, _settings
+from strongroom.datastores.mariadb import _config, _plugins, _prepare, _private, _rehearse, _settings, _tables
 from strongroom.datastores.mariadb._connection import connect, query
 from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
 from support import mariadb, own_mariadb
@@ -227,6 +227,20 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
         else:
             with pytest.raises(ArtifactCorrupt, match="instead of" if name == "gone" else r"db1\."):
                 run_as(server_user(), driver.profiles.rehearse, version, target, work, profile)
+
+
+def test_tables_of_an_engine_that_is_not_installed_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection: Any = None
+    monkeypatch.setattr(_tables, "read_tables", lambda _: _tables.Tables(broken=["db1.t"]))
+    monkeypatch.setattr(_plugins, "is_installed", lambda *_: False)
+    with pytest.raises(ConfigurationError, match="not installed on this host: OQGRAPH"):
+        list(_rehearse._compare_engines(connection, Profile(plugins=["OQGRAPH"]), mariadb.version()))
+    with pytest.raises(ArtifactCorrupt, match="cannot be opened"):
+        list(_rehearse._compare_engines(connection, Profile(), mariadb.version()))
+    warnings = list(_rehearse._compare_engines(connection, Profile(tables={"CONNECT": 1}), mariadb.version()))
+    assert warnings == ["Tables of engines that reach other servers were not opened: db1.t."]
+    reaching = [Notice(item="engines that reach other servers", effect="refuse_new", message="m")]
+    assert len(list(_rehearse._compare_engines(connection, Profile(tables=None, notices=reaching), mariadb.version()))) == 2
 
 
 def end_prepared(version: Version, data_dir: Path, work_dir: Path) -> None:

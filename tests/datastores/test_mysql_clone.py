@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -173,6 +174,12 @@ def test_records_go_over_files_in_their_order(tmp_path: Path) -> None:
     unpack(iter(stream(("db1/t.ibd", b"abcdef"), pages=pages)), tmp_path)
     assert (tmp_path / "db1" / "t.ibd").read_bytes() == b"abxyyyy"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db1"]
+
+
+def test_facts_of_a_server_with_very_many_long_names(tmp_path: Path) -> None:
+    facts = {"format": 1, "settings": {"x": "y" * (17 << 20)}, "names": {}}
+    found = unpack(iter(stream(("strongroom/clone.json", json.dumps(facts).encode()), end=False)), tmp_path)
+    assert found["settings"] == facts["settings"]
 
 
 @pytest.mark.parametrize(

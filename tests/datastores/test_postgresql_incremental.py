@@ -23,7 +23,15 @@ from strongroom.datastores.postgresql import _block_backup
 from strongroom.datastores.postgresql import _block_restore as block_restore
 from strongroom.datastores.postgresql._increment import increment_of, increment_path, relation_of
 from strongroom.datastores.postgresql._manifest import Manifest
-from strongroom.errors import ArtifactCorrupt, CannotDecrypt, LineageChanged, StrongroomError, VersionMismatch, WalGone
+from strongroom.errors import (
+    ArtifactCorrupt,
+    CannotDecrypt,
+    LineageChanged,
+    StrongroomError,
+    ToolFailed,
+    VersionMismatch,
+    WalGone,
+)
 from support import postgresql, postgresql_debian, postgresql_versions
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, Writer, checksums, fill, proven
@@ -394,6 +402,17 @@ def test_few_copies_are_kept(server: PostgreSQLServer, place: Path, monkeypatch:
     links = [postgresql.backup(server, place, f"b{number}") for number in range(3)]
     kept = {path.stem for path in (server.server.base_dir / "backups").iterdir()}
     assert kept == {link.positions.backup_manifest_sha256 for link in links[1:]}
+
+
+def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of files of an incremental would not be kept; then nothing said on which backup it is based."""
+    full = postgresql.backup(server, place)
+    request = BackupRequest(kind="incremental", parent=full.positions, work_dir=place)
+    with pytest.raises(ToolFailed, match="has no list of its files"):
+        _block_backup.described(server.server, request, full.positions)
+    monkeypatch.setattr(_block_backup, "_LARGEST_LIST", 1 << 10)
+    with pytest.raises(LineageChanged, match="the parent's list of files has"):
+        Backup(server, place).begin(full.positions, full.read, full.witness)
 
 
 def test_what_an_incremental_cannot_stand_on(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:

@@ -12,15 +12,16 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from strongroom.artifact import DamagedPage, Pages, Positions
-from strongroom.datastores.postgresql._block_restore import merge
+from strongroom.datastores.postgresql._block_restore import has_list, merge
 from strongroom.datastores.postgresql._increment import increment_path, relation_of
 from strongroom.datastores.postgresql._pages import _checksums
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
 from support.identity import run_as
 from support.postgresql_streams import BLOCK, MemoryLink, archive, increment, link, listed
 
@@ -39,6 +40,16 @@ def restored(chain: list[MemoryLink], place: Path) -> dict[str, bytes]:
     assert not any(path.stat().st_mode & 0o077 for path in target.rglob("*"))
     assert found.pop("pg_wal/000000010000000000000001") == b"wal"
     return found
+
+
+@pytest.mark.parametrize("error", [ArtifactCorrupt, ArtifactMissing, NotFound])
+def test_a_full_whose_index_cannot_be_read_is_read_as_a_whole(error: type[Exception]) -> None:
+    class Link:
+        def files(self) -> Iterable[str]:
+            raise error("no index")
+
+    lost: Any = Link()
+    assert not has_list(lost)
 
 
 class Model:

@@ -11,7 +11,7 @@ from strongroom.datastores._process import Tool, hide_secrets
 from strongroom.datastores._server_log import excerpt, read_log
 from strongroom.datastores.mariadb._private import died
 from strongroom.datastores.postgresql._rehearsal import _raise_if_stopped
-from strongroom.errors import NoSpace, ServerFailed, ToolStopped
+from strongroom.errors import ConfigurationError, NoSpace, ServerFailed, ToolStopped
 
 MARIADB = """\
 2026-11-29 10:00:00 0 [ERROR] InnoDB: an error of an earlier start
@@ -132,3 +132,5 @@ def test_a_private_server_without_room_or_memory_proves_nothing(tmp_path: Path) 
     assert type(died(tool)) is ToolStopped
     with pytest.raises(ToolStopped, match="the connection broke"):
         _raise_if_stopped(tool, log, lost)
+    with pytest.raises(ConfigurationError, match="locale of a database is not installed"):
+        _raise_if_stopped(tool, log, ServerFailed("database locale is incompatible with operating system"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import ForeignBackup, Location, Positions
+from strongroom.artifact import ForeignBackup, Location, Positions, Profile
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
@@ -90,12 +90,13 @@ def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) ->
 
 
 def test_a_record_of_our_own_artifact(control: Control) -> None:
-    location = own(control, positions=Positions(from_lsn=0, to_lsn=100))
+    location = own(control, positions=Positions(from_lsn=0, to_lsn=100), profile=Profile(settings={"innodb_page_size": "8192"}))
     row = record(control, f"file:///mnt/west/{location.prefix}", description="d")
     assert (row.status, row.kind, row.instance_id, row.parent_id, row.description) == ("RESTORED", "full", None, None, "d")
     assert row.data_size == round(0.3 * GB)
     assert row.id != location.id
     assert source_of(row).artifact == location
+    assert row.profile == {"settings": {"innodb_page_size": "8192"}}  # nodes of a restored cluster, and the plan, depend on it
     assert (
         record(control, f"{location.container}/{location.id}.xbstream.zst", version=version_id("mariadb", "10.11")).status
         == "RESTORED"

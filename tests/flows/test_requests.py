@@ -46,7 +46,7 @@ from strongroom.flows._loop import run_step
 from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
-from strongroom.worker.spec import RestoreJob
+from strongroom.worker.spec import TOOK_FULL, RestoreJob
 
 GB = 1024**3
 
@@ -185,6 +185,33 @@ def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a
     one = taken(control, instance, "b2", incremental=True)
     two = taken(control, instance, "b3", incremental=True)
     assert (one.parent_id, two.parent_id, two.chain_id, two.kind) == (full.id, one.id, full.id, "incremental")
+
+
+def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Control) -> None:
+    """The binary log begins with number 1 again, so the position of older backups is ahead for a long time."""
+    instance = running(control)
+
+    def end_in(backup: Backup, number: int, **fields: Any) -> None:
+        def change(row: Backup) -> None:
+            row.positions = {"binlog_file": f"binlog.{number:06}", "binlog_position": 4}
+            for name, value in fields.items():
+                setattr(row, name, value)
+
+        edit(control, Backup, backup.id, change)
+
+    old = taken(control, instance, "old")
+    end_in(old, 100)
+    refused = taken(control, instance, "refused", incremental=True)
+    assert refused.parent_id == old.id
+    reason = f"{TOOK_FULL}nothing proves that old is in the history of the server."
+    end_in(refused, 1, kind="full", parent_id=None, chain_id=refused.id, reason=reason)
+    one = taken(control, instance, "one", incremental=True)
+    end_in(one, 2)
+    two = taken(control, instance, "two", incremental=True)
+    assert (one.parent_id, two.parent_id, two.chain_id) == (refused.id, one.id, refused.id)
+    full = taken(control, instance, "full")
+    end_in(full, 3)
+    assert taken(control, instance, "three", incremental=True).parent_id == full.id
 
 
 def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(control: Control) -> None:
@@ -525,7 +552,8 @@ def test_only_results_change_what_is_known_of_a_backup(control: Control) -> None
 @pytest.mark.parametrize(
     ("code", "bad"),
     [
-        *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "ManifestInvalid", "ToolFailed", "ServerFailed")),
+        *((code, True) for code in ("ArtifactCorrupt", "ArtifactMissing", "FileTwice", "ManifestInvalid", "ToolFailed")),
+        ("ServerFailed", True),
         *((code, False) for code in ("StorageError", "StorageDenied", "StorageFull", "NoSpace", "CannotDecrypt", "ToolStopped")),
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,33 @@ def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None
     assert job.status == "succeeded"
     assert "could not be written to the store: read-only" in job.output["warnings"][0]
     assert site.view("full").verified.ok
+
+
+def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
+    """A store may take minutes to answer."""
+
+    class Asked(Wrapped):
+        waited = False
+
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            other = threading.Thread(target=write, daemon=True)
+            other.start()
+            other.join(10)
+            self.waited |= other.is_alive()
+            return super().get(key, start=start, length=length)
+
+    def write() -> None:
+        with site.control.catalog.write() as session:
+            session.get(Backup, "full")
+
+    write()
+    with site.control.catalog.write() as session:
+        for name in NAMES:
+            session.delete(session.get(Backup, name))
+    site.control.store = asked = Asked(site.store)
+    site.add_rows()
+    assert not asked.waited
+    assert [site.view(name).restorable for name in NAMES] == [True, True, True]
 
 
 def test_a_quick_look_restores_nothing(site: Site) -> None:

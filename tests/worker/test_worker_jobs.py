@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact import load_manifest, new_identity
+from strongroom.artifact import load_manifest, new_identity, read_manifest
 from strongroom.datastores import Server, get
 from strongroom.sections import Artifact
 from strongroom.worker.spec import InitializeJob, Job
@@ -60,6 +60,7 @@ def test_backup_incremental_and_restore(place: Path, pool: str, a: MariaDBServer
     still = {table: sums for table, sums in a.checksums().items() if table in ("customers", "orders")}
     manifest = load_manifest(jobs.open_place(place), jobs.at("full"))
     assert output["manifest"] == manifest.model_dump(mode="json", exclude={"segments", "index"}, exclude_none=True)
+    assert output["manifest_sha256"] == read_manifest(jobs.open_place(place), jobs.at("full"))[1]
     assert output["segments"] == len(manifest.segments) > 5
     assert output["reason"] is None and second["reason"] is None
     assert manifest.name == "name of full" and manifest.chain == "full" and manifest.tool == "mariadb-backup"

@@ -26,12 +26,19 @@ _SLACK = 64 * 1024
 _REMEDY = "The backup itself can still be restored; single files cannot be fetched from it."
 
 
-def store_index(store: Store, key: str, stream: Walk, sealer: Sealer) -> Index:
-    """Put the index of ``stream``: ``{path: [[offset, length], …]}`` as JSON, compressed, then sealed."""
+def store_index(store: Store, key: str, stream: Walk, sealer: Sealer) -> Index | None:
+    """Put the index of ``stream``: ``{path: [[offset, length], …]}`` as JSON, compressed, then sealed.
+
+    None, and nothing is stored, if it would be larger than those that ``load_index`` reads.
+    """
     packer = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
-    pieces, mark = [], "{"
+    pieces, mark, size, parts = [], "{", 1, 0
     for path, ranges in stream.ranges():  # one file at a time: there may be very many
-        pieces.append(packer.compress(f"{mark}{json.dumps(path)}:{json.dumps(ranges, separators=(',', ':'))}".encode()))
+        text = f"{mark}{json.dumps(path)}:{json.dumps(ranges, separators=(',', ':'))}".encode()
+        size, parts = size + len(text), parts + 1 + len(ranges)
+        if size > MAX_BYTES or parts > _MOST_PARTS:
+            return None
+        pieces.append(packer.compress(text))
         mark = ",\n"
     pieces.append(packer.compress(b"}"))
     pieces.append(packer.flush())

@@ -34,15 +34,15 @@ class Problem:
     error: ArtifactError | StorageError
 
 
-def delete_artifact(store: Store, location: Location, *, segments: int = 0) -> None:
+def delete_artifact(store: Store, location: Location, *, segments: int = 0, attempt: int = 0) -> None:
     """Remove the artifact. The manifest goes first, so that what is left of a broken-off deletion is never taken for a backup;
     the intent records go last, so that it can be swept. What is not there is no error.
 
-    Only keys that ``location`` makes are removed, whatever the store lists and the manifest says. ``segments`` that were begun,
-    and those of the manifest, are removed whether the store lists them or not: Swift's listings may be late, and a put that was
-    given up may still come to its end.
+    Only keys that ``location`` makes are removed, whatever the store lists and the manifest says. ``segments`` that ``attempt``
+    began, and those of the manifest, are removed whether the store lists them or not: Swift's listings may be late, and a put
+    that was given up may still come to its end.
     """
-    keys = [location.index, *(location.segment(number) for number in range(segments))]
+    keys = [location.index_of(attempt), *(location.segment(number, attempt) for number in range(segments))]
     with contextlib.suppress(ArtifactError):
         manifest = load_manifest(store, location)
         keys += [manifest.index_key, *(manifest.segment_key(number) for number in range(len(manifest.segments)))]
@@ -52,7 +52,8 @@ def delete_artifact(store: Store, location: Location, *, segments: int = 0) -> N
     known = dict.fromkeys([*keys, *(part.key for part in parts if not part.is_intent)])
     for batch in _in_batches([key for key in known if key != location.manifest]):
         store.delete(batch)
-    store.delete(dict.fromkeys([*(part.key for part in parts if part.is_intent), location.intent]))
+    intents = [*(part.key for part in parts if part.is_intent), location.intent, location.intent_of(attempt)]
+    store.delete(dict.fromkeys(intents))
 
 
 def list_parts(store: Store, location: Location) -> list[Part]:

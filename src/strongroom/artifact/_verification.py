@@ -24,7 +24,7 @@ LEVELS: tuple[Level, ...] = ("sizes", "content", "prepared", "tables")
 """How closely a verification looks: at the sizes of all objects; at every byte; the chain is restored into a scratch directory; a
 private server reads every table there."""
 PROVES_DAMAGE = frozenset(
-    {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "ManifestInvalid", "ToolFailed", "ServerFailed"}
+    {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "FileTwice", "ManifestInvalid", "ToolFailed", "ServerFailed"}
 )
 """Codes of errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space,
 no key, a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""

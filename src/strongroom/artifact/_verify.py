@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from strongroom.artifact._manifest import Manifest
@@ -21,6 +22,8 @@ from strongroom.storage import Stat, Store
 MOST_PROBLEMS = 100
 _LOOKS = 16
 """Calls side by side: each waits for the store nearly all of its time."""
+_BATCH = 1000
+"""Objects that wait for their turn: each takes more memory than its call, and there may be 500,000."""
 
 
 class Check(Tap, Protocol):
@@ -65,14 +68,17 @@ def compare_sizes(store: Store, manifest: Manifest) -> Report:
             return ArtifactMissing(f"{store.url(key)} is missing", remedy=REMEDY)
 
     with ThreadPoolExecutor(_LOOKS, thread_name_prefix="look") as pool:
-        for key, found in zip(wanted, pool.map(look, wanted), strict=True):
-            if isinstance(found, ArtifactError):
-                problems.append(found)
-                continue
-            if found.size != wanted[key]:
-                problems.append(ArtifactCorrupt(f"{store.url(key)} has {found.size} bytes, not {wanted[key]}", remedy=REMEDY))
-            if found.expires is not None:
-                expiring.append(found)
+        keys = iter(wanted)
+        while batch := list(islice(keys, _BATCH)):
+            for key, found in zip(batch, pool.map(look, batch), strict=True):
+                if isinstance(found, ArtifactError):
+                    problems.append(found)
+                    continue
+                if found.size != wanted[key]:
+                    what = f"{store.url(key)} has {found.size} bytes, not {wanted[key]}"
+                    problems.append(ArtifactCorrupt(what, remedy=REMEDY))
+                if found.expires is not None:
+                    expiring.append(found)
     return Report(
         segments=len(manifest.segments),
         raw_size=0,

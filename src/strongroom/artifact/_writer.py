@@ -41,6 +41,12 @@ _MANIFEST_ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 """Seconds before the manifest is put again; doubled each time. Stores answer a conditional put with a conflict when two meet."""
 
+_MIB = 1024**2
+_TOLERANCE = 1.1
+"""What is expected is an estimate: files that are no part of a backup are counted, too."""
+_MOST_PENDING = 1000
+"""Segments that wait to be read back: each takes two kilobytes, and there may be 500,000."""
+
 Progress = Callable[[int, int], None]
 """Called with the bytes of the stream and the bytes in the store so far, from any thread, one call at a time."""
 
@@ -87,9 +93,9 @@ class Writer:
         self.warnings: list[str] = []
         """What people should know of the store."""
         self._on_progress = on_progress
-        held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
-        self._segment_size = plan_segment(settings, held=held)
-        self._threads = plan_threads(settings, self._segment_size, held=held)
+        self._held = 3 if recipients else 2  # segments at the worst, when nothing can be compressed: raw, compressed, sealed
+        self._segment_size = plan_segment(settings, held=self._held)
+        self._threads = plan_threads(settings, self._segment_size, held=self._held)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="segment")
         self._free: SimpleQueue[bytearray | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
@@ -101,6 +107,8 @@ class Writer:
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._state: Literal["new", "open", "closed"] = "new"
         self._started = datetime.now(UTC)
+        self.manifest_sha256 = ""
+        """Of the manifest as it was sent to the store, after ``finish``."""
         self.first_byte: float | None = None
         """When the first byte of the stream came (Unix time)."""
 
@@ -141,6 +149,20 @@ class Writer:
         except StorageNotFound:
             return False
         return True
+
+    def require_capacity(self, expected: int) -> None:
+        """Raise ConfigurationError if a stream of about ``expected`` bytes has more segments than a manifest can have.
+
+        So this is known before the first byte, and not after the last segment that fits.
+        """
+        if expected <= MAX_SEGMENTS * self._segment_size * _TOLERANCE:
+            return
+        needed = min(1024, -(-expected // MAX_SEGMENTS // _MIB) * 2)
+        raise ConfigurationError(
+            f"a backup of about {expected >> 40} TiB has more than {MAX_SEGMENTS} segments of {self._segment_size / _MIB:g} MiB",
+            remedy=f"Set artifact.segment_size to {needed * _MIB} ({needed} MiB), and artifact.memory to at least "
+            f"{(1 + self._held) * needed * _MIB}.",
+        )
 
     def copy_from(self, stream: int | Source, tap: Tap | None = None) -> None:
         """Read ``stream`` (the descriptor of a pipe, or what makes it) to its end.
@@ -199,11 +221,18 @@ class Writer:
         self._drain()
         for number in range(len(self._segments)):
             self._submit(self._read_back, number)
+            if self._pending >= _MOST_PENDING:
+                self._drain()
         self._drain()
         self._pool.shutdown()
         index: Index | None = None
         if self._walk:
             index = store_index(self._store, self._location.index_of(self._attempt), self._walk, self._sealer)
+            if index is None:
+                self.warnings.append(
+                    "the backup has no index, which would be too large, so single files cannot be fetched from it; "
+                    "all of it can be restored"
+                )
         parts = [self._segments[number] for number in range(len(self._segments))]
         manifest = Manifest(
             id=self._location.id,
@@ -223,8 +252,10 @@ class Writer:
         )
         self._check()
         join(self._store, manifest, [md5 for *_, md5 in parts])
-        self._put_manifest(manifest.dump())
+        data = manifest.dump()
+        self._put_manifest(data)
         self._close()
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
             self._store.delete([self._location.intent_of(self._attempt)])
         return manifest
@@ -240,7 +271,7 @@ class Writer:
             self._pool.shutdown(cancel_futures=True)
             self._close()
         if began:
-            delete_artifact(self._store, self._location, segments=self._begun)
+            delete_artifact(self._store, self._location, segments=self._begun, attempt=self._attempt)
 
     def stop(self, error: BaseException) -> None:
         """Make ``copy_from`` or ``finish``, wherever it waits, raise ``error``. From any thread, and from a signal handler."""

@@ -23,7 +23,8 @@ backup, or the restore, fails with the reason · warned: the plan and the result
 name · compared: the restore is refused when the target differs · kept: stays as the target has it · unaffected: nothing to do.
 """
 PROFILE = "strongroom_profile.json"
-_MOST = 16 << 20
+_MOST = 64 << 20
+"""Bytes of the file: a manifest, from which the profile comes, cannot have more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from strongroom.flows._placement import reader_of
 from strongroom.flows._records import refuse_if_protected
 from strongroom.flows._source import require_source, source_of
 from strongroom.sections import CONTAINER_PATTERN
+from strongroom.worker.spec import TOOK_FULL
 
 _BATCH = 1000
 """Rows that one statement names."""
@@ -190,7 +191,7 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
     )
     if not completed:
         return None, "a full was taken: the instance has no completed backup to stand on"
-    fitting = [b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)]
+    fitting = _without_refused([b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)])
     for backup in fitting:
         try:
             chain = chain_of(session, backup)
@@ -203,6 +204,19 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
     if fitting:
         return None, "a full was taken: every chain of the instance has lost a part"
     return None, "a full was taken: the data of the instance was replaced since its last backup"
+
+
+def _without_refused(backups: Sequence[Backup]) -> list[Backup]:
+    """Without what is older than the newest full that was taken because an older parent could not be used.
+
+    After a rollback of the server, or a reset of its log, the position of older backups may be ahead of all new ones. Each
+    incremental would choose one of them, and become a full.
+    """
+    fulls = [b for b in backups if b.kind == "full" and (b.reason or "").startswith(TOOK_FULL)]
+    if not fulls:
+        return list(backups)
+    newest = max(fulls, key=lambda b: b.created)
+    return [b for b in backups if b.chain_id == newest.id or b.created > newest.created]
 
 
 def _describe_damage(backup: Backup) -> str:

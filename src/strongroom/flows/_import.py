@@ -187,6 +187,7 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
         source=Source(artifact=at, manifest_sha256=sha256).model_dump(mode="json"),
         positions=manifest.positions.model_dump(mode="json", exclude_none=True),
         pages=manifest.pages.model_dump(mode="json") if manifest.pages else None,
+        profile=manifest.profile.model_dump(mode="json", exclude_defaults=True) if manifest.profile else None,
         raw_size=manifest.raw_size,
         stored_size=manifest.stored_size,
         started=manifest.started,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest
 from strongroom.catalog import Backup, Job
@@ -98,13 +100,16 @@ class _Search:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
+        with self._control.catalog.read() as session:
+            there = _known_of(session, [manifest.id for manifest in waiting])
+        self._known += len(there)
+        rows = [self._row(manifest) for manifest in waiting if manifest.id not in there]  # asks the store: no transaction is open
         with self._control.catalog.write() as session:
-            there = set(session.scalars(select(Backup.id).where(Backup.id.in_([m.id for m in waiting]))))
-            for manifest in waiting:
-                if manifest.id in there:
-                    self._known += 1
+            there = _known_of(session, [row.id for row in rows])
+            self._known += len(there)
+            for row in rows:
+                if row.id in there:
                     continue
-                row = self._row(manifest)
                 self._added.append({"id": row.id, "name": row.name, "kind": row.kind, "project": row.project, "at": row.location})
                 if not self._dry:
                     session.add(row)
@@ -173,3 +178,8 @@ class _Search:
 
     def _tell(self, container: str, name: str, code: str, message: str) -> None:
         self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
+
+
+def _known_of(session: Session, ids: Sequence[str]) -> set[str]:
+    """Those of ``ids`` that the catalog knows."""
+    return set(session.scalars(select(Backup.id).where(Backup.id.in_(ids))))

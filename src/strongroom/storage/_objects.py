@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -55,6 +56,7 @@ class ObjectsStore:
         self._store = store
         self._top = top.rstrip("/")
         self._with_checksums = with_checksums
+        self._lock = threading.Lock()
         self._etag_is_md5: bool | None = None
 
     def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
@@ -145,12 +147,21 @@ class ObjectsStore:
                     return _strip_quotes(obstore.head(self._store, key)["e_tag"])
                 raise
             except exceptions.GenericError as error:
-                if self._with_checksums is not None and _WANTS_CHECKSUM.search(str(error)):
-                    self._store, self._with_checksums = self._with_checksums(), None
-                    continue
+                if self._add_checksums(error):
+                    return self._put(key, data, create)
                 if attempt == _PUT_ATTEMPTS or any(sign.search(str(error)) for sign in (_DENIED, _EXPIRED, _FULL)):
                     raise
         raise AssertionError("unreachable")
+
+    def _add_checksums(self, error: Exception) -> bool:
+        """Whether puts have checksums from now on because the store requires them. Threads may find this out together."""
+        if not _WANTS_CHECKSUM.search(str(error)):
+            return False
+        with self._lock:
+            if self._with_checksums is None:
+                return False
+            self._store, self._with_checksums = self._with_checksums(), None
+            return True
 
     def _make_stat(self, found: obstore.ObjectMeta) -> Stat:
         etag = _strip_quotes(found["e_tag"])

@@ -41,7 +41,7 @@ from strongroom.errors import (
 )
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
-from strongroom.worker.spec import BackupJob, WorkerSpec
+from strongroom.worker.spec import TOOK_FULL, BackupJob, WorkerSpec
 
 _ATTEMPTS = 3
 """How often a backup is begun whose tool is out of luck."""
@@ -132,6 +132,8 @@ def _write_artifact(
     session, base = _begin_session(spec, job, events, store, writer, server, datastore, base, profile)
     try:
         events.phase("copy", total=session.expected, message=base.reason)
+        if base.kind == "full" and session.expected is not None:
+            writer.require_capacity(session.expected)
         try:
             writer.copy_from(session.stdout, session.inspection)
         except FileTwice:
@@ -178,7 +180,8 @@ def _write_artifact(
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
     return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
-        "first_byte": writer.first_byte
+        "manifest_sha256": writer.manifest_sha256,
+        "first_byte": writer.first_byte,
     }
 
 
@@ -267,7 +270,7 @@ def _load_parent(store: Store, job: BackupJob, location: Location) -> tuple[Mani
 def _fall_back(job: BackupJob, error: StrongroomError) -> _Base:
     if not job.fall_back_to_full:
         raise error
-    return _Base(reason=f"A full backup was taken: {error.message.rstrip('.')}.")
+    return _Base(reason=f"{TOOK_FULL}{error.message.rstrip('.')}.")
 
 
 def _require_same_history(parent: Manifest, job: BackupJob, server: Server, lineage: str) -> None:

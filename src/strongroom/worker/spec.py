@@ -17,6 +17,9 @@ from strongroom.datastores import BackupKind, Place, Server
 from strongroom.sections import Artifact as ArtifactSettings
 from strongroom.sections import TokenStorage
 
+TOOK_FULL = "A full backup was taken: "
+"""The beginning of the ``reason`` of a full backup that a worker took because the parent of an incremental could not be used."""
+
 
 class Message(BaseModel):
     """Base of all messages."""

@@ -17,7 +17,8 @@ from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECO
 from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt
 
-_MAX_FACTS = 16 << 20
+_MAX_FACTS = 512 << 20
+"""It has the paths of files that are too long for a tar: some hundred bytes for each partition with a long name."""
 _MAX_PAGES = 1 << 30
 _FORBIDDEN = {"auto.cnf", "mysqld-auto.cnf", "mysqld.my", PROFILE}
 """A copy never holds them. A server that finds them takes its identity, settings and components from them."""

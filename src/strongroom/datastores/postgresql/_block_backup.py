@@ -24,6 +24,8 @@ from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged,
 OLDEST = 17
 _COPIES = "backups"
 _MOST_COPIES = 16
+_LARGEST_LIST = 48 << 20
+"""Bytes of the parent's list of files. That of the incremental is a little larger, and is kept up to 64 MiB."""
 _REMEDY = "Take a full backup; incrementals can go on from that."
 _MARKS = {
     "start": rf"START WAL LOCATION: ({_lsn.PATTERN}) ",
@@ -156,6 +158,12 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
         data = copy.encode()
     if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
         raise LineageChanged("the parent's list of files is damaged", remedy=_REMEDY)
+    if len(data) > _LARGEST_LIST:
+        raise LineageChanged(
+            f"the parent's list of files has {len(data) >> 20} MiB, and an incremental is possible up to "
+            f"{_LARGEST_LIST >> 20} MiB (about 300,000 files)",
+            remedy="Take full backups of this server.",
+        )
     return data
 
 
@@ -166,6 +174,8 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     """
     data = request.kept.get(_manifest.NAME)
     if data is None:
+        if request.kind == "incremental":  # without it nothing would say on which backup it is based
+            raise ToolFailed("the incremental has no list of its files, or one of more than 64 MiB", remedy=_REMEDY)
         return positions
     manifest = _manifest.Manifest.parse(bytes(data))
     label = bytes(request.kept.get(_manifest.LABEL, b"")).decode(errors="replace")

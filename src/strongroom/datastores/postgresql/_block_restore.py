@@ -42,7 +42,7 @@ from strongroom.datastores.postgresql._pages import position, wrong_pages
 from strongroom.datastores.postgresql._tree import make_directory
 from strongroom.datastores.postgresql._versions import key, series
 from strongroom.direct import Output
-from strongroom.errors import NotFound
+from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.uint32]
@@ -61,10 +61,13 @@ def is_blocks(link: ChainLink) -> bool:
 
 
 def has_list(link: ChainLink) -> bool:
-    """Whether its list of files can be had before the files, so that each is proven while it is written."""
+    """Whether its list of files can be read before the files, so that each is proven while it is written.
+
+    Without an index, or with one that is lost or damaged, a full can still be restored from its whole stream.
+    """
     try:
         return NAME in link.files()
-    except NotFound:
+    except (ArtifactCorrupt, ArtifactMissing, NotFound):
         return False
 
 

@@ -24,7 +24,15 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _config, _facts, _installation, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
-from strongroom.errors import ArtifactCorrupt, NoSpace, ServerFailed, StrongroomError, ToolStopped, VersionMismatch
+from strongroom.errors import (
+    ArtifactCorrupt,
+    ConfigurationError,
+    NoSpace,
+    ServerFailed,
+    StrongroomError,
+    ToolStopped,
+    VersionMismatch,
+)
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
@@ -41,6 +49,8 @@ _NOT_LOADED = ("could not access file", "could not load library")
 _NO_RESOURCES = "53"
 """The class of SQLSTATEs of a host that is full, or has no memory."""
 _KILLED = "was terminated by signal 9"
+_NO_LOCALE = "incompatible with operating system"
+"""What a server says whose C library does not know the locale of a database."""
 _END = 2.0
 """Seconds that a server which lost our connection may take to be gone."""
 _LOUD = ("-c", "autovacuum=off", "-c", "fsync=off", "-c", "logging_collector=off", "-c", "log_min_messages=warning")
@@ -152,8 +162,13 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
 def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
     """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it: that proves nothing about the data.
 
-    Raise NoSpace when it had no room to write.
+    Raise NoSpace when it had no room to write, ConfigurationError when this host lacks a locale.
     """
+    if _NO_LOCALE in error.message:
+        raise ConfigurationError(
+            f"the locale of a database is not installed on this host, so that nothing is known of the data: {error.message}",
+            remedy="Install the locale (`locale -a` lists those that exist), or verify on another host.",
+        ) from error
     lines = read_lines(log, 1 << 16)
     if full := next((line for line in lines if FULL in line), None):
         raise NoSpace(
