@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.agents import until
 from support.own_postgresql import OwnPostgreSQL
 from support.service import Service
 
@@ -126,6 +127,7 @@ def test_check_says_what_is_missing_and_its_lines_help(service: Service, place: 
         own.end()
         subprocess.run([str(own.start)], check=True)
         assert [message for message, (level, _) in findings(service).items() if level == "error"] == []
+        until(lambda: service.get("/instances/own")["instance"]["status"] == "ACTIVE", 30)
         full = service.backup("own", "full")
         assert full["status"] == "COMPLETED"
         for path in (service.data_dir, place / "serve.log"):
