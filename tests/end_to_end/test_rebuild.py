@@ -36,6 +36,7 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     assert record["status"] == "RESTORED"
 
     assert service.stop() == 0
+    key = (service.data_dir / "control-plane" / "seal.key").read_text()
     shutil.rmtree(service.data_dir)
     shutil.rmtree(store / "archive" / lost["id"])
     (store / "database_backups" / broken["id"] / "manifest.json").write_text('{"format": 1, "id": "no')
@@ -47,12 +48,21 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
 
     service.start()
     assert service.get("/backups")["backups"] == []
+    assert "3 of them have no seal of this control plane" in service.cli("catalog", "rebuild", "--dry-run").stderr
+    (service.data_dir / "control-plane" / "seal.key").write_text(key)
+    manifest = store / "database_backups" / child["id"] / "manifest.json"
+    genuine = manifest.read_text()
+    manifest.write_text(genuine.replace('"name": "child"', '"name": "other"'))
+    forged = service.cli("catalog", "rebuild", "--dry-run")
+    assert f"database_backups/{child['id']}: its manifest was exchanged" in forged.stderr
+    manifest.write_text(genuine)
     dry = json.loads(service.cli("catalog", "rebuild", "--dry-run", "--format", "json").stdout)
     assert {b["id"] for b in dry} == {full["id"], child["id"], child_of_lost["id"]}
     assert service.get("/backups")["backups"] == []
     only = service.cli("catalog", "rebuild", "--container", "archive")
     assert "1 added" in only.stderr
     done = service.cli("catalog", "rebuild")
+    assert "have no seal" not in done.stderr
     assert f"database_backups/{broken['id']}: " in done.stderr
     assert f"archive/{unfinished.name}: " in done.stderr
     assert f"database_backups/{child_of_lost['id']}: its parent archive/{lost['id']} is not there" in done.stderr

@@ -69,7 +69,7 @@ class Site:
         assert seen == [f"{backup['id']}.xbstream.zst"]
         names = {name.rpartition("/")[2] for name in parts}
         numbers = {name for name in names if name.isdigit()}
-        assert names == numbers | {"manifest.json", "index.json.zst"}
+        assert names == numbers | {"manifest.json", "index.json.zst", "seal.json"}
         assert numbers == {f"{n:08d}" for n in range(len(numbers))}
         assert len(numbers) >= 10
         self.wire.rate = None

@@ -25,6 +25,7 @@ from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, 
 from strongroom.artifact._mbstream import Mbstream
 from strongroom.artifact._profile import Effect, Fact, Notice, Profile, Witness, describe_notices
 from strongroom.artifact._reader import Reader, open_artifact
+from strongroom.artifact._seal import Verdict, check_seal, put_seal
 from strongroom.artifact._source import Source
 from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
 from strongroom.artifact._tar import Member
@@ -78,6 +79,7 @@ __all__ = [
     "Segment",
     "Source",
     "Tap",
+    "Verdict",
     "Verification",
     "Witness",
     "Writer",
@@ -85,6 +87,7 @@ __all__ = [
     "check_format",
     "check_link",
     "check_recipients",
+    "check_seal",
     "compare_sizes",
     "delete_artifact",
     "describe_notices",
@@ -101,6 +104,7 @@ __all__ = [
     "new_identity",
     "open_artifact",
     "open_chain",
+    "put_seal",
     "read_manifest",
     "recipients_of",
     "require_known_manifest",

@@ -13,7 +13,7 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 MOST_ATTEMPTS = 99
 _PARTS = re.compile(
     r"(?:(?P<attempt>[0-9]{2})-)?(?:[0-9]{8}|index\.json\.zst|(?P<intent>intent\.json))"
-    r"|manifest\.json|joined-[0-9]-[0-9]{8}|verifications/[0-9]{8}\.json"
+    r"|manifest\.json|seal\.json|joined-[0-9]-[0-9]{8}|verifications/[0-9]{8}\.json"
 )
 
 
@@ -78,6 +78,11 @@ class Location(BaseModel):
         if found is None:
             return None
         return Part(key=f"{self.prefix}/{found[0]}", attempt=int(found["attempt"] or 0), is_intent=found["intent"] is not None)
+
+    @property
+    def seal(self) -> str:
+        """Key of the proof that the control plane has recorded the manifest."""
+        return f"{self.prefix}/seal.json"
 
     @property
     def verifications(self) -> str:

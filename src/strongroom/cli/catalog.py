@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli._render import Column, note
+from strongroom.cli._render import Column, note, warn
 from strongroom.cli._session import Session, Wait, command
 
 app = typer.Typer(no_args_is_help=True, help="The catalog: find backups again.")
@@ -40,5 +40,10 @@ def rebuild(
     session.output.rows(output["backups"], FOUND)
     for problem in output["problems"]:
         note(f"{problem['at']}: {problem['message']}")
+    if output["unsealed"]:
+        warn(
+            f"{output['unsealed']} of them have no seal of this control plane: someone who can write to the store could have"
+            " replaced them."
+        )
     done = "would be added" if dry_run else "added"
     note(f"{output['found']} found, {output['known']} known, {output['added']} {done}, {output['broken']} broken.")

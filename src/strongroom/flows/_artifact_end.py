@@ -15,6 +15,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
+from strongroom.flows._seals import seal_backup
 from strongroom.flows._source import location_of
 from strongroom.storage import Store
 
@@ -62,7 +63,11 @@ def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, s
         _require_own(row, manifest)
         require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         _outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
-        return True
+    if warning := seal_backup(control, store, manifest.location, sha256):
+        with control.catalog.write() as session:
+            job = find_job(session, None, job_id)
+            job.output = {**job.output, "warnings": [*job.output.get("warnings", []), warning]}
+    return True
 
 
 def _require_own(backup: Backup, manifest: Manifest) -> None:

@@ -19,6 +19,7 @@ from strongroom.flows import _outcomes
 from strongroom.flows._backups import check_container
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
+from strongroom.flows._seals import judge_backup
 from strongroom.flows._verification import take_over
 
 MOST_SHOWN = 1000
@@ -73,7 +74,7 @@ class _Search:
         self._seen: set[str] = set()
         self._added: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
-        self._found = self._known = 0
+        self._found = self._known = self._unsealed = 0
 
     def take(self, found: Manifest | Problem) -> None:
         """One more of what is in the store."""
@@ -103,7 +104,8 @@ class _Search:
         with self._control.catalog.read() as session:
             there = _known_of(session, [manifest.id for manifest in waiting])
         self._known += len(there)
-        rows = [self._row(manifest) for manifest in waiting if manifest.id not in there]  # asks the store: no transaction is open
+        # asks the store: no transaction is open
+        rows = [row for manifest in waiting if manifest.id not in there and (row := self._row(manifest)) is not None]
         with self._control.catalog.write() as session:
             there = _known_of(session, [row.id for row in rows])
             self._known += len(there)
@@ -133,11 +135,13 @@ class _Search:
             "known": self._known,
             "added": len(self._added),
             "backups": self._added[:MOST_SHOWN],
+            "unsealed": self._unsealed,
             "broken": len(self._problems),
             "problems": self._problems[:MOST_SHOWN],
         }
 
-    def _row(self, manifest: Manifest) -> Backup:
+    def _row(self, manifest: Manifest) -> Backup | None:
+        """The row of a backup; none when its seal proves that its manifest was exchanged."""
         row = Backup(
             id=manifest.id,
             project=manifest.project or self._job.project,
@@ -151,6 +155,13 @@ class _Search:
             created=manifest.started,
         )
         manifest, sha256 = read_manifest(self.store, manifest.location)
+        verdict = judge_backup(self._control, self.store, manifest.location, sha256)
+        if verdict == "forged":
+            self._tell(
+                manifest.container, manifest.id, "ManifestInvalid", "its manifest was exchanged: the seal is of another one"
+            )
+            return None
+        self._unsealed += verdict != "sealed"
         _outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
         take_over(row, self.store, manifest, sha256)
         row.updated = manifest.finished
