@@ -1,7 +1,7 @@
 """The seal of an artifact: a MAC of its manifest, by a key that only the control plane has, kept beside it in the store.
 
-The catalog knows the hash of each manifest. A seal gives the same proof after the catalog was lost: who can write to the bucket, or
-controls a database host, cannot make one. ``docs/artifact.md`` describes the object.
+The catalog knows the hash of each manifest. A seal gives the same proof after the catalog was lost: someone who can write to the
+bucket, or who controls a database host, cannot make one. ``docs/artifact.md`` describes the object.
 """
 
 from __future__ import annotations

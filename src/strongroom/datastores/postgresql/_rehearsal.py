@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -338,6 +338,11 @@ def is_missing_library(sqlstate: str | None, said: str) -> bool:
     return sqlstate in _NOT_HERE or said.startswith(_NOT_LOADED) or "shared_preload_libraries" in said
 
 
+_TOO_LONG = "invalid memory alloc request size"
+"""Said of damaged values, and of a bytea of more than 512 MB, whose text would have more than 1 GB."""
+_BINARY = " (FORMAT binary)"
+
+
 def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], database: str, found: _Found, trusted: bool) -> None:
     piece = work.get_nowait()
     problem = missing = ""
@@ -356,6 +361,9 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
             found.hindered = f"{shown(piece.name)}: {said}"
         elif is_missing_library(error.sqlstate, said):
             missing = said
+        elif _TOO_LONG in said and piece.kind == "table" and not piece.statement.endswith(_BINARY):
+            work.put(replace(piece, statement=piece.statement + _BINARY))  # damage shows there, too
+            return
         else:
             problem = said
     with found.lock:
