@@ -136,6 +136,10 @@ def test_verify_with_and_without_prepare(place: Path, a: MariaDBServer) -> None:
     segment.write_bytes(data)
     code, message = failure(run(place, "5", jobs.verify_job(place, "inc")))
     assert code == "ArtifactCorrupt" and "segment 1" in message
+    container = place / "store" / jobs.CONTAINER
+    container.rename(place / "away")  # as where a file system is not mounted: nothing is known of the backup
+    assert failure(run(place, "7", jobs.verify_job(place, "inc")))[0] == "StorageError"
+    (place / "away").rename(container)
     b = mariadb.make(place, None, name="b")
     restore = run(place, "6", jobs.restore_job(place, "inc"), b.server)
     assert failure(restore)[0] == "ArtifactCorrupt"

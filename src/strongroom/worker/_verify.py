@@ -24,12 +24,12 @@ from strongroom.artifact import (
 )
 from strongroom.artifact import verify as read_all
 from strongroom.datastores import get
-from strongroom.errors import ArtifactError, InvalidRequest, StrongroomError
+from strongroom.errors import ArtifactError, InvalidRequest, StorageError, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
 from strongroom.worker._restore import installed, open_readers, profile_of, restore_chain
-from strongroom.worker.spec import LinkResult, VerifyJob, WorkerSpec
+from strongroom.worker.spec import LinkResult, StorageSpec, VerifyJob, WorkerSpec
 
 
 @dataclass(slots=True)
@@ -97,8 +97,18 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
     return output
 
 
+def _require_mounted(storage: StorageSpec, location: Location) -> None:
+    """Raise StorageError when a directory store lacks the whole container: its file system is not mounted, probably."""
+    if storage.driver == "directory" and storage.path is not None and not (storage.path / location.container).is_dir():
+        raise StorageError(
+            f"the directory {storage.path / location.container} does not exist",
+            remedy="Is the file system of the store mounted? Nothing is known of the backup.",
+        )
+
+
 def _read_own(job: VerifyJob, store: Store, found: _Findings, events: EventLog) -> None:
     assert isinstance(job.location, Location)
+    _require_mounted(job.storage, job.location)
     chain: list[tuple[Manifest, str]] = []
     try:
         for link in walk_chain(store, job.location, job.manifest_sha256):
