@@ -185,6 +185,7 @@ def test_the_wrong_identity_and_none_at_all(serve: Callable[..., Service], place
     assert str(key) in str(gone.value)
     assert service.get("/instances/mysql1")["instance"]["status"] == "ACTIVE"
     assert service.backup("mysql1", "needs no identity")["status"] == "COMPLETED"
+    key.touch(mode=0o600)
     key.write_text(right)
     service.wait(service.act("/instances/mysql1/action", {"restore": {"backupRef": backup["id"]}}))
 
