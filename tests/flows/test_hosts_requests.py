@@ -380,7 +380,7 @@ def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch
     async def hang(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             await asyncio.sleep(60)
-        return httpx.Response(200, json=[])
+        return httpx.Response(200, stream=httpx.ByteStream(b"[]"))
 
     async def stop() -> None:
         transport = httpx.MockTransport(hang)

@@ -199,7 +199,7 @@ class Service:
         connection = pymysql.connect(
             read_default_file=str(base / "client.cnf"),
             read_default_group="client",
-            unix_socket=view["socket"],
+            unix_socket=view.get("socket") or str(base / "run" / "mysqld.sock"),  # members are not shown where it is
             database=database,
             autocommit=True,
             local_infile=True,
