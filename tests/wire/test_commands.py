@@ -201,8 +201,12 @@ def test_backups_and_strategies(none_directory: Any) -> None:
     openstack.refused(400, "10.6", f"{restore} --datastore-version 10.6")
     running = openstack("database backup create running -i one").fields()["id"]
     if openstack.tried("database backup create second -i one").status:  # on a fast machine the first is over already
-        openstack.refused(422, "because it is running", "database backup delete", running)
-    done(cloud, f"/backups/{running}")
+        said = openstack.tried("database backup delete", running)
+        assert said.status == 0 or "because it is running. (HTTP 422)" in said.stdout
+        if said.status:
+            done(cloud, f"/backups/{running}")
+    else:
+        done(cloud, f"/backups/{running}")
 
     # records of what is in the store already
     where = full["locationRef"]
