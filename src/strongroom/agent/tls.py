@@ -50,8 +50,8 @@ def key_pair(directory: Path, name: str) -> KeyPair:
         with _making:  # hosts that join at the same time must all get the same
             if not all(path.exists() for path in pair):
                 key, certificate = _made(name)
-                _write(pair[0], key)
-                _write(pair[1], certificate)
+                write_key(pair[0], key)
+                write_key(pair[1], certificate)
                 sync_directory(directory)
         return KeyPair(*pair, certificate=checked(read_bytes(pair[1]).decode()))
     except (OSError, ValueError, InvalidRequest) as error:
@@ -97,7 +97,8 @@ def _made(name: str) -> tuple[bytes, bytes]:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_key(path: Path, data: bytes) -> None:
+    """Replace the file (0600). The caller makes its name durable: ``sync_directory``."""
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,12 +81,12 @@ def plan_delete_instance(control: Control, project: str, instance: str) -> Delet
     """What `request_delete_instance` would do. Raises NotFound, Conflict."""
     with control.catalog.read() as session:
         row = find_instance(session, project, instance)
-        refused = []
-        try:
+
+        def refuse() -> None:
             refuse_if_node(row, "delete")
             refuse_if_protected([row])
-        except StrongroomError as error:
-            refused.append(_refusal(error))
+
+        refused = _refusals(refuse)
         kept = _restorable(session, Backup.instance_id == row.id)
         jobs = unfinished_jobs(session, instance_id=row.id)
         return DeletePlan(
@@ -108,11 +108,8 @@ def plan_delete_cluster(control: Control, project: str, cluster: str) -> DeleteP
     """What `request_delete_cluster` would do. Raises NotFound, Conflict."""
     with control.catalog.read() as session:
         row = find_cluster(session, project, cluster)
-        nodes, refused = nodes_of(session, row.id), []
-        try:
-            refuse_if_protected([row, *nodes])
-        except StrongroomError as error:
-            refused.append(_refusal(error))
+        nodes = nodes_of(session, row.id)
+        refused = _refusals(lambda: refuse_if_protected([row, *nodes]))
         jobs = {job.id: job for job in unfinished_jobs(session, cluster_id=row.id)}
         for node in nodes:
             jobs |= {job.id: job for job in unfinished_jobs(session, instance_id=node.id)}
@@ -135,13 +132,9 @@ def plan_delete_backup(control: Control, project: str, backup: str, *, cascade: 
     """What `request_delete_backup` would do. Raises NotFound, Conflict."""
     with control.catalog.read() as session:
         row = find_backup(session, project, backup)
-        doomed = [*(descendants_of(session, row.id) if cascade else []), row]
-        refused = []
-        try:
-            refuse_deletion(session, row, cascade=cascade)
-        except StrongroomError as error:
-            refused.append(_refusal(error))
-        gone = {link.id for link in doomed}
+        deleted = [*(descendants_of(session, row.id) if cascade else []), row]
+        refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade))
+        gone = {link.id for link in deleted}
         kept = [link for link in _of_same(session, row) if link.id not in gone]
         return DeletePlan(
             noun="backup",
@@ -151,10 +144,10 @@ def plan_delete_backup(control: Control, project: str, backup: str, *, cascade: 
             refused=refused,
             protected=row.protected,
             adopted=False,
-            bytes=sum(link.stored_size or 0 for link in doomed),
+            bytes=sum(link.stored_size or 0 for link in deleted),
             old_bytes=0,
             nodes=[],
-            backups=[_deleted(link) for link in doomed],
+            backups=[_deleted(link) for link in deleted],
             jobs=[],
             **_kept(kept),
         )
@@ -213,5 +206,10 @@ def _cancelled(jobs: Sequence[Job]) -> list[CancelledJob]:
     return [CancelledJob(id=job.id, kind=job.kind) for job in jobs if job.kind not in ("delete_instance", "cluster_delete")]
 
 
-def _refusal(error: StrongroomError) -> Refusal:
-    return Refusal(message=error.message, remedy=error.remedy)
+def _refusals(check: Callable[[], object]) -> list[Refusal]:
+    """Why ``check`` refuses the deletion; empty when it does not."""
+    try:
+        check()
+    except StrongroomError as error:
+        return [Refusal(message=error.message, remedy=error.remedy)]
+    return []

@@ -43,7 +43,7 @@ class JobKind:
     """The instance or cluster shows a task for as long as the job runs."""
     failed_task: str | None = None
     """The task that it shows after a failure."""
-    is_told: bool = True
+    shows_failure: bool = True
     """A failure shows as the fault of the instance."""
     clears_fault: bool = False
     """Success removes the fault that the instance shows."""

@@ -70,7 +70,7 @@ def _settle_thing(
 ) -> None:
     if has_task:
         thing.task = kind.failed_task if failure else None
-    if failure is not None and kind.is_told:
+    if failure is not None and kind.shows_failure:
         operation = kind.operation.format(backup=job.backup_id)
         blame(thing, f"Failed to {operation}, error: {failure['message']}", failure.get("remedy", ""))
     elif failure is None and clears_fault:

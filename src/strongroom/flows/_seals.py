@@ -6,12 +6,13 @@ never get it, so a database host that was broken into cannot seal what it forges
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 
 import structlog
 
+from strongroom.agent._files import make_directory, sync_directory
+from strongroom.agent.tls import write_key
 from strongroom.artifact import Location, Verdict, check_seal, put_seal
 from strongroom.errors import ConfigurationError, StorageError
 from strongroom.flows._control import Control
@@ -44,13 +45,9 @@ def _key(control: Control) -> bytes:
     try:
         with _making:
             if not path.exists():
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(secrets.token_hex(_BYTES) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                path.with_suffix(".new").rename(path)
+                make_directory(path.parent)
+                write_key(path, f"{secrets.token_hex(_BYTES)}\n".encode())
+                sync_directory(path.parent)
             key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot use the key in {path}: {error}", remedy="Give it to our OS user, mode 0600.") from None

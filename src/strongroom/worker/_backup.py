@@ -44,7 +44,7 @@ from strongroom.worker._events import EventLog
 from strongroom.worker.spec import TOOK_FULL, BackupJob, WorkerSpec
 
 _ATTEMPTS = 3
-"""How often a backup is begun whose tool is out of luck."""
+"""How often a backup is attempted if its tool fails for a reason that depends on timing."""
 _TAKE_FULL = "Take a full backup; later incrementals can be based on it."
 
 

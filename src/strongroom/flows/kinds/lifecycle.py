@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy.orm import Session
 
+from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
 from strongroom.catalog import Instance, Job, now
 from strongroom.errors import JobError, NotFound
@@ -14,22 +16,25 @@ from strongroom.flows._kind import Failure, JobKind, Step
 from strongroom.flows._steps import define, definition_of, instance_of, load_instance, record_view
 
 
+async def _ask_agent(control: Control, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
+    """Have the agent do something with the server of the job, and record the state that it answers with."""
+    _, instance = await load_instance(control, job_id)
+    await record_view(control, await call(control.agent(instance.host), instance.id))
+
+
 async def start(control: Control, job_id: str) -> None:
     """Start the server and wait until it serves."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await control.agent(instance.host).start_server(instance.id))
+    await _ask_agent(control, job_id, lambda agent, server: agent.start_server(server))
 
 
 async def stop(control: Control, job_id: str) -> None:
     """Stop the server and wait until it is gone."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await control.agent(instance.host).stop_server(instance.id))
+    await _ask_agent(control, job_id, lambda agent, server: agent.stop_server(server))
 
 
 async def restart(control: Control, job_id: str) -> None:
     """Stop, start, wait."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await control.agent(instance.host).restart_server(instance.id))
+    await _ask_agent(control, job_id, lambda agent, server: agent.restart_server(server))
 
 
 async def resize(control: Control, job_id: str) -> None:
@@ -60,14 +65,12 @@ async def resize(control: Control, job_id: str) -> None:
 
 async def activate(control: Control, job_id: str) -> None:
     """Let an isolated copy run its events, replication and workers, and restart it."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await control.agent(instance.host).activate(instance.id))
+    await _ask_agent(control, job_id, lambda agent, server: agent.activate(server))
 
 
 async def discard_old(control: Control, job_id: str) -> None:
     """Remove the data that restores have put aside."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await control.agent(instance.host).discard_old(instance.id))
+    await _ask_agent(control, job_id, lambda agent, server: agent.discard_old(server))
 
 
 async def delete_server(control: Control, job_id: str) -> None:

@@ -38,5 +38,5 @@ VERIFY = JobKind(
     lane="heavy",
     order=_order,
     clean=_verification.clean,
-    is_told=False,
+    shows_failure=False,
 )
