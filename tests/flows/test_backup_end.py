@@ -161,6 +161,24 @@ def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> 
         assert "waiting for the store" not in (session.get(Job, job.id).message or "")  # type: ignore[union-attr]
 
 
+def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backup(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_end, "SHORTEST_WAIT", 0.05)
+    monkeypatch.setattr(artifact_end, "LONGEST_PAUSE", 0.001)
+    tries = itertools.count()
+    site.store.fail = lambda call: StorageError("there is no such bucket") if next(tries) < 5000 else Died()
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died, restarts=0)
+    assert failure is not None
+    assert failure["message"] == "there is no such bucket"
+    assert site.row(backup).status == "FAILED"
+    assert site.is_whole(backup)
+    site.store.fail = lambda call: None
+    Monitor(site.control, Engine(site.control))._finish_left()
+    site.require_truth(backup)
+
+
 def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")

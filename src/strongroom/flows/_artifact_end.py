@@ -6,6 +6,7 @@ A valid manifest makes an artifact a backup. From then on nothing here deletes i
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -24,13 +25,20 @@ log = structlog.get_logger()
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between two tries while the store is away; the pause doubles up to this."""
+SHORTEST_WAIT = 120.0
+"""Seconds for which a store may be away, whatever its settings are."""
 _HOPELESS = (StorageDenied, StorageFull)
 """Errors of a store that answers: another try changes nothing."""
 
 
 async def record(control: Control, job_id: str) -> None:
-    """Read the manifest back from the store and only then call the backup COMPLETED. Tried again while the store is away."""
+    """Read the manifest back from the store and only then call the backup COMPLETED.
+
+    Tried again while the store is away, as long as its settings let one call take. Then the job fails and the artifact stays:
+    ``finish_left`` decides later.
+    """
     pause = FIRST_PAUSE
+    until = time.monotonic() + max(SHORTEST_WAIT, control.settings.storage.patience)
     while True:
         try:
             await asyncio.to_thread(_record, control, job_id)
@@ -39,7 +47,7 @@ async def record(control: Control, job_id: str) -> None:
             raise
         except StorageError as error:
             log.warning("the store does not answer; the backup is recorded later", job=job_id, reason=error.message)
-            if await asyncio.to_thread(_tell_waiting, control, job_id, error):
+            if await asyncio.to_thread(_tell_waiting, control, job_id, error) or time.monotonic() >= until:
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
