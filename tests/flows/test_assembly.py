@@ -624,6 +624,10 @@ def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -
     assert all(node.new for node in world.ring.nodes.values())
     with pytest.raises(Conflict, match="waits for its outage to begin"):
         request_cluster_restore(world.control, "p", "shop", "monday")
+    backup, _ = request_cluster_backup(world.control, "p", "shop", name="meanwhile")  # nothing is stopped yet
+    with pytest.raises(Busy, match="backup job"):
+        request_resume(world.control, "p", "shop")
+    world.took(backup)
     assert world.run(request_resume(world.control, "p", "shop")) is None
     world.require("restored", 2)
 

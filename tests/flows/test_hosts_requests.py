@@ -195,7 +195,8 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Con
         row = session.get(Host, "db1")
         assert row is not None
         row.seen = now() - timedelta(minutes=2)
-        session.add(Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="s", protected=True))
+        facts = {"name": "shop", "datastore": "mariadb", "series": "10.11", "wsrep_name": "s"}
+        session.add(Cluster(id="c", project="p", protected=True, **facts))
         session.get_one(Instance, instance.id).cluster_id = "c"
     with pytest.raises(Protected, match="cluster shop"):
         request_remove_host(control, "db1", force=True)

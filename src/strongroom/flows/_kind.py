@@ -79,10 +79,13 @@ def _release(session: Session, job: Job, failure: Failure | None) -> None:
     if instance is not None and not _others(unfinished_jobs(session, instance_id=instance.id), job):
         _end_task(instance)
     backup = session.get(Backup, job.backup_id) if job.backup_id else None
-    if backup is not None and not _others(unfinished_jobs(session, backup_ids={backup.id}), job):
-        if backup.status in (*Backup.RUNNING, "DELETING"):
-            backup.status = "DELETE_FAILED" if backup.status == "DELETING" else "FAILED"
-            backup.fault = dict(failure) if failure else None
+    if (
+        backup is not None
+        and backup.status in (*Backup.RUNNING, "DELETING")
+        and not _others(unfinished_jobs(session, backup_ids={backup.id}), job)
+    ):
+        backup.status = "DELETE_FAILED" if backup.status == "DELETING" else "FAILED"
+        backup.fault = dict(failure) if failure else None
 
 
 def _others(jobs: list[Job], job: Job) -> list[Job]:
