@@ -74,8 +74,9 @@ def _release(session: Session, job: Job, failure: Failure | None) -> None:
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     if cluster is not None and not _others(unfinished_jobs(session, cluster_id=cluster.id), job):
-        for thing in (cluster, *nodes_of(session, cluster.id)):
-            _end_task(thing)
+        _end_task(cluster)
+        for node in nodes_of(session, cluster.id):
+            _end_task(node)
     if instance is not None and not _others(unfinished_jobs(session, instance_id=instance.id), job):
         _end_task(instance)
     backup = session.get(Backup, job.backup_id) if job.backup_id else None
