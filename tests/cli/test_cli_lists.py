@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import Result
 
-from strongroom.cli._completion import names_of
-from strongroom.cli._filters import moment_of
-from strongroom.cli._render import age
+from strongroom.cli.connection.completion import names_of
+from strongroom.cli.filters import moment_of
+from strongroom.cli.output.render import age
 from strongroom.errors import InvalidRequest
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
