@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.agent import _accounts
 from strongroom.agent._chosen import require_usable
-from strongroom.agent._files import remove_entries
 from strongroom.agent._outside import Outside, swap_in
 from strongroom.agent._registry import ServerRecord
 from strongroom.agent._swap import around, note_job
 from strongroom.agent.models import ServerDefinition
 from strongroom.errors import ConfigurationError
+from strongroom.system.directories import remove_entries
+from strongroom.system.users import find_user
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
-THEM = _accounts.by_name("nobody")
+THEM = find_user("nobody")
 
 
 def theirs(path: Path) -> Path:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _versions
+from strongroom.agent import _versions
 from strongroom.agent._registry import ServerRecord
+from strongroom.agent._users import choose_adopted_user
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, VersionMismatch
 from strongroom.settings import Settings
+from strongroom.system.users import current_user
 
 
 def adopt(settings: Settings, base_dir: Path, server_id: str, definition: ServerDefinition) -> ServerRecord:
@@ -30,7 +32,7 @@ def adopt(settings: Settings, base_dir: Path, server_id: str, definition: Server
         name=definition.name,
         datastore=definition.datastore,
         runtime="adopted",
-        user=definition.user or _accounts.current().name,
+        user=definition.user or current_user().name,
         base_dir=base_dir,
         data_dir=definition.data_dir or Path("/"),
         socket=definition.socket,
@@ -55,7 +57,7 @@ def adopt(settings: Settings, base_dir: Path, server_id: str, definition: Server
         raise ConfigurationError(
             f"the server has its data in {facts.data_dir}, not in {data_dir}", remedy="Check socket, address and data_dir."
         )
-    account = _accounts.for_adopted(data_dir, definition.user)
+    account = choose_adopted_user(data_dir, definition.user)
     return ServerRecord(
         id=server_id,
         definition=definition.model_copy(update={"series": fitting[0].series}),

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.agent._accounts import Account
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, InvalidRequest
+from strongroom.system.users import User
 
 
-def require_usable(directories: Sequence[Path], server: Server, account: Account) -> None:
+def require_usable(directories: Sequence[Path], server: Server, account: User) -> None:
     """Make those that are missing, and see that each is empty and the OS user's. Raises InvalidRequest, ConfigurationError."""
     for number, directory in enumerate(directories):
         _require_place(directory, server)
@@ -36,7 +36,7 @@ def _require_place(directory: Path, server: Server) -> None:
             )
 
 
-def _require_empty(directory: Path, account: Account) -> None:
+def _require_empty(directory: Path, account: User) -> None:
     """A directory is made only where the OS user could make it: the agent may be root."""
     by_hand = f"Make it: mkdir -m 700 {directory}; chown {account.name}: {directory}"
     try:
@@ -52,7 +52,7 @@ def _require_empty(directory: Path, account: Account) -> None:
         raise ConfigurationError(f"{directory} is not empty", remedy="Empty it, or give another directory.")
 
 
-def _make(directory: Path, account: Account, by_hand: str) -> None:
+def _make(directory: Path, account: User, by_hand: str) -> None:
     """Whoever owns the directory above may exchange it for a link at any time: what was looked at is what is used."""
     above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _versions
+from strongroom.agent import _versions
 from strongroom.agent._adopt import adopt
-from strongroom.agent._files import make_directory
 from strongroom.agent._layout import Layouts
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.agent._users import choose_server_user
 from strongroom.agent.models import ServerDefinition
 from strongroom.errors import Conflict
 from strongroom.settings import Settings
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 
 
 class Definitions:
@@ -38,16 +40,16 @@ class Definitions:
             self._add(server_id, definition)
 
     def _make_base_dir(self, record: ServerRecord) -> None:
-        make_directory(self._lifecycle.base_dir(record.id), 0o700, _accounts.by_name(record.user))
+        make_directory(self._lifecycle.base_dir(record.id), find_user(record.user).owner, take_over=True)
 
     def _add(self, server_id: str, definition: ServerDefinition) -> None:
         datastore = datastores.get(definition.datastore)
         version = _versions.find(self._settings, definition.datastore, definition.series)
-        account = _accounts.for_servers(self._settings, datastore)
+        account = choose_server_user(self._settings, datastore)
         base_dir = self._lifecycle.base_dir(server_id)
-        make_directory(base_dir, 0o700, account)
+        make_directory(base_dir, account.owner)
         for name in ("run", "log", "tmp"):
-            make_directory(base_dir / name, 0o700, account)
+            make_directory(base_dir / name, account.owner)
         with self._registry.mutex:
             record = ServerRecord(
                 id=server_id,

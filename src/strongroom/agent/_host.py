@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from strongroom import __version__
 from strongroom.agent import _versions
-from strongroom.agent._files import free_bytes
 from strongroom.agent.models import HostView
 from strongroom.settings import Settings
+from strongroom.system.disks import measure_free_space
 
 
 def host_view(settings: Settings, jobs_running: int) -> HostView:
@@ -21,7 +21,7 @@ def host_view(settings: Settings, jobs_running: int) -> HostView:
         version=__version__,
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        free_bytes=free_bytes(settings.service.data_dir),
+        free_bytes=measure_free_space(settings.service.data_dir),
         pool=settings.agent.pool,
         versions=_versions.installed(settings),
         jobs_running=jobs_running,

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from strongroom.agent import _locks
-from strongroom.agent._files import MAX_BYTES, read_bytes, read_model
-from strongroom.agent._processes import Process
+from strongroom.system.files import MAX_BYTES, read_bytes, read_model
+from strongroom.system.locks import is_locked
+from strongroom.system.processes import Process
 from strongroom.worker.spec import Event, Failure, Result
 
 Ended = Literal["succeeded", "failed", "cancelled", "lost"]
@@ -64,7 +64,7 @@ class JobDir:
 
     def held(self) -> bool:
         """A worker lives."""
-        return _locks.is_held(self.lock)
+        return is_locked(self.lock)
 
     def read_events(self) -> None:
         """Read on to the end of the events. A line without its end is left for the next time."""

@@ -9,10 +9,8 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.agent import _accounts
 from strongroom.agent._attributes import copy_attributes
 from strongroom.agent._chosen import require_usable
-from strongroom.agent._files import make_directory, read_model, remove_entries, remove_tree, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import require_aio_events
 from strongroom.agent._outside import WHATS, Outside, What, leftovers, make_staging, plan
@@ -20,6 +18,9 @@ from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent._swap import around, beside, note_job
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.system.directories import make_directory, remove_entries, remove_tree
+from strongroom.system.files import read_model, write_model
+from strongroom.system.users import find_user
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class Layouts:
         self._lifecycle.require_movable(record)
         if not self._lifecycle.is_running(record):  # one that runs has reserved what the next will need
             require_aio_events(self._lifecycle.datastore(record))
-        account = _accounts.by_name(record.user)
+        account = find_user(record.user)
         server = self._lifecycle.server(record)
         chosen = self._lifecycle.datastore(record).placement.chosen(server, choices)
         require_usable([place.directory for place in chosen], server, account)
@@ -97,7 +98,7 @@ class Layouts:
         note_job(record, job)
         self._note(record, job, outside)
         path = beside(record.data_dir, "new", job)
-        make_directory(path, 0o700, account)
+        make_directory(path, account.owner)
         copy_attributes(record.data_dir, path)
         staging = {each.directory: make_staging(each, job, account) for each in outside}
         write_model(self._path(record), _Plan(job=job, outside=outside, chosen=chosen))
@@ -106,16 +107,16 @@ class Layouts:
     def require_swappable(self, record: ServerRecord) -> None:
         """Raises ConfigurationError when no restored data could take the place of what the server has. Changes nothing."""
         self._lifecycle.require_movable(record)
-        plan(self.places(record), record.data_dir, _accounts.by_name(record.user))
+        plan(self.places(record), record.data_dir, find_user(record.user))
 
     def of_swap(self, record: ServerRecord, job: str, *, empty: bool) -> list[Outside]:
         """What swap ``job`` does outside the data directory. Raises ConfigurationError when that is not what was prepared."""
         known = self._plan(record, job)
-        outside = plan([*self.places(record), *known.chosen], record.data_dir, _accounts.by_name(record.user))
+        outside = plan([*self.places(record), *known.chosen], record.data_dir, find_user(record.user))
         if empty:
             self._note(record, job, outside)
             for each in outside:
-                make_staging(each, job, _accounts.by_name(record.user))
+                make_staging(each, job, find_user(record.user))
         elif outside != (prepared := known.outside):
             raise ConfigurationError(
                 f"{record.definition.name or record.id} keeps its files in other directories now than when job {job} began: "
@@ -136,7 +137,7 @@ class Layouts:
         for place in places:
             if place.directory in record.swapped and place.directory.is_dir():
                 try:
-                    remove_entries(place.directory, _accounts.by_name(record.user), place.owns)
+                    remove_entries(place.directory, find_user(record.user), place.owns)
                 except OSError as error:
                     log.warning("cannot remove what a restore left", path=str(place.directory), reason=str(error))
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _versions
+from strongroom.agent import _versions
 from strongroom.agent._addresses import Addresses, is_free
-from strongroom.agent._files import is_mount_point, mounts_below
-from strongroom.agent._processes import Process, identify, spawn, with_command, working_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.agent.models import Start
 from strongroom.datastores import Datastore, Facts, Galera, Progress, Server, tail
@@ -28,6 +26,10 @@ from strongroom.errors import (
     Unsupported,
 )
 from strongroom.settings import Settings
+from strongroom.system.children import start_session
+from strongroom.system.disks import is_mount_point, list_mounts_below
+from strongroom.system.processes import Process, find_session, identify_process, list_processes_in
+from strongroom.system.users import current_user, find_user
 
 log = structlog.get_logger()
 
@@ -84,11 +86,13 @@ class Lifecycle:
     def pid(self, record: ServerRecord) -> int | None:
         """A process that serves this data directory, well or not."""
         if record.definition.runtime == "process":
-            return record.process.pid if record.process is not None and record.process.alive() else None
+            return record.process.pid if record.process is not None and record.process.is_alive() else None
         known = self._adopted.get(record.id)
-        if known is not None and known.works_in(record.data_dir):
+        if known is not None and known.is_working_in(record.data_dir):
             return known.pid
-        found = next((process for pid in working_in(record.data_dir) if (process := identify(pid)) is not None), None)
+        found = next(
+            (process for pid in list_processes_in(record.data_dir) if (process := identify_process(pid)) is not None), None
+        )
         if found is None:
             self._adopted.pop(record.id, None)
             return None
@@ -99,7 +103,7 @@ class Lifecycle:
         """Find a process that was started, but died out of our books before its pid was written down."""
         if record.definition.runtime == "process" and not self.is_running(record):
             server = self.server(record)
-            found = with_command(self.datastore(record).start_argv(server), _accounts.by_name(record.user).uid)
+            found = find_session(self.datastore(record).start_argv(server), find_user(record.user).uid)
             if found is not None:
                 record.process = found
                 self._registry.save(record)
@@ -132,9 +136,9 @@ class Lifecycle:
         transfer = server.version.programs.get("transfer")
         output = self._output(record)
         try:
-            process = spawn(
+            process = start_session(
                 [*datastore.start_argv(server), *once],
-                account=_accounts.by_name(record.user),
+                user=find_user(record.user),
                 become=True,
                 log=output,
                 cwd=server.base_dir,
@@ -163,7 +167,7 @@ class Lifecycle:
         transfer: Progress | None = None
         last: ServerFailed | ConfigurationError
         while True:
-            alive = launched is None or launched.alive()
+            alive = launched is None or launched.is_alive()
             try:
                 return datastore.ready(server)
             except StillStarting as error:  # replaying its log takes as long as there is log
@@ -189,7 +193,7 @@ class Lifecycle:
                     )
             if self._receiving(record):  # takes as long as its data is large
                 transfer = transfer or Progress(
-                    lambda: record.process.session() if record.process else working_in(record.data_dir)
+                    lambda: record.process.list_session() if record.process else list_processes_in(record.data_dir)
                 )
                 if (idle := transfer.idle()) < self._settings.agent.stall_timeout:
                     deadline = time.monotonic() + self._settings.agent.start_timeout
@@ -225,7 +229,7 @@ class Lifecycle:
         began = time.monotonic()
         deadline = began + self._settings.agent.stop_timeout
         while self.is_running(record):
-            if command is not None and not command.alive() and (status := command.exit_status()):
+            if command is not None and not command.is_alive() and (status := command.exit_status()):
                 raise ServerFailed(f"the stop command of {_name(record)} failed{_how(status)}; {self._said(record)}")
             if time.monotonic() > deadline:
                 raise ServerFailed(
@@ -237,7 +241,7 @@ class Lifecycle:
     def _let_start(self, record: ServerRecord, process: Process) -> None:
         """MariaDB hangs for ever when SIGTERM meets it on its way up, so wait until it serves, or had the time for it."""
         server, datastore = self.server(record), self.datastore(record)
-        while process.alive() and process.age() < self._settings.agent.start_timeout:
+        while process.is_alive() and process.measure_age() < self._settings.agent.start_timeout:
             try:
                 datastore.ready(server)
             except (NotInCluster, NoConnections, ConfigurationError):
@@ -263,7 +267,7 @@ class Lifecycle:
                 f"the data directory {record.data_dir} is a mount point and cannot be renamed",
                 remedy="Move the data into a directory below the mount point, or restore to a new instance.",
             )
-        if mounted := mounts_below(record.data_dir):
+        if mounted := list_mounts_below(record.data_dir):
             raise ConfigurationError(
                 f"{', '.join(mounted)} in the data directory of {_name(record)} is a mount point: what is mounted there would go "
                 "aside with the old data, and come back over the new at the next boot",
@@ -306,7 +310,7 @@ class Lifecycle:
             )
         output = self._output(record)
         try:
-            process = spawn(argv, account=_accounts.current(), become=False, log=output, cwd=Path("/"))
+            process = start_session(argv, user=current_user(), become=False, log=output, cwd=Path("/"))
         except OSError as error:
             raise ConfigurationError(f"the {verb} command of {_name(record)} cannot be run: {error}") from error
         finally:

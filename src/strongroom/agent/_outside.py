@@ -25,11 +25,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from strongroom.agent._accounts import Account
 from strongroom.agent._attributes import copy_attributes
-from strongroom.agent._files import is_mount_point, make_directory, opened_of, sync_directory
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.system.directories import make_directory, open_directory, sync_directory
+from strongroom.system.disks import is_mount_point
+from strongroom.system.users import User
 
 What = Literal["new", "taken", "old", "leaving", "failed"]
 WHATS: tuple[What, ...] = ("new", "taken", "old", "leaving", "failed")
@@ -57,7 +58,7 @@ class Outside(BaseModel):
         return any(re.fullmatch(pattern, name) for pattern in self.entries)
 
 
-def plan(places: Sequence[Place], data_dir: Path, account: Account) -> list[Outside]:
+def plan(places: Sequence[Place], data_dir: Path, account: User) -> list[Outside]:
     """What a swap has to do outside the data directory. Raises ConfigurationError when it could not be done."""
     found: dict[Path, Outside] = {}
     for place in places:
@@ -72,7 +73,7 @@ def plan(places: Sequence[Place], data_dir: Path, account: Account) -> list[Outs
     return list(found.values())
 
 
-def _inside(place: Place, account: Account) -> bool:
+def _inside(place: Place, account: User) -> bool:
     """Where the work directories have to be."""
     directory = place.directory
     try:
@@ -93,10 +94,10 @@ def _unmovable(place: Place, why: str) -> ConfigurationError:
     )
 
 
-def make_staging(outside: Outside, job: str, account: Account) -> Path:
+def make_staging(outside: Outside, job: str, account: User) -> Path:
     """An empty directory for the files that the restore brings."""
     staging = outside.at("new", job)
-    make_directory(staging, 0o700, account)
+    make_directory(staging, account.owner)
     copy_attributes(outside.directory, staging)
     return staging
 
@@ -109,7 +110,7 @@ def leftovers(directory: Path, jobs: Iterable[str], *whats: What) -> Iterator[Pa
             yield from (path for path in (place.at(what, job) for what in whats) if path.is_dir() and not path.is_symlink())
 
 
-def swap_in(outside: Outside, job: str, account: Account) -> None:
+def swap_in(outside: Outside, job: str, account: User) -> None:
     """Put the server's entries aside and what is staged in their place. Raises OSError, ServerFailed."""
     new, taken, old = (outside.at(what, job) for what in ("new", "taken", "old"))
     if new.is_dir():
@@ -121,7 +122,7 @@ def swap_in(outside: Outside, job: str, account: Account) -> None:
         _remove(taken)
 
 
-def swap_back(outside: Outside, job: str, account: Account) -> None:
+def swap_back(outside: Outside, job: str, account: User) -> None:
     """Put back what was there before. Raises OSError, ServerFailed."""
     new, taken, old, leaving, failed = (outside.at(what, job) for what in ("new", "taken", "old", "leaving", "failed"))
     if not new.is_dir() and not failed.is_dir():  # what was staged is in the place, or on its way there
@@ -137,8 +138,8 @@ def swap_back(outside: Outside, job: str, account: Account) -> None:
         _remove(old)
 
 
-def _move_entries(outside: Outside, source: Path, target: Path, account: Account) -> None:
-    with opened_of(source, account) as from_fd, opened_of(target, account) as to_fd:
+def _move_entries(outside: Outside, source: Path, target: Path, account: User) -> None:
+    with open_directory(source, account) as from_fd, open_directory(target, account) as to_fd:
         for name in sorted(filter(outside.owns, os.listdir(from_fd))):  # noqa: PTH208 - a descriptor
             _rename_entry(name, from_fd, to_fd, target)
         os.fsync(to_fd)
@@ -154,8 +155,8 @@ def _rename_entry(name: str, from_fd: int, to_fd: int, target: Path) -> None:
         raise ServerFailed(f"{target / name} is in the way", remedy="Move it away by hand.")
 
 
-def _make(directory: Path, account: Account) -> None:
-    make_directory(directory, 0o700, account)
+def _make(directory: Path, account: User) -> None:
+    make_directory(directory, account.owner)
     sync_directory(directory.parent)
 
 

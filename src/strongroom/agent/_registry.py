@@ -11,12 +11,13 @@ from typing import Literal
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from strongroom.agent._files import make_directory, read_model, remove_tree, sync_directory, write_model
-from strongroom.agent._processes import Process
 from strongroom.agent.models import ServerDefinition
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import GaleraMember, Place
 from strongroom.errors import Conflict, InvalidRequest, NotFound
+from strongroom.system.directories import make_directory, remove_tree, sync_directory
+from strongroom.system.files import read_model, write_model
+from strongroom.system.processes import Process
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class Registry:
 
     def load(self) -> None:
         """Read what is on disk."""
-        make_directory(self._root, 0o700)
+        make_directory(self._root)
         for path in sorted(self._root.glob("*/server.json")):
             try:
                 record = read_model(path, ServerRecord)
@@ -116,7 +117,7 @@ class Registry:
         directory = self.place(record.id)
         with self._saving:  # what is on disk last is what the record says last
             if not directory.exists():
-                make_directory(directory, 0o700)
+                make_directory(directory)
                 sync_directory(self._root)
             write_model(directory / "server.json", record)
             self._records[record.id] = record

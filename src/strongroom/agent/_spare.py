@@ -8,8 +8,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.agent import _accounts
-from strongroom.agent._processes import Process, spawn
+from strongroom.system.children import start_session
+from strongroom.system.processes import Process
+from strongroom.system.users import current_user
 
 TUNABLES = "glibc.malloc.hugetlb=1"
 """Huge pages for large buffers: a segment of 32 MiB is 16 page faults instead of 8192, a quarter of a restore's time."""
@@ -32,7 +33,7 @@ class Spare:
         with self._mutex:
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            if waiting[0].alive():
+            if waiting[0].is_alive():
                 return waiting
             waiting[1].close()
         return _start(self.command, log)
@@ -40,7 +41,7 @@ class Spare:
     def keep(self, preload: Sequence[str]) -> None:
         """See to it that one waits; it imports what jobs need with ``preload``, names of datastores. Raises OSError."""
         with self._mutex:
-            if self._waiting is not None and not self._waiting[0].alive():
+            if self._waiting is not None and not self._waiting[0].is_alive():
                 self._waiting[1].close()
                 self._waiting = None
             if self._waiting is None:
@@ -62,9 +63,9 @@ def _start(command: Sequence[str], log: int) -> tuple[Process, socket.socket]:
     ours, theirs = socket.socketpair()
     try:
         # The worker changes to the user by itself, once it has imported what may lie where only root can read.
-        process = spawn(
+        process = start_session(
             command,
-            account=_accounts.current(),
+            user=current_user(),
             become=False,
             log=log,
             cwd=Path("/"),

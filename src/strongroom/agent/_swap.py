@@ -25,15 +25,16 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.agent import _accounts
 from strongroom.agent._attributes import copy_access
-from strongroom.agent._files import make_directory, read_model, sync_directory, write_model
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._outside import Outside, swap_back, swap_in
 from strongroom.agent._registry import Registry, ServerRecord
 from strongroom.artifact import describe_notices
 from strongroom.datastores import read_restored_profile
 from strongroom.errors import ConfigurationError, NotFound, ServerFailed, StrongroomError
+from strongroom.system.directories import make_directory, sync_directory
+from strongroom.system.files import read_model, write_model
+from strongroom.system.users import find_user
 
 log = structlog.get_logger()
 
@@ -116,7 +117,7 @@ class Swapper:
             note_job(record, job)
             self._registry.save(record)
             if empty:
-                make_directory(new, 0o700, _accounts.by_name(record.user))
+                make_directory(new, find_user(record.user).owner)
             if not new.is_dir():
                 raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
@@ -188,7 +189,7 @@ class Swapper:
             if journal.had_old and not old.exists():
                 _rename(data, old)
             for outside in journal.outside:  # no server can be started on half of it while there is no data directory
-                swap_in(outside, journal.job, _accounts.by_name(record.user))
+                swap_in(outside, journal.job, find_user(record.user))
             _rename(new, data)
         record.wanted, record.failed, record.restarts = "running" if journal.start else "stopped", None, []
         record.data_epoch = record.member.epoch if record.member is not None else None
@@ -243,7 +244,7 @@ class Swapper:
                 _rename(data, failed)
             if not data.exists():
                 for outside in journal.outside:
-                    swap_back(outside, journal.job, _accounts.by_name(record.user))
+                    swap_back(outside, journal.job, find_user(record.user))
             if old.exists() and not data.exists():
                 _rename(old, data)
         except (StrongroomError, OSError) as error:

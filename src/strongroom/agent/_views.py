@@ -9,7 +9,6 @@ from pathlib import Path
 import structlog
 
 from strongroom.agent._copies import Isolation
-from strongroom.agent._files import directory_bytes, free_bytes
 from strongroom.agent._health import Health
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._outside import leftovers
@@ -17,6 +16,7 @@ from strongroom.agent._registry import ServerRecord
 from strongroom.agent._swap import around
 from strongroom.agent.models import OldData, ServerState, ServerView
 from strongroom.errors import StrongroomError
+from strongroom.system.disks import measure_disk_usage, measure_free_space
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Views:
             data_dir=record.data_dir,
             data_bytes=health.data_bytes,
             wal_bytes=health.wal_bytes,
-            free_bytes=free_bytes(record.data_dir if has_data else self._instances),
+            free_bytes=measure_free_space(record.data_dir if has_data else self._instances),
             lineage=self._lineage(record) if has_data else None,
             pid=record.process.pid if running and record.process is not None else None,
             restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
@@ -94,7 +94,7 @@ class Views:
         found = []
         for path in aside(record):
             if path not in self._old_bytes:
-                self._old_bytes[path] = directory_bytes(path)
+                self._old_bytes[path] = measure_disk_usage(path)
             try:
                 since = datetime.fromtimestamp(path.lstat().st_ctime, UTC)
             except OSError:

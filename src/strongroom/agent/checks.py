@@ -15,18 +15,19 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _versions
+from strongroom.agent import _versions
 from strongroom.agent._addresses import Addresses
-from strongroom.agent._files import free_bytes
 from strongroom.agent._lifecycle import Lifecycle
 from strongroom.agent._limits import AIO_REMEDY, free_aio_events
 from strongroom.agent._registry import Registry
 from strongroom.agent._store import store_group
+from strongroom.agent._users import choose_server_user
 from strongroom.artifact import Effect, check_recipients, load_identities, recipients_of
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, StorageDenied, StrongroomError
 from strongroom.settings import Settings
 from strongroom.storage import open_store
+from strongroom.system.disks import measure_free_space
 from strongroom.worker.spec import StorageSpec
 
 Level = Literal["ok", "warning", "error"]
@@ -146,7 +147,7 @@ def _datastores(settings: Settings) -> Iterator[Check]:
             what = f"no nodes of Galera clusters here: {' and '.join(missing)} are missing"
             yield Check(name=name, level="ok", message=what, remedy=datastores.GALERA_REMEDY)
     for name in sorted({version.datastore for version in versions}):
-        account = _accounts.for_servers(settings, datastores.get(name))
+        account = choose_server_user(settings, datastores.get(name))
         yield Check(name=f"{name} user", level="ok", message=f"servers and tools run as {account.name} (uid {account.uid})")
 
 
@@ -179,7 +180,7 @@ def _data_dir(settings: Settings) -> Iterator[Check]:
                     f"database servers run as another user and cannot reach {path}: {parent} is closed to others",
                     remedy=f"Use a data directory outside of {parent}, or `chmod o+x {parent}`.",
                 )
-    free = free_bytes(existing)
+    free = measure_free_space(existing)
     if free < GB:
         yield Check(name=name, level="warning", message=f"{path} has only {free / GB:.1f} GB free", remedy="Restores need room.")
     else:
@@ -235,7 +236,7 @@ def _store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
             remedy="Raise agent.stall_timeout, or lower storage.retries or storage.timeout.",
         )
     if storage.driver == "directory" and storage.path is not None:
-        free = free_bytes(storage.path)
+        free = measure_free_space(storage.path)
         if free < GB:
             yield Check(
                 name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Make room."
@@ -254,7 +255,7 @@ def _missing_store(settings: Settings, path: Path) -> Iterator[Check]:
             f"the store {path} does not exist and cannot be made in {existing}",
             remedy="Make it for the user that runs strongroom, or name another in [storage] path.",
         )
-    free = free_bytes(existing)
+    free = measure_free_space(existing)
     level: Level = "ok" if free >= GB else "warning"
     message, remedy = f"{path} is made at the first start, {free / GB:.1f} GB free", "" if level == "ok" else "Make room."
     yield Check(name="store", level=level, message=message, remedy=remedy)

@@ -16,18 +16,20 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _accounts, _locks
-from strongroom.agent._accounts import Account
-from strongroom.agent._files import make_directory, read_model, remove_tree, write_model, write_new
 from strongroom.agent._jobdir import Ended, JobDir, JobRecord
 from strongroom.agent._layout import NewData
 from strongroom.agent._spare import Spare
 from strongroom.agent._store import stall_timeout, store_group
+from strongroom.agent._users import choose_server_user
 from strongroom.agent._versions import places
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import Server
 from strongroom.errors import Busy, InvalidRequest, JobError, NotFound, StrongroomError
 from strongroom.settings import Settings
+from strongroom.system.directories import make_directory, remove_tree
+from strongroom.system.files import create_log, read_model, write_model, write_new
+from strongroom.system.locks import take_lock
+from strongroom.system.users import User, find_user
 from strongroom.worker.spec import (
     Failure,
     ImportJob,
@@ -93,7 +95,7 @@ class Jobs:
 
     def load(self) -> None:
         """Find the jobs that are on disk, and drop those that are too old to keep."""
-        make_directory(self._root, 0o711)
+        make_directory(self._root, mode=0o711)
         for path in self._root.glob("*.json"):
             try:
                 record = read_model(path, JobRecord)
@@ -231,7 +233,7 @@ class Jobs:
             return
         # The worker is gone or has to go, and nothing that it started may stay: a second tool must never run beside an orphan.
         if process is not None and not process.kill_session():
-            log.error("processes of a job cannot be killed", job=record.id, pids=process.session())
+            log.error("processes of a job cannot be killed", job=record.id, pids=process.list_session())
             return
         directory.read_events()
         result = directory.result()
@@ -266,9 +268,9 @@ class Jobs:
             directory = JobDir(self._root / job_id)
             if directory.path.exists():  # of an attempt that died before its record was written
                 remove_tree(directory.path)
-            make_directory(directory.path, 0o700, account)
-            make_directory(directory.work, 0o700, account)
-            mine = _locks.take(directory.lock)
+            make_directory(directory.path, account.owner)
+            make_directory(directory.work, account.owner)
+            mine = take_lock(directory.lock)
             assert mine is not None
             locks.append(mine)
             new: NewData | None = None
@@ -292,22 +294,22 @@ class Jobs:
         """The queue of the control plane keeps to ``jobs``; this only stops a control plane gone wild."""
         return max(16, 4 * self._settings.agent.jobs)
 
-    def _account(self, request: JobRequest, server: Server | None) -> Account:
+    def _account(self, request: JobRequest, server: Server | None) -> User:
         if server is not None:
             if isinstance(request.job, RestoreJob | VerifyJob) and request.job.datastore != server.datastore:
                 raise InvalidRequest(
                     f"backup of {request.job.datastore} cannot be used on server {server.id} ({server.datastore})"
                 )
-            return _accounts.by_name(server.user)
+            return find_user(server.user)
         if not isinstance(request.job, VerifyJob | ImportJob):
             raise InvalidRequest(f"a {request.job.kind} job needs a server")
-        return _accounts.for_servers(self._settings, datastores.get(request.job.datastore))
+        return choose_server_user(self._settings, datastores.get(request.job.datastore))
 
     def _take_server(self, server: Server) -> int:
         for job in self._snapshot():
             if job.record.server == server.id and job.record.ended is None:
                 self._look(job)  # a dead worker's tools are killed here, before anything else may touch the server
-        lock = _locks.take(self._server_lock(server.id))
+        lock = take_lock(self._server_lock(server.id))
         if lock is None:
             holder = self.running_on(server.id)
             raise Busy(
@@ -317,7 +319,7 @@ class Jobs:
         return lock
 
     def _run(
-        self, job: _Job, request: JobRequest, server: Server | None, account: Account, locks: Sequence[int], new: NewData | None
+        self, job: _Job, request: JobRequest, server: Server | None, account: User, locks: Sequence[int], new: NewData | None
     ) -> None:
         path = job.directory.path
         try:
@@ -341,8 +343,8 @@ class Jobs:
                 store_gid=group,
             )
             public = job.record.model_dump_json(include={"id", "server", "kind", "request", "created"})
-            os.close(write_new(path / "request.json", public, account))
-            output = write_new(path / "worker.log", "", account)
+            write_new(path / "request.json", public, account.owner)
+            output = create_log(path / "worker.log", account.owner)
             try:
                 job.record.process, line = self._spare.take(output)
                 self._save(job)

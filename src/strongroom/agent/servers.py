@@ -12,10 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from strongroom.agent import _locks
 from strongroom.agent._copies import Copies
 from strongroom.agent._definitions import Definitions
-from strongroom.agent._files import directory_bytes, make_directory, remove_tree, sync_directory
 from strongroom.agent._health import Health
 from strongroom.agent._layout import Layouts, NewData
 from strongroom.agent._lifecycle import JOIN, Lifecycle, require_epoch
@@ -27,6 +25,9 @@ from strongroom.agent.models import ServerDefinition, ServerView, Start
 from strongroom.datastores import Datastore, Server
 from strongroom.errors import Busy, ServerFailed, StrongroomError
 from strongroom.settings import Settings
+from strongroom.system.directories import make_directory, remove_tree, sync_directory
+from strongroom.system.disks import measure_disk_usage
+from strongroom.system.locks import take_lock
 
 log = structlog.get_logger()
 
@@ -62,8 +63,8 @@ class Servers:
 
     def load(self) -> None:
         """Find the servers that are on disk, those that run, and what a crash has left half deleted."""
-        make_directory(self._instances, 0o711)
-        make_directory(self._locks, 0o700)
+        make_directory(self._instances, mode=0o711)
+        make_directory(self._locks)
         self._registry.load()
         for leftover in self._instances.glob(f"{DELETED}*"):
             threading.Thread(target=_discard, args=(leftover,), daemon=True).start()
@@ -312,7 +313,7 @@ class Servers:
                 self._layouts.learn(record)
         except StrongroomError as error:
             known = self._health.get(record.id)
-            size = known.data_bytes if known is not None and known.data_bytes else directory_bytes(record.data_dir)
+            size = known.data_bytes if known is not None and known.data_bytes else measure_disk_usage(record.data_dir)
             health = Health.of_error(error, size, is_awaited=record.wanted == "running" and record.failed is None)
         self._health[record.id] = health
         if health.shown != before.shown:
@@ -361,7 +362,7 @@ class Servers:
     def _hold(self, record: ServerRecord, patience: float | None = None) -> Iterator[None]:
         """Keep jobs and everybody else off the server. Raises Busy after ``patience`` seconds (default: PATIENCE)."""
         deadline = time.monotonic() + (PATIENCE if patience is None else patience)
-        while (descriptor := _locks.take(self.lock(record.id))) is None:
+        while (descriptor := take_lock(self.lock(record.id))) is None:
             if time.monotonic() > deadline:
                 job = self._job_on(record.id)
                 raise Busy(

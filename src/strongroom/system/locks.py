@@ -1,4 +1,4 @@
-"""flock: who holds one, is alive. The kernel lets go when the last holder dies, whatever killed it."""
+"""Locks of files (flock): whoever holds one is alive. The kernel releases it when the last holder dies, whatever killed it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 
-def take(path: Path) -> int | None:
-    """An open descriptor that holds the lock alone, or none when somebody else does. To be closed by the caller."""
+def take_lock(path: Path) -> int | None:
+    """An open descriptor that holds the lock exclusively; None if another process holds it. The caller closes it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -18,8 +18,8 @@ def take(path: Path) -> int | None:
     return descriptor
 
 
-def is_held(path: Path) -> bool:
-    """Somebody holds the lock alone. Looks with a shared lock, so that two who look do not see each other."""
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock. Tests it with a shared lock, so that concurrent tests do not see each other."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

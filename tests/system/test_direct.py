@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.direct import BLOCK, PIECE, Output
+from strongroom.system.direct import BLOCK, PIECE, Output
 
 SIZE = 3 * PIECE + 12345
 DATA = random.Random(1).randbytes(SIZE)
