@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from strongroom.agent import _outside, _swap
-from strongroom.agent._outside import Outside
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import Swapper, beside
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.swap import outside, swap
+from strongroom.agent.swap.outside import Outside
+from strongroom.agent.swap.swap import Swapper, beside
 from strongroom.errors import ServerFailed
 from strongroom.system.users import find_user_by_id
 from support.agents import definition
@@ -103,9 +103,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         monkeypatch.setattr(owner, name, wrapped)
 
     for name in STEPS:
-        wrap(_outside, name)
-    wrap(_swap, "_rename")
-    wrap(_swap.Swapper, "_save")
+        wrap(outside, name)
+    wrap(swap, "_rename")
+    wrap(swap.Swapper, "_save")
     wrap(Registry, "save")
     yield lambda step: left.__setitem__(0, step)
 

@@ -10,10 +10,9 @@ from typing import cast
 
 import pytest
 
-from strongroom.agent import _supervisor
-from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.jobs import Jobs
 from strongroom.agent.servers import Servers
+from strongroom.agent.supervisor import Supervisor
 from strongroom.system.processes import identify_process, list_processes_in
 from support.agents import until
 
@@ -65,7 +64,7 @@ class NoJobs:
 
 
 def test_a_defect_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_supervisor, "PACE", 0.01)
+    monkeypatch.setattr("strongroom.agent.supervisor.PACE", 0.01)
     servers = BrokenServers()
     supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()))
     supervisor.start()

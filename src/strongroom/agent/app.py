@@ -14,12 +14,10 @@ import structlog
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 
-from strongroom.agent._host import host_view
-from strongroom.agent._jobdir import JobRecord
-from strongroom.agent._refusals import answer_defect, answer_misunderstanding, answer_refusal
-from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, CheckRequest, check_host, check_server
+from strongroom.agent.host.view import host_view
 from strongroom.agent.jobs import WORKER, Jobs
+from strongroom.agent.jobs.directory import JobRecord
 from strongroom.agent.models import (
     Activation,
     Canary,
@@ -34,7 +32,9 @@ from strongroom.agent.models import (
     SumTables,
     Swap,
 )
+from strongroom.agent.refusals import answer_defect, answer_misunderstanding, answer_refusal
 from strongroom.agent.servers import Servers
+from strongroom.agent.supervisor import Supervisor
 from strongroom.artifact import Notice
 from strongroom.datastores import (
     DatabaseSpec,

@@ -25,10 +25,10 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.agent._attributes import copy_access
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._outside import Outside, swap_back, swap_in
-from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.swap.attributes import copy_access
+from strongroom.agent.swap.outside import Outside, swap_back, swap_in
 from strongroom.artifact import describe_notices
 from strongroom.datastores import read_restored_profile
 from strongroom.errors import ConfigurationError, NotFound, ServerFailed, StrongroomError

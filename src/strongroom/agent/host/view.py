@@ -7,7 +7,7 @@ import socket
 from datetime import UTC, datetime
 
 from strongroom import __version__
-from strongroom.agent import _versions
+from strongroom.agent.host.versions import list_versions
 from strongroom.agent.models import HostView
 from strongroom.settings import Settings
 from strongroom.system.disks import measure_free_space
@@ -23,7 +23,7 @@ def host_view(settings: Settings, jobs_running: int) -> HostView:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         free_bytes=measure_free_space(settings.service.data_dir),
         pool=settings.agent.pool,
-        versions=_versions.installed(settings),
+        versions=list_versions(settings),
         jobs_running=jobs_running,
         jobs_limit=settings.agent.jobs,
         time=datetime.now(UTC),

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import structlog
 
-from strongroom.agent._copies import Copies
-from strongroom.agent._definitions import Definitions
-from strongroom.agent._health import Health
-from strongroom.agent._layout import Layouts, NewData
-from strongroom.agent._lifecycle import JOIN, Lifecycle, require_epoch
-from strongroom.agent._nodes import Nodes
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import Swapper
-from strongroom.agent._views import WINDOW, Views, aside
 from strongroom.agent.models import ServerDefinition, ServerView, Start
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.copies import Copies
+from strongroom.agent.servers.definitions import Definitions
+from strongroom.agent.servers.health import Health
+from strongroom.agent.servers.lifecycle import JOIN, Lifecycle, require_epoch
+from strongroom.agent.servers.nodes import Nodes
+from strongroom.agent.servers.views import WINDOW, Views, aside
+from strongroom.agent.swap.layout import Layouts, NewData
+from strongroom.agent.swap.swap import Swapper
 from strongroom.datastores import Datastore, Server
 from strongroom.errors import Busy, ServerFailed, StrongroomError
 from strongroom.settings import Settings

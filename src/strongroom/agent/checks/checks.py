@@ -15,13 +15,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom import datastores
-from strongroom.agent import _versions
-from strongroom.agent._addresses import Addresses
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._limits import AIO_REMEDY, free_aio_events
-from strongroom.agent._registry import Registry
-from strongroom.agent._store import store_group
-from strongroom.agent._users import choose_server_user
+from strongroom.agent.host.addresses import Addresses
+from strongroom.agent.host.limits import AIO_REMEDY, free_aio_events
+from strongroom.agent.host.stores import store_group
+from strongroom.agent.host.users import choose_server_user
+from strongroom.agent.host.versions import list_versions
+from strongroom.agent.registry import Registry
+from strongroom.agent.servers.lifecycle import Lifecycle
 from strongroom.artifact import Effect, check_recipients, load_identities, recipients_of
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, StorageDenied, StrongroomError
@@ -131,7 +131,7 @@ def _unused(settings: Settings) -> Iterator[Check]:
 
 
 def _datastores(settings: Settings) -> Iterator[Check]:
-    versions = _versions.installed(settings)
+    versions = list_versions(settings)
     if not versions:
         yield Check(
             name="datastores",
@@ -387,7 +387,7 @@ def _limits(settings: Settings) -> Iterator[Check]:
     else:
         yield Check(name="limits", level="ok", message="enough open files")
     free = free_aio_events()
-    for name in sorted({version.datastore for version in _versions.installed(settings)}):
+    for name in sorted({version.datastore for version in list_versions(settings)}):
         needed = datastores.get(name).capabilities.aio_events
         if needed and free is not None and free < FEW_SERVERS * needed:
             left = free // needed or "no"

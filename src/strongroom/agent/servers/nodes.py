@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
-from strongroom.agent._addresses import is_free, no_way
-from strongroom.agent._lifecycle import Lifecycle, galera_of
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import beside
+from strongroom.agent.host.addresses import is_free, no_way
 from strongroom.agent.models import Seed
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.lifecycle import Lifecycle, galera_of
+from strongroom.agent.swap.swap import beside
 from strongroom.datastores import Galera, GaleraMember, GaleraPosition, GaleraView, Server
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError
 

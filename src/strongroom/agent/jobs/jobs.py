@@ -16,12 +16,12 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent._jobdir import Ended, JobDir, JobRecord
-from strongroom.agent._layout import NewData
-from strongroom.agent._spare import Spare
-from strongroom.agent._store import stall_timeout, store_group
-from strongroom.agent._users import choose_server_user
-from strongroom.agent._versions import places
+from strongroom.agent.host.stores import stall_timeout, store_group
+from strongroom.agent.host.users import choose_server_user
+from strongroom.agent.host.versions import list_program_places
+from strongroom.agent.jobs.directory import Ended, JobDir, JobRecord
+from strongroom.agent.jobs.spare import Spare
+from strongroom.agent.swap.layout import NewData
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import Server
 from strongroom.errors import Busy, InvalidRequest, JobError, NotFound, StrongroomError
@@ -333,7 +333,7 @@ class Jobs:
                 job=body,
                 server=server,
                 user=account.name,
-                programs_places={name: places(self._settings, name) for name in datastores.names()},
+                programs_places={name: list_program_places(self._settings, name) for name in datastores.names()},
                 work_dir=job.directory.work,
                 target_dir=job.record.target_dir,
                 places=new.places if new else [],

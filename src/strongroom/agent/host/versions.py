@@ -10,19 +10,21 @@ from strongroom.errors import ConfigurationError
 from strongroom.settings import Settings
 
 
-def places(settings: Settings, datastore: str) -> list[Path]:
+def list_program_places(settings: Settings, datastore: str) -> list[Path]:
     """Directories that the settings add to the usual ones."""
     return list(getattr(settings.datastores, datastore, []))
 
 
-def installed(settings: Settings) -> list[Version]:
+def list_versions(settings: Settings) -> list[Version]:
     """Every version of every datastore."""
-    return [version for name in datastores.names() for version in datastores.get(name).discover(places(settings, name))]
+    return [
+        version for name in datastores.names() for version in datastores.get(name).discover(list_program_places(settings, name))
+    ]
 
 
-def find(settings: Settings, datastore: str, wanted: str) -> Version:
+def find_version(settings: Settings, datastore: str, wanted: str) -> Version:
     """The version whose series or full number is ``wanted``. Raises InvalidRequest for the datastore, ConfigurationError."""
-    found = datastores.get(datastore).discover(places(settings, datastore))
+    found = datastores.get(datastore).discover(list_program_places(settings, datastore))
     for version in found:
         if wanted in (version.series, version.number) or wanted.startswith(f"{version.series}."):
             return version

@@ -9,10 +9,10 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _versions
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.agent.host.versions import find_version
 from strongroom.agent.models import Activation, PlanRequest
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.lifecycle import Lifecycle
 from strongroom.artifact import Notice
 from strongroom.datastores import RestoredProfile, RestoreTarget, read_restored_profile, write_restored_profile
 from strongroom.errors import ConfigurationError, StrongroomError, Unsupported
@@ -42,7 +42,7 @@ class Copies:
         """What a restore of a backup with this profile meets here. Changes nothing. Raises NotFound, ConfigurationError."""
         profiles = datastores.get(request.datastore).profiles
         if request.server is None:
-            version = _versions.find(self._settings, request.datastore, request.series)
+            version = find_version(self._settings, request.datastore, request.series)
             return profiles.compare(request.profile, RestoreTarget(version, None, request.in_place, request.tablespaces))
         record = self._registry.get(request.server)
         server = self._lifecycle.server(record)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from strongroom import datastores
-from strongroom.agent import _versions
-from strongroom.agent._adopt import adopt
-from strongroom.agent._layout import Layouts
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._users import choose_server_user
+from strongroom.agent.host.users import choose_server_user
+from strongroom.agent.host.versions import find_version
 from strongroom.agent.models import ServerDefinition
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.adopt import adopt
+from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.swap.layout import Layouts
 from strongroom.errors import Conflict
 from strongroom.settings import Settings
 from strongroom.system.directories import make_directory
@@ -44,7 +44,7 @@ class Definitions:
 
     def _add(self, server_id: str, definition: ServerDefinition) -> None:
         datastore = datastores.get(definition.datastore)
-        version = _versions.find(self._settings, definition.datastore, definition.series)
+        version = find_version(self._settings, definition.datastore, definition.series)
         account = choose_server_user(self._settings, datastore)
         base_dir = self._lifecycle.base_dir(server_id)
         make_directory(base_dir, account.owner)
@@ -76,7 +76,7 @@ class Definitions:
             self._make_base_dir(record)  # also when that is what failed the first time
             self._layouts.learn(record)
             return
-        version = _versions.find(self._settings, definition.datastore, definition.series)
+        version = find_version(self._settings, definition.datastore, definition.series)
         if version.series != known.series:
             raise Conflict(f"server {record.id} is {known.datastore} {known.series}; it cannot become {version.series}")
         if (definition.name, definition.ram_mb) != (known.name, known.ram_mb):

@@ -25,7 +25,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from strongroom.agent._attributes import copy_attributes
+from strongroom.agent.swap.attributes import copy_attributes
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, ServerFailed
 from strongroom.system.directories import make_directory, open_directory, sync_directory

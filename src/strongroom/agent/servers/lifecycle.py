@@ -10,10 +10,10 @@ from pathlib import Path
 import structlog
 
 from strongroom import datastores
-from strongroom.agent import _versions
-from strongroom.agent._addresses import Addresses, is_free
-from strongroom.agent._registry import Registry, ServerRecord
+from strongroom.agent.host.addresses import Addresses, is_free
+from strongroom.agent.host.versions import find_version
 from strongroom.agent.models import Start
+from strongroom.agent.registry import Registry, ServerRecord
 from strongroom.datastores import Datastore, Facts, Galera, Progress, Server, tail
 from strongroom.errors import (
     ConfigurationError,
@@ -71,7 +71,7 @@ class Lifecycle:
             port=record.port,
             ram_mb=definition.ram_mb,
             wal_limit_mb=self._settings.agent.wal_limit,
-            version=_versions.find(self._settings, definition.datastore, definition.series),
+            version=find_version(self._settings, definition.datastore, definition.series),
             defaults_file=definition.defaults_file,
             credentials_file=definition.credentials_file,
             start_command=definition.start_command,

@@ -9,13 +9,13 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.agent._attributes import copy_attributes
-from strongroom.agent._chosen import require_usable
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._limits import require_aio_events
-from strongroom.agent._outside import WHATS, Outside, What, leftovers, make_staging, plan
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import around, beside, note_job
+from strongroom.agent.host.limits import require_aio_events
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.swap.attributes import copy_attributes
+from strongroom.agent.swap.chosen import require_usable
+from strongroom.agent.swap.outside import WHATS, Outside, What, leftovers, make_staging, plan
+from strongroom.agent.swap.swap import around, beside, note_job
 from strongroom.datastores import Place
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.system.directories import make_directory, remove_entries, remove_tree

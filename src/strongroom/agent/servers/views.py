@@ -8,13 +8,13 @@ from pathlib import Path
 
 import structlog
 
-from strongroom.agent._copies import Isolation
-from strongroom.agent._health import Health
-from strongroom.agent._lifecycle import Lifecycle
-from strongroom.agent._outside import leftovers
-from strongroom.agent._registry import ServerRecord
-from strongroom.agent._swap import around
 from strongroom.agent.models import OldData, ServerState, ServerView
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.servers.copies import Isolation
+from strongroom.agent.servers.health import Health
+from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.swap.outside import leftovers
+from strongroom.agent.swap.swap import around
 from strongroom.errors import StrongroomError
 from strongroom.system.disks import measure_disk_usage, measure_free_space
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom import datastores
-from strongroom.agent import _versions
-from strongroom.agent._registry import ServerRecord
-from strongroom.agent._users import choose_adopted_user
+from strongroom.agent.host.users import choose_adopted_user
+from strongroom.agent.host.versions import list_versions
 from strongroom.agent.models import ServerDefinition
+from strongroom.agent.registry import ServerRecord
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, VersionMismatch
 from strongroom.settings import Settings
@@ -20,7 +20,7 @@ def adopt(settings: Settings, base_dir: Path, server_id: str, definition: Server
     datastore = datastores.get(definition.datastore)
     if definition.socket is None and definition.address is None:
         raise ConfigurationError(f"adopted server {server_id} needs a socket or an address", remedy="Say where it listens.")
-    versions = _versions.installed(settings)
+    versions = list_versions(settings)
     candidates = [v for v in versions if v.datastore == definition.datastore]
     if not candidates:
         raise ConfigurationError(
