@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.agent import Agent
-from strongroom.agent._swap import beside
+from strongroom.agent.swap.swap import beside
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import Busy, ConfigurationError, Conflict, NotFound, ServerFailed, VersionMismatch
 from strongroom.worker.spec import InitializeJob, JobRequest
@@ -199,7 +199,7 @@ def test_addresses_are_shared_with_others(agents: AgentMaker, pool: str) -> None
 
 
 def test_restart_is_refused_while_a_job_runs(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strongroom.agent.servers.PATIENCE", 0.2)
+    monkeypatch.setattr("strongroom.agent.servers.servers.PATIENCE", 0.2)
     agent = agents(scripted=True)
     agent.servers.define("s1", definition())
     agent.jobs.put("j", request("sleep", server="s1"))

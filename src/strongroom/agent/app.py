@@ -14,14 +14,10 @@ import structlog
 from fastapi import APIRouter, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 
-from strongroom.agent import _locks
-from strongroom.agent._files import make_directory
-from strongroom.agent._host import host_view
-from strongroom.agent._jobdir import JobRecord
-from strongroom.agent._refusals import answer_defect, answer_misunderstanding, answer_refusal
-from strongroom.agent._supervisor import Supervisor
 from strongroom.agent.checks import Check, CheckRequest, check_host, check_server
+from strongroom.agent.host.view import host_view
 from strongroom.agent.jobs import WORKER, Jobs
+from strongroom.agent.jobs.directory import JobRecord
 from strongroom.agent.models import (
     Activation,
     Canary,
@@ -36,7 +32,9 @@ from strongroom.agent.models import (
     SumTables,
     Swap,
 )
+from strongroom.agent.refusals import answer_defect, answer_misunderstanding, answer_refusal
 from strongroom.agent.servers import Servers
+from strongroom.agent.supervisor import Supervisor
 from strongroom.artifact import Notice
 from strongroom.datastores import (
     DatabaseSpec,
@@ -50,6 +48,8 @@ from strongroom.datastores import (
 )
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.settings import Settings
+from strongroom.system.directories import make_directory
+from strongroom.system.locks import take_lock
 from strongroom.worker.spec import BackupJob, JobRequest, JobView
 
 log = structlog.get_logger()
@@ -93,14 +93,14 @@ class Agent:
         Raises ConfigurationError when another agent works in the directory.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            make_directory(self.root, 0o711)
-            make_directory(self.root / "agent", 0o711)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot use {self.root}: {error.strerror}", remedy="Give the agent a directory it may write."
+                f"cannot make {self.root.parent}: {error.strerror}", remedy="Give the agent a directory that it may write to."
             ) from None
-        self._lock = _locks.take(self.root / "agent" / "lock")
+        make_directory(self.root, mode=0o711)
+        make_directory(self.root / "agent", mode=0o711)
+        self._lock = take_lock(self.root / "agent" / "lock")
         if self._lock is None:
             raise ConfigurationError(f"another agent works in {self.root}", remedy="Stop it, or use another data directory.")
         self.servers.load()

@@ -11,12 +11,12 @@ import threading
 
 import structlog
 
-from strongroom.agent._files import make_directory, sync_directory
-from strongroom.agent.tls import write_key
 from strongroom.artifact import Location, Verdict, check_seal, put_seal
 from strongroom.errors import ConfigurationError, StorageError
 from strongroom.flows._control import Control
 from strongroom.storage import Store
+from strongroom.system.directories import make_directory
+from strongroom.system.files import write_file
 
 log = structlog.get_logger()
 
@@ -46,8 +46,7 @@ def _key(control: Control) -> bytes:
         with _making:
             if not path.exists():
                 make_directory(path.parent)
-                write_key(path, f"{secrets.token_hex(_BYTES)}\n".encode())
-                sync_directory(path.parent)
+                write_file(path, f"{secrets.token_hex(_BYTES)}\n")
             key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot use the key in {path}: {error}", remedy="Give it to our OS user, mode 0600.") from None

@@ -6,11 +6,12 @@ The passwords of users to create are in files (0600) of their own. The tokens of
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+
+from strongroom.system.files import write_file
 
 
 class Secrets:
@@ -23,14 +24,7 @@ class Secrets:
     def put(self, job_id: str, value: dict[str, Any]) -> None:
         """Keep ``value`` for the job, durably."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        path = self._path(job_id)
-        temporary = path.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_file(self._path(job_id), json.dumps(value))
 
     def get(self, job_id: str) -> dict[str, Any]:
         """What was kept for the job, or an empty dictionary."""

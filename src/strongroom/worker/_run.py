@@ -20,9 +20,10 @@ from pydantic import ValidationError
 from strongroom import datastores, storage
 from strongroom.datastores import Server
 from strongroom.errors import Cancelled, ConfigurationError, InvalidRequest, JobError, NoSpace, StrongroomError
+from strongroom.system.files import write_file
+from strongroom.system.users import become_user
 from strongroom.worker import _signals
 from strongroom.worker._events import EventLog
-from strongroom.worker._privileges import become_user
 from strongroom.worker.jobs import run_job
 from strongroom.worker.spec import Failure, ImportJob, InitializeJob, RestoreJob, Result, VerifyJob, WorkerSpec
 
@@ -64,7 +65,7 @@ def main(preload: Sequence[str] = ()) -> int:
         output=output,
         max_rss=_measure_peak_memory(),
     )
-    _write_result(spec.job_dir / "result.json", result)
+    write_file(spec.job_dir / "result.json", result.model_dump_json())  # a missing result means that the worker died
     return 0 if failure is None else 1
 
 
@@ -124,18 +125,3 @@ def _measure_peak_memory() -> int:
     """Peak resident bytes of this process. ``getrusage`` would include the agent's memory before the exec."""
     match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
-
-
-def _write_result(path: Path, result: Result) -> None:
-    """Write the result atomically and durably. A missing result means that the worker died."""
-    temporary = path.with_name(".result.json")
-    with temporary.open("wb") as file:
-        file.write(result.model_dump_json().encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

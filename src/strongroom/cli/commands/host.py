@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,9 +135,9 @@ def stop(
 
 
 def _write(path: Path, token: str) -> None:
+    from strongroom.system.files import create_file  # few commands need it
+
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}", remedy="Name a file that does not exist.") from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
+        create_file(path, token + "\n")
+    except FileExistsError as error:
+        raise InvalidRequest(f"{path} exists already", remedy="Name a file that does not exist.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from strongroom.cli.output.render import note
 from strongroom.cli.session import epilog, guarded
-from strongroom.errors import AlreadyExists, ConfigurationError
+from strongroom.errors import AlreadyExists
 
 app = typer.Typer(no_args_is_help=True, help="Keys for encrypted backups.")
 
@@ -31,21 +30,16 @@ def new(
     Hosts that take backups need the recipient only ([encryption] recipients); hosts that restore need the file.
     """
     from strongroom.artifact import new_identity  # native code that the other commands need not load
+    from strongroom.system.files import create_file
 
     with guarded():
         identity, recipient = new_identity()
         try:
-            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            create_file(output, f"# age identity of Strongroom, recipient {recipient}\n{identity}\n")
         except FileExistsError as error:
             raise AlreadyExists(
                 f"{output} exists already and is not overwritten: backups made for it could never be read again",
                 remedy="Choose another file with --output.",
             ) from error
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {output}: {error.strerror}") from error
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"# age identity of Strongroom, recipient {recipient}\n{identity}\n")
-            file.flush()
-            os.fsync(file.fileno())
         note(f"The identity is in {output}. Keep a copy somewhere safe: without it no encrypted backup can be restored.")
         print(recipient)
