@@ -14,8 +14,8 @@ from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.errors import ArtifactError, StorageDenied, StorageError
 from strongroom.flows import Control, Engine, request_backup, request_instance
-from strongroom.flows import _artifact_end as artifact_end
-from strongroom.flows._monitor import Monitor
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.hosts.monitor import Monitor
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import Failure, JobRequest, JobView, Result

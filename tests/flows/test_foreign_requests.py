@@ -16,6 +16,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
 from strongroom.flows import (
     Control,
+    outcomes,
     request_delete_backup,
     request_import,
     request_instance,
@@ -24,11 +25,10 @@ from strongroom.flows import (
     request_verify,
     version_id,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._import import record_import
-from strongroom.flows._rebuild import rebuild
-from strongroom.flows._source import source_of
+from strongroom.flows.backups.sources import source_of
 from strongroom.flows.kinds.deletion import delete_stored
+from strongroom.flows.kinds.foreign import record_import
+from strongroom.flows.kinds.rebuild import rebuild
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact

@@ -11,9 +11,8 @@ from sqlalchemy import insert, select
 from strongroom.catalog import Backup, Instance, now, open_catalog
 from strongroom.catalog.find import chain_of, descendants_of
 from strongroom.catalog.queries import broken_chains
-from strongroom.flows import Control, request_delete_backup
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._backups import newest_parent
+from strongroom.flows import Control, outcomes, request_delete_backup
+from strongroom.flows.backups.chains import newest_parent
 from strongroom.settings import load
 from strongroom.storage import open_store
 

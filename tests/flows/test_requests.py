@@ -29,6 +29,7 @@ from strongroom.errors import (
 )
 from strongroom.flows import (
     Control,
+    outcomes,
     plan_restore,
     request_action,
     request_backup,
@@ -40,10 +41,9 @@ from strongroom.flows import (
     request_verify,
     wait_job,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._loop import run_step
-from strongroom.flows._orders import order
+from strongroom.flows.backups import verification
+from strongroom.flows.loop import run_step
+from strongroom.flows.orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker.spec import TOOK_FULL, RestoreJob

@@ -14,6 +14,7 @@ from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog,
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
 from strongroom.flows import (
     Control,
+    outcomes,
     request_backup,
     request_delete_instance,
     request_instance,
@@ -21,7 +22,6 @@ from strongroom.flows import (
     request_resize_flavor,
     request_resize_volume,
 )
-from strongroom.flows import _outcomes as outcomes
 from strongroom.settings import load
 from strongroom.storage import open_store
 

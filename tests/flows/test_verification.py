@@ -14,11 +14,10 @@ from strongroom.artifact import Location, Parent, Positions, load_verification, 
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
-from strongroom.flows import Control, request_verify
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._orders import order
-from strongroom.flows._rebuild import rebuild, request_rebuild
+from strongroom.flows import Control, outcomes, request_verify
+from strongroom.flows.backups import verification
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog

@@ -19,8 +19,7 @@ from strongroom.artifact import Notice
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.datastores import GALERA_PROGRAMS, DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
-from strongroom.flows import Control
-from strongroom.flows import _outcomes as outcomes
+from strongroom.flows import Control, outcomes
 from strongroom.settings import load
 from strongroom.storage import open_store
 

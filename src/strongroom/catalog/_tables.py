@@ -137,7 +137,7 @@ class Backup(Table):
     encrypted: Mapped[bool] = mapped_column(default=False)
     location: Mapped[str | None] = mapped_column(Text)
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Where an imported backup is stored (``flows._source.Source``); null: this service wrote it, to container/id."""
+    """Where an imported backup is stored (``flows.backups.sources.Source``); null: this service wrote it, to container/id."""
     lineage: Mapped[str | None]
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

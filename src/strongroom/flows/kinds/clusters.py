@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Cluster, Job, now
 from strongroom.catalog.find import nodes_of
-from strongroom.flows import _assembly, _cluster_steps, _put_back
-from strongroom.flows._kind import Failure, JobKind, Step
+from strongroom.flows.clusters import actions, restore, undo
+from strongroom.flows.kind import Failure, JobKind, Step
 
 
 def _settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
@@ -38,8 +38,8 @@ KINDS = (
         name="cluster_create",
         operation="create cluster",
         steps=(
-            *(_assembly.define, _assembly.prepare, _assembly.seed, _assembly.swap),
-            *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
+            *(restore.define, restore.prepare, restore.seed, restore.swap),
+            *(restore.bootstrap, restore.join, restore.check, restore.finish),
         ),
         lane="clusters",
         settle=_settle_nodes,
@@ -49,7 +49,7 @@ KINDS = (
     JobKind(
         name="cluster_adopt",
         operation="adopt cluster",
-        steps=(_cluster_steps.adopt,),
+        steps=(actions.adopt,),
         lane="clusters",
         settle=_settle_nodes,
         has_task=True,
@@ -59,24 +59,24 @@ KINDS = (
         name="cluster_restore",
         operation="restore backup {backup}",
         steps=(
-            *(_assembly.prepare, _assembly.seed, _assembly.stop, _assembly.swap),
-            *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
+            *(restore.prepare, restore.seed, restore.stop, restore.swap),
+            *(restore.bootstrap, restore.join, restore.check, restore.finish),
         ),
         lane="clusters",
-        clean=_put_back.undo,
+        clean=undo.undo,
         has_task=True,
     ),
     JobKind(
         name="cluster_delete",
         operation="delete cluster",
-        steps=(_cluster_steps.delete,),
+        steps=(actions.delete,),
         lane="clusters",
         settle=_settle_deletion,
         has_task=True,
         failed_task="ERROR",
     ),
-    _running("cluster_recover", _cluster_steps.recover),
-    _running("cluster_restart", _cluster_steps.restart),
-    _running("cluster_activate", _cluster_steps.activate),
-    _running("cluster_discard_old", _cluster_steps.discard_old),
+    _running("cluster_recover", actions.recover),
+    _running("cluster_restart", actions.restart),
+    _running("cluster_activate", actions.activate),
+    _running("cluster_discard_old", actions.discard_old),
 )
