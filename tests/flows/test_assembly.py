@@ -21,7 +21,6 @@ from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
 from strongroom.flows import (
     Control,
-    _cluster_backups,
     outcomes,
     request_action,
     request_backup,
@@ -34,7 +33,7 @@ from strongroom.flows import (
     request_recover,
     request_resume,
 )
-from strongroom.flows.clusters import comparison, nodes, restore
+from strongroom.flows.clusters import backup, comparison, nodes, restore
 from strongroom.flows.clusters.fence import fence
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -710,7 +709,7 @@ def test_a_node_that_is_cut_off_is_not_waited_for(world: World) -> None:
     began = time.monotonic()
     with pytest.raises(Conflict, match="node1 of cluster shop is not Synced"):
         request_cluster_backup(world.control, "p", "shop", name="b", node="node1")
-    assert time.monotonic() - began < _cluster_backups.SOON / 2
+    assert time.monotonic() - began < backup.SOON / 2
 
 
 def test_another_node_never_goes_on_with_a_chain(world: World) -> None:

@@ -208,13 +208,13 @@ def test_the_engines_file_is_private_and_in_wal_mode(engine: Engine, place: Path
 def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import timedelta
 
-    from strongroom.flows import engine
+    from strongroom.flows import engine as module
 
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
     time.sleep(0.3)
     assert engine.purge() == 0
-    monkeypatch.setattr(engine, "KEEP", timedelta(seconds=-5))
+    monkeypatch.setattr(module, "KEEP", timedelta(seconds=-5))
     assert engine.purge() == 1
 
 
