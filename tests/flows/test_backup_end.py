@@ -13,9 +13,9 @@ import pytest
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.errors import ArtifactError, StorageDenied, StorageError
-from strongroom.flows import Control, Engine, request_backup, request_instance
+from strongroom.flows import Control, request_backup, request_instance
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.hosts.monitor import Monitor
+from strongroom.flows.chores.sweep import finish_failed
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import Failure, JobRequest, JobView, Result
@@ -208,7 +208,7 @@ def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) 
     assert failure["message"] == "the key has expired"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
 
@@ -221,7 +221,7 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     assert run_stages(site.control, job, killed=Died) is not None
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     site.require_truth(backup)
     assert site.row(backup).status == "COMPLETED"
 
@@ -232,7 +232,7 @@ def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Sit
     monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
     assert run_stages(site.control, job, killed=Died) is not None
     for _ in range(2):
-        Monitor(site.control, Engine(site.control))._finish_left()
+        finish_failed(site.control)
         assert site.row(backup).status == "FAILED"
         assert site.is_whole(backup)
 

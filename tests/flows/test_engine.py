@@ -213,9 +213,9 @@ def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: py
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
     time.sleep(0.3)
-    assert engine.purge() == 0
+    assert module.purge_history() == 0
     monkeypatch.setattr(module, "KEEP", timedelta(seconds=-5))
-    assert engine.purge() == 1
+    assert module.purge_history() == 1
 
 
 def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from strongroom.catalog.find import find_backup, find_cluster, find_instance, fi
 from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
 from strongroom.flows.backups.chains import request_backup, request_delete_backup, request_verify
 from strongroom.flows.backups.verification import explain_broken, level_of
+from strongroom.flows.chores import CHORES, Chore, ChoreRunner
 from strongroom.flows.clusters.backup import is_synced, request_cluster_backup
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
@@ -45,6 +46,9 @@ from strongroom.flows.site import Control
 from strongroom.flows.versions import version_id
 
 __all__ = [
+    "CHORES",
+    "Chore",
+    "ChoreRunner",
     "Control",
     "DeletePlan",
     "Engine",

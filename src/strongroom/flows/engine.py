@@ -198,16 +198,6 @@ class Engine:
             return True  # the database is away: the next look tells
         return self._alone is not None
 
-    def purge(self) -> int:
-        """Forget workflows that ended long ago; how many."""
-        before = (datetime.now(UTC) - KEEP).isoformat()
-        old = DBOS.list_workflows(
-            status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, limit=1000, load_input=False, load_output=False
-        )
-        if old:
-            DBOS.delete_workflows([w.workflow_id for w in old])
-        return len(old)
-
     def stop(self) -> None:
         """Stop executing. Jobs on agents go on, and are found again at the next start."""
         if self._launcher is not None:
@@ -219,6 +209,17 @@ class Engine:
             self._alone.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def purge_history() -> int:
+    """Delete workflows that ended long ago; returns how many. The engine must run."""
+    before = (datetime.now(UTC) - KEEP).isoformat()
+    old = DBOS.list_workflows(
+        status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, limit=1000, load_input=False, load_output=False
+    )
+    if old:
+        DBOS.delete_workflows([w.workflow_id for w in old])
+    return len(old)
 
 
 def _start(job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Look after hosts and servers: mirror what agents say into the catalog, notice silence, sweep and purge once a day."""
+"""Look after hosts and servers: mirror what agents say into the catalog, notice silence."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
-from strongroom.artifact import Location, sweep_orphans
-from strongroom.catalog import Backup, Host, Instance, Job, now
-from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StorageError, StrongroomError
+from strongroom.catalog import Host, Instance, now
+from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomError
 from strongroom.flows import outcomes
-from strongroom.flows.backups.artifact_end import finish_left
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back
@@ -44,7 +42,6 @@ FIRST_LOOK = 2.0
 """Seconds that other machines may take to answer for the first time before the service serves without them."""
 ALONE = 5.0
 """Seconds between two looks whether this is still the one service on its database."""
-DAILY = 24 * 3600.0
 LEAVING = timedelta(seconds=30)
 """Time after its deletion in which an instance may still be among the servers of its host."""
 
@@ -115,8 +112,7 @@ class Monitor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        next_alone = next_daily = time.monotonic()
-        tidying: asyncio.Future[None] | None = None
+        next_alone = time.monotonic()
         while True:
             try:
                 self._begin_looks()
@@ -125,9 +121,6 @@ class Monitor:
                     if not await asyncio.to_thread(self._engine.stay_alone):
                         log.critical("another strongroom serve has taken over the database; this one ends")
                         os.kill(os.getpid(), signal.SIGTERM)
-                if time.monotonic() >= next_daily and (tidying is None or tidying.done()):
-                    next_daily = time.monotonic() + DAILY
-                    tidying = asyncio.ensure_future(asyncio.to_thread(self._tidy_safely))  # hosts are watched meanwhile
             except OperationalError as error:
                 log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
@@ -253,64 +246,6 @@ class Monitor:
         if is_other:
             self._control.on_host(host, facts.jobs_limit)
 
-    def _tidy_safely(self) -> None:
-        try:
-            self.tidy()
-        except OperationalError as error:
-            log.warning("the database does not answer", reason=str(error.orig))
-        except Exception:
-            log.exception("the daily sweep broke")
-
-    def tidy(self) -> None:
-        """Once a day: remove what failed backups of this service left in the store, and DBOS's old history.
-
-        Where stores are used with the tokens of those who ask, what was left is only named.
-        """
-
-        def is_running(backup_id: str) -> bool:
-            with self._control.catalog.read() as session:
-                row = session.get(Backup, backup_id)
-                return row is not None and row.status in Backup.RUNNING
-
-        swept = 0
-        owner = self._control.catalog.service_id
-        for store in self._control.stores():
-            try:
-                hour = timedelta(hours=1)
-                swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=hour, report=_report_left))
-            except StrongroomError as error:
-                log.warning("could not sweep the store", error=error.code, reason=error.message)
-        self._finish_left()
-        log.info("tidied", orphans=swept, workflows=self._engine.purge())
-
-    def _finish_left(self) -> None:
-        """Decide what failed jobs could not: a backup whose manifest is in the store is completed, anything else is removed."""
-        for job_id, backup_id, project, left in self._left():
-            if self._control.settings.storage.by_token:
-                log.warning(
-                    "a failed backup left objects in the store",
-                    backup=backup_id,
-                    project=project,
-                    objects=left,
-                    remedy=f"Somebody of the project deletes the backup: strongroom backup delete {backup_id}",
-                )
-                continue
-            try:
-                whole = finish_left(self._control, job_id)
-            except StrongroomError as error:
-                log.warning("could not finish a failed backup", backup=backup_id, error=error.code, reason=error.message)
-            else:
-                log.info("finished a failed backup", backup=backup_id, outcome="completed" if whole else "removed")
-
-    def _left(self) -> list[tuple[str, str, str, str]]:
-        """Failed backups of which something is in the store: job, backup, project, and where it is."""
-        failed = select(Job.id, Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
-        with self._control.catalog.read() as session:
-            found = session.execute(failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup"))
-            return [
-                (job_id, backup_id, project, output["left"]) for job_id, backup_id, project, output in found if "left" in output
-            ]
-
 
 def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:
     if isinstance(error, HostSilent):
@@ -338,16 +273,6 @@ def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
 def _is_leaving(instance: Instance | None, host: str) -> bool:
     """It was deleted on this host just now, while the agent was asked."""
     return instance is not None and instance.deleted is not None and instance.host == host and now() - instance.deleted < LEAVING
-
-
-def _report_left(location: Location, error: StorageError) -> None:
-    log.warning(
-        "cannot remove what a failed backup left in the store; it is skipped",
-        at=location.prefix,
-        error=error.code,
-        reason=error.message,
-        remedy=error.remedy,
-    )
 
 
 def _later(instance: Instance, asked: datetime) -> bool:
