@@ -37,6 +37,7 @@ from strongroom.flows.clusters import backup, comparison, nodes, restore
 from strongroom.flows.clusters.fence import fence
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 from support.ring import Data, Killed, Node, Ring
 from support.stages import run_stages
 
@@ -77,7 +78,7 @@ class World:
         with self.control.catalog.write() as session:
             row = find_job(session, None, job.id)
             row.attempts = 1
-            outcomes.settle(session, row, None)
+            settle(session, row, None)
 
     def job(self, job_id: str) -> Job:
         with self.control.catalog.read() as session:
@@ -114,7 +115,7 @@ class World:
             assert row is not None
             row.status, row.data_size, row.finished = "COMPLETED", GB, now()
             for job in session.query(Job).filter(Job.finished.is_(None)):
-                outcomes.settle(session, job, None)
+                settle(session, job, None)
 
     def require(self, rows: str, epoch: int) -> None:
         """Every node serves this data, in one history, and knows its epoch."""

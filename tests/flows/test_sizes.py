@@ -14,7 +14,6 @@ from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog,
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
 from strongroom.flows import (
     Control,
-    outcomes,
     request_backup,
     request_delete_instance,
     request_instance,
@@ -24,6 +23,7 @@ from strongroom.flows import (
 )
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 MakeControl = Callable[..., Control]
 
@@ -53,7 +53,7 @@ def running(control: Control, name: str = "mysql1", **wish: Any) -> Instance:
 def end_jobs(control: Control) -> None:
     with control.catalog.write() as session:
         for job in session.query(Job).filter(Job.finished.is_(None)):
-            outcomes.settle(session, job, None)
+            settle(session, job, None)
 
 
 def edit(control: Control, table: Any, key: str, **values: Any) -> None:

@@ -17,6 +17,7 @@ from strongroom.flows import outcomes
 from strongroom.flows.hosts.presence import AGAIN, attend
 from strongroom.flows.kind import Failure, kind_of
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_job
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -58,8 +59,8 @@ async def begin_job(control: Control, job_id: str) -> str | None:
                 control.secrets.drop(job_id)
                 return None
             if row.status == "queued":
-                row.status, row.started = "running", now()
-                row.events += 1
+                move_job(row, "running")
+                row.started = now()
                 outcomes.begin(session, row)
             return row.kind
 

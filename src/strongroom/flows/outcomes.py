@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.flows.kind import Failure, JobKind, kind_of
+from strongroom.flows.status import move_backup, move_cluster, move_instance, move_job
 
 log = structlog.get_logger()
 
@@ -28,14 +29,13 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
     job.finished = now()
     job.fault = dict(failure) if failure else None
     if failure is None:
-        job.status = "succeeded"
+        move_job(job, "succeeded")
     elif failure["code"] == "Cancelled":
-        job.status = "cancelled"
+        move_job(job, "cancelled")
     else:
-        job.status = "failed"
+        move_job(job, "failed")
     job.phase = "done" if failure is None else job.phase
     job.message = failure["message"] if failure else None
-    job.events += 1
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     if instance is not None:
@@ -69,7 +69,11 @@ def _settle_thing(
     kind: JobKind, job: Job, thing: Instance | Cluster, failure: Failure | None, *, has_task: bool, clears_fault: bool
 ) -> None:
     if has_task:
-        thing.task = kind.failed_task if failure else None
+        task = kind.failed_task if failure else None
+        if isinstance(thing, Instance):
+            move_instance(thing, task)
+        else:
+            move_cluster(thing, task)
     if failure is not None and kind.shows_failure:
         operation = kind.operation.format(backup=job.backup_id)
         blame(thing, f"Failed to {operation}, error: {failure['message']}", failure.get("remedy", ""))
@@ -79,10 +83,10 @@ def _settle_thing(
 
 
 def fail_backup(backup: Backup, failure: Failure) -> bool:
-    """Mark a backup that its job could not make. False: it is complete and stays so."""
-    if backup.status == "COMPLETED":
+    """Mark a backup that its job could not make. False: it is complete, or being deleted, and stays so."""
+    if backup.status not in (*Backup.RUNNING, "FAILED"):
         return False
-    backup.status = "FAILED"
+    move_backup(backup, "FAILED")
     backup.fault = dict(failure)
     backup.finished = now()
     return True
@@ -92,9 +96,9 @@ def settle_deletion(backup: Backup, failure: Failure | None) -> None:
     """The objects of a backup are gone, or they could not be removed."""
     if failure is None:
         backup.deleted = now()
-        backup.status = "DELETED"
+        move_backup(backup, "DELETED")
     else:
-        backup.status = "DELETE_FAILED"
+        move_backup(backup, "DELETE_FAILED")
         backup.fault = dict(failure)
     backup.updated = now()
 
@@ -120,7 +124,7 @@ def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: s
     backup.reason = reason
     backup.started = manifest.started
     backup.finished = manifest.finished
-    backup.status = "COMPLETED"
+    move_backup(backup, "COMPLETED")
     backup.fault = None
     backup.updated = now()
 

@@ -14,6 +14,7 @@ from strongroom.errors import NotFound, StrongroomError
 from strongroom.flows import outcomes
 from strongroom.flows.follow import run_on_agent
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_backup
 
 
 def backup_of(session: Session, job: Job) -> Backup:
@@ -99,5 +100,4 @@ async def work(control: Control, job_id: str) -> None:
 def start_building(session: Session, job: Job) -> None:
     """The backup that the job makes is being made."""
     backup = backup_of(session, job)
-    backup.status = "BUILDING"
-    backup.updated = now()
+    move_backup(backup, "BUILDING")

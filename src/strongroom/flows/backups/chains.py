@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
 from strongroom.artifact import Positions
-from strongroom.catalog import Backup, Instance, Job, now, quotas
+from strongroom.catalog import Backup, Instance, Job, quotas
 from strongroom.catalog.find import (
     chain_of,
     children_of,
@@ -28,17 +28,9 @@ from strongroom.flows.hosts.placement import reader_of
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_backups
 from strongroom.sections import CONTAINER_PATTERN
 from strongroom.worker.spec import TOOK_FULL
-
-_BATCH = 1000
-"""Rows that one statement names."""
-
-
-def batched(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """``ids`` in pieces of at most ``size``."""
-    for at in range(0, len(ids), size):
-        yield ids[at : at + size]
 
 
 def check_name(name: str, noun: str) -> None:
@@ -302,8 +294,7 @@ def request_delete_backup(control: Control, project: str, backup: str, *, cascad
     with control.catalog.write() as session:
         row = find_backup(session, project, backup)
         chain = refuse_deletion(session, row, cascade=cascade)
-        for batch in batched([link.id for link in chain], _BATCH):
-            session.execute(update(Backup).where(Backup.id.in_(batch)).values(status="DELETING", updated=now()))
+        move_backups(session, chain, "DELETING")
         job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
     control.start(job)
     return job

@@ -26,6 +26,7 @@ from strongroom.flows.hosts.checks import LOST_KEYS_REMEDY
 from strongroom.flows.hosts.placement import GB
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_instance
 from strongroom.sections import HOST_PATTERN
 
 log = structlog.get_logger()
@@ -132,7 +133,8 @@ def request_reclaim(control: Control, project: str, host: str, server: str) -> I
                 volume_size=max(1, math.ceil(view.data_bytes / GB)),
             )
             session.add(row)
-        row.host, row.deleted, row.task, row.updated = host, None, None, now()
+        row.host, row.deleted = host, None
+        move_instance(row, None)
         outcomes.mirror(row, view.model_dump(mode="json"))
     control.unknown[host] = [other for other in control.unknown[host] if other.id != view.id]
     return row

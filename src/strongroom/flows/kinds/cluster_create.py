@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from strongroom.agent.models import ServerDefinition
-from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now, quotas
+from strongroom.catalog import Backup, Cluster, Instance, Job, Run, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_cluster, nodes_of, open_run, unfinished_jobs
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Cancelled, Conflict, InvalidRequest, Unsupported
@@ -23,6 +23,7 @@ from strongroom.flows.jobs import cancel_job, new_job
 from strongroom.flows.kinds.create import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_cluster
 from strongroom.flows.versions import version_id
 
 MOST_NODES = 9
@@ -273,7 +274,7 @@ def request_cluster_restore(
         _refuse_if_cut_off(session, row)
         plan = _plan(session, row, source, method, without)
         nodes = [node for node in nodes_of(session, row.id) if node.id not in plan["left_out"]]
-        row.task, row.updated = "RESTORING", now()
+        move_cluster(row, "RESTORING")
         job = new_job(session, project, "cluster_restore", cluster=row, backup=source, chain=plan["chain"])
         _new_run(session, job, row, nodes, source, plan["method"], epoch=next_epoch(session, row))
     control.start(job)
@@ -310,7 +311,7 @@ def request_resume(control: Control, project: str, cluster: str) -> Job:
         run = open_run(session, row.id)
         if run is None or run.backup_id is None:
             raise Conflict(f"no restore of cluster {row.name} ({row.id}) was cut off", remedy="Begin one with --backup.")
-        row.task, row.updated = "RESTORING", now()
+        move_cluster(row, "RESTORING")
         run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
     control.start(job)
@@ -323,7 +324,7 @@ def request_recover(control: Control, project: str, cluster: str, *, node: str |
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "recover it")
         first = nodes_named(session, row, [node])[0].id if node else None
-        row.task, row.updated = "RECOVERING", now()
+        move_cluster(row, "RECOVERING")
         job = new_job(session, project, "cluster_recover", cluster=row, first=first, force=force)
     control.start(job)
     return job
@@ -341,7 +342,7 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
         _refuse_if_cut_off(session, row)
         if kind == "activate" and not any(node.isolated for node in nodes_of(session, row.id)):
             raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; there is nothing to activate")
-        row.task, row.updated = TASK[kind] or row.task, now()
+        move_cluster(row, TASK[kind] or row.task)
         job = new_job(session, project, f"cluster_{kind}", cluster=row)
     control.start(job)
     return job
@@ -356,7 +357,7 @@ def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
             if job.kind == "cluster_delete":
                 return job
             cancel_job(session, job)
-        row.task, row.updated = "DELETING", now()
+        move_cluster(row, "DELETING")
         job = new_job(session, project, "cluster_delete", cluster=row)
     control.start(job)
     return job
@@ -370,7 +371,7 @@ def request_reset_cluster(control: Control, project: str, cluster: str) -> None:
             job.cancel = True
             why = Cancelled(f"{job.kind} job {job.id} was given up: the status of cluster {row.name} ({row.id}) was reset")
             outcomes.settle(session, job, why.to_dict())
-        row.task, row.updated = None, now()
+        move_cluster(row, None)
 
 
 def _unfinished(session: Session, cluster: Cluster) -> list[Job]:

@@ -8,6 +8,7 @@ from strongroom.catalog import Cluster, Job, now
 from strongroom.catalog.find import nodes_of
 from strongroom.flows.clusters import actions, restore, undo
 from strongroom.flows.kind import Failure, JobKind, Step
+from strongroom.flows.status import move_instance
 
 
 def _settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
@@ -15,7 +16,7 @@ def _settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
     cluster = session.get(Cluster, job.cluster_id)
     assert cluster is not None
     for node in nodes_of(session, cluster.id):
-        node.task = cluster.task
+        move_instance(node, cluster.task)
 
 
 def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from strongroom import datastores
 from strongroom.agent.models import ServerDefinition
-from strongroom.catalog import Backup, Instance, Job, now, quotas
+from strongroom.catalog import Backup, Instance, Job, quotas
 from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge
@@ -20,6 +20,7 @@ from strongroom.flows.hosts.placement import GB, Need, place, with_fresh_facts
 from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_instance
 from strongroom.flows.versions import version_id
 
 ROOM = 512 * 1024**2
@@ -160,8 +161,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
         require_same_version(source, row)
         if row.runtime == "process":  # an adopted server has the room that its owner gave it
             volume_for(source, row.volume_size)
-        row.task = "RESTORE"
-        row.updated = now()
+        move_instance(row, "RESTORE")
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
     control.start(job)
     return job
@@ -198,8 +198,7 @@ def request_action(control: Control, project: str, instance: str, kind: Action) 
         refuse_if_node(row, kind.replace("_", " "))
         if kind == "activate" and not row.isolated:
             raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
-        row.task = TASK[kind] or row.task
-        row.updated = now()
+        move_instance(row, TASK[kind] or row.task)
         job = new_job(session, project, kind, instance=row)
     control.start(job)
     return job
@@ -216,8 +215,7 @@ def request_reset(control: Control, project: str, instance: str) -> None:
             job.cancel = True
             why = Cancelled(f"{job.kind} job {job.id} was given up: the status of instance {row.name} ({row.id}) was reset")
             outcomes.settle(session, job, why.to_dict())
-        row.task = None
-        row.updated = now()
+        move_instance(row, None)
 
 
 def request_delete_instance(control: Control, project: str, instance: str) -> Job:
@@ -230,8 +228,7 @@ def request_delete_instance(control: Control, project: str, instance: str) -> Jo
             if job.kind == "delete_instance":
                 return job
             cancel_job(session, job)
-        row.task = "SHUTDOWN"
-        row.updated = now()
+        move_instance(row, "SHUTDOWN")
         job = new_job(session, project, "delete_instance", instance=row)
     control.start(job)
     return job

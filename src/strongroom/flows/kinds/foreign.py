@@ -42,6 +42,7 @@ from strongroom.flows.backups.verification import take_over
 from strongroom.flows.hosts.placement import GB, reader_of
 from strongroom.flows.jobs import new_job
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_backup
 from strongroom.flows.versions import version_id
 from strongroom.storage import Store
 
@@ -77,7 +78,8 @@ def request_restore_from(
             remedy="Name the datastore version that it was taken of.",
         )
     row.project, row.name, row.description, row.location = project, name, description, location
-    row.status, row.data_size = "RESTORED", round(size * GB)
+    row.data_size = round(size * GB)
+    move_backup(row, "RESTORED")
     with control.catalog.write() as session:
         quotas.require(session, project, control.settings, {"backups": 1})
         session.add(row)
@@ -282,7 +284,8 @@ def _complete(row: Backup, found: list[ForeignBackup], job: Job) -> None:
     row.positions = newest.positions.model_dump(mode="json", exclude_none=True)
     row.raw_size, row.stored_size, row.data_size = newest.raw_size, newest.stored_size, newest.data_size
     row.started, row.finished = job.started, now()
-    row.status, row.fault, row.updated = "RESTORED", None, now()
+    row.fault = None
+    move_backup(row, "RESTORED")
 
 
 def _by_lsn(session: Session, row: Backup, found: ForeignBackup) -> Backup:

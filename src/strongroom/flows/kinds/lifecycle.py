@@ -13,6 +13,7 @@ from strongroom.catalog import Instance, Job, now
 from strongroom.errors import JobError, NotFound
 from strongroom.flows.kind import Failure, JobKind, Step
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_instance
 from strongroom.flows.steps import define, definition_of, instance_of, load_instance, record_view
 
 
@@ -87,7 +88,7 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
     if failure is None:
         instance.deleted = now()
     else:
-        instance.task = "ERROR"
+        move_instance(instance, "ERROR")
 
 
 def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:

@@ -9,6 +9,7 @@ from strongroom.catalog.find import find_instance
 from strongroom.errors import Busy, InvalidRequest, Unsupported
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.site import Control
+from strongroom.flows.status import move_instance
 
 
 def request_resize_volume(control: Control, project: str, instance: str, size: int) -> Instance:
@@ -48,8 +49,7 @@ def request_resize_flavor(control: Control, project: str, instance: str, flavor:
             )
         ram = flavors[row.flavor].ram if row.flavor in flavors else 0
         quotas.require(session, row.project, control.settings, {"ram": flavors[flavor].ram - ram})
-        row.task = "RESIZE"
-        row.updated = now()
+        move_instance(row, "RESIZE")
         job = new_job(session, row.project, "resize", instance=row, flavor=flavor)
     control.start(job)
     return job
