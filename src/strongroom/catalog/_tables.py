@@ -263,18 +263,17 @@ class Run(Table):
     cluster_id: Mapped[str] = mapped_column(String(36))
     backup_id: Mapped[str | None] = mapped_column(String(36))
     phase: Mapped[str] = mapped_column(default="prepare")
-    """The next step: prepare, seed, stop, swap, bootstrap, join, check; then done, or undone if everything was rolled back."""
+    """A phase of ``flows.clusters.phases``; then done, or undone if everything was rolled back."""
     method: Mapped[str] = mapped_column(default="seed")
     """seed: every node gets the backup; sst: one node gets it, and the cluster sends it to the others."""
     nodes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Id of the instance → job (that prepares it), data (name of the new data directory), and what is done: swapped, joined."""
+    """Id of the instance → ``flows.clusters.run.NodeNotes``."""
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """uuid and position of the new history, the previous epoch, times (ISO): stopped, serving."""
+    """``flows.clusters.run.Facts``."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
 
     OVER = ("done", "undone")
-    REVERSIBLE = ("prepare", "seed", "stop", "swap", "bootstrap")
 
 
 class Strategy(Table):

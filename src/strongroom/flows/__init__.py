@@ -6,6 +6,7 @@ from strongroom.flows.backups.chains import request_backup, request_delete_backu
 from strongroom.flows.backups.verification import explain_broken, level_of
 from strongroom.flows.chores import CHORES, Chore, ChoreRunner
 from strongroom.flows.clusters.backup import is_synced, request_cluster_backup
+from strongroom.flows.clusters.phases import is_reversible
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
 from strongroom.flows.hosts.join import (
@@ -67,6 +68,7 @@ __all__ = [
     "find_instance",
     "find_job",
     "host_problem",
+    "is_reversible",
     "is_synced",
     "join_host",
     "level_of",

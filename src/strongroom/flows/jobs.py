@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Cluster, Instance, Job, Run
+from strongroom.catalog import Backup, Cluster, Instance, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import Busy, Cancelled, Unsupported
 from strongroom.flows import outcomes
+from strongroom.flows.kind import kind_of
 from strongroom.flows.site import Control
 from strongroom.identity import asker
 
@@ -105,9 +106,8 @@ def request_cancel(control: Control, project: str | None, job_id: str) -> Job:
         job = find_job(session, project, job_id)
         if job.finished is not None:
             raise Busy(f"job {job.id} is over: it has {job.status}", remedy="There is nothing to cancel.")
-        run = session.get(Run, job.params.get("run", job.id)) if job.kind == "cluster_restore" else None
-        if run is not None and run.phase not in Run.REVERSIBLE:
-            raise Busy(f"job {job.id} is beyond the point of no return: the new data serves", remedy="Let it come to its end.")
+        if refuse := kind_of(job.kind).refuse_cancel:
+            refuse(session, job)
         cancel_job(session, job)
     return job
 

@@ -39,6 +39,8 @@ class JobKind:
     """What the start of the job means for the catalog."""
     settle: Callable[[Session, Job, Failure | None], None] | None = None
     """What its end means for the catalog, beside what is the same for all kinds."""
+    refuse_cancel: Callable[[Session, Job], None] | None = None
+    """Raises when the job cannot be cancelled any more."""
     has_task: bool = False
     """The instance or cluster shows a task for as long as the job runs."""
     failed_task: str | None = None

@@ -12,9 +12,10 @@ from strongroom.catalog.find import find_job, open_run
 from strongroom.datastores import GaleraView
 from strongroom.errors import Conflict, JobError, NotFound
 from strongroom.flows.clusters.nodes import Ring, how, load_ring, name, of, side_by_side, table
+from strongroom.flows.clusters.phases import is_reversible, put_back
 from strongroom.flows.clusters.recover import bring_up
 from strongroom.flows.clusters.run import Journal
-from strongroom.flows.clusters.undo import make_up, put_back
+from strongroom.flows.clusters.undo import make_up
 from strongroom.flows.site import Control
 
 
@@ -86,7 +87,7 @@ async def recover(control: Control, job_id: str) -> None:
 def _cut_off(control: Control, cluster_id: str) -> Run | None:
     with control.catalog.read() as session:
         run = open_run(session, cluster_id)
-        return run if run is not None and run.backup_id is not None and run.phase in Run.REVERSIBLE else None
+        return run if run is not None and run.backup_id is not None and is_reversible(run.phase) else None
 
 
 async def restart(control: Control, job_id: str) -> None:

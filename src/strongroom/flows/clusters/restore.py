@@ -21,7 +21,7 @@ from strongroom.datastores import GaleraPosition
 from strongroom.errors import Cancelled, Conflict, HostSilent, JobError, ServerFailed, StrongroomError, Unavailable, from_dict
 from strongroom.flows.clusters.comparison import compare_nodes
 from strongroom.flows.clusters.nodes import LOOK, Ring, decisive, load_ring, name, of, side_by_side
-from strongroom.flows.clusters.run import Journal
+from strongroom.flows.clusters.run import Facts, Journal
 from strongroom.flows.jobs import cancel_job, new_job
 from strongroom.flows.site import Control
 
@@ -37,7 +37,7 @@ async def begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
 def taking_part(ring: Ring, journal: Journal) -> list[Instance]:
     """The nodes of the run, in the order in which they come up: the first bootstraps."""
     nodes = [node for node in ring.nodes if node.id in journal.run.nodes]
-    return sorted(nodes, key=lambda node: node.id != journal.run.facts.get("first"))
+    return sorted(nodes, key=lambda node: node.id != journal.facts.get("first"))
 
 
 def prepared(ring: Ring, journal: Journal) -> list[Instance]:
@@ -50,12 +50,12 @@ def _said(journal: Journal) -> Callable[[], str]:
     """What people want to know meanwhile: since when nobody serves, and what is lost."""
 
     def say() -> str:
-        facts = journal.run.facts
+        facts = journal.facts
         parts = []
         if facts.get("stopped") and not facts.get("serving"):
             parts.append(f"out of service for {_seconds(facts['stopped']):.0f} s")
-        if facts.get("taken") and facts.get("stopped"):
-            parts.append(f"lost: what was written after {facts['taken'][:19].replace('T', ' ')} UTC")
+        if (taken := facts.get("taken")) and facts.get("stopped"):
+            parts.append(f"lost: what was written after {taken[:19].replace('T', ' ')} UTC")
         return "; ".join(parts)
 
     return say
@@ -84,13 +84,11 @@ async def define(control: Control, job_id: str) -> None:
     await ring.enroll(ring.nodes, ring.cluster.epoch)
 
 
-async def prepare(control: Control, job_id: str) -> None:
+async def prepare(ring: Ring, journal: Journal) -> Facts:
     """Each node makes the data ready in a directory beside its own, all at once, by a job of its own."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("prepare"):
-        return
     async with journal.attended():
         await _prepare(ring, journal)
+    return {}
 
 
 async def _prepare(ring: Ring, journal: Journal) -> None:
@@ -125,7 +123,6 @@ async def _prepare(ring: Ring, journal: Journal) -> None:
         await journal.note(row.instance_id, data=f"{row.id}-{row.attempts}")
         for warning in row.output.get("warnings", []):
             await ring.warn(warning)
-    await journal.enter("seed")
 
 
 def _children(ring: Ring, journal: Journal) -> list[Job]:
@@ -169,13 +166,10 @@ def _cancel(control: Control, children: list[str]) -> None:
                 cancel_job(session, job)
 
 
-async def seed(control: Control, job_id: str) -> None:
+async def seed(ring: Ring, journal: Journal) -> Facts:
     """Start each prepared directory privately, still beside the old, and give all the same new identity. Proves them, too."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("seed"):
-        return
     await ring.tell("verify what was prepared", "each node starts it privately, and gives it the new identity")
-    uuid = journal.run.facts["uuid"]
+    uuid = journal.facts["uuid"]
     async with journal.attended():
         states: dict[str, GaleraPosition] = await side_by_side(
             prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
@@ -183,15 +177,12 @@ async def seed(control: Control, job_id: str) -> None:
     if len({str(state) for state in states.values()}) > 1:
         said = ", ".join(f"{name(ring.node(key))}: {state}" for key, state in states.items())
         raise JobError(f"what the nodes prepared is not the same: {said}", remedy="Restore again with --method sst.")
-    await journal.enter("swap" if ring.job.kind == "cluster_create" else "stop", position=str(next(iter(states.values()))))
+    return {"position": str(next(iter(states.values())))}
 
 
-async def stop(control: Control, job_id: str) -> None:
+async def stop(ring: Ring, journal: Journal) -> Facts:
     """Stop every node, the one that will bootstrap last, and prove that nothing of them is left."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("stop"):
-        return
-    if "stopped" not in journal.run.facts:
+    if "stopped" not in journal.facts:
         await _require_consent(ring, journal)
         await ring.require_paths(taking_part(ring, journal))
         views = await ring.views()
@@ -202,7 +193,7 @@ async def stop(control: Control, job_id: str) -> None:
         }
         await journal.fact(stopped=now().isoformat(), before=before)
     await ring.stop(reversed(taking_part(ring, journal)), _said(journal))
-    await journal.enter("swap")
+    return {}
 
 
 async def _require_consent(ring: Ring, journal: Journal) -> None:
@@ -211,7 +202,7 @@ async def _require_consent(ring: Ring, journal: Journal) -> None:
     A cluster that is down already is not kept down by that. A node that does not answer may serve.
     """
     async with journal.attended():
-        away = journal.run.facts.get("away")
+        away = journal.facts.get("away")
     if away and any(isinstance(view, StrongroomError) or view.synced for view in (await ring.views()).values()):
         await journal.fact(waits=True)
         raise Conflict(
@@ -222,11 +213,8 @@ async def _require_consent(ring: Ring, journal: Journal) -> None:
         )
 
 
-async def swap(control: Control, job_id: str) -> None:
+async def swap(ring: Ring, journal: Journal) -> Facts:
     """Put the new data in the place of the old on every node, by renaming. From here the nodes are of a new epoch."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("swap"):
-        return
     await ring.tell("swap", _said(journal)())
     nodes = taking_part(ring, journal)
     await ring.enroll(nodes, await asyncio.to_thread(_new_epoch, ring, journal))
@@ -239,7 +227,7 @@ async def swap(control: Control, job_id: str) -> None:
         await ring.see(await ring.agent(node).swap(node.id, data[node.id], start=False, empty=node.id not in filled))
 
     await side_by_side(nodes, put)
-    await journal.enter("bootstrap")
+    return {}
 
 
 def _new_epoch(ring: Ring, journal: Journal) -> int:
@@ -247,30 +235,24 @@ def _new_epoch(ring: Ring, journal: Journal) -> int:
     with ring.control.catalog.write() as session:
         cluster = session.get(Cluster, ring.cluster.id)
         assert cluster is not None
-        cluster.epoch = int(journal.run.facts["epoch"])
+        cluster.epoch = int(journal.facts["epoch"])
         return cluster.epoch
 
 
-async def bootstrap(control: Control, job_id: str) -> None:
+async def bootstrap(ring: Ring, journal: Journal) -> Facts:
     """The first node begins the new history. When it serves, there is no way back."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("bootstrap"):
-        return
     first, *_ = taking_part(ring, journal)
-    start = Start(mode="bootstrap", position=journal.run.facts["position"])
-    await ring.start(first, start, journal.run.facts["uuid"], _said(journal))
-    await journal.enter("join", serving=now().isoformat())
+    start = Start(mode="bootstrap", position=journal.facts["position"])
+    await ring.start(first, start, journal.facts["uuid"], _said(journal))
     await journal.note(first.id, joined=True)
+    return {"serving": now().isoformat()}
 
 
-async def join(control: Control, job_id: str) -> None:
+async def join(ring: Ring, journal: Journal) -> Facts:
     """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead.
 
     A node that does not come up keeps none of the others from it; nor does one that was left out and is stopped meanwhile.
     """
-    ring, journal = await begin(control, job_id)
-    if journal.passed("join"):
-        return
     failures: list[StrongroomError] = []
     async with _fencing(ring, journal):
         for node in taking_part(ring, journal):
@@ -284,7 +266,7 @@ async def join(control: Control, job_id: str) -> None:
     if failures:
         with _only_ahead(ring, journal):
             raise decisive(failures)
-    await journal.enter("check")
+    return {}
 
 
 @contextlib.asynccontextmanager
@@ -326,7 +308,7 @@ def _onward(ring: Ring) -> str:
 
 
 async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
-    uuid, said = journal.run.facts["uuid"], _said(journal)
+    uuid, said = journal.facts["uuid"], _said(journal)
     sent = journal.run.method == "sst" or journal.node(node.id).get("sent")
     if not sent:
         try:
@@ -355,20 +337,17 @@ def _has_joined(journal: Journal, node: Instance) -> bool:
     return bool(journal.node(node.id).get("joined"))
 
 
-async def check(control: Control, job_id: str) -> None:
+async def check(ring: Ring, journal: Journal) -> Facts:
     """Look at the data, not at the states: words written through each node are read on all others, and all tables are equal."""
-    ring, journal = await begin(control, job_id)
-    if journal.passed("check"):
-        return
     with _only_ahead(ring, journal):
-        tables = await compare_nodes(ring, taking_part(ring, journal), journal.run.facts["uuid"], journal.run.id[:8])
-    await journal.fact(tables=tables)
+        tables = await compare_nodes(ring, taking_part(ring, journal), journal.facts["uuid"], journal.run.id[:8])
+    return {"tables": tables}
 
 
 async def finish(control: Control, job_id: str) -> None:
     """The run is done: the next backup is a full, for the data of every node is new."""
     _, journal = await begin(control, job_id)
-    facts = journal.run.facts
+    facts = journal.facts
 
     def write() -> None:
         with control.catalog.write() as session:

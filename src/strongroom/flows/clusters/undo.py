@@ -1,4 +1,4 @@
-"""Put a cluster back as it was, when it was to get other data and failed before the point of no return."""
+"""Undoes single phases of a run that failed before its point of no return. Each is idempotent: the notes say what was done."""
 
 from __future__ import annotations
 
@@ -14,54 +14,36 @@ from strongroom.datastores import GaleraView
 from strongroom.errors import HostSilent, NotFound, StrongroomError
 from strongroom.flows.clusters.nodes import Ring, load_ring, of
 from strongroom.flows.clusters.recover import bring_up
-from strongroom.flows.clusters.restore import begin, prepared, taking_part
+from strongroom.flows.clusters.restore import prepared, taking_part
 from strongroom.flows.clusters.run import Journal
-from strongroom.flows.hosts.presence import attend
 from strongroom.flows.site import Control
 
 
-async def undo(control: Control, job_id: str) -> None:
-    """After a failure: before the point of no return everything is put back, and the old cluster serves again.
-
-    What waits for a person to begin the outage is kept.
-    An agent that is away is waited for, as in the steps.
-    """
-
-    async def put() -> None:
-        ring, journal = await begin(control, job_id)
-        if journal.run.phase in Run.REVERSIBLE and not journal.run.facts.get("waits"):
-            await put_back(ring, journal)
-
-    await attend(control.presence, None, put)
-
-
-async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None:
-    """Undo a run that is before the point of no return, from wherever it is. Idempotent. Raises what bring_up does.
-
-    With ``force`` nodes that cannot be reached are left for later (``make_up``).
-    """
-    await ring.tell("put everything back", "the restore failed before the point of no return")
-    views = await ring.views() if force else {}
-    away = {key for key, view in views.items() if isinstance(view, HostSilent)}
-    nodes = [node for node in taking_part(ring, journal) if node.id not in away]
-    await _swap_back(ring, journal, nodes)
-    if "stopped" in journal.run.facts:
-        await asyncio.to_thread(_old_epoch, ring, journal)
-        for key in away & journal.run.nodes.keys():
-            await journal.note(key, owed=True)
-        ring = await asyncio.to_thread(load_ring, ring.control, ring.job.id)
-        await ring.enroll(nodes, ring.cluster.epoch)
-        await bring_up(ring, force=force)
+async def drop_prepared(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
+    """Undo ``prepare``: remove what the nodes prepared beside their data."""
     for node in prepared(ring, journal):
         if child := journal.node(node.id).get("job"):
             job = await asyncio.to_thread(_job, ring.control, child)
-            with contextlib.suppress(NotFound, HostSilent):  # it came to no attempt; or is cancelled when its host is back
+            with contextlib.suppress(NotFound, HostSilent):  # it had no attempt yet; or is cancelled when its host is back
                 await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
-    await journal.enter("undone")
 
 
-async def _swap_back(ring: Ring, journal: Journal, nodes: Sequence[Instance]) -> None:
-    for node in nodes:
+async def serve_again(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
+    """Undo ``stop``: the nodes serve their previous data, in its epoch. Unreachable ones are noted for ``make_up``."""
+    if "stopped" not in journal.facts:
+        return
+    await asyncio.to_thread(_old_epoch, ring, journal)
+    for node in taking_part(ring, journal):
+        if node not in reached:
+            await journal.note(node.id, owed=True)
+    ring = await asyncio.to_thread(load_ring, ring.control, ring.job.id)
+    await ring.enroll(reached, ring.cluster.epoch)
+    await bring_up(ring, force=force)
+
+
+async def swap_back(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
+    """Undo ``swap``: the previous data of each node is its data again. Also stops what ``bootstrap`` started."""
+    for node in reached:
         entry = journal.node(node.id)
         if entry.get("swapped"):
             await of(node, ring.agent(node).stop_server(node.id))
@@ -73,7 +55,7 @@ def _old_epoch(ring: Ring, journal: Journal) -> None:
     with ring.control.catalog.write() as session:
         cluster = session.get(Cluster, ring.cluster.id)
         assert cluster is not None
-        cluster.epoch = int(journal.run.facts["epoch_before"])
+        cluster.epoch = int(journal.facts["epoch_before"])
 
 
 async def make_up(ring: Ring) -> None:
@@ -82,7 +64,7 @@ async def make_up(ring: Ring) -> None:
     for journal in await asyncio.to_thread(_owing, ring):
         answer = [n for n in ring.nodes if journal.node(n.id).get("owed") and isinstance(views[n.id], GaleraView)]
         nodes = [node for node in answer if not _is_whole(ring, views[node.id])]
-        await _swap_back(ring, journal, nodes)
+        await swap_back(ring, journal, nodes, force=True)
         await ring.enroll(nodes, ring.cluster.epoch)
         for node in answer:
             await journal.note(node.id, owed=False)

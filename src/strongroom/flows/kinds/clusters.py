@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Cluster, Job, now
+from strongroom.catalog import Cluster, Job, Run, now
 from strongroom.catalog.find import nodes_of
-from strongroom.flows.clusters import actions, restore, undo
+from strongroom.errors import Busy
+from strongroom.flows.clusters import actions, restore
+from strongroom.flows.clusters.phases import is_reversible, make_steps, undo_run
 from strongroom.flows.kind import Failure, JobKind, Step
 from strongroom.flows.status import move_instance
 
@@ -28,6 +30,12 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
         _settle_nodes(session, job, failure)
 
 
+def _refuse_cancel(session: Session, job: Job) -> None:
+    run = session.get(Run, job.params.get("run", job.id))
+    if run is not None and not is_reversible(run.phase):
+        raise Busy(f"job {job.id} is beyond the point of no return: the new data serves", remedy="Let it come to its end.")
+
+
 def _running(name: str, step: Step) -> JobKind:
     """Something that is done to a cluster which exists before and after."""
     operation = name.removeprefix("cluster_").replace("_", " ")
@@ -38,10 +46,7 @@ KINDS = (
     JobKind(
         name="cluster_create",
         operation="create cluster",
-        steps=(
-            *(restore.define, restore.prepare, restore.seed, restore.swap),
-            *(restore.bootstrap, restore.join, restore.check, restore.finish),
-        ),
+        steps=(restore.define, *make_steps(without=["stop"])),
         lane="clusters",
         settle=_settle_nodes,
         has_task=True,
@@ -59,12 +64,10 @@ KINDS = (
     JobKind(
         name="cluster_restore",
         operation="restore backup {backup}",
-        steps=(
-            *(restore.prepare, restore.seed, restore.stop, restore.swap),
-            *(restore.bootstrap, restore.join, restore.check, restore.finish),
-        ),
+        steps=make_steps(),
         lane="clusters",
-        clean=undo.undo,
+        clean=undo_run,
+        refuse_cancel=_refuse_cancel,
         has_task=True,
     ),
     JobKind(
