@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from strongroom.catalog import open_catalog
 from strongroom.errors import StorageDenied
 from strongroom.flows import Control
-from strongroom.flows._orders import storage_spec
+from strongroom.flows.orders import storage_spec
 from strongroom.sections import Storage
 from strongroom.settings import load
 from strongroom.storage import open_store

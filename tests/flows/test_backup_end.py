@@ -13,9 +13,9 @@ import pytest
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
-from strongroom.flows import Control, Engine, request_backup, request_instance
-from strongroom.flows import _artifact_end as artifact_end
-from strongroom.flows._monitor import Monitor
+from strongroom.flows import Control, request_backup, request_instance
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.chores.sweep import finish_failed
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import Failure, JobRequest, JobView, Result
@@ -175,7 +175,7 @@ def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backu
     assert site.row(backup).status == "FAILED"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     site.require_truth(backup)
 
 
@@ -216,11 +216,10 @@ def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
     presence.expect("local")
     presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None
-    monitor = Monitor(site.control, Engine(site.control))
-    monitor._finish_left()
+    finish_failed(site.control)
     assert len(list(site.real.list(backup.container))) == 1
     presence.heard("local")
-    monitor._finish_left()
+    finish_failed(site.control)
     assert list(site.real.list(backup.container)) == []
 
 
@@ -243,7 +242,7 @@ def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) 
     assert failure["message"] == "the key has expired"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
 
@@ -256,7 +255,7 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     assert run_stages(site.control, job, killed=Died) is not None
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     site.require_truth(backup)
     assert site.row(backup).status == "COMPLETED"
 
@@ -267,7 +266,7 @@ def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Sit
     monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
     assert run_stages(site.control, job, killed=Died) is not None
     for _ in range(2):
-        Monitor(site.control, Engine(site.control))._finish_left()
+        finish_failed(site.control)
         assert site.row(backup).status == "FAILED"
         assert site.is_whole(backup)
 

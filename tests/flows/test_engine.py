@@ -18,7 +18,7 @@ from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine, _dbos_pace, request_delete_backup
+from strongroom.flows import Control, Engine, dbos_pace, request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
@@ -208,19 +208,19 @@ def test_the_engines_file_is_private_and_in_wal_mode(engine: Engine, place: Path
 def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import timedelta
 
-    from strongroom.flows import _engine
+    from strongroom.flows import engine as module
 
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
     time.sleep(0.3)
-    assert engine.purge() == 0
-    monkeypatch.setattr(_engine, "KEEP", timedelta(seconds=-5))
-    assert engine.purge() == 1
+    assert module.purge_history() == 0
+    monkeypatch.setattr(module, "KEEP", timedelta(seconds=-5))
+    assert module.purge_history() == 1
 
 
 def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     """DBOS would ask for queues, delays and timeouts every second."""
-    monkeypatch.setattr(_dbos_pace, "RECOVERY", 0.1)
+    monkeypatch.setattr(dbos_pace, "RECOVERY", 0.1)
     engine = Engine(control)
     engine.lock()
     engine.start()
@@ -231,7 +231,7 @@ def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control
         event.listen(database, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
         time.sleep(2.5)
         assert statements == []
-        assert recovery_pace() == _dbos_pace.RESTING <= 60  # recovery that waited for the database is not left alone for long
+        assert recovery_pace() == dbos_pace.RESTING <= 60  # recovery that waited for the database is not left alone for long
     finally:
         engine.stop()
     monkeypatch.undo()

@@ -24,14 +24,14 @@ from strongroom.flows import (
     request_verify,
     version_id,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._import import record_import
-from strongroom.flows._rebuild import rebuild
-from strongroom.flows._source import source_of
+from strongroom.flows.backups.sources import source_of
 from strongroom.flows.kinds.deletion import delete_stored
+from strongroom.flows.kinds.foreign import record_import
+from strongroom.flows.kinds.rebuild import rebuild
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact
+from support.ends import begin, settle
 
 GB = 1024**3
 
@@ -76,6 +76,7 @@ def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) ->
         positions = Positions(from_lsn=from_lsn, to_lsn=to_lsn)
         kind = "incremental" if from_lsn else "full"
         found = [b.model_copy(update={"positions": positions, "kind": kind, **more}) for b in source_of(row).foreign]
+        begin(session, find_job(session, None, job.id))
         find_job(session, None, job.id).output = {"backups": [b.model_dump(mode="json") for b in found], "files": 1}
     failure = None
     try:
@@ -83,7 +84,7 @@ def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) ->
     except StrongroomError as error:
         failure = error.to_dict()
     with control.catalog.write() as session:
-        outcomes.settle(session, find_job(session, None, job.id), failure)
+        settle(session, find_job(session, None, job.id), failure)
         found_row = session.get(Backup, job.backup_id)
         assert found_row is not None
     return found_row
@@ -199,7 +200,7 @@ def test_deleting_a_record_leaves_what_it_points_to(control: Control) -> None:
         job = request_delete_backup(control, "p", row.id)
         asyncio.run(delete_stored(control, job.id))
         with control.catalog.write() as session:
-            outcomes.settle(session, find_job(session, None, job.id), None)
+            settle(session, find_job(session, None, job.id), None)
         with pytest.raises(NotFound):
             request_verify(control, "p", row.id, prepare=False)
     control.store.head(location.manifest)

@@ -33,7 +33,6 @@ from strongroom.errors import (
 )
 from strongroom.flows import (
     Control,
-    _presence,
     check_hosts,
     connect_hosts,
     join_host,
@@ -42,8 +41,9 @@ from strongroom.flows import (
     request_reclaim,
     request_remove_host,
 )
-from strongroom.flows._placement import Need, place, reader_of
-from strongroom.flows._presence import Presence, attend
+from strongroom.flows.hosts import presence as _presence
+from strongroom.flows.hosts.placement import Need, place, reader_of
+from strongroom.flows.hosts.presence import Presence, attend
 from strongroom.settings import load
 from strongroom.storage import open_store
 

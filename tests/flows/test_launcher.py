@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.catalog import Host, Job, now, open_catalog
 from strongroom.flows import Control
-from strongroom.flows._launcher import Launcher
+from strongroom.flows.launcher import Launcher
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until

@@ -12,10 +12,10 @@ from strongroom.catalog import Backup, Instance, now, open_catalog
 from strongroom.catalog.find import chain_of, descendants_of
 from strongroom.catalog.queries import broken_chains
 from strongroom.flows import Control, request_delete_backup
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._backups import newest_parent
+from strongroom.flows.backups.chains import newest_parent
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 LINKS = 10_000
 
@@ -67,6 +67,6 @@ def test_a_cascade_is_one_job(control: Control) -> None:
     with control.catalog.read() as session:
         assert set(session.scalars(select(Backup.status).distinct())) == {"DELETING"}
     with control.catalog.write() as session:
-        outcomes.settle(session, job, {"code": "StorageError", "message": "away", "remedy": ""})
+        settle(session, job, {"code": "StorageError", "message": "away", "remedy": ""})
     with control.catalog.read() as session:
         assert set(session.scalars(select(Backup.status).distinct())) == {"DELETE_FAILED"}

@@ -29,6 +29,7 @@ from strongroom.errors import (
 )
 from strongroom.flows import (
     Control,
+    outcomes,
     plan_restore,
     request_action,
     request_backup,
@@ -40,14 +41,14 @@ from strongroom.flows import (
     request_verify,
     wait_job,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._jobs import new_job
-from strongroom.flows._loop import run_step, settle_job
-from strongroom.flows._orders import order
+from strongroom.flows.backups import verification
+from strongroom.flows.jobs import new_job
+from strongroom.flows.loop import run_step, settle_job
+from strongroom.flows.orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker.spec import TOOK_FULL, RestoreJob
+from support.ends import settle
 
 GB = 1024**3
 
@@ -72,7 +73,7 @@ def edit(control: Control, table: Any, key: str, change: Callable[[Any], None]) 
 def end_jobs(control: Control, failure: dict[str, str] | None = None) -> None:
     with control.catalog.write() as session:
         for job in session.query(Job).filter(Job.finished.is_(None)):
-            outcomes.settle(session, job, failure)
+            settle(session, job, failure)
 
 
 def running(control: Control, name: str = "mysql1", lineage: str = "L1") -> Instance:
@@ -391,7 +392,7 @@ def test_a_job_that_was_settled_does_nothing_more(control: Control) -> None:
     """Its host was removed, or its instance reset, while a step was under way: the next one, a swap perhaps, is not done."""
     _, job = request_instance(control, "p", name="x")
     with control.catalog.write() as session:
-        outcomes.settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
+        settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
     failure = asyncio.run(run_step(control, job.id, "create", 2))
     assert failure is not None and failure["code"] == "Cancelled" and "has ended already" in failure["message"]
 
@@ -429,7 +430,7 @@ def test_settling_twice_changes_nothing(control: Control) -> None:
     _, job = request_backup(control, "p", instance="mysql1", name="b")
     end_jobs(control)
     with control.catalog.write() as session:
-        outcomes.settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
+        settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
     assert row(control, Job, job.id).status == "succeeded"
 
 

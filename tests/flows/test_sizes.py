@@ -21,9 +21,9 @@ from strongroom.flows import (
     request_resize_flavor,
     request_resize_volume,
 )
-from strongroom.flows import _outcomes as outcomes
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 MakeControl = Callable[..., Control]
 
@@ -53,7 +53,7 @@ def running(control: Control, name: str = "mysql1", **wish: Any) -> Instance:
 def end_jobs(control: Control) -> None:
     with control.catalog.write() as session:
         for job in session.query(Job).filter(Job.finished.is_(None)):
-            outcomes.settle(session, job, None)
+            settle(session, job, None)
 
 
 def edit(control: Control, table: Any, key: str, **values: Any) -> None:

@@ -15,16 +15,16 @@ from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
 from strongroom.flows import Control, request_verify
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._orders import order
-from strongroom.flows._rebuild import rebuild, request_rebuild
+from strongroom.flows.backups import verification
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker._verify import verify
 from strongroom.worker.spec import VerifyJob, WorkerSpec
 from support.artifacts import noise, write_artifact
+from support.ends import settle
 from support.stores import Wrapped
 
 NAMES = ("full", "one", "two")
@@ -63,7 +63,7 @@ class Site:
 
     def settle(self, job_id: str, failure: dict[str, str] | None) -> None:
         with self.control.catalog.write() as session:
-            outcomes.settle(session, find_job(session, None, job_id), failure)
+            settle(session, find_job(session, None, job_id), failure)
 
     def verify(self, name: str, **wish: Any) -> Job:
         """Run a verify job to its end, as engine and worker do."""

@@ -20,9 +20,9 @@ from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.datastores import GALERA_PROGRAMS, DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
 from strongroom.flows import Control
-from strongroom.flows import _outcomes as outcomes
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 GB = 1024**3
 
@@ -173,7 +173,7 @@ class Site:
     def end_jobs(self, failure: dict[str, str] | None = None) -> None:
         with self.control.catalog.write() as session:
             for job in session.query(Job).filter(Job.finished.is_(None)):
-                outcomes.settle(session, job, failure)
+                settle(session, job, failure)
 
     def instance(self, name: str = "mysql1", *, project: str = "p", **wish: Any) -> str:
         """Id of a new running instance."""

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from strongroom.catalog import Job
-from strongroom.flows._control import Control
-from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
+from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
+from strongroom.flows.site import Control
 
 Failure = dict[str, str]
 

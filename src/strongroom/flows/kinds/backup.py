@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from strongroom.artifact import Pages, Witness
 from strongroom.catalog import Backup, Job, now
 from strongroom.errors import DatabaseDamaged
-from strongroom.flows import _artifact_end
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind
-from strongroom.flows._orders import storage_spec
-from strongroom.flows._outcomes import fail_backup
-from strongroom.flows._source import location_of
-from strongroom.flows._steps import backup_of, start_building, work
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.backups.sources import location_of
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.orders import storage_spec
+from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.site import Control
+from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
 
 
@@ -62,9 +62,9 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
 BACKUP = JobKind(
     name="backup",
     operation="create backup {backup}",
-    steps=(work, _artifact_end.record),
+    steps=(work, artifact_end.record),
     lane="heavy",
-    clean=_artifact_end.clean,
+    clean=artifact_end.clean,
     order=_order,
     begin=start_building,
     settle=_settle,

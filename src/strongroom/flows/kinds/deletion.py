@@ -10,11 +10,11 @@ from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import descendants_of
 from strongroom.errors import HasChildren
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind
-from strongroom.flows._outcomes import settle_deletion
-from strongroom.flows._source import location_of
-from strongroom.flows._steps import backup_of, load_job
+from strongroom.flows.backups.sources import location_of
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.outcomes import settle_deletion
+from strongroom.flows.site import Control
+from strongroom.flows.steps import backup_of, load_job
 
 
 async def delete_stored(control: Control, job_id: str) -> None:

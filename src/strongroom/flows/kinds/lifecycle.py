@@ -11,9 +11,10 @@ from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
 from strongroom.catalog import Instance, Job, now
 from strongroom.errors import JobError, NotFound
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind, Step
-from strongroom.flows._steps import define, definition_of, instance_of, load_instance, record_view
+from strongroom.flows.kind import Failure, JobKind, Step
+from strongroom.flows.site import Control
+from strongroom.flows.status import move_instance
+from strongroom.flows.steps import define, definition_of, instance_of, load_instance, record_view
 
 
 async def _ask_agent(control: Control, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
@@ -87,7 +88,7 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
     if failure is None:
         instance.deleted = now()
     else:
-        instance.task = "ERROR"
+        move_instance(instance, "ERROR")
 
 
 def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:

@@ -11,12 +11,12 @@ from strongroom.catalog import Job
 from strongroom.catalog.find import find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, NotFound
-from strongroom.flows._control import Control
-from strongroom.flows._kind import JobKind
-from strongroom.flows._orders import identities, is_isolated, storage_spec
-from strongroom.flows._placement import GB
-from strongroom.flows._source import target_of
-from strongroom.flows._steps import backup_of, define, instance_of, load_instance, record_view, work
+from strongroom.flows.backups.sources import target_of
+from strongroom.flows.hosts.placement import GB
+from strongroom.flows.kind import JobKind
+from strongroom.flows.orders import identities, is_isolated, storage_spec
+from strongroom.flows.site import Control
+from strongroom.flows.steps import backup_of, define, instance_of, load_instance, record_view, work
 from strongroom.worker.spec import InitializeJob, JobRequest, RestoreJob
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job
-from strongroom.flows import _verification
-from strongroom.flows._control import Control
-from strongroom.flows._kind import JobKind
-from strongroom.flows._orders import identities, storage_spec
-from strongroom.flows._source import target_of
-from strongroom.flows._steps import backup_of, work
+from strongroom.flows.backups import verification
+from strongroom.flows.backups.sources import target_of
+from strongroom.flows.kind import JobKind
+from strongroom.flows.orders import identities, storage_spec
+from strongroom.flows.site import Control
+from strongroom.flows.steps import backup_of, work
 from strongroom.worker.spec import JobRequest, VerifyJob
 
 
@@ -34,9 +34,9 @@ def _order(control: Control, session: Session, job: Job) -> JobRequest:
 VERIFY = JobKind(
     name="verify",
     operation="verify backup {backup}",
-    steps=(work, _verification.record),
+    steps=(work, verification.record),
     lane="heavy",
     order=_order,
-    clean=_verification.clean,
+    clean=verification.clean,
     shows_failure=False,
 )
