@@ -31,7 +31,7 @@ from strongroom.api import (
 )
 from strongroom.api._caller import PREFIX, authorized
 from strongroom.api._gate import Gate
-from strongroom.flows import Control
+from strongroom.flows import Site
 from strongroom.identity import Method, NoAuthentication
 
 ROOMS = (
@@ -61,7 +61,7 @@ conflict (409). A reply that starts a job names it in the header `Strongroom-Job
 """
 
 
-def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
+def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
     """The API in front of ``control``; ``method`` tells who asks (default: no authentication, loopback only)."""
     method = method or NoAuthentication()
     app = FastAPI(

@@ -10,14 +10,14 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job
 from strongroom.errors import JobError
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.worker.spec import JobRequest
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
-Step = Callable[[Control, str], Awaitable[None]]
+Step = Callable[[Site, str], Awaitable[None]]
 """Takes the id of the job. Idempotent; raises what ends the job."""
-Cleaner = Callable[[Control, str], Awaitable[bool | None]]
+Cleaner = Callable[[Site, str], Awaitable[bool | None]]
 """Runs after a failure. True: the job has succeeded after all."""
 Lane = Literal["heavy", "light", "clusters", "stores"]
 """What a job competes for with others. heavy: reads or writes a whole database, ``agent.jobs`` of them at a time on a host."""
@@ -33,7 +33,7 @@ class JobKind:
     steps: tuple[Step, ...]
     lane: Lane = "light"
     clean: Cleaner | None = None
-    order: Callable[[Control, Session, Job], JobRequest] | None = None
+    order: Callable[[Site, Session, Job], JobRequest] | None = None
     """The request for the agent, for kinds that run a worker. Secrets are added here and kept nowhere."""
     begin: Callable[[Session, Job], None] | None = None
     """What the start of the job means for the catalog."""
@@ -68,7 +68,7 @@ def kind_of(name: str) -> JobKind:
     return _KINDS.get(name) or JobKind(name=name, operation=f"do {name}", steps=(_refuse,))
 
 
-async def _refuse(_control: Control, job_id: str) -> None:
+async def _refuse(_site: Site, job_id: str) -> None:
     raise JobError(
         f"job {job_id} is of a kind that this version of Strongroom does not know",
         remedy="Ask for it again, or run the version that it was asked of.",
