@@ -26,7 +26,9 @@ def _sweep(site: Site) -> None:
     def is_running(backup_id: str) -> bool:
         with site.catalog.read() as session:
             row = session.get(Backup, backup_id)
-            return row is not None and row.status in Backup.RUNNING
+            hosts = session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup"))
+            may_write = any(host and site.agents.presence.cause(host) for host in hosts)
+            return may_write or (row is not None and row.status in Backup.RUNNING)
 
     swept = 0
     owner = site.catalog.service_id

@@ -42,11 +42,11 @@ async def serve_again(ring: Ring, journal: Journal, reached: Sequence[Instance],
 
 
 async def swap_back(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
-    """Undo ``swap``: the previous data of each node is its data again. Also stops what ``bootstrap`` started."""
+    """Undo ``swap``: each node has its previous data again. Also stops what ``bootstrap`` started; ``force`` kills it."""
     for node in reached:
         entry = journal.node(node.id)
         if entry.get("swapped"):
-            await of(node, ring.agent(node).stop_server(node.id))
+            await of(node, ring.agent(node).stop_server(node.id, kill=force))
             with contextlib.suppress(NotFound):  # it was not swapped yet
                 await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
 
@@ -64,7 +64,7 @@ async def make_up(ring: Ring) -> None:
     for journal in await asyncio.to_thread(_owing, ring):
         answer = [n for n in ring.nodes if journal.node(n.id).get("owed") and isinstance(views[n.id], GaleraView)]
         nodes = [node for node in answer if not _is_whole(ring, views[node.id])]
-        await swap_back(ring, journal, nodes, force=True)
+        await swap_back(ring, journal, nodes, force=False)
         await ring.enroll(nodes, ring.cluster.epoch)
         for node in answer:
             await journal.note(node.id, owed=False)
