@@ -20,7 +20,7 @@ from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
 from strongroom.flows import (
-    Control,
+    open_site,
     outcomes,
     request_action,
     request_backup,
@@ -56,8 +56,8 @@ class World:
         settings = load(service={"data_dir": place}, hosts={"lost_after": 1})
         self.ring = Ring()
         agents: Any = {"local": lambda: self.ring}
-        self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
-        self.control.start = self._start
+        self.control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
+        self.control.queue.start = self._start
         version = {
             "datastore": "mariadb",
             "series": "10.11",
@@ -312,7 +312,7 @@ def test_a_failed_prepare_touches_nothing(world: World) -> None:
                 row = find_job(session, None, child.id)
                 row.status, row.fault = "failed", {"code": "NoSpace", "message": "no room", "remedy": "make some"}
 
-    world.control.start = full
+    world.control.queue.start = full
     failure = world.run(job)
     assert failure == {"code": "NoSpace", "message": "node3: no room", "remedy": "make some"}
     world.require("today", 1)

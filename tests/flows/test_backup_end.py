@@ -13,7 +13,7 @@ import pytest
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
-from strongroom.flows import Control, request_backup, request_instance
+from strongroom.flows import open_site, request_backup, request_instance
 from strongroom.flows.backups import artifact_end
 from strongroom.flows.chores.sweep import finish_failed
 from strongroom.settings import load
@@ -92,8 +92,8 @@ class Site:
         self.store = Flaky(self.real)
         self.agent = Agent(self.real)
         agents: Any = {"local": lambda: self.agent}
-        self.control = Control(settings, open_catalog(settings), self.store, agents)
-        self.control.start = lambda job: None
+        self.control = open_site(settings, open_catalog(settings), self.store, agents)
+        self.control.queue.start = lambda job: None
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
         with self.control.catalog.write() as session:
             session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
@@ -212,7 +212,7 @@ def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
-    presence = site.control.presence
+    presence = site.control.agents.presence
     presence.expect("local")
     presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from strongroom.flows import CHORES, Chore, ChoreRunner, Control
+from strongroom.flows import CHORES, Chore, ChoreRunner, Site
 
 NEVER = 3600.0
 
@@ -17,11 +17,11 @@ def test_every_chore_has_a_name_of_its_own() -> None:
 def test_chores_run_when_they_are_due_or_woken() -> None:
     runs: list[str] = []
 
-    def run_at_once_again(_control: Control) -> float | None:
+    def run_at_once_again(_control: Site) -> float | None:
         runs.append("often")
         return 0.0 if runs.count("often") < 3 else None
 
-    def fail(_control: Control) -> float | None:
+    def fail(_control: Site) -> float | None:
         runs.append("broken")
         raise ValueError("a defect")
 

@@ -18,6 +18,7 @@ from strongroom.flows.hosts.join import (
     stop_unknown_server,
 )
 from strongroom.flows.hosts.monitor import Monitor
+from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import request_cancel, wait_job
 from strongroom.flows.kinds.cluster_create import (
     plan_cluster_restore,
@@ -43,19 +44,18 @@ from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.records import change_backup, change_cluster, change_record
-from strongroom.flows.site import Control
-from strongroom.flows.versions import version_id
+from strongroom.flows.site import Site, open_site
 
 __all__ = [
     "CHORES",
     "Chore",
     "ChoreRunner",
-    "Control",
     "DeletePlan",
     "Engine",
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "Site",
     "change_backup",
     "change_cluster",
     "change_record",
@@ -72,6 +72,7 @@ __all__ = [
     "is_synced",
     "join_host",
     "level_of",
+    "open_site",
     "plan_cluster_restore",
     "plan_delete_backup",
     "plan_delete_cluster",

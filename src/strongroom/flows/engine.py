@@ -21,9 +21,10 @@ from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import dbos_pace, outcomes
+from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import Control, nobody_cares
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -37,13 +38,13 @@ KEEP = timedelta(days=7)
 class _Running:
     """Workflows are global functions; this is where they find what they work with."""
 
-    control: Control | None = None
+    site: Site | None = None
     launcher: Launcher | None = None
 
 
-def _the_control() -> Control:
-    assert _Running.control is not None, "the engine does not run"
-    return _Running.control
+def _the_site() -> Site:
+    assert _Running.site is not None, "the engine does not run"
+    return _Running.site
 
 
 @DBOS.workflow(name="job")
@@ -59,25 +60,25 @@ async def job(job_id: str) -> str:
 @DBOS.step(name="begin")
 async def begin(job_id: str) -> str | None:
     """See ``begin_job``."""
-    return await begin_job(_the_control(), job_id)
+    return await begin_job(_the_site(), job_id)
 
 
 @DBOS.step(name="step", preemptible=True)
 async def step(job_id: str, kind: str, number: int) -> dict[str, str] | None:
     """See ``run_step``."""
-    return await run_step(_the_control(), job_id, kind, number)
+    return await run_step(_the_site(), job_id, kind, number)
 
 
 @DBOS.step(name="clean")
 async def clean(job_id: str, kind: str) -> bool:
     """See ``clean_up``."""
-    return await clean_up(_the_control(), job_id, kind)
+    return await clean_up(_the_site(), job_id, kind)
 
 
 @DBOS.step(name="settle")
 async def settle(job_id: str, failure: dict[str, str] | None) -> None:
     """See ``settle_job``."""
-    await settle_job(_the_control(), job_id, failure)
+    await settle_job(_the_site(), job_id, failure)
 
 
 class _JSON(dbos_serialization.Serializer):
@@ -98,17 +99,17 @@ def _refuse_pickle(_self: object, _data: str) -> Any:
 
 
 class Engine:
-    """DBOS for one control. ``start`` recovers what was running when the process died; ``stop`` leaves running jobs alive."""
+    """DBOS for one site. ``start`` recovers what was running when the process died; ``stop`` leaves running jobs alive."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._lock: TextIOWrapper | None = None
         self._alone: Connection | None = None  # PostgreSQL: holds the lock of the one service
         self._launcher: Launcher | None = None
 
     def lock(self) -> None:
         """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
-        data_dir = self._control.settings.service.data_dir
+        data_dir = self._site.settings.service.data_dir
         self._lock = (data_dir / "engine.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,8 +118,8 @@ class Engine:
             raise ConfigurationError(
                 f"another strongroom serve is running on {data_dir}", remedy="Stop it, or use another --data-dir."
             ) from None
-        if database_url(self._control.settings) is not None:
-            self._alone = self._control.catalog.acquire_service_lock()
+        if database_url(self._site.settings) is not None:
+            self._alone = self._site.catalog.acquire_service_lock()
             if self._alone is None:
                 self._lock.close()
                 raise ConfigurationError(
@@ -127,11 +128,11 @@ class Engine:
 
     def start(self) -> None:
         """Launch, and pick up every unfinished job. The lock must be held."""
-        data_dir = self._control.settings.service.data_dir
-        _Running.control = self._control
+        data_dir = self._site.settings.service.data_dir
+        _Running.site = self._site
         dbos_serialization.DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign, assignment]
         logging.getLogger("dbos").setLevel(logging.ERROR)
-        url = database_url(self._control.settings)
+        url = database_url(self._site.settings)
         if url is None:
             path = data_dir / "engine.sqlite"
             path.touch(mode=0o600)
@@ -148,9 +149,9 @@ class Engine:
         dbos_pace.slow_down()
         DBOS(config=config)
         DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
-        launcher = self._launcher = _Running.launcher = Launcher(self._control, _start)
-        self._control.on_host = lambda _host, _limit: launcher.wake()
-        self._control.start = lambda _job: launcher.wake()  # before jobs go on, which may start others
+        launcher = self._launcher = _Running.launcher = Launcher(self._site, _start)
+        self._site.agents.on_host = lambda _host, _limit: launcher.wake()
+        self._site.queue.start = lambda _job: launcher.wake()  # before jobs go on, which may start others
         DBOS.launch()
         launcher.begin(self._find_running())
 
@@ -160,7 +161,7 @@ class Engine:
         A workflow of another version, or in a queue of an earlier version of this service, is forgotten and its job is started
         again from the first step: each step is idempotent and finds what was done before.
         """
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
         running = set()
         for row in unfinished:
@@ -169,7 +170,7 @@ class Engine:
                 continue
             if status.status not in ("ENQUEUED", "PENDING", "DELAYED"):
                 log.error("workflow ended without an outcome", job=row.id, workflow=status.status)
-                with self._control.catalog.write() as session:
+                with self._site.catalog.write() as session:
                     outcomes.settle(
                         session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
                     )
@@ -182,7 +183,7 @@ class Engine:
 
     def stay_alone(self) -> bool:
         """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
-        if database_url(self._control.settings) is None:
+        if database_url(self._site.settings) is None:
             return True
         if self._alone is not None:
             try:
@@ -193,7 +194,7 @@ class Engine:
                     self._alone.close()
                 self._alone = None
         try:
-            self._alone = self._control.catalog.acquire_service_lock()
+            self._alone = self._site.catalog.acquire_service_lock()
         except DBAPIError:
             return True  # the database is away: the next look tells
         return self._alone is not None
@@ -203,8 +204,8 @@ class Engine:
         if self._launcher is not None:
             self._launcher.stop()
         DBOS.destroy(workflow_completion_timeout_sec=0)
-        _Running.control = _Running.launcher = None
-        self._control.on_host = nobody_cares
+        _Running.site = _Running.launcher = None
+        self._site.agents.on_host = ignore_host
         if self._alone is not None:
             self._alone.close()
         if self._lock is not None:

@@ -6,12 +6,13 @@ import asyncio
 import time
 
 import structlog
+from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Cancelled, JobLost, from_dict
-from strongroom.flows.orders import order
-from strongroom.flows.site import Control
+from strongroom.flows.kind import kind_of
+from strongroom.flows.site import Site
 from strongroom.worker.spec import JobRequest, JobView, Result
 
 log = structlog.get_logger()
@@ -24,26 +25,26 @@ _ONLY_ITS_END = 2**31
 """More events than a job has: the agent answers when the job ends, or when the wait is over."""
 
 
-async def run_on_agent(control: Control, job_id: str) -> Result:
+async def run_on_agent(site: Site, job_id: str) -> Result:
     """The result of the job on the agent of its host. Raises what the worker reported, Cancelled, JobLost, HostSilent.
 
     Asked again after HostSilent, it finds the job again.
     """
     while True:
-        attempt = await asyncio.to_thread(_attempt, control, job_id)
+        attempt = await asyncio.to_thread(_attempt, site, job_id)
         agent_job = f"{job_id}-{attempt}"
-        view = await _follow(control, job_id, agent_job)
+        view = await _follow(site, job_id, agent_job)
         if view.status != "lost":
             return _outcome(view)
         log.warning("worker lost", job=job_id, attempt=attempt)
-        if await asyncio.to_thread(_cancelled, control, job_id):
+        if await asyncio.to_thread(_cancelled, site, job_id):
             raise Cancelled(f"job {job_id} was cancelled")
         if attempt >= ATTEMPTS:
             raise JobLost(
                 f"the worker of job {job_id} died {attempt} times without a result",
                 remedy="Something kills it: look for out-of-memory kills in the kernel log of the host.",
             )
-        await asyncio.to_thread(_next_attempt, control, job_id, attempt + 1)
+        await asyncio.to_thread(_next_attempt, site, job_id, attempt + 1)
 
 
 def _outcome(view: JobView) -> Result:
@@ -57,28 +58,28 @@ def _outcome(view: JobView) -> Result:
     raise error
 
 
-async def _follow(control: Control, job_id: str, agent_job: str) -> JobView:
+async def _follow(site: Site, job_id: str, agent_job: str) -> JobView:
     def prepare() -> tuple[str, JobRequest] | None:
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             job = find_job(session, None, job_id)
             if job.cancel:
                 return None
-            return job_host(job), order(control, session, job)
+            return job_host(job), make_request(site, session, job)
 
     prepared = await asyncio.to_thread(prepare)
     if prepared is None:
         # Cancelled before this attempt: only an attempt that already runs has to be ended.
-        return await _cancel_existing(control, job_id, agent_job)
+        return await _cancel_existing(site, job_id, agent_job)
     host, request = prepared
-    agent = control.agent(host)
-    view = await _put(control, job_id, agent_job, host, request)
+    agent = site.agents.client(host)
+    view = await _put(site, job_id, agent_job, host, request)
     while view.status == "running":
-        if await asyncio.to_thread(_mirror, control, job_id, view):
+        if await asyncio.to_thread(_mirror, site, job_id, view):
             view = await agent.cancel_job(agent_job)
             if view.status != "running":
                 break
         view = await agent.get_job(agent_job, wait=LOOK, after=_ONLY_ITS_END)
-    await asyncio.to_thread(_mirror, control, job_id, view)
+    await asyncio.to_thread(_mirror, site, job_id, view)
     return view
 
 
@@ -88,24 +89,31 @@ def job_host(job: Job) -> str:
     return job.host
 
 
-async def _put(control: Control, job_id: str, agent_job: str, host: str, request: JobRequest) -> JobView:
+def make_request(site: Site, session: Session, job: Job) -> JobRequest:
+    """The request for the agent. Credentials are added here and kept nowhere. Raises ConfigurationError."""
+    make = kind_of(job.kind).order
+    assert make is not None, f"{job.kind} jobs run no worker"
+    return make(site, session, job)
+
+
+async def _put(site: Site, job_id: str, agent_job: str, host: str, request: JobRequest) -> JobView:
     """Start the job. The lock of the server may be held a moment longer by a job that has just ended."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return await control.agent(host).put_job(agent_job, request)
+            return await site.agents.client(host).put_job(agent_job, request)
         except Busy:
-            if time.monotonic() > deadline or await asyncio.to_thread(_cancelled, control, job_id):
+            if time.monotonic() > deadline or await asyncio.to_thread(_cancelled, site, job_id):
                 raise
             await asyncio.sleep(0.5)
 
 
-async def _cancel_existing(control: Control, job_id: str, agent_job: str) -> JobView:
+async def _cancel_existing(site: Site, job_id: str, agent_job: str) -> JobView:
     def host() -> str:
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             return job_host(find_job(session, None, job_id))
 
-    agent = control.agent(await asyncio.to_thread(host))
+    agent = site.agents.client(await asyncio.to_thread(host))
     known = {view.id for view in await agent.jobs()}
     if agent_job not in known:
         raise Cancelled(f"job {job_id} was cancelled")
@@ -117,34 +125,34 @@ async def _cancel_existing(control: Control, job_id: str, agent_job: str) -> Job
     return view
 
 
-def _attempt(control: Control, job_id: str) -> int:
-    with control.catalog.write() as session:
+def _attempt(site: Site, job_id: str) -> int:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         job.attempts = job.attempts or 1
         return job.attempts
 
 
-def _next_attempt(control: Control, job_id: str, attempt: int) -> None:
-    with control.catalog.write() as session:
+def _next_attempt(site: Site, job_id: str, attempt: int) -> None:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         job.attempts = attempt
         job.message = f"the worker died; attempt {attempt}"
         job.events += 1
 
 
-def _cancelled(control: Control, job_id: str) -> bool:
-    with control.catalog.read() as session:
+def _cancelled(site: Site, job_id: str) -> bool:
+    with site.catalog.read() as session:
         return find_job(session, None, job_id).cancel
 
 
-def _mirror(control: Control, job_id: str, view: JobView) -> bool:
+def _mirror(site: Site, job_id: str, view: JobView) -> bool:
     """Copy the newest event into the row; True when somebody wants the job cancelled."""
     event = view.event
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         job: Job = find_job(session, None, job_id)
         if event is None or (job.phase, job.done, job.stored) == (event.phase, event.done, event.stored):
             return job.cancel
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         job.phase, job.done, job.total, job.stored = event.phase, event.done, event.total, event.stored
         job.message = event.message or job.message

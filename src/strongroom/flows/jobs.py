@@ -16,7 +16,7 @@ from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import Busy, Cancelled, Unsupported
 from strongroom.flows import outcomes
 from strongroom.flows.kind import kind_of
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.identity import asker
 
 NOTICE = 0.05
@@ -33,7 +33,7 @@ def new_job(
     backup: Backup | None = None,
     **params: Any,
 ) -> Job:
-    """Add a queued job; the caller starts it with ``control.start`` once the transaction is committed."""
+    """Add a queued job; the caller starts it with ``site.start`` once the transaction is committed."""
     if cluster is not None and instance is None:
         params["partition"] = cluster.id
     job = Job(
@@ -81,15 +81,15 @@ def refuse_if_node(instance: Instance, deed: str) -> None:
         )
 
 
-async def wait_job(control: Control, project: str | None, job_id: str, *, after: int, seconds: float) -> Job:
+async def wait_job(site: Site, project: str | None, job_id: str, *, after: int, seconds: float) -> Job:
     """The job, as soon as it has more than ``after`` events or is finished, at the latest after ``seconds``."""
 
     def look() -> Job:
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             return find_job(session, project, job_id)
 
     deadline = time.monotonic() + seconds
-    with control.catalog.changes.watch() as change:
+    with site.catalog.changes.watch() as change:
         while True:
             change.clear()
             job = await asyncio.to_thread(look)
@@ -100,9 +100,9 @@ async def wait_job(control: Control, project: str | None, job_id: str, *, after:
             await asyncio.sleep(NOTICE)  # many commits at once are one change
 
 
-def request_cancel(control: Control, project: str | None, job_id: str) -> Job:
+def request_cancel(site: Site, project: str | None, job_id: str) -> Job:
     """Cancel a job: a queued one ends now, a running one as soon as its tools are stopped. Raises NotFound, Busy."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         job = find_job(session, project, job_id)
         if job.finished is not None:
             raise Busy(f"job {job.id} is over: it has {job.status}", remedy="There is nothing to cancel.")

@@ -11,14 +11,15 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Cluster, Instance, Job
 from strongroom.catalog.find import nodes_of, unfinished_jobs
 from strongroom.errors import JobError
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
+from strongroom.flows.status import move_backup, move_cluster, move_instance
 from strongroom.worker.spec import JobRequest
 
 Failure = dict[str, str]
 """code, message, remedy: ``StrongroomError.to_dict``."""
-Step = Callable[[Control, str], Awaitable[None]]
+Step = Callable[[Site, str], Awaitable[None]]
 """Takes the id of the job. Idempotent; raises what ends the job."""
-Cleaner = Callable[[Control, str], Awaitable[bool | None]]
+Cleaner = Callable[[Site, str], Awaitable[bool | None]]
 """Runs after a failure. True: the job has succeeded after all."""
 Lane = Literal["heavy", "light", "clusters", "stores"]
 """What a job competes for with others. heavy: reads or writes a whole database, ``agent.jobs`` of them at a time on a host."""
@@ -34,7 +35,7 @@ class JobKind:
     steps: tuple[Step, ...]
     lane: Lane = "light"
     clean: Cleaner | None = None
-    order: Callable[[Control, Session, Job], JobRequest] | None = None
+    order: Callable[[Site, Session, Job], JobRequest] | None = None
     """The request for the agent, for kinds that run a worker. Secrets are added here and kept nowhere."""
     begin: Callable[[Session, Job], None] | None = None
     """What the start of the job means for the catalog."""
@@ -87,7 +88,7 @@ def _release(session: Session, job: Job, failure: Failure | None) -> None:
         and backup.status in (*Backup.RUNNING, "DELETING")
         and not _others(unfinished_jobs(session, backup_ids={backup.id}), job)
     ):
-        backup.status = "DELETE_FAILED" if backup.status == "DELETING" else "FAILED"
+        move_backup(backup, "DELETE_FAILED" if backup.status == "DELETING" else "FAILED")
         backup.fault = dict(failure) if failure else None
 
 
@@ -97,11 +98,14 @@ def _others(jobs: list[Job], job: Job) -> list[Job]:
 
 def _end_task(thing: Instance | Cluster) -> None:
     """What was being made or deleted may be half there, and can only be deleted."""
-    if thing.task is not None:
-        thing.task = "ERROR" if thing.task in _HALF_DONE else None
+    task = "ERROR" if thing.task in _HALF_DONE else None
+    if isinstance(thing, Instance):
+        move_instance(thing, task)
+    else:
+        move_cluster(thing, task)
 
 
-async def _refuse(_control: Control, job_id: str) -> None:
+async def _refuse(_site: Site, job_id: str) -> None:
     raise JobError(
         f"job {job_id} is of a kind that this version of Strongroom does not know",
         remedy="Ask for it again, or run the version that it was asked of.",

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Host, Job
 from strongroom.flows.kind import Lane, kind_of
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ Place = tuple[Lane, str]
 class Launcher:
     """Decides which queued job starts next. ``start`` begins a job and does not wait; it may be called twice for one job."""
 
-    def __init__(self, control: Control, start: Callable[[str], None]) -> None:
-        self._control = control
+    def __init__(self, site: Site, start: Callable[[str], None]) -> None:
+        self._site = site
         self._start = start
         self._running: set[str] = set()
         self._mutex = threading.Lock()
@@ -80,7 +80,7 @@ class Launcher:
 
     def _start_what_fits(self) -> None:
         """In the order of their requests; one job at a time on an instance, a cluster or a chain."""
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
             limits = self._host_limits(session)
         with self._mutex:
@@ -106,7 +106,7 @@ class Launcher:
                     self._running.discard(job.id)
 
     def _host_limits(self, session: Session) -> dict[str, int]:
-        default = self._control.settings.agent.jobs
+        default = self._site.settings.agent.jobs
         return {row.name: (row.view or {}).get("jobs_limit", default) for row in session.scalars(select(Host))}
 
 

@@ -16,7 +16,7 @@ from strongroom.errors import Cancelled, JobError, StrongroomError
 from strongroom.flows import outcomes
 from strongroom.flows.hosts.presence import AGAIN, attend
 from strongroom.flows.kind import Failure, kind_of
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_job
 
 log = structlog.get_logger()
@@ -49,14 +49,14 @@ async def run_job(job_id: str, stages: Stages) -> str:
     return failure["code"] if failure else "succeeded"
 
 
-async def begin_job(control: Control, job_id: str) -> str | None:
+async def begin_job(site: Site, job_id: str) -> str | None:
     """Mark the job as running and return its kind; none when it is over already (cancelled in the queue)."""
 
     def write() -> str | None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             row = find_job(session, None, job_id)
             if row.finished is not None:
-                control.secrets.drop(job_id)
+                site.secrets.drop(job_id)
                 return None
             if row.status == "queued":
                 move_job(row, "running")
@@ -64,15 +64,15 @@ async def begin_job(control: Control, job_id: str) -> str | None:
                 outcomes.begin(session, row)
             return row.kind
 
-    return await retry_while_away(control, lambda: asyncio.to_thread(write))
+    return await retry_while_away(site, lambda: asyncio.to_thread(write))
 
 
-async def run_step(control: Control, job_id: str, kind: str, number: int) -> Failure | None:
+async def run_step(site: Site, job_id: str, kind: str, number: int) -> Failure | None:
     """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
     action = kind_of(kind).steps[number]
     try:
-        host = await retry_while_away(control, lambda: asyncio.to_thread(_host_unless_cancelled, control, job_id))
-        await attend(control.presence, host, lambda: retry_while_away(control, lambda: action(control, job_id)))
+        host = await retry_while_away(site, lambda: asyncio.to_thread(_host_unless_cancelled, site, job_id))
+        await attend(site.agents.presence, host, lambda: retry_while_away(site, lambda: action(site.for_job(job_id), job_id)))
     except StrongroomError as error:
         log.warning("step failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
         return error.to_dict()
@@ -85,9 +85,9 @@ async def run_step(control: Control, job_id: str, kind: str, number: int) -> Fai
     return None
 
 
-def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
+def _host_unless_cancelled(site: Site, job_id: str) -> str | None:
     """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         row = find_job(session, None, job_id)
         if row.cancel and not kind_of(row.kind).outlives_cancel:
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
@@ -96,12 +96,12 @@ def _host_unless_cancelled(control: Control, job_id: str) -> str | None:
         return row.host
 
 
-async def clean_up(control: Control, job_id: str, kind: str) -> bool:
+async def clean_up(site: Site, job_id: str, kind: str) -> bool:
     """After a failure: remove what is left, or finish what turned out to be whole; true when the job has succeeded after all."""
     clean = kind_of(kind).clean
     assert clean is not None
     try:
-        return bool(await retry_while_away(control, lambda: clean(control, job_id)))
+        return bool(await retry_while_away(site, lambda: clean(site.for_job(job_id), job_id)))
     except StrongroomError as error:
         log.warning("cleanup failed; the sweep tries again", job=job_id, error=error.code, reason=error.message)
     except Exception:
@@ -109,24 +109,24 @@ async def clean_up(control: Control, job_id: str, kind: str) -> bool:
     return False
 
 
-async def settle_job(control: Control, job_id: str, failure: Failure | None) -> None:
+async def settle_job(site: Site, job_id: str, failure: Failure | None) -> None:
     """Write the end into the catalog."""
 
     def write() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             outcomes.settle(session, find_job(session, None, job_id), failure)
-        control.secrets.drop(job_id)
+        site.secrets.drop(job_id)
 
-    await retry_while_away(control, lambda: asyncio.to_thread(write))
+    await retry_while_away(site, lambda: asyncio.to_thread(write))
 
 
-async def retry_while_away(control: Control, work: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_away(site: Site, work: Callable[[], Awaitable[T]]) -> T:
     """Do ``work``, which is idempotent, and again for as long as the catalog's database is away: without it nothing ends."""
     while True:
         try:
             return await work()
         except DBAPIError as error:
-            if not control.catalog.is_temporary(error):
+            if not site.catalog.is_temporary(error):
                 raise
             log.warning("the database does not answer", reason=str(error.orig).strip())
         await asyncio.sleep(AGAIN)

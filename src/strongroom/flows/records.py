@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from strongroom.catalog import Backup, Cluster, Instance, now
 from strongroom.catalog.find import find_backup, find_cluster
 from strongroom.errors import Busy, Protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 Record = Instance | Backup | Cluster
 NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluster: "cluster"}
@@ -33,17 +33,17 @@ def _is_going(row: Record) -> bool:
     return row.task == ("DELETING" if isinstance(row, Cluster) else "SHUTDOWN")
 
 
-def change_backup(control: Control, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
+def change_backup(site: Site, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
     """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_backup(session, project, backup)
         change_record(row, name=name, protected=protected)
     return row
 
 
-def change_cluster(control: Control, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:
+def change_cluster(site: Site, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:
     """Rename a cluster, or change its protection. Raises NotFound, Conflict, Busy."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         change_record(row, name=name, protected=protected)
     return row

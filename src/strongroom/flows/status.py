@@ -40,11 +40,14 @@ class Machine:
     states: Mapping[str, State]
 
     def require(self, key: str, old: str, new: str) -> bool:
-        """Whether the state changes. Raises Conflict for a move that is not in the table."""
+        """Whether the state changes. Raises Conflict for a move that is not in the table.
+
+        A state that only another version of this service knows can change to any other.
+        """
         if old == new:
             return False
         state = self.states.get(old)
-        if state is None or new not in state.following:
+        if state is not None and new not in state.following:
             log.error("refused to change a state", noun=self.noun, id=key, old=old, new=new)
             raise Conflict(
                 f"{self.noun} {key} cannot change from {old} to {new}",

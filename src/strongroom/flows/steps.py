@@ -13,7 +13,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound, StrongroomError
 from strongroom.flows import outcomes
 from strongroom.flows.follow import run_on_agent
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_backup
 
 
@@ -31,28 +31,28 @@ def instance_of(session: Session, job: Job) -> Instance:
     return instance
 
 
-def load_job(control: Control, job_id: str) -> tuple[Job, Instance | None, Backup | None]:
+def load_job(site: Site, job_id: str) -> tuple[Job, Instance | None, Backup | None]:
     """The job, its instance and its backup."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         job = find_job(session, None, job_id)
         instance = session.get(Instance, job.instance_id) if job.instance_id else None
         backup = session.get(Backup, job.backup_id) if job.backup_id else None
         return job, instance, backup
 
 
-async def load_instance(control: Control, job_id: str) -> tuple[Job, Instance]:
+async def load_instance(site: Site, job_id: str) -> tuple[Job, Instance]:
     """The job and its instance. Raises NotFound."""
-    job, instance, _ = await asyncio.to_thread(load_job, control, job_id)
+    job, instance, _ = await asyncio.to_thread(load_job, site, job_id)
     if instance is None:
         raise NotFound(f"instance {job.instance_id} of job {job_id} is gone")
     return job, instance
 
 
-async def record_view(control: Control, view: ServerView) -> None:
+async def record_view(site: Site, view: ServerView) -> None:
     """Write what the agent says of the server into the catalog."""
 
     def write() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             instance = session.get(Instance, view.id)
             if instance is not None:
                 outcomes.mirror(instance, view.model_dump(mode="json"))
@@ -61,35 +61,35 @@ async def record_view(control: Control, view: ServerView) -> None:
     await asyncio.to_thread(write)
 
 
-def definition_of(control: Control, instance: Instance, flavor: str) -> ServerDefinition:
+def definition_of(site: Site, instance: Instance, flavor: str) -> ServerDefinition:
     """What the agent has to know of a server that it runs."""
     return ServerDefinition(
         name=instance.name,
         datastore=instance.datastore,
         series=instance.series,
-        ram_mb=control.settings.flavors[flavor].ram,
+        ram_mb=site.settings.flavors[flavor].ram,
     )
 
 
-async def define(control: Control, job_id: str) -> None:
+async def define(site: Site, job_id: str) -> None:
     """Tell the agent of the server; it gives it a place and an address."""
-    job, instance = await load_instance(control, job_id)
+    job, instance = await load_instance(site, job_id)
     if job.params.get("adopt"):
         definition = ServerDefinition.model_validate(job.params["adopt"])
     else:
-        definition = definition_of(control, instance, instance.flavor)
-    await record_view(control, await control.agent(instance.host).put_server(instance.id, definition))
+        definition = definition_of(site, instance, instance.flavor)
+    await record_view(site, await site.agents.client(instance.host).put_server(instance.id, definition))
 
 
-async def work(control: Control, job_id: str) -> None:
+async def work(site: Site, job_id: str) -> None:
     """Run the job's work on the agent and keep what it reports."""
 
     def keep(output: dict[str, Any]) -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             find_job(session, None, job_id).output = output
 
     try:
-        result = await run_on_agent(control, job_id)
+        result = await run_on_agent(site, job_id)
     except StrongroomError as error:
         if error.output:
             await asyncio.to_thread(keep, dict(error.output))

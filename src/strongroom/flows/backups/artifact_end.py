@@ -17,7 +17,7 @@ from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, Stor
 from strongroom.flows import outcomes
 from strongroom.flows.backups.seals import seal_backup
 from strongroom.flows.backups.sources import location_of
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.storage import Store
 
 log = structlog.get_logger()
@@ -31,38 +31,38 @@ _HOPELESS = (StorageDenied, StorageFull)
 """Errors of a store that answers: another try changes nothing."""
 
 
-async def record(control: Control, job_id: str) -> None:
+async def record(site: Site, job_id: str) -> None:
     """Read the manifest back from the store and only then call the backup COMPLETED.
 
     Tried again while the store is away, as long as its settings let one call take. Then the job fails and the artifact stays:
     ``finish_left`` decides later.
     """
     pause = FIRST_PAUSE
-    until = time.monotonic() + max(SHORTEST_WAIT, control.settings.storage.patience)
+    until = time.monotonic() + max(SHORTEST_WAIT, site.settings.storage.patience)
     while True:
         try:
-            await asyncio.to_thread(_record, control, job_id)
+            await asyncio.to_thread(_record, site, job_id)
             return
         except _HOPELESS:
             raise
         except StorageError as error:
             log.warning("the store does not answer; the backup is recorded later", job=job_id, reason=error.message)
-            if await asyncio.to_thread(_tell_waiting, control, job_id, error) or time.monotonic() >= until:
+            if await asyncio.to_thread(_tell_waiting, site, job_id, error) or time.monotonic() >= until:
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _record(control: Control, job_id: str) -> None:
-    backup, store = _find(control, job_id)
+def _record(site: Site, job_id: str) -> None:
+    backup, store = _find(site, job_id)
     if backup.status != "COMPLETED":
-        _complete(control, job_id, store, *read_manifest(store, location_of(backup)))
+        _complete(site, job_id, store, *read_manifest(store, location_of(backup)))
 
 
-def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, sha256: str) -> bool:
+def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256: str) -> bool:
     """False when somebody has asked meanwhile for the deletion of the backup."""
     url = artifact_url(store, manifest)
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         row = session.get(Backup, job.backup_id)
         assert row is not None
@@ -71,8 +71,8 @@ def _complete(control: Control, job_id: str, store: Store, manifest: Manifest, s
         _require_own(row, manifest)
         require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
-    if warning := seal_backup(control, store, manifest.location, sha256):
-        with control.catalog.write() as session:
+    if warning := seal_backup(site, store, manifest.location, sha256):
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             job.output = {**job.output, "warnings": [*job.output.get("warnings", []), warning]}
     return True
@@ -91,9 +91,9 @@ def _is_wanted(backup: Backup) -> bool:
     return backup.deleted is None and backup.status not in ("DELETING", "DELETE_FAILED")
 
 
-def _tell_waiting(control: Control, job_id: str, error: StorageError) -> bool:
+def _tell_waiting(site: Site, job_id: str, error: StorageError) -> bool:
     """Show in the job that it waits; true when somebody cancelled it."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         message = f"waiting for the store: {error.message}"
         if job.message != message:
@@ -102,29 +102,29 @@ def _tell_waiting(control: Control, job_id: str, error: StorageError) -> bool:
         return job.cancel
 
 
-async def clean(control: Control, job_id: str) -> bool:
+async def clean(site: Site, job_id: str) -> bool:
     """After a failed backup job: finish the backup when its manifest is in the store, else remove what is there.
 
     True when the backup is whole. What cannot be decided or removed now is noted in the job's output, for ``finish_left``.
     """
-    return await asyncio.to_thread(_clean, control, job_id)
+    return await asyncio.to_thread(_clean, site, job_id)
 
 
-def _clean(control: Control, job_id: str) -> bool:
-    backup, store = _find(control, job_id)
+def _clean(site: Site, job_id: str) -> bool:
+    backup, store = _find(site, job_id)
     if backup.status == "COMPLETED":
         return True
     try:
-        return _finish_or_remove(control, job_id, backup, store)
+        return _finish_or_remove(site, job_id, backup, store)
     except (StorageError, ManifestInvalid, HostSilent):
         location = location_of(backup)
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             job.output = {**job.output, "left": f"{location.container}/{location.id}"}
         raise
 
 
-def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Store) -> bool:
+def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> bool:
     wanted = _is_wanted(backup)
     found: tuple[Manifest, str] | None = None
     try:
@@ -136,19 +136,19 @@ def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Stor
             raise
     if found is not None and wanted:
         log.info("a backup is whole although its job failed", job=job_id, backup=backup.id)
-        return _complete(control, job_id, store, *found)
-    if wanted and _said_complete(control, job_id):
+        return _complete(site, job_id, store, *found)
+    if wanted and _said_complete(site, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
-    _require_writer_over(control, job_id)
+    _require_writer_over(site, job_id)
     delete_artifact(store, location_of(backup))
     return False
 
 
-def _require_writer_over(control: Control, job_id: str) -> None:
+def _require_writer_over(site: Site, job_id: str) -> None:
     """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         host = find_job(session, None, job_id).host
-    cause = control.presence.cause(host) if host else None
+    cause = site.agents.presence.cause(host) if host else None
     if cause is not None:
         raise HostSilent(
             f"the worker of job {job_id} may still write: {cause.message}",
@@ -156,26 +156,26 @@ def _require_writer_over(control: Control, job_id: str) -> None:
         )
 
 
-def _said_complete(control: Control, job_id: str) -> bool:
+def _said_complete(site: Site, job_id: str) -> bool:
     """The worker reported a manifest, and the job has not been looked at again since: a store may show it late."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         output = find_job(session, None, job_id).output
         return "manifest" in output and "left" not in output
 
 
-def finish_left(control: Control, job_id: str) -> bool:
+def finish_left(site: Site, job_id: str) -> bool:
     """Decide later what ``clean`` could not. True when the backup is whole after all. Raises StorageError, ManifestInvalid."""
-    backup, store = _find(control, job_id)
-    whole = _finish_or_remove(control, job_id, backup, store)
-    with control.catalog.write() as session:
+    backup, store = _find(site, job_id)
+    whole = _finish_or_remove(site, job_id, backup, store)
+    with site.catalog.write() as session:
         job: Job = find_job(session, None, job_id)
         job.output = {key: value for key, value in job.output.items() if key != "left"}
     return whole
 
 
-def _find(control: Control, job_id: str) -> tuple[Backup, Store]:
-    with control.catalog.read() as session:
+def _find(site: Site, job_id: str) -> tuple[Backup, Store]:
+    with site.catalog.read() as session:
         job = find_job(session, None, job_id)
         backup = session.get(Backup, job.backup_id) if job.backup_id else None
         assert backup is not None
-        return backup, control.for_job(job_id).store_of(backup.project)
+        return backup, site.stores.holding(backup)

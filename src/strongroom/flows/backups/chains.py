@@ -27,7 +27,7 @@ from strongroom.flows.backups.sources import require_source, source_of
 from strongroom.flows.hosts.placement import reader_of
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_backups
 from strongroom.sections import CONTAINER_PATTERN
 from strongroom.worker.spec import TOOK_FULL
@@ -53,7 +53,7 @@ def check_container(name: str) -> None:
 
 
 def request_backup(
-    control: Control,
+    site: Site,
     project: str,
     *,
     instance: str,
@@ -72,7 +72,7 @@ def request_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, "take a backup")
         refuse_if_node(row, "backup")
@@ -83,7 +83,7 @@ def request_backup(
                 f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
                 remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
             )
-        quotas.require(session, project, control.settings, {"backups": 1})
+        quotas.require(session, project, site.settings, {"backups": 1})
         reason = None
         base: Backup | None = None
         chains = datastores.get(row.datastore).capabilities.incremental
@@ -98,7 +98,7 @@ def request_backup(
         elif incremental:
             base, reason = newest_parent(session, row)
         backup = new_backup(
-            session, control, row, base, name=name, description=description, container=container, codec=codec, reason=reason
+            session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
         )
         job = new_job(
             session,
@@ -109,13 +109,13 @@ def request_backup(
             fall_back_to_full=parent is None,
             damaged_pages=damaged_pages,
         )
-    control.start(job)
+    site.start(job)
     return backup, job
 
 
 def new_backup(
     session: Session,
-    control: Control,
+    site: Site,
     instance: Instance,
     base: Backup | None,
     *,
@@ -135,14 +135,14 @@ def new_backup(
         cluster_id=instance.cluster_id,
         instance_id=instance.id,
         instance_name=instance.name,
-        container=container_for(session, instance.project, instance.id, container, control.settings.storage.container),
+        container=container_for(session, instance.project, instance.id, container, site.settings.storage.container),
         kind="incremental" if base else "full",
         parent_id=base.id if base else None,
         chain_id=base.chain_id if base else key,
         datastore=instance.datastore,
         series=instance.series,
-        codec=codec or control.settings.artifact.codec,
-        encrypted=bool(control.settings.encryption.recipients),
+        codec=codec or site.settings.artifact.codec,
+        encrypted=bool(site.settings.encryption.recipients),
         lineage=instance.lineage,
         reason=reason,
     )
@@ -244,7 +244,7 @@ def _count_ancestors(backups: Sequence[Backup]) -> dict[str, int]:
 
 
 def request_verify(
-    control: Control,
+    site: Site,
     project: str,
     backup: str,
     *,
@@ -260,8 +260,8 @@ def request_verify(
     """
     if quick and prepare:
         raise InvalidRequest("a quick verification restores nothing", remedy="Leave out quick, or prepare.")
-    require_source(control, project, backup)
-    with control.catalog.write() as session:
+    require_source(site, project, backup)
+    with site.catalog.write() as session:
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
         if quick and source_of(row).foreign:
@@ -270,8 +270,8 @@ def request_verify(
                 remedy="Verify it without quick.",
             )
         job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start, chain=chain, quick=quick)
-        job.host = reader_of(session, control, row)
-    control.start(job)
+        job.host = reader_of(session, site, row)
+    site.start(job)
     return job
 
 
@@ -286,17 +286,17 @@ def refuse_unless_restorable(session: Session, backup: Backup) -> None:
             )
 
 
-def request_delete_backup(control: Control, project: str, backup: str, *, cascade: bool = False) -> Job:
+def request_delete_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job:
     """Delete a backup, with ``cascade`` also all that depend on it (children first, in one job).
 
     Raises NotFound, HasChildren, Protected, Busy.
     """
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_backup(session, project, backup)
         chain = refuse_deletion(session, row, cascade=cascade)
         move_backups(session, chain, "DELETING")
         job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
-    control.start(job)
+    site.start(job)
     return job
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from strongroom.artifact import Location, Verdict, check_seal, put_seal
 from strongroom.errors import ConfigurationError, StorageError
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.storage import Store
 from strongroom.system.directories import make_directory
 from strongroom.system.files import write_file
@@ -24,24 +24,24 @@ _BYTES = 32
 _making = threading.Lock()
 
 
-def seal_backup(control: Control, store: Store, location: Location, manifest_sha256: str) -> str | None:
+def seal_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> str | None:
     """Seal a backup that was just recorded. Why it could not be sealed, for people; the backup is complete without it."""
     try:
-        put_seal(store, location, manifest_sha256, _key(control))
+        put_seal(store, location, manifest_sha256, _key(site))
     except (StorageError, ConfigurationError) as error:
         log.warning("cannot seal a backup", backup=location.prefix, reason=error.message)
         return f"the backup could not be sealed: {error.message}"
     return None
 
 
-def judge_backup(control: Control, store: Store, location: Location, manifest_sha256: str) -> Verdict:
+def judge_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> Verdict:
     """Whether this control plane has recorded the manifest that the store has. Raises StorageError, ConfigurationError."""
-    return check_seal(store, location, manifest_sha256, _key(control))
+    return check_seal(store, location, manifest_sha256, _key(site))
 
 
-def _key(control: Control) -> bytes:
+def _key(site: Site) -> bytes:
     """Made when there is none. Raises ConfigurationError."""
-    path = control.settings.service.data_dir / "control-plane" / "seal.key"
+    path = site.settings.service.data_dir / "control-plane" / "seal.key"
     try:
         with _making:
             if not path.exists():

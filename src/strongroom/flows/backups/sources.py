@@ -9,7 +9,7 @@ from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Loca
 from strongroom.catalog import Backup
 from strongroom.catalog.find import chain_of, find_backup
 from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, NotFound
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 
 class Source(BaseModel):
@@ -43,17 +43,17 @@ def target_of(session: Session, backup: Backup) -> Location | ForeignChain:
     return source.artifact or location_of(backup)
 
 
-def require_source(control: Control, project: str | None, ref: str) -> None:
+def require_source(site: Site, project: str | None, ref: str) -> None:
     """See that what a RESTORED backup points to is still there, and the same: nobody keeps it for us.
 
     Raises NotFound when the backup or what it points to is gone, Conflict when that was changed, StorageError.
     """
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         backup = find_backup(session, project, ref)
         if backup.source is None:
             return
         source, target = source_of(backup), target_of(session, backup)
-    store = control.store_of(backup.project)
+    store = site.stores.holding(backup)
     try:
         if isinstance(target, ForeignChain):
             for link in target.backups:

@@ -19,7 +19,7 @@ from strongroom.artifact import Level, Manifest, Verification, keep_verification
 from strongroom.catalog import Backup, Job, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import StorageError, StorageNotFound, StrongroomError
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.storage import Store
 from strongroom.worker.spec import LinkResult
 
@@ -28,14 +28,14 @@ log = structlog.get_logger()
 _LONGEST_MESSAGE = 4000
 
 
-async def record(control: Control, job_id: str) -> None:
+async def record(site: Site, job_id: str) -> None:
     """Keep the results of the job. The job does not fail when the store takes none: the catalog has them."""
-    await asyncio.to_thread(_record, control, job_id)
+    await asyncio.to_thread(_record, site, job_id)
 
 
-async def clean(control: Control, job_id: str) -> bool:
+async def clean(site: Site, job_id: str) -> bool:
     """The same after a verification that found damage. One that an outage ended has no results."""
-    await asyncio.to_thread(_record, control, job_id)
+    await asyncio.to_thread(_record, site, job_id)
     return False
 
 
@@ -77,25 +77,24 @@ def explain_broken(session: Session, broken: Mapping[str, str]) -> dict[str, str
     return {backup_id: explain(backup_id, culprit_id) for backup_id, culprit_id in broken.items()}
 
 
-def _record(control: Control, job_id: str) -> None:
-    with control.catalog.write() as session:
+def _record(site: Site, job_id: str) -> None:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         results = [LinkResult.model_validate(link) for link in job.output.get("results", [])]
         at = job.finished or now()
         todo: list[tuple[str, Verification]] = []
-        for row, found in _verifications(session, control, job, results, at):
+        for row, found in _verifications(session, site, job, results, at):
             _apply(job, row, found)
             if _is_ours(row) and found.manifest_sha256 != _UNKNOWN:
                 todo.append((row.project, found))
-    theirs = control.for_job(job_id)
     for project, found in todo:
         try:
-            _keep(theirs.store_of(project), found)
+            _keep(site.stores.of_project(project), found)
         except StrongroomError as error:
             log.warning("cannot store the result of a verification", backup=found.location.prefix, reason=error.message)
-            _warn(control, job_id, f"the result could not be written to the store: {error.message}")
+            _warn(site, job_id, f"the result could not be written to the store: {error.message}")
     if results:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             job.output = {key: value for key, value in job.output.items() if key != "results"}
 
@@ -105,7 +104,7 @@ _UNKNOWN = "0" * 64
 
 
 def _verifications(
-    session: Session, control: Control, job: Job, results: list[LinkResult], at: datetime
+    session: Session, site: Site, job: Job, results: list[LinkResult], at: datetime
 ) -> list[tuple[Backup, Verification]]:
     """A result for each backup of the catalog that was looked at, the oldest first."""
     found: list[tuple[Backup, Verification]] = []
@@ -124,7 +123,7 @@ def _verifications(
                     container=result.container or row.container or "imported",
                     manifest_sha256=result.manifest_sha256 or _UNKNOWN,
                     job=job.id,
-                    owner=control.catalog.service_id,
+                    owner=site.catalog.service_id,
                     at=at,
                     ok=result.code is None,
                     level=result.level or "content",
@@ -186,8 +185,8 @@ def _add_warning(job: Job, text: str) -> None:
         job.output = {**job.output, "warnings": [*warnings, text]}
 
 
-def _warn(control: Control, job_id: str, text: str) -> None:
-    with control.catalog.write() as session:
+def _warn(site: Site, job_id: str, text: str) -> None:
+    with site.catalog.write() as session:
         _add_warning(find_job(session, None, job_id), text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 DAY = 24 * 3600.0
 
@@ -17,5 +17,5 @@ class Chore:
     name: str
     interval: float
     """Seconds between two runs. The first run is at the start of the service."""
-    run: Callable[[Control], float | None]
+    run: Callable[[Site], float | None]
     """Does the work, in a thread. May return the seconds until its next run, if that differs from ``interval``."""

@@ -6,12 +6,12 @@ import structlog
 
 from strongroom.flows.chores.chore import DAY, Chore
 from strongroom.flows.engine import purge_history
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
 
-def _purge(_control: Control) -> None:
+def _purge(_site: Site) -> None:
     if count := purge_history():
         log.info("purged the history of the engine", workflows=count)
 

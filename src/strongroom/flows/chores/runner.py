@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from strongroom.flows.chores.chore import Chore
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -18,8 +18,8 @@ log = structlog.get_logger()
 class ChoreRunner:
     """Runs each chore in a task of the event loop, with the work in a thread. The runs of one chore never overlap."""
 
-    def __init__(self, control: Control, chores: Iterable[Chore]) -> None:
-        self._control = control
+    def __init__(self, site: Site, chores: Iterable[Chore]) -> None:
+        self._site = site
         self._chores = {chore.name: chore for chore in chores}
         self._wakes: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,7 +55,7 @@ class ChoreRunner:
     def _run(self, chore: Chore) -> float:
         """Run the chore; returns the seconds until its next run. An error is logged and ends only this run."""
         try:
-            delay = chore.run(self._control)
+            delay = chore.run(self._site)
         except OperationalError as error:
             log.warning("the database does not answer", chore=chore.name, reason=str(error.orig))
         except Exception:

@@ -16,12 +16,12 @@ from strongroom.flows.clusters.phases import is_reversible, put_back
 from strongroom.flows.clusters.recover import bring_up
 from strongroom.flows.clusters.run import Journal
 from strongroom.flows.clusters.undo import make_up
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 
-async def adopt(control: Control, job_id: str) -> None:
+async def adopt(site: Site, job_id: str) -> None:
     """Ask each node who it is; together they must be one whole cluster. Nothing is changed."""
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     await ring.tell("ask the nodes who they are")
 
     async def put(node: Instance) -> None:
@@ -45,7 +45,7 @@ async def adopt(control: Control, job_id: str) -> None:
         )
 
     def keep() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             cluster = session.get(Cluster, ring.cluster.id)
             assert cluster is not None
             cluster.wsrep_name, cluster.state_uuid = first.cluster, first.uuid
@@ -57,24 +57,24 @@ async def adopt(control: Control, job_id: str) -> None:
     await asyncio.to_thread(keep)
 
 
-async def recover(control: Control, job_id: str) -> None:
+async def recover(site: Site, job_id: str) -> None:
     """Bring the cluster back. A restore before its point of no return, that could not be undone, is undone first."""
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     params = ring.job.params
     force = bool(params.get("force"))
     if not force:
         views = await ring.views()
         await ring.require_paths(node for node in ring.nodes if isinstance(views[node.id], GaleraView))
     await make_up(ring)
-    run = await asyncio.to_thread(_cut_off, control, ring.cluster.id)
+    run = await asyncio.to_thread(_cut_off, site, ring.cluster.id)
     if run is not None:
-        await put_back(ring, Journal(control, run), force=force)
-        ring = await asyncio.to_thread(load_ring, control, job_id)
+        await put_back(ring, Journal(site, run), force=force)
+        ring = await asyncio.to_thread(load_ring, site, job_id)
     first = ring.node(params["first"]) if params.get("first") else None
     found = await bring_up(ring, first=first, force=force)
 
     def keep() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             job.output = {**job.output, **found}
             cluster = session.get(Cluster, ring.cluster.id)
@@ -84,24 +84,24 @@ async def recover(control: Control, job_id: str) -> None:
     await asyncio.to_thread(keep)
 
 
-def _cut_off(control: Control, cluster_id: str) -> Run | None:
-    with control.catalog.read() as session:
+def _cut_off(site: Site, cluster_id: str) -> Run | None:
+    with site.catalog.read() as session:
         run = open_run(session, cluster_id)
         return run if run is not None and run.backup_id is not None and is_reversible(run.phase) else None
 
 
-async def restart(control: Control, job_id: str) -> None:
+async def restart(site: Site, job_id: str) -> None:
     """Restart one node after the other; each is back and has all data before the next one goes."""
-    await _roll(control, job_id, "restart", lambda agent, server: agent.restart_server(server))
+    await _roll(site, job_id, "restart", lambda agent, server: agent.restart_server(server))
 
 
-async def activate(control: Control, job_id: str) -> None:
+async def activate(site: Site, job_id: str) -> None:
     """Let each node of a copy run what it did at its source: one after the other, as in a restart."""
-    await _roll(control, job_id, "activate", lambda agent, server: agent.activate(server))
+    await _roll(site, job_id, "activate", lambda agent, server: agent.activate(server))
 
 
-async def _roll(control: Control, job_id: str, verb: str, action: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+async def _roll(site: Site, job_id: str, verb: str, action: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     done: list[str] = list(ring.job.output.get("restarted", []))
     for node in ring.nodes:
         if node.id in done:
@@ -111,11 +111,11 @@ async def _roll(control: Control, job_id: str, verb: str, action: Callable[[Agen
         await ring.see(await of(node, action(ring.agent(node), node.id)))
         await ring.synced(node, None)
         done = [*done, node.id]
-        await asyncio.to_thread(_restarted, control, job_id, done)
+        await asyncio.to_thread(_restarted, site, job_id, done)
 
 
-def _restarted(control: Control, job_id: str, done: list[str]) -> None:
-    with control.catalog.write() as session:
+def _restarted(site: Site, job_id: str, done: list[str]) -> None:
+    with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         job.output = {**job.output, "restarted": done}
 
@@ -132,18 +132,18 @@ async def _require_whole(ring: Ring, *, but: Instance) -> None:
             )
 
 
-async def discard_old(control: Control, job_id: str) -> None:
+async def discard_old(site: Site, job_id: str) -> None:
     """Remove what restores have put aside, while the cluster serves from what is new."""
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     for node in ring.nodes:
         await _require_whole(ring, but=Instance(id=""))
         await ring.tell(f"discard the old data of {name(node)}")
         await ring.see(await of(node, ring.agent(node).discard_old(node.id)))
 
 
-async def delete(control: Control, job_id: str) -> None:
+async def delete(site: Site, job_id: str) -> None:
     """Remove every node with its data, or forget those of others; one that its agent does not know is gone already."""
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     await ring.tell("delete the nodes")
 
     async def remove(node: Instance) -> None:
@@ -155,7 +155,7 @@ async def delete(control: Control, job_id: str) -> None:
     await side_by_side(ring.nodes, remove)
 
     def mark() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             for node in ring.nodes:
                 row = session.get(Instance, node.id)
                 assert row is not None

@@ -17,7 +17,7 @@ from strongroom.flows.clusters.nodes import name as node_name
 from strongroom.flows.clusters.nodes import nodes_named
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.cluster_create import refuse_if_cut_off, refuse_if_working
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 SOON = 15.0
 """Seconds that a node which is named, and about to be Synced, is waited for."""
@@ -27,7 +27,7 @@ PASSING = ("Donor/Desynced", "Joined")
 
 
 def request_cluster_backup(
-    control: Control,
+    site: Site,
     project: str,
     cluster: str,
     *,
@@ -47,34 +47,32 @@ def request_cluster_backup(
     if container is not None:
         check_container(container)
     if node is not None or incremental:
-        _await_synced(control, project, cluster, node)
-    with control.catalog.write() as session:
+        _await_synced(site, project, cluster, node)
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "take a backup")
         if row.task is not None:
             raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
         refuse_if_cut_off(session, row, unless_waiting=True)
-        quotas.require(session, project, control.settings, {"backups": 1})
+        quotas.require(session, project, site.settings, {"backups": 1})
         nodes, silent = nodes_of(session, row.id), silent_hosts(session)
         synced = [n for n in nodes if is_synced(n) and n.host not in silent]
         wanted = nodes_named(session, row, [node])[0] if node else None
         base, reason = _base(session, row, nodes, synced, wanted) if incremental else (None, None)
         source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, synced, wanted)
-        backup = new_backup(
-            session, control, source, base, name=name, description=description, container=container, reason=reason
-        )
+        backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
         job = new_job(
             session, project, "backup", instance=source, cluster=row, backup=backup, fall_back_to_full=True, desync=desync
         )
-    control.start(job)
+    site.start(job)
     return backup, job
 
 
-def _await_synced(control: Control, project: str, cluster: str, wanted: str | None) -> None:
+def _await_synced(site: Site, project: str, cluster: str, wanted: str | None) -> None:
     """Give the node, by default the one with the chain, the time to be Synced if it has sent its data to another just now."""
     deadline = time.monotonic() + SOON
     while True:
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             row = find_cluster(session, project, cluster)
             newest = None if wanted else _newest(session, row)
             home = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)

@@ -103,7 +103,7 @@ async def _while_there(ring: Ring, node: Instance, call: Awaitable[T]) -> T:
     work = asyncio.ensure_future(call)
     try:
         while not (await asyncio.wait({work}, timeout=LOOK))[0]:
-            ring.control.presence.require(node.host)
+            ring.site.agents.presence.require(node.host)
         return work.result()
     finally:
         work.cancel()

@@ -13,12 +13,12 @@ from strongroom.agent.models import ServerView
 from strongroom.catalog import Cluster, Instance
 from strongroom.datastores import GaleraMember
 from strongroom.errors import StrongroomError
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
 
-async def fence(control: Control, agent: AgentClient, servers: Sequence[ServerView]) -> None:
+async def fence(site: Site, agent: AgentClient, servers: Sequence[ServerView]) -> None:
     """Stop nodes of another epoch than their cluster's, whose agent does not start them again with the data that they have.
 
     One that missed a restore is told of the present epoch. One that has the data of a restore that was undone without it
@@ -26,7 +26,7 @@ async def fence(control: Control, agent: AgentClient, servers: Sequence[ServerVi
     """
     if any(view.member for view in servers):
         try:
-            strays = await asyncio.to_thread(_strays, control, servers)
+            strays = await asyncio.to_thread(_strays, site, servers)
         except DBAPIError as error:
             log.warning("the database does not answer", reason=str(error.orig))
             return
@@ -45,9 +45,9 @@ async def _stop(agent: AgentClient, view: ServerView, member: GaleraMember) -> N
         log.error("cannot fence a node", server=view.id, reason=error.message)
 
 
-def _strays(control: Control, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:
+def _strays(site: Site, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:
     found = []
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         for view in servers:
             instance = session.get(Instance, view.id) if view.member else None
             cluster = session.get(Cluster, instance.cluster_id) if instance and instance.cluster_id else None

@@ -21,7 +21,7 @@ from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GaleraMember, GaleraView
 from strongroom.errors import Conflict, HostSilent, JobError, NotFound, StrongroomError, Unavailable
 from strongroom.flows import outcomes
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 T = TypeVar("T")
 LOOK = 0.5
@@ -40,7 +40,7 @@ JOIN_RATE = 50 << 20
 class Ring:
     """A cluster, its living nodes in order of their names, and the job that works on it."""
 
-    control: Control
+    site: Site
     job: Job
     cluster: Cluster
     nodes: list[Instance]
@@ -49,7 +49,7 @@ class Ring:
 
     def agent(self, node: Instance) -> AgentClient:
         """The agent of the node's host."""
-        return self.control.agent(node.host)
+        return self.site.agents.client(node.host)
 
     def node(self, instance_id: str) -> Instance:
         """One of the nodes."""
@@ -87,7 +87,7 @@ class Ring:
         """Keep what an agent told of a node."""
 
         def write() -> None:
-            with self.control.catalog.write() as session:
+            with self.site.catalog.write() as session:
                 instance = session.get(Instance, view.id)
                 if instance is not None:
                     outcomes.mirror(instance, view.model_dump(mode="json"))
@@ -99,7 +99,7 @@ class Ring:
         """Show people where the job is."""
 
         def write() -> None:
-            with self.control.catalog.write() as session:
+            with self.site.catalog.write() as session:
                 job = find_job(session, None, self.job.id)
                 if (job.phase, job.message, job.done, job.total) != (phase, message or None, done, total):
                     job.phase, job.message, job.done, job.total = phase, message or None, done, total
@@ -130,7 +130,7 @@ class Ring:
         """Something that people should know when the job is over."""
 
         def write() -> None:
-            with self.control.catalog.write() as session:
+            with self.site.catalog.write() as session:
                 job = find_job(session, None, self.job.id)
                 warnings = job.output.get("warnings", [])
                 if warning not in warnings:
@@ -258,14 +258,14 @@ class Ring:
             pause = min(2 * pause, LOOK)
 
 
-def load_ring(control: Control, job_id: str) -> Ring:
+def load_ring(site: Site, job_id: str) -> Ring:
     """The cluster of the job. Raises NotFound."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         job = find_job(session, None, job_id)
         cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
         if cluster is None:
             raise NotFound(f"cluster {job.cluster_id} of job {job_id} is gone")
-        return Ring(control, job, cluster, nodes_of(session, cluster.id), _profile(session, cluster))
+        return Ring(site, job, cluster, nodes_of(session, cluster.id), _profile(session, cluster))
 
 
 def _profile(session: Session, cluster: Cluster) -> Profile | None:

@@ -18,7 +18,7 @@ from strongroom.flows.clusters.restore import begin, taking_part
 from strongroom.flows.clusters.run import Facts, Journal, PhaseName
 from strongroom.flows.hosts.presence import attend
 from strongroom.flows.kind import Step
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 Do = Callable[[Ring, Journal], Awaitable[Facts]]
 """Idempotent. Returns what becomes known with the end of the phase."""
@@ -62,8 +62,8 @@ def make_steps(*, without: Sequence[PhaseName] = ()) -> tuple[Step, ...]:
 
 
 def _make_step(phase: Phase, following: PhaseName | None) -> Step:
-    async def step(control: Control, job_id: str) -> None:
-        ring, journal = await begin(control, job_id)
+    async def step(site: Site, job_id: str) -> None:
+        ring, journal = await begin(site, job_id)
         if _is_beyond(journal.run, phase):
             return
         facts = await phase.do(ring, journal)
@@ -80,18 +80,18 @@ def _is_beyond(run: Run, phase: Phase) -> bool:
     return run.phase in ORDER and ORDER.index(run.phase) > ORDER.index(phase.name)
 
 
-async def undo_run(control: Control, job_id: str) -> None:
+async def undo_run(site: Site, job_id: str) -> None:
     """After a failure: before the point of no return everything is undone, and the cluster serves its previous data again.
 
     A run that waits for a user to start the outage is kept. An agent that is unreachable is waited for, as in the steps.
     """
 
     async def put() -> None:
-        ring, journal = await begin(control, job_id)
+        ring, journal = await begin(site, job_id)
         if is_reversible(journal.run.phase) and not journal.facts.get("waits"):
             await put_back(ring, journal)
 
-    await attend(control.presence, None, put)
+    await attend(site.agents.presence, None, put)
 
 
 async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None:

@@ -119,11 +119,11 @@ async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], seen: dict[str, Ga
     """
 
     def choose() -> int:
-        with ring.control.catalog.read() as session:
+        with ring.site.catalog.read() as session:
             return next_epoch(session, ring.cluster)
 
     def keep() -> None:
-        with ring.control.catalog.write() as session:
+        with ring.site.catalog.write() as session:
             cluster = session.get(Cluster, ring.cluster.id)
             assert cluster is not None
             cluster.epoch = epoch

@@ -23,15 +23,15 @@ from strongroom.flows.clusters.comparison import compare_nodes
 from strongroom.flows.clusters.nodes import LOOK, Ring, decisive, load_ring, name, of, side_by_side
 from strongroom.flows.clusters.run import Facts, Journal
 from strongroom.flows.jobs import cancel_job, new_job
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 FENCE_PATIENCE = 10.0
 """Seconds that the end of a restore waits for nodes that were left out to be stopped."""
 
 
-async def begin(control: Control, job_id: str) -> tuple[Ring, Journal]:
+async def begin(site: Site, job_id: str) -> tuple[Ring, Journal]:
     """What every step begins with."""
-    return await asyncio.to_thread(load_ring, control, job_id), await Journal.of(control, job_id)
+    return await asyncio.to_thread(load_ring, site, job_id), await Journal.of(site, job_id)
 
 
 def taking_part(ring: Ring, journal: Journal) -> list[Instance]:
@@ -65,9 +65,9 @@ def _seconds(since: str, until: str | None = None) -> float:
     return ((datetime.fromisoformat(until) if until else now()) - datetime.fromisoformat(since)).total_seconds()
 
 
-async def define(control: Control, job_id: str) -> None:
+async def define(site: Site, job_id: str) -> None:
     """Tell the agents of new nodes of their servers: each gets a place and an address, then learns of the others."""
-    ring = await asyncio.to_thread(load_ring, control, job_id)
+    ring = await asyncio.to_thread(load_ring, site, job_id)
     await ring.tell("define the nodes")
 
     async def put(node: Instance) -> None:
@@ -75,12 +75,12 @@ async def define(control: Control, job_id: str) -> None:
             name=node.name,
             datastore=node.datastore,
             series=node.series,
-            ram_mb=control.settings.flavors[node.flavor].ram,
+            ram_mb=site.settings.flavors[node.flavor].ram,
         )
         await ring.see(await ring.agent(node).put_server(node.id, definition))
 
     await side_by_side(ring.nodes, put)
-    ring = await asyncio.to_thread(load_ring, control, job_id)  # they have addresses now
+    ring = await asyncio.to_thread(load_ring, site, job_id)  # they have addresses now
     await ring.enroll(ring.nodes, ring.cluster.epoch)
 
 
@@ -92,17 +92,17 @@ async def prepare(ring: Ring, journal: Journal) -> Facts:
 
 
 async def _prepare(ring: Ring, journal: Journal) -> None:
-    control, job_id = ring.control, ring.job.id
+    site, job_id = ring.site, ring.job.id
     await ring.require_paths(taking_part(ring, journal))
     children = await asyncio.to_thread(_children, ring, journal)
     for child in children:
-        await asyncio.to_thread(control.start, child)
-    journal = await Journal.of(control, job_id)
+        await asyncio.to_thread(site.start, child)
+    journal = await Journal.of(site, job_id)
     while True:
-        rows, cancelled = await asyncio.to_thread(_look_at, control, job_id, [child.id for child in children])
+        rows, cancelled = await asyncio.to_thread(_look_at, site, job_id, [child.id for child in children])
         failed = [row for row in rows if row.status in ("failed", "cancelled")]
         if failed or cancelled:
-            await asyncio.to_thread(_cancel, control, [row.id for row in rows])
+            await asyncio.to_thread(_cancel, site, [row.id for row in rows])
         if all(row.finished is not None for row in rows):
             break
         said = "; ".join(f"{row.params['node']}: {row.phase or row.status}" for row in rows if row.finished is None)
@@ -127,7 +127,7 @@ async def _prepare(ring: Ring, journal: Journal) -> None:
 
 def _children(ring: Ring, journal: Journal) -> list[Job]:
     """The jobs of the nodes, made once: their ids are in the journal."""
-    with ring.control.catalog.write() as session:
+    with ring.site.catalog.write() as session:
         run = session.get(Run, journal.run.id)
         assert run is not None
         backup = session.get(Backup, run.backup_id) if run.backup_id else None
@@ -153,13 +153,13 @@ def _children(ring: Ring, journal: Journal) -> list[Job]:
         return jobs
 
 
-def _look_at(control: Control, job_id: str, children: list[str]) -> tuple[list[Job], bool]:
-    with control.catalog.read() as session:
+def _look_at(site: Site, job_id: str, children: list[str]) -> tuple[list[Job], bool]:
+    with site.catalog.read() as session:
         return [find_job(session, None, child) for child in children], find_job(session, None, job_id).cancel
 
 
-def _cancel(control: Control, children: list[str]) -> None:
-    with control.catalog.write() as session:
+def _cancel(site: Site, children: list[str]) -> None:
+    with site.catalog.write() as session:
         for child in children:
             job = find_job(session, None, child)
             if job.finished is None and not job.cancel:
@@ -232,7 +232,7 @@ async def swap(ring: Ring, journal: Journal) -> Facts:
 
 def _new_epoch(ring: Ring, journal: Journal) -> int:
     """The epoch of the new data; the first run of a cluster is in its first."""
-    with ring.control.catalog.write() as session:
+    with ring.site.catalog.write() as session:
         cluster = session.get(Cluster, ring.cluster.id)
         assert cluster is not None
         cluster.epoch = int(journal.facts["epoch"])
@@ -344,13 +344,13 @@ async def check(ring: Ring, journal: Journal) -> Facts:
     return {"tables": tables}
 
 
-async def finish(control: Control, job_id: str) -> None:
+async def finish(site: Site, job_id: str) -> None:
     """The run is done: the next backup is a full, for the data of every node is new."""
-    _, journal = await begin(control, job_id)
+    _, journal = await begin(site, job_id)
     facts = journal.facts
 
     def write() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             cluster = session.get(Cluster, journal.run.cluster_id)
             assert cluster is not None

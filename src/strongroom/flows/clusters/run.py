@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from strongroom.catalog import Run, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 PRESENT = 30.0
 """Seconds between two notes that a run is worked on."""
@@ -71,23 +71,23 @@ class NodeNotes(TypedDict, total=False):
 class Journal:
     """One run. Each ``note`` is durable when it returns."""
 
-    def __init__(self, control: Control, run: Run) -> None:
-        self._control = control
+    def __init__(self, site: Site, run: Run) -> None:
+        self._site = site
         self.run = run
 
     @classmethod
-    async def of(cls, control: Control, job_id: str) -> Journal:
+    async def of(cls, site: Site, job_id: str) -> Journal:
         """The run of the job: its own, or the one that it resumes. Raises NotFound."""
 
         def read() -> Run | None:
-            with control.catalog.read() as session:
+            with site.catalog.read() as session:
                 job = find_job(session, None, job_id)
                 return session.get(Run, job.params.get("run", job.id))
 
         run = await asyncio.to_thread(read)
         if run is None:
             raise NotFound(f"the journal of job {job_id} is gone")
-        return cls(control, run)
+        return cls(site, run)
 
     @property
     def facts(self) -> Facts:
@@ -114,7 +114,7 @@ class Journal:
 
     async def _note_presence(self) -> None:
         def write() -> None:
-            with self._control.catalog.write() as session:
+            with self._site.catalog.write() as session:
                 run = session.get(Run, self.run.id)
                 if run is not None:
                     run.facts = {**run.facts, "attended": now().isoformat()}
@@ -142,7 +142,7 @@ class Journal:
 
     async def _write(self, *, phase: str = "", facts: Facts | None = None, nodes: Mapping[str, NodeNotes] | None = None) -> None:
         def write() -> Run:
-            with self._control.catalog.write() as session:
+            with self._site.catalog.write() as session:
                 run = session.get(Run, self.run.id)
                 assert run is not None
                 run.phase, run.updated = phase or run.phase, now()

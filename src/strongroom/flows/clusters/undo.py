@@ -16,14 +16,14 @@ from strongroom.flows.clusters.nodes import Ring, load_ring, of
 from strongroom.flows.clusters.recover import bring_up
 from strongroom.flows.clusters.restore import prepared, taking_part
 from strongroom.flows.clusters.run import Journal
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 
 async def drop_prepared(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
     """Undo ``prepare``: remove what the nodes prepared beside their data."""
     for node in prepared(ring, journal):
         if child := journal.node(node.id).get("job"):
-            job = await asyncio.to_thread(_job, ring.control, child)
+            job = await asyncio.to_thread(_job, ring.site, child)
             with contextlib.suppress(NotFound, HostSilent):  # it had no attempt yet; or is cancelled when its host is back
                 await ring.agent(node).cancel_job(f"{job.id}-{job.attempts}")
 
@@ -36,13 +36,13 @@ async def serve_again(ring: Ring, journal: Journal, reached: Sequence[Instance],
     for node in taking_part(ring, journal):
         if node not in reached:
             await journal.note(node.id, owed=True)
-    ring = await asyncio.to_thread(load_ring, ring.control, ring.job.id)
+    ring = await asyncio.to_thread(load_ring, ring.site, ring.job.id)
     await ring.enroll(reached, ring.cluster.epoch)
     await bring_up(ring, force=force)
 
 
 async def swap_back(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
-    """Undo ``swap``: the previous data of each node is its data again. Also stops what ``bootstrap`` started."""
+    """Undo ``swap``: each node has its previous data again. Also stops what ``bootstrap`` started; ``force`` kills it."""
     for node in reached:
         entry = journal.node(node.id)
         if entry.get("swapped"):
@@ -52,7 +52,7 @@ async def swap_back(ring: Ring, journal: Journal, reached: Sequence[Instance], f
 
 
 def _old_epoch(ring: Ring, journal: Journal) -> None:
-    with ring.control.catalog.write() as session:
+    with ring.site.catalog.write() as session:
         cluster = session.get(Cluster, ring.cluster.id)
         assert cluster is not None
         cluster.epoch = int(journal.facts["epoch_before"])
@@ -76,11 +76,11 @@ def _is_whole(ring: Ring, view: GaleraView | StrongroomError) -> bool:
 
 
 def _owing(ring: Ring) -> list[Journal]:
-    with ring.control.catalog.read() as session:
+    with ring.site.catalog.read() as session:
         runs = session.scalars(select(Run).where(Run.cluster_id == ring.cluster.id).order_by(Run.created))
-        return [Journal(ring.control, run) for run in runs if any(entry.get("owed") for entry in run.nodes.values())]
+        return [Journal(ring.site, run) for run in runs if any(entry.get("owed") for entry in run.nodes.values())]
 
 
-def _job(control: Control, job_id: str) -> Job:
-    with control.catalog.read() as session:
+def _job(site: Site, job_id: str) -> Job:
+    with site.catalog.read() as session:
         return find_job(session, None, job_id)

@@ -8,41 +8,40 @@ from strongroom import __version__
 from strongroom.agent.checks import Check, CheckRequest
 from strongroom.agent.models import ServerView
 from strongroom.catalog import Host
-from strongroom.flows.orders import storage_spec
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 
-def check_request(control: Control, project: str, host: str) -> CheckRequest:
+def check_request(site: Site, project: str, host: str) -> CheckRequest:
     """What the host gets to look with: what jobs of the project would get."""
-    by_token = control.settings.storage.by_token
-    return CheckRequest(storage=None if by_token else storage_spec(control, project), embedded=control.embedded(host))
+    by_token = site.settings.storage.by_token
+    return CheckRequest(storage=None if by_token else site.stores.spec_of_project(project), embedded=site.agents.embedded(host))
 
 
-def host_problem(control: Control, row: Host) -> str:
+def host_problem(site: Site, row: Host) -> str:
     """One sentence on what is wrong with the host; nothing when all is well."""
-    cause = control.presence.cause(row.name)
+    cause = site.agents.presence.cause(row.name)
     if cause is not None:
         return cause.message
     version = (row.view or {}).get("version")
     if version and version != __version__:
         return f"its agent is of version {version}, the service of version {__version__}"
-    if strangers := unknown_servers(control, row.name):
+    if strangers := unknown_servers(site, row.name):
         return f"it runs servers that no instance stands for: {', '.join(view.name or view.id for view in strangers)}"
     return ""
 
 
-def unknown_servers(control: Control, host: str) -> list[ServerView]:
+def unknown_servers(site: Site, host: str) -> list[ServerView]:
     """Servers that the agent of the host has and no instance stands for."""
-    return control.unknown.get(host, [])
+    return site.agents.unknown.get(host, [])
 
 
-def check_hosts(control: Control) -> list[Check]:
+def check_hosts(site: Site) -> list[Check]:
     """What is wrong with hosts, as seen from the service."""
     found = []
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         rows = list(session.scalars(select(Host).order_by(Host.name)))
     for row in rows:
-        cause = control.presence.cause(row.name)
+        cause = site.agents.presence.cause(row.name)
         version = (row.view or {}).get("version")
         if cause is None and version and version != __version__:
             found.append(
@@ -53,7 +52,7 @@ def check_hosts(control: Control) -> list[Check]:
                     remedy="Install the same version on both, and restart the agent.",
                 )
             )
-        for view in unknown_servers(control, row.name):
+        for view in unknown_servers(site, row.name):
             found.append(
                 Check(
                     name=f"host {row.name}",
@@ -64,8 +63,8 @@ def check_hosts(control: Control) -> list[Check]:
                     f"`strongroom host stop {row.name} {view.id}` stops it.",
                 )
             )
-    if control.lost_keys:
-        found.append(Check(name="control plane", level="error", message=control.lost_keys, remedy=LOST_KEYS_REMEDY))
+    if site.agents.lost_keys:
+        found.append(Check(name="control plane", level="error", message=site.agents.lost_keys, remedy=LOST_KEYS_REMEDY))
     return found
 
 

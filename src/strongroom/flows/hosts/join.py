@@ -25,7 +25,7 @@ from strongroom.flows import outcomes
 from strongroom.flows.hosts.checks import LOST_KEYS_REMEDY
 from strongroom.flows.hosts.placement import GB
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
 from strongroom.sections import HOST_PATTERN
 
@@ -35,7 +35,7 @@ USED = "used:"
 """Before the key of a token that was used. Only the same host may show it again, whose answer was lost on the way."""
 
 
-def request_host(control: Control, name: str) -> tuple[Token, datetime]:
+def request_host(site: Site, name: str) -> tuple[Token, datetime]:
     """A one-time token for a host to join with, and its end. One that is there already may join anew, with other keys.
 
     Raises InvalidRequest, Conflict.
@@ -45,25 +45,25 @@ def request_host(control: Control, name: str) -> tuple[Token, datetime]:
             f"{name[:64]!r} cannot be the name of a host",
             remedy="Use 1 to 63 lower-case letters, digits, _ and -; begin with one of the first two.",
         )
-    if control.embedded(name):
+    if site.agents.embedded(name):
         raise Conflict(f"host {name} is this machine: its agent is part of the service", remedy="Choose another name.")
     token = Token.new(name)
-    until = now() + timedelta(seconds=control.settings.hosts.token_life)
-    with control.catalog.write() as session:
+    until = now() + timedelta(seconds=site.settings.hosts.token_life)
+    with site.catalog.write() as session:
         row = session.get(Host, name) or Host(name=name)
         row.token_key, row.token_until = token.key, until
         session.add(row)
     return token, until
 
 
-def join_host(control: Control, request: JoinRequest) -> JoinReply:
+def join_host(site: Site, request: JoinRequest) -> JoinReply:
     """A host has come with its token. Asked again with the same certificate, the answer is the same. Raises Forbidden."""
     certificate = checked(request.certificate)
     url = urlsplit(request.url)
     if url.scheme != "https" or not url.hostname or url.path or url.query:
         raise InvalidRequest(f"{request.url!r} is not where an agent listens", remedy="It is like https://10.0.0.1:8780.")
-    pair = own_keys(control)
-    with control.catalog.write() as session:
+    pair = own_keys(site)
+    with site.catalog.write() as session:
         row = session.get(Host, request.name)
         key, is_used = _key_of(row)
         wanted = proof_of_host(key, request.name, request.url, request.certificate)
@@ -77,7 +77,7 @@ def join_host(control: Control, request: JoinRequest) -> JoinReply:
         reply = JoinReply(certificate=pair.certificate, proof=proof_of_control(key, request.certificate, pair.certificate))
         row.url, row.certificate = request.url, certificate
         row.token_key = USED + key
-    _connect(control, pair, request.name, request.url, certificate)
+    _connect(site, pair, request.name, request.url, certificate)
     return reply
 
 
@@ -96,8 +96,8 @@ def _refuse_stranger(session: Session, request: JoinRequest, certificate: str) -
         )
 
 
-def _unknown_server(control: Control, host: str, server: str) -> ServerView:
-    unknown = control.unknown.get(host, [])
+def _unknown_server(site: Site, host: str, server: str) -> ServerView:
+    unknown = site.agents.unknown.get(host, [])
     found = [view for view in unknown if view.id == server] or [view for view in unknown if view.name == server]
     see = f"See `strongroom host servers {host}`."
     if not found:
@@ -107,18 +107,18 @@ def _unknown_server(control: Control, host: str, server: str) -> ServerView:
     return found[0]
 
 
-def request_reclaim(control: Control, project: str, host: str, server: str) -> Instance:
+def request_reclaim(site: Site, project: str, host: str, server: str) -> Instance:
     """Make a server that no instance stands for an instance again: the one that it was, or a new one of ``project``.
 
     Raises NotFound, Conflict.
     """
-    view = _unknown_server(control, host, server)
+    view = _unknown_server(site, host, server)
     if view.member is not None:
         raise Conflict(
             f"server {view.name or view.id} is a node of cluster {view.member.cluster}, and no instance by itself",
             remedy="Stop it, or adopt the cluster.",
         )
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = session.get(Instance, view.id)
         if row is not None and row.deleted is None:
             raise Conflict(f"instance {row.name} ({row.id}) is on host {row.host}, too", remedy="Stop the server on one of them.")
@@ -129,21 +129,21 @@ def request_reclaim(control: Control, project: str, host: str, server: str) -> I
                 name=view.name or view.id,
                 runtime=view.runtime,
                 datastore=view.datastore,
-                flavor=control.settings.default_flavor,
+                flavor=site.settings.default_flavor,
                 volume_size=max(1, math.ceil(view.data_bytes / GB)),
             )
             session.add(row)
         row.host, row.deleted = host, None
         move_instance(row, None)
         outcomes.mirror(row, view.model_dump(mode="json"))
-    control.unknown[host] = [other for other in control.unknown[host] if other.id != view.id]
+    site.agents.unknown[host] = [other for other in site.agents.unknown[host] if other.id != view.id]
     return row
 
 
-async def stop_unknown_server(control: Control, host: str, server: str) -> ServerView:
+async def stop_unknown_server(site: Site, host: str, server: str) -> ServerView:
     """Stop a server that no instance stands for; its data stays. Raises NotFound, ServerFailed."""
-    view = _unknown_server(control, host, server)
-    return await control.agent(host).stop_server(view.id)
+    view = _unknown_server(site, host, server)
+    return await site.agents.client(host).stop_server(view.id)
 
 
 def _key_of(row: Host | None) -> tuple[str, bool]:
@@ -153,32 +153,32 @@ def _key_of(row: Host | None) -> tuple[str, bool]:
     return row.token_key.removeprefix(USED), row.token_key.startswith(USED)
 
 
-def connect_hosts(control: Control) -> None:
+def connect_hosts(site: Site) -> None:
     """Know the agents of all hosts that have joined. Says so when the keys that they know this service by are gone."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         rows = list(session.scalars(select(Host).where(Host.url.is_not(None))))
     if rows:
-        if not (place := _key_directory(control) / "key.pem").exists():
+        if not (place := _key_directory(site) / "key.pem").exists():
             names = ", ".join(row.name for row in rows)
-            control.lost_keys = (
+            site.agents.lost_keys = (
                 f"the keys of this control plane, {place}, are gone: hosts that joined with them refuse it ({names})"
             )
-            log.error(control.lost_keys, remedy=LOST_KEYS_REMEDY)
-        pair = own_keys(control)
+            log.error(site.agents.lost_keys, remedy=LOST_KEYS_REMEDY)
+        pair = own_keys(site)
         for row in rows:
             assert row.url is not None and row.certificate is not None
-            _connect(control, pair, row.name, row.url, row.certificate)
+            _connect(site, pair, row.name, row.url, row.certificate)
 
 
-def request_remove_host(control: Control, name: str, *, force: bool = False) -> None:
+def request_remove_host(site: Site, name: str, *, force: bool = False) -> None:
     """Forget the host: its agent is not spoken to any more. Its instances have to be gone, or ``force`` forgets those of a silent
     host, too; their backups stay.
 
     Raises NotFound, Conflict, Protected, Busy.
     """
-    if control.embedded(name):
+    if site.agents.embedded(name):
         raise Conflict(f"host {name} is this machine", remedy="Turn its agent off in the configuration: agent.embedded = false.")
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = session.get(Host, name)
         if row is None:
             raise NotFound(f"host {name} cannot be found", remedy="See `strongroom host list`.")
@@ -197,17 +197,17 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
         for instance in living:
             instance.deleted = instance.updated = now()
         session.delete(row)
-    control.disconnect(name)
+    site.agents.disconnect(name)
 
 
-def own_keys(control: Control) -> KeyPair:
+def own_keys(site: Site) -> KeyPair:
     """The key pair of this control plane."""
-    return key_pair(_key_directory(control), "strongroom control plane")
+    return key_pair(_key_directory(site), "strongroom control plane")
 
 
-def _key_directory(control: Control) -> Path:
-    return control.settings.service.data_dir / "control-plane"
+def _key_directory(site: Site) -> Path:
+    return site.settings.service.data_dir / "control-plane"
 
 
-def _connect(control: Control, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    control.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(control.presence.require, name)))
+def _connect(site: Site, pair: KeyPair, name: str, url: str, certificate: str) -> None:
+    site.agents.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(site.agents.presence.require, name)))

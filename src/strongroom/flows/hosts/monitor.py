@@ -24,7 +24,7 @@ from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -49,8 +49,8 @@ LEAVING = timedelta(seconds=30)
 class Monitor:
     """Runs as a task of the service's event loop. A host that hangs does not keep the others from being seen."""
 
-    def __init__(self, control: Control, engine: Engine) -> None:
-        self._control = control
+    def __init__(self, site: Site, engine: Engine) -> None:
+        self._site = site
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
         self._looks: dict[str, asyncio.Task[None]] = {}
@@ -66,8 +66,8 @@ class Monitor:
     async def look(self) -> None:
         """Look at every host once: after it the catalog knows the embedded one, and of the others those that answer soon."""
         self._begin_looks()
-        ours = [look for host, look in self._looks.items() if self._control.embedded(host)]
-        others = [look for host, look in self._looks.items() if not self._control.embedded(host)]
+        ours = [look for host, look in self._looks.items() if self._site.agents.embedded(host)]
+        others = [look for host, look in self._looks.items() if not self._site.agents.embedded(host)]
         await asyncio.gather(*ours)
         if others:
             await asyncio.wait(others, timeout=FIRST_LOOK)
@@ -76,7 +76,7 @@ class Monitor:
         """Go on looking in the background. The engine must run."""
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
-        self._control.ask_hosts = self.ask_hosts
+        self._site.agents.ask = self.ask_hosts
 
     def ask_hosts(self) -> None:
         """Ask all hosts for their facts, and wait for those that answer soon. From another thread than that of the event loop."""
@@ -85,7 +85,7 @@ class Monitor:
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
-        looks = [asyncio.create_task(self._look(host)) for host in self._control.hosts]
+        looks = [asyncio.create_task(self._look(host)) for host in self._site.agents.names]
         if looks:
             _, late = await asyncio.wait(looks, timeout=FIRST_LOOK)
             for look in late:
@@ -99,8 +99,8 @@ class Monitor:
 
     def _hurry(self) -> None:
         self._changes += 1
-        for host in self._control.hosts:
-            if self._control.embedded(host):
+        for host in self._site.agents.names:
+            if self._site.agents.embedded(host):
                 self._next_look[host] = 0.0
         self._wake.set()
 
@@ -131,14 +131,14 @@ class Monitor:
 
     def _pause(self) -> float:
         """Seconds until something is due; nothing costs little to find."""
-        due = [self._next_look.get(host, 0.0) for host in self._control.hosts if not self._is_looking(host)]
+        due = [self._next_look.get(host, 0.0) for host in self._site.agents.names if not self._is_looking(host)]
         return max(0.02, min(PACE, min(due, default=inf) - time.monotonic()))
 
     def _is_looking(self, host: str) -> bool:
         return host in self._looks and not self._looks[host].done()
 
     def _begin_looks(self) -> None:
-        for host in self._control.hosts:
+        for host in self._site.agents.names:
             if not self._is_looking(host) and time.monotonic() >= self._next_look.get(host, 0.0):
                 self._next_look[host] = time.monotonic() + PACE
                 self._looks[host] = asyncio.create_task(self._look(host))
@@ -147,8 +147,8 @@ class Monitor:
         """Look again soon where something is under way."""
         if self._changes != changes or not all(_is_settled(view) for view in servers):
             return
-        embedded = self._control.embedded(host)
-        silent_after = self._control.settings.hosts.silent_after
+        embedded = self._site.agents.embedded(host)
+        silent_after = self._site.settings.hosts.silent_after
         calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
         self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
 
@@ -158,7 +158,7 @@ class Monitor:
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
             if answers and not self._answers.get(host, False):
-                self._returns[host] = asyncio.create_task(call_back(self._control, host))
+                self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
         except OperationalError as error:
             log.warning("the database does not answer", reason=str(error.orig))
@@ -168,7 +168,7 @@ class Monitor:
             self._wake.set()
 
     def _note_change(self, host: str, answers: bool) -> None:
-        cause = self._control.presence.cause(host)
+        cause = self._site.agents.presence.cause(host)
         if answers:
             log.info("host is back", host=host)
         elif cause is not None:
@@ -181,28 +181,28 @@ class Monitor:
         asked, changes = now(), self._changes
         facts: HostView | None = None
         try:
-            agent = self._control.agent(host)
-            async with asyncio.timeout(None if self._control.embedded(host) else ANSWER):
+            agent = self._site.agents.client(host)
+            async with asyncio.timeout(None if self._site.agents.embedded(host) else ANSWER):
                 servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
         except (StrongroomError, TimeoutError) as error:
             self._next_host.pop(host, None)
-            self._control.presence.missed(host, _cause(host, error))
+            self._site.agents.presence.missed(host, _cause(host, error))
             return False
         if facts is not None:
-            self._next_host[host] = time.monotonic() + HOST_PACE * self._control.settings.hosts.silent_after
-        self._control.presence.heard(host)
+            self._next_host[host] = time.monotonic() + HOST_PACE * self._site.settings.hosts.silent_after
+        self._site.agents.presence.heard(host)
         self._note_pace(host, servers, changes)
         await asyncio.to_thread(self._write, host, asked, servers, facts)
         if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
-            self._fences[host] = asyncio.create_task(fence(self._control, agent, servers))
+            self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
         return True
 
     def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None))
             known = list(session.scalars(living))
             changed = [i.id for i in known if not _later(i, asked) and _mirror(i, views.get(i.id))]
@@ -210,7 +210,7 @@ class Monitor:
             self._note_unknown(host, [view for view in strangers if not _is_leaving(session.get(Instance, view.id), host)])
         if not changed and facts is None:
             return
-        with self._control.catalog.write() as session:
+        with self._site.catalog.write() as session:
             for instance_id in changed:
                 instance = session.get(Instance, instance_id)
                 if instance is not None and not _later(instance, asked):
@@ -220,8 +220,8 @@ class Monitor:
                 self._note(session, host, facts)
 
     def _note_unknown(self, host: str, strangers: list[ServerView]) -> None:
-        before = {view.id for view in self._control.unknown.get(host, [])}
-        self._control.unknown[host] = strangers
+        before = {view.id for view in self._site.agents.unknown.get(host, [])}
+        self._site.agents.unknown[host] = strangers
         for view in strangers:
             if view.id not in before:
                 log.warning(
@@ -236,7 +236,7 @@ class Monitor:
         """Keep what the host says of itself, under the name that we know it by. One that was removed meanwhile stays gone."""
         row = session.get(Host, host)
         if row is None:
-            if not self._control.embedded(host):
+            if not self._site.agents.embedded(host):
                 return
             row = Host(name=host)
             session.add(row)
@@ -244,7 +244,7 @@ class Monitor:
         row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
         row.seen = now()
         if is_other:
-            self._control.on_host(host, facts.jobs_limit)
+            self._site.agents.on_host(host, facts.jobs_limit)
 
 
 def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:

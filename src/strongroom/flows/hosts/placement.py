@@ -14,8 +14,8 @@ from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
 from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
 from strongroom.errors import NoRoom, NotFound, Unavailable, UnknownValue
-from strongroom.flows.site import Control
-from strongroom.flows.versions import version_id
+from strongroom.flows.hosts.versions import version_id
+from strongroom.flows.site import Site
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,24 +41,24 @@ class Need:
     """It is to be a node of a cluster."""
 
 
-def with_fresh_facts(function: Callable[Concatenate[Control, P], T]) -> Callable[Concatenate[Control, P], T]:
+def with_fresh_facts(function: Callable[Concatenate[Site, P], T]) -> Callable[Concatenate[Site, P], T]:
     """Try again with what hosts say now, when none has the room by what they said last: somebody may have made some since.
 
     For functions that hold no transaction when they are called, and run outside of the event loop.
     """
 
     @wraps(function)
-    def attempt(control: Control, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def attempt(site: Site, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return function(control, *args, **kwargs)
+            return function(site, *args, **kwargs)
         except NoRoom:
-            control.ask_hosts()
-            return function(control, *args, **kwargs)
+            site.agents.ask()
+            return function(site, *args, **kwargs)
 
     return attempt
 
 
-def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str, Any]]:
+def place(session: Session, site: Site, need: Need) -> tuple[str, dict[str, Any]]:
     """The host, and the version as its agent describes it: the newest that fits, on the host that is used least.
 
     Raises NotFound for an unknown datastore or host, InvalidRequest for an unknown version, Conflict with what each host lacks.
@@ -67,7 +67,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
     if unknown := set(need.hosts) - {host.name for host in hosts}:
         raise NotFound(f"host {min(unknown)} cannot be found", remedy="See `strongroom host list`.")
     _refuse_unknown(hosts, need)
-    silent, promised = silent_hosts(session), _promised(session, control)
+    silent, promised = silent_hosts(session), _promised(session, site)
     fitting: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
     refusals: list[str] = []
     remedy = "Ask for less, make room, or add a host (`strongroom host add`)."
@@ -77,7 +77,7 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
         beside = need.beside.count(host.name)
         ram = promised.get(host.name, 0) + beside * need.ram
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
-        lacks = _lacks(host, need, version, ram, host.name in silent, control.settings.hosts.overcommit)
+        lacks = _lacks(host, need, version, ram, host.name in silent, site.settings.hosts.overcommit)
         if not lacks and version is not None and need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
             lacks, remedy = f"has not got {' and '.join(missing)}", GALERA_REMEDY
         if lacks or version is None:
@@ -93,10 +93,10 @@ def place(session: Session, control: Control, need: Need) -> tuple[str, dict[str
     return name, version
 
 
-def reader_of(session: Session, control: Control, backup: Backup) -> str:
+def reader_of(session: Session, site: Site, backup: Backup) -> str:
     """Where to read the backup: the host of its instance, else one that has its database, else any. Raises Unavailable."""
     silent = silent_hosts(session)
-    up = [name for name in control.hosts if control.embedded(name) or name not in silent]
+    up = [name for name in site.agents.names if site.agents.embedded(name) or name not in silent]
     if not up:
         raise Unavailable("there is no host to do it: none has joined, or all are silent", remedy="See `strongroom host list`.")
     instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
@@ -134,9 +134,9 @@ def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool,
     return ""
 
 
-def _promised(session: Session, control: Control) -> dict[str, int]:
+def _promised(session: Session, site: Site) -> dict[str, int]:
     """MB of memory that the instances of each host may take, by their flavors."""
-    flavors = control.settings.flavors
+    flavors = site.settings.flavors
     found: dict[str, int] = {}
     ours = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), Instance.runtime == "process")
     for host, flavor in session.execute(ours):

@@ -19,12 +19,12 @@ from strongroom.flows.backups.sources import require_source
 from strongroom.flows.clusters.nodes import name as node_name
 from strongroom.flows.clusters.nodes import next_epoch, nodes_named
 from strongroom.flows.hosts.placement import Need, place, with_fresh_facts
+from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import cancel_job, new_job
 from strongroom.flows.kinds.create import DEFAULT_VOLUME, ROOM, volume_for
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_cluster
-from strongroom.flows.versions import version_id
 
 MOST_NODES = 9
 """More make every commit slower and nothing safer."""
@@ -33,7 +33,7 @@ Method = Literal["seed", "sst"]
 
 @with_fresh_facts
 def request_cluster(
-    control: Control,
+    site: Site,
     project: str,
     *,
     name: str,
@@ -50,13 +50,13 @@ def request_cluster(
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
     check_name(name, "cluster")
-    settings = control.settings
+    settings = site.settings
     flavor = settings.find_flavor(flavor or settings.default_flavor)
     if not 1 <= nodes <= MOST_NODES:
         raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
     if backup is not None:
-        require_source(control, project, backup)
-    with control.catalog.write() as session:
+        require_source(site, project, backup)
+    with site.catalog.write() as session:
         source: Backup | None = None
         if backup is not None:
             source = find_backup(session, project, backup)
@@ -75,7 +75,7 @@ def request_cluster(
         for _ in range(nodes):
             beside = [host for host, _ in places]
             need = Need(datastore, [version] if version else [], ram=ram, room=room, hosts=hosts, beside=beside, node=True)
-            places.append(place(session, control, need))
+            places.append(place(session, site, need))
         if source is not None and (source.datastore, source.series) != (datastore, places[0][1]["series"]):
             raise Conflict(
                 f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; it cannot be restored here"
@@ -87,12 +87,12 @@ def request_cluster(
         ]
         job = new_job(session, project, "cluster_create", cluster=cluster, backup=source)
         _new_run(session, job, cluster, rows, source, "seed" if len({row.version_number for row in rows}) == 1 else "sst")
-    control.start(job)
+    site.start(job)
     return cluster, job
 
 
 def request_adopt_cluster(
-    control: Control, project: str, *, name: str, nodes: Sequence[tuple[str | None, ServerDefinition]]
+    site: Site, project: str, *, name: str, nodes: Sequence[tuple[str | None, ServerDefinition]]
 ) -> tuple[Cluster, Job]:
     """Take a cluster in that runs already: all its nodes, each with its host (default: the only one) and how to reach it.
 
@@ -101,20 +101,20 @@ def request_adopt_cluster(
     check_name(name, "cluster")
     if not nodes:
         raise InvalidRequest("a cluster to adopt needs its nodes", remedy="Name how each is reached: its socket, or its address.")
-    with control.catalog.write() as session:
-        quotas.require(session, project, control.settings, {"instances": len(nodes)})
+    with site.catalog.write() as session:
+        quotas.require(session, project, site.settings, {"instances": len(nodes)})
         datastore = _galera(nodes[0][1].datastore)
         places = [
-            place(session, control, Need(datastore, [d.series] if d.series else [], hosts=[host] if host else []))
+            place(session, site, Need(datastore, [d.series] if d.series else [], hosts=[host] if host else []))
             for host, d in nodes
         ]
         cluster = _new_cluster(session, project, name, "adopted", datastore, places[0][1]["series"])
         adopt = {}
         for number, ((host, found), (_, definition)) in enumerate(zip(places, nodes, strict=True), start=1):
-            node = _new_node(session, cluster, number, host, found["number"], control.settings.default_flavor, DEFAULT_VOLUME)
+            node = _new_node(session, cluster, number, host, found["number"], site.settings.default_flavor, DEFAULT_VOLUME)
             adopt[node.id] = definition.model_copy(update={"series": found["series"], "name": node.name}).model_dump(mode="json")
         job = new_job(session, project, "cluster_adopt", cluster=cluster, adopt=adopt)
-    control.start(job)
+    site.start(job)
     return cluster, job
 
 
@@ -188,11 +188,11 @@ def _new_run(
 
 
 def plan_cluster_restore(
-    control: Control, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
+    site: Site, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What a restore would do; nothing is begun. Raises what the restore itself would."""
-    require_source(control, project, backup)
-    with control.catalog.read() as session:
+    require_source(site, project, backup)
+    with site.catalog.read() as session:
         row = find_cluster(session, project, cluster)
         source = find_backup(session, project, backup)
         return _plan(session, row, source, method, without)
@@ -260,14 +260,14 @@ def _method(nodes: Sequence[Instance], asked: Method | None) -> tuple[Method, st
 
 
 def request_cluster_restore(
-    control: Control, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
+    site: Site, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
 ) -> Job:
     """Restore ``backup`` to the whole cluster. ``without`` names nodes that are left out, and fenced.
 
     Raises NotFound, Conflict, InvalidRequest, Busy, TooLarge.
     """
-    require_source(control, project, backup)
-    with control.catalog.write() as session:
+    require_source(site, project, backup)
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         source = find_backup(session, project, backup)
         refuse_if_working(session, row, "restore it")
@@ -277,7 +277,7 @@ def request_cluster_restore(
         move_cluster(row, "RESTORING")
         job = new_job(session, project, "cluster_restore", cluster=row, backup=source, chain=plan["chain"])
         _new_run(session, job, row, nodes, source, plan["method"], epoch=next_epoch(session, row))
-    control.start(job)
+    site.start(job)
     return job
 
 
@@ -307,9 +307,9 @@ def refuse_if_cut_off(session: Session, cluster: Cluster, *, unless_waiting: boo
     )
 
 
-def request_resume(control: Control, project: str, cluster: str) -> Job:
+def request_resume(site: Site, project: str, cluster: str) -> Job:
     """Go on with a restore that failed on its way. Raises NotFound, Conflict when there is none, Busy."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "go on with its restore")
         run = open_run(session, row.id)
@@ -318,19 +318,19 @@ def request_resume(control: Control, project: str, cluster: str) -> Job:
         move_cluster(row, "RESTORING")
         run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
-    control.start(job)
+    site.start(job)
     return job
 
 
-def request_recover(control: Control, project: str, cluster: str, *, node: str | None = None, force: bool = False) -> Job:
+def request_recover(site: Site, project: str, cluster: str, *, node: str | None = None, force: bool = False) -> Job:
     """Bring a cluster back that is down. Raises NotFound, Busy, Conflict while a restore waits to be resumed."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "recover it")
         first = nodes_named(session, row, [node])[0].id if node else None
         move_cluster(row, "RECOVERING")
         job = new_job(session, project, "cluster_recover", cluster=row, first=first, force=force)
-    control.start(job)
+    site.start(job)
     return job
 
 
@@ -338,9 +338,9 @@ Action = Literal["restart", "activate", "discard_old"]
 TASK: Mapping[Action, str | None] = {"restart": "RESTARTING", "activate": "RESTARTING", "discard_old": None}
 
 
-def request_cluster_action(control: Control, project: str, cluster: str, kind: Action) -> Job:
+def request_cluster_action(site: Site, project: str, cluster: str, kind: Action) -> Job:
     """Restart or activate node after node, or drop the data that restores have put aside. Raises NotFound, Busy, Conflict."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, kind.replace("_", " "))
         refuse_if_cut_off(session, row)
@@ -348,13 +348,13 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
             raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; there is nothing to activate")
         move_cluster(row, TASK[kind] or row.task)
         job = new_job(session, project, f"cluster_{kind}", cluster=row)
-    control.start(job)
+    site.start(job)
     return job
 
 
-def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
+def request_delete_cluster(site: Site, project: str, cluster: str) -> Job:
     """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_protected([row, *nodes_of(session, row.id)])
         for job in _unfinished(session, row):
@@ -363,13 +363,13 @@ def request_delete_cluster(control: Control, project: str, cluster: str) -> Job:
             cancel_job(session, job)
         move_cluster(row, "DELETING")
         job = new_job(session, project, "cluster_delete", cluster=row)
-    control.start(job)
+    site.start(job)
     return job
 
 
-def request_reset_cluster(control: Control, project: str, cluster: str) -> None:
+def request_reset_cluster(site: Site, project: str, cluster: str) -> None:
     """Give up whatever is being done to the cluster and its nodes, so that it can be used, or deleted, again. Raises NotFound."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         for job in _unfinished(session, row):
             job.cancel = True

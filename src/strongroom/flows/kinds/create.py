@@ -17,11 +17,11 @@ from strongroom.flows import outcomes
 from strongroom.flows.backups.chains import check_name, refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
 from strongroom.flows.hosts.placement import GB, Need, place, with_fresh_facts
+from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
-from strongroom.flows.versions import version_id
 
 ROOM = 512 * 1024**2
 """Bytes of disk that an empty instance needs to begin with; its volume is a limit, not a reservation."""
@@ -31,7 +31,7 @@ DEFAULT_VOLUME = 10
 
 @with_fresh_facts
 def request_instance(
-    control: Control,
+    site: Site,
     project: str,
     *,
     name: str,
@@ -55,13 +55,13 @@ def request_instance(
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
     check_name(name, "instance")
-    settings = control.settings
+    settings = site.settings
     flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
         raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
     if backup is not None:
-        require_source(control, project, backup)
-    with control.catalog.write() as session:
+        require_source(site, project, backup)
+    with site.catalog.write() as session:
         source: Backup | None = None
         if backup is not None:
             source = find_backup(session, project, backup)
@@ -74,7 +74,7 @@ def request_instance(
             if version is None and version_number is None:
                 version = source.series
             volume_size = volume_for(source, volume_size)
-        where = _host_to_adopt_on(control, host) if adopt else host
+        where = _host_to_adopt_on(site, host) if adopt else host
         need = Need(
             datastore or (adopt.datastore if adopt else settings.datastores.default),
             [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
@@ -82,7 +82,7 @@ def request_instance(
             room=0 if adopt else (source.data_size or 0 if source else 0) or ROOM,
             hosts=[where] if where else [],
         )
-        host, found = place(session, control, need)
+        host, found = place(session, site, need)
         if source is not None and found["series"] != source.series:
             raise Conflict(
                 f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
@@ -118,20 +118,20 @@ def request_instance(
             tablespaces=dict(tablespaces) if tablespaces else None,
         )
         if databases or users:
-            control.secrets.put(
+            site.secrets.put(
                 job.id,
                 {
                     "databases": [d.model_dump(mode="json") for d in databases],
                     "users": [u.model_dump(mode="json") for u in users],
                 },
             )
-    control.start(job)
+    site.start(job)
     return instance, job
 
 
-def _host_to_adopt_on(control: Control, host: str | None) -> str | None:
+def _host_to_adopt_on(site: Site, host: str | None) -> str | None:
     """A server that runs is where it is: with several hosts it must be said. Raises InvalidRequest."""
-    if host is None and len(control.hosts) > 1:
+    if host is None and len(site.agents.names) > 1:
         raise InvalidRequest("on which host the server runs is not said", remedy="Name it: --host (`strongroom host list`).")
     return host
 
@@ -149,10 +149,10 @@ def volume_for(source: Backup, asked: int | None) -> int:
     return asked
 
 
-def request_restore(control: Control, project: str, instance: str, backup: str) -> Job:
+def request_restore(site: Site, project: str, instance: str, backup: str) -> Job:
     """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
-    require_source(control, project, backup)
-    with control.catalog.write() as session:
+    require_source(site, project, backup)
+    with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         source = find_backup(session, project, backup)
         refuse_if_busy(session, row, "restore it")
@@ -163,7 +163,7 @@ def request_restore(control: Control, project: str, instance: str, backup: str) 
             volume_for(source, row.volume_size)
         move_instance(row, "RESTORE")
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
-    control.start(job)
+    site.start(job)
     return job
 
 
@@ -187,12 +187,12 @@ TASK: dict[Action, str | None] = {
 }
 
 
-def request_action(control: Control, project: str, instance: str, kind: Action) -> Job:
+def request_action(site: Site, project: str, instance: str, kind: Action) -> Job:
     """Start, stop, restart or activate the server, or drop the data that restores have put aside.
 
     Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
     """
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
         refuse_if_node(row, kind.replace("_", " "))
@@ -200,16 +200,16 @@ def request_action(control: Control, project: str, instance: str, kind: Action) 
             raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
         move_instance(row, TASK[kind] or row.task)
         job = new_job(session, project, kind, instance=row)
-    control.start(job)
+    site.start(job)
     return job
 
 
-def request_reset(control: Control, project: str, instance: str) -> None:
+def request_reset(site: Site, project: str, instance: str) -> None:
     """Give up whatever is being done to the instance, so that it can be used, or deleted, again.
 
     Its jobs end as cancelled at once, whether or not anybody is there to stop their work; running backups fail. Raises NotFound.
     """
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         for job in unfinished_jobs(session, instance_id=row.id):
             job.cancel = True
@@ -218,9 +218,9 @@ def request_reset(control: Control, project: str, instance: str) -> None:
         move_instance(row, None)
 
 
-def request_delete_instance(control: Control, project: str, instance: str) -> Job:
+def request_delete_instance(site: Site, project: str, instance: str) -> Job:
     """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_node(row, "delete")
         refuse_if_protected([row])
@@ -230,5 +230,5 @@ def request_delete_instance(control: Control, project: str, instance: str) -> Jo
             cancel_job(session, job)
         move_instance(row, "SHUTDOWN")
         job = new_job(session, project, "delete_instance", instance=row)
-    control.start(job)
+    site.start(job)
     return job

@@ -40,15 +40,15 @@ from strongroom.flows.backups.chains import check_name, refuse_unless_restorable
 from strongroom.flows.backups.sources import Source, source_of
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.hosts.placement import GB, reader_of
+from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_backup
-from strongroom.flows.versions import version_id
 from strongroom.storage import Store
 
 
 def request_restore_from(
-    control: Control,
+    site: Site,
     project: str,
     *,
     name: str,
@@ -64,8 +64,8 @@ def request_restore_from(
     nobody or to another project. Raises InvalidRequest when it is not there or not what was said, Forbidden, QuotaExceeded.
     """
     check_name(name, "backup")
-    store, allowed = control.store_of(project), admin or control.settings.storage.by_project
-    with control.catalog.read() as session:
+    store, allowed = site.stores.of_project(project), admin or site.settings.storage.by_project
+    with site.catalog.read() as session:
         datastore, series = _version(session, None, version)
     try:
         place = locate(store, location)
@@ -80,14 +80,14 @@ def request_restore_from(
     row.project, row.name, row.description, row.location = project, name, description, location
     row.data_size = round(size * GB)
     move_backup(row, "RESTORED")
-    with control.catalog.write() as session:
-        quotas.require(session, project, control.settings, {"backups": 1})
+    with site.catalog.write() as session:
+        quotas.require(session, project, site.settings, {"backups": 1})
         session.add(row)
     return row
 
 
 def request_import(
-    control: Control,
+    site: Site,
     project: str,
     *,
     name: str,
@@ -106,15 +106,15 @@ def request_import(
     QuotaExceeded, StorageError.
     """
     check_name(name, "backup")
-    store, allowed = control.store_of(project), admin or paths or control.settings.storage.by_project
+    store, allowed = site.stores.of_project(project), admin or paths or site.settings.storage.by_project
     place = locate(store, location, paths=True)
     if place.directory is not None and not paths:
         raise Forbidden(
             "this caller may not name paths of the host",
             remedy="Copy the files into the store, and name them there.",
         )
-    with control.catalog.read() as session:
-        datastore, series = _version(session, datastore or control.settings.datastores.default, version)
+    with site.catalog.read() as session:
+        datastore, series = _version(session, datastore or site.settings.datastores.default, version)
     try:
         if (
             place.directory is None and allowed and _own(store, place, None) is not None
@@ -131,8 +131,8 @@ def request_import(
     row.project, row.name, row.description = project, name, description
     backups = source_of(row).foreign
     row.location = backups[-1].url(store)
-    with control.catalog.write() as session:
-        quotas.require(session, project, control.settings, {"backups": 1})
+    with site.catalog.write() as session:
+        quotas.require(session, project, site.settings, {"backups": 1})
         base = _named_parent(session, project, parent) if parent else _known(session, project, backups[-2:-1])
         if base is not None:
             row.parent_id, row.chain_id, row.kind = base.id, base.chain_id, "incremental"
@@ -140,8 +140,8 @@ def request_import(
         session.add(row)
         session.flush()
         job = new_job(session, project, "import", backup=row)
-        job.host = reader_of(session, control, row)
-    control.start(job)
+        job.host = reader_of(session, site, row)
+    site.start(job)
     return row, job
 
 
@@ -252,11 +252,11 @@ def _known(session: Session, project: str, parents: list[ForeignBackup]) -> Back
     return None
 
 
-async def record_import(control: Control, job_id: str) -> None:
+async def record_import(site: Site, job_id: str) -> None:
     """Keep what the worker found out, once it is clear what an incremental stands on."""
 
     def keep() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             job = find_job(session, None, job_id)
             row = session.get(Backup, job.backup_id)
             assert row is not None

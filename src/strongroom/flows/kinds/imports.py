@@ -10,19 +10,18 @@ from strongroom.flows.backups.sources import source_of
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.kinds.foreign import record_import
 from strongroom.flows.kinds.rebuild import rebuild
-from strongroom.flows.orders import storage_spec
 from strongroom.flows.outcomes import fail_backup
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import ImportJob, JobRequest
 
 
-def _order(control: Control, session: Session, job: Job) -> JobRequest:
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = ImportJob(
         location=ForeignChain(backups=source_of(backup).foreign),
         datastore=backup.datastore,
-        storage=storage_spec(control, backup.project),
+        storage=site.stores.spec_holding(backup),
     )
     return JobRequest(server=None, job=request)
 

@@ -20,7 +20,7 @@ from strongroom.flows.backups.chains import check_container
 from strongroom.flows.backups.seals import judge_backup
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.jobs import new_job
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 MOST_SHOWN = 1000
 """Lines of each list in the output of the job; the counts are of all."""
@@ -29,7 +29,7 @@ _TOGETHER = 200
 """Rows written in one transaction: others wait for it."""
 
 
-def request_rebuild(control: Control, project: str, *, container: str | None = None, dry_run: bool = False) -> Job:
+def request_rebuild(site: Site, project: str, *, container: str | None = None, dry_run: bool = False) -> Job:
     """Look through the store, or one container of it, and add every backup that the catalog does not know.
 
     Backups of all projects, unless each has a store of its own. What is there stays as it is; instances cannot be found again.
@@ -37,37 +37,37 @@ def request_rebuild(control: Control, project: str, *, container: str | None = N
     """
     if container is not None:
         check_container(container)
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         for running in unfinished_jobs(session):
             if running.kind == "rebuild":
                 raise Busy(f"rebuild job {running.id} is {running.status}", remedy="Wait for it, or cancel it.")
         job = new_job(session, project, "rebuild", container=container, dry_run=dry_run, partition="rebuild")
-    control.start(job)
+    site.start(job)
     return job
 
 
-async def rebuild(control: Control, job_id: str) -> None:
+async def rebuild(site: Site, job_id: str) -> None:
     """Read every manifest; add rows for those that have none. A broken manifest is told, and stops nothing."""
 
     def work() -> None:
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             job = find_job(session, None, job_id)
-        search = _Search(control.for_job(job_id), job)
+        search = _Search(site, job)
         for found in list_artifacts(search.store, job.params.get("container")):
             search.take(found)
         search.write()
         search.miss_parents()
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             find_job(session, None, job_id).output = search.output()
 
     await asyncio.to_thread(work)
 
 
 class _Search:
-    def __init__(self, control: Control, job: Job) -> None:
-        self._control = control
+    def __init__(self, site: Site, job: Job) -> None:
+        self._site = site
         self._job = job
-        self.store = control.store_of(job.project)
+        self.store = site.stores.of_project(job.project)
         self._dry = bool(job.params.get("dry_run"))
         self._waiting: list[Manifest] = []
         self._parents: dict[str, Manifest] = {}
@@ -101,12 +101,12 @@ class _Search:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             there = _known_of(session, [manifest.id for manifest in waiting])
         self._known += len(there)
         # asks the store: no transaction is open
         rows = [row for manifest in waiting if manifest.id not in there and (row := self._row(manifest)) is not None]
-        with self._control.catalog.write() as session:
+        with self._site.catalog.write() as session:
             there = _known_of(session, [row.id for row in rows])
             self._known += len(there)
             for row in rows:
@@ -120,7 +120,7 @@ class _Search:
 
     def miss_parents(self) -> None:
         """Tell of backups whose parent is not to be found: they cannot be restored."""
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             for manifest in self._parents.values():
                 assert manifest.parent is not None
                 parent = manifest.parent.location
@@ -155,7 +155,7 @@ class _Search:
             created=manifest.started,
         )
         manifest, sha256 = read_manifest(self.store, manifest.location)
-        verdict = judge_backup(self._control, self.store, manifest.location, sha256)
+        verdict = judge_backup(self._site, self.store, manifest.location, sha256)
         if verdict == "forged":
             self._tell(
                 manifest.container, manifest.id, "ManifestInvalid", "its manifest was exchanged: the seal is of another one"
@@ -183,7 +183,7 @@ class _Search:
 
     def _is_ours(self, backup_id: str) -> bool:
         """A folder without a manifest is no problem while its backup is being written or removed."""
-        with self._control.catalog.read() as session:
+        with self._site.catalog.read() as session:
             row = session.get(Backup, backup_id)
             return row is not None and (row.status in Backup.RUNNING or row.status == "DELETING")
 

@@ -8,16 +8,16 @@ from strongroom.catalog import Instance, Job, now, quotas
 from strongroom.catalog.find import find_instance
 from strongroom.errors import Busy, InvalidRequest, Unsupported
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
 
 
-def request_resize_volume(control: Control, project: str, instance: str, size: int) -> Instance:
+def request_resize_volume(site: Site, project: str, instance: str, size: int) -> Instance:
     """Let the data of the instance grow to ``size`` GB; nothing has to be done for it.
 
     Raises NotFound, InvalidRequest unless it grows, Busy, QuotaExceeded, Unsupported.
     """
-    with control.catalog.write() as session:
+    with site.catalog.write() as session:
         row = _free(session, project, instance, "resize its volume")
         if size <= row.volume_size:
             raise InvalidRequest(
@@ -25,20 +25,20 @@ def request_resize_volume(control: Control, project: str, instance: str, size: i
                 f"{row.volume_size} GB, not {size} GB",
                 remedy="A volume only grows. To have a smaller one, restore a backup to a new instance.",
             )
-        quotas.require(session, row.project, control.settings, {"volumes": size - row.volume_size})
+        quotas.require(session, row.project, site.settings, {"volumes": size - row.volume_size})
         row.volume_size = size
         row.updated = now()
     return row
 
 
-def request_resize_flavor(control: Control, project: str, instance: str, flavor: str) -> Job:
+def request_resize_flavor(site: Site, project: str, instance: str, flavor: str) -> Job:
     """Give the server the memory of another flavor, which restarts it; if it does not come up, it gets the old one back.
 
     Raises NotFound, InvalidRequest, Busy, QuotaExceeded, Unsupported.
     """
-    flavors = control.settings.flavors
-    flavor = control.settings.find_flavor(flavor)
-    with control.catalog.write() as session:
+    flavors = site.settings.flavors
+    flavor = site.settings.find_flavor(flavor)
+    with site.catalog.write() as session:
         row = _free(session, project, instance, "resize it")
         if row.flavor == flavor:
             raise InvalidRequest(f"instance {row.name} ({row.id}) has flavor {flavor} already", remedy="Name another flavor.")
@@ -48,10 +48,10 @@ def request_resize_flavor(control: Control, project: str, instance: str, flavor:
                 remedy=f"Start it with `strongroom instance start {row.name}`.",
             )
         ram = flavors[row.flavor].ram if row.flavor in flavors else 0
-        quotas.require(session, row.project, control.settings, {"ram": flavors[flavor].ram - ram})
+        quotas.require(session, row.project, site.settings, {"ram": flavors[flavor].ram - ram})
         move_instance(row, "RESIZE")
         job = new_job(session, row.project, "resize", instance=row, flavor=flavor)
-    control.start(job)
+    site.start(job)
     return job
 
 

@@ -8,13 +8,12 @@ from strongroom.catalog import Job
 from strongroom.flows.backups import verification
 from strongroom.flows.backups.sources import target_of
 from strongroom.flows.kind import JobKind
-from strongroom.flows.orders import identities, storage_spec
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, work
 from strongroom.worker.spec import JobRequest, VerifyJob
 
 
-def _order(control: Control, session: Session, job: Job) -> JobRequest:
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = VerifyJob(
         location=target_of(session, backup),
@@ -24,9 +23,9 @@ def _order(control: Control, session: Session, job: Job) -> JobRequest:
         quick=bool(job.params.get("quick")),
         prepare=bool(job.params.get("prepare")),
         start=bool(job.params.get("start", True)),
-        storage=storage_spec(control, backup.project),
-        artifact=control.settings.artifact,
-        identities=identities(control),
+        storage=site.stores.spec_holding(backup),
+        artifact=site.settings.artifact,
+        identities=site.stores.identities(),
     )
     return JobRequest(server=None, job=request)
 

@@ -16,7 +16,7 @@ from strongroom.errors import StrongroomError
 from strongroom.flows.backups.chains import refuse_deletion
 from strongroom.flows.jobs import refuse_if_node
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.site import Control
+from strongroom.flows.site import Site
 
 
 class _Model(BaseModel):
@@ -77,9 +77,9 @@ class DeletePlan(_Model):
     newest_verified: KeptBackup | None = Field(description="The newest of these that a verification found good.")
 
 
-def plan_delete_instance(control: Control, project: str, instance: str) -> DeletePlan:
+def plan_delete_instance(site: Site, project: str, instance: str) -> DeletePlan:
     """What `request_delete_instance` would do. Raises NotFound, Conflict."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         row = find_instance(session, project, instance)
 
         def refuse() -> None:
@@ -104,9 +104,9 @@ def plan_delete_instance(control: Control, project: str, instance: str) -> Delet
         )
 
 
-def plan_delete_cluster(control: Control, project: str, cluster: str) -> DeletePlan:
+def plan_delete_cluster(site: Site, project: str, cluster: str) -> DeletePlan:
     """What `request_delete_cluster` would do. Raises NotFound, Conflict."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         row = find_cluster(session, project, cluster)
         nodes = nodes_of(session, row.id)
         refused = _refusals(lambda: refuse_if_protected([row, *nodes]))
@@ -128,9 +128,9 @@ def plan_delete_cluster(control: Control, project: str, cluster: str) -> DeleteP
         )
 
 
-def plan_delete_backup(control: Control, project: str, backup: str, *, cascade: bool) -> DeletePlan:
+def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool) -> DeletePlan:
     """What `request_delete_backup` would do. Raises NotFound, Conflict."""
-    with control.catalog.read() as session:
+    with site.catalog.read() as session:
         row = find_backup(session, project, backup)
         deleted = [*(descendants_of(session, row.id) if cascade else []), row]
         refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade))

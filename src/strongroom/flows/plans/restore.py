@@ -17,11 +17,11 @@ from strongroom.errors import Conflict
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
 from strongroom.flows.hosts.placement import Need, place, with_fresh_facts
+from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import refuse_if_node
 from strongroom.flows.kinds.create import ROOM, require_same_version, volume_for
-from strongroom.flows.orders import is_copy, is_isolated
-from strongroom.flows.site import Control
-from strongroom.flows.versions import version_id
+from strongroom.flows.kinds.restore import is_copy, is_isolated
+from strongroom.flows.site import Site
 
 Effect = Literal["refused", "warned", "disabled", "placed", "carried", "kept", "absent"]
 """In the order in which people read them: what stops the restore first."""
@@ -70,7 +70,7 @@ class RestorePlan(_Model):
 
 
 async def plan_restore(
-    control: Control,
+    site: Site,
     project: str,
     backup: str,
     *,
@@ -87,11 +87,11 @@ async def plan_restore(
     Raises NotFound, Conflict, InvalidRequest, TooLarge and QuotaExceeded as the restore itself would; Unavailable when the host
     does not answer.
     """
-    base, profile, request = await asyncio.to_thread(_look, control, project, backup, instance, host, flavor, size)
+    base, profile, request = await asyncio.to_thread(_look, site, project, backup, instance, host, flavor, size)
     notices: list[Notice] = []
     if profile is not None:
         assert base.host is not None
-        async with control.agent(base.host) as agent:
+        async with site.agents.client(base.host) as agent:
             request = request.model_copy(update={"tablespaces": [*tablespaces]})
             notices = [*profile.notices, *await agent.compare_profile(request)]
     effects = sorted(_effects(base, profile, notices), key=lambda found: ORDER.index(found.effect))
@@ -101,7 +101,7 @@ async def plan_restore(
 
 @with_fresh_facts
 def _look(
-    control: Control,
+    site: Site,
     project: str,
     backup: str,
     instance: str | None,
@@ -110,8 +110,8 @@ def _look(
     size: int | None,
 ) -> tuple[RestorePlan, Profile | None, PlanRequest]:
     """All that the catalog knows."""
-    require_source(control, project, backup)
-    with control.catalog.read() as session:
+    require_source(site, project, backup)
+    with site.catalog.read() as session:
         source = find_backup(session, project, backup)
         refuse_unless_restorable(session, source)
         target, adopted = None, False
@@ -124,7 +124,7 @@ def _look(
                 volume_for(source, target.volume_size)
             host = target.host
         else:
-            settings = control.settings
+            settings = site.settings
             ram = settings.flavors[settings.find_flavor(flavor or settings.default_flavor)].ram
             volume = volume_for(source, size)
             quotas.require(session, project, settings, {"instances": 1, "ram": ram, "volumes": volume})
@@ -135,7 +135,7 @@ def _look(
                 room=source.data_size or ROOM,
                 hosts=[host] if host else [],
             )
-            host, found = place(session, control, need)
+            host, found = place(session, site, need)
             if found["series"] != source.series:
                 raise Conflict(f"host {host} has no {source.datastore} {source.series}", remedy="Name another host.")
         profile = Profile.model_validate(source.profile) if source.profile is not None else None
