@@ -271,7 +271,7 @@ def test_nodes_of_different_epochs_never_meet(cluster: Cluster) -> None:
     assert member is not None
     cluster.stop(["n3"])
     nodes.enroll("n3", member.model_copy(update={"epoch": member.epoch + 1}))
-    record = servers._registry.get("n3")
+    record = servers._home.registry.get("n3")
     record.data_epoch = member.epoch + 1
     servers.start("n3", Start(wait=False))
     log = servers.server("n3").base_dir / "log/error.log"

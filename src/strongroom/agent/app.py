@@ -80,10 +80,10 @@ class Agent:
             worker=worker,
         )
         self._supervisor = Supervisor(self.servers, self.jobs)
-        self.servers.on_due = self._supervisor.wake
+        self.servers.watch.on_due = self._supervisor.wake
         self.on_change: Callable[[], None] = lambda: None
         """Told when a server is seen in another state; from any thread."""
-        self.servers.on_change = self._tell_change
+        self.servers.watch.on_change = self._tell_change
         self._lock: int | None = None
         self.app = _application(self)
 

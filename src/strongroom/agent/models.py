@@ -8,30 +8,18 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores import UUID, GaleraMember, Version
+from strongroom.datastores import UUID, GaleraMember, Runtime, ServerBase, Version
 from strongroom.worker.spec import Message
 
 
-class ServerDefinition(Message):
+class ServerDefinition(ServerBase):
     """Body of ``PUT /servers/{id}``: what the server should be. Idempotent; the agent picks the address of a process server."""
 
-    name: str = ""
-    datastore: str
     series: str = Field(description="Series (10.11) or full version number; must be installed on this host.")
-    runtime: Literal["process", "adopted"] = "process"
-    ram_mb: int = 512
-    # adopted servers only
-    socket: Path | None = None
-    address: str | None = None
-    port: int | None = None
-    data_dir: Path | None = None
-    user: str | None = Field(None, description="OS user of the server. Default: the owner of data_dir.")
-    defaults_file: Path | None = None
-    credentials_file: Path | None = None
-    start_command: list[str] = Field(default_factory=list)
-    stop_command: list[str] = Field(default_factory=list)
+    data_dir: Path | None = Field(None, description="adopted: its data directory. Default: the one that the server reports.")
+    user: str | None = Field(None, description="adopted: its OS user. Default: the owner of the data directory.")
     bootstrap_command: list[str] = Field(
-        default_factory=list, description="How its owner starts it as the first node of a Galera cluster."
+        default_factory=list, description="adopted: how its owner starts it as the first node of a Galera cluster."
     )
 
 
@@ -54,7 +42,7 @@ class ServerView(Message):
     datastore: str
     series: str
     version_number: str
-    runtime: Literal["process", "adopted"]
+    runtime: Runtime
     wanted: Literal["running", "stopped"]
     state: ServerState = Field(
         description="new: no data yet; blocked: it runs and refuses us, or has no free connection; standby: it follows another "

@@ -97,7 +97,7 @@ class Supervisor:
     def _begin_looks(self, pool: ThreadPoolExecutor) -> None:
         for server_id in self._servers.ids():
             is_free = server_id not in self._looks or self._looks[server_id].done()
-            if is_free and (self._look_at_all or self._servers.is_due(server_id)):
+            if is_free and (self._look_at_all or self._servers.watch.is_due(server_id)):
                 self._looks[server_id] = pool.submit(self._look, server_id)
         self._look_at_all = False
 
@@ -105,7 +105,7 @@ class Supervisor:
         """Seconds until something is due by itself."""
         if self._jobs.running or any(not look.done() for look in self._looks.values()):
             return PACE
-        return min(CALM, max(PACE, self._servers.next_look()))
+        return min(CALM, max(PACE, self._servers.watch.next_look()))
 
     def _await_event(self, seconds: float) -> None:
         """Wait, but no longer than until a server ends or somebody wakes us."""
