@@ -254,7 +254,7 @@ def test_a_node_of_an_earlier_epoch_is_stopped_and_stays_so(cluster: Cluster) ->
     assert member is not None
     nodes.enroll("n2", member.model_copy(update={"epoch": member.epoch + 1}))
     assert not cluster.view("n2").running
-    with pytest.raises(Conflict, match="before the last restore"):
+    with pytest.raises(Conflict, match="predates the last restore"):
         servers.start("n2")
     time.sleep(2.5)  # the supervisor looks
     assert not cluster.view("n2").running
@@ -392,7 +392,7 @@ def test_restored_cluster_has_a_new_identity_and_the_data_of_the_backup(cluster:
     cluster.enroll(epoch)
     for node in cluster.nodes:
         nodes.prove_stopped(node)
-        with pytest.raises(Conflict, match="before the last restore"):
+        with pytest.raises(Conflict, match="predates the last restore"):
             servers.start(node)
         servers.swap(node, f"r-{node}", start=False)
         assert servers.swap(node, f"r-{node}", start=False).data_epoch == epoch

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import UUID, GaleraMember, Runtime, ServerBase, Version
+from strongroom.worker.duty import DutyReport
 from strongroom.worker.spec import Message
 
 
@@ -164,3 +165,55 @@ class HostView(Message):
     jobs_running: int
     jobs_limit: int = Field(2, ge=1, le=64, description="Jobs that it takes at a time.")
     time: AwareDatetime
+
+
+class JobQuery(Message):
+    """Query of ``GET /jobs/{id}``: wait until the job has more than ``after`` events or has ended."""
+
+    wait: float = Field(0, ge=0, le=60, description="Seconds to wait at most.")
+    after: int = Field(0, ge=0)
+
+
+class DatabaseQuery(Message):
+    """A database of a server."""
+
+    name: str
+
+
+class AccountQuery(Message):
+    """An account of a server."""
+
+    name: str
+    host: str
+
+
+class GrantQuery(AccountQuery):
+    """The rights of an account on a database."""
+
+    database: str
+
+
+class DutyRequest(Message):
+    """Body of ``PUT /duties/{id}``: a long-lived duty of a server, as it should be. Idempotent."""
+
+    kind: str
+    server: str
+    wanted: Literal["running", "stopped"] = "running"
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="What the kind needs; may hold secrets.")
+
+
+DutyState = Literal["starting", "running", "waiting", "stopping", "stopped"]
+
+
+class DutyView(Message):
+    """What the agent knows of a duty."""
+
+    id: str
+    kind: str
+    server: str
+    wanted: Literal["running", "stopped"]
+    state: DutyState = Field(description="waiting: it died while the agent was restarted, and needs its options again.")
+    detail: str = ""
+    pid: int | None = None
+    restarts: int = Field(0, description="How often its process died within ten minutes.")
+    report: DutyReport | None = Field(None, description="What its process reported last.")

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
+from strongroom.agent.duties import Duties
 from strongroom.agent.jobs import Jobs
 from strongroom.agent.servers import Servers
 
@@ -28,7 +29,8 @@ SWEEP = 3600.0
 class Supervisor:
     """Looks when something is due. A server that hangs does not keep the others from being seen."""
 
-    def __init__(self, servers: Servers, jobs: Jobs) -> None:
+    def __init__(self, servers: Servers, jobs: Jobs, duties: Duties) -> None:
+        self._duties = duties
         self._servers = servers
         self._jobs = jobs
         self._stop = threading.Event()
@@ -76,6 +78,7 @@ class Supervisor:
                 self._begin_looks(pool)
                 try:
                     self._jobs.tick()
+                    self._duties.tick()
                     if time.monotonic() > next_sweep:
                         next_sweep = time.monotonic() + SWEEP
                         self._jobs.sweep()
@@ -103,7 +106,7 @@ class Supervisor:
 
     def _pause(self) -> float:
         """Seconds until something is due by itself."""
-        if self._jobs.running or any(not look.done() for look in self._looks.values()):
+        if self._jobs.running or self._duties.is_busy or any(not look.done() for look in self._looks.values()):
             return PACE
         return min(CALM, max(PACE, self._servers.watch.next_look()))
 
@@ -129,7 +132,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Have a descriptor for each process of a server, and for no other."""
-        running = self._servers.pids()
+        running = self._servers.pids() | self._duties.pids()
         for pid in self._watched.keys() - running:
             os.close(self._watched.pop(pid))
         for pid in running - self._watched.keys():
