@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from strongroom import datastores
-from strongroom.cli._app import app
+from strongroom.cli.app import app
 from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import Result
 
-from strongroom.cli._completion import names_of
-from strongroom.cli._filters import moment_of
-from strongroom.cli._render import age
+from strongroom.cli.connection.completion import names_of
+from strongroom.cli.filters import moment_of
+from strongroom.cli.output.render import age
 from strongroom.errors import InvalidRequest
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
@@ -151,6 +151,10 @@ def test_csv(run: Run, listed: Canned) -> None:
     assert rows[0] == ["name", "stored_size", "verified"]
     assert rows[5][:2] == ["monday", str(100 * 1024**2)]
     assert json.loads(rows[5][2])["ok"] is True
+    names = {"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@a": "'@a", "\t=1": "\\t=1", "\r=1": "\\r=1", "a=1": "a=1"}
+    listed.on("GET", "/backups", (200, {"backups": [{**BACKUPS[4], "name": name, "stored_size": -1} for name in names]}))
+    shown = run("backup", "list", "-f", "csv", "-c", "name", "-c", "stored_size")
+    assert list(csv.reader(io.StringIO(shown.stdout)))[1:] == [[cell, "-1"] for cell in names.values()]
 
 
 def test_options_stand_before_the_command_or_behind_it(run: Run, running: Running) -> None:

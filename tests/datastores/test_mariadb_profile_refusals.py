@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Notice, Profile
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import (
     BackupRequest,
     GaleraMember,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.api._backups import _views
+from strongroom.api.backups.routes import _views
 from strongroom.artifact import Location, Parent, Positions, load_verification, read_manifest
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job

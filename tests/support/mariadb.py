@@ -20,7 +20,7 @@ from typing import Any
 import pymysql
 
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores.mariadb._connection import connect
 from strongroom.errors import LogPastEnd, StrongroomError

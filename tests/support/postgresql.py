@@ -24,7 +24,7 @@ from typing import Any
 import psycopg
 
 from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
-from strongroom.artifact._tar import Tar, content
+from strongroom.artifact.streams.tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
 from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._connection import connect

@@ -28,6 +28,7 @@ from strongroom.agent.models import (
     JobQuery,
     RootState,
     ServerView,
+    StopQuery,
     Swap,
 )
 from strongroom.agent.routes import Route
@@ -204,6 +205,9 @@ def _handle_host(agent: Agent) -> _Handlers:
 def _handle_servers(agent: Agent) -> _Handlers:
     servers = agent.servers
 
+    def stop(server: str, query: StopQuery) -> ServerView:
+        return servers.stop(server, kill=query.kill)
+
     def swap(server: str, request: Swap) -> ServerView:
         return servers.swap(server, request.job, start=request.start, empty=request.empty)
 
@@ -224,7 +228,7 @@ def _handle_servers(agent: Agent) -> _Handlers:
         routes.GET_SERVER: servers.view,
         routes.DELETE_SERVER: agent.delete_server,
         routes.START_SERVER: servers.start,
-        routes.STOP_SERVER: servers.stop,
+        routes.STOP_SERVER: stop,
         routes.RESTART_SERVER: servers.restart,
         routes.SWAP: swap,
         routes.UNDO_SWAP: undo_swap,

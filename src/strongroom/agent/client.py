@@ -26,6 +26,7 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    StopQuery,
     SumTables,
     Swap,
 )
@@ -133,9 +134,9 @@ class AgentClient:
         """Start it and wait until it serves. Raises Conflict, ServerFailed."""
         return await self._call(routes.START_SERVER, server_id, body=start or Start())
 
-    async def stop_server(self, server_id: str) -> ServerView:
-        """Stop it and wait until it is gone."""
-        return await self._call(routes.STOP_SERVER, server_id)
+    async def stop_server(self, server_id: str, *, kill: bool = False) -> ServerView:
+        """Stop it and wait until it has ended. With ``kill``, a server that does not stop is killed, unless it was adopted."""
+        return await self._call(routes.STOP_SERVER, server_id, query=StopQuery(kill=kill))
 
     async def restart_server(self, server_id: str) -> ServerView:
         """Stop, start, wait."""

@@ -174,6 +174,12 @@ class JobQuery(Message):
     after: int = Field(0, ge=0)
 
 
+class StopQuery(Message):
+    """Query of ``POST /servers/{id}/stop``."""
+
+    kill: bool = Field(False, description="Kill a server that does not stop, unless it was adopted.")
+
+
 class DatabaseQuery(Message):
     """A database of a server."""
 

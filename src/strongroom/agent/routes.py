@@ -27,6 +27,7 @@ from strongroom.agent.models import (
     ServerDefinition,
     ServerView,
     Start,
+    StopQuery,
     SumTables,
     Swap,
 )
@@ -74,7 +75,7 @@ PUT_SERVER = Route("PUT", "/servers/{server}", ServerView, ServerDefinition)
 GET_SERVER = Route("GET", "/servers/{server}", ServerView)
 DELETE_SERVER = Route("DELETE", "/servers/{server}", type(None), is_slow=True)
 START_SERVER = Route("POST", "/servers/{server}/start", ServerView, Start, is_slow=True)
-STOP_SERVER = Route("POST", "/servers/{server}/stop", ServerView, is_slow=True)
+STOP_SERVER = Route("POST", "/servers/{server}/stop", ServerView, query=StopQuery, is_slow=True)
 RESTART_SERVER = Route("POST", "/servers/{server}/restart", ServerView, is_slow=True)
 SWAP = Route("POST", "/servers/{server}/swap", ServerView, Swap, is_slow=True)
 UNDO_SWAP = Route("POST", "/servers/{server}/swap/undo", ServerView, Swap, is_slow=True)

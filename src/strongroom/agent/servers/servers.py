@@ -150,12 +150,15 @@ class Servers:
                 self.watch.refresh(record)
         return self.view(server_id)
 
-    def stop(self, server_id: str) -> ServerView:
-        """Stop it and wait until it is gone. Raises Busy while a job runs on it, ServerFailed."""
+    def stop(self, server_id: str, *, kill: bool = False) -> ServerView:
+        """Stop it and wait until it has ended. With ``kill``, a server that does not stop is killed, unless it was adopted.
+
+        Raises Busy while a job runs on it, ServerFailed.
+        """
         record = self._home.registry.get(server_id)
         with self._holds.hold(record, self._patience(record)):
             self._want(record, "stopped")
-            self._lifecycle.stop(record)
+            (self._lifecycle.stop_or_kill if kill else self._lifecycle.stop)(record)
             self.watch.refresh(record)
         return self.view(server_id)
 
