@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from strongroom.agent import Agent, registry
-from strongroom.agent.servers import lifecycle
+from strongroom.agent.runtimes import lifecycle
 from strongroom.agent.swap import outside, swap
 from strongroom.errors import ServerFailed
 from strongroom.settings import load

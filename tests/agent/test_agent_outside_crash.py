@@ -28,8 +28,9 @@ class _Crash(BaseException):
 class Stub:
     """The server of a swap: whether it serves is said by the test."""
 
-    def __init__(self, comes_up: bool) -> None:
+    def __init__(self, comes_up: bool, registry: Registry) -> None:
         self._comes_up = comes_up
+        self.registry = registry
         self.served: list[str] = []
 
     def __getattr__(self, _name: str) -> Callable[..., Any]:
@@ -114,12 +115,12 @@ def _world(top: Path, comes_up: bool) -> tuple[Files, Swapper, ServerRecord, Stu
     files = Files(top)
     registry = Registry(top / "agent")
     registry.load()
-    stub = Stub(comes_up)
+    stub = Stub(comes_up, registry)
     record = ServerRecord(
         id="s1", definition=definition("s1"), user=find_user_by_id(os.geteuid()).name, data_dir=files.data, wanted="running"
     )
     registry.save(record)
-    swapper = Swapper(registry, stub, lambda *_args, **_kwargs: files.outside)  # type: ignore[arg-type]
+    swapper = Swapper(stub, stub, lambda *_args, **_kwargs: files.outside)  # type: ignore[arg-type]
     return files, swapper, record, stub
 
 

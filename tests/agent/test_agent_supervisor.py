@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from strongroom.agent.duties import Duties
 from strongroom.agent.jobs import Jobs
 from strongroom.agent.servers import Servers
 from strongroom.agent.supervisor import Supervisor
@@ -63,10 +64,22 @@ class NoJobs:
         pass
 
 
+class NoDuties:
+    """A host without duties."""
+
+    is_busy = False
+
+    def tick(self) -> None:
+        pass
+
+    def pids(self) -> set[int]:
+        return set()
+
+
 def test_a_defect_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strongroom.agent.supervisor.PACE", 0.01)
     servers = BrokenServers()
-    supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()))
+    supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()), cast(Duties, NoDuties()))
     supervisor.start()
     try:
         until(lambda: servers.looks > 3)

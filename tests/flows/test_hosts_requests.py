@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from strongroom import __version__
-from strongroom.agent import AgentClient
-from strongroom.agent import client as agent_client
+from strongroom.agent import AgentClient, connection
 from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof_of_host, same
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
@@ -382,7 +381,7 @@ def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
 
 def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop takes as long as it takes, and the connection of an agent that hangs is alive."""
-    monkeypatch.setattr(agent_client, "LOOK", 0.01)
+    monkeypatch.setattr(connection, "LOOK", 0.01)
     presence = Presence(lost_after=0.05)
     presence.expect("h")
 

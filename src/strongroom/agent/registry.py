@@ -54,6 +54,24 @@ class ServerRecord(BaseModel):
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
     failed: str | None = Field(None, description="Why it is not started again.")
 
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.definition.name} ({self.id})" if self.definition.name else self.id
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether its owner set it up."""
+        return self.definition.is_adopted
+
+    def require_epoch(self) -> None:
+        """Raise Conflict if its cluster was restored without it: it must not serve the data that it has."""
+        if self.member is not None and self.data_epoch != self.member.epoch:
+            raise Conflict(
+                f"the data of {self.label} predates the last restore of cluster {self.member.cluster} and must not be served",
+                remedy="`strongroom cluster recover` gives it the data of the others and keeps its own as previous data.",
+            )
+
     def restarts_since(self, moment: datetime) -> int:
         """How often it was started again since then."""
         return sum(when > moment for when in self.restarts)

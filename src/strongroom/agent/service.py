@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from strongroom import __version__
 from strongroom.agent.app import Agent
 from strongroom.agent.checks import UNUSED, is_set
-from strongroom.agent.client import VERSION_HEADER
+from strongroom.agent.connection import VERSION_HEADER
 from strongroom.agent.joining import Token, join
 from strongroom.agent.serving import Server, listen, prepare_data_dir
 from strongroom.agent.tls import KeyPair, checked, key_pair

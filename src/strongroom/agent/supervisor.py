@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
+from strongroom.agent.duties import Duties
 from strongroom.agent.jobs import Jobs
 from strongroom.agent.servers import Servers
 
@@ -28,7 +29,8 @@ SWEEP = 3600.0
 class Supervisor:
     """Looks when something is due. A server that hangs does not keep the others from being seen."""
 
-    def __init__(self, servers: Servers, jobs: Jobs) -> None:
+    def __init__(self, servers: Servers, jobs: Jobs, duties: Duties) -> None:
+        self._duties = duties
         self._servers = servers
         self._jobs = jobs
         self._stop = threading.Event()
@@ -76,6 +78,7 @@ class Supervisor:
                 self._begin_looks(pool)
                 try:
                     self._jobs.tick()
+                    self._duties.tick()
                     if time.monotonic() > next_sweep:
                         next_sweep = time.monotonic() + SWEEP
                         self._jobs.sweep()
@@ -97,15 +100,15 @@ class Supervisor:
     def _begin_looks(self, pool: ThreadPoolExecutor) -> None:
         for server_id in self._servers.ids():
             is_free = server_id not in self._looks or self._looks[server_id].done()
-            if is_free and (self._look_at_all or self._servers.is_due(server_id)):
+            if is_free and (self._look_at_all or self._servers.watch.is_due(server_id)):
                 self._looks[server_id] = pool.submit(self._look, server_id)
         self._look_at_all = False
 
     def _pause(self) -> float:
         """Seconds until something is due by itself."""
-        if self._jobs.running or any(not look.done() for look in self._looks.values()):
+        if self._jobs.running or self._duties.is_busy or any(not look.done() for look in self._looks.values()):
             return PACE
-        return min(CALM, max(PACE, self._servers.next_look()))
+        return min(CALM, max(PACE, self._servers.watch.next_look()))
 
     def _await_event(self, seconds: float) -> None:
         """Wait, but no longer than until a server ends or somebody wakes us."""
@@ -129,7 +132,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Have a descriptor for each process of a server, and for no other."""
-        running = self._servers.pids()
+        running = self._servers.pids() | self._duties.pids()
         for pid in self._watched.keys() - running:
             os.close(self._watched.pop(pid))
         for pid in running - self._watched.keys():

@@ -21,7 +21,7 @@ from strongroom.agent.host.stores import store_group
 from strongroom.agent.host.users import choose_server_user
 from strongroom.agent.host.versions import list_versions
 from strongroom.agent.registry import Registry
-from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.runtimes import Home
 from strongroom.artifact import Effect, check_recipients, load_identities, recipients_of
 from strongroom.datastores import Server
 from strongroom.errors import ConfigurationError, StorageDenied, StrongroomError
@@ -321,12 +321,11 @@ def _adopted(settings: Settings) -> Iterator[Check]:
     records = settings.service.data_dir / "agent" / "servers"
     if not records.is_dir():
         return
-    registry = Registry(records)
-    registry.load()
-    lifecycle = Lifecycle(settings, registry, settings.service.data_dir / "instances")
-    for record in registry.all():
-        if record.definition.runtime == "adopted":
-            yield from check_server(lifecycle.server(record))
+    home = Home(settings, Registry(records), settings.service.data_dir / "instances", Addresses(settings.agent.pool))
+    home.registry.load()
+    for record in home.registry.all():
+        if record.is_adopted:
+            yield from check_server(home.describe_server(record))
 
 
 def check_server(server: Server) -> Iterator[Check]:
@@ -334,7 +333,7 @@ def check_server(server: Server) -> Iterator[Check]:
     name, seen = f"server {server.name or server.id}", set()
     datastore = datastores.get(server.datastore)
     try:
-        for finding in datastore.examine(server) if server.runtime == "adopted" else ():
+        for finding in datastore.examine(server) if server.is_adopted else ():
             seen.add(finding.message)
             yield Check(name=name, **finding.model_dump())
         profile = datastore.profiles.read(server)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from strongroom import datastores
 from strongroom.agent.host.stores import stall_timeout, store_group
 from strongroom.agent.host.users import choose_server_user
 from strongroom.agent.host.versions import list_program_places
+from strongroom.agent.host.workers import send_work
 from strongroom.agent.jobs.directory import Ended, JobDir, JobRecord
 from strongroom.agent.jobs.spare import Spare
 from strongroom.agent.swap.layout import NewData
@@ -348,19 +348,14 @@ class Jobs:
             try:
                 job.record.process, line = self._spare.take(output)
                 self._save(job)
-                # Only now, with the process on record, does the worker learn what to do.
-                with contextlib.suppress(BrokenPipeError):  # it died; that is noticed as the end of any other
-                    socket.send_fds(line, [b"\n"], [output, *locks])
+                # Only now that its process is on record does the worker learn what to do.
+                send_work(line, spec, output, locks, job.record.id)
             finally:
                 os.close(output)
         except (OSError, StrongroomError) as error:
             if job.record.process is not None:
                 job.record.process.kill_session()
             self._not_started(job, error)
-            return
-        threading.Thread(
-            target=_feed, args=(line, spec.model_dump_json().encode()), name=f"feed-{job.record.id}", daemon=True
-        ).start()
 
     def _not_started(self, job: _Job, error: OSError | StrongroomError) -> None:
         failure = (
@@ -382,11 +377,6 @@ class Jobs:
 
     def _save(self, job: _Job) -> None:
         write_model(self._root / f"{job.record.id}.json", job.record)
-
-
-def _feed(line: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError), line:
-        line.sendall(data)
 
 
 def _remove(paths: Iterable[Path]) -> None:

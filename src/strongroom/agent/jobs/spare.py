@@ -6,14 +6,9 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-from strongroom.system.children import start_session
+from strongroom.agent.host.workers import start_worker
 from strongroom.system.processes import Process
-from strongroom.system.users import current_user
-
-TUNABLES = "glibc.malloc.hugetlb=1"
-"""Huge pages for large buffers: a segment of 32 MiB is 16 page faults instead of 8192, a quarter of a restore's time."""
 
 
 class Spare:
@@ -36,7 +31,7 @@ class Spare:
             if waiting[0].is_alive():
                 return waiting
             waiting[1].close()
-        return _start(self.command, log)
+        return start_worker(self.command, log)
 
     def keep(self, preload: Sequence[str]) -> None:
         """See to it that one waits; it imports what jobs need with ``preload``, names of datastores. Raises OSError."""
@@ -47,7 +42,7 @@ class Spare:
             if self._waiting is None:
                 nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    self._waiting = _start((*self.command, *preload), nowhere)
+                    self._waiting = start_worker((*self.command, *preload), nowhere)
                 finally:
                     os.close(nowhere)
 
@@ -57,24 +52,3 @@ class Spare:
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting[1].close()
-
-
-def _start(command: Sequence[str], log: int) -> tuple[Process, socket.socket]:
-    ours, theirs = socket.socketpair()
-    try:
-        # The worker changes to the user by itself, once it has imported what may lie where only root can read.
-        process = start_session(
-            command,
-            user=current_user(),
-            become=False,
-            log=log,
-            cwd=Path("/"),
-            stdin=theirs.fileno(),
-            tunables=TUNABLES,
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return process, ours

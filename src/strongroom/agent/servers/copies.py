@@ -11,12 +11,12 @@ import structlog
 from strongroom import datastores
 from strongroom.agent.host.versions import find_version
 from strongroom.agent.models import Activation, PlanRequest
-from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.runtimes import Home
+from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.artifact import Notice
 from strongroom.datastores import RestoredProfile, RestoreTarget, read_restored_profile, write_restored_profile
 from strongroom.errors import ConfigurationError, StrongroomError, Unsupported
-from strongroom.settings import Settings
 
 log = structlog.get_logger()
 
@@ -26,14 +26,12 @@ class Copies:
 
     def __init__(
         self,
-        settings: Settings,
-        registry: Registry,
+        home: Home,
         lifecycle: Lifecycle,
         hold: Callable[[ServerRecord], AbstractContextManager[None]],
         require_swappable: Callable[[ServerRecord], None],
     ) -> None:
-        self._settings = settings
-        self._registry = registry
+        self._home = home
         self._lifecycle = lifecycle
         self._hold = hold
         self._require_swappable = require_swappable
@@ -42,10 +40,10 @@ class Copies:
         """What a restore of a backup with this profile meets here. Changes nothing. Raises NotFound, ConfigurationError."""
         profiles = datastores.get(request.datastore).profiles
         if request.server is None:
-            version = find_version(self._settings, request.datastore, request.series)
+            version = find_version(self._home.settings, request.datastore, request.series)
             return profiles.compare(request.profile, RestoreTarget(version, None, request.in_place, request.tablespaces))
-        record = self._registry.get(request.server)
-        server = self._lifecycle.server(record)
+        record = self._home.registry.get(request.server)
+        server = self._home.describe_server(record)
         found = profiles.compare(request.profile, RestoreTarget(server.version, server, request.in_place))
         try:
             self._require_swappable(record)
@@ -57,11 +55,11 @@ class Copies:
 
     def describe(self, server_id: str) -> Activation:
         """What an activation would enable. Raises NotFound, ConfigurationError."""
-        record = self._registry.get(server_id)
+        record = self._home.registry.get(server_id)
         restored = read_restored_profile(record.data_dir)
         if restored is None or not restored.isolated:
             return Activation(isolated=False)
-        items = self._lifecycle.datastore(record).profiles.items
+        items = self._home.get_datastore(record).profiles.items
         disabled = {item.name for item in items if item.new == "disabled"}
         return Activation(isolated=True, enables=[n for n in restored.profile.notices if n.item in disabled])
 
@@ -71,13 +69,13 @@ class Copies:
         The server is stopped before the file is written: whatever dies meanwhile, its next start goes by the file. When it does
         not come up, it is isolated again.
         """
-        record = self._registry.get(server_id)
+        record = self._home.registry.get(server_id)
         with self._hold(record):
             restored = read_restored_profile(record.data_dir)
             if restored is None or not restored.isolated:
                 return
             record.wanted, record.failed, record.restarts = "running", None, []
-            self._registry.save(record)
+            self._home.registry.save(record)
             self._lifecycle.stop(record)
             self._write(record, restored, isolated=False)
             try:

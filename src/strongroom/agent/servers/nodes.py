@@ -11,8 +11,9 @@ import structlog
 
 from strongroom.agent.host.addresses import is_free, no_way
 from strongroom.agent.models import Seed
-from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.agent.servers.lifecycle import Lifecycle, galera_of
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.runtimes import Home
+from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.swap.swap import beside
 from strongroom.datastores import Galera, GaleraMember, GaleraPosition, GaleraView, Server
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError
@@ -26,10 +27,8 @@ GONE = 10.0
 class Nodes:
     """Safe to use from many threads. ``hold`` keeps jobs and everybody else off a server."""
 
-    def __init__(
-        self, registry: Registry, lifecycle: Lifecycle, hold: Callable[[ServerRecord], AbstractContextManager[None]]
-    ) -> None:
-        self._registry = registry
+    def __init__(self, home: Home, lifecycle: Lifecycle, hold: Callable[[ServerRecord], AbstractContextManager[None]]) -> None:
+        self._home = home
         self._lifecycle = lifecycle
         self._hold = hold
         self._mutex = threading.Lock()
@@ -39,9 +38,9 @@ class Nodes:
 
         One whose data is of an earlier epoch is stopped, whatever that takes: its cluster was restored without it.
         """
-        record = self._registry.get(server_id)
-        galera_of(self._lifecycle.datastore(record))
-        if record.definition.runtime == "adopted":
+        record = self._home.registry.get(server_id)
+        self._home.get_galera(record)
+        if record.is_adopted:
             raise Conflict(f"server {server_id} was adopted: its owner says what cluster it is of")
         if record.data_epoch is not None and member.epoch < record.data_epoch:
             raise Conflict(
@@ -50,39 +49,32 @@ class Nodes:
         if record.data_epoch is not None and member.epoch != record.data_epoch:
             with self._hold(record):
                 record.wanted, record.member = "stopped", member
-                self._registry.save(record)
-                self._end(record)
+                self._home.registry.save(record)
+                self._lifecycle.stop_or_kill(record)
         record.member = member
-        self._registry.save(record)
+        self._home.registry.save(record)
 
     def advance(self, server_id: str, member: GaleraMember) -> None:
         """Count the data of the stopped node as of the epoch of ``member``: its cluster goes on with this data. Idempotent.
 
         Raises Busy while it runs; Conflict without data, for data of a later epoch, and for adopted servers.
         """
-        record = self._registry.get(server_id)
-        galera_of(self._lifecycle.datastore(record))
-        if record.definition.runtime == "adopted":
+        record = self._home.registry.get(server_id)
+        self._home.get_galera(record)
+        if record.is_adopted:
             raise Conflict(f"server {server_id} was adopted: its owner says what cluster it is of")
         with self._hold(record):
             self._require_stopped(record)
             if record.data_epoch is None or member.epoch < record.data_epoch:
                 raise Conflict(f"the data of server {server_id} is of epoch {record.data_epoch}; it cannot be of {member.epoch}")
             record.member, record.data_epoch = member, member.epoch
-            self._registry.save(record)
-
-    def _end(self, record: ServerRecord) -> None:
-        try:
-            self._lifecycle.stop(record)
-        except ServerFailed as error:
-            log.warning("killing a node that must not serve", server=record.id, reason=error.message)
-            self._lifecycle.kill(record)
+            self._home.registry.save(record)
 
     def view(self, server_id: str) -> GaleraView:
         """The node as it is now. Raises NotFound when the server is of no cluster; an adopted one only while it answers."""
         record, galera, server = self._known(server_id)
         view = galera.view(server, running=self._lifecycle.is_running(record))
-        waits = record.definition.runtime == "adopted" and not view.answers  # for all its data, perhaps
+        waits = record.is_adopted and not view.answers  # for all its data, perhaps
         if record.member is None and not waits and not view.cluster and view.uuid is None:
             raise NotFound(f"server {server_id} is not a node of a cluster")
         return view.model_copy(update={"data_epoch": record.data_epoch})
@@ -99,10 +91,10 @@ class Nodes:
         """Its process is gone, with all that it has started, and nothing listens on its ports. Raises ServerFailed."""
         record, galera, server = self._known(server_id)
         with self._hold(record):
-            self._lifecycle.find(record)
+            self._lifecycle.recover_process(record)
             if self._lifecycle.is_running(record):
                 raise ServerFailed(f"server {server.name or server_id} still runs", remedy="Stop it.")
-            if record.definition.runtime == "process":
+            if self._lifecycle.get_runtime(record.definition).can_kill:
                 self._lifecycle.kill(record)  # scripts of a transfer of state may outlive it, and would write into the new data
             self._require_silence(server, (server.port or 3306, *galera.ports()))
 
@@ -154,11 +146,11 @@ class Nodes:
         Nothing is done, nor undone, when its owner has said so already.
         """
         galera, server = self.serving(server_id)
-        record = self._registry.get(server_id)
+        record = self._home.registry.get(server_id)
         with self._mutex:
             if record.desynced_for is not None or not galera.view(server, running=True).desynced:
                 record.desynced_for = job  # written first: who finds it, undoes it
-                self._registry.save(record)
+                self._home.registry.save(record)
                 galera.set_desync(server, desync=True)
             yield
 
@@ -171,21 +163,21 @@ class Nodes:
                 return
             if self._lifecycle.is_running(record):  # one that was started since knows nothing of it
                 try:
-                    galera_of(self._lifecycle.datastore(record)).set_desync(self._lifecycle.server(record), desync=False)
+                    self._home.get_galera(record).set_desync(self._home.describe_server(record), desync=False)
                 except StrongroomError as error:
                     log.warning("node is still desynced", server=record.id, reason=error.message)
                     return
             record.desynced_for = None
-            self._registry.save(record)
+            self._home.registry.save(record)
 
     def _known(self, server_id: str) -> tuple[ServerRecord, Galera, Server]:
-        record = self._registry.get(server_id)
-        return record, galera_of(self._lifecycle.datastore(record)), self._lifecycle.server(record)
+        record = self._home.registry.get(server_id)
+        return record, self._home.get_galera(record), self._home.describe_server(record)
 
     def _configure(self, record: ServerRecord, server: Server) -> None:
-        self._lifecycle.datastore(record).configure(server)
+        self._home.get_datastore(record).configure(server)
 
     def _require_stopped(self, record: ServerRecord) -> None:
-        self._lifecycle.find(record)
+        self._lifecycle.recover_process(record)
         if self._lifecycle.is_running(record):
-            raise Busy(f"server {record.definition.name or record.id} runs", remedy="Stop it.")
+            raise Busy(f"server {record.label} runs", remedy="Stop it.")

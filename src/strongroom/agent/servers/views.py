@@ -10,9 +10,10 @@ import structlog
 
 from strongroom.agent.models import OldData, ServerState, ServerView
 from strongroom.agent.registry import ServerRecord
+from strongroom.agent.runtimes import Home
+from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.servers.copies import Isolation
 from strongroom.agent.servers.health import Health
-from strongroom.agent.servers.lifecycle import Lifecycle
 from strongroom.agent.swap.outside import leftovers
 from strongroom.agent.swap.swap import around
 from strongroom.errors import StrongroomError
@@ -24,7 +25,7 @@ WINDOW = timedelta(minutes=10)
 """Restarts of a died server are counted in it."""
 
 
-def aside(record: ServerRecord) -> list[Path]:
+def list_previous_data(record: ServerRecord) -> list[Path]:
     """What swaps have put aside: old data, and new that did not come up, also of outside directories."""
     outside = (path for place, jobs in record.staged.items() for path in leftovers(place, jobs, "old", "failed"))
     return sorted({*around(record, "old", "failed"), *outside})
@@ -33,9 +34,9 @@ def aside(record: ServerRecord) -> list[Path]:
 class Views:
     """Makes views. ``job_on`` tells which job runs on a server."""
 
-    def __init__(self, lifecycle: Lifecycle, instances: Path, job_on: Callable[[str], str | None]) -> None:
+    def __init__(self, home: Home, lifecycle: Lifecycle, job_on: Callable[[str], str | None]) -> None:
+        self._home = home
         self._lifecycle = lifecycle
-        self._instances = instances
         self._job_on = job_on
         self._old_bytes: dict[Path, int] = {}
         self._isolated = Isolation()
@@ -44,7 +45,7 @@ class Views:
         """What we know of the server."""
         definition = record.definition
         running = self._lifecycle.is_running(record)
-        healthy = health.healthy and (running or definition.runtime == "adopted")
+        healthy = health.healthy and (running or record.is_adopted)
         has_data = record.data_dir.is_dir()
         return ServerView(
             id=record.id,
@@ -63,7 +64,7 @@ class Views:
             data_dir=record.data_dir,
             data_bytes=health.data_bytes,
             wal_bytes=health.wal_bytes,
-            free_bytes=measure_free_space(record.data_dir if has_data else self._instances),
+            free_bytes=measure_free_space(record.data_dir if has_data else self._home.instances),
             lineage=self._lineage(record) if has_data else None,
             pid=record.process.pid if running and record.process is not None else None,
             restarts=record.restarts_since(datetime.now(UTC) - WINDOW),
@@ -77,13 +78,13 @@ class Views:
 
     def _installed_number(self, record: ServerRecord) -> str:
         try:
-            return self._lifecycle.server(record).version.number
+            return self._home.describe_server(record).version.number
         except StrongroomError:
             return record.definition.series
 
     def _lineage(self, record: ServerRecord) -> str | None:
         try:
-            return self._lifecycle.datastore(record).lineage(record.data_dir)
+            return self._home.get_datastore(record).lineage(record.data_dir)
         except FileNotFoundError:
             return None  # a swap is moving it just now
         except (StrongroomError, OSError) as error:
@@ -92,7 +93,7 @@ class Views:
 
     def _old_data(self, record: ServerRecord) -> list[OldData]:
         found = []
-        for path in aside(record):
+        for path in list_previous_data(record):
             if path not in self._old_bytes:
                 self._old_bytes[path] = measure_disk_usage(path)
             try:
@@ -108,11 +109,11 @@ class Views:
 def _state(record: ServerRecord, health: Health, *, running: bool, has_data: bool) -> ServerState:
     if not has_data:
         return "new"
-    if health.healthy and (running or record.definition.runtime == "adopted"):
+    if health.healthy and (running or record.is_adopted):
         return "running"
     if running and health.hindered:
         return health.hindered
-    if record.definition.runtime == "adopted":
+    if record.is_adopted:
         return "starting" if running else "stopped"
     if running:
         return "starting"

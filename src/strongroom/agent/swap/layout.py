@@ -10,8 +10,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.agent.host.limits import require_aio_events
-from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.runtimes import Home
+from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.swap.attributes import copy_attributes
 from strongroom.agent.swap.chosen import require_usable
 from strongroom.agent.swap.outside import WHATS, Outside, What, leftovers, make_staging, plan
@@ -49,8 +50,8 @@ class _Plan(BaseModel):
 class Layouts:
     """Layouts of all servers; the caller holds the lock of the server."""
 
-    def __init__(self, registry: Registry, lifecycle: Lifecycle) -> None:
-        self._registry = registry
+    def __init__(self, home: Home, lifecycle: Lifecycle) -> None:
+        self._home = home
         self._lifecycle = lifecycle
 
     def learn(self, record: ServerRecord) -> None:
@@ -62,9 +63,9 @@ class Layouts:
 
     def places(self, record: ServerRecord) -> list[Place]:
         """Where the server keeps files outside the top of its data directory. Raises ConfigurationError when nobody knows."""
-        server = self._lifecycle.server(record)
+        server = self._home.describe_server(record)
         try:
-            found = self._lifecycle.datastore(record).placement.places(server)
+            found = self._home.get_datastore(record).placement.places(server)
         except StrongroomError as error:
             if record.places is None:
                 raise ConfigurationError(
@@ -74,8 +75,8 @@ class Layouts:
             return record.places
         if found != record.places:
             record.places = found
-            if record.id in self._registry:
-                self._registry.save(record)
+            if record.id in self._home.registry:
+                self._home.registry.save(record)
         return found
 
     def new_data(self, record: ServerRecord, job: str, choices: Mapping[str, Path]) -> NewData:
@@ -86,10 +87,10 @@ class Layouts:
         """
         self._lifecycle.require_movable(record)
         if not self._lifecycle.is_running(record):  # one that runs has reserved what the next will need
-            require_aio_events(self._lifecycle.datastore(record))
+            require_aio_events(self._home.get_datastore(record))
         account = find_user(record.user)
-        server = self._lifecycle.server(record)
-        chosen = self._lifecycle.datastore(record).placement.chosen(server, choices)
+        server = self._home.describe_server(record)
+        chosen = self._home.get_datastore(record).placement.chosen(server, choices)
         require_usable([place.directory for place in chosen], server, account)
         places = [*self.places(record), *chosen]
         outside = plan(places, record.data_dir, account)
@@ -119,21 +120,21 @@ class Layouts:
                 make_staging(each, job, find_user(record.user))
         elif outside != (prepared := known.outside):
             raise ConfigurationError(
-                f"{record.definition.name or record.id} keeps its files in other directories now than when job {job} began: "
+                f"{record.label} keeps its files in other directories now than when job {job} began: "
                 f"{_named(outside)}, then {_named(prepared)}",
                 remedy="Restore again.",
             )
         new = [each.directory for each in outside if each.directory not in record.swapped]
         if new:
             record.swapped += new
-            self._registry.save(record)
+            self._home.registry.save(record)
         return outside
 
     def remove_remains(self, record: ServerRecord) -> None:
         """Remove what restores have put into directories outside for a process server that is deleted, as far as that can be."""
         for path in self._work(record, "new", "taken", "old", "leaving", "failed"):
             remove_tree(path)
-        places = self._lifecycle.datastore(record).placement.places(self._lifecycle.server(record)) if record.swapped else []
+        places = self._home.get_datastore(record).placement.places(self._home.describe_server(record)) if record.swapped else []
         for place in places:
             if place.directory in record.swapped and place.directory.is_dir():
                 try:
@@ -150,7 +151,7 @@ class Layouts:
             record.staged[directory] = [each for each in jobs if list(leftovers(directory, [each], *WHATS))]
         for each in outside:
             record.staged[each.directory] = [*record.staged.get(each.directory, []), job]
-        self._registry.save(record)
+        self._home.registry.save(record)
 
     def _plan(self, record: ServerRecord, job: str) -> _Plan:
         try:
@@ -160,7 +161,7 @@ class Layouts:
         return known if known.job == job else _Plan(job=job)
 
     def _path(self, record: ServerRecord) -> Path:
-        return self._registry.place(record.id) / "layout.json"
+        return self._home.registry.place(record.id) / "layout.json"
 
 
 def _named(outside: list[Outside]) -> str:

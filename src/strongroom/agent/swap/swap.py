@@ -25,8 +25,9 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.agent.servers.lifecycle import Lifecycle
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.runtimes import Home
+from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.swap.attributes import copy_access
 from strongroom.agent.swap.outside import Outside, swap_back, swap_in
 from strongroom.artifact import describe_notices
@@ -79,7 +80,7 @@ def around(record: ServerRecord, *whats: Literal["new", "old", "failed"]) -> lis
         start = f"{data_dir.name}.{what}-"
         for path in data_dir.parent.glob(f"{escape(start)}*"):
             job = path.name.removeprefix(start)
-            if record.definition.runtime == "process" or job in record.beside or _JOB.fullmatch(job):
+            if not record.is_adopted or job in record.beside or _JOB.fullmatch(job):
                 found.append(path)
     return found
 
@@ -94,8 +95,8 @@ def note_job(record: ServerRecord, job: str) -> None:
 class Swapper:
     """Swaps of all servers; the caller holds the lock of the server. ``outside_of``: see ``Layouts.of_swap``."""
 
-    def __init__(self, registry: Registry, lifecycle: Lifecycle, outside_of: Callable[..., list[Outside]]) -> None:
-        self._registry = registry
+    def __init__(self, home: Home, lifecycle: Lifecycle, outside_of: Callable[..., list[Outside]]) -> None:
+        self._home = home
         self._lifecycle = lifecycle
         self._outside_of = outside_of
 
@@ -115,13 +116,13 @@ class Swapper:
         if journal is None or journal.job != job:
             new = beside(record.data_dir, "new", job)
             note_job(record, job)
-            self._registry.save(record)
+            self._home.registry.save(record)
             if empty:
                 make_directory(new, find_user(record.user).owner)
             if not new.is_dir():
                 raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
-            server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+            server, datastore = self._home.describe_server(record), self._home.get_datastore(record)
             kept: list[str] = []
             # All that can be refused is refused before the old server is touched.
             if not empty:
@@ -193,7 +194,7 @@ class Swapper:
             _rename(new, data)
         record.wanted, record.failed, record.restarts = "running" if journal.start else "stopped", None, []
         record.data_epoch = record.member.epoch if record.member is not None else None
-        self._registry.save(record)
+        self._home.registry.save(record)
         if journal.start:
             launched = self._lifecycle.launch(record)
             try:
@@ -209,7 +210,7 @@ class Swapper:
         Raises ``error`` when the server is ours, or a copy, which has to be asked.
         """
         restored = read_restored_profile(record.data_dir)
-        if record.definition.runtime != "adopted" or (restored is not None and restored.isolated):
+        if not record.is_adopted or (restored is not None and restored.isolated):
             raise error
         return (
             f"The restored server runs, but it refuses the account of backups: {error.message.rstrip('.')}. "
@@ -221,7 +222,7 @@ class Swapper:
         restored = read_restored_profile(record.data_dir)
         if restored is None:
             return []
-        server, datastore = self._lifecycle.server(record), self._lifecycle.datastore(record)
+        server, datastore = self._home.describe_server(record), self._home.get_datastore(record)
         try:
             notices = datastore.profiles.check(server, restored.profile, isolated=restored.isolated)
         except Exception as error:
@@ -240,7 +241,7 @@ class Swapper:
         moved = data.exists() and not new.exists() and not failed.exists()
         try:
             if moved:
-                self._end_new(record)
+                self._lifecycle.stop_or_kill(record)  # the new data is thrown away
                 _rename(data, failed)
             if not data.exists():
                 for outside in journal.outside:
@@ -251,11 +252,11 @@ class Swapper:
             journal.reason += f"; and the old data could not be put back: {error}"
             journal.remedy = f"Put {old} back as {data} by hand, and start the server."
             record.failed = journal.reason
-            self._registry.save(record)
+            self._home.registry.save(record)
             return
         record.wanted, record.failed, record.restarts = journal.wanted, None, []
         record.data_epoch = journal.data_epoch
-        self._registry.save(record)
+        self._home.registry.save(record)
         if not journal.had_old or journal.wanted == "stopped":
             return
         try:
@@ -264,20 +265,11 @@ class Swapper:
         except StrongroomError as error:
             journal.reason += f"; the old data is back, but the server does not come up: {error.message}"
 
-    def _end_new(self, record: ServerRecord) -> None:
-        """The new data is given up: its server may be killed when it does not stop."""
-        try:
-            self._lifecycle.stop(record)
-        except ServerFailed:
-            if record.definition.runtime == "adopted":
-                raise
-            self._lifecycle.kill(record)
-
     def _places(self, record: ServerRecord, journal: Journal) -> tuple[Path, Path, Path]:
         return record.data_dir, beside(record.data_dir, "new", journal.job), beside(record.data_dir, "old", journal.job)
 
     def _path(self, record: ServerRecord) -> Path:
-        return self._registry.place(record.id) / "swap.json"
+        return self._home.registry.place(record.id) / "swap.json"
 
     def _save(self, record: ServerRecord, journal: Journal) -> None:
         write_model(self._path(record), journal)
