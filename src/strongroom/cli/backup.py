@@ -12,7 +12,7 @@ import typer
 from strongroom.cli import _deletion, _names
 from strongroom.cli._backup_list import Ratio, list_backups
 from strongroom.cli._completion import names_of
-from strongroom.cli._filters import Filters, Limit, Since, Sort, Until
+from strongroom.cli._filters import Filters, Limit, Since, Sort, Until, require_known
 from strongroom.cli._names import AllowSameName, require_free_name
 from strongroom.cli._render import Column, When, duration, moment, note, size
 from strongroom.cli._session import AllProjects, Session, Wait, Yes, command
@@ -37,6 +37,9 @@ class Codec(StrEnum):
 
     zstd = "zstd"
     gzip = "gzip"
+
+
+STATUSES = ("NEW", "BUILDING", "COMPLETED", "FAILED", "DELETING", "DELETE_FAILED", "RESTORED")
 
 
 class Kind(StrEnum):
@@ -254,6 +257,7 @@ def list_(
     all_projects: AllProjects = False,
 ) -> None:
     """List backups, the newest first."""
+    require_known("--status", status, STATUSES)
     filters = Filters.given(since, until, limit, sort, status=status, kind=[kind.value] if kind else None)
     list_backups(session, filters, instance=instance, chain=chain, unverified=unverified, tree=tree, all_projects=all_projects)
 
