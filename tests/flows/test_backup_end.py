@@ -12,7 +12,7 @@ import pytest
 
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.errors import ArtifactError, StorageDenied, StorageError
+from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
 from strongroom.flows import Control, Engine, request_backup, request_instance
 from strongroom.flows import _artifact_end as artifact_end
 from strongroom.flows._monitor import Monitor
@@ -205,6 +205,23 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
     assert failure is not None
     assert "is not the one that was written" in failure["message"]
     assert site.row(backup).status == "FAILED"
+
+
+def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
+    """Its host does not answer; the worker there may."""
+    site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
+    backup, job = site.take("b")
+    site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
+    presence = site.control.presence
+    presence.expect("local")
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert run_stages(site.control, job, killed=Died) is not None
+    monitor = Monitor(site.control, Engine(site.control))
+    monitor._finish_left()
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.heard("local")
+    monitor._finish_left()
+    assert list(site.real.list(backup.container)) == []
 
 
 def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:

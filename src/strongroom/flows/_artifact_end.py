@@ -13,7 +13,7 @@ import structlog
 from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
-from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageDenied, StorageError, StorageFull
+from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._seals import seal_backup
@@ -116,7 +116,7 @@ def _clean(control: Control, job_id: str) -> bool:
         return True
     try:
         return _finish_or_remove(control, job_id, backup, store)
-    except (StorageError, ManifestInvalid):
+    except (StorageError, ManifestInvalid, HostSilent):
         location = location_of(backup)
         with control.catalog.write() as session:
             job = find_job(session, None, job_id)
@@ -139,8 +139,21 @@ def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Stor
         return _complete(control, job_id, store, *found)
     if wanted and _said_complete(control, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    _require_writer_over(control, job_id)
     delete_artifact(store, location_of(backup))
     return False
+
+
+def _require_writer_over(control: Control, job_id: str) -> None:
+    """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
+    with control.catalog.read() as session:
+        host = find_job(session, None, job_id).host
+    cause = control.presence.cause(host) if host else None
+    if cause is not None:
+        raise HostSilent(
+            f"the worker of job {job_id} may still write: {cause.message}",
+            remedy=f"What it wrote is removed when host {host} is back, or was removed.",
+        )
 
 
 def _said_complete(control: Control, job_id: str) -> bool:
