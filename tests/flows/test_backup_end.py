@@ -179,6 +179,23 @@ def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backu
     site.require_truth(backup)
 
 
+def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site) -> None:
+    """A file system that is not mounted shows no manifest either."""
+    site.agent.failure = Failure(code="JobLost", message="the worker died")
+    backup, job = site.take("b")
+    site.store.fail = lambda call: StorageError("the store is down")
+    assert run_stages(site.control, job, killed=Died) is not None
+    site.store.fail = lambda call: None
+    container = site.control.settings.store_path / backup.container
+    container.rename(site.control.settings.store_path.parent / "elsewhere")
+    finish_failed(site.control)
+    assert site.row(backup).status == "FAILED"
+    (site.control.settings.store_path.parent / "elsewhere").rename(container)
+    finish_failed(site.control)
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
 def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")

@@ -10,7 +10,7 @@ import time
 
 import structlog
 
-from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
+from strongroom.artifact import Location, Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
@@ -139,6 +139,8 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
         return _complete(site, job_id, store, *found)
     if wanted and _said_complete(site, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    if wanted and _is_undecided(site, job_id):
+        _require_shown(store, location_of(backup))
     _require_writer_over(site, job_id)
     delete_artifact(store, location_of(backup))
     return False
@@ -161,6 +163,22 @@ def _said_complete(site: Site, job_id: str) -> bool:
     with site.catalog.read() as session:
         output = find_job(session, None, job_id).output
         return "manifest" in output and "left" not in output
+
+
+def _is_undecided(site: Site, job_id: str) -> bool:
+    """The worker reported a manifest, or the store failed when the job ended: the backup may be whole."""
+    with site.catalog.read() as session:
+        output = find_job(session, None, job_id).output
+        return "manifest" in output or "left" in output
+
+
+def _require_shown(store: Store, location: Location) -> None:
+    """Raise StorageError if the store shows neither the artifact nor its container: it may be unmounted, or another one."""
+    if next(iter(store.list(location.prefix)), None) is None and location.container not in store.folders():
+        raise StorageError(
+            f"the store has no container {location.container}: whether backup {location.id} is whole is not known",
+            remedy=f"Make the store available again, or delete the backup: strongroom backup delete {location.id}",
+        )
 
 
 def finish_left(site: Site, job_id: str) -> bool:
