@@ -30,10 +30,12 @@ PYTHON = [
     "src/strongroom/catalog/*.py",
     "src/strongroom/identity/*.py",
     "src/strongroom/storage/*.py",
+    "src/strongroom/system/*.py",
     "src/strongroom/worker/*.py",
     "tests/catalog/*.py",
     "tests/identity/*.py",
     "tests/storage/*.py",
+    "tests/system/*.py",
     "tests/worker/*.py",
 ]
 """Finished modules, as patterns below the project. This one contains the phrases and is not read."""

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from strongroom.agent import Agent, _lifecycle, _outside, _registry, _swap
+from strongroom.agent import Agent, registry
+from strongroom.agent.runtimes import lifecycle
+from strongroom.agent.swap import outside, swap
 from strongroom.errors import ServerFailed
 from strongroom.settings import load
 
@@ -22,7 +24,7 @@ def main(data_dir: str, pool: str, server: str, job: str, step: str, direction: 
 
     def reach(name: str, *args: Any) -> None:
         nonlocal left, counting
-        counting = counting or any(isinstance(a, _swap.Journal) and a.phase == direction for a in args)
+        counting = counting or any(isinstance(a, swap.Journal) and a.phase == direction for a in args)
         left -= counting
         if left < 0:
             print(f"died before {name}", flush=True)
@@ -39,14 +41,14 @@ def main(data_dir: str, pool: str, server: str, job: str, step: str, direction: 
 
     agent = Agent(load(None, service={"data_dir": data_dir}, agent={"pool": pool, "start_timeout": 30}))
     agent.start()
-    wrap(_swap, "_rename")
+    wrap(swap, "_rename")
     for name in ("_make", "_rename", "_rename_entry", "_remove"):
-        wrap(_outside, name)
-    wrap(_swap.Swapper, "_save")
-    wrap(_registry.Registry, "save")
-    wrap(_lifecycle.Lifecycle, "stop")
-    wrap(_lifecycle.Lifecycle, "launch")
-    wrap(_lifecycle.Lifecycle, "wait_ready")
+        wrap(outside, name)
+    wrap(swap.Swapper, "_save")
+    wrap(registry.Registry, "save")
+    wrap(lifecycle.Lifecycle, "stop")
+    wrap(lifecycle.Lifecycle, "launch")
+    wrap(lifecycle.Lifecycle, "wait_ready")
     try:
         agent.servers.swap(server, job)
         print("went forward", flush=True)

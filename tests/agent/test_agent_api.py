@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import socket
 import ssl
 import threading
@@ -16,9 +18,10 @@ import pytest
 import uvicorn
 from structlog.testing import capture_logs
 
-from strongroom.agent import Agent, AgentClient
+from strongroom.agent import Agent, AgentClient, routes
 from strongroom.agent.checks import CheckRequest
-from strongroom.agent.client import VERSION_HEADER
+from strongroom.agent.connection import VERSION_HEADER
+from strongroom.agent.jobs import Jobs
 from strongroom.agent.remote import RemoteAgent
 from strongroom.agent.tls import key_pair
 from strongroom.datastores import DatabaseSpec, UserChange, UserSpec
@@ -110,6 +113,12 @@ def test_the_whole_life_over_the_network(remote: tuple[Agent, str]) -> None:
     asyncio.run(live())
 
 
+def test_each_route_has_a_method_of_the_client() -> None:
+    named = {name for name, value in vars(routes).items() if isinstance(value, routes.Route)}
+    used = set(re.findall(r"routes\.([A-Z_]+)", inspect.getsource(AgentClient)))
+    assert named == used and len(named) == len(routes.ROUTES) == len({(r.method, r.path) for r in routes.ROUTES})
+
+
 def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
     agent = agents(scripted=True)
 
@@ -129,8 +138,8 @@ def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
 
 
 def test_a_defect_is_in_the_log_of_the_host(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "views", lambda _: 1 // 0)
     agent = agents()
-    monkeypatch.setattr(agent.jobs, "views", lambda: 1 // 0)
     with capture_logs() as logs, pytest.raises(Unavailable, match="HTTP 500"):
         asyncio.run(_embedded(agent).jobs())
     (line,) = (entry for entry in logs if entry["log_level"] == "error")
@@ -149,7 +158,7 @@ def test_a_body_that_is_not_understood_is_not_repeated(agents: AgentMaker) -> No
         send({"job": {"kind": "verify", "identities": ["AGE-SECRET-KEY-hush"], "storage": {"secret_access_key": 7}}})
     )
     assert reply.status_code == InvalidRequest.status and reply.json()["error"]["code"] == "InvalidRequest"
-    assert "hush" not in reply.text and "location" in reply.text
+    assert "hush" not in reply.text and "job.verify.location: Field required" in reply.text
 
 
 def test_many_may_wait_while_others_work(agents: AgentMaker) -> None:

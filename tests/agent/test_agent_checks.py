@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from strongroom.agent import Check, _limits, run_checks
-from strongroom.agent._store import stall_timeout
+from strongroom.agent import Check, run_checks
 from strongroom.agent.checks import CheckRequest, check_host
+from strongroom.agent.host import limits
+from strongroom.agent.host.stores import stall_timeout
 from strongroom.artifact import new_identity
 from strongroom.datastores import get
 from strongroom.errors import ConfigurationError
@@ -50,15 +51,15 @@ def test_every_database(place: Path, pool: str) -> None:
 
 def test_events_of_asynchronous_io_that_are_used_up(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "aio-max-nr").write_text("65536\n")
-    monkeypatch.setattr(_limits, "_SYSTEM", place)
+    monkeypatch.setattr(limits, "_SYSTEM", place)
     for used, level, said in ((65000, "error", "no more servers of mysql"), (62000, "warning", "1 more servers of mysql")):
         (place / "aio-nr").write_text(f"{used}\n")
         found = _checks(place, pool, datastores={"mysql": [str(version().programs["server"].parent)]})["limits"]
         assert found.level == level and said in found.message and "sysctl" in found.remedy
     (place / "aio-nr").write_text("65000\n")
     with pytest.raises(ConfigurationError, match="536 events are left, and a server of mysql reserves"):
-        _limits.require_aio_events(get("mysql"))
-    _limits.require_aio_events(get("mariadb"))
+        limits.require_aio_events(get("mysql"))
+    limits.require_aio_events(get("mariadb"))
 
 
 def test_no_setpriv(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:

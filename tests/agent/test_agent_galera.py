@@ -254,7 +254,7 @@ def test_a_node_of_an_earlier_epoch_is_stopped_and_stays_so(cluster: Cluster) ->
     assert member is not None
     nodes.enroll("n2", member.model_copy(update={"epoch": member.epoch + 1}))
     assert not cluster.view("n2").running
-    with pytest.raises(Conflict, match="before the last restore"):
+    with pytest.raises(Conflict, match="predates the last restore"):
         servers.start("n2")
     time.sleep(2.5)  # the supervisor looks
     assert not cluster.view("n2").running
@@ -271,7 +271,7 @@ def test_nodes_of_different_epochs_never_meet(cluster: Cluster) -> None:
     assert member is not None
     cluster.stop(["n3"])
     nodes.enroll("n3", member.model_copy(update={"epoch": member.epoch + 1}))
-    record = servers._registry.get("n3")
+    record = servers._home.registry.get("n3")
     record.data_epoch = member.epoch + 1
     servers.start("n3", Start(wait=False))
     log = servers.server("n3").base_dir / "log/error.log"
@@ -392,7 +392,7 @@ def test_restored_cluster_has_a_new_identity_and_the_data_of_the_backup(cluster:
     cluster.enroll(epoch)
     for node in cluster.nodes:
         nodes.prove_stopped(node)
-        with pytest.raises(Conflict, match="before the last restore"):
+        with pytest.raises(Conflict, match="predates the last restore"):
             servers.start(node)
         servers.swap(node, f"r-{node}", start=False)
         assert servers.swap(node, f"r-{node}", start=False).data_epoch == epoch

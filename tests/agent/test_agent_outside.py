@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.agent._swap import beside
+from strongroom.agent.swap.swap import beside
 from strongroom.errors import ConfigurationError, ServerFailed
 from support.adopted import AdoptedMariaDB, back_up, definition_of, prepare, restore
 from support.agents import AgentMaker, until

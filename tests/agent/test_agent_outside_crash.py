@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from strongroom.agent import _accounts, _outside, _swap
-from strongroom.agent._outside import Outside
-from strongroom.agent._registry import Registry, ServerRecord
-from strongroom.agent._swap import Swapper, beside
+from strongroom.agent.registry import Registry, ServerRecord
+from strongroom.agent.swap import outside, swap
+from strongroom.agent.swap.outside import Outside
+from strongroom.agent.swap.swap import Swapper, beside
 from strongroom.errors import ServerFailed
+from strongroom.system.users import find_user_by_id
 from support.agents import definition
 
 JOB = "j"
@@ -27,8 +28,9 @@ class _Crash(BaseException):
 class Stub:
     """The server of a swap: whether it serves is said by the test."""
 
-    def __init__(self, comes_up: bool) -> None:
+    def __init__(self, comes_up: bool, registry: Registry) -> None:
         self._comes_up = comes_up
+        self.registry = registry
         self.served: list[str] = []
 
     def __getattr__(self, _name: str) -> Callable[..., Any]:
@@ -102,9 +104,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         monkeypatch.setattr(owner, name, wrapped)
 
     for name in STEPS:
-        wrap(_outside, name)
-    wrap(_swap, "_rename")
-    wrap(_swap.Swapper, "_save")
+        wrap(outside, name)
+    wrap(swap, "_rename")
+    wrap(swap.Swapper, "_save")
     wrap(Registry, "save")
     yield lambda step: left.__setitem__(0, step)
 
@@ -113,12 +115,12 @@ def _world(top: Path, comes_up: bool) -> tuple[Files, Swapper, ServerRecord, Stu
     files = Files(top)
     registry = Registry(top / "agent")
     registry.load()
-    stub = Stub(comes_up)
+    stub = Stub(comes_up, registry)
     record = ServerRecord(
-        id="s1", definition=definition("s1"), user=_accounts.by_uid(os.geteuid()).name, data_dir=files.data, wanted="running"
+        id="s1", definition=definition("s1"), user=find_user_by_id(os.geteuid()).name, data_dir=files.data, wanted="running"
     )
     registry.save(record)
-    swapper = Swapper(registry, stub, lambda *_args, **_kwargs: files.outside)  # type: ignore[arg-type]
+    swapper = Swapper(stub, stub, lambda *_args, **_kwargs: files.outside)  # type: ignore[arg-type]
     return files, swapper, record, stub
 
 

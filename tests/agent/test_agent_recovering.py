@@ -18,7 +18,7 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
 ) -> None:
     agent = agents(start_timeout=0.2, stall_timeout=5)
     agent.servers.define("s1", definition("s1"))
-    lifecycle, record = agent.servers._lifecycle, agent.servers._registry.get("s1")
+    lifecycle, record = agent.servers._lifecycle, agent.servers._home.registry.get("s1")
     began = time.monotonic()
 
     def recover(server: Server) -> Facts:
@@ -42,7 +42,7 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
 def test_a_restored_server_with_an_old_password_is_not_put_back(agents: AgentMaker) -> None:
     agent = agents()
     agent.servers.define("s1", definition("s1"))
-    swapper, record = agent.servers._swapper, agent.servers._registry.get("s1")
+    swapper, record = agent.servers._swapper, agent.servers._home.registry.get("s1")
     refused = ConfigurationError("PostgreSQL of own refused the account 'keeper'")
     with pytest.raises(ConfigurationError):  # ours lets us in whatever the data says
         swapper._excuse_refusal(record, refused)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.agent import Agent
-from strongroom.agent._swap import beside
+from strongroom.agent.swap.swap import beside
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import Busy, ConfigurationError, Conflict, NotFound, ServerFailed, VersionMismatch
 from strongroom.worker.spec import InitializeJob, JobRequest
@@ -135,7 +135,7 @@ def test_a_server_can_be_stopped_while_it_starts(agents: AgentMaker) -> None:
     agent = agents(stop_timeout=10)
     serve(agent, "s1")
     agent.servers.stop("s1")
-    record = agent.servers._registry.get("s1")
+    record = agent.servers._home.registry.get("s1")
     for tenths in range(8):
         agent.servers._lifecycle.launch(record)
         time.sleep(tenths / 30)
@@ -199,7 +199,7 @@ def test_addresses_are_shared_with_others(agents: AgentMaker, pool: str) -> None
 
 
 def test_restart_is_refused_while_a_job_runs(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strongroom.agent.servers.PATIENCE", 0.2)
+    monkeypatch.setattr("strongroom.agent.servers.holds.PATIENCE", 0.2)
     agent = agents(scripted=True)
     agent.servers.define("s1", definition())
     agent.jobs.put("j", request("sleep", server="s1"))
@@ -244,7 +244,7 @@ def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Pat
     serve(agent, "s1")
     data = place / "d/instances/s1/data"
     agent.servers.stop("s1")
-    for mounted, said in ((data, "is a mount point and cannot be renamed"), (data / "mysql", "would go aside with the old data")):
+    for mounted, said in ((data, "is a mount point and cannot be renamed"), (data / "mysql", "away with the previous data")):
         if subprocess.run(["mount", "--bind", str(mounted), str(mounted)], check=False).returncode:
             pytest.skip("this machine lets nobody mount")
         try:

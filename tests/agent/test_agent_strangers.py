@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.agent import _accounts
-from strongroom.agent._chosen import require_usable
-from strongroom.agent._files import remove_entries
-from strongroom.agent._outside import Outside, swap_in
-from strongroom.agent._registry import ServerRecord
-from strongroom.agent._swap import around, note_job
 from strongroom.agent.models import ServerDefinition
+from strongroom.agent.registry import ServerRecord
+from strongroom.agent.swap.chosen import require_usable
+from strongroom.agent.swap.outside import Outside, swap_in
+from strongroom.agent.swap.swap import around, note_job
 from strongroom.errors import ConfigurationError
+from strongroom.system.directories import remove_entries
+from strongroom.system.users import find_user
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
-THEM = _accounts.by_name("nobody")
+THEM = find_user("nobody")
 
 
 def theirs(path: Path) -> Path:
@@ -66,10 +66,9 @@ def test_a_deletion_removes_nothing_in_a_directory_of_somebody_else(top: Path, r
 
 
 def test_a_chosen_directory_is_not_taken_from_somebody_else(top: Path, roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from strongroom.agent import _chosen
 
     theirs(top / "a")
-    monkeypatch.setattr(_chosen, "_require_place", lambda *_: lead_astray(top, roots))
+    monkeypatch.setattr("strongroom.agent.swap.chosen._require_place", lambda *_: lead_astray(top, roots))
     with pytest.raises(ConfigurationError):
         require_usable([top / "a" / "data"], None, THEM)  # type: ignore[arg-type]
     assert (roots / "data").stat().st_uid == 0

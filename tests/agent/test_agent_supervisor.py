@@ -10,11 +10,11 @@ from typing import cast
 
 import pytest
 
-from strongroom.agent import _supervisor
-from strongroom.agent._processes import identify, working_in
-from strongroom.agent._supervisor import Supervisor
+from strongroom.agent.duties import Duties
 from strongroom.agent.jobs import Jobs
 from strongroom.agent.servers import Servers
+from strongroom.agent.supervisor import Supervisor
+from strongroom.system.processes import identify_process, list_processes_in
 from support.agents import until
 
 RENAME = "open('/proc/self/comm', 'wb').write(b'\\xff) Z 1'); print('renamed', flush=True); input()"
@@ -25,10 +25,10 @@ def test_processes_are_found_beside_one_with_a_strange_name(tmp_path: Path) -> N
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"renamed\n"
-            assert working_in(tmp_path.resolve()) == [child.pid]
-            found = identify(child.pid)
+            assert list_processes_in(tmp_path.resolve()) == [child.pid]
+            found = identify_process(child.pid)
             assert found is not None
-            assert found.works_in(tmp_path.resolve())
+            assert found.is_working_in(tmp_path.resolve())
         finally:
             child.kill()
 
@@ -64,10 +64,22 @@ class NoJobs:
         pass
 
 
+class NoDuties:
+    """A host without duties."""
+
+    is_busy = False
+
+    def tick(self) -> None:
+        pass
+
+    def pids(self) -> set[int]:
+        return set()
+
+
 def test_a_defect_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_supervisor, "PACE", 0.01)
+    monkeypatch.setattr("strongroom.agent.supervisor.PACE", 0.01)
     servers = BrokenServers()
-    supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()))
+    supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()), cast(Duties, NoDuties()))
     supervisor.start()
     try:
         until(lambda: servers.looks > 3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.agent import Agent
-from strongroom.agent._swap import beside
+from strongroom.agent.swap.swap import beside
 from strongroom.datastores import DatabaseSpec
 from strongroom.errors import NotFound, ServerFailed
 from support.agents import AgentMaker, serve, until

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from strongroom.api._fault import wrap
+from strongroom.api.instances.fault import wrap
 from strongroom.catalog import Backup, Host, Instance, Job, now
 from support.site import GB, Site, told
 

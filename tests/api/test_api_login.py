@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from strongroom.api import create_app
-from strongroom.cli._app import app as command_line
+from strongroom.cli.app import app as command_line
 from strongroom.identity import BasicAuthentication, Method, User, edit_users, hash_password
 from strongroom.identity._keystone import KeystoneAuthentication
 from strongroom.sections import Identity
@@ -158,8 +158,8 @@ clouds:
         assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
 
     def test_a_token_that_ends_in_between_is_renewed(self, url: str, keystone: Keystone, monkeypatch: pytest.MonkeyPatch) -> None:
-        from strongroom.cli._client import Client
-        from strongroom.cli._credentials import Credentials
+        from strongroom.cli.connection.client import Client
+        from strongroom.cli.connection.credentials import Credentials
 
         for name, value in keystone.environment("alice", "shop").items():
             monkeypatch.setenv(name, value)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from strongroom.api._http import MAX_HEAD, HttpProtocol
+from strongroom.api.http.protocol import MAX_HEAD, HttpProtocol
 from support.site import Site
 
 

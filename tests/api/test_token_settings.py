@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from strongroom.agent.checks import run_checks
-from strongroom.api._service import check_tokens
+from strongroom.api.service import check_tokens
 from strongroom.errors import ConfigurationError
 from strongroom.settings import load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.artifact._buffers import Buffers
+from strongroom.artifact.segments.buffers import Buffers
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 64)), max_size=60))

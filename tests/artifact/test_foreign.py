@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import ForeignBackup, ForeignReader, Place, check_format, check_link, find_foreign, locate
-from strongroom.artifact._gunzip import gunzip
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.gunzip import gunzip
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, InvalidRequest, StorageError
 from strongroom.storage import Store, open_store
 from support.artifacts import mb_end, mb_file, mb_payload, noise, take

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.errors import ArtifactCorrupt
 from support.artifacts import mb_end, mb_file, mb_payload, mb_remove, mb_rename, mb_seek, noise
 

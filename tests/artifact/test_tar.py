@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Location, open_artifact, verify
-from strongroom.artifact._tar import BLOCK, Member, Tar, content
+from strongroom.artifact.streams.tar import BLOCK, Member, Tar, content
 from strongroom.errors import ArtifactCorrupt, NotFound
 from strongroom.storage import Store
 from support.artifacts import noise, write_artifact

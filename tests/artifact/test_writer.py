@@ -18,13 +18,14 @@ from strongroom.artifact import (
     Location,
     Profile,
     Writer,
-    _verify,
-    _writer,
     compare_sizes,
+    delete_artifact,
     load_manifest,
     new_identity,
     open_artifact,
 )
+from strongroom.artifact import report as reports
+from strongroom.artifact import writer as writers
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactExists,
@@ -66,8 +67,8 @@ def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: St
 
 
 def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_writer, "_MOST_PENDING", 3)
-    monkeypatch.setattr(_verify, "_BATCH", 3)
+    monkeypatch.setattr(writers, "_MOST_PENDING", 3)
+    monkeypatch.setattr(reports, "_BATCH", 3)
     manifest = write_artifact(store, here, DATA)
     assert len(manifest.segments) > 6
     assert compare_sizes(store, manifest).ok
@@ -172,6 +173,36 @@ def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -
         writer.finish(**FIELDS, chain="one")
     writer.abort()
     assert store.get(here.manifest) == b"somebody else's"
+
+
+@pytest.mark.parametrize("moment", ["before the manifest", "during the deletion"])
+def test_no_manifest_is_left_over_segments_that_were_deleted(store: Store, top: Path, here: Location, moment: str) -> None:
+    """Its host was lost and the job cleaned up after, while the worker went on there."""
+
+    class Race(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            if key == here.manifest and moment == "before the manifest":
+                delete_artifact(store, here)
+            return super().put(key, data, create=create)
+
+    class Deletion(Wrapped):
+        def delete(self, keys: Any) -> None:
+            keys = list(keys)
+            if here.segment(0) in keys:
+                store.put(here.manifest, b"late", create=True)
+            super().delete(keys)
+
+    if moment == "before the manifest":
+        with pytest.raises(StorageError, match="were deleted while the backup was written"):
+            write_artifact(Race(store), here, DATA)
+    else:
+        writer = Writer(store, here, SMALL, stream="plain")
+        writer.open()
+        feed(DATA, writer.copy_from)
+        writer.wait()
+        delete_artifact(Deletion(store), here)
+        writer.abort()
+    assert files(top) == []
 
 
 def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
-from strongroom.cli._app import app
+from strongroom.cli.app import app
 from support.canned import Canned, Running
 
 

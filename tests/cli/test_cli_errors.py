@@ -9,8 +9,8 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from strongroom.cli._client import Client
-from strongroom.cli._credentials import Credentials
+from strongroom.cli.connection.client import Client
+from strongroom.cli.connection.credentials import Credentials
 from strongroom.errors import Unavailable
 from support.canned import Canned, Running
 

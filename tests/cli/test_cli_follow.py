@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from typer.testing import Result
 
-from strongroom.cli import _client
-from strongroom.cli._progress import Meter, figures
+from strongroom.cli.connection import client
+from strongroom.cli.output.progress import Meter, figures
 from support.canned import BACKUP, DELETE_PLAN, DONE, Canned, Running, spawn
 from support.terminal import on_terminal
 
@@ -90,7 +90,7 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
 
 
 def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_client, "PATIENCE", 0.5)
+    monkeypatch.setattr(client, "PATIENCE", 0.5)
     backing_up.on_job({"phase": "backup"})
     backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}}))
     result = run("backup", "create", "monday", "-i", "mysql1")

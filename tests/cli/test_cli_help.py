@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import Result
 
-from strongroom.cli._app import app
+from strongroom.cli.app import app
 
 Run = Callable[..., Result]
 
@@ -77,7 +77,7 @@ def test_the_client_loads_nothing_of_the_service() -> None:
         "strongroom.agent",
         "strongroom.settings",
     ]
-    program = f"import sys, strongroom.cli._app; print(*(m for m in {heavy} if m in sys.modules))"
+    program = f"import sys, strongroom.cli.app; print(*(m for m in {heavy} if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strongroom.cli.restore import _directories
+from strongroom.cli.commands.restore import _directories
 from strongroom.errors import InvalidRequest
 
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.datastores import _galera, get, names, socket_path
-from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, write_file
 from strongroom.datastores.mariadb import _options, _versions
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.errors import ConfigurationError, InvalidRequest
@@ -154,23 +153,3 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
     (version, *_) = _versions.discover([])
     assert "transfer" not in version.programs
     assert _galera.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
-
-
-@pytest.mark.root
-def test_another_user_cannot_lead_root_astray(place: Path) -> None:
-    victim = place / "victim"
-    victim.write_text("precious")
-    theirs = place / "theirs"
-    owner = owner_named(server_user())
-    make_directory(theirs, owner)
-    (theirs / "my.cnf").symlink_to(victim)
-    (theirs / "run").symlink_to(place)
-    write_file(theirs / "my.cnf", "[mysqld]\n", owner)
-    assert victim.read_text() == "precious" and victim.stat().st_uid == 0
-    assert not (theirs / "my.cnf").is_symlink() and owner_of(theirs / "my.cnf") == owner
-    with pytest.raises(ConfigurationError, match="not a usable directory"):
-        make_directory(theirs / "run", owner)
-    assert place.stat().st_uid == 0
-    (theirs / "link").symlink_to(victim)
-    with pytest.raises(ConfigurationError):
-        read_file(theirs / "link")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Positions
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import StreamFacts
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from support import mariadb

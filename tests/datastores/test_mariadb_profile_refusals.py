@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Notice, Profile
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import (
     BackupRequest,
     GaleraMember,
@@ -23,10 +23,11 @@ from strongroom.datastores import (
     get,
     write_restored_profile,
 )
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb import _config, _plugins, _prepare, _private, _rehearse, _settings, _tables
 from strongroom.datastores.mariadb._connection import connect, query
 from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
 from support.mariadb import FileLink
@@ -53,7 +54,7 @@ def restore(version: Version, chain: Sequence[FileLink], target: Path, work: Pat
 def put(own: OwnServer, path: Path, content: str = "x") -> None:
     path.write_text(content)
     if os.geteuid() == 0:
-        os.chown(path, *owner_named(own.server.user))
+        os.chown(path, *find_user(own.server.user).owner)
     path.chmod(0o600)
 
 
@@ -71,7 +72,7 @@ def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
             if made.endswith("pipe"):
                 os.mkfifo(path)
             else:
-                make_directory(path.parent, owner_named(own.server.user))
+                make_directory(path.parent, find_user(own.server.user).owner)
                 put(own, path)
         for name in ("cert.pem", "notes"):
             put(own, own.data_dir / name)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Restored, Version, get
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.errors import ArtifactCorrupt, NoSpace, ServerFailed, StorageError, ToolFailed, VersionMismatch
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support import mariadb, processes, slow
 from support.identity import run_as, server_user
 from support.load import Writer, proven
@@ -109,7 +110,7 @@ def test_only_the_data_is_left(place: Path, chain: list[FileLink]) -> None:
         ),
         *("sys", "undo001", "undo002", "undo003", "xtrabackup_checkpoints"),
     }
-    uid, _ = owner_named(server_user())
+    uid, _ = find_user(server_user()).owner
     assert {path.stat().st_uid for path in target.rglob("*")} == {uid}
     assert not list((place / "restored-work").glob("incremental-*"))
     assert not processes.below(place)
@@ -137,7 +138,7 @@ def _restore_with_strays(chain: list[FileLink], target: Path, work_dir: Path) ->
 def test_an_extracted_backup_is_no_database(place: Path, pool: str, chain: list[FileLink]) -> None:
     server = mariadb.make(place, pool, name="b", number=2)
     shutil.rmtree(server.data_dir)
-    make_directory(server.data_dir, owner_named(server.server.user))
+    make_directory(server.data_dir, find_user(server.server.user).owner)
     with chain[0].path.open("rb") as stream:
         subprocess.run(["mbstream", "-x", "-C", server.data_dir], stdin=stream, check=True)
     with pytest.raises(ServerFailed, match="not prepared"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import get
-from strongroom.datastores._files import owner_named
 from strongroom.errors import ConfigurationError, JobError, ServerFailed
+from strongroom.system.users import find_user
 from support import mariadb, slow
 from support.identity import run_as, server_user
 
@@ -30,7 +30,7 @@ def test_made_from_nothing(place: Path, pool: str, user: str) -> None:
     assert facts.data_dir == server.data_dir
     assert facts.data_bytes > 10_000_000
     assert facts.galera is None
-    uid, _ = owner_named(user)
+    uid, _ = find_user(user).owner
     for path in server.base_dir.rglob("*"):
         assert path.lstat().st_uid == uid, path
     for name in ("my.cnf", "client.cnf", "init.sql"):

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import pytest
 
-from strongroom.artifact._tar import Tar
+from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
 from strongroom.datastores._feed import write_all
 from strongroom.datastores._tar import header

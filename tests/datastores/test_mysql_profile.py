@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, get
-from strongroom.datastores._process import Tool, environment
+from strongroom.datastores._process import Tool
 from strongroom.datastores.mysql import _settings
 from strongroom.datastores.mysql._reading import read_profile
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
 from strongroom.errors import ArtifactCorrupt
+from strongroom.system.children import tool_environment
 from support import mysql
 from support.identity import run_as
 from support.mariadb import backup, scratch
@@ -247,7 +248,7 @@ def test_login_files_and_variables_of_people_are_not_read(place: Path, monkeypat
             log = place / f"{program.name}-{variable}"
             Tool(command, log).check()
             assert "--user=ours" in log.read_text() and "nobody" not in log.read_text()
-    assert not any(name.startswith("MYSQL") for name in environment())
+    assert not any(name.startswith("MYSQL") for name in tool_environment())
 
 
 def test_settings_out_of_a_store_are_filtered() -> None:

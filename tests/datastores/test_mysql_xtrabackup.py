@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Positions
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupRequest, Server, Version, get
 from strongroom.datastores.mysql._backup import require_own_data
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, VersionMismatch

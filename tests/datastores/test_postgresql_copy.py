@@ -18,10 +18,12 @@ import pytest
 
 from strongroom.datastores import BackupRequest, Server
 from strongroom.datastores._feed import Piped
-from strongroom.datastores._files import make_directory, owner_of, write_file
 from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._tree import walk
 from strongroom.errors import Cancelled, ServerFailed
+from strongroom.system.directories import make_directory
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 from support import postgresql, processes
 from support.identity import run_as
 from support.postgresql import PostgreSQLServer, Writer, checksums, driver, fill, proven, take
@@ -60,7 +62,7 @@ def taken(server: Server, place: Path, *, by_us: bool) -> Path:
 
 def put(path: Path, content: bytes) -> None:
     """A file of the server that no server made."""
-    owner = owner_of(path.parent.parent)
+    owner = find_owner(path.parent.parent)
     make_directory(path.parent, owner)
     write_file(path, content.decode(), owner)
 

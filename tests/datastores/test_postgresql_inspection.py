@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from strongroom.artifact import Pages
-from strongroom.artifact._tar import Tar
+from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, Server
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._pages import PAGE, _checksums

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Positions
-from strongroom.artifact._tar import Tar
+from strongroom.artifact.streams.tar import Tar
 from support import postgresql
 from support.postgresql import driver
 

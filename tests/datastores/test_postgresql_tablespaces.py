@@ -16,9 +16,10 @@ import pytest
 
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores import BackupRequest, DatabaseSpec, Place, Server, Version, get, set_stall_timeout
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.postgresql import _tree
 from strongroom.errors import InvalidRequest, NoSpace, ServerFailed, ToolFailed, Unsupported
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support import postgresql, postgresql_versions
 from support.identity import run_as
 from support.postgresql import FileLink, PostgreSQLServer, checksums, fill, taken_by
@@ -258,7 +259,7 @@ def made(place: Path, name: str, of: Version, *options: str) -> Iterator[Postgre
     server = postgresql.describe(place, name, None, of)
     place.chmod(0o711)
     for path in (server.base_dir, server.data_dir):
-        make_directory(path, owner_named(server.user))
+        make_directory(path, find_user(server.user).owner)
     command = [of.programs["initialize"], f"--pgdata={server.data_dir}", "--username=postgres", "--no-sync", *options]
     run_as(server.user, run, [str(part) for part in command])
     with postgresql.started(server) as instance:
@@ -351,7 +352,7 @@ def test_a_chain_is_written_straight_to_the_directory_that_a_person_chose(
     server = postgresql.describe(place, "r", None, version())
     place.chmod(0o711)
     for path in (server.base_dir, server.data_dir):
-        make_directory(path, owner_named(server.user))
+        make_directory(path, find_user(server.user).owner)
     chosen = {"one": postgresql.scratch(elsewhere, "one"), str(spaces["two"]): postgresql.scratch(place, "chosen-two")}
     staging = {path: postgresql.scratch(path.parent, f"{path.name}.new") for path in chosen.values()}
     places = driver.placement.chosen(server, chosen)
@@ -360,7 +361,7 @@ def test_a_chain_is_written_straight_to_the_directory_that_a_person_chose(
         (inner,) = filled.iterdir()
         shutil.move(inner, path / inner.name)
         for each in (path / inner.name, *(path / inner.name).rglob("*")):
-            os.chown(each, *owner_named(server.user))
+            os.chown(each, *find_user(server.user).owner)
     assert data(server) == expected
     kinds = {path.name: path.is_symlink() for path in (server.data_dir / "pg_tblspc").iterdir()}
     assert sorted(kinds.values()) == [False, True, True]

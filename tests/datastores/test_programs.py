@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import set_stall_timeout
-from strongroom.datastores._process import Tool, environment, tail
+from strongroom.datastores._process import Tool, tail
 from strongroom.errors import NoSpace, ToolFailed
+from strongroom.system.children import tool_environment
 from support import processes
 
 FOREVER = "read -t 60 <> {fifo}"
@@ -83,7 +84,7 @@ def test_nothing_of_ours_is_in_its_environment(place: Path, monkeypatch: pytest.
     with os.fdopen(read) as pipe:
         names = {line.partition("=")[0] for line in pipe}
     tool.check()
-    assert names - {"_", "SHLVL", "PWD"} == set(environment())
+    assert names - {"_", "SHLVL", "PWD"} == set(tool_environment())
 
 
 def test_it_dies_with_the_process_that_started_it(place: Path) -> None:

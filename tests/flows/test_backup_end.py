@@ -12,10 +12,10 @@ import pytest
 
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.errors import ArtifactError, StorageDenied, StorageError
-from strongroom.flows import Control, Engine, request_backup, request_instance
-from strongroom.flows import _artifact_end as artifact_end
-from strongroom.flows._monitor import Monitor
+from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
+from strongroom.flows import open_site, request_backup, request_instance
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.chores.sweep import finish_failed
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import Failure, JobRequest, JobView, Result
@@ -92,8 +92,8 @@ class Site:
         self.store = Flaky(self.real)
         self.agent = Agent(self.real)
         agents: Any = {"local": lambda: self.agent}
-        self.control = Control(settings, open_catalog(settings), self.store, agents)
-        self.control.start = lambda job: None
+        self.control = open_site(settings, open_catalog(settings), self.store, agents)
+        self.control.queue.start = lambda job: None
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
         with self.control.catalog.write() as session:
             session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
@@ -161,6 +161,41 @@ def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> 
         assert "waiting for the store" not in (session.get(Job, job.id).message or "")  # type: ignore[union-attr]
 
 
+def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backup(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_end, "SHORTEST_WAIT", 0.05)
+    monkeypatch.setattr(artifact_end, "LONGEST_PAUSE", 0.001)
+    tries = itertools.count()
+    site.store.fail = lambda call: StorageError("there is no such bucket") if next(tries) < 5000 else Died()
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died, restarts=0)
+    assert failure is not None
+    assert failure["message"] == "there is no such bucket"
+    assert site.row(backup).status == "FAILED"
+    assert site.is_whole(backup)
+    site.store.fail = lambda call: None
+    finish_failed(site.control)
+    site.require_truth(backup)
+
+
+def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site) -> None:
+    """A file system that is not mounted shows no manifest either."""
+    site.agent.failure = Failure(code="JobLost", message="the worker died")
+    backup, job = site.take("b")
+    site.store.fail = lambda call: StorageError("the store is down")
+    assert run_stages(site.control, job, killed=Died) is not None
+    site.store.fail = lambda call: None
+    container = site.control.settings.store_path / backup.container
+    container.rename(site.control.settings.store_path.parent / "elsewhere")
+    finish_failed(site.control)
+    assert site.row(backup).status == "FAILED"
+    (site.control.settings.store_path.parent / "elsewhere").rename(container)
+    finish_failed(site.control)
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
 def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")
@@ -189,6 +224,22 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
     assert site.row(backup).status == "FAILED"
 
 
+def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
+    """Its host does not answer; the worker there may."""
+    site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
+    backup, job = site.take("b")
+    site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
+    presence = site.control.agents.presence
+    presence.expect("local")
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert run_stages(site.control, job, killed=Died) is not None
+    finish_failed(site.control)
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.heard("local")
+    finish_failed(site.control)
+    assert list(site.real.list(backup.container)) == []
+
+
 def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
@@ -208,7 +259,7 @@ def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) 
     assert failure["message"] == "the key has expired"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
 
@@ -221,7 +272,7 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     assert run_stages(site.control, job, killed=Died) is not None
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     site.require_truth(backup)
     assert site.row(backup).status == "COMPLETED"
 
@@ -232,7 +283,7 @@ def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Sit
     monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
     assert run_stages(site.control, job, killed=Died) is not None
     for _ in range(2):
-        Monitor(site.control, Engine(site.control))._finish_left()
+        finish_failed(site.control)
         assert site.row(backup).status == "FAILED"
         assert site.is_whole(backup)
 

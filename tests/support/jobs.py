@@ -14,9 +14,10 @@ from typing import Any
 
 from strongroom.artifact import Location
 from strongroom.datastores import Server
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.sections import Artifact
 from strongroom.storage import Store, open_store
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from strongroom.worker.spec import BackupJob, Event, InitializeJob, Job, RestoreJob, Result, StorageSpec, VerifyJob, WorkerSpec
 from support import processes
 
@@ -87,7 +88,7 @@ class WorkerProcess:
     ) -> None:
         """``user`` owns the directories; ``os_user`` is who the worker shall become, when that is another."""
         open_place(place)
-        owner = owner_named(user)
+        owner = find_user(user).owner
         self.directory = place / f"job-{name}"
         make_directory(self.directory, owner)
         make_directory(self.directory / "work", owner)

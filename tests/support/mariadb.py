@@ -20,11 +20,12 @@ from typing import Any
 import pymysql
 
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
-from strongroom.artifact._mbstream import Mbstream
+from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.mariadb._connection import connect
 from strongroom.errors import LogPastEnd, StrongroomError
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support.identity import run_as, server_user
 from support.load import fill
 from support.sessions import pieces
@@ -80,13 +81,13 @@ def prepare_directories(server: Server) -> None:
     if os.geteuid() == 0:
         place.chmod(0o711)
     for path in (server.base_dir, server.data_dir):
-        make_directory(path, owner_named(server.user))
+        make_directory(path, find_user(server.user).owner)
 
 
 def scratch(place: Path, name: str, user: str | None = None) -> Path:
     """A directory of a job, owned by the server's user."""
     path = place / name
-    make_directory(path, owner_named(user or server_user()))
+    make_directory(path, find_user(user or server_user()).owner)
     return path
 
 
@@ -105,7 +106,7 @@ class MariaDBServer:
         driver = get(self.server.datastore)
         driver.configure(self.server)
         driver.check_data(self.server, self.server.data_dir)
-        user = {"user": self.server.user, "group": owner_named(self.server.user)[1], "extra_groups": []}
+        user = {"user": self.server.user, "group": find_user(self.server.user).owner[1], "extra_groups": []}
         self.process = subprocess.Popen(
             driver.start_argv(self.server),
             stdin=subprocess.DEVNULL,

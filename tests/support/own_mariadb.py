@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from strongroom.datastores import Version, get
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.errors import StrongroomError
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support import mariadb
 from support.identity import server_user
 
@@ -58,7 +59,7 @@ class OwnServer(mariadb.MariaDBServer):
 
     def write_options(self) -> None:
         """Its option file, and the account that it gave us."""
-        place, owner = self.server.base_dir, owner_named(self.server.user)
+        place, owner = self.server.base_dir, find_user(self.server.user).owner
         lines = [line.replace("{place}", str(place)) for line in self.options]
         basedir = self.server.version.programs["server"].parent.parent
         own = [f"basedir={basedir}", f"datadir={self.data_dir}", f"socket={self.server.socket}", "skip-networking"]
@@ -87,7 +88,7 @@ class OwnServer(mariadb.MariaDBServer):
         argv = [str(self.server.version.programs["server"]), f"--defaults-file={self.server.defaults_file}", *self.arguments]
         if first:
             argv.append(f"--init-file={self.server.base_dir / 'first.sql'}")
-        uid, gid = owner_named(self.server.user)
+        uid, gid = find_user(self.server.user).owner
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -137,7 +138,7 @@ def make(
         }
     )
     for directory in ("tmp", *directories):
-        make_directory(base / directory, owner_named(user))
+        make_directory(base / directory, find_user(user).owner)
     own = OwnServer(adopted, options=options, groups=groups)
     if fresh:
         own.write_options()
@@ -155,7 +156,7 @@ def run_install(own: OwnServer) -> None:
         "--skip-test-db",
         "--skip-name-resolve",
     ]
-    uid, gid = owner_named(own.server.user)
+    uid, gid = find_user(own.server.user).owner
     become = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 else {}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **become)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stdout + done.stderr

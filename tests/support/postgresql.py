@@ -24,12 +24,13 @@ from typing import Any
 import psycopg
 
 from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
-from strongroom.artifact._tar import Tar, content
+from strongroom.artifact.streams.tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
-from strongroom.datastores._files import make_directory, owner_named
 from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._connection import connect
 from strongroom.errors import StrongroomError
+from strongroom.system.directories import make_directory
+from strongroom.system.users import find_user
 from support.identity import run_as
 from support.sessions import pieces
 
@@ -69,7 +70,7 @@ def describe(place: Path, name: str, address: str | None, of: Version | None = N
 def scratch(place: Path, name: str) -> Path:
     """An empty directory, owned by the server's user."""
     path = place / name
-    make_directory(path, owner_named(server_user()))
+    make_directory(path, find_user(server_user()).owner)
     return path
 
 
@@ -92,7 +93,7 @@ def _prepare(server: Server) -> None:
     if os.geteuid() == 0:
         server.base_dir.parent.chmod(0o711)
     for path in (server.base_dir, server.data_dir):
-        make_directory(path, owner_named(server.user))
+        make_directory(path, find_user(server.user).owner)
     driver.configure(server)
 
 
@@ -106,7 +107,7 @@ class PostgreSQLServer:
     def start(self, *, wait: float = 60) -> None:
         driver.configure(self.server)
         driver.check_data(self.server, self.server.data_dir)
-        user = {"user": self.server.user, "group": owner_named(self.server.user)[1], "extra_groups": []}
+        user = {"user": self.server.user, "group": find_user(self.server.user).owner[1], "extra_groups": []}
         self.process = subprocess.Popen(
             driver.start_argv(self.server),
             stdin=subprocess.DEVNULL,

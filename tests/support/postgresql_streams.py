@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from strongroom.artifact import Pages, Positions, Ranges
-from strongroom.artifact._tar import Tar, content
+from strongroom.artifact.streams.tar import Tar, content
 from strongroom.datastores import BackupKind
 
 BLOCK = 8192

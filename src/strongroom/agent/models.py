@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores import UUID, GaleraMember, Version
+from strongroom.datastores import UUID, GaleraMember, Runtime, ServerBase, Version
+from strongroom.worker.duty import DutyReport
 from strongroom.worker.spec import Message
 
 
-class ServerDefinition(Message):
+class ServerDefinition(ServerBase):
     """Body of ``PUT /servers/{id}``: what the server should be. Idempotent; the agent picks the address of a process server."""
 
-    name: str = ""
-    datastore: str
     series: str = Field(description="Series (10.11) or full version number; must be installed on this host.")
-    runtime: Literal["process", "adopted"] = "process"
-    ram_mb: int = 512
-    # adopted servers only
-    socket: Path | None = None
-    address: str | None = None
-    port: int | None = None
-    data_dir: Path | None = None
-    user: str | None = Field(None, description="OS user of the server. Default: the owner of data_dir.")
-    defaults_file: Path | None = None
-    credentials_file: Path | None = None
-    start_command: list[str] = Field(default_factory=list)
-    stop_command: list[str] = Field(default_factory=list)
+    data_dir: Path | None = Field(None, description="adopted: its data directory. Default: the one that the server reports.")
+    user: str | None = Field(None, description="adopted: its OS user. Default: the owner of the data directory.")
     bootstrap_command: list[str] = Field(
-        default_factory=list, description="How its owner starts it as the first node of a Galera cluster."
+        default_factory=list, description="adopted: how its owner starts it as the first node of a Galera cluster."
     )
 
 
@@ -54,7 +43,7 @@ class ServerView(Message):
     datastore: str
     series: str
     version_number: str
-    runtime: Literal["process", "adopted"]
+    runtime: Runtime
     wanted: Literal["running", "stopped"]
     state: ServerState = Field(
         description="new: no data yet; blocked: it runs and refuses us, or has no free connection; standby: it follows another "
@@ -176,3 +165,61 @@ class HostView(Message):
     jobs_running: int
     jobs_limit: int = Field(2, ge=1, le=64, description="Jobs that it takes at a time.")
     time: AwareDatetime
+
+
+class JobQuery(Message):
+    """Query of ``GET /jobs/{id}``: wait until the job has more than ``after`` events or has ended."""
+
+    wait: float = Field(0, ge=0, le=60, description="Seconds to wait at most.")
+    after: int = Field(0, ge=0)
+
+
+class StopQuery(Message):
+    """Query of ``POST /servers/{id}/stop``."""
+
+    kill: bool = Field(False, description="Kill a server that does not stop, unless it was adopted.")
+
+
+class DatabaseQuery(Message):
+    """A database of a server."""
+
+    name: str
+
+
+class AccountQuery(Message):
+    """An account of a server."""
+
+    name: str
+    host: str
+
+
+class GrantQuery(AccountQuery):
+    """The rights of an account on a database."""
+
+    database: str
+
+
+class DutyRequest(Message):
+    """Body of ``PUT /duties/{id}``: a long-lived duty of a server, as it should be. Idempotent."""
+
+    kind: str
+    server: str
+    wanted: Literal["running", "stopped"] = "running"
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="What the kind needs; may hold secrets.")
+
+
+DutyState = Literal["starting", "running", "waiting", "stopping", "stopped"]
+
+
+class DutyView(Message):
+    """What the agent knows of a duty."""
+
+    id: str
+    kind: str
+    server: str
+    wanted: Literal["running", "stopped"]
+    state: DutyState = Field(description="waiting: it died while the agent was restarted, and needs its options again.")
+    detail: str = ""
+    pid: int | None = None
+    restarts: int = Field(0, description="How often its process died within ten minutes.")
+    report: DutyReport | None = Field(None, description="What its process reported last.")

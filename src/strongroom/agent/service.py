@@ -16,15 +16,16 @@ import uvicorn
 from pydantic import BaseModel, ConfigDict
 
 from strongroom import __version__
-from strongroom.agent._files import make_directory, read_model, write_model
 from strongroom.agent.app import Agent
 from strongroom.agent.checks import UNUSED, is_set
-from strongroom.agent.client import VERSION_HEADER
+from strongroom.agent.connection import VERSION_HEADER
 from strongroom.agent.joining import Token, join
 from strongroom.agent.serving import Server, listen, prepare_data_dir
 from strongroom.agent.tls import KeyPair, checked, key_pair
 from strongroom.errors import ConfigurationError, InvalidRequest
 from strongroom.settings import Settings
+from strongroom.system.directories import make_directory
+from strongroom.system.files import read_model, write_model
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
             remedy="There, say `strongroom host add NAME`; here, give the token: --control-plane URL --token-file FILE.",
         )
     prepare_data_dir(settings.service.data_dir)
-    make_directory(home.parent, 0o711)
+    make_directory(home.parent, mode=0o711)
     pair = key_pair(home, "strongroom agent")
     if token is not None and (member is None or member.token != _hash(token)):
         if control_plane is None:

@@ -6,15 +6,15 @@ handed over when the host joined (``agent.joining``), and for nothing but itself
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from strongroom.agent._files import make_directory, read_bytes, sync_directory
 from strongroom.errors import ConfigurationError, InvalidRequest
+from strongroom.system.directories import make_directory
+from strongroom.system.files import read_bytes, write_file
 
 MAX_CERTIFICATE = 8192
 """Characters of a certificate in PEM; ours have some 600."""
@@ -50,9 +50,8 @@ def key_pair(directory: Path, name: str) -> KeyPair:
         with _making:  # hosts that join at the same time must all get the same
             if not all(path.exists() for path in pair):
                 key, certificate = _made(name)
-                write_key(pair[0], key)
-                write_key(pair[1], certificate)
-                sync_directory(directory)
+                write_file(pair[0], key)
+                write_file(pair[1], certificate)
         return KeyPair(*pair, certificate=checked(read_bytes(pair[1]).decode()))
     except (OSError, ValueError, InvalidRequest) as error:
         raise ConfigurationError(f"cannot use the keys in {directory}: {error}", remedy="Give it to our OS user.") from None
@@ -95,14 +94,3 @@ def _made(name: str) -> tuple[bytes, bytes]:
         key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()),
         certificate.public_bytes(serialization.Encoding.PEM),
     )
-
-
-def write_key(path: Path, data: bytes) -> None:
-    """Replace the file (0600). The caller makes its name durable: ``sync_directory``."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)

@@ -1,6 +1,6 @@
 """The HTTP API: Trove's v1.0 and our extensions; and the service that runs it with everything behind it."""
 
-from strongroom.api._app import create_app
-from strongroom.api._service import serve
+from strongroom.api.app import create_app
+from strongroom.api.service import serve
 
 __all__ = ["create_app", "serve"]

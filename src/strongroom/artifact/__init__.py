@@ -3,8 +3,8 @@
 It imports no database package, but its records have fields that only some databases use, such as positions in their logs.
 """
 
-from strongroom.artifact._chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
-from strongroom.artifact._foreign import (
+from strongroom.artifact.chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
+from strongroom.artifact.foreign.backups import (
     ForeignBackup,
     ForeignChain,
     Piece,
@@ -15,21 +15,16 @@ from strongroom.artifact._foreign import (
     follow,
     locate,
 )
-from strongroom.artifact._foreign_reader import Contents, ForeignReader
-from strongroom.artifact._intent import Intent
-from strongroom.artifact._joined import artifact_url, joined_keys
-from strongroom.artifact._keys import check_recipients, load_identities, new_identity, recipients_of
-from strongroom.artifact._load import load_manifest, read_manifest
-from strongroom.artifact._location import ID_PATTERN, Location
-from strongroom.artifact._manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
-from strongroom.artifact._mbstream import Mbstream
-from strongroom.artifact._profile import Effect, Fact, Notice, Profile, Witness, describe_notices
-from strongroom.artifact._reader import Reader, open_artifact
-from strongroom.artifact._seal import Verdict, check_seal, put_seal
-from strongroom.artifact._source import Source
-from strongroom.artifact._sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
-from strongroom.artifact._tar import Member
-from strongroom.artifact._verification import (
+from strongroom.artifact.foreign.reader import Contents, ForeignReader
+from strongroom.artifact.joined import artifact_url, joined_keys
+from strongroom.artifact.reader import Reader, open_artifact
+from strongroom.artifact.records.intent import Intent
+from strongroom.artifact.records.load import load_manifest, read_manifest
+from strongroom.artifact.records.location import ID_PATTERN, Location
+from strongroom.artifact.records.manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
+from strongroom.artifact.records.profile import Effect, Fact, Notice, Profile, Witness, describe_notices
+from strongroom.artifact.records.seal import Verdict, check_seal, put_seal
+from strongroom.artifact.records.verification import (
     LEVELS,
     PROVES_DAMAGE,
     Level,
@@ -38,9 +33,14 @@ from strongroom.artifact._verification import (
     load_verification,
     supersedes,
 )
-from strongroom.artifact._verify import Check, Report, compare_sizes, verify
-from strongroom.artifact._walk import Format, Ranges, Tap
-from strongroom.artifact._writer import Writer
+from strongroom.artifact.report import Check, Report, compare_sizes, verify
+from strongroom.artifact.segments.keys import check_recipients, load_identities, new_identity, recipients_of
+from strongroom.artifact.source import Source
+from strongroom.artifact.streams.mbstream import Mbstream
+from strongroom.artifact.streams.tar import Member
+from strongroom.artifact.streams.walk import Format, Ranges, Tap
+from strongroom.artifact.sweep import Problem, delete_artifact, list_artifacts, sweep_orphans
+from strongroom.artifact.writer import Writer
 
 __all__ = [
     "ID_PATTERN",

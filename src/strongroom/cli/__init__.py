@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     """Entry point of the ``strongroom`` command."""
-    from strongroom.cli._app import app
+    from strongroom.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -36,7 +36,7 @@ from strongroom.datastores._protocol import (
     UserSpec,
 )
 from strongroom.datastores._registry import get, names
-from strongroom.datastores._servers import Server, Version
+from strongroom.datastores._servers import Runtime, Server, ServerBase, Version
 from strongroom.datastores._socket import socket_path
 from strongroom.datastores._stall import Progress, set_stall_timeout
 
@@ -71,7 +71,9 @@ __all__ = [
     "RestoreTarget",
     "Restored",
     "RestoredProfile",
+    "Runtime",
     "Server",
+    "ServerBase",
     "StreamFacts",
     "TableSums",
     "UserChange",

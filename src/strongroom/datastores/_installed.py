@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from strongroom.datastores._process import SAFE_PATH, environment
+from strongroom.system.children import SAFE_PATH, run_program
 
 
 def roots(places: Sequence[Path], product: str) -> Iterator[Path]:
@@ -48,10 +47,5 @@ def said(path: Path, *options: str) -> str | None:
 
 @lru_cache(maxsize=128)
 def _said(path: Path, options: tuple[str, ...], mtime_ns: int) -> str | None:
-    try:
-        run = subprocess.run(
-            [path, *options], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environment(), check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (run.stdout + run.stderr).decode(errors="replace") if run.returncode == 0 else None
+    run = run_program([path, *options])
+    return run.stdout + run.stderr if run is not None and run.returncode == 0 else None

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strongroom.datastores._files import entries
+from strongroom.system.directories import walk_tree
+from strongroom.system.files import write_new
+from strongroom.system.users import Owner, set_owner
 
 _MOST_BYTES = 4 << 20
 """Of one file; what is larger is no configuration."""
@@ -37,7 +39,8 @@ def _copy(name: str, source: int, target: int, depth: int) -> None:
         with _opened(name, source) as inner, _opened(name, target) as outer:
             for each in sorted(os.listdir(inner)):  # noqa: PTH208 - a descriptor
                 _copy(each, inner, outer, depth + 1)
-            _give(outer, facts)
+            set_owner(outer, Owner(facts.st_uid, facts.st_gid))
+            os.fchmod(outer, stat.S_IMODE(facts.st_mode))
             os.fsync(outer)
     elif stat.S_ISLNK(facts.st_mode):
         _remove(name, target)
@@ -46,23 +49,12 @@ def _copy(name: str, source: int, target: int, depth: int) -> None:
         with os.fdopen(os.open(name, _READ, dir_fd=source), "rb") as file:
             facts, content = os.fstat(file.fileno()), file.read(_MOST_BYTES + 1)
         _remove(name, target)
-        made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
-        with os.fdopen(made, "wb") as file:
-            file.write(content)
-            file.flush()
-            _give(made, facts)
-            os.fsync(made)
+        write_new(name, content, Owner(facts.st_uid, facts.st_gid), stat.S_IMODE(facts.st_mode), at=target)
 
 
 def _remove(name: str, directory: int) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
-
-
-def _give(descriptor: int, facts: os.stat_result) -> None:
-    if os.geteuid() == 0:
-        os.fchown(descriptor, facts.st_uid, facts.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
 
 
 @contextmanager
@@ -95,7 +87,7 @@ def keep_modes(old: Path, new: Path) -> None:
 
 def _modes(top: Path) -> Iterator[tuple[str, bool, int]]:
     start = len(str(top)) + 1
-    for entry in entries(top):
+    for entry in walk_tree(top):
         with suppress(OSError):
             facts = entry.stat(follow_symlinks=False)
             if stat.S_ISDIR(facts.st_mode) or stat.S_ISREG(facts.st_mode):

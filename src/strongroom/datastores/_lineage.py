@@ -6,7 +6,8 @@ import re
 import uuid
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, read_file, write_file
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 LINEAGE = "strongroom_lineage"
 
@@ -19,11 +20,11 @@ def lineage(data_dir: Path, *, renew: bool = False) -> str:
 
 def read(data_dir: Path) -> str | None:
     """The id, when there is a good one."""
-    known = (read_file(data_dir / LINEAGE) or "").strip()
+    known = (read_text(data_dir / LINEAGE) or "").strip()
     return known if re.fullmatch(r"[0-9a-f]{32}", known) else None
 
 
 def put(data_dir: Path, known: str) -> str:
     """Make it the id."""
-    write_file(data_dir / LINEAGE, known + "\n", owner_of(data_dir))
+    write_file(data_dir / LINEAGE, known + "\n", find_owner(data_dir))
     return known

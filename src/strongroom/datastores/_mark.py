@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, sync_directory, sync_tree, write_file
+from strongroom.system.directories import sync_directory, sync_tree
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 _NAME = "strongroom_incomplete"
 
@@ -15,7 +17,7 @@ _NAME = "strongroom_incomplete"
 def unfinished(directory: Path) -> Iterator[None]:
     """Mark the directory while it is worked on. The mark goes when all is well and durable; after an error it stays."""
     mark = directory / _NAME
-    write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", owner_of(directory))
+    write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", find_owner(directory))
     yield
     sync_tree(directory)
     mark.unlink()

@@ -17,10 +17,11 @@ from typing import Protocol
 from pydantic import Field
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import bytes_below, require_space, sync_directory, sync_tree
 from strongroom.datastores._servers import Server
 from strongroom.datastores._strict import Strict
 from strongroom.errors import ConfigurationError, InvalidRequest
+from strongroom.system.directories import sync_directory, sync_tree
+from strongroom.system.disks import measure_files, require_space
 
 
 class Place(Strict):
@@ -148,7 +149,7 @@ def move_to_place(server: Server, place: Place, restored: Path, staging: Mapping
 def _move(entries: Sequence[Path], target: Path) -> None:
     """By renaming; to another file system by a copy, when all of it fits there."""
     if entries and entries[0].parent.stat().st_dev != target.stat().st_dev:
-        require_space(target, sum(bytes_below(e) if e.is_dir() else e.lstat().st_size for e in entries))
+        require_space(target, sum(measure_files(e) if e.is_dir() else e.lstat().st_size for e in entries))
     for entry in entries:
         try:
             entry.rename(target / entry.name)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from strongroom.datastores._stall import Progress, Watch, find_pipes
 from strongroom.errors import NoSpace, StrongroomError, ToolFailed, ToolStopped
+from strongroom.system.children import start_tool
+from strongroom.system.users import Owner
 
-SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 5.0
 """Seconds between SIGINT and SIGKILL when a program is ended."""
 
@@ -37,11 +38,6 @@ _STALLED = (
     "Look for what it waits for: a lock that another session of the database holds, or a file system that hangs. "
     "A longer `stall_timeout` in [agent] gives it more time."
 )
-
-
-def environment() -> dict[str, str]:
-    """What every program gets: nothing of ours, so that no secret can pass this way."""
-    return {"PATH": SAFE_PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent"}
 
 
 _STRING = r"'(?:\\.?|''|[^'\\\n])*(?:'|$)|\"(?:\\.?|\"\"|[^\"\\\n])*(?:\"|$)"
@@ -93,26 +89,21 @@ class Tool:
         *,
         stdin: int | None = None,
         stdout: int | None = None,
-        owner: tuple[int, int] | None = None,
+        owner: Owner | None = None,
         servants: Sequence[int] = (),
     ) -> None:
         self.name = Path(argv[0]).name
         self.log = log
-        become = [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"] if owner and os.geteuid() == 0 else []
         pipes = find_pipes(stdin, stdout)
-        command = ["setpriv", *become, "--pdeathsig", "KILL", "--", *map(str, argv)]
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self._process = subprocess.Popen(
-                command,
+            self._process = start_tool(
+                argv,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=fd if stdout is None else stdout,
                 stderr=fd,
-                env=environment(),
-                cwd="/",
+                owner=owner,
             )
-        except FileNotFoundError as error:
-            raise ToolFailed("cannot run setpriv", remedy="Install util-linux.") from error
         finally:
             os.close(fd)
         self._stalled = ""

@@ -10,10 +10,11 @@ from typing import Literal, Protocol
 from pydantic import ValidationError
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores._strict import Strict
 from strongroom.errors import ConfigurationError
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 Policy = Literal["carried", "placed", "refused", "warned", "disabled", "compared", "kept", "unaffected"]
 """What a restore does about an item.
@@ -101,7 +102,7 @@ class RestoredProfile(Strict):
 
 def write_restored_profile(data_dir: Path, restored: RestoredProfile) -> None:
     """Write it into the data directory, durably."""
-    write_file(data_dir / PROFILE, restored.model_dump_json(), owner_of(data_dir))
+    write_file(data_dir / PROFILE, restored.model_dump_json(), find_owner(data_dir))
 
 
 def read_restored_profile(data_dir: Path) -> RestoredProfile | None:
@@ -109,7 +110,7 @@ def read_restored_profile(data_dir: Path) -> RestoredProfile | None:
 
     Raises ConfigurationError when it cannot be read: without it the server would be started with the wrong settings.
     """
-    text = read_file(data_dir / PROFILE, limit=_MOST)
+    text = read_text(data_dir / PROFILE, limit=_MOST)
     if text is None:
         return None
     try:

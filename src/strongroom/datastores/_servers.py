@@ -20,26 +20,40 @@ class Version(Strict):
     programs: dict[str, Path] = Field(description="Programs by role: server, backup, stream, initialize, …")
 
 
-class Server(Strict):
-    """One database server on this host, as the agent knows it. Paths are absolute."""
+Runtime = Literal["process", "adopted"]
+"""How a server runs: as a process of the agent, or in the way that its owner has chosen."""
 
-    id: str = Field(description="Id of the instance.")
+
+class ServerBase(Strict):
+    """What a server is defined by, and what drivers need to reach it."""
+
     name: str = ""
     datastore: str
-    runtime: Literal["process", "adopted"] = "process"
-    user: str = Field(description="OS user that the server and the tools run as.")
-    base_dir: Path = Field(description="The instance's own directory: configuration, socket, logs, secrets.")
-    data_dir: Path
+    runtime: Runtime = "process"
+    ram_mb: int = 512
     socket: Path | None = None
     address: str | None = None
     port: int | None = None
-    ram_mb: int = 512
-    wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
-    version: Version
     defaults_file: Path | None = Field(None, description="adopted: the server's own option file.")
     credentials_file: Path | None = Field(
         None, description="Option file (0600) with [client] user and password; process runtime: written by configure()."
     )
     start_command: list[str] = Field(default_factory=list, description="adopted: how its owner starts it.")
     stop_command: list[str] = Field(default_factory=list, description="adopted: how its owner stops it.")
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether its owner set it up: its configuration, its accounts and the way it is started are the owner's."""
+        return self.runtime != "process"
+
+
+class Server(ServerBase):
+    """One database server on this host, as the agent knows it. Paths are absolute."""
+
+    id: str = Field(description="Id of the instance.")
+    user: str = Field(description="OS user that the server and the tools run as.")
+    base_dir: Path = Field(description="The instance's own directory: configuration, socket, logs, secrets.")
+    data_dir: Path
+    version: Version
+    wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
     galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from strongroom.datastores import _lineage
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.errors import ConfigurationError, LineageChanged
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 FILE = "strongroom_witness"
 KEPT = 100
@@ -39,7 +40,7 @@ def keep_token(data_dir: Path, lineage: str, token: str) -> None:
     """Add a token to the file; those of another lineage are dropped, and what cannot be read. Raises ConfigurationError."""
     known = [line for line in _read_lines(data_dir) if line.startswith(f"{lineage} ")]
     lines = [*known, f"{lineage} {token}"][-KEPT:]
-    write_file(data_dir / FILE, "\n".join(lines) + "\n", owner_of(data_dir))
+    write_file(data_dir / FILE, "\n".join(lines) + "\n", find_owner(data_dir))
 
 
 def has_token(data_dir: Path, lineage: str, token: str) -> bool:
@@ -49,7 +50,7 @@ def has_token(data_dir: Path, lineage: str, token: str) -> bool:
 
 def _read_lines(data_dir: Path) -> list[str]:
     try:
-        return (read_file(data_dir / FILE) or "").splitlines()
+        return (read_text(data_dir / FILE) or "").splitlines()
     except (ConfigurationError, OSError):
         return []
 

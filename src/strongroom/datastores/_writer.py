@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from strongroom.direct import BLOCK, Output
+from strongroom.system.direct import BLOCK, Output
 
 _PIECE = 4 << 20
 _AHEAD = 32 << 20

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import pwd
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from strongroom.errors import ConfigurationError, Forbidden
 from strongroom.identity._origin import refuse_foreign_origin
 from strongroom.identity._peer import peer_uid
 from strongroom.identity._principal import ADMIN, IMPLIED, Principal
+from strongroom.system.users import name_user
 
 FORWARDED = ("forwarded", "x-forwarded-for")
 """Headers of a proxy. Its OS user is not the caller's, and a server that trusts them replaces the client's address."""
@@ -71,10 +71,7 @@ def _find_user(connection: HTTPConnection) -> str:
     uid = peer_uid(tuple(server), (client.host, client.port))
     if uid is None:
         return "anonymous"
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    return name_user(uid)
 
 
 @lru_cache(256)

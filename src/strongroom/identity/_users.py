@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from strongroom.errors import ConfigurationError, InvalidRequest
 from strongroom.identity._principal import Role
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"
 SHORTEST = 8
@@ -105,7 +107,8 @@ def edit_users(path: Path) -> Iterator[dict[str, User]]:
             fcntl.flock(directory, fcntl.LOCK_EX)
             content = _read_users(path) if path.exists() else Users()
             yield content.users
-            _write_users(path, content, directory)
+            # The service, which may run as another user, must still be able to read it.
+            write_file(path, content.model_dump_json(indent=2) + "\n", find_owner(path) if path.exists() else None)
         finally:
             os.close(directory)
     except OSError as error:
@@ -133,21 +136,3 @@ def _read_users(path: Path) -> Users:
             f"the user file {path} is not valid: {where}{': ' if where else ''}{mistake['msg']}",
             remedy="Correct it by hand or create a new one; use only `strongroom user-file` to change it.",
         ) from None
-
-
-def _write_users(path: Path, content: Users, directory: int) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, 0o600)
-        if path.exists() and os.geteuid() == 0:
-            owner = path.stat()
-            os.fchown(
-                descriptor, owner.st_uid, owner.st_gid
-            )  # so that the service, which may run as another user, can still read it
-        file.write(content.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(descriptor)
-    temporary.rename(path)
-    os.fsync(directory)

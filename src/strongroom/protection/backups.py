@@ -93,7 +93,9 @@ class History:
         for link in reversed(waiting):
             parent = self._by_id.get(link.parent) if link.parent else None
             is_whole = link.parent is None or (parent is not None and self._depth.get(parent.id) is not None)
-            self._depth[link.id] = (self._depth[parent.id] or 0) + 1 if is_whole and parent is not None else 0 if is_whole else None
+            self._depth[link.id] = (
+                (self._depth[parent.id] or 0) + 1 if is_whole and parent is not None else 0 if is_whole else None
+            )
             own = link.state is State.STORED and not link.damaged
             self._good[link.id] = own and is_whole and (parent is None or self._good[parent.id])
             self._verified[link.id] = self._good[link.id] and link.verified and (parent is None or self._verified[parent.id])

@@ -24,11 +24,11 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest text that ``parse_duration`` reads as the same duration in whole seconds; ``0s`` for none."""
+    """A text that ``parse_duration`` reads as the same duration in whole seconds, days at most: ``14d``; ``0s`` for none."""
     left = int(duration.total_seconds())
     parts = []
     for unit, seconds in _UNITS.items():
-        if unit == "w" and left % seconds:
+        if unit == "w":
             continue
         number, left = divmod(left, seconds)
         if number:

@@ -1,7 +1,7 @@
 """Which backups are kept, and why. Pure: the same facts give the same decision, and time alone lets nothing go.
 
-A backup without a reason expires. Ages count from the newest good backup and not from now, so that nothing is removed while no new
-backups are made. docs/policies.md explains each rule with an example.
+A backup without a reason expires. Ages count from the newest good backup and not from now, so that nothing is removed while no
+new backups are made. docs/policies.md explains each rule with an example.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rules:
     weekly: int = 0
     monthly: int = 0
     yearly: int = 0
-    """One backup for each of this many newest periods that have one. ISO weeks; from weekly up the newest full, if there is one."""
+    """One backup for each of the newest periods that have one. ISO weeks; from weekly up the newest full, if there is one."""
 
     def require_any(self) -> None:
         """Raise InvalidRequest if no rule keeps anything, or a number is negative."""
@@ -42,7 +42,9 @@ class Rules:
         if any(number < (timedelta(0) if isinstance(number, timedelta) else 0) for number in numbers):
             raise InvalidRequest("a retention rule is negative", remedy="Write 0 or a larger number.")
         if not any(numbers):
-            raise InvalidRequest("the policy keeps nothing", remedy="Set at least one of --keep-last, --keep-within, --keep-daily, …")
+            raise InvalidRequest(
+                "the policy keeps nothing", remedy="Set at least one of --keep-last, --keep-within, --keep-daily, …"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def decide(
     """Decide for every backup of the history, by id.
 
     ``holds``: backups that a person keeps. ``leases``: those that a running job reads. ``window_start``: the beginning of the
-    recovery window, if there is a log archive: the newest good backup before it is kept. Raises InvalidRequest for an unknown zone.
+    recovery window, if there is a log archive: the newest good backup before it is kept. Raises InvalidRequest (unknown zone).
     """
     reasons: dict[str, list[str]] = {backup.id: [] for backup in history.backups}
     good = [b for b in reversed(history.backups) if history.is_good(b) and b.point <= now + FUTURE]

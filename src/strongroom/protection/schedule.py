@@ -1,8 +1,8 @@
 """When something is due: five cron fields, plain words, or a fixed interval.
 
-Wall-clock times behave like Debian's cron 3.0pl1 (cron(8), "daylight saving"): a fixed time that a clock change skips is due at the
-change, one that occurs twice is due once; a minute or an hour that begins with ``*`` follows the clock. cronsim finds the next
-wall-clock time; what a time zone makes of it is decided here, because cronsim loses and repeats runs in some zones.
+Wall-clock times behave like Debian's cron 3.0pl1 (cron(8), "daylight saving"): a fixed time that a clock change skips is due at
+the change, one that occurs twice is due once; a minute or an hour that begins with ``*`` follows the clock. cronsim finds the
+next wall-clock time; what a time zone makes of it is decided here, because cronsim loses and repeats runs in some zones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 
 from cronsim import CronSim, CronSimError
 
@@ -19,12 +19,16 @@ from strongroom.errors import InvalidRequest
 from strongroom.protection.clock import find_instant, find_zone, next_change, read_wall
 from strongroom.protection.durations import parse_duration
 
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _ORDINALS = {"first": "1", "second": "2", "third": "3", "fourth": "4"}
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
-_REMEDY = 'Write words such as "daily 02:00", "sun,wed 23:30", "first sun 02:00" or "every 6h", or five cron fields such as "30 2 * * 1-5".'
+_REMEDY = (
+    'Write words such as "daily 02:00", "sun,wed 23:30", "first sun 02:00" or "every 6h", '
+    'or five cron fields such as "30 2 * * 1-5".'
+)
 _SHORTEST = timedelta(minutes=5)
 _MICROSECOND = timedelta(microseconds=1)
+_ANY_WALL = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def parse_schedule(text: str, *, zone: str = "UTC", anchor: datetime) -> Schedul
     schedule = Schedule(text=" ".join(text.split()), zone=zone, cron=cron, interval=interval, anchor=anchor.astimezone(UTC))
     if cron is not None:
         try:
-            next(CronSim(cron, datetime(2024, 1, 1)))
+            next(CronSim(cron, _ANY_WALL))
         except (CronSimError, StopIteration):
             raise InvalidRequest(f"{text!r} never comes", remedy=_REMEDY) from None
     return schedule
@@ -124,7 +128,7 @@ def longest_gap(schedules: list[Schedule], after: datetime, count: int = 400) ->
     ends = [list(islice(schedule.due_times(after), count))[-1] for schedule in schedules]
     horizon = min(ends)
     times = [time for time in times if time <= horizon]
-    return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=timedelta(0))
+    return max((later - earlier for earlier, later in pairwise(times)), default=timedelta(0))
 
 
 def _read_interval(words: str) -> timedelta | None:
@@ -148,7 +152,9 @@ def _read_words(words: str) -> str | None:
         return None
     hour, minute = int(match["hour"] or 0), int(match["minute"] or 0)
     if hour > 23 or minute > 59:
-        raise InvalidRequest(f"there is no time of day {match['hour']}:{match['minute']}", remedy="Write it as HH:MM, 00:00 to 23:59.")
+        raise InvalidRequest(
+            f"there is no time of day {match['hour']}:{match['minute']}", remedy="Write it as HH:MM, 00:00 to 23:59."
+        )
     days = match["days"].replace(", ", ",")
     at = f"{minute} {hour}"
     if days == "daily":
@@ -172,8 +178,10 @@ def _read_words(words: str) -> str | None:
 
 
 def _read_day(word: str, words: str) -> int:
+    """Number of the weekday, Sunday is 0. At least three letters of its name."""
+    name = word.strip()
     for number, day in enumerate(_DAYS):
-        if word.strip().rstrip(".")[:3] == day and re.fullmatch("sun(day)?|mon(day)?|tue(s|sday)?|wed(nesday)?|thu(r|rs|rsday)?|fri(day)?|sat(urday)?", word.strip()):
+        if len(name) >= 3 and day.startswith(name):
             return number
     raise InvalidRequest(f"{words!r} is not a schedule", remedy=_REMEDY)
 
@@ -181,7 +189,9 @@ def _read_day(word: str, words: str) -> int:
 def _read_cron(text: str) -> str:
     """The five fields, checked. Raises InvalidRequest."""
     if text.strip().startswith("@"):
-        raise InvalidRequest(f"{text!r} is not a schedule", remedy=f"Write {text.strip()[1:] or 'daily'!r} without the @. {_REMEDY}")
+        raise InvalidRequest(
+            f"{text!r} is not a schedule", remedy=f"Write {text.strip()[1:] or 'daily'!r} without the @. {_REMEDY}"
+        )
     fields = text.upper().split()
     if len(fields) != 5:
         raise InvalidRequest(f"{text!r} is not a schedule: cron has five fields, this has {len(fields)}", remedy=_REMEDY)
@@ -190,11 +200,11 @@ def _read_cron(text: str) -> str:
             step = part.partition("/")[2]
             if step and step.isdigit() and not 0 < int(step) <= high - low:
                 raise InvalidRequest(
-                    f"{text!r}: a step of {step} is beyond the {name} field, so it would be due at the beginning of every cycle only",
+                    f"{text!r}: a step of {step} is beyond the {name} field, so only the beginning of every cycle would be due",
                     remedy='For an exact interval write for example "every 90m".',
                 )
     try:
-        CronSim(" ".join(fields), datetime(2024, 1, 1))
+        CronSim(" ".join(fields), _ANY_WALL)
     except CronSimError as error:
         raise InvalidRequest(f"{text!r} is not a schedule: {str(error).lower() or 'wrong field'}", remedy=_REMEDY) from None
     return " ".join(fields)

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import pwd
 import re
 import secrets
 import stat
@@ -19,10 +18,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from strongroom.direct import Output
 from strongroom.errors import StorageDenied, StorageError, StorageExists, StorageFull, StorageNotFound
 from strongroom.storage._key import split, split_prefix
 from strongroom.storage._protocol import Capabilities, Stat
+from strongroom.system.direct import Output
+from strongroom.system.users import name_user
 
 _PRIVATE = 0o700
 _TRAVERSABLE = 0o711
@@ -249,9 +249,8 @@ def _translate(error: OSError, where: str, top: Path) -> StorageError:
             f"no space left for {where}: {reason}", remedy=f"Free space on the file system of {top}, or delete backups."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = (
-            f"Let user {_user_name()} write to {top} and its containers, and check that the file system is mounted read-write."
-        )
+        user = name_user(os.geteuid())
+        remedy = f"Let user {user} write to {top} and its containers, and check that the file system is mounted read-write."
         return StorageDenied(f"no permission for {where}: {reason}", remedy=remedy)
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return StorageDenied(
@@ -259,13 +258,6 @@ def _translate(error: OSError, where: str, top: Path) -> StorageError:
             remedy=f"To use another disk, mount it below {top} instead of linking to it.",
         )
     return StorageError(f"cannot use {where}: {reason}", remedy=f"Check the file system of {top} and the kernel's log.")
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 @contextlib.contextmanager

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
-import socket
-import stat
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,14 +17,13 @@ from pydantic import ValidationError
 from strongroom import datastores, storage
 from strongroom.datastores import Server
 from strongroom.errors import Cancelled, ConfigurationError, InvalidRequest, JobError, NoSpace, StrongroomError
+from strongroom.system.files import write_file
+from strongroom.system.users import become_user
 from strongroom.worker import _signals
 from strongroom.worker._events import EventLog
-from strongroom.worker._privileges import become_user
+from strongroom.worker._stdin import receive_spec
 from strongroom.worker.jobs import run_job
 from strongroom.worker.spec import Failure, ImportJob, InitializeJob, RestoreJob, Result, VerifyJob, WorkerSpec
-
-_DESCRIPTORS = 8
-"""The most descriptors that an agent sends."""
 
 
 def main(preload: Sequence[str] = ()) -> int:
@@ -37,7 +33,7 @@ def main(preload: Sequence[str] = ()) -> int:
     """
     for name in preload:
         datastores.get(name).load()
-    spec = _parse_spec(_receive_spec())
+    spec = _parse_spec(receive_spec())
     if spec is None:
         return 2
     started = datetime.now(UTC)
@@ -64,23 +60,8 @@ def main(preload: Sequence[str] = ()) -> int:
         output=output,
         max_rss=_measure_peak_memory(),
     )
-    _write_result(spec.job_dir / "result.json", result)
+    write_file(spec.job_dir / "result.json", result.model_dump_json())  # a missing result means that the worker died
     return 0 if failure is None else 1
-
-
-def _receive_spec() -> bytes:
-    """The spec. A socket also passes descriptors: the first is the log; the others (such as locks) stay open until the end."""
-    if not stat.S_ISSOCK(os.fstat(sys.stdin.fileno()).st_mode):
-        return sys.stdin.buffer.read()
-    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as line:
-        order, descriptors, *_ = socket.recv_fds(line, 1, _DESCRIPTORS)
-        if descriptors:
-            for stream in (sys.stdout, sys.stderr):
-                os.dup2(descriptors[0], stream.fileno())
-            os.close(descriptors[0])
-        while piece := line.recv(1 << 16):
-            order += piece
-    return order
 
 
 def _parse_spec(data: bytes) -> WorkerSpec | None:
@@ -124,18 +105,3 @@ def _measure_peak_memory() -> int:
     """Peak resident bytes of this process. ``getrusage`` would include the agent's memory before the exec."""
     match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
-
-
-def _write_result(path: Path, result: Result) -> None:
-    """Write the result atomically and durably. A missing result means that the worker died."""
-    temporary = path.with_name(".result.json")
-    with temporary.open("wb") as file:
-        file.write(result.model_dump_json().encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

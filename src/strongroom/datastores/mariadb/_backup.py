@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.datastores._feed import Piped
-from strongroom.datastores._files import entries, owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
 from strongroom.datastores._servers import Server
@@ -25,6 +24,9 @@ from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
+from strongroom.system.directories import walk_tree
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 COMPLETED = "completed OK!"
 LOST = "lost+found"
@@ -60,7 +62,7 @@ class Session(Piped):
         self._meta = request.work_dir / "meta"
         self._meta.mkdir(mode=0o700)
         options = request.work_dir / "backup.cnf"
-        write_file(options, _backup_options(server, request.work_dir), owner_of(request.work_dir))
+        write_file(options, _backup_options(server, request.work_dir), find_owner(request.work_dir))
         self._left_out = [name for name in left_out if (server.data_dir / name).is_dir()]
         self._walked = self._walk()
         argv = self._command(options)
@@ -217,7 +219,7 @@ def _backup_options(server: Server, work_dir: Path) -> str:
 def _data_bytes(data_dir: Path) -> int:
     """Bytes of the files that a full backup holds, so without redo and binary logs."""
     total = 0
-    for entry in entries(data_dir):
+    for entry in walk_tree(data_dir):
         if not _LOGS.fullmatch(entry.name):
             with suppress(OSError):
                 total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import read_file
 from strongroom.datastores._process import tail
 from strongroom.datastores._protocol import BackupKind, StreamFacts
 from strongroom.datastores.mariadb._versions import number_of
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
+from strongroom.system.files import read_text
 
 PREFIXES = ("xtrabackup_", "mariadb_backup_")
 PREPARED = "log-applied"
@@ -39,7 +39,7 @@ class Checkpoints:
 def read_side_file(directory: Path, name: str) -> str | None:
     """Text of ``xtrabackup_<name>`` or ``mariadb_backup_<name>``, none when there is none."""
     for prefix in PREFIXES:
-        text = read_file(directory / f"{prefix}{name}")
+        text = read_text(directory / f"{prefix}{name}")
         if text is not None:
             return text
     return None

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._profile import RestoredProfile, read_restored_profile
@@ -17,6 +16,9 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _galera_config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._hash import native_hash
 from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.system.directories import make_directory
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import Owner, find_user
 
 ACCOUNT = "strongroom"
 """Our account in every server that we run: ``strongroom``@``localhost``."""
@@ -67,7 +69,7 @@ def configure(server: Server) -> None:
     """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
     if server.runtime == "adopted":
         return
-    owner = owner_named(server.user)
+    owner = find_user(server.user).owner
     socket = socket_of(server)
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
@@ -93,7 +95,7 @@ def _sent(server: Server) -> RestoredProfile:
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
     path = server.base_dir / "client.cnf"
-    known = _options.read(path).get("password") if read_file(path) is not None else None
+    known = _options.read(path).get("password") if read_text(path) is not None else None
     password = known or secrets.token_hex(24)
     write_file(path, _options.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
     return password

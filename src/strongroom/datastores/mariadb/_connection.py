@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
 import ssl
 import struct
@@ -15,12 +13,12 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._files import owner_named
 from strongroom.datastores._server_log import read_log
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, named_log, socket_of
 from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StrongroomError
+from strongroom.system.users import current_user, find_user
 
 PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _REFUSED = {1044, 1045, 1130, 1227, 1524, 1698}
@@ -39,9 +37,9 @@ def account(server: Server) -> tuple[str, str]:
     """User and password to connect with; without a credentials file the OS user's own name and no password."""
     path = credentials_file(server)
     if path is None:
-        return pwd.getpwuid(os.geteuid()).pw_name, ""
+        return current_user().name, ""
     options = _options.read(path)
-    return options.get("user") or pwd.getpwuid(os.geteuid()).pw_name, options.get("password", "")
+    return options.get("user") or current_user().name, options.get("password", "")
 
 
 def where(server: Server) -> str:
@@ -159,7 +157,7 @@ def _silent(server: Server, text: str) -> ServerFailed:
 def _uid(server: Server) -> int:
     """The OS user of the server; nobody when there is none of its name."""
     try:
-        return owner_named(server.user)[0]
+        return find_user(server.user).uid
     except ConfigurationError:
         return -1
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import pymysql
 
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Finding
 from strongroom.datastores._servers import Server
@@ -17,6 +16,7 @@ from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoint
 from strongroom.datastores.mariadb._connection import connect, parts, variables, where
 from strongroom.datastores.mariadb._versions import number_of
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
+from strongroom.system.disks import measure_files
 
 _GALERA = (
     "wsrep_cluster_state_uuid",
@@ -57,7 +57,7 @@ def ready(server: Server) -> Facts:
             remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
         )
     place = Path(said["datadir"])
-    return Facts(version_number=number_of(said["version"]), data_bytes=bytes_below(place), data_dir=place, galera=galera)
+    return Facts(version_number=number_of(said["version"]), data_bytes=measure_files(place), data_dir=place, galera=galera)
 
 
 def examine(server: Server) -> Iterator[Finding]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.datastores import _galera
-from strongroom.datastores._files import owner_of, read_file, sync_directory, write_file
 from strongroom.datastores._galera import NO_UUID, GaleraPosition
+from strongroom.system.directories import sync_directory
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 GRASTATE = "grastate.dat"
 GVWSTATE = "gvwstate.dat"
@@ -33,7 +35,7 @@ class PrimaryView:
 
 def read_saved(data_dir: Path) -> Saved | None:
     """None when there is no such file, or nothing of use in it."""
-    text = read_file(data_dir / GRASTATE) or ""
+    text = read_text(data_dir / GRASTATE) or ""
     uuid = re.search(rf"^uuid:\s+({_galera.UUID})\s*$", text, re.MULTILINE)
     seqno = re.search(r"^seqno:\s+(-?\d{1,19})\s*$", text, re.MULTILINE)
     safe = re.search(r"^safe_to_bootstrap:\s+1\s*$", text, re.MULTILINE)
@@ -48,12 +50,12 @@ def write_saved(data_dir: Path, position: GaleraPosition, *, safe_to_bootstrap: 
         "# GALERA saved state\nversion: 2.1\n"
         f"uuid:    {position.uuid}\nseqno:   {position.seqno}\nsafe_to_bootstrap: {int(safe_to_bootstrap)}\n"
     )
-    write_file(data_dir / GRASTATE, text, owner_of(data_dir))
+    write_file(data_dir / GRASTATE, text, find_owner(data_dir))
 
 
 def read_view(data_dir: Path) -> PrimaryView | None:
     """None when there is no such file, or half of one."""
-    text = read_file(data_dir / GVWSTATE) or ""
+    text = read_text(data_dir / GVWSTATE) or ""
     found = re.search(rf"^view_id:\s+(\d+\s+{_galera.UUID}\s+\d+)\s*$", text, re.MULTILINE)
     members = re.findall(rf"^member:\s+({_galera.UUID})\s", text, re.MULTILINE)
     if found is None or not members or "#vwend" not in text:

@@ -13,7 +13,6 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._files import make_directory, owner_named, require_space
 from strongroom.datastores._galera import UUID, GaleraPosition
 from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._profile import read_restored_profile
@@ -24,6 +23,9 @@ from strongroom.datastores.mariadb._config import option_file
 from strongroom.datastores.mariadb._connection import connect, query, variables
 from strongroom.datastores.mariadb._galera_config import library, ring_buffer_mb
 from strongroom.errors import Conflict, ServerFailed, StrongroomError
+from strongroom.system.directories import make_directory
+from strongroom.system.disks import require_space
+from strongroom.system.users import find_user
 
 PATIENCE = 300.0
 """Seconds that a private start may take: it may have to recover first."""
@@ -168,7 +170,7 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
 
     The server itself may run meanwhile, on another directory.
     """
-    owner, socket = owner_named(server.user), _private_socket(server)
+    owner, socket = find_user(server.user).owner, _private_socket(server)
     make_directory(socket.parent, owner)
     file = option_file(server) if server.runtime == "process" else server.defaults_file
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:

@@ -10,13 +10,13 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._galera import GaleraView, TableSums
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_files
 from strongroom.datastores.mariadb._admin import SYSTEM_DATABASES
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
-from strongroom.errors import StrongroomError
+from strongroom.errors import ConfigurationError, NoConnections, StrongroomError
+from strongroom.system.disks import measure_files
 
 _ARRIVAL = 3.0
 """Seconds that are waited for a transaction to be committed."""
@@ -27,12 +27,14 @@ _CHANGED = {1146, 1205, 1213, 1412}
 
 def view(server: Server, *, running: bool) -> GaleraView:
     """The node as it is now. Nothing of it fails: a node in trouble is looked at most."""
-    seen = GaleraView(running=running, answers=False, data_bytes=bytes_below(server.data_dir), member=server.galera)
+    seen = GaleraView(running=running, answers=False, data_bytes=measure_files(server.data_dir), member=server.galera)
     seen = seen.model_copy(update=_said_by_files(server.data_dir))
     try:
         with connect(server, timeout=5, patience=10) as connection:
             status = variables(connection, "STATUS", "wsrep_%")
             settings = variables(connection, "VARIABLES", "wsrep_%")
+    except (ConfigurationError, NoConnections) as error:
+        return seen.model_copy(update={"refuses": error.message})
     except (StrongroomError, pymysql.MySQLError):
         return seen
     return seen.model_copy(

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from strongroom.datastores._files import read_file
 from strongroom.errors import ConfigurationError
+from strongroom.system.files import read_text
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "s": " ", "\\": "\\", '"': '"', "'": "'"}
 
@@ -31,7 +31,7 @@ def _quote(value: str | int | Path) -> str:
 
 def read(path: Path, groups: Iterable[str] = ("client", "client-server", "client-mariadb")) -> dict[str, str]:
     """Options of ``groups`` in the file; later ones win. Raises ConfigurationError when it cannot be read."""
-    text = read_file(path)
+    text = read_text(path)
     if text is None:
         raise ConfigurationError(f"option file {path} does not exist", remedy="Name a file with a [client] group.")
     wanted = set(groups)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import owner_of, read_file, write_file
-from strongroom.datastores._process import environment
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _options, _plugins, _settings
 from strongroom.errors import ConfigurationError
+from strongroom.system.children import run_program
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 FILE = "backup-my.cnf"
 _ALLOWED = {
@@ -41,11 +41,8 @@ def option_file_of(server: Server) -> dict[str, str]:
     if server.defaults_file is None:
         return {}
     command: list[str | Path] = [server.version.programs["server"], f"--defaults-file={server.defaults_file}", "--print-defaults"]
-    try:
-        run = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environment(), check=False, text=True
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    run = run_program(command)
+    if run is None:
         return {}
     options: dict[str, str] = {}
     for word in re.split(r"\s(?=--)", " " + run.stdout.partition("\n")[2].strip()):  # values are not quoted
@@ -61,7 +58,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
     Plugins are loaded by name, from the plugin directory of this installation; keys are those of ``server``, if any, by its own
     option file. Returns the settings that the data needs. Raises ConfigurationError when a plugin or keys are not here.
     """
-    text = read_file(directory / FILE)
+    text = read_text(directory / FILE)
     if text is None:
         return {}
     said = {name.replace("-", "_"): value for name, value in _options.read(directory / FILE, ("mysqld",)).items()}
@@ -87,5 +84,5 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
         options |= keys
     if libraries:
         options |= {"plugin_dir": place, "plugin_load": ";".join(sorted(libraries))}
-    write_file(directory / FILE, _options.dump("mysqld", options), owner_of(directory))
+    write_file(directory / FILE, _options.dump("mysqld", options), find_owner(directory))
     return {name: str(options[name]) for name in _settings.demanded({k: str(v) for k, v in options.items()}) if name in options}

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool, tail
 from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._connection import connect
 from strongroom.errors import NoSpace, ServerFailed, StrongroomError, ToolStopped
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 START = 3600.0
 """Seconds that the start may take: the server may have to roll back."""
@@ -30,7 +31,7 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
 
     Raises ServerFailed, with the end of its log, when it does not start or dies.
     """
-    owner = owner_of(data_dir)
+    owner = find_owner(data_dir)
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
         base = Path(place)
         server = Server(

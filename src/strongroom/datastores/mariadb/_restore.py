@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
@@ -27,6 +26,7 @@ from strongroom.datastores.mariadb._checkpoints import (
 from strongroom.datastores.mariadb._unpack import Unpack
 from strongroom.datastores.mariadb._versions import key, require_tool
 from strongroom.errors import ArtifactCorrupt, ToolFailed
+from strongroom.system.disks import require_space
 
 COMPLETED = "completed OK!"
 MAX_PREPARE_MEMORY = 1 << 30

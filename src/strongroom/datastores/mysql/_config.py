@@ -7,7 +7,6 @@ import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores._files import Owner, make_directory, owner_named, read_file, write_file
 from strongroom.datastores._keep import copy_entries
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
@@ -18,6 +17,9 @@ from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_fil
 from strongroom.datastores.mysql import _password, _plugins, _settings
 from strongroom.datastores.mysql._versions import basedir, key
 from strongroom.errors import ServerFailed
+from strongroom.system.directories import make_directory
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import Owner, find_user
 
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
@@ -34,7 +36,7 @@ def configure(server: Server) -> None:
     """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
     if server.runtime == "adopted":
         return
-    owner = owner_named(server.user)
+    owner = find_user(server.user).owner
     socket = socket_of(server)
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
@@ -65,7 +67,7 @@ def _is_owners(name: str, is_directory: bool) -> bool:
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
     path = server.base_dir / "client.cnf"
-    known = _options.read(path).get("password") if read_file(path) is not None else None
+    known = _options.read(path).get("password") if read_text(path) is not None else None
     password = known or secrets.token_hex(24)
     write_file(path, _options.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
     return password

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
@@ -15,6 +14,7 @@ from strongroom.datastores.mariadb._connection import connect, parts, query, whe
 from strongroom.datastores.mysql._versions import number_of
 from strongroom.datastores.mysql._xtrabackup import FINISHED
 from strongroom.errors import ServerFailed
+from strongroom.system.disks import measure_files
 
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
@@ -31,7 +31,7 @@ def ready(server: Server) -> Facts:
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
     place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=bytes_below(place), data_dir=place)
+    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
 
 
 def check_data(data_dir: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
@@ -13,6 +12,8 @@ from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account
 from strongroom.datastores.mysql._events import MAGIC
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 FULL = "Take a full backup; incrementals can go on from that."
 _PLAIN = "--read-from-remote-server"
@@ -38,7 +39,7 @@ class Logs:
         self._tool: Tool | None = None
         self._aborted = False
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(self._options, client_options(server), owner_of(work_dir))
+        write_file(self._options, client_options(server), find_owner(work_dir))
 
     def fetch(self, name: str) -> Path:
         """The log, whole. Raises WalGone, ToolFailed."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Version
 from strongroom.datastores._socket import MAX_BYTES
@@ -26,6 +25,8 @@ from strongroom.datastores.mysql._plugins import CLONE_LIBRARY, authentication_l
 from strongroom.datastores.mysql._settings import as_options
 from strongroom.datastores.mysql._versions import basedir, key
 from strongroom.errors import ServerFailed
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 _ACCOUNT = "strongroom_restore"
 _START = 3600
@@ -71,7 +72,7 @@ class PrivateServer:
         self.log = work_dir / "private.log"
         self._work_dir = work_dir
         self._keyring = _keyring.Borrowed(version, work_dir / "plugins")
-        owner = owner_of(work_dir)
+        owner = find_owner(work_dir)
         init = work_dir / "private.sql"
         write_file(init, _account_sql(self._password, version), owner)
         libraries = authentication_libraries(version, plugins)
@@ -156,7 +157,7 @@ class PrivateServer:
         """An option file for the server's own client."""
         path = self._work_dir / "private-client.cnf"
         text = _options.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
-        write_file(path, text, owner_of(self._work_dir))
+        write_file(path, text, find_owner(self._work_dir))
         return path
 
     def _connect(self) -> pymysql.Connection[Any]:

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores._files import require_space
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._protocol import ChainLink, Phase, Restored
 from strongroom.datastores._servers import Version
@@ -19,6 +18,7 @@ from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
+from strongroom.system.disks import require_space
 
 _RESERVE = 256 << 20
 """Bytes beyond the data that recovery may need for its logs."""

@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import entries
+from strongroom.system.directories import walk_tree
 
 _LOGS = re.compile(r"ibtmp\d+|#ib_\d+_\d+\.\w+|.+\.pem|.+\.\d{6,}")
 _FOLDERS = ("#innodb_redo", "#innodb_temp", "#ib_archive")
@@ -15,7 +15,7 @@ _FOLDERS = ("#innodb_redo", "#innodb_temp", "#ib_archive")
 def data_bytes(data_dir: Path) -> int:
     """Bytes of the files, without logs and what the server makes for itself."""
     total = 0
-    for entry in entries(data_dir):
+    for entry in walk_tree(data_dir):
         if not _LOGS.fullmatch(entry.name) and Path(entry.path).parent.name not in _FOLDERS:
             with suppress(OSError):
                 total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0

@@ -14,8 +14,8 @@ from strongroom.datastores._profile import PROFILE
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
-from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt
+from strongroom.system.direct import Output
 
 _MAX_FACTS = 512 << 20
 """It has the paths of files that are too long for a tar: some hundred bytes for each partition with a long name."""

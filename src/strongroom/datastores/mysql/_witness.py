@@ -19,7 +19,6 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
 from strongroom.datastores import _witness
-from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import BackupRequest, Finding
 from strongroom.datastores._servers import Server
@@ -34,6 +33,8 @@ from strongroom.datastores.mariadb._witness import (
 )
 from strongroom.datastores.mysql._versions import key, number_of
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 _PATIENCE = 30
 _TRIES = 5
@@ -161,7 +162,7 @@ def _in_log(server: Server, witness: Witness, work_dir: Path, options: str) -> b
     if not (start.isdigit() and end.isdigit() and witness.token and log and not log.startswith("-")):
         return False
     config, found = work_dir / "witness.cnf", work_dir / "witness.sql"
-    write_file(config, options, owner_of(work_dir))
+    write_file(config, options, find_owner(work_dir))
     argv: list[str | Path] = [server.version.programs["binlog"], f"--defaults-file={config}", "--read-from-remote-server"]
     argv += ["--base64-output=decode-rows", "--verbose", f"--start-position={start}", f"--stop-position={end}", log]
     try:

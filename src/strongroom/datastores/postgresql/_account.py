@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._peer import acting_as
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._superuser import superuser
 from strongroom.errors import ConfigurationError
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner, find_user_by_id
 
 _REMEDY = (
     "Give a password file (host:port:database:user:password) or a service file ([name], user=…, password=…) "
@@ -36,7 +36,7 @@ def account(server: Server) -> Account:
         return _read(server.credentials_file, host_of(server), str(port_of(server)))
     if server.runtime == "process":
         return Account(superuser(server.data_dir))
-    return Account(_name_of(_owner(server)))
+    return Account(find_user_by_id(_owner(server)).name)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def connection_options(server: Server, work_dir: Path) -> list[str]:
     options = [f"--host={host_of(server)}", f"--port={port_of(server)}", f"--username={us.user}", "--no-password"]
     if us.password is not None:
         path = work_dir / "pgpass"
-        write_file(path, ":".join(("*", "*", "*", _escaped(us.user), _escaped(us.password))) + "\n", owner_of(work_dir))
+        write_file(path, ":".join(("*", "*", "*", _escaped(us.user), _escaped(us.password))) + "\n", find_owner(work_dir))
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         options.append(f"--dbname=passfile='{quoted}'")
     return options
@@ -71,18 +71,11 @@ def _owner(server: Server) -> int:
     return os.geteuid()
 
 
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        raise ConfigurationError(f"OS user {uid} has no name", remedy=_REMEDY) from None
-
-
 # --- the files that owners of servers have already
 
 
 def _read(path: Path, host: str, port: str) -> Account:
-    text = read_file(path)
+    text = read_text(path)
     if text is None:
         raise ConfigurationError(f"credentials file {path} does not exist", remedy=_REMEDY)
     lines = [line for raw in text.splitlines() if (line := raw.rstrip("\r")) and not line.lstrip().startswith("#")]

@@ -13,13 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import make_directory, owner_of, read_file, write_file
 from strongroom.datastores._protocol import BackupRequest
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _manifest
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._increment import Relation, increment_of, relation_of
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
+from strongroom.system.directories import make_directory
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 OLDEST = 17
 _COPIES = "backups"
@@ -100,7 +102,7 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     if manifest.wal[-1].start != parent.wal_start or str(manifest.system) != system:
         raise LineageChanged("the parent backup holds a list of files that is of another backup", remedy=_REMEDY)
     path = request.work_dir / "parent_manifest"
-    write_file(path, data.decode(), owner_of(request.work_dir))
+    write_file(path, data.decode(), find_owner(request.work_dir))
     return path
 
 
@@ -148,7 +150,7 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
             raise NotFound("there is no parent")
         data = request.parent_file(_manifest.NAME)
     except (ArtifactError, NotFound) as error:
-        copy = read_file(_copy(server, wanted), limit=_manifest.MAX_BYTES) if wanted else None
+        copy = read_text(_copy(server, wanted), limit=_manifest.MAX_BYTES) if wanted else None
         if copy is None:
             raise LineageChanged(
                 f"the parent's list of files cannot be read: {error.message.rstrip('.')}, "
@@ -229,7 +231,7 @@ def _copy(server: Server, sha256: str) -> Path:
 
 def _keep_copy(server: Server, sha256: str, data: bytes) -> None:
     path = _copy(server, sha256)
-    owner = owner_of(server.base_dir)
+    owner = find_owner(server.base_dir)
     make_directory(path.parent, owner)
     write_file(path, data.decode(), owner)
     copies = sorted(path.parent.glob("*.manifest"), key=lambda copy: copy.stat().st_mtime_ns)

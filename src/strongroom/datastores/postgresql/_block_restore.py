@@ -41,8 +41,8 @@ from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
 from strongroom.datastores.postgresql._tree import make_directory
 from strongroom.datastores.postgresql._versions import key, series
-from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
+from strongroom.system.direct import Output
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.uint32]

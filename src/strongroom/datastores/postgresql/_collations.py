@@ -6,7 +6,6 @@ import ctypes
 import locale
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from strongroom.artifact import Collation
-from strongroom.datastores._process import environment
 from strongroom.datastores.postgresql._connection import Connection, query
+from strongroom.system.children import run_program
 
 _PROVIDERS: dict[str, Literal["libc", "icu", "builtin"]] = {"c": "libc", "i": "icu", "b": "builtin"}
 _VERSIONED = 150000
@@ -101,9 +100,9 @@ def _icu_version(program: Path, name: str) -> str | None:
 
 @cache
 def _icu(program: Path) -> tuple[ctypes.CDLL, str] | None:
+    run = run_program(["ldd", program])
+    found = re.search(r"=> (/\S*/libicui18n\S*\.so\.(\d+))", run.stdout) if run is not None and run.returncode == 0 else None
     try:
-        run = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=30, env=environment(), check=True)
-        found = re.search(r"=> (/\S*/libicui18n\S*\.so\.(\d+))", run.stdout)
         return (ctypes.CDLL(found[1]), found[2]) if found else None
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return None

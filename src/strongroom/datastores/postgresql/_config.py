@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 
-from strongroom.datastores._files import make_directory, owner_named, owner_of, read_file, sync_directory, write_file
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._process import Tool
 from strongroom.datastores._profile import read_restored_profile
@@ -15,6 +14,9 @@ from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _carry, _first_start, _owners_files, _wal
 from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
 from strongroom.errors import ConfigurationError, ServerFailed
+from strongroom.system.directories import make_directory, sync_directory
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner, find_user
 
 _MAP = "strongroom"
 _LEAST_WAL_MB = 64
@@ -34,7 +36,7 @@ def owners_log(server: Server) -> tuple[Path | None, int]:
     """The newest error log of an adopted server, where it says so or Debian puts it, and the OS user that it has to belong to."""
     try:
         owner = server.data_dir.stat().st_uid
-        names = (read_file(server.data_dir / "current_logfiles") or "").splitlines()
+        names = (read_text(server.data_dir / "current_logfiles") or "").splitlines()
     except OSError:
         return None, -1
     said = [server.data_dir / line.partition(" ")[2] for line in names if line.startswith("stderr ")]
@@ -67,7 +69,7 @@ def configure(server: Server) -> None:
     """Write all files below ``base_dir``, anew each time. There are no secrets in them."""
     if server.runtime == "adopted":
         return
-    owner = owner_named(server.user)
+    owner = find_user(server.user).owner
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket_dir(server)):
         make_directory(path, owner)
     write_file(server.base_dir / "pg_hba.conf", _logins(server), owner)
@@ -83,9 +85,9 @@ def keep(server: Server, new: Path) -> None:
     if server.runtime != "adopted":
         return
     _owners_files.keep(server.data_dir, new)
-    text = read_file(server.data_dir / _first_start.SETTINGS, limit=_first_start.MOST)
+    text = read_text(server.data_dir / _first_start.SETTINGS, limit=_first_start.MOST)
     if text is not None:
-        write_file(new / _first_start.SETTINGS, _first_start.told(new, text), owner_of(new))
+        write_file(new / _first_start.SETTINGS, _first_start.told(new, text), find_owner(new))
     restored = read_restored_profile(new)
     if restored is not None and restored.isolated:  # whatever a profile says of subscriptions
         _first_start.withhold_subscriptions(new)

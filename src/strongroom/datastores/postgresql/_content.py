@@ -11,9 +11,9 @@ from strongroom.datastores._tar import TarReader
 from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql._increment import BLOCK
 from strongroom.datastores.postgresql._manifest import File
-from strongroom.direct import BLOCK as UNIT
-from strongroom.direct import Output
 from strongroom.errors import ArtifactCorrupt
+from strongroom.system.direct import BLOCK as UNIT
+from strongroom.system.direct import Output
 
 _PIECE = 256 * BLOCK
 

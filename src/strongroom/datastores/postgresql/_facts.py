@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psycopg
 
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
@@ -16,6 +15,8 @@ from strongroom.datastores.postgresql._connection import Connection, connect, qu
 from strongroom.datastores.postgresql._tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql._versions import number_in, series
 from strongroom.errors import IsStandby, ServerFailed
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 RESTORED = "strongroom_restored"
 """Where a restored server must come to before it serves. Removed when it has."""
@@ -54,12 +55,12 @@ def ready(server: Server) -> Facts:
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
     """Note how far a server on this directory has to come."""
-    write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", owner_of(data_dir))
+    write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", find_owner(data_dir))
 
 
 def _require_arrival(connection: Connection, server: Server) -> None:
     """PostgreSQL itself refuses WAL that ends too early; this is the proof that it did, once after each restore."""
-    text = read_file(server.data_dir / RESTORED)
+    text = read_text(server.data_dir / RESTORED)
     if text is None:
         return
     wanted = re.fullmatch(rf"({_lsn.PATTERN}) (\d{{1,9}})\n", text)
@@ -85,7 +86,7 @@ def check_data(server: Server, data_dir: Path) -> None:
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
         raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
-    found = (read_file(data_dir / "PG_VERSION") or "").strip()
+    found = (read_text(data_dir / "PG_VERSION") or "").strip()
     if not found or not (data_dir / "global" / "pg_control").is_file():
         raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")
     if found != series(server.version.number):

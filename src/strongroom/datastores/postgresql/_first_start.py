@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, read_file, write_file
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 SIGNAL = "recovery.signal"
 SETTINGS = "postgresql.auto.conf"
@@ -36,9 +37,9 @@ IN_PLACE = "allow_in_place_tablespaces = 'on'"
 
 def prepare(data_dir: Path) -> None:
     """Ask the next server on this directory for it."""
-    owner = owner_of(data_dir)
+    owner = find_owner(data_dir)
     write_file(data_dir / SIGNAL, "", owner)
-    write_file(data_dir / SETTINGS, told(data_dir, read_file(data_dir / SETTINGS, limit=MOST) or ""), owner)
+    write_file(data_dir / SETTINGS, told(data_dir, read_text(data_dir / SETTINGS, limit=MOST) or ""), owner)
 
 
 def told(data_dir: Path, settings: str) -> str:
@@ -51,16 +52,18 @@ def told(data_dir: Path, settings: str) -> str:
 
 def withhold_subscriptions(data_dir: Path) -> None:
     """The next server on this directory, whose configuration is its owner's, runs no subscription until they are disabled."""
-    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if lines[-1:] != [_NO_SUBSCRIPTIONS]:  # an earlier attempt may have been here
-        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*lines, _NO_SUBSCRIPTIONS]), owner_of(data_dir))
+        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*lines, _NO_SUBSCRIPTIONS]), find_owner(data_dir))
 
 
 def release_subscriptions(data_dir: Path) -> None:
     """They are disabled in the data now: the start after this one goes by the owner's setting."""
-    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if _NO_SUBSCRIPTIONS in lines:
-        write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in _without(lines, [_NO_SUBSCRIPTIONS])), owner_of(data_dir))
+        write_file(
+            data_dir / SETTINGS, "".join(f"{line}\n" for line in _without(lines, [_NO_SUBSCRIPTIONS])), find_owner(data_dir)
+        )
 
 
 def _without(lines: list[str], ours: list[str]) -> list[str]:
@@ -81,8 +84,8 @@ def has_in_place_tablespaces(data_dir: Path) -> bool:
 
 def forget(data_dir: Path) -> None:
     """It has been: take out what it needed, also after an ALTER SYSTEM, which writes the file anew."""
-    lines = (read_file(data_dir / SETTINGS, limit=MOST) or "").splitlines()
+    lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return
     lines = _without(lines, [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])])
-    write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in lines), owner_of(data_dir))
+    write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in lines), find_owner(data_dir))

@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import sync_directory, sync_tree
 from strongroom.datastores._placement import EntryPlacement, Place
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _tablespaces
 from strongroom.datastores.postgresql._tablespaces import FOLDER
 from strongroom.errors import InvalidRequest
+from strongroom.system.directories import sync_directory, sync_tree
 
 WAL = "pg_wal"
 _OF_WAL = [

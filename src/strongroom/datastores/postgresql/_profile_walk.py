@@ -12,8 +12,8 @@ from pathlib import Path
 
 from strongroom.artifact import Notice
 from strongroom.datastores import _nets
-from strongroom.datastores._files import read_file
 from strongroom.datastores.postgresql._tree import NO_DATA
+from strongroom.system.files import read_text
 
 LOST_AND_FOUND = "lost+found"
 _SKIP = ("pg_wal/*", "pg_tblspc/*", LOST_AND_FOUND, "log/*", "pg_log/*", "pg_stat_tmp/*", "pg_replslot/*/*", "pgsql_tmp/*")
@@ -105,7 +105,7 @@ def _of_managers(data_dir: Path) -> Iterator[Notice]:
     """Programs that start, stop and replace servers by themselves."""
     text = None
     with suppress(Exception):
-        text = read_file(data_dir / "patroni.dynamic.json", limit=1 << 20)
+        text = read_text(data_dir / "patroni.dynamic.json", limit=1 << 20)
     if text is None and not (data_dir / "postgresql.base.conf").exists():
         return
     paused = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import queue
 import threading
 import time
@@ -16,7 +15,6 @@ import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import make_directory, owner_of
 from strongroom.datastores._process import FULL, LIMITS, Tool, hide_secrets, read_lines, tail
 from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores._servers import Server, Version
@@ -33,6 +31,8 @@ from strongroom.errors import (
     ToolStopped,
     VersionMismatch,
 )
+from strongroom.system.directories import make_directory
+from strongroom.system.users import current_user, find_owner
 
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
@@ -120,12 +120,12 @@ def _end_prepared(server: Server, database: str) -> None:
 def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Server]:
     """A server that nobody but us can reach. Raises ServerFailed when it does not come up."""
     base = work_dir / "server"
-    make_directory(base, owner_of(work_dir))
+    make_directory(base, find_owner(work_dir))
     server = Server(
         id="rehearsal",
         name="rehearsal",
         datastore="postgresql",
-        user=pwd.getpwuid(os.geteuid()).pw_name,
+        user=current_user().name,
         base_dir=base,
         data_dir=data_dir,
         socket=socket_path(base, ".s.PGSQL.5432"),

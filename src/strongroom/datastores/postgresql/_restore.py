@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._lineage import LINEAGE
 from strongroom.datastores._mark import unfinished
 from strongroom.datastores._profile import PROFILE
@@ -30,6 +29,8 @@ from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
 from strongroom.errors import ArtifactCorrupt, Unsupported
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 _CONTROL = "global/pg_control"
 _STRAY = (
@@ -163,8 +164,8 @@ def _listed(target: Path) -> list[_manifest.WalRange]:
 def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange], target: Path) -> Positions:
     """All WAL is there, and the directory is what the artifact says that it is."""
     _manifest.check_wal(wal, target / "pg_wal")
-    require_series(version, (read_file(target / "PG_VERSION") or "").strip(), "the server of the backup")
-    label = read_file(target / "backup_label") or ""
+    require_series(version, (read_text(target / "PG_VERSION") or "").strip(), "the server of the backup")
+    label = read_text(target / "backup_label") or ""
     start = re.search(rf"^START WAL LOCATION: ({_lsn.PATTERN}) ", label, re.MULTILINE)
     newest = wal[-1]
     found = Positions(wal_start=start[1] if start else None, wal_stop=newest.end, timeline=newest.timeline)
@@ -180,7 +181,7 @@ def _check(version: Version, link: ChainLink, wal: Sequence[_manifest.WalRange],
 
 def _require_tablespaces(target: Path) -> None:
     """A stream of others may be the archive of the data directory alone. Raises Unsupported."""
-    named = re.findall(r"^(\d+) ", read_file(target / "tablespace_map") or "", re.MULTILINE)
+    named = re.findall(r"^(\d+) ", read_text(target / "tablespace_map") or "", re.MULTILINE)
     if missing := [oid for oid in named if not (target / "pg_tblspc" / oid).is_dir()]:
         raise Unsupported(
             f"the backup has tablespaces whose files are not in it: {', '.join(missing)}",
@@ -196,7 +197,7 @@ def _settle(target: Path) -> dict[str, str]:
     for name in _STRAY:
         (target / name).unlink(missing_ok=True)
     settings = [
-        line for line in (read_file(target / _first_start.SETTINGS) or "").splitlines() if line.strip() and line[0] != "#"
+        line for line in (read_text(target / _first_start.SETTINGS) or "").splitlines() if line.strip() and line[0] != "#"
     ]
-    write_file(target / _first_start.SETTINGS, "", owner_of(target))
+    write_file(target / _first_start.SETTINGS, "", find_owner(target))
     return {"dropped_settings": "; ".join(settings)} if settings else {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._profile import read_restored_profile
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 DEFAULT = "postgres"
 """Of the servers that we make."""
@@ -18,7 +19,7 @@ _LONGEST = 63
 
 def superuser(data_dir: Path) -> str:
     """A superuser of this data that can log in. Raises ConfigurationError when the file that names it is damaged."""
-    found = (read_file(data_dir / FOUND) or "").removesuffix("\n")
+    found = (read_text(data_dir / FOUND) or "").removesuffix("\n")
     if is_usable(found):
         return found
     restored = read_restored_profile(data_dir)
@@ -38,4 +39,4 @@ def is_usable(name: str) -> bool:
 
 def remember(data_dir: Path, name: str) -> None:
     """Note the superuser that was found in the data."""
-    write_file(data_dir / FOUND, name + "\n", owner_of(data_dir))
+    write_file(data_dir / FOUND, name + "\n", find_owner(data_dir))

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start
 from strongroom.datastores.postgresql._connection import connect, query
 from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 RECORD = "timeline"
 """In the directory of the instance: the highest timeline that a restore has taken."""
@@ -32,7 +33,7 @@ def highest(server: Server) -> int:
     """The highest timeline that is known of; 1 when the server has none yet."""
     found = [1]
     with suppress(ConfigurationError, ValueError):
-        found.append(int(read_file(server.base_dir / RECORD) or "1"))
+        found.append(int(read_text(server.base_dir / RECORD) or "1"))
     for directory in (server.data_dir / _WAL, *_archives(server)):
         with suppress(OSError):
             found += [int(name[1], 16) for path in directory.iterdir() if (name := _NAME.fullmatch(path.name))]
@@ -56,7 +57,7 @@ def _commands(server: Server) -> list[str]:
     found = []
     for name in ("postgresql.conf", _first_start.SETTINGS):
         with suppress(ConfigurationError):
-            text = read_file(server.data_dir / name, limit=_first_start.MOST) or ""
+            text = read_text(server.data_dir / name, limit=_first_start.MOST) or ""
             found += [line for line in text.splitlines() if line.lstrip().startswith(_COMMANDS)]
     return found
 
@@ -67,9 +68,9 @@ def reserve(server: Server, target: Path, timeline: int) -> int:
     for number in range(timeline + 1, last + 1):
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():
-            write_file(path, f"{_MARK}timeline {number} is taken\n", owner_of(target))
+            write_file(path, f"{_MARK}timeline {number} is taken\n", find_owner(target))
     with suppress(ConfigurationError):  # the history files beside the WAL tell it, too, as long as this data is there
-        write_file(server.base_dir / RECORD, f"{last + 1}\n", owner_of(server.base_dir))
+        write_file(server.base_dir / RECORD, f"{last + 1}\n", find_owner(server.base_dir))
     return last + 1
 
 
@@ -77,7 +78,7 @@ def release(data_dir: Path) -> None:
     """Remove the placeholders."""
     for path in (data_dir / _WAL).glob("????????.history"):
         with suppress(ConfigurationError):
-            if (read_file(path) or "").startswith(_MARK):
+            if (read_text(path) or "").startswith(_MARK):
                 path.unlink(missing_ok=True)
 
 
@@ -87,4 +88,4 @@ def announce(target: Path, timeline: int) -> None:
         status = target / _WAL / "archive_status"
         status.mkdir(mode=0o700, exist_ok=True)
         if not (status / f"{timeline:08X}.history.done").exists():
-            write_file(status / f"{timeline:08X}.history.ready", "", owner_of(target))
+            write_file(status / f"{timeline:08X}.history.ready", "", find_owner(target))

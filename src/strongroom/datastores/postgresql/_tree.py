@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._files import bytes_below, entries, require_space
 from strongroom.errors import Unsupported
+from strongroom.system.directories import walk_tree
+from strongroom.system.disks import measure_files, require_space
 
 CONTROL = "global/pg_control"
 _EMPTIED = frozenset({"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"})
@@ -114,10 +115,10 @@ def make_directory(top: Path, path: str) -> None:
 
 def files_below(top: Path) -> Iterator[str]:
     """Paths of all that is no directory, also in tablespaces behind a link."""
-    for entry in entries(top):
+    for entry in walk_tree(top):
         path = os.path.relpath(entry.path, top)
         if re.fullmatch(rf"{_SPACES}/\d+", path) and entry.is_symlink():
-            behind = (below for below in entries(Path(entry.path)) if not below.is_dir(follow_symlinks=False))
+            behind = (below for below in walk_tree(Path(entry.path)) if not below.is_dir(follow_symlinks=False))
             yield from (os.path.relpath(below.path, top) for below in behind)
         elif not entry.is_dir(follow_symlinks=False):
             yield path
@@ -172,13 +173,13 @@ def refused(links: list[str], top: Path) -> Unsupported:
 
 def data_bytes(top: Path) -> int:
     """Bytes of the database: of the data directory and its tablespaces, wherever they are, without WAL."""
-    inside = bytes_below(top) - (0 if (top / _WAL).is_symlink() else bytes_below(top / _WAL))
-    return inside + sum(bytes_below(path) for path in _outside(top))
+    inside = measure_files(top) - (0 if (top / _WAL).is_symlink() else measure_files(top / _WAL))
+    return inside + sum(measure_files(path) for path in _outside(top))
 
 
 def wal_bytes(top: Path) -> int:
     """Bytes of the WAL, wherever it is."""
-    return bytes_below(top / _WAL)
+    return measure_files(top / _WAL)
 
 
 def _outside(top: Path) -> list[Path]:

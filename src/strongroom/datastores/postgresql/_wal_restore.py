@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores._files import owner_of, read_file, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._protocol import ChainLink, Phase
 from strongroom.datastores._servers import Version
 from strongroom.datastores._tar import TarReader
 from strongroom.datastores.postgresql import _carry, _first_start, _lsn, _wal, _waldump
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, ToolStopped, Unsupported
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
 
 FOLDER = "pg_wal"
 _SIGNAL = "recovery.signal"
@@ -99,7 +100,7 @@ def recover(version: Version, positions: Positions, target: Path, work_dir: Path
     Raises ToolFailed when it did not come that far. A new timeline begins there.
     """
     assert positions.wal_stop is not None and positions.timeline is not None
-    owner = owner_of(target)
+    owner = find_owner(target)
     config = work_dir / "recovery.conf"
     settings = _settings(positions) + _carry.recovery_settings(profile, file_size(target / FOLDER), version)
     spaces = f"{_first_start.IN_PLACE}\n" if _first_start.has_in_place_tablespaces(target) else ""
@@ -194,7 +195,7 @@ def _history(folder: Path, timeline: int) -> _wal.History:
     if timeline == 1:
         return _wal.History(1)
     name = _wal.history_file(timeline)
-    text = read_file(folder / name, limit=_MAX_HISTORY)
+    text = read_text(folder / name, limit=_MAX_HISTORY)
     if text is None:
         raise _corrupt(f"{name}, which tells where timeline {timeline} comes from, is missing")
     try:

@@ -7,12 +7,13 @@ import secrets
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._files import owner_of, write_file
 from strongroom.datastores._process import Tool
 from strongroom.datastores._servers import Version
 from strongroom.datastores.postgresql import _carry, _superuser
 from strongroom.datastores.postgresql._wal_restore import file_size
 from strongroom.errors import ToolFailed
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 _ROLE = "strongroom"
 _SIGNAL = "recovery.signal"
@@ -65,7 +66,7 @@ def _ask(
     version: Version, data_dir: Path, work_dir: Path, profile: Profile | None, sql: str, pattern: str
 ) -> list[tuple[str, str]]:
     """What a server for a single user says to ``sql``, a statement a line."""
-    owner = owner_of(data_dir)
+    owner = find_owner(data_dir)
     config, question, log = work_dir / "way_in.conf", work_dir / "way_in.sql", work_dir / f"way_in-{secrets.token_hex(4)}.log"
     write_file(config, settings(profile, data_dir, version), owner)
     write_file(question, sql + "\n", owner)

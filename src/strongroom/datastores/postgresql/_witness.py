@@ -15,13 +15,13 @@ import psycopg
 
 from strongroom.artifact import Witness
 from strongroom.datastores import _witness
-from strongroom.datastores._files import read_file
 from strongroom.datastores._protocol import BackupRequest, Finding
 from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _wal
 from strongroom.datastores.postgresql._account import account
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
+from strongroom.system.files import read_text
 
 _PATIENCE = 30
 _ORIGIN, _POINT = "strongroom", "strongroom"
@@ -92,7 +92,7 @@ def _failure(server: Server, why: str) -> str:
 
 def _postmaster(server: Server) -> int | None:
     try:
-        first, _, _ = (read_file(server.data_dir / "postmaster.pid") or "").partition("\n")
+        first, _, _ = (read_text(server.data_dir / "postmaster.pid") or "").partition("\n")
     except ConfigurationError:
         return None
     return int(first) if first.isdigit() else None

@@ -1,0 +1,76 @@
+"""The application: routers, errors, the gate in front of them."""
+
+from __future__ import annotations
+
+from fastapi import Depends, FastAPI
+from starlette.types import Lifespan
+
+from strongroom import __version__
+from strongroom.api import catalog, datastores, flavors, hosts, jobs, records, site, unsupported
+from strongroom.api.backups import routes as backups
+from strongroom.api.backups import strategies
+from strongroom.api.clusters import routes as clusters
+from strongroom.api.databases import root, users
+from strongroom.api.databases import routes as databases
+from strongroom.api.http import errors, openapi
+from strongroom.api.http.caller import PREFIX, authorized
+from strongroom.api.http.gate import Gate
+from strongroom.api.instances import checks
+from strongroom.api.instances import routes as instances
+from strongroom.api.management import details, quotas
+from strongroom.api.management import instances as managed_instances
+from strongroom.flows import Site
+from strongroom.identity import Method, NoAuthentication
+
+ROUTERS = (
+    instances.router,
+    checks.router,
+    clusters.router,
+    backups.router,
+    records.router,
+    strategies.router,
+    databases.router,
+    users.router,
+    root.router,
+    flavors.router,
+    datastores.router,
+    quotas.router,
+    jobs.router,
+    managed_instances.router,
+    details.router,
+    hosts.router,
+    catalog.router,
+    site.router,
+    unsupported.router,
+)
+"""What is there below a project, in the order of the page that describes it."""
+
+DESCRIPTION = """\
+OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
+`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a
+conflict (409). A reply that starts a job names it in the header `Strongroom-Job`.
+"""
+
+
+def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
+    """The API in front of ``control``; ``method`` tells who asks (default: no authentication, loopback only)."""
+    method = method or NoAuthentication()
+    app = FastAPI(
+        title="Strongroom",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.control = control
+    app.state.method = method
+    app.add_middleware(Gate, method=method)
+    errors.install(app)
+    app.include_router(site.open_router)
+    app.include_router(hosts.open_router)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(authorized)])
+    openapi.describe(app)
+    return app

@@ -1,0 +1,1 @@
+"""Backups, and the containers that they go to."""

@@ -1,0 +1,1 @@
+"""Databases, users and root of an instance."""

@@ -1,0 +1,75 @@
+"""``/instances/{instance}/root``: the administrator's account of the database, closed to the outside unless it is enabled."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import AfterValidator, Field, StringConstraints
+
+from strongroom.api.databases.routes import server_of
+from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.fields import Body, Segment, View, plain
+from strongroom.catalog import Instance, now
+from strongroom.flows import Site
+
+router = APIRouter(tags=["databases and users"])
+
+
+class RootWish(Body):
+    """The password to set; empty or left out: one is made up."""
+
+    password: Annotated[str, StringConstraints(max_length=1024), AfterValidator(plain)] = Field("", repr=False)
+
+
+class RootEnabled(View):
+    """Whether it can be used from outside."""
+
+    rootEnabled: bool
+
+
+class RootUser(View):
+    """The account, this once with its password."""
+
+    name: str
+    password: str
+
+
+class OneRootUser(View):
+    """Reply to an enable."""
+
+    user: RootUser
+
+
+@router.get("/instances/{instance}/root")
+async def show(instance: Segment, caller: CallerDep, control: ControlDep) -> RootEnabled:
+    """Whether root is enabled. A restored instance has it as it was when the backup was taken."""
+    async with server_of(control, caller.project, instance) as (agent, row):
+        return RootEnabled(rootEnabled=await agent.root_enabled(row.id))
+
+
+@router.post("/instances/{instance}/root")
+async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body: RootWish | None = None) -> OneRootUser:
+    """Enable root, or give it another password."""
+    password = (body.password if body else "") or secrets.token_urlsafe(24)
+    async with server_of(control, caller.project, instance) as (agent, row):
+        name = await agent.enable_root(row.id, password)
+    await run_in_threadpool(_remember, control, row.id, caller.principal.user)
+    return OneRootUser(user=RootUser(name=name, password=password))
+
+
+def _remember(control: Site, instance: str, user: str) -> None:
+    with control.catalog.write() as session:
+        row = session.get(Instance, instance)
+        if row is not None and row.root_enabled is None:
+            row.root_enabled, row.root_enabled_by = now(), user
+
+
+@router.delete("/instances/{instance}/root", status_code=204)
+async def disable(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
+    """Disable root; it is an error (404) when it is not enabled."""
+    async with server_of(control, caller.project, instance) as (agent, row):
+        await agent.disable_root(row.id)
+    return Response(status_code=204)

@@ -1,0 +1,94 @@
+"""``/instances/{instance}/databases``: the agent of the instance's host does the work, at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from strongroom.agent.client import AgentClient
+from strongroom.api.databases.requests import DatabaseBody, database_specs
+from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
+from strongroom.api.http.fields import Body, Link, Segment, View
+from strongroom.catalog import Instance
+from strongroom.errors import Busy, ServerFailed
+from strongroom.flows import Site, find_instance
+
+router = APIRouter(tags=["databases and users"])
+
+
+class CreateDatabases(Body):
+    """Body of a create."""
+
+    databases: list[DatabaseBody]
+
+
+class DatabaseView(View):
+    """A database."""
+
+    name: str
+    character_set: str | None = None
+    collate: str | None = None
+
+
+class ManyDatabases(View):
+    """Reply with a page of databases."""
+
+    databases: list[DatabaseView]
+    links: list[Link] = Field(default_factory=list)
+
+
+@asynccontextmanager
+async def server_of(control: Site, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
+    """The agent and the instance. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
+
+    def find() -> Instance:
+        with control.catalog.read() as session:
+            return find_instance(session, project, instance)
+
+    row = await run_in_threadpool(find)
+    if row.task is not None:
+        raise Busy(f"instance {row.name} ({row.id}) is not ready: it is in {row.task}", remedy="Try again when it is ACTIVE.")
+    if row.state != "running":
+        raise Busy(
+            f"instance {row.name} ({row.id}) is not ready: its server is {row.state}",
+            remedy=f"Start it with `strongroom instance start {row.name}`.",
+        )
+    async with control.agents.client(row.host) as agent:
+        try:
+            yield agent, row
+        except ServerFailed as error:
+            raise Busy(f"instance {row.name} ({row.id}) does not answer: {error.message}", remedy=error.remedy) from None
+
+
+@router.get("/instances/{instance}/databases", response_model_exclude_unset=True)
+async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyDatabases:
+    """Databases of the instance by name, without the system's own."""
+    async with server_of(control, caller.project, instance) as (agent, row):
+        found = {d.name: d for d in await agent.databases(row.id)}
+    names, links = page_of_names(request, page, found)
+    reply = ManyDatabases(databases=[DatabaseView(**found[name].model_dump()) for name in names])
+    if links:
+        reply.links = links
+    return reply
+
+
+@router.post("/instances/{instance}/databases", status_code=202)
+async def create(instance: Segment, body: CreateDatabases, caller: CallerDep, control: ControlDep) -> Response:
+    """Create databases."""
+    specs = database_specs(body.databases)
+    async with server_of(control, caller.project, instance) as (agent, row):
+        if specs:
+            await agent.create_databases(row.id, specs)
+    return accepted()
+
+
+@router.delete("/instances/{instance}/databases/{name}", status_code=202)
+async def delete(instance: Segment, name: Segment, caller: CallerDep, control: ControlDep) -> Response:
+    """Drop a database."""
+    async with server_of(control, caller.project, instance) as (agent, row):
+        await agent.drop_database(row.id, name)
+    return accepted()

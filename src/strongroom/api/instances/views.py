@@ -1,0 +1,245 @@
+"""How an instance looks: Trove's fields, then ours."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from strongroom.api.http.caller import Caller
+from strongroom.api.http.fields import GB, Link, View, iso, naive
+from strongroom.api.instances.fault import wrap
+from strongroom.catalog import Instance
+from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
+
+STATES = {
+    "new": "SHUTDOWN",
+    "starting": "REBOOT",
+    "running": "ACTIVE",
+    "blocked": "BLOCKED",
+    "standby": "STANDBY",
+    "swapping": "RESTORE",
+    "stopped": "SHUTDOWN",
+    "failed": "ERROR",
+}
+"""``status`` of an instance with no task and no running backup, by what the agent last saw."""
+
+
+class Address(View):
+    """Where the instance listens."""
+
+    address: str
+    type: str
+    network: str
+
+
+class FlavorLink(View):
+    """The flavor of an instance."""
+
+    id: str
+    links: list[Link]
+
+
+class DatastoreOf(View):
+    """What runs in an instance: ``version`` is the series, ``version_number`` the full version."""
+
+    type: str
+    version: str
+    version_number: str
+
+
+class VolumeOf(View):
+    """GB as asked for, and GB in use."""
+
+    size: int
+    used: float = 0
+    used_percent: float = 0
+    wal_size: float = Field(0, description="GB of WAL; only of PostgreSQL, as is the next.")
+    wal_archive_size: float = Field(0, description="GB of archived WAL on the volume: none, the WAL is not archived there.")
+
+
+class Access(View):
+    """Who should reach the instance from outside, as was asked for; the service manages no firewall."""
+
+    is_public: bool = False
+    allowed_cidrs: list[str] = Field(default_factory=list)
+
+
+class Fault(View):
+    """What went wrong last."""
+
+    message: str
+    created: str
+    details: str | None = None
+
+
+class OldData(View):
+    """A data directory that a restore in place has put aside."""
+
+    name: str
+    bytes: int
+    since: str
+
+
+class InstanceView(View):
+    """An instance."""
+
+    id: str
+    name: str
+    status: str = Field(description="Trove's words, and RESTORE while the instance is restored in place.")
+    operating_status: str
+    created: str
+    updated: str
+    service_status_updated: str
+    region: str
+    flavor: FlavorLink
+    datastore: DatastoreOf
+    volume: VolumeOf
+    access: Access
+    links: list[Link]
+    addresses: list[Address] = Field(default_factory=list, description="Left out until somebody listens there; so is `ip`.")
+    ip: list[str] = Field(default_factory=list)
+    fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
+    tenant_id: str = Field("", description="This and the next five only for administrators: they say where it runs.")
+    server_id: str | None = None
+    volume_id: str | None = None
+    encrypted_rpc_messaging: bool = True
+    host: str = Field("", description="Extension: the machine that it runs on.")
+    socket: str | None = Field(None, description="Extension: path on the host.")
+    cluster_id: str | None = Field(None, description="The cluster of which it is a node; left out when it is none.")
+    runtime: str = Field(description="Extension: process or adopted.")
+    port: int | None = Field(description="Extension.")
+    data_bytes: int = Field(description="Extension: bytes in the data directory.")
+    old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
+    isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
+    protected: bool = Field(description="Extension: it cannot be deleted until this is taken back.")
+    detail: str = Field(description="Extension: why the server is not healthy.")
+    job_id: str | None = Field(description="Extension: the newest job on the instance.")
+
+
+class OneInstance(View):
+    """Reply about one instance."""
+
+    instance: InstanceView
+
+
+class ManyInstances(View):
+    """Reply with a page of instances."""
+
+    instances: list[InstanceView]
+    links: list[Link] = Field(default_factory=list)
+
+
+def views(session: Session, rows: Sequence[Instance], caller: Caller, region: str) -> list[InstanceView]:
+    """The views of a page of instances."""
+    ids = [row.id for row in rows]
+    busy = being_backed_up(session)
+    jobs = newest_jobs(session, Instance, ids)
+    silent = silent_hosts(session)
+    return [
+        view(row, caller, region, job_id=jobs.get(row.id), backing_up=row.id in busy, silent=row.host in silent) for row in rows
+    ]
+
+
+def view(
+    row: Instance, caller: Caller, region: str, *, job_id: str | None, backing_up: bool = False, silent: bool = False
+) -> InstanceView:
+    """The view of one instance."""
+    fields: dict[str, Any] = {
+        "id": row.id,
+        "name": row.name,
+        "status": status(row, backing_up),
+        "operating_status": operating_status(row, silent),
+        "created": naive(row.created),
+        "updated": naive(row.updated),
+        "service_status_updated": naive(row.seen or row.updated),
+        "region": region,
+        "flavor": {"id": row.flavor, "links": caller.links("flavors", row.flavor)},
+        "datastore": {"type": row.datastore, "version": row.series, "version_number": row.version_number},
+        "volume": _volume(row),
+        "access": {"is_public": False, "allowed_cidrs": [], **row.request.get("access", {})},
+        "links": caller.links("instances", row.id),
+        "runtime": row.runtime,
+        "port": row.port,
+        "data_bytes": row.data_bytes,
+        "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
+        "isolated": row.isolated,
+        "protected": row.protected,
+        "detail": row.detail,
+        "job_id": job_id,
+    }
+    if row.address and row.task != "BUILD":
+        fields["addresses"] = [{"address": row.address, "type": "private", "network": _network(row)}]
+        fields["ip"] = [row.address]
+    if row.cluster_id:
+        fields["cluster_id"] = row.cluster_id
+    if row.fault:
+        fields["fault"] = fault_view(row.fault)
+    if caller.principal.is_admin:
+        placed = row.state != "new"
+        fields["tenant_id"] = row.project
+        fields["server_id"] = _derived("host", row.host) if placed else None
+        fields["volume_id"] = _derived("volume", row.id) if placed else None
+        fields["encrypted_rpc_messaging"] = True
+        fields["host"] = row.host
+        fields["socket"] = row.socket
+    return InstanceView.model_validate(fields)  # with all that is in it in one pass
+
+
+@lru_cache(4096)
+def _derived(kind: str, name: str) -> str:
+    """An id for what has none of its own: always the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:{kind}:{name}"))
+
+
+def _network(row: Instance) -> str:
+    """The network that was asked for; without one, an id that stands for the pool of the host."""
+    for nic in row.request.get("nics", []):
+        if asked := nic.get("network_id") or nic.get("net-id"):
+            return str(asked)
+    return _derived("network", row.host)
+
+
+def status(row: Instance, backing_up: bool) -> str:
+    """What is being done to it, else what it is doing."""
+    if row.task is not None:
+        return row.task
+    return "BACKUP" if backing_up else STATES.get(row.state, "UNKNOWN")
+
+
+def operating_status(row: Instance, silent: bool) -> str:
+    """How the database server does; empty while something is being done to it."""
+    if row.task is not None or row.state in ("new", "starting", "swapping"):
+        return ""
+    if silent or row.state == "failed":
+        return "ERROR"
+    if row.state == "stopped":
+        return "SHUTDOWN"
+    return "HEALTHY" if row.healthy else "ERROR"
+
+
+def _volume(row: Instance) -> dict[str, float]:
+    if not row.data_bytes:
+        return {"size": row.volume_size}
+    used = row.data_bytes / GB
+    volume = {"size": row.volume_size, "used": round(used, 2), "used_percent": round(100 * used / row.volume_size, 2)}
+    if row.wal_bytes is not None:
+        volume |= {"wal_size": round(row.wal_bytes / GB, 2), "wal_archive_size": 0.0}
+    return volume
+
+
+def _aware(time: str) -> str:
+    return iso(datetime.fromisoformat(time)) or ""
+
+
+def fault_view(fault: dict[str, Any]) -> Fault:
+    """What went wrong, as Trove tells it."""
+    message = wrap(fault["message"])
+    details = [fault["message"]] if message.endswith("...") else []
+    details += [fault["details"]] if fault.get("details") else []
+    return Fault(message=message, created=naive(datetime.fromisoformat(fault["created"])), details="\n".join(details) or None)

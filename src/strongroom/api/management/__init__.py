@@ -1,0 +1,1 @@
+"""Trove's routes for administrators, below ``/mgmt``."""

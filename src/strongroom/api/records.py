@@ -1,0 +1,83 @@
+"""Extensions that need no job: names and protection of backups and clusters, and the plans of deletions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from strongroom.api.http.caller import CallerDep, ControlDep, accepted
+from strongroom.api.http.fields import Name, OwnBody, Segment, View
+from strongroom.flows import (
+    DeletePlan,
+    change_backup,
+    change_cluster,
+    plan_delete_backup,
+    plan_delete_cluster,
+    plan_delete_instance,
+)
+
+router = APIRouter(tags=["records"])
+
+
+class RecordChanges(OwnBody):
+    """What may be changed; what is left out stays."""
+
+    name: Name | None = None
+    protected: bool | None = Field(None, description="Whether it is protected from deletion.")
+
+
+class UpdateBackup(OwnBody):
+    """Body of an update."""
+
+    backup: RecordChanges
+
+
+class UpdateCluster(OwnBody):
+    """Body of an update."""
+
+    cluster: RecordChanges
+
+
+class OneDeletePlan(View):
+    """Reply with a plan."""
+
+    plan: DeletePlan
+
+
+@router.patch("/backups/{backup}", status_code=202)
+def update_backup(backup: Segment, body: UpdateBackup, caller: CallerDep, control: ControlDep) -> Response:
+    """Extension: rename a backup, or protect it from deletion. What is stored does not change."""
+    change_backup(control, caller.project, backup, name=body.backup.name, protected=body.backup.protected)
+    return accepted()
+
+
+@router.patch("/clusters/{cluster}", status_code=202)
+def update_cluster(cluster: Segment, body: UpdateCluster, caller: CallerDep, control: ControlDep) -> Response:
+    """Extension: rename a cluster, or protect it from deletion."""
+    change_cluster(control, caller.project, cluster, name=body.cluster.name, protected=body.cluster.protected)
+    return accepted()
+
+
+@router.get("/instances/{instance}/delete-plan")
+def instance_plan(instance: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
+    """Extension: what a deletion of the instance would do; nothing is begun."""
+    return OneDeletePlan(plan=plan_delete_instance(control, caller.project, instance))
+
+
+@router.get("/clusters/{cluster}/delete-plan")
+def cluster_plan(cluster: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
+    """Extension: what a deletion of the cluster would do; nothing is begun."""
+    return OneDeletePlan(plan=plan_delete_cluster(control, caller.project, cluster))
+
+
+@router.get("/backups/{backup}/delete-plan")
+def backup_plan(
+    backup: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    cascade: Annotated[bool, Query(description="Also delete the backups that depend on it.")] = False,
+) -> OneDeletePlan:
+    """Extension: what a deletion of the backup would do; nothing is begun."""
+    return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade))

@@ -1,0 +1,111 @@
+"""The whole service in one process: catalog, agent (if it is embedded), engine, monitor, and the API in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable
+
+import httpx
+import structlog
+import uvicorn
+
+from strongroom import __version__
+from strongroom.agent import Agent, AgentClient, store_gid
+from strongroom.agent.serving import Server, listen, prepare_data_dir
+from strongroom.api.app import create_app
+from strongroom.api.http.protocol import HttpProtocol
+from strongroom.artifact import check_recipients
+from strongroom.catalog import open_catalog
+from strongroom.errors import ConfigurationError
+from strongroom.flows import CHORES, ChoreRunner, Engine, Monitor, connect_hosts, open_site
+from strongroom.identity import open_method
+from strongroom.settings import Settings
+from strongroom.storage import open_store
+
+log = structlog.get_logger()
+
+
+def check_tokens(settings: Settings) -> None:
+    """Raise ConfigurationError when stores are to be used with tokens that callers do not have, or in another account."""
+    storage = settings.storage
+    if storage.auth == "service":
+        return
+    if settings.identity.method != "keystone" or storage.driver != "swift" or storage.auth_version != "3":
+        raise ConfigurationError(
+            'storage.auth = "user" needs callers with tokens of Keystone, and a Swift that knows them',
+            remedy='Set identity.method = "keystone", storage.driver = "swift" and storage.auth_version = "3".',
+        )
+    if storage.account not in ("service", "project"):
+        raise ConfigurationError(
+            f'with storage.auth = "user" backups are in the account of each project, not in {storage.account}',
+            remedy="Leave storage.account out.",
+        )
+
+
+def _client_of(agent: Agent) -> Callable[[], AgentClient]:
+    transport = httpx.ASGITransport(app=agent.app, raise_app_exceptions=False)
+    return lambda: AgentClient(transport=transport)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it serves."""
+    service = settings.service
+    method = open_method(settings)
+    check_tokens(settings)
+    check_recipients(settings.encryption.recipients)
+    prepare_data_dir(service.data_dir)
+    bound = listen(service.host, service.port)
+    catalog = open_catalog(settings)
+    agent = Agent(settings) if settings.agent.embedded else None
+    store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
+    control = open_site(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
+    connect_hosts(control)
+    engine = Engine(control)
+    monitor = Monitor(control, engine)
+    chores = ChoreRunner(control, CHORES)
+    if agent is not None:
+        agent.on_change = monitor.wake
+    await asyncio.to_thread(engine.lock)
+    if agent is not None:
+        await asyncio.to_thread(agent.start)
+    try:
+        await monitor.look()
+        await asyncio.to_thread(engine.start)
+        monitor.start()
+        chores.start()
+        host, port = bound.getsockname()[:2]
+        server = Server(
+            uvicorn.Config(
+                create_app(control, method=method),
+                http=HttpProtocol,
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=2,
+                server_header=False,
+                proxy_headers=bool(service.proxies),  # anybody else could forge the address that they come from
+                forwarded_allow_ips=service.proxies,
+            )
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
+        sys.setswitchinterval(0.001)  # threads that look after jobs keep those who answer waiting less
+        gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
+        gc.enable()
+        gc.set_threshold(50_000)  # an answer makes some thousand objects, and hardly ever a cycle: look for those less often
+        shown = f"[{host}]" if ":" in host else host
+        log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
+        await server.serve(sockets=[bound])
+    finally:
+        await chores.stop()
+        await monitor.stop()
+        await asyncio.to_thread(engine.stop)
+        if agent is not None:
+            await asyncio.to_thread(agent.stop)
+        store.close()
+        catalog.close()
+        bound.close()
+        log.info("strongroom stopped", servers="left running", jobs="left running")

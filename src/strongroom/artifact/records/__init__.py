@@ -1,0 +1,1 @@
+"""The small objects beside the data: intent, manifest, seal, verification."""

@@ -1,0 +1,147 @@
+"""Results of verifications: kept beside the artifact, each an object of its own that never changes.
+
+The newest result counts, with two exceptions: a result that found damage is only lifted by one that looked at least as closely,
+and one that found none is not replaced by one that looked less closely. ``docs/artifact.md`` describes the objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import structlog
+from pydantic import AwareDatetime, Field, ValidationError
+
+from strongroom.artifact.records.location import Location
+from strongroom.artifact.records.part import Part
+from strongroom.errors import StorageError, StorageExists, StorageNotFound
+from strongroom.storage import Store
+
+log = structlog.get_logger()
+
+Level = Literal["sizes", "content", "prepared", "tables"]
+LEVELS: tuple[Level, ...] = ("sizes", "content", "prepared", "tables")
+"""How closely a verification looks: at the sizes of all objects; at every byte; the chain is restored into a scratch directory; a
+private server reads every table there."""
+PROVES_DAMAGE = frozenset(
+    {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "FileTwice", "ManifestInvalid", "ToolFailed", "ServerFailed"}
+)
+"""Codes of errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space,
+no key, a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
+
+MAX_BYTES = 64 * 1024
+MOST = 200
+"""Results that are read of one artifact: the newest."""
+LARGEST_NUMBER = 10**7
+_ATTEMPTS = 20
+_NUMBER = re.compile(r"(\d{8})\.json")
+
+
+class Verification(Part):
+    """What one verification found out about one backup."""
+
+    format: Literal[1] = 1
+    id: str
+    container: str
+    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of the manifest that was verified.")
+    job: str = Field(description="Id of the job that verified it.")
+    owner: str = Field("", description="Id of the service.")
+    at: AwareDatetime
+    ok: bool
+    level: Level
+    links: int = Field(1, ge=1, description="Backups of the chain, up to this one, that were read.")
+    raw_size: int = Field(0, ge=0, description="Bytes of the stream that were read of these; 0 when only sizes were compared.")
+    stored_size: int = Field(0, ge=0, description="Bytes in the store that were looked at.")
+    files: int | None = Field(None, ge=0)
+    tables: int | None = Field(None, ge=0, description="Tables that a private server read.")
+    code: str | None = None
+    message: str | None = Field(None, max_length=4000)
+
+    @property
+    def location(self) -> Location:
+        """The artifact that it is about."""
+        return Location(container=self.container, id=self.id)
+
+
+def supersedes(ok: bool, level: Level, standing_ok: bool, standing_level: Level) -> bool:
+    """Whether a result counts from now on, in the place of an older one."""
+    return LEVELS.index(level) >= LEVELS.index(standing_level) or (standing_ok and not ok)
+
+
+def keep_verification(store: Store, found: Verification) -> None:
+    """Put the result beside its artifact, as a new object. A result of the same job is kept once. Raises StorageError."""
+    data = found.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
+    numbers = _numbers(store, found.location)
+    if numbers and (newest := _read(store, found.location, numbers[-1])) is not None and newest.job == found.job:
+        return
+    first = numbers[-1] + 1 if numbers else 0
+    for number in range(first, min(first + _ATTEMPTS, LARGEST_NUMBER)):
+        key = found.location.verification(number)
+        with contextlib.suppress(StorageExists):
+            store.put(key, data, create=True)
+            if store.capabilities.conditional_create or store.get(key, length=len(data) + 1) == data:
+                _prune(store, found)
+                return
+    raise StorageError(
+        f"the result of the verification cannot be stored below {store.url(found.location.verifications)}",
+        remedy="Look at the objects there: somebody else has written some.",
+    )
+
+
+def _prune(store: Store, kept: Verification) -> None:
+    """Delete the results that newer ones of the same outcome and level replace. A store that allows no deletion keeps all."""
+    try:
+        results = _results(store, kept.location, kept.manifest_sha256)
+        needed = {(found.ok, found.level): number for number, found in results}
+        newest = [(number, found) for number, found in results if number in needed.values()]
+        if _standing(newest) == _standing(results):
+            store.delete([kept.location.verification(number) for number, _ in results if number not in needed.values()])
+    except StorageError as error:
+        log.info("old results of verifications stay", backup=kept.id, reason=error.message)
+
+
+def load_verification(store: Store, location: Location, manifest_sha256: str) -> Verification | None:
+    """The result that counts for the artifact with this manifest; none when it was never verified. Raises StorageError.
+
+    Objects that are no result, or are of another artifact, do not count.
+    """
+    return _standing(_results(store, location, manifest_sha256))
+
+
+def _results(store: Store, location: Location, manifest_sha256: str) -> list[tuple[int, Verification]]:
+    read = ((number, _read(store, location, number)) for number in _numbers(store, location))
+    return [(number, found) for number, found in read if found is not None and found.manifest_sha256 == manifest_sha256]
+
+
+def _standing(results: list[tuple[int, Verification]]) -> Verification | None:
+    standing: Verification | None = None
+    for _, found in results:
+        if standing is None or supersedes(found.ok, found.level, standing.ok, standing.level):
+            standing = found
+    return standing
+
+
+def list_verification_keys(store: Store, location: Location) -> Iterator[str]:
+    """The keys of all results beside an artifact, made from their numbers. Raises StorageError."""
+    top = len(location.verifications) + 1
+    for stat in store.list(location.verifications):
+        if (number := _NUMBER.fullmatch(stat.key[top:])) is not None:
+            yield location.verification(int(number[1]))
+
+
+def _numbers(store: Store, location: Location) -> list[int]:
+    """Numbers of the newest results, in order."""
+    top = len(location.verifications) + 1
+    found = (int(match[1]) for stat in store.list(location.verifications) if (match := _NUMBER.fullmatch(stat.key[top:])))
+    return sorted(heapq.nlargest(MOST, (number for number in found if number < LARGEST_NUMBER)))
+
+
+def _read(store: Store, location: Location, number: int) -> Verification | None:
+    try:
+        found = Verification.model_validate_json(store.get(location.verification(number), length=MAX_BYTES))
+    except (StorageNotFound, ValidationError):
+        return None
+    return found if (found.container, found.id) == (location.container, location.id) else None

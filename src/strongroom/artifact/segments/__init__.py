@@ -1,0 +1,1 @@
+"""Segments: compression, encryption, memory, the index of their contents."""

@@ -1,0 +1,124 @@
+"""The list of backups: its columns, its filters, and chains drawn as trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from strongroom.cli.filters import Filters
+from strongroom.cli.output.render import Column, Format, Id, Look, When, duration, note, safe, size, times
+from strongroom.cli.session import Session
+from strongroom.errors import Conflict, NotFound
+
+Backup = Mapping[str, Any]
+
+
+class Ratio(Column):
+    """The whole view gives two numbers, the column their quotient."""
+
+    def raw(self, item: Mapping[str, Any]) -> Any:
+        raw, stored = item.get("raw_size"), item.get("stored_size")
+        return round(raw / stored, 2) if raw and stored else None
+
+    def text(self, item: Mapping[str, Any], _look: Look) -> str:
+        return times(item.get("raw_size"), item.get("stored_size"))
+
+
+class State(Column):
+    """How closely a backup was verified and when, or why not to rely on it."""
+
+    def raw(self, item: Mapping[str, Any]) -> Any:
+        if item.get("unrestorable_reason"):
+            return "not restorable"
+        if item.get("damaged_pages"):
+            return "damaged pages"
+        verified = item.get("verified")
+        return verified["level"] if verified else None
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        state, verified = self.raw(item), item.get("verified")
+        if state is None:
+            return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
+        if verified and state == verified["level"]:
+            return safe(f"{state} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
+        return safe(str(state))
+
+
+LIST = [
+    Column("Name", "name"),
+    Column("Instance", "instance_name", rank=1),
+    Column("Kind", "kind", rank=3),
+    Column("Status", "status"),
+    Column("Data", "data_size", size, right=True, rank=7),
+    Column("Stored", "stored_size", size, right=True, rank=2),
+    Ratio("Ratio", "ratio", right=True, rank=9),
+    Column("Time", "seconds", duration, right=True, rank=8),
+    State("Verified", "state"),
+    Column("Protected", "protected", rank=10),
+    Id("Parent", "parent_id", rank=6),
+    When("Created", "created"),
+    Id("ID", "id"),
+]
+
+
+def list_backups(
+    session: Session,
+    filters: Filters,
+    *,
+    instance: str | None,
+    chain: str | None,
+    unverified: bool,
+    tree: bool,
+    all_projects: bool,
+) -> None:
+    """Print the backups that are wanted. Raises NotFound when there is neither the instance nor a backup of it."""
+    if chain is not None:
+        root = session.client.get("backups", chain)["backup"]["chain_id"]
+        filters = replace(filters, fields=(*filters.fields, ("chain_id", (root,))))
+    columns = [Column("Project", "project_id"), *LIST] if all_projects else LIST
+    everywhere = {"all_projects": True} if all_projects else {}
+    found = filters.apply(
+        _unless(unverified, session.client.items("backups", instance_id=instance, limit=filters.page, **everywhere)), columns
+    )
+    if not found and instance is not None and not session.client.exists("instances", instance):
+        named = [b for b in session.client.items("backups", **everywhere) if instance in (b["instance_name"], b["instance_id"])]
+        if not named:
+            raise NotFound(f"there is no instance {instance}, and no backup of one", remedy="See `strongroom instance list`.")
+        if len({b["instance_id"] for b in named}) > 1:
+            known = ", ".join(sorted({f"{b['instance_id']}" for b in named}))
+            raise Conflict(f"backups of several deleted instances {instance} are there: {known}", remedy="Name one by its id.")
+        found = filters.apply(_unless(unverified, named), columns)
+    if tree and session.output.format is Format.table:
+        found = list(_as_tree(found))
+    session.output.rows(found, columns, noun="backups")
+    if found and session.output.format is Format.table:
+        note(_total(found))
+
+
+def _unless(unverified: bool, backups: Iterable[Backup]) -> Iterator[Backup]:
+    """``backups``; with ``unverified`` without those that a verification found good."""
+    return (b for b in backups if not (unverified and b["verified"] and b["verified"]["ok"]))
+
+
+def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
+    """Each full, the newest first, with its descendants below it, the oldest first; side branches come first and deeper."""
+    ids = {backup["id"] for backup in backups}
+    children: dict[str | None, list[Backup]] = {}
+    for backup in reversed(backups):
+        children.setdefault(backup["parent_id"] if backup["parent_id"] in ids else None, []).append(backup)
+    waiting = [(backup, 0) for backup in children.get(None, [])]
+    while waiting:
+        backup, depth = waiting.pop()
+        yield {**backup, "name": f"{'  ' * (depth - 1)}└ {backup['name']}" if depth else backup["name"]}
+        below, level = children.get(backup["id"], []), max(depth, 1)
+        waiting += [(child, level) for child in below[:1]] + [(child, level + 1) for child in reversed(below[1:])]
+
+
+def _total(backups: Sequence[Backup]) -> str:
+    stored = sum(backup["stored_size"] or 0 for backup in backups)
+    good = sum(1 for backup in backups if backup["restorable"])
+    verified = sum(1 for backup in backups if backup["verified"] and backup["verified"]["ok"])
+    damaged = sum(1 for backup in backups if backup.get("damaged_pages"))
+    harm = f", {damaged} of a damaged database" if damaged else ""
+    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}."

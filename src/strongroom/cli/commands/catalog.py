@@ -1,0 +1,49 @@
+"""``strongroom catalog``: what the service remembers of its backups."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.output.render import Column, note, warn
+from strongroom.cli.session import Session, Wait, command
+
+app = typer.Typer(no_args_is_help=True, help="The catalog: find backups again.")
+
+FOUND = [
+    Column("Name", "name"),
+    Column("Kind", "kind"),
+    Column("Project", "project"),
+    Column("Location", "at"),
+    Column("ID", "id"),
+]
+
+
+@command(app, "rebuild", example="strongroom catalog rebuild\nstrongroom catalog rebuild --container archive --dry-run")
+def rebuild(
+    session: Session,
+    container: Annotated[str | None, typer.Option(help="Look only here. Default: in all containers of the store.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be added.")] = False,
+    wait: Wait = True,
+) -> None:
+    """Find every backup that is in the store and not in the catalog, such as all of them after the state directory was lost.
+
+    May be repeated; what is known stays as it is. Instances are not in the store: restore them from their backups, or adopt them.
+    """
+    wish: dict[str, Any] = {"dry_run": dry_run} | ({"container": container} if container else {})
+    reply = session.client.post("catalog", "rebuild", json={"rebuild": wish})
+    session.finish(reply.job, wait)
+    if not wait or reply.job is None:
+        return
+    output = session.client.get("jobs", reply.job)["job"]["output"]
+    session.output.rows(output["backups"], FOUND)
+    for problem in output["problems"]:
+        note(f"{problem['at']}: {problem['message']}")
+    if output["unsealed"]:
+        warn(
+            f"{output['unsealed']} of them have no seal of this control plane: someone who can write to the store could have"
+            " replaced them."
+        )
+    done = "would be added" if dry_run else "added"
+    note(f"{output['found']} found, {output['known']} known, {output['added']} {done}, {output['broken']} broken.")

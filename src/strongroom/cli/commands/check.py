@@ -1,0 +1,54 @@
+"""``strongroom check``: is everything here that backups and restores need?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.output.render import Column
+from strongroom.cli.session import Session, command
+
+app = typer.Typer()
+
+
+class FailOn(StrEnum):
+    """The least level that fails the command."""
+
+    error = "error"
+    warning = "warning"
+
+
+@command(app, "check", example="strongroom check\nstrongroom check --fail-on warning\nstrongroom check --local --config c.toml")
+def check(
+    session: Session,
+    local: Annotated[
+        bool, typer.Option("--local", help="Look at this machine, without a service: before it is started for the first time.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --local: configuration file of the service (TOML). Implies --local.")
+    ] = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Least level that makes the command exit with 1.")] = FailOn.error,
+) -> None:
+    """Look at configuration, tools, versions, store and permissions, and say what to do. Fails when there is an error.
+
+    The service is asked, and every host looks at itself; that the service does not answer is a failure (exit code 5). Nothing is
+    made or changed but one small object in the store, which is deleted again.
+    """
+    checks = _local(config) if local or config is not None else session.client.get("checks")["checks"]
+    columns = [Column("Level", "level"), Column("Check", "name"), Column("Finding", "message"), Column("What to do", "remedy")]
+    if len({found["host"] for found in checks if "host" in found}) > 1:
+        columns.insert(1, Column("Host", "host"))
+    session.output.rows(checks, columns)
+    bad = {"error"} if fail_on is FailOn.error else {"error", "warning"}
+    if any(found["level"] in bad for found in checks):
+        raise typer.Exit(1)
+
+
+def _local(config: Path | None) -> list[dict[str, Any]]:
+    from strongroom.agent.checks import run_checks  # the agent takes long to import, and is rarely needed here
+    from strongroom.settings import load
+
+    return [{"host": "", **found.model_dump()} for found in run_checks(load(config))]

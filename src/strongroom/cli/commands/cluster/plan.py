@@ -1,0 +1,52 @@
+"""The plan of a restore of a cluster: as a result, and for the person who confirms it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from strongroom.cli.output.render import Column, Format, When, moment, note, size
+from strongroom.cli.session import Session
+
+RESTORE = [
+    Column("Backup", "backup_name"),
+    Column("Backup ID", "backup"),
+    Column("Chain", "chain"),
+    When("Taken", "taken"),
+    Column("Data", "data_bytes", size),
+    Column("Method", "method"),
+    Column("Why", "why"),
+    Column("Left out", "left_out"),
+    Column("Old data", "old_data"),
+]
+NODES = [
+    Column("Node", "node"),
+    Column("Host", "host"),
+    Column("Does", "does"),
+    Column("Data", "data"),
+]
+
+
+def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
+    """Print the plan as a result."""
+    session.output.record(plan, RESTORE)
+    if session.output.format is Format.table and not session.output.columns:
+        print()
+        session.output.rows(plan["nodes"], NODES)
+
+
+def note_plan(cluster: str, plan: Mapping[str, Any]) -> None:
+    """The plan, for the person who confirms it."""
+    chain = f", a chain of {len(plan['chain'])}" if len(plan["chain"]) > 1 else ""
+    taken = moment(plan["taken"]) or "an unknown time"
+    note(f"Restore of backup {plan['backup_name']} ({size(plan['data_bytes'])} of data{chain}) to cluster {cluster}:")
+    note(f"  what was written after {taken} UTC is lost;")
+    note(f"  {plan['why']};")
+    for node in plan["nodes"]:
+        note(f"  {place_of(node)} {node['does']}, with data {node['data']};")
+    note(f"  the old data {plan['old_data']}.")
+
+
+def place_of(node: Mapping[str, Any]) -> str:
+    """The name of the node, and of its host for those who are told: administrators."""
+    return f"{node['node']} on {node['host']}" if node.get("host") else str(node["node"])

@@ -1,0 +1,143 @@
+"""``strongroom host``: the machines with the databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.connection.completion import names_of
+from strongroom.cli.output.render import Column, When, moment, note, size
+from strongroom.cli.session import Session, Yes, command, confirm
+from strongroom.errors import InvalidRequest
+
+app = typer.Typer(no_args_is_help=True, help="Machines that run the databases: add, look at, remove.")
+
+Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=names_of("hosts"))]
+
+
+def _versions(value: list[dict[str, Any]] | None) -> str:
+    return ", ".join(f"{v['datastore']} {v['number']}" for v in value or [])
+
+
+LIST = [
+    Column("Name", "name"),
+    Column("Hostname", "hostname", rank=5),
+    Column("Status", "status"),
+    Column("Databases", "versions", _versions, rank=2),
+    Column("Cores", "cores", right=True, rank=4),
+    Column("Memory", "memory_bytes", size, right=True, rank=3),
+    Column("Free", "free_bytes", size, right=True),
+    Column("Instances", "instances", right=True),
+    Column("Jobs", "jobs_running", right=True, rank=1),
+    When("Seen", "last_seen"),
+]
+SHOW = [
+    Column("Name", "name"),
+    Column("Hostname", "hostname"),
+    Column("Status", "status"),
+    Column("Problem", "problem"),
+    When("Seen", "last_seen"),
+    Column("Agent", "url"),
+    Column("Embedded", "embedded"),
+    Column("Version", "version"),
+    Column("Databases", "versions", _versions),
+    Column("Cores", "cores"),
+    Column("Memory", "memory_bytes", size),
+    Column("Free", "free_bytes", size),
+    Column("Pool", "pool"),
+    Column("Instances", "instances"),
+    Column("Jobs", "jobs_running"),
+]
+
+
+@command(app, "list", example="strongroom host list")
+def list_(session: Session) -> None:
+    """List the machines, with their databases and free space."""
+    session.output.rows(session.client.get("hosts")["hosts"], LIST, noun="hosts")
+
+
+@command(app, "show", example="strongroom host show db1")
+def show(session: Session, host: Name) -> None:
+    """Show one machine."""
+    session.output.record(session.client.get("hosts", host)["host"], SHOW)
+
+
+@command(app, "add", example="strongroom host add db1 --token-file db1.token")
+def add(
+    session: Session,
+    host: Name,
+    token_file: Annotated[Path | None, typer.Option(help="Write the token to this new file (mode 0600), not to stdout.")] = None,
+) -> None:
+    """Get a token with which a host joins, once. A host that is there already joins anew with it, with other keys."""
+    invitation = session.client.post("hosts", json={"host": {"name": host}}).body["invitation"]
+    if token_file is None:
+        print(invitation["token"])
+    else:
+        _write(token_file, invitation["token"])
+    note(f"Until {moment(invitation['expires'])} UTC, on {host}: strongroom agent --control-plane URL --token-file FILE")
+
+
+@command(app, "remove", example="strongroom host remove db1")
+def remove(
+    session: Session,
+    host: Name,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when the host is silent and has instances: they are forgotten with it.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Forget a machine. Its agent is not spoken to any more; backups of its instances stay."""
+    if not yes:
+        count = session.client.get("hosts", host)["host"]["instances"]
+        what = f" and its {count} instances; their backups stay" if force and count else ""
+        confirm(f"Forget host {host}{what}?", yes)
+    session.client.delete("hosts", host, **({"force": "true"} if force else {}))
+
+
+SERVERS = [
+    Column("ID", "id"),
+    Column("Name", "name"),
+    Column("Datastore", "datastore"),
+    Column("Version", "series"),
+    Column("State", "state"),
+    Column("Data", "data_bytes", size, right=True),
+    Column("Directory", "data_dir"),
+]
+
+
+@command(app, "servers", example="strongroom host servers db1")
+def servers(session: Session, host: Name) -> None:
+    """List database servers of a machine that no instance stands for, as after `host remove --force`. They are not backed up."""
+    session.output.rows(session.client.get("hosts", host, "servers")["servers"], SERVERS)
+
+
+@command(app, "reclaim", example="strongroom host reclaim db1 mysql1")
+def reclaim(
+    session: Session, host: Name, server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")]
+) -> None:
+    """Make such a server an instance again: the one that it was, or a new one of your project."""
+    instance = session.client.post("hosts", host, "servers", server, "reclaim", json={}).body["instance"]
+    note(f"It is instance {instance['name']} ({instance['id']}) again.")
+
+
+@command(app, "stop", example="strongroom host stop db1 mysql1")
+def stop(
+    session: Session,
+    host: Name,
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")],
+    yes: Yes = False,
+) -> None:
+    """Stop a server that no instance stands for. Its data stays where it is."""
+    confirm(f"Stop server {server} of host {host}?", yes)
+    session.client.post("hosts", host, "servers", server, "stop", json={})
+
+
+def _write(path: Path, token: str) -> None:
+    from strongroom.system.files import create_file  # few commands need it
+
+    try:
+        create_file(path, token + "\n")
+    except FileExistsError as error:
+        raise InvalidRequest(f"{path} exists already", remedy="Name a file that does not exist.") from error

@@ -1,0 +1,40 @@
+"""``strongroom datastore|flavor list``: what the service offers."""
+
+from __future__ import annotations
+
+import typer
+
+from strongroom.cli.output.render import Column, size
+from strongroom.cli.session import Session, command
+
+datastore = typer.Typer(no_args_is_help=True, help="Databases that can be served.")
+flavor = typer.Typer(no_args_is_help=True, help="Sizes of instances.")
+
+
+@command(datastore, "list", example="strongroom datastore list")
+def datastores(session: Session) -> None:
+    """List the databases and their versions that are installed on the hosts."""
+    rows = [
+        {**v, "datastore": d["name"], "default": v["id"] == d.get("default_version")}
+        for d in session.client.get("datastores")["datastores"]
+        for v in d["versions"]
+    ]
+    columns = [
+        Column("Datastore", "datastore"),
+        Column("Series", "name"),
+        Column("Version", "version"),
+        Column("Default", "default"),
+        Column("ID", "id"),
+    ]
+    session.output.rows(rows, columns)
+
+
+@command(flavor, "list", example="strongroom flavor list")
+def flavors(session: Session) -> None:
+    """List the sizes that an instance can have."""
+    columns = [
+        Column("Name", "name"),
+        Column("Memory", "ram", lambda mb: size(mb * 1024**2), right=True),
+        Column("Cores", "vcpus", right=True),
+    ]
+    session.output.rows(session.client.get("flavors")["flavors"], columns)

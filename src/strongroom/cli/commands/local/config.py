@@ -1,0 +1,46 @@
+"""``strongroom config``: the configuration of the service on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strongroom.cli.output.render import Column, Format, Output, note
+from strongroom.cli.session import epilog, guarded
+
+app = typer.Typer(no_args_is_help=True, help="The configuration on this machine: what holds, and whether a file is right.")
+
+COLUMNS = [Column("Option", "option"), Column("Value", "value"), Column("Source", "source")]
+
+
+@app.command("show", epilog=epilog("strongroom config show\nstrongroom config show --changed --config /etc/strongroom.toml"))
+def show(
+    config: Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file (TOML).")] = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what is not a default.")] = False,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
+) -> None:
+    """Show every option with its value and where that comes from: the file, the environment, or the default.
+
+    Secrets are not shown. Options of `strongroom serve`, as --data-dir, come on top of this.
+    """
+    with guarded():
+        from strongroom.settings import effective  # pydantic's weight, which other commands need not load
+
+        rows = [{"option": o.option, "value": o.value, "source": o.source} for o in effective(config)]
+        Output(format, ()).rows(
+            [row for row in rows if not changed or row["source"] != "default"], COLUMNS, noun="changed options"
+        )
+
+
+@app.command("check", epilog=epilog("strongroom config check /etc/strongroom.toml"))
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (TOML).")],
+) -> None:
+    """Check a configuration file: its options and their values. `strongroom check --local` tells whether they work, too."""
+    with guarded():
+        from strongroom.settings import effective
+
+        count = sum(option.source == str(file) for option in effective(file))
+        note(f"{file} is right: {count} options.")

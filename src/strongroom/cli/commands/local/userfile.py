@@ -1,0 +1,172 @@
+"""``strongroom user-file``: who may use a service whose authentication is ``basic``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from strongroom.cli.connection.password import new_password
+from strongroom.cli.output.render import Column, Format, Output, note
+from strongroom.cli.session import Yes, confirm, epilog, guarded
+from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from strongroom.identity import Role, User
+
+app = typer.Typer(no_args_is_help=True, help="Users of a service with basic authentication: the file, on the service's host.")
+
+File = Annotated[
+    Path | None, typer.Option("--file", help="The file. Default: that of the configuration, which is users.json in its data_dir.")
+]
+Config = Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file of the service (TOML).")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
+Grants = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PROJECT=ROLE...", help="Projects, and what the user is there: reader, member or admin (of all projects)."
+    ),
+]
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
+PasswordFile = Annotated[Path | None, typer.Option(help="Read the password from this file.")]
+
+
+@app.command(
+    "add",
+    epilog=epilog(
+        "strongroom user-file add alice shop=member lab=reader\n"
+        "strongroom user-file add root ops=admin --password-stdin <password.txt"
+    ),
+)
+def add(
+    name: Name,
+    grant: Grants,
+    password_stdin: PasswordStdin = False,
+    password_file: PasswordFile = None,
+    file: File = None,
+    config: Config = None,
+) -> None:
+    """Add a user. The password is asked for, or read from stdin or a file. The service need not be restarted."""
+    with guarded():
+        from strongroom.identity import NAME, User, edit_users, hash_password  # the service's weight, which others need not load
+
+        path, projects = _path(file, config), _grants(grant)
+        if not re.fullmatch(NAME, name):
+            raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="Use up to 64 letters, digits, and . _ @ + -")
+        hashed = hash_password(new_password(password_stdin, password_file))
+        with edit_users(path) as users:
+            if name in users:
+                raise AlreadyExists(f"user {name} is in {path} already", remedy="Use `user-file grant` or `user-file passwd`.")
+            users[name] = User(password=hashed, projects=projects)
+        note(f"User {name} is in {path}.")
+
+
+@app.command("list", epilog=epilog("strongroom user-file list"))
+def list_(
+    file: File = None,
+    config: Config = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
+) -> None:
+    """List the users with their projects."""
+    with guarded():
+        from strongroom.identity import UserFile
+
+        users = UserFile(_path(file, config)).users()
+        rows = [
+            {"name": name, "projects": [f"{project}={role}" for project, role in sorted(user.projects.items())]}
+            for name, user in sorted(users.items())
+        ]
+        Output(format, ()).rows(rows, [Column("Name", "name"), Column("Projects", "projects", ", ".join)])
+
+
+@app.command("grant", epilog=epilog("strongroom user-file grant alice shop=admin"))
+def grant(name: Name, grant: Grants, file: File = None, config: Config = None) -> None:
+    """Give a user a role in projects; in each it has one, and the new one replaces the old one."""
+    with guarded():
+        from strongroom.identity import edit_users
+
+        projects = _grants(grant)
+        with edit_users(path := _path(file, config)) as users:
+            _one(users, name, path).projects.update(projects)
+
+
+@app.command("revoke", epilog=epilog("strongroom user-file revoke alice lab"))
+def revoke(
+    name: Name,
+    project: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects that the user is to have no role in.")],
+    file: File = None,
+    config: Config = None,
+) -> None:
+    """Take a user's roles in projects away, at once."""
+    with guarded():
+        from strongroom.identity import edit_users
+
+        with edit_users(path := _path(file, config)) as users:
+            user = _one(users, name, path)
+            for wanted in project:
+                if user.projects.pop(wanted, None) is None:
+                    raise NotFound(f"user {name} has no role in project {wanted}", remedy="See `strongroom user-file list`.")
+
+
+@app.command("passwd", epilog=epilog("strongroom user-file passwd alice"))
+def passwd(
+    name: Name,
+    password_stdin: PasswordStdin = False,
+    password_file: PasswordFile = None,
+    file: File = None,
+    config: Config = None,
+) -> None:
+    """Change a user's password. The old one is worth nothing at once."""
+    with guarded():
+        from strongroom.identity import UserFile, edit_users, hash_password
+
+        path = _path(file, config)
+        _one(UserFile(path).users(), name, path)
+        hashed = hash_password(new_password(password_stdin, password_file))
+        with edit_users(path) as users:
+            _one(users, name, path).password = hashed
+
+
+@app.command("remove", epilog=epilog("strongroom user-file remove alice"))
+def remove(name: Name, yes: Yes = False, file: File = None, config: Config = None) -> None:
+    """Remove a user, at once. What the user has made stays in its project."""
+    with guarded():
+        from strongroom.identity import UserFile, edit_users
+
+        path = _path(file, config)
+        projects = _one(UserFile(path).users(), name, path).projects
+        roles = ", ".join(f"{project}={role}" for project, role in sorted(projects.items()))
+        confirm(f"Remove user {name} ({roles or 'no roles'}) from {path}?", yes)
+        with edit_users(path) as users:
+            _one(users, name, path)
+            del users[name]
+
+
+def _path(file: Path | None, config: Path | None) -> Path:
+    if file is not None:
+        return file
+    from strongroom.settings import load
+
+    return load(config).user_file
+
+
+def _grants(words: Sequence[str]) -> dict[str, Role]:
+    projects: dict[str, Role] = {}
+    for word in words:
+        project, equals, role = word.rpartition("=")
+        if not equals or not project or role not in ("reader", "member", "admin"):
+            raise InvalidRequest(
+                f"{word!r} is no project with a role", remedy="Write PROJECT=ROLE; roles are reader, member, admin."
+            )
+        projects[project] = cast("Role", role)
+    return projects
+
+
+def _one(users: dict[str, User], name: str, path: Path) -> User:
+    try:
+        return users[name]
+    except KeyError:
+        raise NotFound(f"there is no user {name} in {path}", remedy="See `strongroom user-file list`.") from None

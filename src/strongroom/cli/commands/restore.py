@@ -1,0 +1,251 @@
+"""``strongroom restore``: a backup becomes a running database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.commands.instance import Flavor, Host, Size, make, show_instance
+from strongroom.cli.connection.completion import names_of
+from strongroom.cli.names import AllowSameName, require_free_name
+from strongroom.cli.output.render import Column, Format, age, moment, note, size, warn
+from strongroom.cli.session import Session, Wait, Yes, command, confirm
+from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
+
+app = typer.Typer()
+_NAMED = 4
+"""Settings that the table of a plan names, and backups that a failed restore names."""
+_SEARCHED = 1000
+"""Backups among which a failed restore looks for good ones."""
+
+
+def _chain(value: list[dict[str, Any]] | None) -> str:
+    return " → ".join(f"{link['name']} ({link['kind']})" for link in value or [])
+
+
+PLAN = [
+    Column("Backup", "backup.name"),
+    Column("Chain", "chain", _chain),
+    Column("Fetched", "stored_size", size),
+    Column("Read", "raw_size", size),
+    Column("Data", "data_size", size),
+    Column("Datastore", "datastore"),
+    Column("Version", "series"),
+    Column("Host", "host"),
+    Column("In place of", "instance"),
+    Column("Isolated", "isolated"),
+    Column("Allowed", "allowed"),
+]
+EFFECTS = [
+    Column("Effect", "effect"),
+    Column("Item", "item"),
+    Column("What", "message"),
+    Column("What to do", "remedy"),
+]
+
+
+def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
+    """Print a plan: what is restored to where, then each effect."""
+    session.output.record(plan, PLAN)
+    if session.output.format is Format.table and not session.output.columns and plan["effects"]:
+        print()
+        session.output.rows(_fold_carried(plan["effects"]), EFFECTS)
+
+
+def _fold_carried(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The effects, with one row for the settings that are carried when they are many; JSON has a row each."""
+    carried = [effect["item"] for effect in effects if effect["effect"] == "carried"]
+    if len(carried) <= _NAMED:
+        return [dict(effect) for effect in effects]
+    rows = [dict(effect) for effect in effects if effect["effect"] != "carried"]
+    what, remedy = f"{', '.join(carried[:_NAMED])} and more", "See `--plan --format json` for their values."
+    rows.append({"effect": "carried", "item": f"{len(carried)} settings", "message": what, "remedy": remedy})
+    return rows
+
+
+def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
+    """The plan; none when the host does not answer: the restore itself waits for it, and looks again."""
+    try:
+        reply = session.client.get("backups", backup, "restore-plan", **{k: v for k, v in target.items() if v is not None})
+    except Unavailable as error:
+        if required:
+            raise
+        note(f"The restore cannot be planned now: {error.message}")
+        return None
+    plan: dict[str, Any] = reply["plan"]
+    return plan
+
+
+def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
+    """One line an effect, on stderr; of a restore to a new instance only what people must know."""
+    shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
+    if everything:
+        fetched, data = size(plan["stored_size"]), size(plan["data_size"])
+        note(f"Plan: {_chain(plan['chain'])}; {fetched} are fetched, {data} are restored.")
+    for effect in _fold_carried(shown):
+        remedy = f" {effect['remedy']}" if effect["remedy"] else ""
+        note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
+
+
+def _require_allowed(plan: Mapping[str, Any]) -> None:
+    refused = [effect for effect in plan["effects"] if effect["effect"] == "refused"]
+    if refused:
+        raise InvalidRequest(
+            f"backup {plan['backup']['name']} cannot be restored here: {'; '.join(e['message'] for e in refused)}",
+            remedy=" ".join(e["remedy"] for e in refused if e["remedy"]),
+        )
+
+
+@command(
+    app,
+    "restore",
+    example="strongroom restore tuesday --name mysql2 --plan\nstrongroom restore tuesday --name mysql2\n"
+    "strongroom restore tuesday --in-place mysql1",
+)
+def restore(
+    session: Session,
+    backup: Annotated[
+        str,
+        typer.Argument(
+            metavar="BACKUP",
+            help="Name or id of the backup; an incremental brings its chain along.",
+            autocompletion=names_of("backups"),
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="Restore to a new instance with this name.")] = None,
+    in_place: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANCE",
+            help="Replace the data of this instance; the old data is kept aside.",
+            autocompletion=names_of("instances"),
+        ),
+    ] = None,
+    flavor: Flavor = None,
+    size: Size = None,
+    host: Host = None,
+    tablespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="PostgreSQL, new instance: put tablespace OLD (its name, or its directory at the source) into the empty or "
+            "missing directory NEW; may be repeated. Default: into the data directory.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
+    ] = False,
+    yes: Yes = False,
+    allow_same_name: AllowSameName = False,
+    wait: Wait = True,
+) -> None:
+    """Restore a backup to a new instance, or in place.
+
+    In place, the old data directory is put aside when the new one is ready, and put back if the new one does not come up.
+    `strongroom instance discard-old` deletes it. A copy with a new name is isolated: it contacts nobody and runs no events,
+    replication or scheduled work until `strongroom instance activate`.
+    """
+    if (name is None) == (in_place is None):
+        raise InvalidRequest("a restore needs one target", remedy="Give either --name NEW or --in-place INSTANCE.")
+    if in_place is not None and (flavor or size or host or tablespace):
+        raise InvalidRequest(
+            "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
+        )
+    if name is not None:
+        require_free_name(session, "instance", name, allow_same_name)
+    found = session.client.get("backups", backup)["backup"]
+    directories = _directories(tablespace or ())
+    wish = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
+    planned = _plan(session, found["id"], wish, required=plan)
+    if plan:
+        assert planned is not None
+        print_plan(session, planned)
+        raise typer.Exit(0 if planned["allowed"] else 1)
+    if planned is not None:
+        _note_plan(planned, everything=in_place is not None)
+        _require_allowed(planned)
+    if name is not None:
+        body = {
+            "name": name,
+            "flavorRef": flavor,
+            "volume": {"size": size} if size else None,
+            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": directories} if directories else {}),
+            "host": host,
+        }
+        with naming_good_backups(session, found):
+            make(session, body, wait)
+        if wait:
+            note(f"{name} is isolated: it contacts nobody. `strongroom instance activate {name}` shows and ends that.")
+    elif in_place is not None:
+        target = session.client.get("instances", in_place)["instance"]
+        if found["instance_id"] != target["id"]:
+            warn(_describe_other_source(found, target))
+        when = f"{found['name']}, taken {moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
+        lost = f"What was written to {target['name']} later is only in the previous data, which is kept."
+        confirm(f"{lost}\nReplace the data of {target['name']} by backup {when}?", yes)
+        with naming_good_backups(session, found):
+            reply = session.client.post("instances", target["id"], "action", json={"restore": {"backupRef": found["id"]}})
+            session.finish(reply.job, wait)
+        show_instance(session, target["id"])
+
+
+def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    """A backup of another instance is restored in place: that may be an older one of the same name."""
+    here = f"{target['name']} ({target['id'][:8]}, created {moment(target['created'])} UTC)"
+    if not backup["instance_id"]:
+        return f"Warning: which instance backup {backup['name']} was taken from is not known; {here} gets its data."
+    namesake = ", an earlier instance of the same name" if backup["instance_name"] == target["name"] else ""
+    source = f"{backup['instance_name']} ({backup['instance_id'][:8]}{namesake})"
+    return f"Warning: backup {backup['name']} was taken from another instance, {source}; {here} gets its data."
+
+
+@contextmanager
+def naming_good_backups(session: Session, failed: Mapping[str, Any]) -> Iterator[None]:
+    """A restore that fails tells which other backups of the same instance are good."""
+    try:
+        yield
+    except JobError as error:
+        if isinstance(error, Cancelled):
+            raise
+        raise type(error)(error.message, remedy=f"{error.remedy}\n{_name_good(session, failed)}".strip()) from error
+
+
+def _name_good(session: Session, failed: Mapping[str, Any]) -> str:
+    """The newest restorable backups of the same instance, those first that a verification found good."""
+    if not failed["instance_id"]:
+        return ""
+    try:
+        listed = session.client.items("backups", instance_id=failed["instance_id"], limit=_SEARCHED)
+        good = [b for b in islice(listed, _SEARCHED) if b["restorable"] and b["id"] != failed["id"]]
+    except StrongroomError:
+        return ""
+    if not good:
+        return f"No other backup of {failed['instance_name']} can be restored."
+    good.sort(key=lambda b: not (b["verified"] and b["verified"]["ok"]))  # keeps the newest first among its like
+    now = datetime.now(UTC)
+    told = [f"{b['name']} ({b['id'][:8]}, {age(b['created'], now)}, {_proof(b)})" for b in good[:_NAMED]]
+    return f"Other restorable backups of {failed['instance_name']}: {'; '.join(told)}."
+
+
+def _proof(backup: Mapping[str, Any]) -> str:
+    return "verified" if backup["verified"] and backup["verified"]["ok"] else "never verified"
+
+
+def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
+    """Of OLD=NEW each. A directory may have a = in its name when it stands before the last one."""
+    found = {}
+    for text in tablespaces:
+        old, _, new = text.rpartition("=")
+        if not old or not new.startswith("/"):
+            raise InvalidRequest(
+                f"--tablespace {text!r} is not OLD=NEW", remedy="NEW is an absolute path: --tablespace data=/srv/data"
+            )
+        if old in found:
+            raise InvalidRequest(f"--tablespace names {old!r} twice", remedy="Name each tablespace once.")
+        found[old] = new
+    return found

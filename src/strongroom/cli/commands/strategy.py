@@ -1,0 +1,52 @@
+"""``strongroom strategy``: which container the backups of an instance go to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from strongroom.cli.output.render import Column
+from strongroom.cli.session import AllProjects, Session, command
+
+app = typer.Typer(no_args_is_help=True, help="Backup strategies: the container that backups go to.")
+
+COLUMNS = [
+    Column("Instance ID", "instance_id"),
+    Column("Container", "swift_container"),
+    Column("Backend", "backend"),
+    Column("Project", "project_id"),
+]
+Instance = Annotated[str | None, typer.Option("--instance", "-i", help="For this instance only: name or id. Default: all.")]
+
+
+def _id(session: Session, instance: str | None) -> str | None:
+    """Strategies outlive names: they are kept by id."""
+    return session.client.get("instances", instance)["instance"]["id"] if instance else None
+
+
+@command(app, "create", example="strongroom strategy create --instance mysql1 --container my-trove-backups")
+def create(
+    session: Session,
+    container: Annotated[str, typer.Option(help="Container that backups go to.")],
+    instance: Instance = None,
+) -> None:
+    """Set the container for the backups of an instance, or of the whole project."""
+    found = _id(session, instance)
+    body = {"swift_container": container, **({"instance_id": found} if found else {})}
+    reply = session.client.post("backup_strategies", json={"backup_strategy": body})
+    session.output.record(reply.body["backup_strategy"], COLUMNS)
+
+
+@command(app, "list", example="strongroom strategy list")
+def list_(session: Session, instance: Instance = None, all_projects: AllProjects = False) -> None:
+    """List the strategies of the project."""
+    query = {"all_projects": True} if all_projects else {}
+    found = session.client.get("backup_strategies", instance_id=_id(session, instance), **query)
+    session.output.rows(found["backup_strategies"], COLUMNS, noun="strategies")
+
+
+@command(app, "delete", example="strongroom strategy delete --instance mysql1")
+def delete(session: Session, instance: Instance = None) -> None:
+    """Forget the strategy of an instance, or that of the whole project. Backups stay where they are."""
+    session.client.delete("backup_strategies", instance_id=_id(session, instance))

@@ -1,0 +1,50 @@
+"""Names for the shell's completion. Whatever goes wrong there is no name: a shell that waits or prints errors helps nobody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from strongroom.cli.connection.credentials import DEFAULT_URL, Credentials
+from strongroom.cli.names import PATTERN
+
+PATIENCE = 1.5
+"""Seconds that the service has for its answer."""
+
+
+def names_of(collection: str) -> Callable[[typer.Context, str], list[str]]:
+    """A completion by the names of all instances, backups, clusters or hosts.
+
+    Others are left out: a shell would split them, and run what stands in ``$()`` when the line is entered.
+    """
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        try:
+            names = {name for name in _names(context, collection) if name.startswith(incomplete)}
+            return sorted(name for name in names if PATTERN.fullmatch(name))
+        except Exception:  # noqa: BLE001 - see above
+            return []
+
+    return complete
+
+
+def _names(context: typer.Context, collection: str) -> list[str]:
+    from strongroom.cli.connection.client import Client
+
+    given: dict[str, Any] = {**context.find_root().params, **{k: v for k, v in context.params.items() if v is not None}}
+    password = given.get("auth_password_file") or os.environ.get("STRONGROOM_PASSWORD_FILE")
+    user = given.get("username") or os.environ.get("STRONGROOM_USERNAME")
+    client = Client(
+        given.get("url") or os.environ.get("STRONGROOM_URL") or DEFAULT_URL,
+        given.get("project") or os.environ.get("STRONGROOM_PROJECT"),
+        Credentials(user, Path(password) if password else None, given.get("os_cloud"), patience=PATIENCE),
+        patience=PATIENCE,
+    )
+    try:
+        return [item["name"] for item in client.get(collection)[collection]]
+    finally:
+        client.close()

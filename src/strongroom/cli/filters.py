@@ -1,0 +1,116 @@
+"""What of a list is shown, and in which order: filters that all lists of things with a time share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.output.render import Column, instant
+from strongroom.errors import InvalidRequest
+
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only what was created since: 2026-11-21, 2026-11-21T07:00 (UTC), or 3d, 12h.")
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only what was created before: a time as of --since.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+Sort = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Sort by this column; -COLUMN is the other way round. Default: newest first.")
+]
+
+
+def require_known(option: str, values: Sequence[str] | None, known: Sequence[str]) -> None:
+    """Raise InvalidRequest when a value of a filter, whatever its case, is none that there is."""
+    by_word = {word.lower(): word for word in known}
+    for value in values or ():
+        if value.lower() not in by_word:
+            close = get_close_matches(value.lower(), by_word, n=1)
+            hint = f"Did you mean {by_word[close[0]]}? " if close else ""
+            raise InvalidRequest(f"{option} cannot be {value!r}", remedy=f"{hint}It is one of {', '.join(known)}.")
+
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """A time that a person has typed. Raises InvalidRequest."""
+    try:
+        if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
+            return now - timedelta(**{UNITS[found[2]]: int(found[1])})
+        return instant(text)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"{text!r} is not a time", remedy="Write 2026-11-21, 2026-11-21T07:00 (UTC), or an age like 90m, 12h, 3d, 2w."
+        ) from None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """``fields`` are columns of the API and the values that they may have, whatever their case."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    limit: int | None = None
+    sort: str | None = None
+
+    @staticmethod
+    def given(
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        sort: str | None = None,
+        **fields: Sequence[str] | None,
+    ) -> Filters:
+        """From options. Raises InvalidRequest."""
+        now = datetime.now(UTC)
+        return Filters(
+            moment_of(since, now) if since else None,
+            moment_of(until, now) if until else None,
+            tuple((name, tuple(value.lower() for value in values)) for name, values in fields.items() if values),
+            limit,
+            sort,
+        )
+
+    @property
+    def page(self) -> int | None:
+        """How many items to ask for at a time, when that is known."""
+        return self.limit if not (self.until or self.fields or self.sort) and self.limit and self.limit < 1000 else None
+
+    def apply(self, items: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[Mapping[str, Any]]:
+        """What is wanted of ``items``, which come newest first. Raises InvalidRequest for an unknown column."""
+        wanted = self._wanted(items)
+        if self.sort is None:
+            return list(islice(wanted, self.limit))
+        key = self.sort.removeprefix("-").lower()
+        column = next((c for c in columns if key in (c.path.lower(), c.title.lower())), None)
+        if column is None:
+            raise InvalidRequest(
+                f"there is no column {key!r} to sort by", remedy=f"Columns are {', '.join(c.path for c in columns)}."
+            )
+        found = sorted(wanted, key=lambda item: _sortable(column.raw(item)), reverse=self.sort.startswith("-"))
+        return found[: self.limit]
+
+    def _wanted(self, items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        for item in items:
+            if self.since and instant(item["created"]) < self.since:
+                return
+            if self.until and instant(item["created"]) >= self.until:
+                continue
+            if all(str(item.get(name)).lower() in values for name, values in self.fields):
+                yield item
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    """Numbers among numbers, all else as text; what is not there comes first."""
+    if value is None:
+        return (0, 0, "")
+    if isinstance(value, (int, float)):
+        return (1, value, "")
+    return (1, 0, str(value.get("at", value) if isinstance(value, dict) else value))

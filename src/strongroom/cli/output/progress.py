@@ -1,0 +1,204 @@
+"""Follows a job to its end: a live bar on a terminal, a plain line now and then elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from rich.console import Console
+from rich.text import Text
+
+from strongroom.cli.output.render import Remarks, duration, note, safe, size, times, warn
+from strongroom.errors import Cancelled, JobError
+
+if TYPE_CHECKING:
+    from strongroom.cli.connection.client import Client
+
+INTERVAL = 5.0
+"""Seconds between two plain lines of one phase."""
+
+
+class Meter:
+    """Rate and time left of the current phase, from what was seen in the last seconds."""
+
+    WINDOW = 10.0
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def add(self, done: int, now: float) -> None:
+        """``done`` bytes at the time ``now``, in seconds of any clock that only goes on. Fewer than before: a new attempt."""
+        if self._seen and done < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[0][0] > self.WINDOW:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second, or None while there is too little to tell."""
+        if len(self._seen) < 2 or self._seen[-1][0] == self._seen[0][0]:
+            return None
+        return (self._seen[-1][1] - self._seen[0][1]) / (self._seen[-1][0] - self._seen[0][0])
+
+    def left(self, total: int | None) -> float | None:
+        """Seconds until ``total``, or None."""
+        done = self._seen[-1][1] if self._seen else 0
+        return (total - done) / self.rate if total and total >= done and self.rate else None
+
+
+def phase_of(job: dict[str, Any]) -> str:
+    """What the job is at, also before and after it has phases."""
+    return job["phase"] or ("waiting for its turn" if job["status"] == "queued" else "starting")
+
+
+def figures(job: dict[str, Any], meter: Meter, room: int | None = None) -> str:
+    """``120.0 MiB of 300.0 MiB, 2 s left, 110.0 MiB/s, stored 40.0 MiB (3.0x)``: what is known of it, as far as there is room."""
+    done, total, stored = job["done"], job["total"], job["stored"]
+    verb = "stored" if job["kind"] == "backup" else "fetched"
+    parts = []
+    if job["kind"].startswith("cluster_") and job["message"]:
+        parts.append(job["message"])
+    if done:
+        parts.append(f"{size(done)} of {size(total)}" if total and total >= done else size(done))
+    if meter.rate:
+        if (left := meter.left(total)) is not None:
+            parts.append(f"{duration(left)} left")
+        parts.append(f"{size(meter.rate)}/s")
+    if stored:
+        parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
+    while len(parts) > 1 and room is not None and len(", ".join(parts)) > room:
+        parts.pop()
+    return ", ".join(parts)
+
+
+class Reporter(Protocol):
+    """Shows a job while it goes on."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the screen as it should stay."""
+
+    def show(self, job: dict[str, Any]) -> None:
+        """The job changed."""
+
+
+class Lines:
+    """Plain lines: one when a phase begins, one every few seconds in it."""
+
+    def __init__(self) -> None:
+        self._phase: str | None = None
+        self._said = 0.0
+        self._meter = Meter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return
+
+    def show(self, job: dict[str, Any]) -> None:
+        now = time.monotonic()
+        phase = phase_of(job)
+        new = phase != self._phase
+        if new:
+            self._phase, self._meter = phase, Meter()
+        self._meter.add(job["done"], now)
+        if job["finished"] is None and (new or now - self._said >= INTERVAL):
+            self._said = now
+            note(": ".join(filter(None, [phase, figures(job, self._meter)])))
+        if job["status"] == "succeeded" and job.get("seconds") is not None:
+            note(f"done in {duration(job['seconds'])}")
+
+
+class Bar:
+    """One live line; phases that are done scroll away above it."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # only who looks on has to wait for it
+
+        bar = 24 if console.width >= 110 else 10
+        self._taken = bar + 6  # with the spinner and the gaps
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=bar),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("waiting", total=None, figures="")
+        self._phase: str | None = None
+        self._last: dict[str, Any] = {}
+        self._began = time.monotonic()
+        self._meter = Meter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, job: dict[str, Any]) -> None:
+        now = time.monotonic()
+        phase = phase_of(job)
+        if phase != self._phase:
+            self._close_phase(now)
+            self._phase, self._began, self._meter = phase, now, Meter()
+        self._last = job
+        self._meter.add(job["done"], now)
+        total = job["total"] if job["total"] and job["total"] >= job["done"] else None
+        room = self._progress.console.width - self._taken - len(safe(phase))
+        self._progress.update(
+            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter, room)
+        )
+        if job["finished"] is not None and job["status"] == "succeeded":
+            self._close_phase(now)
+
+    def _close_phase(self, now: float) -> None:
+        if self._phase is None or not self._last["phase"] or self._phase == "done":
+            return
+        self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {duration(now - self._began)}"))
+
+
+def reporter() -> Reporter:
+    """The reporter that fits stderr."""
+    if Remarks.quiet:
+        return Lines()
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Bar(console) if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal else Lines()
+
+
+_LOST = "The service does not answer, and is waited for; what it has begun on the hosts goes on."
+
+
+def follow(client: Client, job_id: str) -> dict[str, Any]:
+    """Show the job until it ends, and give its last view. Raises JobError when it failed or was cancelled.
+
+    Ctrl-C leaves the job alone and says so, then goes on as KeyboardInterrupt.
+    """
+    job: dict[str, Any] = {}
+    try:
+        with reporter() as screen:
+            for job in client.watch(job_id, lambda: note(_LOST)):
+                screen.show(job)
+    except KeyboardInterrupt:
+        note(
+            f"No longer following; job {job_id} goes on.\n"
+            f"`strongroom job follow {job_id}` follows it again, `strongroom job cancel {job_id}` ends it."
+        )
+        raise
+    if job["status"] == "succeeded":
+        for warning in job["output"].get("warnings", []):
+            warn(f"Warning: {warning}")
+        return job
+    fault = job["fault"] or {}
+    what = f"{job['kind']} job {job_id}"
+    if job["status"] == "cancelled":
+        raise Cancelled(f"{what} was cancelled", remedy=fault.get("remedy") or "")
+    raise JobError(fault.get("message") or f"{what} failed", remedy=fault.get("remedy") or f"See `strongroom job show {job_id}`.")

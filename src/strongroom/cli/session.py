@@ -1,0 +1,201 @@
+"""One command run: the client, the output, and the declaration of commands that need both."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from strongroom.cli.connection.credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
+from strongroom.cli.output.progress import follow
+from strongroom.cli.output.render import Format, Output, Remarks, Times, note, safe, warn
+from strongroom.errors import (
+    Busy,
+    Conflict,
+    InvalidRequest,
+    JobError,
+    NotAuthenticated,
+    NotFound,
+    SettingsInvalid,
+    StrongroomError,
+    Unavailable,
+    UnknownValue,
+)
+
+if TYPE_CHECKING:
+    from strongroom.cli.connection.client import Client
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
+AllProjects = Annotated[bool, typer.Option("--all-projects", help="Of all projects; for administrators.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal to ask on.")]
+
+# Options that say which service and who asks. They may also stand before the command.
+Url = Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="Where the service listens.")]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        envvar="STRONGROOM_PROJECT", help=f"Project to work in. Default: {DEFAULT_PROJECT}, or that of the Keystone token."
+    ),
+]
+Username = Annotated[
+    str | None, typer.Option(envvar="STRONGROOM_USERNAME", help="Who you are, where the service has users of its own.")
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: it is asked for."),
+]
+Cloud = Annotated[
+    str | None,
+    typer.Option(help="Cloud of clouds.yaml, where the service has users of OpenStack. Default: the variables OS_*."),
+]
+
+EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
+    (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
+    (3, "no such thing", (NotFound, UnknownValue)),
+    (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
+    (5, "no service answers", (Unavailable,)),
+    (6, "credentials are missing or wrong", (NotAuthenticated,)),
+]
+
+
+def exit_code(error: StrongroomError) -> int:
+    """The exit code that tells a script what kind of error it was; 1 for a job or an operation that failed."""
+    codes = {kind: code for code, _, kinds in EXIT_CODES for kind in kinds}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), 1)
+
+
+@dataclass
+class Session:
+    """What a command works with."""
+
+    client: Client
+    output: Output
+
+    def finish(self, job: str | None, wait: bool) -> dict[str, Any] | None:
+        """Follow the job that a request started, if it is wanted, and return its last view; else name it.
+
+        Raises JobError when it does not succeed.
+        """
+        if job is None:
+            return None
+        if wait:
+            return follow(self.client, job)
+        note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
+        return None
+
+    def finish_new(self, noun: str, name: str, key: str, job: str | None, wait: bool) -> None:
+        """Follow the job that makes a thing. A failure also tells how to remove what is left of it."""
+        try:
+            self.finish(job, wait)
+        except JobError as error:
+            if not self.client.exists(f"{noun}s", key):
+                raise
+            left = f"{noun.capitalize()} {name} ({key[:8]}) is left in ERROR; `strongroom {noun} delete {key}` removes it."
+            raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost. Raises InvalidRequest without --yes where there is no terminal to ask on."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes to confirm.")
+    typer.confirm(safe(question), abort=True, err=True)
+
+
+def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare ``function(session, …)`` as a command of ``app``: it gets the common options, and errors become exit codes."""
+
+    def declare(function: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(function, include_extras=True)
+
+        def run(
+            *,
+            context: typer.Context,
+            url: Url = DEFAULT_URL,
+            project: Project = None,
+            username: Username = None,
+            auth_password_file: PasswordFile = None,
+            os_cloud: Cloud = None,
+            format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
+            column: Annotated[list[str] | None, typer.Option("--column", "-c", help="Print only this; may be repeated.")] = None,
+            wide: Annotated[
+                bool, typer.Option("--wide", help="Tables with all columns and whole ids, as where there is no terminal.")
+            ] = False,
+            time: Annotated[
+                Times | None, typer.Option(help="Times in tables. Default: age in lists on a terminal, else utc.")
+            ] = None,
+            quiet: Annotated[
+                bool, typer.Option("--quiet", "-q", help="No progress and no remarks; warnings and errors are still shown.")
+            ] = False,
+            **arguments: Any,
+        ) -> None:
+            from strongroom.cli.connection.client import Client  # HTTP takes as long to load as all that --help needs
+
+            Remarks.quiet = quiet
+            who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
+            who |= {"auth_password_file": auth_password_file} | _given_before(context)
+            with guarded():
+                client = Client(
+                    who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
+                )
+                try:
+                    function(Session(client, Output(format, tuple(column or ()), wide, time)), **arguments)
+                finally:
+                    client.close()
+
+        own = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in _parameters(function)[1:]]
+        common_hints = typing.get_type_hints(run, include_extras=True)
+        common = [p.replace(annotation=common_hints[p.name]) for p in _parameters(run) if p.kind is p.KEYWORD_ONLY]
+        run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, epilog=epilog(example))(run)
+        return function
+
+    return declare
+
+
+def _given_before(context: typer.Context) -> dict[str, Any]:
+    """The options that stand before the command, and not also behind it."""
+    root = context.find_root()
+    return {name: value for name, value in root.params.items() if _is_given(root, name) and not _is_given(context, name)}
+
+
+def _is_given(context: Any, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def epilog(example: str) -> str:
+    """The end of a help page: examples, one a line, not to be wrapped."""
+    return "Example:\n\n\b\n" + "\n".join(f"  {line}" for line in example.splitlines())
+
+
+def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn an error into one clear line on stderr, its remedy below, and an exit code."""
+    try:
+        yield
+    except StrongroomError as error:
+        warn(f"Error: {error.message}")
+        if error.remedy:
+            warn(error.remedy)
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit is quiet
+        raise typer.Exit(1) from None
