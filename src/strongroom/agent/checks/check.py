@@ -15,7 +15,7 @@ LITTLE_SPACE = GB
 
 
 class Check(BaseModel):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,9 +26,9 @@ class Check(BaseModel):
 
 
 class CheckRequest(BaseModel):
-    """Body of ``POST /checks``: what the control plane gives workers to work with."""
+    """Body of ``POST /checks``: what the control plane sends to workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    storage: StorageSpec | None = Field(None, description="None: used with the tokens of those who ask, so not tried.")
-    embedded: bool = Field(False, description="The agent is part of the service, and has its configuration.")
+    storage: StorageSpec | None = Field(None, description="None: used with the tokens of its users, so not tested.")
+    embedded: bool = Field(False, description="The agent is part of the service and has its configuration.")

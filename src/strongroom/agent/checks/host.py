@@ -28,7 +28,7 @@ TOLERANCE = 120.0
 
 
 def is_set(settings: Settings, section: str) -> bool:
-    """Whether the configuration says anything in the section."""
+    """Whether the configuration sets an option of the section."""
     return bool(getattr(settings, section).model_dump(exclude_defaults=True))
 
 
@@ -79,12 +79,12 @@ def check_data_dir(settings: Settings) -> Iterator[Check]:
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if existing != path and not os.access(existing, os.W_OK):
         raise ConfigurationError(
-            f"{path} does not exist and cannot be made in {existing}",
-            remedy="Make it for the user that runs strongroom, or use --data-dir.",
+            f"{path} does not exist and cannot be created in {existing}",
+            remedy="Create it for the user that runs strongroom, or use --data-dir.",
         )
     if existing == path and not (path.is_dir() and os.access(path, os.R_OK | os.W_OK | os.X_OK)):
         raise ConfigurationError(
-            f"{path} is not a directory that we may write", remedy="Give it to the user that runs strongroom."
+            f"{path} is not a directory that this process may write to", remedy="Give it to the user that runs strongroom."
         )
     if os.geteuid() == 0:
         for parent in path.absolute().parents:
@@ -95,7 +95,7 @@ def check_data_dir(settings: Settings) -> Iterator[Check]:
                 )
     free = measure_free_space(existing)
     if free < LITTLE_SPACE:
-        yield Check(name=name, level="warning", message=f"{path} has only {free / GB:.1f} GB free", remedy="Restores need room.")
+        yield Check(name=name, level="warning", message=f"{path} has only {free / GB:.1f} GB free", remedy="Free space.")
     else:
         yield Check(name=name, level="ok", message=f"{path}, {free / GB:.1f} GB free")
 
@@ -117,8 +117,8 @@ def check_clock(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="clock",
             level="warning",
-            message=f"the clock was moved back: there are files from {(newest - now) / 60:.0f} minutes in the future",
-            remedy="Let NTP keep the clock. Times of backups and their order depend on it.",
+            message=f"the clock was moved back: some files are {(newest - now) / 60:.0f} minutes in the future",
+            remedy="Use NTP: the times of backups and their order depend on the clock.",
         )
     elif now < _built():
         yield Check(
@@ -151,6 +151,6 @@ def check_limits(settings: Settings) -> Iterator[Check]:
             yield Check(
                 name="limits",
                 level="warning" if free >= needed else "error",
-                message=f"fs.aio-max-nr is nearly used up: {left} more servers of {name} can be started ({free} events)",
+                message=f"fs.aio-max-nr is nearly exhausted: {left} more servers of {name} can be started ({free} events)",
                 remedy=AIO_REMEDY,
             )

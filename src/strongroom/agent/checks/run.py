@@ -25,19 +25,19 @@ _OF_HOST: tuple[_Look, ...] = (
 
 
 def check_service(settings: Settings) -> list[Check]:
-    """Look at what only the service itself has: keys for encryption. Never raises."""
+    """Check what only the service itself has: keys for encryption. Never raises."""
     return _run([("encryption", check_encryption)], settings)
 
 
 def check_host(settings: Settings, request: CheckRequest) -> list[Check]:
-    """Look at a host as the jobs of the control plane would find it; never raises.
+    """Check a host as the jobs of the control plane would find it. Never raises.
 
     Writes, reads and deletes one small object in the store, and changes nothing else.
     """
 
     def store(_settings: Settings) -> Iterator[Check]:
         if request.storage is None:
-            yield Check(name="store", level="ok", message="used with the tokens of those who ask, so not tried here")
+            yield Check(name="store", level="ok", message="used with the tokens of its users, so not tested here")
         else:
             yield from check_store(settings, request.storage)
 
@@ -46,7 +46,7 @@ def check_host(settings: Settings, request: CheckRequest) -> list[Check]:
 
 
 def run_checks(settings: Settings) -> list[Check]:
-    """Look at everything on one machine without a service; never raises."""
+    """Check everything on one machine without a service. Never raises."""
     storage = settings.storage.model_copy(update={"path": settings.store_path.absolute()})
     spec = None if storage.by_token else StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
     return [*check_host(settings, CheckRequest(storage=spec, embedded=True)), *check_service(settings)]
@@ -60,5 +60,5 @@ def _run(looks: Sequence[_Look], settings: Settings) -> list[Check]:
         except StrongroomError as error:
             found.append(Check(name=name, level="error", message=error.message, remedy=error.remedy))
         except OSError as error:
-            found.append(Check(name=name, level="error", message=f"cannot be looked at: {error}"))
+            found.append(Check(name=name, level="error", message=f"cannot be checked: {error}"))
     return found

@@ -24,7 +24,7 @@ NOTICES: dict[Effect, tuple[Level, str]] = {
 
 
 def check_adopted(settings: Settings) -> Iterator[Check]:
-    """What servers that somebody else has set up lack for backups."""
+    """What adopted servers lack for backups."""
     records = settings.service.data_dir / "agent" / "servers"
     if not records.is_dir():
         return

@@ -39,7 +39,7 @@ def check_store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
         store.put(key, data, create=True)
         try:
             if store.get(key, length=len(data) + 1) != data or store.head(key).size != len(data):
-                raise ConfigurationError(f"the store ({where}) gives back other bytes than it was given")
+                raise ConfigurationError(f"the store ({where}) returned other bytes than were written to it")
         finally:
             with contextlib.suppress(StorageDenied):
                 store.delete([key])
@@ -56,8 +56,8 @@ def check_store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
         yield Check(
             name="store deletion",
             level="warning",
-            message=f"{where} does not let this service delete objects: backups can be taken, and stay whatever is asked for",
-            remedy="That is as it should be in a store that is locked; elsewhere give the service the right to delete.",
+            message=f"{where} does not let this service delete objects: backups can be taken, but never deleted",
+            remedy="This is right for a locked store; for any other, give the service the right to delete.",
         )
     if (stall := settings.agent.stall_timeout) < storage.patience:
         yield Check(
@@ -71,25 +71,25 @@ def check_store(settings: Settings, storage: StorageSpec) -> Iterator[Check]:
         free = measure_free_space(storage.path)
         if free < LITTLE_SPACE:
             yield Check(
-                name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Make room."
+                name="store space", level="warning", message=f"{where} has only {free / GB:.1f} GB free", remedy="Free space."
             )
         yield from _shared_disk(settings, storage.path, where)
 
 
 def _missing_store(settings: Settings, path: Path) -> Iterator[Check]:
-    """Before the service has run for the first time the directory need not be there; after that its loss is an error."""
+    """Before the first start of the service its store may be missing; later that is an error."""
     state = settings.service.data_dir
     if state.is_dir() and any(state.iterdir()):
         raise ConfigurationError(f"the store {path} does not exist", remedy="Mount it, or check [storage] path.")
     existing = next(p for p in path.absolute().parents if p.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigurationError(
-            f"the store {path} does not exist and cannot be made in {existing}",
-            remedy="Make it for the user that runs strongroom, or name another in [storage] path.",
+            f"the store {path} does not exist and cannot be created in {existing}",
+            remedy="Create it for the user that runs strongroom, or name another in [storage] path.",
         )
     free = measure_free_space(existing)
     level: Level = "ok" if free >= LITTLE_SPACE else "warning"
-    message, remedy = f"{path} is made at the first start, {free / GB:.1f} GB free", "" if level == "ok" else "Make room."
+    message, remedy = f"{path} is created at the first start, {free / GB:.1f} GB free", "" if level == "ok" else "Free space."
     yield Check(name="store", level=level, message=message, remedy=remedy)
     yield from _shared_disk(settings, existing, str(path))
 
@@ -100,7 +100,7 @@ def _shared_disk(settings: Settings, store: Path, where: str) -> Iterator[Check]
         yield Check(
             name="store place",
             level="warning",
-            message=f"the store {where} is on the same file system as the databases: one broken disk takes both",
+            message=f"the store {where} is on the same file system as the databases: one broken disk destroys both",
             remedy="Put [storage] path on another disk, or use an object store.",
         )
 
@@ -109,7 +109,7 @@ def check_encryption(settings: Settings) -> Iterator[Check]:
     recipients, files = list(dict.fromkeys(settings.encryption.recipients)), settings.encryption.identity_files
     check_recipients(recipients)
     if not recipients:
-        yield Check(name="encryption", level="ok", message="off: artifacts are stored in the clear")
+        yield Check(name="encryption", level="ok", message="off: artifacts are stored unencrypted")
     else:
         yield Check(name="encryption", level="ok", message=f"on, for {_count(len(recipients), 'recipient')}")
     if files:
@@ -119,7 +119,7 @@ def check_encryption(settings: Settings) -> Iterator[Check]:
             yield Check(
                 name="identities",
                 level="error",
-                message="no identity opens what is encrypted for the recipients: new backups could not be restored here",
+                message="no identity matches one of the recipients: new backups could not be restored here",
                 remedy="Name the file with the identity of one of the recipients in [encryption] identity_files.",
             )
         for path in files:
@@ -131,7 +131,7 @@ def check_encryption(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="identities",
             level="warning",
-            message="no identity files: backups can be taken here, and neither restored nor verified",
+            message="no identity files: backups can be taken here, but neither restored nor verified",
             remedy="Where restores run, name the files in [encryption] identity_files.",
         )
 
