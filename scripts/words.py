@@ -27,6 +27,8 @@ PYTHON = [
     "scripts/*.py",
     "scripts/benchmarks/*.py",
     "src/strongroom/*.py",
+    "src/strongroom/agent/*.py",
+    "src/strongroom/agent/*/*.py",
     "src/strongroom/catalog/*.py",
     "src/strongroom/identity/*.py",
     "src/strongroom/storage/*.py",

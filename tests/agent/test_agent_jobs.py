@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.agent.models import JobQuery
 from strongroom.errors import Busy, InvalidRequest, NotFound
 from strongroom.worker.spec import InitializeJob, JobRequest
 from support.agents import AgentMaker, definition, finish, request, until
@@ -62,17 +63,17 @@ def test_long_poll_answers_with_the_next_event(agents: AgentMaker) -> None:
     agent.jobs.put("j", request("two"))
 
     async def follow() -> list[int]:
-        seen = [(await agent.wait_job("j", 10, 0)).events]
-        seen.append((await agent.wait_job("j", 10, 1)).events)
+        seen = [(await agent.wait_job("j", JobQuery(wait=10, after=0))).events]
+        seen.append((await agent.wait_job("j", JobQuery(wait=10, after=1))).events)
         return seen
 
     assert asyncio.run(follow()) == [1, 2]
     started = time.monotonic()
     agent.jobs.put("k", request("sleep"))
-    assert asyncio.run(agent.wait_job("k", 0.3, 5)).status == "running"
+    assert asyncio.run(agent.wait_job("k", JobQuery(wait=0.3, after=5))).status == "running"
     assert 0.3 <= time.monotonic() - started < 5
     agent.jobs.cancel("k")
-    assert asyncio.run(agent.wait_job("k", 10, 5)).status == "cancelled"
+    assert asyncio.run(agent.wait_job("k", JobQuery(wait=10, after=5))).status == "cancelled"
 
 
 def test_a_killed_worker_is_lost_and_its_tools_with_it(agents: AgentMaker, place: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
     key = mariadb.data / "server-key.pem"
     assert (key.read_bytes(), stat.S_IMODE(key.stat().st_mode)) == (b"\xff\x00 secret", 0o400)
     assert (mariadb.data / "conf.d" / "own.cnf").read_text() == "[mysqld]"
-    assert any("kept from the old data directory" in each and "server-key.pem" in each for each in view.restore_warnings)
+    assert any("kept from the previous data directory" in each and "server-key.pem" in each for each in view.restore_warnings)
     assert mariadb.sql("SELECT COUNT(*) FROM db1.i") == [(ROWS,)]
     assert mariadb.sql("SHOW MASTER STATUS")[0][0] == "own-bin.000001"
     assert {"slow.log", "own-bin.000001", "own-bin.index"} <= set(_logs(mariadb))
@@ -113,7 +113,7 @@ def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
     prepare(agent, place, "s1", "full", "r2")
     with (mariadb.base / "home.new-r2" / "ibdata1").open("r+b") as file:
         file.write(b"\0" * (1 << 20))
-    with pytest.raises(ServerFailed, match="the old data is back and serves"):
+    with pytest.raises(ServerFailed, match="the previous data is back and serves"):
         agent.servers.swap("s1", "r2")
     assert _sums(mariadb) == changed
     assert mariadb.sql("CHECK TABLE db1.i EXTENDED")[-1][-1] == "OK"
@@ -137,7 +137,7 @@ def test_a_directory_that_is_a_mount_point_is_swapped_inside(agents: AgentMaker,
     assert {"undo001", "undo002"} <= {p.name for p in (mariadb.base / "undo" / "strongroom.new-r1").iterdir()}
     with (mariadb.base / "home.new-r1" / "ibdata1").open("r+b") as file:
         file.write(b"\0" * (1 << 20))
-    with pytest.raises(ServerFailed, match="the old data is back and serves"):
+    with pytest.raises(ServerFailed, match="the previous data is back and serves"):
         agent.servers.swap("s1", "r1")
     assert _sums(mariadb) == changed
 
@@ -177,7 +177,7 @@ def test_what_waits_is_ended_and_what_cannot_be_swapped_is_refused(
     mariadb.options.write_text(mariadb.options.read_text().replace(f"log_bin={mariadb.base}/logs/own-bin", "log_bin=own-bin"))
     mariadb.kill()
     mariadb.serve()
-    with pytest.raises(ConfigurationError, match="in other directories now than when job r2 began"):
+    with pytest.raises(ConfigurationError, match="in other directories than when job r2 began"):
         agent.servers.swap("s1", "r2")
     assert (mariadb.base / "pid").read_text() != pid and mariadb.sql("SELECT COUNT(*) FROM db1.i") == [(ROWS,)]
     agent.jobs.cancel("r2")
@@ -210,7 +210,7 @@ def test_a_postgresql_with_its_wal_elsewhere_keeps_link_and_modes(agents: AgentM
         changed = own.sql(sums)
         prepare(agent, place, "s1", "full", "r2")
         (beside(own.data, "new", "r2") / "global" / "pg_control").write_bytes(bytes(8192))
-        with pytest.raises(ServerFailed, match="the old data is back and serves"):
+        with pytest.raises(ServerFailed, match="the previous data is back and serves"):
             agent.servers.swap("s1", "r2")
         assert own.sql(sums) == changed and (own.data / "pg_wal").readlink() == wal
         assert agent.servers.discard_old("s1").old_data == []
@@ -255,7 +255,7 @@ def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
         changed = [own.sql(each) for each in sums]
         prepare(agent, place, "s1", "full", "r2")
         (beside(own.data, "new", "r2") / "ibdata1").write_bytes(bytes(1 << 20))
-        with pytest.raises(ServerFailed, match="the old data is back and serves"):
+        with pytest.raises(ServerFailed, match="the previous data is back and serves"):
             agent.servers.swap("s1", "r2")
         assert [own.sql(each) for each in sums] == changed
         assert agent.servers.discard_old("s1").old_data == []

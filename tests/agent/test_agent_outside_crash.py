@@ -171,7 +171,7 @@ def test_an_error_that_nobody_expects_takes_the_swap_back(place: Path, monkeypat
     """As of a driver's library, when the restored server is asked what it has: no swap stays in the middle."""
     files, swapper, record, _ = _world(place / "files", True)
     monkeypatch.setattr(Swapper, "_check", lambda *_: {}["nothing"])
-    with pytest.raises(ServerFailed, match="the old data is back and serves"):
+    with pytest.raises(ServerFailed, match="the previous data is back and serves"):
         swapper.swap(record, JOB)
     files.check("old")
     journal = swapper.journal(record)

@@ -87,12 +87,12 @@ def test_swap(stage: tuple[Agent, Stage]) -> None:
 def test_data_that_does_not_come_up_gives_way_to_the_old(stage: tuple[Agent, Stage]) -> None:
     agent, there = stage
     there.prepare("j", broken=True)
-    with pytest.raises(ServerFailed, match=r"(?s)ended right after its start.*InnoDB.*the old data is back and serves"):
+    with pytest.raises(ServerFailed, match=r"(?s)ended right after its start.*InnoDB.*the previous data is back and serves"):
         agent.servers.swap("s1", "j")
     view = agent.servers.view("s1")
     assert view.healthy and view.lineage == there.lineage and _databases(agent) == ["old"]
     assert there.beside() == ["data", "data.failed-j"]
-    with pytest.raises(ServerFailed, match="the old data is back"):
+    with pytest.raises(ServerFailed, match="the previous data is back"):
         agent.servers.swap("s1", "j")
     assert agent.servers.view("s1").pid == view.pid
 

@@ -40,4 +40,4 @@ def test_what_does(account: str) -> None:
 def test_the_store_is_not_tried(place: Path) -> None:
     settings = load(service={"data_dir": place}, identity=KEYSTONE, storage=SWIFT)
     (check,) = [check for check in run_checks(settings) if check.name == "store"]
-    assert (check.level, "tokens of those who ask" in check.message) == ("ok", True)
+    assert (check.level, "tokens of its users" in check.message) == ("ok", True)

@@ -269,7 +269,7 @@ class TestCheck:
         for words in (["--local", "--config", str(config)], ["--config", str(config)]):
             result = run("check", *words, "-f", "json")
             found = {check["name"]: check for check in json.loads(result.stdout)}
-            assert found["store"]["message"].startswith(f"{place}/data/store is made at the first start")
+            assert found["store"]["message"].startswith(f"{place}/data/store is created at the first start")
         assert [entry.name for entry in place.iterdir()] == ["c.toml"]
         (place / "data" / "store").mkdir(parents=True)
         run("check", "--local", "--config", str(config))

@@ -18,7 +18,7 @@ from strongroom.agent import routes
 from strongroom.agent.application import Handler, make_application
 from strongroom.agent.checks import Check, check_host, check_server
 from strongroom.agent.duties import DUTY, Duties
-from strongroom.agent.host.view import host_view
+from strongroom.agent.host.view import describe_host
 from strongroom.agent.jobs import WORKER, Jobs
 from strongroom.agent.jobs.directory import JobRecord
 from strongroom.agent.models import (
@@ -46,11 +46,11 @@ from strongroom.worker.spec import BackupJob, JobRequest, JobView
 
 log = structlog.get_logger()
 NOTICE = 0.05
-"""Seconds between two looks at a job that somebody waits for."""
+"""Seconds between two reads of a job that a caller waits for."""
 
 
 class Agent:
-    """Everything on one database host. ``app`` is its API; ``start`` before it is used, ``stop`` leaves servers and jobs alive.
+    """Everything on one database host. Call ``start`` before ``app``, its API, is used; ``stop`` leaves servers and jobs running.
 
     ``root`` is the state directory (default: the service's data directory).
     """
@@ -81,13 +81,13 @@ class Agent:
         self._supervisor = Supervisor(self.servers, self.jobs, self.duties)
         self.servers.watch.on_due = self._supervisor.wake
         self.on_change: Callable[[], None] = lambda: None
-        """Told when a server is seen in another state; from any thread."""
+        """Called, from any thread, when the state of a server has changed."""
         self.servers.watch.on_change = self._tell_change
         self._lock: int | None = None
         self.app = _make_app(self)
 
     def start(self) -> None:
-        """Find servers and jobs again, go on with what was cut off, and begin to look after them.
+        """Find servers and jobs again, continue what was interrupted, and begin to supervise them.
 
         Raises ConfigurationError when another agent works in the directory.
         """
@@ -101,7 +101,7 @@ class Agent:
         make_directory(self.root / "agent", mode=0o711)
         self._lock = take_lock(self.root / "agent" / "lock")
         if self._lock is None:
-            raise ConfigurationError(f"another agent works in {self.root}", remedy="Stop it, or use another data directory.")
+            raise ConfigurationError(f"another agent uses {self.root}", remedy="Stop it, or use another data directory.")
         self.servers.load()
         self.jobs.load()
         self.duties.load()
@@ -109,7 +109,7 @@ class Agent:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Stop looking. Servers, jobs and duties go on, and are found again at the next start."""
+        """Stop supervising. Servers, jobs and duties keep running, and are found again at the next start."""
         self._supervisor.stop()
         self.jobs.close()
         self.servers.close()
@@ -124,8 +124,8 @@ class Agent:
         self.servers.delete(server_id)
 
     def host(self) -> HostView:
-        """The host now."""
-        return host_view(self.settings, self.jobs.running)
+        """The host as it is now."""
+        return describe_host(self.settings, self.jobs.running)
 
     def put_job(self, job_id: str, request: JobRequest) -> JobView:
         """Start the job, or find it; see ``Jobs.put``."""

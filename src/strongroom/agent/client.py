@@ -1,4 +1,4 @@
-"""The agent's API from the side of its callers. What the agent refuses is raised here as the same error."""
+"""The client of the agent's API. What the agent refuses is raised here as the same error."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ EMBEDDED = "http://agent"
 
 
 class AgentClient:
-    """One method a route. Every method raises what the agent answered, or HostSilent, of which each cause has its own class.
+    """One method for each route. A method raises what the agent answered, or HostSilent, of which each cause has its own class.
 
-    Needs no closing on an in-process transport, nor when it comes from a ``RemoteAgent``. ``host`` is for messages. ``require``
-    raises HostSilent when the host is lost; it is called now and then during what takes as long as it takes.
+    Need not be closed on an in-process transport, nor if it comes from a ``RemoteAgent``. ``host`` is for messages. ``require``
+    raises HostSilent when the host is lost; it is called every second during slow requests.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AgentClient:
         await self.close()
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._connection.close()
 
     # --- jobs
@@ -109,11 +109,11 @@ class AgentClient:
         return await self._call(routes.GET_HOST)
 
     async def checks(self, request: CheckRequest) -> list[Check]:
-        """What is wrong with the host for the jobs that the control plane sends it."""
+        """What would keep jobs of the control plane from working on this host."""
         return await self._call(routes.CHECK_HOST, body=request)
 
     async def compare_profile(self, request: PlanRequest) -> list[Notice]:
-        """What a restore meets there; changes nothing."""
+        """What a restore would meet there. Changes nothing."""
         return await self._call(routes.COMPARE_PROFILE, body=request)
 
     # --- servers
@@ -143,9 +143,9 @@ class AgentClient:
         return await self._call(routes.RESTART_SERVER, server_id)
 
     async def swap(self, server_id: str, job: str, *, start: bool = True, empty: bool = False) -> ServerView:
-        """Put the data that restore job ``job`` prepared into place, and start on it. Raises ServerFailed: the old is back.
+        """Swap in the data that restore job ``job`` prepared, and start. Raises ServerFailed if the previous data is back.
 
-        With ``empty`` an empty directory takes the place of the data. Without ``start`` the server is stopped, and stays so.
+        With ``empty``, an empty directory replaces the data. Without ``start``, the server is stopped and stays so.
         """
         return await self._call(routes.SWAP, server_id, body=Swap(job=job, start=start, empty=empty))
 
@@ -154,7 +154,7 @@ class AgentClient:
         return await self._call(routes.UNDO_SWAP, server_id, body=Swap(job=job, start=False))
 
     async def discard_old(self, server_id: str) -> ServerView:
-        """Remove data that swaps have put aside."""
+        """Remove the previous data that restores have kept."""
         return await self._call(routes.DISCARD_OLD, server_id)
 
     async def server_checks(self, server_id: str) -> list[Check]:
@@ -170,7 +170,7 @@ class AgentClient:
         return await self._call(routes.ACTIVATE, server_id)
 
     async def delete_server(self, server_id: str) -> None:
-        """Remove a process server with its data, forget an adopted one; no error when it is gone already."""
+        """Remove a server of the agent with its data, or forget an adopted one. A missing one is no error."""
         await self._call(routes.DELETE_SERVER, server_id)
 
     # --- nodes of Galera clusters
@@ -178,7 +178,7 @@ class AgentClient:
     async def put_galera(self, server_id: str, member: GaleraMember) -> ServerView:
         """Make the server a node of a cluster; its configuration is written at its next start. Idempotent.
 
-        One whose data is of another epoch is stopped, killed if need be, and not started again before its data is replaced.
+        If its data is of another epoch, it is stopped (or killed) and not started again before its data is replaced.
         Raises Conflict for an epoch older than that of its data.
         """
         return await self._call(routes.PUT_GALERA, server_id, body=member)
@@ -188,25 +188,25 @@ class AgentClient:
         return await self._call(routes.PUT_EPOCH, server_id, body=member)
 
     async def galera(self, server_id: str) -> GaleraView:
-        """The node as it is now, asked now. Raises NotFound when the server is not of a cluster."""
+        """The node as it is now. Raises NotFound if the server is not in a cluster."""
         return await self._call(routes.GET_GALERA, server_id)
 
     async def galera_position(self, server_id: str) -> GaleraPosition:
-        """What the data of a stopped node holds, by the server's own ``--wsrep-recover``. Raises Busy while it runs."""
+        """The position of a stopped node, from the server's own ``--wsrep-recover``. Raises Busy while it runs."""
         return await self._call(routes.FIND_POSITION, server_id)
 
     async def prove_stopped(self, server_id: str) -> None:
-        """Its process, its ports and every helper of it are gone. Ends helpers that were left. Raises ServerFailed."""
+        """Prove that its process and helpers have ended and its ports are free. Ends helpers that remain. Raises ServerFailed."""
         await self._call(routes.PROVE_STOPPED, server_id)
 
     async def unreached(self, server_id: str) -> dict[str, str]:
-        """Peers that the host of this node does not reach, by address, and why."""
+        """Peers that the host of this node does not reach: the cause by address."""
         return await self._call(routes.LIST_UNREACHED, server_id)
 
     async def seed(self, server_id: str, job: str, uuid: str) -> GaleraPosition:
         """Give what job ``job`` prepared the identity ``uuid`` of a new cluster, before it is swapped in.
 
-        Starts it privately for that: its answer is the proof that a server comes up on it. Raises NotFound, ServerFailed.
+        Starts a private server for that, whose answer proves that a server starts on the data. Raises NotFound, ServerFailed.
         """
         return await self._call(routes.PUT_SEED, server_id, body=Seed(job=job, uuid=uuid))
 
@@ -215,7 +215,7 @@ class AgentClient:
         await self._call(routes.WRITE_CANARY, server_id, body=Canary(word=word))
 
     async def canaries(self, server_id: str) -> list[str]:
-        """Words that this node reads, once it has all that the cluster had committed when it was asked (wsrep_sync_wait)."""
+        """Words that this node reads, after it has applied what the cluster has committed (wsrep_sync_wait)."""
         return await self._call(routes.READ_CANARIES, server_id)
 
     async def drop_canaries(self, server_id: str) -> None:
@@ -245,7 +245,7 @@ class AgentClient:
         await self._call(routes.DROP_DATABASE, server_id, query=DatabaseQuery(name=name))
 
     async def users(self, server_id: str) -> list[UserSpec]:
-        """Accounts of users, each with its databases."""
+        """Users, each with its databases."""
         return await self._call(routes.LIST_USERS, server_id)
 
     async def create_users(self, server_id: str, users: Sequence[UserSpec]) -> None:

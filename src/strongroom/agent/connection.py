@@ -129,7 +129,7 @@ class Connection:
         if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
             return HostTimeout(
                 f"{self._where} was reached and did not answer in time",
-                remedy="What it was asked may go on there: look at the load and at the log of the host.",
+                remedy="The request may continue there: look at the load and the log of the host.",
             )
         if isinstance(error, httpx.ReadError | httpx.RemoteProtocolError):
             return HostSilent(
@@ -146,16 +146,16 @@ class Connection:
 
     def _mismatch(self, version: str) -> AgentMismatch:
         return AgentMismatch(
-            f"{self._where} is of version {version}, and does not understand this service, of version {__version__}",
+            f"{self._where} is of version {version}, and does not understand this service of version {__version__}",
             remedy="Install the same version of Strongroom on the host and restart its agent.",
         )
 
     def _rejoin(self) -> str:
-        return f"`strongroom host add {self._host or 'NAME'}` lets the host join anew."
+        return f"`strongroom host add {self._host or 'NAME'}` lets the host join again."
 
 
 def _tls_reason(error: BaseException | None) -> str:
-    """What TLS says of a connection that failed; nothing when it failed otherwise."""
+    """The reason of a TLS error; empty for any other error."""
     while error is not None:
         if isinstance(error, ssl.SSLError) and error.reason and ("CERT" in error.reason or "UNKNOWN_CA" in error.reason):
             return error.reason

@@ -1,7 +1,7 @@
-"""How a host joins: a one-time token, known to both sides, with which each proves its certificate to the other.
+"""How a host joins: both sides know a one-time token, with which each proves its certificate to the other.
 
-The token never crosses the wire; it is the key of a MAC over what does. Whoever listens learns nothing that is of use, and
-whoever changes a certificate on the way is found out by both sides. So plain HTTP is good enough for this.
+The token never crosses the wire; it is the key of a MAC over what does. Eavesdroppers learn nothing useful, and both sides
+detect a changed certificate. So plain HTTP is sufficient.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Token:
 
     @classmethod
     def new(cls, name: str) -> Token:
-        """A fresh one."""
+        """A new token."""
         return cls(name, secrets.token_urlsafe(32))
 
     @classmethod
@@ -74,17 +74,17 @@ class JoinReply(Message):
 
 
 def proof_of_host(key: str, name: str, url: str, certificate: str) -> str:
-    """What shows that the host with the token sent this."""
+    """The proof that the host with the token sent this."""
     return _mac(key, "host", name, url, certificate)
 
 
 def proof_of_control(key: str, host_certificate: str, certificate: str) -> str:
-    """What shows that the control plane with the token answers this host."""
+    """The proof that the control plane with the token answers this host."""
     return _mac(key, "control plane", host_certificate, certificate)
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two proofs are the same, in a time that tells nothing."""
+    """Whether two proofs are the same, in constant time."""
     return hmac.compare_digest(one.encode(), other.encode())
 
 
@@ -93,7 +93,10 @@ def _mac(key: str, *parts: str) -> str:
 
 
 def join(control_plane: str, token: Token, url: str, certificate: str) -> str:
-    """Hand our certificate over; the certificate of the control plane. Raises what it says, Unavailable, ConfigurationError."""
+    """Send the certificate of the host and return that of the control plane.
+
+    Raises the error of the control plane, Unavailable, ConfigurationError.
+    """
     proof = proof_of_host(token.key, token.name, url, certificate)
     request = JoinRequest(name=token.name, url=url, certificate=certificate, proof=proof, version=__version__)
     where = control_plane.rstrip("/")
@@ -111,7 +114,7 @@ def join(control_plane: str, token: Token, url: str, certificate: str) -> str:
         raise Unavailable(f"{where} answers, but is no control plane of Strongroom", remedy="Check --control-plane.") from error
     if not same(reply.proof, proof_of_control(token.key, certificate, reply.certificate)):
         raise ConfigurationError(
-            f"what answers at {where} does not know the token: it did not give it, or somebody is in between",
-            remedy="Do not try again before you know which.",
+            f"{where} could not prove that it issued this token; it may be the wrong service or an intercepted connection",
+            remedy="Investigate before you try again.",
         )
     return reply.certificate

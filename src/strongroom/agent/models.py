@@ -25,7 +25,7 @@ class ServerDefinition(ServerBase):
 
 
 class OldData(Message):
-    """A directory that a restore in place has put aside. ``name`` is a path, unless it is beside the data directory."""
+    """Previous data that a restore in place kept. ``name`` is a path, unless it is beside the data directory."""
 
     name: str
     bytes: int
@@ -46,11 +46,11 @@ class ServerView(Message):
     runtime: Runtime
     wanted: Literal["running", "stopped"]
     state: ServerState = Field(
-        description="new: no data yet; blocked: it runs and refuses us, or has no free connection; standby: it follows another "
-        "server; failed: died more often than it is restarted, or a swap needs a person."
+        description="new: no data yet; blocked: it runs but refuses the agent, or has no free connection; standby: it follows "
+        "another server; failed: it died too often, or a swap needs a person."
     )
     healthy: bool = Field(description="It answers SQL.")
-    detail: str = Field("", description="Why it is not healthy, or will not be before long.")
+    detail: str = Field("", description="Why it is not healthy, or will not be soon.")
     address: str | None = None
     port: int | None = None
     socket: Path | None = None
@@ -62,64 +62,62 @@ class ServerView(Message):
     pid: int | None = None
     restarts: int = 0
     old_data: list[OldData] = Field(default_factory=list)
-    restore_warnings: list[str] = Field(
-        default_factory=list, description="Answer to a swap: what the restored server was found to lack."
-    )
+    restore_warnings: list[str] = Field(default_factory=list, description="Reply to a swap: what the restored server lacks.")
     isolated: bool = Field(False, description="A restored copy that contacts nobody until a person activates it.")
     galera: dict[str, str] | None = None
     member: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
-    data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of.")
-    job: str | None = Field(None, description="Id of the job that runs on it now.")
+    data_epoch: int | None = Field(None, description="Epoch of the cluster to which its data belongs.")
+    job: str | None = Field(None, description="Id of the job that runs on it.")
 
 
 class Swap(Message):
     """Body of ``POST /servers/{id}/swap``: make the directory that restore job ``job`` prepared the data directory, and start.
 
-    Idempotent by ``job``: asked again it finishes or reports what was done. If the new data does not come up, the old is put
-    back and started, and ServerFailed says why.
+    Idempotent by ``job``: repeated, it finishes or reports what was done. If the server does not start on the new data, the
+    previous data is put back and started, and ServerFailed says why.
     """
 
     job: str
-    start: bool = Field(True, description="Without it the server stays stopped, and `swap/undo` puts the old data back.")
+    start: bool = Field(True, description="If false, the server stays stopped, and `swap/undo` puts the previous data back.")
     empty: bool = Field(False, description="There is no such directory: make an empty one, which another node will fill.")
 
 
 class PlanRequest(Message):
-    """Body of ``POST /plan``: the profile of a backup, and where it is to be restored to. Changes nothing."""
+    """Body of ``POST /plan``: the profile of a backup, and the target of its restore. Changes nothing."""
 
     profile: Profile
     datastore: str
     series: str
-    server: str | None = Field(None, description="The server whose data is replaced; none for a new one.")
+    server: str | None = Field(None, description="The server whose data is replaced; null for a new one.")
     in_place: bool = False
-    tablespaces: list[str] = Field(default_factory=list, description="Those that get a directory of their own.")
+    tablespaces: list[str] = Field(default_factory=list, description="Those that get their own directory.")
 
 
 class Activation(Message):
-    """Answer of ``GET /servers/{id}/activation``: what an activation would enable."""
+    """Reply of ``GET /servers/{id}/activation``: what an activation would enable."""
 
     isolated: bool
     enables: list[Notice] = Field(default_factory=list)
 
 
 class Start(Message):
-    """Body of ``POST /servers/{id}/start``; none is the same as an empty one.
+    """Body of ``POST /servers/{id}/start``; may be missing.
 
-    A node of a cluster joins it, unless it is to ``bootstrap`` it: that is for this one start, and never written anywhere.
-    Refused (Conflict) when its data is of another epoch than its membership, or not at ``position``. Without ``wait`` the answer
-    comes as soon as the process runs: nodes that wait for each other are all started first.
+    A node of a cluster joins it, or bootstraps it: that applies to this start only and is not stored anywhere. Refused (Conflict)
+    if its data belongs to another epoch than its membership, or is not at ``position``. Without ``wait``, the reply comes as soon
+    as the process runs, so that nodes that wait for each other can all be started.
     """
 
     mode: Literal["join", "bootstrap"] = "join"
-    position: str | None = Field(None, description="bootstrap: what its data must hold (uuid:seqno), or it is not started.")
+    position: str | None = Field(None, description="bootstrap: the position (uuid:seqno) at which its data must be.")
     wait: bool = True
 
 
 class Seed(Message):
     """Body of ``PUT /servers/{id}/galera/seed``: give the directory that job ``job`` made the identity of a new cluster.
 
-    With the same ``uuid`` on every node they find each other's data the same, and join without a transfer of state.
-    Idempotent; what the directory says of an older cluster goes.
+    With the same ``uuid``, nodes treat their data as equal and join without a state transfer. Idempotent; removes what the
+    directory contains of an older cluster.
     """
 
     job: str
@@ -135,12 +133,12 @@ class Canary(Message):
 class SumTables(Message):
     """Body of ``POST /servers/{id}/galera/checksums``."""
 
-    tables: list[str] | None = Field(None, description="By database.table; none: all that clusters replicate.")
-    at: int | None = Field(None, ge=0, description="Read from one snapshot, made after this transaction if it comes soon.")
+    tables: list[str] | None = Field(None, description="As database.table; null: all that clusters replicate.")
+    at: int | None = Field(None, ge=0, description="Read from one snapshot, taken after this transaction if it arrives soon.")
 
 
 class RootState(Message):
-    """Whether the administrator's account of a database can be used from outside."""
+    """Whether the administrator of a database can log in from other hosts."""
 
     enabled: bool
 
@@ -163,7 +161,7 @@ class HostView(Message):
     pool: str
     versions: list[Version]
     jobs_running: int
-    jobs_limit: int = Field(2, ge=1, le=64, description="Jobs that it takes at a time.")
+    jobs_limit: int = Field(2, ge=1, le=64, description="Jobs that it runs at a time.")
     time: AwareDatetime
 
 

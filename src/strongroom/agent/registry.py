@@ -1,4 +1,4 @@
-"""What the agent keeps of each server, in directories that no other user can write: ``<id>/server.json`` and friends."""
+"""What the agent keeps of each server, in directories that no other user can write: ``<id>/server.json`` and more."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class ServerRecord(BaseModel):
-    """A server: what it should be, where it is, and the process that serves it (process runtime)."""
+    """A server: what it should be, where it is, and its process if the agent starts it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,23 +35,23 @@ class ServerRecord(BaseModel):
     port: int | None = None
     socket: Path | None = None
     member: GaleraMember | None = Field(None, description="The Galera cluster that it is a node of.")
-    data_epoch: int | None = Field(None, description="Epoch of the cluster that its data is of; none before it has any.")
-    desynced_for: str | None = Field(None, description="Job for which its cluster does not wait for it.")
+    data_epoch: int | None = Field(None, description="Epoch of the cluster to which its data belongs; None before it has data.")
+    desynced_for: str | None = Field(None, description="Job for which it is desynced: its cluster does not wait for it.")
     wanted: Literal["running", "stopped"] = "stopped"
     process: Process | None = None
-    was_started: bool = Field(False, description="It has had its address in use, which it keeps from then on.")
+    was_started: bool = Field(False, description="It was started with its address, which it keeps from then on.")
     places: list[Place] | None = Field(
-        None, description="Where it keeps files elsewhere, as it said last; none before it was asked."
+        None, description="Where it keeps files elsewhere, as it last reported; None before it was asked."
     )
     staged: dict[Path, list[str]] = Field(
-        default_factory=dict, description="Jobs that have made work directories beside an outside directory, or in it."
+        default_factory=dict, description="Jobs that made work directories beside an outside directory, or in it."
     )
     beside: list[str] = Field(
         default_factory=list,
-        description="Jobs that have made directories beside the data directory: others there are the owner's.",
+        description="Jobs that made directories beside the data directory. Others there belong to the owner.",
     )
-    swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps have put files aside.")
-    restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it had died.")
+    swapped: list[Path] = Field(default_factory=list, description="Outside directories in which swaps moved files.")
+    restarts: list[AwareDatetime] = Field(default_factory=list, description="When it was started again after it died.")
     failed: str | None = Field(None, description="Why it is not started again.")
 
     @property
@@ -78,7 +78,7 @@ class ServerRecord(BaseModel):
 
 
 class Registry:
-    """All servers of this host. Records are changed by ``save`` only."""
+    """All servers of this host. Only ``save`` changes records."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -99,7 +99,7 @@ class Registry:
             self._records[record.id] = record
 
     def place(self, server_id: str) -> Path:
-        """The directory of a server. Raises InvalidRequest for an id that cannot be one."""
+        """The directory of a server. Raises InvalidRequest if the id is not valid."""
         if not re.fullmatch(ID_PATTERN, server_id):
             raise InvalidRequest(f"{server_id!r} cannot be the id of a server")
         return self._root / server_id
@@ -119,7 +119,7 @@ class Registry:
         return [record for _, record in sorted(self._records.items())]
 
     def require_own_data(self, record: ServerRecord) -> None:
-        """Raise Conflict when another server has the same data directory: one server is managed once."""
+        """Raise Conflict if another server has the same data directory: a server is managed once."""
         for other in self.all():
             if other.id != record.id and other.data_dir.resolve() == record.data_dir:
                 name = other.definition.name
@@ -131,9 +131,9 @@ class Registry:
                 )
 
     def save(self, record: ServerRecord) -> None:
-        """Keep the record, durably."""
+        """Write the record durably."""
         directory = self.place(record.id)
-        with self._saving:  # what is on disk last is what the record says last
+        with self._saving:  # the last state of the record must be the last on disk
             if not directory.exists():
                 make_directory(directory)
                 sync_directory(self._root)
@@ -141,6 +141,6 @@ class Registry:
             self._records[record.id] = record
 
     def forget(self, server_id: str) -> None:
-        """Remove all that is kept of the server."""
+        """Remove everything that is kept of the server."""
         remove_tree(self.place(server_id))
         self._records.pop(server_id, None)

@@ -1,4 +1,4 @@
-"""The agent of another host, from the side of the control plane: TLS with the one certificate that it joined with."""
+"""Connections of the control plane to agents of other hosts: TLS with the one certificate that the host joined with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strongroom.agent.client import AgentClient
 CONNECT = 5.0
 """Seconds that a connection may take."""
 GONE = 15
-"""Seconds without a sign of life from the other machine after which a connection is broken, however long its answer may take."""
+"""Seconds without any packet from the other machine after which a connection breaks, however long its answer may take."""
 _OPTIONS: list[tuple[int, int, int]] = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE // 3),
@@ -37,7 +37,7 @@ class _Kept(httpx.AsyncBaseTransport):
 
 
 class RemoteAgent:
-    """Call it for a client. Connections are kept, for each event loop its own. ``require``: see ``AgentClient``."""
+    """Call it to get a client. Connections are kept for each event loop. ``require``: see ``AgentClient``."""
 
     def __init__(self, host: str, url: str, context: ssl.SSLContext, require: Callable[[], None] | None = None) -> None:
         self._host = host
@@ -48,7 +48,7 @@ class RemoteAgent:
         self._lock = threading.Lock()
 
     def __call__(self) -> AgentClient:
-        """A client for the event loop that runs; it needs no closing."""
+        """A client for the running event loop; it need not be closed."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._kept:

@@ -1,4 +1,4 @@
-"""``strongroom agent``: the agent of a host as a process of its own, for the control plane that it has joined."""
+"""``strongroom agent``: the agent of a host as a process of its own, for the control plane that it joined."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Membership(BaseModel):
-    """What the host knows since it has joined. ``token`` is the hash of the one that it joined with."""
+    """What the host knows since it joined. ``token`` is the hash of the token that it used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,19 +52,19 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
     if token is None and member is None:
         raise ConfigurationError(
             "this host has not joined a control plane",
-            remedy="There, say `strongroom host add NAME`; here, give the token: --control-plane URL --token-file FILE.",
+            remedy="Run `strongroom host add NAME` there, and give the token here: --control-plane URL --token-file FILE.",
         )
     prepare_data_dir(settings.service.data_dir)
     make_directory(home.parent, mode=0o711)
     pair = key_pair(home, "strongroom agent")
     if token is not None and (member is None or member.token != _hash(token)):
         if control_plane is None:
-            raise InvalidRequest("a token alone does not say where to join", remedy="Name it: --control-plane URL.")
+            raise InvalidRequest("--token-file needs the control plane to join", remedy="Name it: --control-plane URL.")
         address = settings.agent.address
         if address is None:
             address = await asyncio.to_thread(_source, control_plane)
         if ipaddress.ip_address(address).is_unspecified:
-            raise InvalidRequest(f"agent.address {address} is no address to be reached at", remedy="Name one of this host.")
+            raise InvalidRequest(f"agent.address {address} is not reachable from outside", remedy="Use an address of this host.")
         bound = listen(address, settings.agent.port)
         member = await asyncio.to_thread(_join, bound, control_plane, token, pair)
         await asyncio.to_thread(write_model, home / "member.json", member)
@@ -136,7 +136,7 @@ def _hash(token: Token) -> str:
 
 
 def _source(control_plane: str) -> str:
-    """Our address towards the control plane: where it can reach us, if there is no translation of addresses in between."""
+    """The address of this host towards the control plane, which reaches it there unless addresses are translated in between."""
     try:
         url = urlsplit(control_plane)
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -145,7 +145,7 @@ def _source(control_plane: str) -> str:
             probe.connect(target)
             return str(probe.getsockname()[0])
     except (ValueError, OSError) as error:
-        raise InvalidRequest(f"no way to {control_plane}: {error}", remedy="Check --control-plane or agent.address.") from None
+        raise InvalidRequest(f"cannot reach {control_plane}: {error}", remedy="Check --control-plane or agent.address.") from None
 
 
 def _refuse_another_address(settings: Settings, member: Membership) -> None:

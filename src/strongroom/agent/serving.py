@@ -1,4 +1,4 @@
-"""What every process of ours that listens does: a state directory, a bound socket, a server that leaves signals alone."""
+"""What every process that listens needs: a state directory, a bound socket, a server that does not handle signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strongroom.errors import ConfigurationError
 
 
 def prepare_data_dir(path: Path) -> None:
-    """Make the state directory: others may traverse it (database servers run as other users) but not list it."""
+    """Make the state directory. Other users may traverse it, because database servers run as them, but not list it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o711)
@@ -34,7 +34,7 @@ def prepare_data_dir(path: Path) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises ConfigurationError that says why not."""
+    """A bound socket. Raises ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,7 +43,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}", remedy="Is another service there? Choose another --port."
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            remedy="Choose another --port.",
         ) from None
     return bound
 
@@ -55,30 +56,31 @@ TICK = 10
 class Server(uvicorn.Server):
     """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here.
 
-    It also looks ten times a second whether it is to end; this one is told, and wakes once a second for the date of its answers.
+    uvicorn also polls ten times a second whether it should exit. This server is notified, and wakes once a second to update the
+    date of its replies.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
-        self._told = asyncio.Event()
+        self._notified = asyncio.Event()
         self._should_exit = False
         super().__init__(config)
 
     @property
     def should_exit(self) -> bool:
-        """It is to end."""
+        """Whether it should end."""
         return self._should_exit
 
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
         self._should_exit = value
         if value:
-            self._told.set()
+            self._notified.set()
 
     async def main_loop(self) -> None:
-        """Until it is told to end; from the thread of its loop."""
+        """Run until ``should_exit`` is set from the thread of its loop."""
         while not await self.on_tick(0):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), TICK / 10)
+                await asyncio.wait_for(self._notified.wait(), TICK / 10)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

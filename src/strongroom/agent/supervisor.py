@@ -1,4 +1,4 @@
-"""The thread that looks after servers and jobs while nobody asks."""
+"""The thread that supervises servers, jobs and duties."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from strongroom.agent.servers import Servers
 log = structlog.get_logger()
 
 PACE = 1.0
-"""Seconds between two looks while a job runs, or a server is not as it should be."""
+"""Seconds between two rounds while a job runs or a server is not healthy."""
 CALM = 10.0
-"""At most so many seconds when all is well. A server that ends is noticed at once."""
+"""Seconds between two rounds at most. The end of a server is noticed immediately."""
 FIRST_LOOK = 5.0
-"""Seconds that the first look at all servers may take before the agent answers without its outcome."""
+"""Seconds for the first round. After that the agent answers without its outcome."""
 SWEEP = 3600.0
 """Seconds between two sweeps of old job directories."""
 
 
 class Supervisor:
-    """Looks when something is due. A server that hangs does not keep the others from being seen."""
+    """Acts when something is due. A server that hangs does not delay the others."""
 
     def __init__(self, servers: Servers, jobs: Jobs, duties: Duties) -> None:
         self._duties = duties
@@ -39,12 +39,12 @@ class Supervisor:
         self._looks: dict[str, Future[None]] = {}
         self._wake: int | None = None
         self._mutex = threading.Lock()
-        self._watched: dict[int, int] = {}  # process id → descriptor that tells of its end
+        self._watched: dict[int, int] = {}  # process id → descriptor that signals its end
         self._look_at_all = True
         self._next_watch = 0.0
 
     def start(self) -> None:
-        """Begin to look. Returns after the first look, so that a server found alive is not called starting."""
+        """Begin. Returns after the first round, so that a server found alive is not shown as starting."""
         self._stop.clear()
         self._seen.clear()
         self._look_at_all, self._next_watch = True, 0.0
@@ -54,13 +54,13 @@ class Supervisor:
         self._seen.wait(FIRST_LOOK)
 
     def wake(self) -> None:
-        """Something was begun or changed: look now. From any thread."""
+        """Something has changed: start a round now. From any thread."""
         with self._mutex:
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
-        """Look no more. Servers and jobs go on."""
+        """Stop supervising. Servers, jobs and duties keep running."""
         self._stop.set()
         self.wake()
         if self._thread is not None:
@@ -83,7 +83,7 @@ class Supervisor:
                         next_sweep = time.monotonic() + SWEEP
                         self._jobs.sweep()
                 except Exception:
-                    log.exception("supervisor stumbled over jobs")
+                    log.exception("supervision of jobs and duties failed")
                 if not self._seen.is_set():
                     wait(self._looks.values(), timeout=FIRST_LOOK)
                     self._seen.set()
@@ -105,13 +105,13 @@ class Supervisor:
         self._look_at_all = False
 
     def _pause(self) -> float:
-        """Seconds until something is due by itself."""
+        """Seconds until something is due."""
         if self._jobs.running or self._duties.is_busy or any(not look.done() for look in self._looks.values()):
             return PACE
         return min(CALM, max(PACE, self._servers.watch.next_look()))
 
     def _await_event(self, seconds: float) -> None:
-        """Wait, but no longer than until a server ends or somebody wakes us."""
+        """Wait until a process ends or ``wake`` is called, at most so many seconds."""
         assert self._wake is not None
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -131,7 +131,7 @@ class Supervisor:
         self._look_at_all = bool(told)
 
     def _watch(self) -> None:
-        """Have a descriptor for each process of a server, and for no other."""
+        """Keep a descriptor for each process that runs, and for no other."""
         running = self._servers.pids() | self._duties.pids()
         for pid in self._watched.keys() - running:
             os.close(self._watched.pop(pid))
@@ -139,10 +139,10 @@ class Supervisor:
             try:
                 self._watched[pid] = os.pidfd_open(pid)
             except OSError:
-                continue  # it has just ended, or this kernel has no such thing: it is noticed at the next look
+                continue  # it has just ended, or this kernel lacks pidfds: it is noticed in the next round
 
     def _look(self, server_id: str) -> None:
         try:
             self._servers.supervise(server_id)
         except Exception:
-            log.exception("supervisor stumbled", server=server_id)
+            log.exception("supervision of a server failed", server=server_id)

@@ -1,7 +1,7 @@
-"""Keys of the line between control plane and agents: each side has its own, and knows the one certificate of the other.
+"""Keys for TLS between control plane and agents: each side has its own key, and knows the one certificate of the other.
 
-There is no authority that signs, so there is none that could sign for somebody else: a certificate is trusted because it was
-handed over when the host joined (``agent.joining``), and for nothing but itself.
+No authority signs certificates, so none could be tricked into it: a certificate is trusted because it was exchanged when the host
+joined (``agent.joining``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from strongroom.system.directories import make_directory
 from strongroom.system.files import read_bytes, write_file
 
 MAX_CERTIFICATE = 8192
-"""Characters of a certificate in PEM; ours have some 600."""
+"""Characters of a certificate in PEM. Those of Strongroom have about 600."""
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""RFC 5280's word for a certificate that does not run out: it ends when the host is removed, or joins again."""
+"""RFC 5280's value for a certificate that does not expire: it is replaced when the host joins again."""
 _making = threading.Lock()
 
 
@@ -32,10 +32,10 @@ class KeyPair:
     certificate: str
 
     def client(self, peer: str) -> ssl.SSLContext:
-        """To connect with, to whoever has the certificate ``peer`` and to nobody else. Raises InvalidRequest."""
+        """To connect only to the owner of the certificate ``peer``. Raises InvalidRequest."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # who has the key is the host, whatever its address
+        context.check_hostname = False  # the host is whoever has the key, whatever its address
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=checked(peer))
         context.load_cert_chain(self.certificate_file, self.key_file)
@@ -43,7 +43,7 @@ class KeyPair:
 
 
 def key_pair(directory: Path, name: str) -> KeyPair:
-    """The key pair in ``directory``, made when there is none; ``name`` is for people to read. Raises ConfigurationError."""
+    """The key pair in ``directory``, created if there is none. ``name`` is for people to read. Raises ConfigurationError."""
     pair = directory / "key.pem", directory / "certificate.pem"
     try:
         make_directory(directory)
@@ -54,12 +54,14 @@ def key_pair(directory: Path, name: str) -> KeyPair:
                 write_file(pair[1], certificate)
         return KeyPair(*pair, certificate=checked(read_bytes(pair[1]).decode()))
     except (OSError, ValueError, InvalidRequest) as error:
-        raise ConfigurationError(f"cannot use the keys in {directory}: {error}", remedy="Give it to our OS user.") from None
+        raise ConfigurationError(
+            f"cannot use the keys in {directory}: {error}", remedy="Give it to the service's OS user."
+        ) from None
 
 
 def checked(certificate: str) -> str:
-    """``certificate`` if it is one in PEM, and only one. Raises InvalidRequest."""
-    from cryptography import x509  # a tenth of the time that a service takes to start, and most have no use for it
+    """``certificate`` if it is exactly one certificate in PEM. Raises InvalidRequest."""
+    from cryptography import x509  # takes a tenth of the start of a service, and most services do not need it
     from cryptography.hazmat.primitives import serialization
 
     try:

@@ -113,7 +113,7 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
-    if spec.server.runtime == "adopted" and spec.server.data_dir.is_dir():
+    if spec.server.is_adopted and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
     placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
     return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}

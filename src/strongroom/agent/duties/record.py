@@ -27,7 +27,7 @@ class DutyRecord(BaseModel):
     server: str
     wanted: Literal["running", "stopped"] = "running"
     process: Process | None = None
-    kill_at: AwareDatetime | None = Field(None, description="It was told to stop: when SIGKILL follows the SIGTERM.")
+    kill_at: AwareDatetime | None = Field(None, description="It is being stopped: when SIGKILL follows the SIGTERM.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When its process was found dead.")
 
     def note_death(self) -> None:

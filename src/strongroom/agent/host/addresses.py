@@ -1,4 +1,4 @@
-"""Addresses of the pool: every server that we make has one of its own, at the standard port."""
+"""Addresses of the pool: every server of the agent has its own, with the standard port."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Collection
 
 from strongroom.errors import ConfigurationError
 
-LONGEST_WAY = 3.0
-"""Seconds that a packet to a peer may take."""
+CONNECT_TIMEOUT = 3.0
+"""Seconds for a connection to a peer."""
 
 
 class Addresses:
-    """The addresses that this agent gives out. Each is held by a UDP socket, so that of two agents only one takes it."""
+    """The addresses that this agent assigns. A UDP socket holds each, so that two agents never take the same one."""
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._held: dict[tuple[str, int], socket.socket] = {}
 
     def allocate(self, port: int, taken: Collection[str]) -> str:
-        """The first address of the pool that no server has, on which nothing listens at ``port``, and that nobody else holds.
+        """The first address of the pool that no server and no other agent has, and whose ``port`` is free.
 
-        Raises ConfigurationError when there is none, or when the pool is not of this host.
+        Raises ConfigurationError if there is none, or if the pool does not belong to this host.
         """
         for address in ipaddress.IPv4Network(self._pool).hosts():
             text = str(address)
@@ -34,7 +34,7 @@ class Addresses:
         )
 
     def hold(self, address: str, port: int) -> bool:
-        """Keep the address for us: between the choice and the server's own listening another agent must not take it."""
+        """Reserve the address, so that no other agent takes it before the server listens on it."""
         if (address, port) in self._held:
             return True
         holder = socket.socket(type=socket.SOCK_DGRAM)
@@ -47,16 +47,16 @@ class Addresses:
         return True
 
     def close(self) -> None:
-        """Let go of all."""
+        """Release all addresses."""
         for holder in self._held.values():
             holder.close()
         self._held.clear()
 
 
 def is_free(address: str, port: int) -> bool:
-    """A server could listen there. Raises ConfigurationError when the address is not one of this host."""
+    """Whether a server could listen there. Raises ConfigurationError if the address does not belong to this host."""
     with socket.socket() as probe:
-        # As servers do, so that connections of the past are not in the way.
+        # As servers do, so that earlier connections do not prevent it.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
@@ -70,14 +70,14 @@ def is_free(address: str, port: int) -> bool:
     return True
 
 
-def no_way(source: str, address: str, port: int) -> str | None:
-    """Why nothing gets from one of our addresses to the other; none when it does, also where nobody listens just now."""
+def explain_unreachable(source: str, address: str, port: int) -> str | None:
+    """Why a connection from one address to the other fails. None if the other host answers, even if nothing listens there."""
     try:
-        socket.create_connection((address, port), timeout=LONGEST_WAY, source_address=(source, 0)).close()
+        socket.create_connection((address, port), timeout=CONNECT_TIMEOUT, source_address=(source, 0)).close()
     except ConnectionRefusedError:
         return None  # its host has answered
     except TimeoutError:
-        return f"no answer within {LONGEST_WAY:.0f} s"
+        return f"no answer within {CONNECT_TIMEOUT:.0f} s"
     except OSError as error:
         return error.strerror or str(error)
     return None

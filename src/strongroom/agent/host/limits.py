@@ -1,4 +1,4 @@
-"""Limits of the host that a server meets at its start: looked at before data is replaced."""
+"""Limits of the host that can prevent the start of a server. They are checked before data is replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AIO_REMEDY = "Raise it: `sysctl fs.aio-max-nr=1048576`, and write it to a file i
 
 
 def free_aio_events() -> int | None:
-    """Events of asynchronous I/O that programs of this host can still reserve; none when the kernel does not tell."""
+    """Events of asynchronous I/O that programs of this host can still reserve; None if the kernel does not report them."""
     try:
         return int((_SYSTEM / "aio-max-nr").read_text()) - int((_SYSTEM / "aio-nr").read_text())
     except (OSError, ValueError):
@@ -20,10 +20,10 @@ def free_aio_events() -> int | None:
 
 
 def require_aio_events(datastore: Datastore) -> None:
-    """Raises ConfigurationError when one more server of this kind could not be started."""
+    """Raise ConfigurationError if one more server of this kind could not be started."""
     free, needed = free_aio_events(), datastore.capabilities.aio_events
     if free is not None and free < needed:
         raise ConfigurationError(
-            f"fs.aio-max-nr is used up: {free} events are left, and a server of {datastore.name} reserves {needed} at its start",
+            f"fs.aio-max-nr is exhausted: {free} events are left, but a server of {datastore.name} needs {needed}",
             remedy=AIO_REMEDY,
         )

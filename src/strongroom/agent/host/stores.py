@@ -1,4 +1,4 @@
-"""The directory store seen from root's side: workers of several OS users share it through a group of its own."""
+"""The directory store if the agent runs as root: workers of several OS users share it through a group of its own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from strongroom.settings import Settings
 log = structlog.get_logger()
 
 STORE_GID = 8779
-"""Group of a store that root makes. A number without a name, given to workers and to nobody else."""
+"""Group of a store that root creates: a number without a name that only workers get."""
 
 
 def store_gid(settings: Settings) -> int | None:
-    """``store_group`` of the store that is configured."""
+    """``store_group`` of the configured store."""
     return store_group(settings.storage.model_copy(update={"path": settings.store_path.absolute()}))
 
 
 def store_group(storage: Storage) -> int | None:
-    """The group that may write the directory store, which is made when it is missing; none when we are not root.
+    """The group that may write to the directory store, which is created if it is missing. None if the agent is not root.
 
     Raises ConfigurationError when the store cannot be made.
     """
@@ -39,22 +39,23 @@ def store_group(storage: Storage) -> int | None:
             facts = path.stat()
     except OSError as error:
         raise ConfigurationError(
-            f"the store {path} cannot be made: {error.strerror}", remedy="Give [storage] path a directory that can be written."
+            f"the store {path} cannot be created: {error.strerror}",
+            remedy="Set [storage] path to a writable directory.",
         ) from error
     return facts.st_gid or None
 
 
 MARGIN = 60.0
-"""Seconds that a tool may need to go on once the store is back."""
+"""Seconds that a tool may need to continue once the store is available again."""
 
 
 def stall_timeout(settings: Settings, storage: Storage | None) -> float:
-    """Seconds without progress after which a tool of a job has stalled: one that waits for the store has not."""
+    """Seconds without progress after which a tool has stalled. A tool that waits for the store has not stalled."""
     wanted = settings.agent.stall_timeout
     least = 0.0 if storage is None or not storage.patience else storage.patience + MARGIN
     if wanted < least:
         log.warning(
-            "agent.stall_timeout is raised: calls to the store are tried again for longer than that",
+            "agent.stall_timeout is raised: calls to the store are retried for longer",
             stall_timeout=wanted,
             raised_to=least,
         )

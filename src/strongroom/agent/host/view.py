@@ -13,8 +13,8 @@ from strongroom.settings import Settings
 from strongroom.system.disks import measure_free_space
 
 
-def host_view(settings: Settings, jobs_running: int) -> HostView:
-    """The host now."""
+def describe_host(settings: Settings, jobs_running: int) -> HostView:
+    """The host as it is now."""
     return HostView(
         name=settings.agent.name,
         hostname=socket.gethostname(),

@@ -20,18 +20,18 @@ TUNABLES = "glibc.malloc.hugetlb=1"
 
 def start_worker(command: Sequence[str], log: int) -> tuple[Process, socket.socket]:
     """Start a process that waits for its work. It ends if the socket, its stdin, is closed before. Raises OSError."""
-    ours, theirs = socket.socketpair()
+    line, its_stdin = socket.socketpair()
     try:
         # The worker changes to its OS user later, once it has imported what only root may be able to read.
         process = start_session(
-            command, user=current_user(), become=False, log=log, cwd=Path("/"), stdin=theirs.fileno(), tunables=TUNABLES
+            command, user=current_user(), become=False, log=log, cwd=Path("/"), stdin=its_stdin.fileno(), tunables=TUNABLES
         )
     except BaseException:
-        ours.close()
+        line.close()
         raise
     finally:
-        theirs.close()
-    return process, ours
+        its_stdin.close()
+    return process, line
 
 
 def send_work(line: socket.socket, spec: BaseModel, log: int, locks: Sequence[int], name: str) -> None:

@@ -1,7 +1,7 @@
-"""One job on disk: the worker's directory, and the agent's own record beside it, which no other user can write.
+"""A job on disk: the worker's directory, and the agent's record beside it, which no other user can write.
 
 ``<id>/`` (of the worker's user): ``events.jsonl``, ``result.json``, ``lock``, ``request.json``, ``worker.log``, ``work/``;
-``<id>.json`` (the agent's): what was asked, which process does it, how it ended.
+``<id>.json`` (the agent's): the request, the process, how it ended.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class JobRecord(BaseModel):
 
 
 class JobDir:
-    """The worker's side. Everything in it was written by another user: bounded, and no links followed."""
+    """The worker's side. Another user wrote everything in it, so reads are bounded and follow no links."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,15 +59,15 @@ class JobDir:
 
     @property
     def lock(self) -> Path:
-        """Held by the worker as long as it lives."""
+        """The worker holds it as long as it lives."""
         return self.path / "lock"
 
     def held(self) -> bool:
-        """A worker lives."""
+        """Whether the worker lives."""
         return is_locked(self.lock)
 
     def read_events(self) -> None:
-        """Read on to the end of the events. A line without its end is left for the next time."""
+        """Read new events. An incomplete line is left for the next call."""
         try:
             descriptor = os.open(self.path / "events.jsonl", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -90,7 +90,7 @@ class JobDir:
         self.events += 1
 
     def result(self) -> Result | None:
-        """What the worker left at its end, if it did. One that cannot be read is a failure."""
+        """What the worker wrote at its end; None before. A result that cannot be read counts as failed."""
         path = self.path / "result.json"
         try:
             return read_model(path, Result)
@@ -105,12 +105,12 @@ class JobDir:
                 failure=Failure(
                     code="JobLost",
                     message=f"the result {path} cannot be read",
-                    remedy="Something other than the worker wrote it; run the job again.",
+                    remedy="Another program wrote it; run the job again.",
                 ),
             )
 
     def result_age(self) -> float:
-        """Seconds since the result was written; 0 when there is none."""
+        """Seconds since the result was written; 0 if there is none."""
         try:
             return datetime.now(UTC).timestamp() - (self.path / "result.json").lstat().st_mtime
         except OSError:

@@ -1,4 +1,4 @@
-"""Jobs: each is a directory and a worker process of its own, which outlives the agent and is found again by the directory."""
+"""Runs jobs: each has a directory and a worker process that outlives the agent and is found again by the directory."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class _Job:
 class Jobs:
     """The jobs of this host. Safe to use from many threads.
 
-    ``server_of`` gives the server of an id, ``datastores_here`` the names of what all servers are of, ``new_data`` makes the
-    empty directories that a restore fills, ``on_end`` is told of every job that ended.
+    ``server_of`` returns the server of an id, ``datastores_here`` the names of the datastores of all servers, ``new_data`` makes
+    the empty directories that a restore fills; ``on_end`` is called with every job that ended.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Jobs:
         self._jobs: dict[str, _Job] = {}
 
     def load(self) -> None:
-        """Find the jobs that are on disk, and drop those that are too old to keep."""
+        """Find the jobs that are on disk, and remove those that are too old."""
         make_directory(self._root, mode=0o711)
         for path in self._root.glob("*.json"):
             try:
@@ -106,7 +106,7 @@ class Jobs:
         self.sweep()
 
     def put(self, job_id: str, request: JobRequest) -> JobView:
-        """Start the job; one that exists is only looked at. Raises Busy, NotFound, InvalidRequest, ConfigurationError."""
+        """Start the job, or find it. Raises Busy, NotFound, InvalidRequest, ConfigurationError."""
         if not re.fullmatch(ID_PATTERN, job_id):
             raise InvalidRequest(f"{job_id!r} cannot be the id of a job")
         with self._mutex:
@@ -115,11 +115,11 @@ class Jobs:
         return self.view(job_id)
 
     def knows(self, job_id: str) -> bool:
-        """There is such a job."""
+        """Whether there is such a job."""
         return job_id in self._jobs
 
     def view(self, job_id: str) -> JobView:
-        """How the job stands. Raises NotFound."""
+        """The state of the job. Raises NotFound."""
         return self._look(self._get(job_id))
 
     def views(self) -> list[JobView]:
@@ -129,7 +129,7 @@ class Jobs:
     def cancel(self, job_id: str) -> JobView:
         """SIGINT now, SIGKILL after the grace period. Idempotent; raises NotFound.
 
-        A job that ended stays as it is, but a directory that it prepared and that was not swapped in is removed.
+        A job that has ended is not changed, but a directory that it prepared and that was not swapped in is removed.
         """
         job = self._get(job_id)
         with job.mutex:
@@ -143,14 +143,14 @@ class Jobs:
         return self._look(job)
 
     def end_all(self, server: str) -> None:
-        """Cancel the running jobs of a server and wait until they are gone. Raises Busy when one cannot be killed."""
+        """Cancel the running jobs of a server and wait until they have ended. Raises Busy if one cannot be killed."""
         running = [job for job in self._snapshot() if job.record.server == server and job.record.ended is None]
         for job in running:
             self.cancel(job.record.id)
         deadline = time.monotonic() + self._settings.agent.cancel_grace + UNKILLABLE
         while stuck := [job.record.id for job in running if self._look(job).status == "running"]:
             if time.monotonic() > deadline:
-                raise Busy(f"job {stuck[0]} cannot be killed", remedy="It hangs in the kernel: look at its disks.")
+                raise Busy(f"job {stuck[0]} cannot be killed", remedy="It hangs in the kernel: check its disks.")
             time.sleep(0.05)
 
     def record(self, job_id: str) -> JobRecord:
@@ -170,7 +170,7 @@ class Jobs:
         return sum(self._look(job).status == "running" for job in self._snapshot() if job.record.ended is None)
 
     def tick(self) -> None:
-        """Notice ends, kill what was cancelled and does not go; when all is quiet, keep a worker ready."""
+        """Notice ends, kill cancelled jobs that do not end, and keep a worker ready while nothing runs."""
         for job in self._snapshot():
             if job.record.ended is None:
                 self._look(job)
@@ -179,15 +179,15 @@ class Jobs:
         elif self._rests_since is None:
             self._rests_since = time.monotonic()
         elif time.monotonic() - self._rests_since > REST:
-            with contextlib.suppress(OSError):  # the next job will say what is wrong
+            with contextlib.suppress(OSError):  # the next job reports what is wrong
                 self._spare.keep(sorted(set(self._datastores_here())))
 
     def close(self) -> None:
-        """No more jobs will be started. Those that run go on."""
+        """Start no more jobs. Running ones continue."""
         self._spare.dismiss()
 
     def sweep(self) -> None:
-        """Drop what is left of jobs that ended long ago."""
+        """Remove what remains of jobs that ended long ago."""
         limit = datetime.now(UTC) - timedelta(days=self._settings.agent.keep_jobs)
         for job in self._snapshot():
             if job.record.ended is not None and (job.record.finished or job.record.created) < limit:
@@ -231,7 +231,7 @@ class Jobs:
             log.warning("killing a worker", job=record.id, reason="cancelled" if overdue else "does not exit")
         elif held:
             return
-        # The worker is gone or has to go, and nothing that it started may stay: a second tool must never run beside an orphan.
+        # The worker has ended or must end, and with it all that it started: a second tool must never run beside an orphan.
         if process is not None and not process.kill_session():
             log.error("processes of a job cannot be killed", job=record.id, pids=process.list_session())
             return
@@ -247,17 +247,17 @@ class Jobs:
         job.record.ended = status
         job.record.finished = datetime.now(UTC)
         self._save(job)
-        doomed = [job.directory.work]
+        leftovers = [job.directory.work]
         if status != "succeeded" and job.record.target_dir is not None:
-            doomed += [job.record.target_dir, *job.record.staging]
-        threading.Thread(target=_remove, args=(doomed,), name=f"remove-{job.record.id}", daemon=True).start()
+            leftovers += [job.record.target_dir, *job.record.staging]
+        threading.Thread(target=_remove, args=(leftovers,), name=f"remove-{job.record.id}", daemon=True).start()
         self._on_end(job.record)
 
-    # --- the begin of a job
+    # --- the beginning of a job
 
     def _begin(self, job_id: str, request: JobRequest) -> _Job:
         if self.running >= self._ceiling:
-            raise Busy(f"{self.running} jobs run on this host, as many as it takes", remedy="Wait for one to end.")
+            raise Busy(f"{self.running} jobs run on this host, which is its limit", remedy="Wait for one to end.")
         kind = request.job.kind
         server = self._server_of(request.server) if request.server is not None else None
         account = self._account(request, server)
@@ -291,7 +291,7 @@ class Jobs:
 
     @property
     def _ceiling(self) -> int:
-        """The queue of the control plane keeps to ``jobs``; this only stops a control plane gone wild."""
+        """The queue of the control plane respects ``jobs``; this only protects the host from a defective control plane."""
         return max(16, 4 * self._settings.agent.jobs)
 
     def _account(self, request: JobRequest, server: Server | None) -> User:

@@ -1,4 +1,4 @@
-"""A worker that waits for its job: the start of one takes as long as many a job, so it is done while nothing else is."""
+"""Keeps a worker that waits for the next job: its start would take as long as a small job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom.system.processes import Process
 
 
 class Spare:
-    """Keeps at most one. It ends by itself when nobody can give it a job any more, whatever becomes of us."""
+    """At most one. It ends when the agent does: its stdin is closed then."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = tuple(command)
@@ -20,9 +20,9 @@ class Spare:
         self._waiting: tuple[Process, socket.socket] | None = None
 
     def take(self, log: int) -> tuple[Process, socket.socket]:
-        """The worker that waits, or a new one that writes to the descriptor ``log``; with the socket that is its stdin.
+        """The waiting worker, or a new one with output to the descriptor ``log``; and the socket that is its stdin.
 
-        It wants one message with descriptors (its log, then what it holds as long as it lives), then the order and the end.
+        It expects what ``send_work`` sends.
         Raises OSError.
         """
         with self._mutex:
@@ -34,7 +34,7 @@ class Spare:
         return start_worker(self.command, log)
 
     def keep(self, preload: Sequence[str]) -> None:
-        """See to it that one waits; it imports what jobs need with ``preload``, names of datastores. Raises OSError."""
+        """Ensure that one waits. It imports the datastores named in ``preload``. Raises OSError."""
         with self._mutex:
             if self._waiting is not None and not self._waiting[0].is_alive():
                 self._waiting[1].close()
@@ -47,7 +47,7 @@ class Spare:
                     os.close(nowhere)
 
     def dismiss(self) -> None:
-        """The one that waits is not needed any more."""
+        """End the waiting one."""
         with self._mutex:
             waiting, self._waiting = self._waiting, None
         if waiting is not None:

@@ -31,7 +31,7 @@ class Lifecycle:
         self._runtimes: dict[str, Runtime] = {"process": ProcessRuntime(home), "adopted": AdoptedRuntime(home)}
         """By name: those of ``datastores.Runtime``."""
         self._ending: dict[str, Process] = {}
-        """Servers that were told to stop, by id: one that did not may still do it."""
+        """Processes that were asked to stop, by id of the server: one that has not ended yet may still do so."""
 
     def get_runtime(self, definition: ServerDefinition) -> Runtime:
         """The runtime of a server that is defined like this."""
@@ -130,7 +130,7 @@ class Lifecycle:
         log.info("server stopped", server=record.id)
 
     def _await_end(self, record: ServerRecord, command: Process | None = None) -> None:
-        """Wait until a server that was told to stop has ended. Raises ServerFailed."""
+        """Wait until a server that is being stopped has ended. Raises ServerFailed."""
         began = time.monotonic()
         deadline = began + self._limits.stop_timeout
         while self.is_running(record):

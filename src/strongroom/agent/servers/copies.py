@@ -1,4 +1,4 @@
-"""Restores seen from the host: what a backup's profile meets here, and copies that are isolated until a person activates them."""
+"""Compares profiles of backups with this host, and activates restored copies, which are isolated before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Copies:
-    """Asks drivers about profiles. ``hold`` keeps jobs and everybody else off a server."""
+    """``hold`` keeps jobs and other operations off a server."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Copies:
         self._require_swappable = require_swappable
 
     def compare(self, request: PlanRequest) -> list[Notice]:
-        """What a restore of a backup with this profile meets here. Changes nothing. Raises NotFound, ConfigurationError."""
+        """What a restore of a backup with this profile would meet here. Changes nothing. Raises NotFound, ConfigurationError."""
         profiles = datastores.get(request.datastore).profiles
         if request.server is None:
             version = find_version(self._home.settings, request.datastore, request.series)
@@ -64,10 +64,10 @@ class Copies:
         return Activation(isolated=True, enables=[n for n in restored.profile.notices if n.item in disabled])
 
     def activate(self, server_id: str) -> None:
-        """Let an isolated copy run what it did at its source. Idempotent. Raises Busy, NotFound, ServerFailed.
+        """Enable what the isolation of a copy disabled. Idempotent. Raises Busy, NotFound, ServerFailed.
 
-        The server is stopped before the file is written: whatever dies meanwhile, its next start goes by the file. When it does
-        not come up, it is isolated again.
+        The server is stopped before the file is written, so that its next start follows the file, whatever dies meanwhile. If it
+        does not start, it is isolated again.
         """
         record = self._home.registry.get(server_id)
         with self._hold(record):
@@ -82,7 +82,7 @@ class Copies:
                 self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
             except StrongroomError as error:
                 log.warning("activated copy does not serve, isolating it again", server=record.id, reason=error.message)
-                self._write(record, restored, isolated=True)  # first: should the stop fail, or we die, its next start goes by it
+                self._write(record, restored, isolated=True)  # first, should the stop fail
                 self._lifecycle.stop(record)
                 self._lifecycle.launch(record)
                 raise
@@ -92,7 +92,7 @@ class Copies:
 
 
 class Isolation:
-    """Tells whether a data directory is that of an isolated copy; reads a file again only when it has changed."""
+    """Whether a data directory belongs to an isolated copy. Reads a file again only if it has changed."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[int, bool]] = {}
@@ -108,7 +108,7 @@ class Isolation:
         if known is None or known[0] != changed:
             try:
                 restored = read_restored_profile(data_dir)
-            except (ConfigurationError, OSError):  # its server does not start, and says why
+            except (ConfigurationError, OSError):  # its server does not start, and reports why
                 restored = None
             known = self._known[data_dir] = (changed, restored is not None and restored.isolated)
         return known[1]

@@ -1,4 +1,4 @@
-"""What a server last said of itself. Asked now and then, so that looking at it costs nothing."""
+"""What a server last reported about itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from strongroom.datastores import Facts
 from strongroom.errors import ConfigurationError, IsStandby, NoConnections, StrongroomError
 
 CALM = 5.0
-"""Seconds between two questions to a server that serves."""
+"""Seconds between two questions to a healthy server."""
 SHARE = 1.2
-"""Seconds more for each server of the host, so that many together cost no more than a few."""
+"""Additional seconds for each server of the host, so that many cost no more than a few."""
 
 
 class Health:
-    """One answer, or the lack of one."""
+    """An answer, or its absence."""
 
     def __init__(self, facts: Facts | None, detail: str, data_bytes: int, until: float) -> None:
         self.healthy = facts is not None
@@ -25,23 +25,23 @@ class Health:
         self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
         self.hindered: Literal["blocked", "standby"] | None = None
-        """What a server that runs, but does not serve us, is instead of starting."""
+        """The state of a server that runs but does not serve the agent, instead of starting."""
         self._until = until
 
     @classmethod
     def good(cls, facts: Facts, *, others: int = 0) -> Health:
-        """It serves. There are ``others`` that are asked as well."""
+        """It serves. ``others`` is the number of servers that are asked as well."""
         settled = facts.galera is None or facts.galera.get("wsrep_local_state_comment") == "Synced"
         return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + (max(CALM, SHARE * others) if settled else 1))
 
     @classmethod
     def bad(cls, detail: str, data_bytes: int) -> Health:
-        """It does not, and why."""
+        """It does not serve, and why."""
         return cls(None, detail, data_bytes, time.monotonic() + 1)
 
     @classmethod
     def of_error(cls, error: StrongroomError, data_bytes: int, *, is_awaited: bool = True) -> Health:
-        """What the error of a question says. One that ``is_awaited`` is asked again soon."""
+        """What the error of a question means. A server that ``is_awaited`` is asked again soon."""
         health = cls.bad(error.message, data_bytes)
         if isinstance(error, NoConnections | ConfigurationError):
             health.hindered = "blocked"
@@ -53,12 +53,12 @@ class Health:
 
     @classmethod
     def unknown(cls) -> Health:
-        """Nobody has asked yet."""
+        """The server was not asked yet."""
         return cls(None, "not asked yet", 0, 0.0)
 
     @property
     def shown(self) -> tuple[object, ...]:
-        """What others see of it, but for sizes and counters."""
+        """What callers see of it, except sizes and counters."""
         galera = self.galera or {}
         state = tuple(galera.get(name) for name in ("wsrep_local_state_comment", "wsrep_cluster_status", "wsrep_cluster_size"))
         return self.healthy, self.detail, self.hindered, self.version_number, state
@@ -68,9 +68,9 @@ class Health:
         return max(0.0, self._until - time.monotonic())
 
     def due(self, running: bool) -> bool:
-        """It is time to ask again: at once when it has vanished since."""
+        """Whether it is time to ask again: immediately if a healthy server has ended."""
         return time.monotonic() >= self._until or (self.healthy and not running)
 
     def outdate(self) -> None:
-        """Ask again at the next occasion."""
+        """Ask again at the next opportunity."""
         self._until = 0.0

@@ -1,4 +1,4 @@
-"""Servers that are nodes of Galera clusters: what they are told to be, what they are asked, and that they are really stopped."""
+"""Servers that are nodes of Galera clusters: their membership, their position, and proof that they are stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
-from strongroom.agent.host.addresses import is_free, no_way
+from strongroom.agent.host.addresses import explain_unreachable, is_free
 from strongroom.agent.models import Seed
 from strongroom.agent.registry import ServerRecord
 from strongroom.agent.runtimes import Home
@@ -25,7 +25,7 @@ GONE = 10.0
 
 
 class Nodes:
-    """Safe to use from many threads. ``hold`` keeps jobs and everybody else off a server."""
+    """Safe to use from many threads. ``hold`` keeps jobs and other operations off a server."""
 
     def __init__(self, home: Home, lifecycle: Lifecycle, hold: Callable[[ServerRecord], AbstractContextManager[None]]) -> None:
         self._home = home
@@ -34,17 +34,17 @@ class Nodes:
         self._mutex = threading.Lock()
 
     def enroll(self, server_id: str, member: GaleraMember) -> None:
-        """Make the server a node. Raises Conflict when its data is of a later epoch, Unsupported, ServerFailed, Busy.
+        """Make the server a node. Raises Conflict if its data belongs to a later epoch, Unsupported, ServerFailed, Busy.
 
-        One whose data is of an earlier epoch is stopped, whatever that takes: its cluster was restored without it.
+        A server whose data belongs to an earlier epoch is stopped or killed: its cluster was restored without it.
         """
         record = self._home.registry.get(server_id)
         self._home.get_galera(record)
         if record.is_adopted:
-            raise Conflict(f"server {server_id} was adopted: its owner says what cluster it is of")
+            raise Conflict(f"server {server_id} was adopted: only its owner changes its cluster")
         if record.data_epoch is not None and member.epoch < record.data_epoch:
             raise Conflict(
-                f"the data of server {server_id} is of epoch {record.data_epoch} of its cluster, not of {member.epoch}"
+                f"the data of server {server_id} belongs to epoch {record.data_epoch} of its cluster, not to {member.epoch}"
             )
         if record.data_epoch is not None and member.epoch != record.data_epoch:
             with self._hold(record):
@@ -55,32 +55,32 @@ class Nodes:
         self._home.registry.save(record)
 
     def advance(self, server_id: str, member: GaleraMember) -> None:
-        """Count the data of the stopped node as of the epoch of ``member``: its cluster goes on with this data. Idempotent.
+        """Assign the data of the stopped node to the epoch of ``member``: its cluster continues with this data. Idempotent.
 
         Raises Busy while it runs; Conflict without data, for data of a later epoch, and for adopted servers.
         """
         record = self._home.registry.get(server_id)
         self._home.get_galera(record)
         if record.is_adopted:
-            raise Conflict(f"server {server_id} was adopted: its owner says what cluster it is of")
+            raise Conflict(f"server {server_id} was adopted: only its owner changes its cluster")
         with self._hold(record):
             self._require_stopped(record)
             if record.data_epoch is None or member.epoch < record.data_epoch:
-                raise Conflict(f"the data of server {server_id} is of epoch {record.data_epoch}; it cannot be of {member.epoch}")
+                raise Conflict(f"the data of server {server_id} belongs to epoch {record.data_epoch}, not to {member.epoch}")
             record.member, record.data_epoch = member, member.epoch
             self._home.registry.save(record)
 
     def view(self, server_id: str) -> GaleraView:
-        """The node as it is now. Raises NotFound when the server is of no cluster; an adopted one only while it answers."""
+        """The node as it is now. Raises NotFound if the server is in no cluster; for an adopted one only while it answers."""
         record, galera, server = self._known(server_id)
         view = galera.view(server, running=self._lifecycle.is_running(record))
-        waits = record.is_adopted and not view.answers  # for all its data, perhaps
+        waits = record.is_adopted and not view.answers  # perhaps it receives all its data
         if record.member is None and not waits and not view.cluster and view.uuid is None:
             raise NotFound(f"server {server_id} is not a node of a cluster")
         return view.model_copy(update={"data_epoch": record.data_epoch})
 
     def position(self, server_id: str) -> GaleraPosition:
-        """Where the data of the stopped node stands. Raises Busy while it runs, Conflict without data, ToolFailed."""
+        """The position of a stopped node. Raises Busy while it runs, Conflict without data, ToolFailed."""
         record, galera, server = self._known(server_id)
         with self._hold(record):
             self._require_stopped(record)
@@ -88,14 +88,14 @@ class Nodes:
             return galera.position(server)
 
     def prove_stopped(self, server_id: str) -> None:
-        """Its process is gone, with all that it has started, and nothing listens on its ports. Raises ServerFailed."""
+        """Prove that its process and everything that it started have ended, and that its ports are free. Raises ServerFailed."""
         record, galera, server = self._known(server_id)
         with self._hold(record):
             self._lifecycle.recover_process(record)
             if self._lifecycle.is_running(record):
                 raise ServerFailed(f"server {server.name or server_id} still runs", remedy="Stop it.")
             if self._lifecycle.get_runtime(record.definition).can_kill:
-                self._lifecycle.kill(record)  # scripts of a transfer of state may outlive it, and would write into the new data
+                self._lifecycle.kill(record)  # scripts of a state transfer may outlive it and would write into the new data
             self._require_silence(server, (server.port or 3306, *galera.ports()))
 
     def _require_silence(self, server: Server, ports: tuple[int, ...]) -> None:
@@ -110,28 +110,28 @@ class Nodes:
                 time.sleep(0.05)
 
     def unreached(self, server_id: str) -> dict[str, str]:
-        """Addresses of its peers to which there is no way from here, and why; one where nobody listens just now is reached."""
+        """Addresses of peers that this host does not reach, and why. A host where nothing listens is reached."""
         record, galera, server = self._known(server_id)
         if record.member is None or server.address is None:
             return {}
         found = {}
         for peer in record.member.peers:
-            if why := no_way(server.address, peer, galera.ports()[0]):
+            if why := explain_unreachable(server.address, peer, galera.ports()[0]):
                 found[peer] = why
         return found
 
     def seed(self, server_id: str, seed: Seed) -> GaleraPosition:
-        """Give what a job has prepared, beside the live data, a new identity. Raises NotFound, ServerFailed, ToolFailed."""
+        """Give the directory that a job prepared a new identity. Raises NotFound, ServerFailed, ToolFailed."""
         record, galera, server = self._known(server_id)
         with self._hold(record):
             new = beside(record.data_dir, "new", seed.job)
             if not new.is_dir():
-                raise NotFound(f"job {seed.job} has left no data for server {server_id}", remedy="Prepare it again.")
+                raise NotFound(f"job {seed.job} left no data for server {server_id}", remedy="Prepare it again.")
             self._configure(record, server)
             return galera.seed(server, new, seed.uuid)
 
     def serving(self, server_id: str) -> tuple[Galera, Server]:
-        """For what needs SQL. Raises NotFound; Busy when it does not run."""
+        """Driver and server for SQL. Raises NotFound; Busy if it does not run."""
         record, galera, server = self._known(server_id)
         if not self._lifecycle.is_running(record):
             raise Busy(f"server {server.name or server_id} does not run", remedy="Start it.")
@@ -141,27 +141,24 @@ class Nodes:
 
     @contextmanager
     def desynced(self, server_id: str, job: str) -> Iterator[None]:
-        """Until the job ends, which is started inside, the cluster does not wait for this node.
-
-        Nothing is done, nor undone, when its owner has said so already.
-        """
+        """Desync the node until the job that is started in the context ends. Does nothing if its owner has desynced it."""
         galera, server = self.serving(server_id)
         record = self._home.registry.get(server_id)
         with self._mutex:
             if record.desynced_for is not None or not galera.view(server, running=True).desynced:
-                record.desynced_for = job  # written first: who finds it, undoes it
+                record.desynced_for = job  # written first, so that it is undone after a crash
                 self._home.registry.save(record)
                 galera.set_desync(server, desync=True)
             yield
 
     def resync(self, record: ServerRecord, job_on: Callable[[str], str | None]) -> None:
-        """Undo it, unless its job still runs. Tried again later when the server does not answer."""
+        """End the desync, unless its job still runs. Tried again later if the server does not answer."""
         if record.desynced_for is None:
             return
         with self._mutex:
             if record.desynced_for == job_on(record.id):
                 return
-            if self._lifecycle.is_running(record):  # one that was started since knows nothing of it
+            if self._lifecycle.is_running(record):  # a server that was started since is synced
                 try:
                     self._home.get_galera(record).set_desync(self._home.describe_server(record), desync=False)
                 except StrongroomError as error:

@@ -66,7 +66,7 @@ class Servers:
         self._home.addresses.close()
 
     def resume_swaps(self) -> None:
-        """Go on, in the background, with swaps that a crash cut off. Their servers are locked before this returns."""
+        """Continue, in the background, swaps that a crash interrupted. Their servers are locked before this returns."""
         for record in self._home.registry.all():
             journal = self._swapper.journal(record)
             if journal is not None and journal.unfinished:
@@ -81,7 +81,7 @@ class Servers:
                 assert journal is not None
                 self._swapping.add(record.id)
                 locked.set()
-                log.info("going on with a swap", server=record.id, job=journal.job, phase=journal.phase)
+                log.info("continuing a swap", server=record.id, job=journal.job, phase=journal.phase)
                 self._swapper.finish(record, journal)
         except StrongroomError as error:
             log.error("swap failed", server=record.id, reason=error.message)
@@ -93,10 +93,10 @@ class Servers:
     # --- definition
 
     def define(self, server_id: str, definition: ServerDefinition) -> ServerView:
-        """Make the server known: a process server gets a place and an address, an adopted one is asked who it is.
+        """Make the server known: the agent gives it directories and an address, or asks an adopted one what it is.
 
-        Idempotent. Name, memory, and what an adopted server was told may change; the rest may not. Raises Conflict,
-        ConfigurationError, ServerFailed, VersionMismatch, InvalidRequest.
+        Idempotent. Name, memory, and the definition of an adopted server may change. Raises Conflict, ConfigurationError,
+        ServerFailed, VersionMismatch, InvalidRequest.
         """
         self._home.registry.place(server_id)
         with self._holds.mutex(server_id):
@@ -120,18 +120,18 @@ class Servers:
         return self._home.describe_server(self._home.registry.get(server_id))
 
     def lock(self, server_id: str) -> Path:
-        """Whoever works on the server holds this lock."""
+        """The lock that whoever works on the server holds."""
         return self._holds.lock_path(server_id)
 
     def new_data(self, server: Server, job: str, choices: Mapping[str, Path]) -> NewData:
-        """The empty directories that a restore fills, also those that a person chose for parts of the backup.
+        """The empty directories that a restore fills, including those that a person chose for parts of the backup.
 
-        Raises ConfigurationError when they could not take the place of the old, or cannot be used; InvalidRequest.
+        Raises ConfigurationError if they cannot be used or cannot replace the present ones; InvalidRequest.
         """
         return self._layouts.new_data(self._home.registry.get(server.id), job, choices)
 
     def after_job(self, server_id: str) -> None:
-        """Look at the server again soon: a job has ended."""
+        """Ask the server again soon: a job has ended."""
         self.watch.expire(server_id)
 
     # --- life
@@ -163,7 +163,7 @@ class Servers:
         return self.view(server_id)
 
     def restart(self, server_id: str) -> ServerView:
-        """Stop it, start it, wait until it serves. Raises Busy while a job runs on it, ServerFailed."""
+        """Stop it, start it, and wait until it serves. Raises Busy while a job runs on it, ServerFailed."""
         record = self._home.registry.get(server_id)
         with self._holds.hold(record, self._patience(record)):
             self._want(record, "running")
@@ -173,7 +173,7 @@ class Servers:
         return self.view(server_id)
 
     def swap(self, server_id: str, job: str, *, start: bool = True, empty: bool = False) -> ServerView:
-        """Make what ``job`` prepared the data. Idempotent. Raises Busy, NotFound, ServerFailed, ConfigurationError."""
+        """Swap in the data that ``job`` prepared. Idempotent. Raises Busy, NotFound, ServerFailed, ConfigurationError."""
         record = self._home.registry.get(server_id)
         journal = self._swapper.journal(record)
         limits = self._home.settings.agent
@@ -189,7 +189,7 @@ class Servers:
         return self.view(server_id).model_copy(update={"restore_warnings": journal.warnings if journal else []})
 
     def undo_swap(self, server_id: str, job: str) -> ServerView:
-        """Put back what was there before swap ``job``; the server is stopped. Raises Busy, NotFound, ServerFailed."""
+        """Put the data of before swap ``job`` back; the server stays stopped. Raises Busy, NotFound, ServerFailed."""
         record = self._home.registry.get(server_id)
         with self._holds.hold(record):
             self._swapping.add(server_id)
@@ -201,7 +201,7 @@ class Servers:
         return self.view(server_id)
 
     def discard_old(self, server_id: str) -> ServerView:
-        """Remove the data directories that swaps have put aside. Raises Busy."""
+        """Remove the previous data that swaps kept. Raises Busy."""
         record = self._home.registry.get(server_id)
         with self._holds.hold(record):
             for path in list_previous_data(record):
@@ -209,7 +209,7 @@ class Servers:
         return self.view(server_id)
 
     def delete(self, server_id: str) -> None:
-        """Stop a process server and remove all of it; forget an adopted one. One that is not known is gone already."""
+        """Stop a server of the agent and remove everything of it, or forget an adopted one. An unknown one is no error."""
         if server_id not in self._home.registry:
             return
         record = self._home.registry.get(server_id)
@@ -243,7 +243,7 @@ class Servers:
         return [record.id for record in self._home.registry.all()]
 
     def datastores(self) -> list[str]:
-        """What they are of."""
+        """Datastores of all servers."""
         return [record.definition.datastore for record in self._home.registry.all()]
 
     def pids(self) -> set[int]:
@@ -268,7 +268,7 @@ class Servers:
     # --- views
 
     def view(self, server_id: str) -> ServerView:
-        """What we know of the server; cheap. Raises NotFound."""
+        """What is known of the server; cheap. Raises NotFound."""
         record = self._home.registry.get(server_id)
         return self._views.view(record, self.watch.health(server_id), swapping=server_id in self._swapping)
 
@@ -277,7 +277,7 @@ class Servers:
         return [self.view(server_id) for server_id in self.ids()]
 
     def serving(self, server_id: str) -> tuple[Datastore, Server]:
-        """Driver and server for SQL administration. Raises NotFound; Busy when it does not run."""
+        """Driver and server for SQL administration. Raises NotFound; Busy if it does not run."""
         record = self._home.registry.get(server_id)
         if not self._lifecycle.is_running(record):
             raise Busy(f"server {record.label} does not run", remedy="Start it.")

@@ -1,4 +1,4 @@
-"""A server as others see it, put together from what is known already: cheap."""
+"""Describes a server for callers, from what is known already: cheap."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from strongroom.system.disks import measure_disk_usage, measure_free_space
 log = structlog.get_logger()
 
 WINDOW = timedelta(minutes=10)
-"""Restarts of a died server are counted in it."""
+"""Restarts of a server that died are counted within it."""
 
 
 def list_previous_data(record: ServerRecord) -> list[Path]:
-    """What swaps have put aside: old data, and new that did not come up, also of outside directories."""
+    """Previous data, and new data on which the server did not start; also those of outside directories."""
     outside = (path for place, jobs in record.staged.items() for path in leftovers(place, jobs, "old", "failed"))
     return sorted({*around(record, "old", "failed"), *outside})
 
 
 class Views:
-    """Makes views. ``job_on`` tells which job runs on a server."""
+    """``job_on`` returns the job that runs on a server."""
 
     def __init__(self, home: Home, lifecycle: Lifecycle, job_on: Callable[[str], str | None]) -> None:
         self._home = home
@@ -42,7 +42,7 @@ class Views:
         self._isolated = Isolation()
 
     def view(self, record: ServerRecord, health: Health, *, swapping: bool) -> ServerView:
-        """What we know of the server."""
+        """What is known of the server."""
         definition = record.definition
         running = self._lifecycle.is_running(record)
         healthy = health.healthy and (running or record.is_adopted)
@@ -86,7 +86,7 @@ class Views:
         try:
             return self._home.get_datastore(record).lineage(record.data_dir)
         except FileNotFoundError:
-            return None  # a swap is moving it just now
+            return None  # a swap moves it just now
         except (StrongroomError, OSError) as error:
             log.warning("lineage cannot be read", server=record.id, reason=str(error))
             return None

@@ -1,4 +1,4 @@
-"""What a directory has beside its content: owner, mode, labels, access lists, flags. What is made in it inherits most of them."""
+"""Owner, mode, labels, access lists and flags of directories. New files in a directory inherit most of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_COPY_ON_WRITE = 0x00800000
 
 
 def copy_attributes(source: Path, target: Path) -> None:
-    """Give the empty directory ``target`` the extended attributes and flags of ``source``, as far as its file system has them."""
+    """Copy extended attributes and flags to the empty directory ``target``, as far as its file system supports them."""
     with contextlib.suppress(OSError), _opened(source) as old, _opened(target) as new:
         for name in os.listxattr(old):
             with contextlib.suppress(OSError):
@@ -28,7 +28,7 @@ def copy_attributes(source: Path, target: Path) -> None:
 
 
 def copy_access(source: Path, target: Path) -> None:
-    """Give the directory ``target`` owner, group and mode of ``source``. Raises OSError."""
+    """Copy owner, group and mode to the directory ``target``. Raises OSError."""
     with _opened(source) as old, _opened(target) as new:
         facts = os.fstat(old)
         if os.geteuid() == 0 or facts.st_gid != os.fstat(new).st_gid:

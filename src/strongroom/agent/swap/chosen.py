@@ -1,4 +1,4 @@
-"""Directories that a person chooses for parts of a restored server: used when they are empty, made where its OS user could."""
+"""Directories that a person chooses for parts of a restored server: they must be empty, or are made where its OS user could."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from strongroom.system.users import User
 
 
 def require_usable(directories: Sequence[Path], server: Server, account: User) -> None:
-    """Make those that are missing, and see that each is empty and the OS user's. Raises InvalidRequest, ConfigurationError."""
+    """Make missing ones; require that each is empty and belongs to the OS user. Raises InvalidRequest, ConfigurationError."""
     for number, directory in enumerate(directories):
         _require_place(directory, server)
         if any(other == directory or other in directory.parents for other in (*directories[:number], *directories[number + 1 :])):
             raise InvalidRequest(
-                f"{directory} is given twice, or lies in another one", remedy="Give each part its own directory."
+                f"{directory} is given twice, or is inside another one", remedy="Give each part its own directory."
             )
         _require_empty(directory, account)
 
@@ -27,12 +27,12 @@ def _require_place(directory: Path, server: Server) -> None:
         raise InvalidRequest(f"{directory} is not an absolute path", remedy="Give the whole path.")
     real = directory.resolve()
     if real != directory:
-        raise InvalidRequest(f"{directory} leads to {real} by links", remedy=f"Give {real} itself.")
-    instances = server.base_dir.parent  # also other instances'
+        raise InvalidRequest(f"{directory} leads to {real} through links", remedy=f"Give {real}.")
+    instances = server.base_dir.parent  # those of other instances as well
     for top in (instances, server.data_dir.parent.resolve(), instances.resolve()):
         if real == top or real.is_relative_to(top) or top.is_relative_to(real):
             raise InvalidRequest(
-                f"{directory} lies in {top}, which is for data directories", remedy="Give a directory elsewhere."
+                f"{directory} is inside {top}, which is for data directories", remedy="Give a directory elsewhere."
             )
 
 
@@ -43,7 +43,7 @@ def _require_empty(directory: Path, account: User) -> None:
         if not directory.exists():
             _make(directory, account, by_hand)
         facts = directory.stat()
-        filled = any(not path.name.startswith("strongroom.") for path in directory.iterdir())  # ours, of an attempt that died
+        filled = any(not path.name.startswith("strongroom.") for path in directory.iterdir())  # made by an attempt that died
     except OSError as error:
         raise ConfigurationError(f"{directory} cannot be used: {error.strerror}", remedy=by_hand) from error
     if facts.st_uid != account.uid:
@@ -53,7 +53,7 @@ def _require_empty(directory: Path, account: User) -> None:
 
 
 def _make(directory: Path, account: User, by_hand: str) -> None:
-    """Whoever owns the directory above may exchange it for a link at any time: what was looked at is what is used."""
+    """The owner of the parent may exchange it for a link at any time, so only the descriptor that was checked is used."""
     above = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(above).st_uid != account.uid:

@@ -1,4 +1,4 @@
-"""Where the files of a server are, and the empty directories that a restore fills: of the data, and of each outside directory."""
+"""Where the files of a server are, and the empty directories that a restore fills, inside the data directory and outside."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class NewData:
 
 
 class _Plan(BaseModel):
-    """What the job was given, kept for its swap."""
+    """What a job got, kept for its swap."""
 
     model_config = ConfigDict(extra="forbid")
 
     job: str
     outside: list[Outside] = Field(default_factory=list)
     chosen: list[Place] = Field(default_factory=list)
-    """Places that a person has chosen for parts of the backup."""
+    """Places that a person chose for parts of the backup."""
 
 
 class Layouts:
@@ -55,14 +55,14 @@ class Layouts:
         self._lifecycle = lifecycle
 
     def learn(self, record: ServerRecord) -> None:
-        """Ask the server where its files are, and remember it for the day when it does not run. Never fails."""
+        """Ask the server where its files are, and remember it for when it does not run. Never fails."""
         try:
             self.places(record)
         except StrongroomError as error:
             log.warning("cannot learn where a server keeps its files", server=record.id, reason=error.message)
 
     def places(self, record: ServerRecord) -> list[Place]:
-        """Where the server keeps files outside the top of its data directory. Raises ConfigurationError when nobody knows."""
+        """Where the server keeps files outside the top of its data directory. Raises ConfigurationError if that is unknown."""
         server = self._home.describe_server(record)
         try:
             found = self._home.get_datastore(record).placement.places(server)
@@ -80,13 +80,13 @@ class Layouts:
         return found
 
     def new_data(self, record: ServerRecord, job: str, choices: Mapping[str, Path]) -> NewData:
-        """Empty directories for a restore; those of dead attempts are removed.
+        """Empty directories for a restore; those of earlier attempts are removed.
 
-        ``choices`` are directories for parts of the backup. Raises ConfigurationError when they could not take the place of what
-        the server has, or cannot be used; InvalidRequest.
+        ``choices`` are directories for parts of the backup. Raises ConfigurationError if they cannot be used or cannot replace
+        what the server has; InvalidRequest.
         """
         self._lifecycle.require_movable(record)
-        if not self._lifecycle.is_running(record):  # one that runs has reserved what the next will need
+        if not self._lifecycle.is_running(record):  # a running one has already reserved what the next start needs
             require_aio_events(self._home.get_datastore(record))
         account = find_user(record.user)
         server = self._home.describe_server(record)
@@ -106,12 +106,12 @@ class Layouts:
         return NewData(path, places, staging)
 
     def require_swappable(self, record: ServerRecord) -> None:
-        """Raises ConfigurationError when no restored data could take the place of what the server has. Changes nothing."""
+        """Raise ConfigurationError if restored data could not replace what the server has. Changes nothing."""
         self._lifecycle.require_movable(record)
         plan(self.places(record), record.data_dir, find_user(record.user))
 
     def of_swap(self, record: ServerRecord, job: str, *, empty: bool) -> list[Outside]:
-        """What swap ``job`` does outside the data directory. Raises ConfigurationError when that is not what was prepared."""
+        """What swap ``job`` does outside the data directory. Raises ConfigurationError if that is not what was prepared."""
         known = self._plan(record, job)
         outside = plan([*self.places(record), *known.chosen], record.data_dir, find_user(record.user))
         if empty:
@@ -120,7 +120,7 @@ class Layouts:
                 make_staging(each, job, find_user(record.user))
         elif outside != (prepared := known.outside):
             raise ConfigurationError(
-                f"{record.label} keeps its files in other directories now than when job {job} began: "
+                f"{record.label} keeps its files in other directories than when job {job} began: now "
                 f"{_named(outside)}, then {_named(prepared)}",
                 remedy="Restore again.",
             )
@@ -131,7 +131,7 @@ class Layouts:
         return outside
 
     def remove_remains(self, record: ServerRecord) -> None:
-        """Remove what restores have put into directories outside for a process server that is deleted, as far as that can be."""
+        """Remove what restores put into directories outside for a server that is deleted, as far as possible."""
         for path in self._work(record, "new", "taken", "old", "leaving", "failed"):
             remove_tree(path)
         places = self._home.get_datastore(record).placement.places(self._home.describe_server(record)) if record.swapped else []
@@ -146,7 +146,7 @@ class Layouts:
         return [path for directory, jobs in record.staged.items() for path in leftovers(directory, jobs, *whats)]
 
     def _note(self, record: ServerRecord, job: str, outside: list[Outside]) -> None:
-        """Remember which work directories are ours, before they are made."""
+        """Record which work directories belong to a job, before they are made."""
         for directory, jobs in record.staged.items():
             record.staged[directory] = [each for each in jobs if list(leftovers(directory, [each], *WHATS))]
         for each in outside:

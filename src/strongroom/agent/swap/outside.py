@@ -1,7 +1,7 @@
 """Swap the server's own entries of a directory outside the data directory; the directory itself, and what else it holds, stay.
 
 The work directories of job J are beside the directory X (``X.new-J``), or inside it (``X/strongroom.new-J``) where X cannot have
-siblings on its file system. Which of them exist says how far we have come:
+siblings on its file system. Which of them exist shows how far a swap has come:
 
     new                 what is in X is being moved to old
     taken, old          X is empty, and what is in taken is being moved to X
@@ -11,7 +11,7 @@ siblings on its file system. Which of them exist says how far we have come:
     failed              gone back
 
 ``old`` may be missing in the first row, and then holds nothing. Each step can be done twice, and begins when the one before it is
-durable. All this happens while there is no data directory, so that no server can be started on half of it.
+durable. All this happens while there is no data directory, so that no server can be started on one half.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Outside(BaseModel):
 
     directory: Path
     entries: list[str]
-    """Regular expressions for the whole names of what is the server's."""
+    """Regular expressions for the whole names of the server's files."""
     inside: bool = False
-    """The work directories are in it, not beside it."""
+    """Whether the work directories are in it instead of beside it."""
 
     def at(self, what: What, job: str) -> Path:
         """A work directory of job ``job``."""
@@ -54,12 +54,12 @@ class Outside(BaseModel):
         return self.directory.with_name(f"{self.directory.name}.{what}-{job}")
 
     def owns(self, name: str) -> bool:
-        """The entry is the server's."""
+        """Whether the entry belongs to the server."""
         return any(re.fullmatch(pattern, name) for pattern in self.entries)
 
 
 def plan(places: Sequence[Place], data_dir: Path, account: User) -> list[Outside]:
-    """What a swap has to do outside the data directory. Raises ConfigurationError when it could not be done."""
+    """What a swap has to do outside the data directory. Raises ConfigurationError if that is not possible."""
     found: dict[Path, Outside] = {}
     for place in places:
         if place.directory.is_relative_to(data_dir):
@@ -74,12 +74,12 @@ def plan(places: Sequence[Place], data_dir: Path, account: User) -> list[Outside
 
 
 def _inside(place: Place, account: User) -> bool:
-    """Where the work directories have to be."""
+    """Whether the work directories have to be inside."""
     directory = place.directory
     try:
         facts, above = directory.lstat(), directory.parent.stat()
     except OSError as error:
-        raise _unmovable(place, f"cannot be looked at: {error.strerror}") from error
+        raise _unmovable(place, f"cannot be read: {error.strerror}") from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != account.uid:
         raise _unmovable(place, f"is not a directory of the OS user {account.name}")
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -89,13 +89,13 @@ def _inside(place: Place, account: User) -> bool:
 
 def _unmovable(place: Place, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{place.directory} ({place.item}) holds files of the server, and {why}: they cannot be put aside for a restore in place",
+        f"{place.directory} ({place.item}) holds files of the server, and {why}: they cannot be moved for a restore in place",
         remedy="Restore to a new instance, or correct the directory and its owner, and run the agent as root.",
     )
 
 
 def make_staging(outside: Outside, job: str, account: User) -> Path:
-    """An empty directory for the files that the restore brings."""
+    """An empty directory for the files of the restore."""
     staging = outside.at("new", job)
     make_directory(staging, account.owner)
     copy_attributes(outside.directory, staging)
@@ -103,7 +103,7 @@ def make_staging(outside: Outside, job: str, account: User) -> Path:
 
 
 def leftovers(directory: Path, jobs: Iterable[str], *whats: What) -> Iterator[Path]:
-    """Work directories of these jobs that exist, beside a directory and inside it. Others may have names like ours there."""
+    """Existing work directories of these jobs, beside a directory and inside it. Other programs may use similar names there."""
     for job in jobs:
         for inside in (False, True):
             place = Outside(directory=directory, entries=[], inside=inside)
@@ -111,7 +111,7 @@ def leftovers(directory: Path, jobs: Iterable[str], *whats: What) -> Iterator[Pa
 
 
 def swap_in(outside: Outside, job: str, account: User) -> None:
-    """Put the server's entries aside and what is staged in their place. Raises OSError, ServerFailed."""
+    """Move the server's entries to ``old`` and the staged ones into their place. Raises OSError, ServerFailed."""
     new, taken, old = (outside.at(what, job) for what in ("new", "taken", "old"))
     if new.is_dir():
         _make(old, account)
@@ -123,9 +123,9 @@ def swap_in(outside: Outside, job: str, account: User) -> None:
 
 
 def swap_back(outside: Outside, job: str, account: User) -> None:
-    """Put back what was there before. Raises OSError, ServerFailed."""
+    """Put the previous entries back. Raises OSError, ServerFailed."""
     new, taken, old, leaving, failed = (outside.at(what, job) for what in ("new", "taken", "old", "leaving", "failed"))
-    if not new.is_dir() and not failed.is_dir():  # what was staged is in the place, or on its way there
+    if not new.is_dir() and not failed.is_dir():  # what was staged is in place, or on its way
         if taken.is_dir():
             _rename(taken, leaving)
         elif old.is_dir() and not leaving.is_dir():
@@ -169,7 +169,5 @@ def _remove(directory: Path) -> None:
     try:
         directory.rmdir()
     except OSError as error:
-        raise ServerFailed(
-            f"{directory} holds files that nobody knows: {error.strerror}", remedy="Move them away by hand."
-        ) from error
+        raise ServerFailed(f"{directory} holds unknown files: {error.strerror}", remedy="Move them away by hand.") from error
     sync_directory(directory.parent)

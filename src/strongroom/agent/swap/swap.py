@@ -1,6 +1,6 @@
-"""Put a restored data directory in the place of the old one; put the old one back when the new one does not come up.
+"""Replaces the data directory by a restored one, and puts the previous one back if the server does not start on the new one.
 
-The journal says in which direction we go; what was renamed already is seen in the file system, where every mix is one of
+The journal holds the direction. The file system shows what was renamed already, and is always in one of these states:
 
     data (old)   -                  data.new-J      nothing done
     -            data.old-J         data.new-J
@@ -8,8 +8,8 @@ The journal says in which direction we go; what was renamed already is seen in t
     -            data.old-J         data.failed-J   going back
     data (old)   -                  data.failed-J   gone back
 
-so that whoever finds it after a crash goes on, and doing a thing twice does it once. What a server keeps outside its data
-directory is swapped while there is no data directory: between the second and the third row, the fourth and the fifth.
+After a crash, the swap continues from there, and each step can be repeated. What a server keeps outside its data directory is
+swapped while there is no data directory: between the second and the third row, and between the fourth and the fifth.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class Journal(BaseModel):
     phase: Literal["forward", "back", "done", "undone"] = "forward"
     had_old: bool
     outside: list[Outside] = Field(default_factory=list)
-    """Directories outside the data directory of which the server's files are swapped, too."""
+    """Directories outside the data directory whose files of the server are swapped as well."""
     start: bool = True
     data_epoch: int | None = None
-    """Of the old data, when it is a node of a cluster."""
+    """Of the previous data, if the server is a node of a cluster."""
     wanted: Literal["running", "stopped"]
     reason: str = ""
     remedy: str = ""
     warnings: list[str] = Field(default_factory=list)
-    """What people are told: what stayed of the old data, and what the restored server was found to lack."""
+    """For users: what was kept of the previous data, and what the restored server lacks."""
 
     @property
     def unfinished(self) -> bool:
-        """It was cut off."""
+        """Whether it was interrupted."""
         return self.phase in ("forward", "back")
 
 
@@ -74,7 +74,7 @@ def beside(data_dir: Path, what: Literal["new", "old", "failed"], job: str) -> P
 
 
 def around(record: ServerRecord, *whats: Literal["new", "old", "failed"]) -> list[Path]:
-    """Directories of restores that are beside the data directory. The owner of an adopted server may have more of such names."""
+    """Directories of restores beside the data directory. The owner of an adopted server may use similar names."""
     data_dir, found = record.data_dir, []
     for what in whats:
         start = f"{data_dir.name}.{what}-"
@@ -86,7 +86,7 @@ def around(record: ServerRecord, *whats: Literal["new", "old", "failed"]) -> lis
 
 
 def note_job(record: ServerRecord, job: str) -> None:
-    """Remember, before it is made, that a directory of this job beside the data directory is ours. The caller saves that."""
+    """Record that a directory beside the data directory belongs to this job, before it is made. The caller saves the record."""
     whats: tuple[Literal["new", "old", "failed"], ...] = ("new", "old", "failed")
     known = [each for each in record.beside if any(os.path.lexists(beside(record.data_dir, what, each)) for what in whats)]
     record.beside = [*(each for each in known if each != job), job]
@@ -108,9 +108,9 @@ class Swapper:
             return None
 
     def swap(self, record: ServerRecord, job: str, *, start: bool = True, empty: bool = False) -> None:
-        """Swap in what ``job`` has prepared, or report how that went. Raises NotFound, ServerFailed, ConfigurationError.
+        """Swap in what ``job`` prepared, or report the outcome. Raises NotFound, ServerFailed, ConfigurationError.
 
-        ``empty``: an empty directory, which another node of the cluster fills. Without ``start`` the server stays stopped.
+        With ``empty``, swap in an empty directory, which another node of the cluster fills. Without ``start``, it stays stopped.
         """
         journal = self.journal(record)
         if journal is None or journal.job != job:
@@ -120,11 +120,11 @@ class Swapper:
             if empty:
                 make_directory(new, find_user(record.user).owner)
             if not new.is_dir():
-                raise NotFound(f"job {job} has left no data for server {record.id}", remedy="Restore again.")
+                raise NotFound(f"job {job} left no data for server {record.id}", remedy="Restore again.")
             self._lifecycle.require_movable(record)
             server, datastore = self._home.describe_server(record), self._home.get_datastore(record)
             kept: list[str] = []
-            # All that can be refused is refused before the old server is touched.
+            # Everything that can be refused is refused before the server is stopped.
             if not empty:
                 datastore.check_data(server, new)
                 datastore.lineage(new, renew=True)
@@ -141,13 +141,13 @@ class Swapper:
                 wanted=record.wanted,
                 start=start,
                 data_epoch=record.data_epoch,
-                warnings=[f"kept from the old data directory: {', '.join(kept)}"] if kept else [],
+                warnings=[f"kept from the previous data directory: {', '.join(kept)}"] if kept else [],
             )
             self._save(record, journal)
         self.finish(record, journal)
 
     def undo(self, record: ServerRecord, job: str) -> None:
-        """Put back what was there before swap ``job``, which did not start the server. Raises NotFound, ServerFailed."""
+        """Put the data of before swap ``job`` back, which did not start the server. Raises NotFound, ServerFailed."""
         journal = self.journal(record)
         if journal is None or journal.job != job:
             raise NotFound(f"the last swap of server {record.id} was not {job}")
@@ -161,14 +161,20 @@ class Swapper:
             self._save(record, journal)
 
     def finish(self, record: ServerRecord, journal: Journal) -> None:
-        """Bring a swap to its end, in whichever direction. Raises ServerFailed when that is back."""
+        """Complete a swap in its direction. Raises ServerFailed if that is back."""
         if journal.phase == "forward":
             try:
                 self._forward(record, journal)
                 journal.phase = "done"
-            except Exception as error:  # whatever it is: a swap goes on, or back
+            except Exception as error:  # any error: a swap goes forward or back, and never stops halfway
                 known = isinstance(error, StrongroomError | OSError)
-                log.warning("swap failed, going back", server=record.id, job=journal.job, reason=str(error), exc_info=not known)
+                log.warning(
+                    "swap failed, going back",
+                    server=record.id,
+                    job=journal.job,
+                    reason=str(error),
+                    exc_info=not known,
+                )
                 journal.phase, journal.reason = "back", str(error)
                 journal.remedy = error.remedy if isinstance(error, StrongroomError) else ""
             self._save(record, journal)
@@ -189,7 +195,7 @@ class Swapper:
             self._lifecycle.stop(record)
             if journal.had_old and not old.exists():
                 _rename(data, old)
-            for outside in journal.outside:  # no server can be started on half of it while there is no data directory
+            for outside in journal.outside:  # while there is no data directory, no server can be started on one half
                 swap_in(outside, journal.job, find_user(record.user))
             _rename(new, data)
         record.wanted, record.failed, record.restarts = "running" if journal.start else "stopped", None, []
@@ -205,9 +211,9 @@ class Swapper:
                 journal.warnings += self._check(record)
 
     def _excuse_refusal(self, record: ServerRecord, error: ConfigurationError) -> str:
-        """A restored server has the passwords of the time of its backup: one that serves, but not us, is no reason to go back.
+        """A restored server has the passwords of the time of its backup: that it refuses the agent is no reason to go back.
 
-        Raises ``error`` when the server is ours, or a copy, which has to be asked.
+        Raises ``error`` for a server of the agent, and for an isolated copy, which has to be checked.
         """
         restored = read_restored_profile(record.data_dir)
         if not record.is_adopted or (restored is not None and restored.isolated):
@@ -218,7 +224,7 @@ class Swapper:
         )
 
     def _check(self, record: ServerRecord) -> list[str]:
-        """Ask the restored server whether it has what its profile says. Raises ServerFailed when it lacks something."""
+        """Compare the restored server with its profile. Raises ServerFailed if it lacks something."""
         restored = read_restored_profile(record.data_dir)
         if restored is None:
             return []
@@ -226,7 +232,7 @@ class Swapper:
         try:
             notices = datastore.profiles.check(server, restored.profile, isolated=restored.isolated)
         except Exception as error:
-            if restored.isolated:  # it may contact somebody
+            if restored.isolated:  # it may contact other servers
                 raise
             log.exception("restored server not checked", server=record.id)
             return [f"The restored server serves, but could not be checked: {error}"]
@@ -249,7 +255,7 @@ class Swapper:
             if old.exists() and not data.exists():
                 _rename(old, data)
         except (StrongroomError, OSError) as error:
-            journal.reason += f"; and the old data could not be put back: {error}"
+            journal.reason += f"; and the previous data could not be put back: {error}"
             journal.remedy = f"Put {old} back as {data} by hand, and start the server."
             record.failed = journal.reason
             self._home.registry.save(record)
@@ -261,9 +267,9 @@ class Swapper:
             return
         try:
             self._lifecycle.wait_ready(record, self._lifecycle.launch(record))
-            journal.reason += "; the old data is back and serves"
+            journal.reason += "; the previous data is back and serves"
         except StrongroomError as error:
-            journal.reason += f"; the old data is back, but the server does not come up: {error.message}"
+            journal.reason += f"; the previous data is back, but the server does not start: {error.message}"
 
     def _places(self, record: ServerRecord, journal: Journal) -> tuple[Path, Path, Path]:
         return record.data_dir, beside(record.data_dir, "new", journal.job), beside(record.data_dir, "old", journal.job)

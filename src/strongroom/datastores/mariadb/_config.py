@@ -36,21 +36,21 @@ def option_file(server: Server) -> Path:
 
 def credentials_file(server: Server) -> Path | None:
     """Where the account is that we connect with; none means the OS user's own (unix_socket)."""
-    if server.credentials_file is not None or server.runtime == "adopted":
+    if server.credentials_file is not None or server.is_adopted:
         return server.credentials_file
     return server.base_dir / "client.cnf"
 
 
 def socket_of(server: Server) -> Path | None:
     """The socket of the server; an adopted one may have none."""
-    if server.socket is not None or server.runtime == "adopted":
+    if server.socket is not None or server.is_adopted:
         return server.socket
     return socket_path(server.base_dir)
 
 
 def error_log(server: Server) -> Path | None:
     """The error log, where we know it."""
-    return server.base_dir / "log" / "error.log" if server.runtime == "process" else None
+    return server.base_dir / "log" / "error.log" if not server.is_adopted else None
 
 
 def named_log(server: Server) -> Path | None:
@@ -67,7 +67,7 @@ def named_log(server: Server) -> Path | None:
 
 def configure(server: Server) -> None:
     """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return
     owner = find_user(server.user).owner
     socket = socket_of(server)
@@ -192,7 +192,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> 
 
 def start_argv(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
 

@@ -150,7 +150,7 @@ def _forget_addresses(connection: Connection[Cursor]) -> None:
 
 def needed_options(server: Server, data_dir: Path) -> list[str]:
     """What restored data needs. The option file is that of the data before; nothing is added where nothing is known."""
-    if server.runtime != "process":
+    if server.is_adopted:
         return []
     restored = read_restored_profile(data_dir)
     if restored is None:
@@ -172,7 +172,7 @@ def _program(server: Server, data_dir: Path, options: list[str]) -> Iterator[Too
     """
     owner, socket = find_user(server.user).owner, _private_socket(server)
     make_directory(socket.parent, owner)
-    file = option_file(server) if server.runtime == "process" else server.defaults_file
+    file = option_file(server) if not server.is_adopted else server.defaults_file
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
         tool = Tool(
             [

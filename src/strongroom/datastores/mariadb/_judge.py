@@ -38,7 +38,7 @@ _STOPS: Mapping[_plugins.Kind, str] = {"provider": "page compression", "keys": "
 
 def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
     """See ``Profiles.compare``."""
-    if target.in_place and target.server is not None and target.server.runtime == "adopted":
+    if target.in_place and target.server is not None and target.server.is_adopted:
         return list(_compare_adopted(profile, target.server))
     return list(_compare_plugins(profile, target))
 
@@ -268,7 +268,7 @@ def _check_plugins(connection: Connection[Cursor], server: Server, profile: Prof
     active = read_plugins(connection)
     for name in profile.plugins:
         known = _plugins.KNOWN.get(name)
-        if name in active or known is None or (server.runtime == "process" and not known.carried):
+        if name in active or known is None or (not server.is_adopted and not known.carried):
             continue
         needed = known.kind == "provider" and bool(profile.facts.get("page compression"))
         yield Notice(

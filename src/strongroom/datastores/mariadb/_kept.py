@@ -19,7 +19,7 @@ _OF_THE_SERVER = re.compile(
 
 def keep(server: Server, new: Path) -> None:
     """Take them along into the restored data: a backup has none of them. A directory with a point in its name is no database."""
-    if server.runtime == "adopted" and server.data_dir.is_dir():
+    if server.is_adopted and server.data_dir.is_dir():
         restored = {path.name for path in new.iterdir()}
         copy_entries(server.data_dir, new, lambda name, is_directory: name not in restored and _is_owners(name, is_directory))
 

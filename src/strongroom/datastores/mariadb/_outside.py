@@ -35,7 +35,7 @@ class ServerPlacement(EntryPlacement):
 
     def places(self, server: Server) -> list[Place]:
         """Of an adopted server; one that we run keeps everything in its data directory."""
-        if server.runtime != "adopted":
+        if not server.is_adopted:
             return []
         return outside_places(read_settings(server, _SETTINGS), server.data_dir)
 

@@ -26,7 +26,7 @@ _ALLOWED = {
 
 def _keys(server: Server | None) -> dict[str, str]:
     """Options of file_key_management, as the owner of the server has set them. Raises ConfigurationError when there are none."""
-    options = option_file_of(server) if server is not None and server.runtime == "adopted" else {}
+    options = option_file_of(server) if server is not None and server.is_adopted else {}
     if not options.get("file_key_management_filename"):
         raise ConfigurationError(
             "the data of this backup is encrypted by its server, and no keys are known here: they are not in the backup",

@@ -52,7 +52,7 @@ class Survey:
         self._judge_versions(said)
         self._judge_tables(tables, plugins, remote)
         if accounts is not None:
-            adopted = self._server.runtime == "adopted"
+            adopted = self._server.is_adopted
             self._notices += _accounts.judge_accounts(accounts, adopted=adopted, account=account(self._server)[0])
             self._facts["accounts with host names"] = bool(accounts.host_names)
         self._notices += self._encryption(plugins)

@@ -34,7 +34,7 @@ _ROOT_LOCKED = "ALTER USER `root`@`localhost` ACCOUNT LOCK;\n"
 
 def configure(server: Server) -> None:
     """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return
     owner = find_user(server.user).owner
     socket = socket_of(server)
@@ -52,7 +52,7 @@ def configure(server: Server) -> None:
 
 def keep(server: Server, new: Path) -> None:
     """What SET PERSIST has set, the keys for TLS, which clients of an adopted server know, and where its keyring is."""
-    if server.runtime != "adopted":
+    if not server.is_adopted:
         return
     for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
         path.unlink()
@@ -156,7 +156,7 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
 
 def start_argv(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
 

@@ -27,7 +27,7 @@ class ServerPlacement(EntryPlacement):
 
     def places(self, server: Server) -> list[Place]:
         """Of an adopted server. InnoDB looks for tablespaces everywhere below its undo and its home directory."""
-        if server.runtime != "adopted":
+        if not server.is_adopted:
             return []
         said, data_dir = read_settings(server, _SETTINGS), server.data_dir
         doublewrite = said.get("innodb_doublewrite_dir") or said.get("innodb_data_home_dir")

@@ -93,7 +93,7 @@ def _compare_new(profile: Profile) -> Iterator[Notice]:
 
 def _compare_in_place(profile: Profile, server: Server) -> Iterator[Notice]:
     """The owner's configuration stays, and has to fit the data."""
-    if server.runtime != "adopted":
+    if not server.is_adopted:
         return  # its settings come with the data
     try:
         with connect(server, timeout=5, patience=30) as connection:

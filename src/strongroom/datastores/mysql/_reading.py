@@ -251,7 +251,7 @@ def _accounts(connection: Connection[Cursor], server: Server) -> Iterator[Notice
             f"accounts log in by the plugin {plugin}: {', '.join(names[:_MOST])}{more}",
             f"A new instance needs the library of {plugin} in its installation.",
         )
-    if server.runtime == "adopted" and any((user, host) == ("strongroom", "localhost") for user, host, _ in rows):
+    if server.is_adopted and any((user, host) == ("strongroom", "localhost") for user, host, _ in rows):
         yield _warn(
             "strongroom@localhost", "account strongroom@localhost gets another password, and all rights, in a new instance"
         )
@@ -274,7 +274,7 @@ def _absent(found: dict[str, str], empty: list[str], server: Server) -> Iterator
 
 def _not_carried(connection: Connection[Cursor], server: Server) -> list[str]:
     """Settings of an owner that a new instance does not get."""
-    if server.runtime != "adopted":
+    if not server.is_adopted:
         return []
     rows = query(
         connection,

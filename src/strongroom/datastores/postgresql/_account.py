@@ -34,7 +34,7 @@ def account(server: Server) -> Account:
     """Raises ConfigurationError when the credentials file is missing or names no account for this server."""
     if server.credentials_file is not None:
         return _read(server.credentials_file, host_of(server), str(port_of(server)))
-    if server.runtime == "process":
+    if not server.is_adopted:
         return Account(superuser(server.data_dir))
     return Account(find_user_by_id(_owner(server)).name)
 
@@ -42,7 +42,7 @@ def account(server: Server) -> Account:
 @contextmanager
 def recognized(server: Server) -> Iterator[None]:
     """Connect within: root is the owner of the socket then, whom a server lets in that looks at the OS user."""
-    if server.runtime == "process" or server.credentials_file is not None or server.socket is None:
+    if not server.is_adopted or server.credentials_file is not None or server.socket is None:
         yield
         return
     with acting_as(_owner(server)):

@@ -180,7 +180,7 @@ def users(server: Server) -> list[UserSpec]:
 
 def _our_own(server: Server) -> str:
     """The role that we log in as, on a server that we run; the usual name of the superuser on others."""
-    return superuser(server.data_dir) if server.runtime == "process" else DEFAULT
+    return superuser(server.data_dir) if not server.is_adopted else DEFAULT
 
 
 def _is_user(connection: Connection, name: str) -> bool:
@@ -307,7 +307,7 @@ def superuser_enabled(server: Server) -> bool:
 
 
 def _open_superusers(connection: Connection, server: Server) -> list[str]:
-    names = [SUPERUSER, superuser(server.data_dir)] if server.runtime == "process" else [SUPERUSER]
+    names = [SUPERUSER, superuser(server.data_dir)] if not server.is_adopted else [SUPERUSER]
     found = query(
         connection,
         "SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin AND rolpassword IS NOT NULL AND rolname = ANY(%s)",
@@ -331,7 +331,7 @@ def enable_superuser(server: Server, password: str) -> str:
 
 
 def _refuse_own(server: Server) -> None:
-    if server.runtime != "process" and account(server).user == SUPERUSER:
+    if server.is_adopted and account(server).user == SUPERUSER:
         raise Conflict("root is the role that this service logs in as", remedy="Give the service a role of its own.")
 
 

@@ -53,7 +53,7 @@ def port_of(server: Server) -> int:
 
 def host_of(server: Server) -> str:
     """The directory of the socket, whose name is not ours to choose; the address of an adopted server that has none."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         if server.socket is None:
             return server.address or "127.0.0.1"
         return str(server.socket.parent if server.socket.name.startswith(".s.PGSQL.") else server.socket)
@@ -67,7 +67,7 @@ def socket_dir(server: Server) -> Path:
 
 def configure(server: Server) -> None:
     """Write all files below ``base_dir``, anew each time. There are no secrets in them."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return
     owner = find_user(server.user).owner
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket_dir(server)):
@@ -82,7 +82,7 @@ def keep(server: Server, new: Path) -> None:
 
     A backup has an old one of each, and lacks ALTER SYSTEM.
     """
-    if server.runtime != "adopted":
+    if not server.is_adopted:
         return
     _owners_files.keep(server.data_dir, new)
     text = read_text(server.data_dir / _first_start.SETTINGS, limit=_first_start.MOST)
@@ -183,7 +183,7 @@ def _dump(options: dict[str, str | int | Path]) -> str:
 
 def start_argv(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), "-D", str(server.data_dir), "-c", f"config_file={option_file(server)}"]
 

@@ -165,11 +165,11 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
 def _log_in(server: Server, us: Account, database: str, timeout: int, patience: int) -> Connection:
     """A superuser may set more; whether we are one is only known when it was tried."""
     known = (host_of(server), port_of(server), us.user)
-    if server.runtime == "process" or _is_superuser.get(known, True):
+    if not server.is_adopted or _is_superuser.get(known, True):
         try:
             connection = _connect(server, us, database, timeout, patience, superuser=True)
         except psycopg.OperationalError as error:
-            if server.runtime == "process" or any(sign in str(error) for sign in (*_REFUSED, *_TAKEN, *_UNREACHABLE)):
+            if not server.is_adopted or any(sign in str(error) for sign in (*_REFUSED, *_TAKEN, *_UNREACHABLE)):
                 raise
             refused = error
         else:
@@ -234,7 +234,7 @@ def _chosen(since: dict[str, tuple[int, str]], series: int) -> dict[str, str]:
 
 def silent(server: Server, text: str) -> ServerFailed:
     """The error for a server that does not answer."""
-    if server.runtime == "adopted":
+    if server.is_adopted:
         log, owner = owners_log(server)
     else:
         log, owner = error_log(server), None

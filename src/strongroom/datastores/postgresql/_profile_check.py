@@ -58,7 +58,7 @@ def _isolate(server: Server) -> Iterator[Notice]:
             query(connection, SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(Identifier(name)))
         if was_enabled:
             enabled.append(f"{shown(database)}.{shown(name)} (slot {shown(slot or name)})")
-    if server.runtime == "adopted":
+    if server.is_adopted:
         _first_start.release_subscriptions(server.data_dir)
     if enabled:
         yield Notice(
@@ -71,7 +71,7 @@ def _isolate(server: Server) -> Iterator[Notice]:
 
 
 def _lacking(server: Server, profile: Profile, found: Profile, *, isolated: bool) -> Iterator[Notice]:
-    if server.runtime == "process":
+    if not server.is_adopted:
         for name, most in _carry.AT_LEAST.items():
             wanted, has = _carry.number(profile, name, most), _carry.number(found, name, most)
             if wanted is not None and has is not None and has < wanted:

@@ -22,7 +22,7 @@ _PROVIDERS: dict[str, Literal["libc", "icu", "builtin"]] = {"c": "libc", "i": "i
 def compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
     """See ``Profiles``."""
     yield from _of_host(profile, target.version)
-    if target.server is not None and target.server.runtime == "adopted":
+    if target.server is not None and target.server.is_adopted:
         yield from _of_owner(profile, target.server)
     else:
         yield from _of_libraries(profile, target.version)

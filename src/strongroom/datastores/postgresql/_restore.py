@@ -99,7 +99,7 @@ def restore(
             taken = _timelines.reserve(server, target, positions.timeline) if server is not None else positions.timeline + 1
             _first_start.prepare(target)
             expect_arrival(target, positions.wal_stop, taken)
-        if server is not None and server.runtime == "process" and _way_in.is_needed(chain[-1].profile):
+        if server is not None and not server.is_adopted and _way_in.is_needed(chain[-1].profile):
             _way_in.admit(version, target, work_dir, chain[-1].profile)
         phase("sync")
     return Restored(positions=positions, facts=facts, warnings=[_maps(left_out)] if left_out else [])

@@ -28,7 +28,7 @@ def keep(connection: Connection, server: Server) -> None:
     )
     if rows == [(True,)]:
         drop(connection)
-    if rows == [(True,)] or (not rows and server.runtime == "process"):
+    if rows == [(True,)] or (not rows and not server.is_adopted):
         with suppress(psycopg.errors.ConfigurationLimitExceeded):  # all slots are in use, which the profile tells
             query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
 
@@ -67,7 +67,7 @@ def release(server: Server, positions: Positions) -> None:
                 " WHERE slot_name = %s AND wal_status <> 'lost'",
                 NAME,
             )
-            older = (wal_limit_mb(server) << 20) // _OLDER if server.runtime == "process" else 0
+            older = (wal_limit_mb(server) << 20) // _OLDER if not server.is_adopted else 0
             for kept, now in rows:
                 until = min(_lsn.parse(positions.wal_stop), _lsn.parse(now) - older)
                 if until > _lsn.parse(kept):
