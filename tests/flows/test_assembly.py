@@ -275,7 +275,7 @@ def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monk
     left: list[str] = []
     stop = world.ring.stop_server
 
-    async def slowly(server: str) -> Any:
+    async def slowly(server: str, *, kill: bool = False) -> Any:
         node = world.ring.nodes[server]
         assert all(each.serves or each.id in left for each in world.ring.nodes.values())  # no other is about to leave
         data, node.data = node.data, None  # it serves no more

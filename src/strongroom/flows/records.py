@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from strongroom.catalog import Backup, Cluster, Instance, now
-from strongroom.catalog.find import find_backup, find_cluster
-from strongroom.errors import Busy, Protected
+from strongroom.catalog.find import (
+    find_backup,
+    find_cluster,
+)
+from strongroom.errors import Busy, InvalidRequest, Protected
 from strongroom.flows.site import Site
+from strongroom.sections import CONTAINER_PATTERN
 
 Record = Instance | Backup | Cluster
 NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluster: "cluster"}
@@ -58,3 +63,22 @@ def refuse_if_protected(rows: Iterable[Record]) -> None:
                 f"{noun} {row.name} ({row.id}) is protected from deletion",
                 remedy=f"Take the protection back first: `strongroom {noun} unprotect {row.id}`.",
             )
+
+
+def check_name(name: str, noun: str) -> None:
+    """Trove's rule: 1 to 255 characters, one of them a letter or digit. Raises InvalidRequest."""
+    if not 1 <= len(name) <= 255 or not any(c.isalnum() for c in name):
+        raise InvalidRequest(
+            f"the name of the {noun} has {len(name)} characters; it must have 1 to 255, with at least one letter or digit"
+        )
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InvalidRequest(f"the name of the {noun} has control characters in it")
+
+
+def check_container(name: str) -> None:
+    """Raise InvalidRequest when ``name`` cannot be a container."""
+    if not re.fullmatch(CONTAINER_PATTERN, name):
+        raise InvalidRequest(
+            f"The value is not allowed: {name!r} cannot be the name of a container",
+            remedy="Use 1 to 255 letters, digits and @%_+=:,.- and begin with a letter or digit.",
+        )

@@ -12,11 +12,13 @@ from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
 from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows.backups.chains import check_container, check_name, new_backup, newest_parent
+from strongroom.flows.backups.chains import newest_parent
+from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
 from strongroom.flows.clusters.nodes import name as node_name
 from strongroom.flows.clusters.nodes import nodes_named
 from strongroom.flows.jobs import new_job
-from strongroom.flows.kinds.cluster_create import refuse_if_cut_off, refuse_if_working
+from strongroom.flows.kinds.backup import new_backup
+from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 
 SOON = 15.0

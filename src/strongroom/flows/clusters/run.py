@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, TypedDict, Unpack, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
-from strongroom.catalog import Run, now
+from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound
+from strongroom.flows.clusters.nodes import name as node_name
+from strongroom.flows.clusters.plan import Method
 from strongroom.flows.site import Site
 
 PRESENT = 30.0
@@ -151,3 +155,26 @@ class Journal:
                 return run
 
         self.run = await asyncio.to_thread(write)
+
+
+def new_run(
+    session: Session, job: Job, cluster: Cluster, nodes: Sequence[Instance], backup: Backup | None, method: Method, **facts: Any
+) -> Run:
+    run = Run(
+        id=job.id,
+        cluster_id=cluster.id,
+        backup_id=backup.id if backup else None,
+        phase="prepare",
+        method=method,
+        nodes={node.id: {"node": node_name(node)} for node in nodes},
+        facts={
+            "uuid": str(uuid.uuid4()),
+            "first": nodes[0].id,
+            "epoch": cluster.epoch,
+            "epoch_before": cluster.epoch,
+            "taken": backup.finished.isoformat() if backup and backup.finished else None,
+            **facts,
+        },
+    )
+    session.add(run)
+    return run

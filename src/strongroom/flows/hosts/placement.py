@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
 from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
-from strongroom.errors import NoRoom, NotFound, Unavailable, UnknownValue
+from strongroom.errors import NoRoom, NotFound, TooLarge, Unavailable, UnknownValue
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.site import Site
 
@@ -156,3 +157,24 @@ def _refuse_unknown(hosts: Sequence[Host], need: Need) -> None:
         raise NotFound(f"datastore {need.datastore} cannot be found", remedy=remedy)
     if not any(_versions(host, need) for host in hosts):
         raise UnknownValue(f"version {' '.join(need.versions)} of datastore {need.datastore} cannot be found", remedy=remedy)
+
+
+ROOM = 512 * 1024**2
+"""Bytes of disk that an empty instance needs to begin with; its volume is a limit, not a reservation."""
+
+
+DEFAULT_VOLUME = 10
+"""GB of a new instance that names no size."""
+
+
+def volume_for(source: Backup, asked: int | None) -> int:
+    """GB that an instance made of the backup is to have. Raises TooLarge when that is more than was asked for."""
+    needed = max(1, math.ceil((source.data_size or 0) / GB))
+    if asked is None:
+        return max(DEFAULT_VOLUME, needed)
+    if asked < needed:
+        raise TooLarge(
+            f"backup {source.name} ({source.id}) holds {needed} GB of data; it does not fit a volume of {asked} GB",
+            remedy=f"Ask for --size {needed} or more.",
+        )
+    return asked

@@ -1,17 +1,36 @@
-"""Every kind of job, a module for each thing that jobs are about. A new kind is added to this list."""
+"""Every kind of job, with its request. A new kind is a module and a line of this list."""
 
 from strongroom.flows.kind import register
-from strongroom.flows.kinds import backup, clusters, deletion, imports, lifecycle, restore, verify
+from strongroom.flows.kinds import (
+    backup,
+    cluster_actions,
+    cluster_create,
+    cluster_deletion,
+    cluster_restore,
+    create,
+    deletion,
+    foreign,
+    lifecycle,
+    rebuild,
+    resize,
+    restore,
+    verify,
+)
 
 register(
     backup.BACKUP,
     verify.VERIFY,
     deletion.DELETE_BACKUP,
-    imports.IMPORT,
-    imports.REBUILD,
-    restore.CREATE,
+    foreign.IMPORT,
+    rebuild.REBUILD,
+    create.CREATE,
     restore.RESTORE,
     restore.PREPARE,
+    resize.RESIZE,
     *lifecycle.KINDS,
-    *clusters.KINDS,
+    cluster_create.CREATE,
+    cluster_create.ADOPT,
+    cluster_restore.RESTORE,
+    *cluster_actions.KINDS,
+    cluster_deletion.DELETE,
 )

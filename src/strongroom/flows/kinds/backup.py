@@ -1,19 +1,31 @@
-"""Take a backup: the worker writes the artifact, then the catalog records what its manifest says."""
+"""Take a backup: the request, and the job whose worker writes the artifact; the catalog then records its manifest."""
 
 from __future__ import annotations
 
+import uuid
 from contextlib import suppress
+from typing import Literal
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from strongroom import datastores
 from strongroom.artifact import Pages, Witness
-from strongroom.catalog import Backup, Job, now
-from strongroom.errors import DatabaseDamaged
+from strongroom.catalog import Backup, Instance, Job, now, quotas
+from strongroom.catalog.find import (
+    chain_of,
+    container_for,
+    find_backup,
+    find_instance,
+)
+from strongroom.errors import Busy, Conflict, DatabaseDamaged, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows.backups import artifact_end
+from strongroom.flows.backups.chains import describe_damage, newest_parent
 from strongroom.flows.backups.sources import location_of
+from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
@@ -56,6 +68,128 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
         with suppress(ValidationError):
             backup.pages = Pages.model_validate(job.output.get("pages")).model_dump(mode="json")
     backup.updated = now()
+
+
+def request_backup(
+    site: Site,
+    project: str,
+    *,
+    instance: str,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    parent: str | None = None,
+    incremental: bool = False,
+    codec: str | None = None,
+    damaged_pages: Literal["fail", "warn"] = "warn",
+) -> tuple[Backup, Job]:
+    """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
+
+    Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded, Unsupported.
+    """
+    check_name(name, "backup")
+    if container is not None:
+        check_container(container)
+    with site.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        refuse_if_busy(session, row, "take a backup")
+        refuse_if_node(row, "backup")
+        if row.task is not None:
+            raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+        if row.state != "running":
+            raise Busy(
+                f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
+                remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
+            )
+        quotas.require(session, project, site.settings, {"backups": 1})
+        reason = None
+        base: Backup | None = None
+        chains = datastores.get(row.datastore).capabilities.incremental
+        if parent is not None and not chains:
+            raise Unsupported(
+                f"incremental backups of {row.datastore} are not supported", remedy="Leave the parent out, and a full is taken."
+            )
+        if parent is not None:
+            base = _named_parent(session, project, row, parent)
+        elif incremental and not chains:
+            reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
+        elif incremental:
+            base, reason = newest_parent(session, row)
+        backup = new_backup(
+            session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
+        )
+        job = new_job(
+            session,
+            project,
+            "backup",
+            instance=row,
+            backup=backup,
+            fall_back_to_full=parent is None,
+            damaged_pages=damaged_pages,
+        )
+    site.start(job)
+    return backup, job
+
+
+def new_backup(
+    session: Session,
+    site: Site,
+    instance: Instance,
+    base: Backup | None,
+    *,
+    name: str,
+    description: str | None,
+    container: str | None,
+    codec: str | None = None,
+    reason: str | None,
+) -> Backup:
+    """Add a backup of the instance that is asked for: an incremental on ``base``, or a full."""
+    key = str(uuid.uuid4())
+    backup = Backup(
+        id=key,
+        project=instance.project,
+        name=name,
+        description=description,
+        cluster_id=instance.cluster_id,
+        instance_id=instance.id,
+        instance_name=instance.name,
+        container=container_for(session, instance.project, instance.id, container, site.settings.storage.container),
+        kind="incremental" if base else "full",
+        parent_id=base.id if base else None,
+        chain_id=base.chain_id if base else key,
+        datastore=instance.datastore,
+        series=instance.series,
+        codec=codec or site.settings.artifact.codec,
+        encrypted=bool(site.settings.encryption.recipients),
+        lineage=instance.lineage,
+        reason=reason,
+    )
+    session.add(backup)
+    return backup
+
+
+def _named_parent(session: Session, project: str, instance: Instance, ref: str) -> Backup:
+    base = find_backup(session, project, ref)
+    full = "Take a full backup instead, or name another parent."
+    if base.instance_id != instance.id:
+        raise InvalidRequest(
+            f"parent backup {base.name} ({base.id}) is of instance {base.instance_id}, not of {instance.name} ({instance.id})",
+            remedy=full,
+        )
+    if base.status != "COMPLETED":
+        raise Conflict(f"parent backup {base.name} ({base.id}) is {base.status}, not COMPLETED", remedy=full)
+    for link in chain_of(session, base):
+        if link.status != "COMPLETED":
+            raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)
+        if link.is_damaged:
+            raise Conflict(f"{describe_damage(link)}; an incremental on it could not be restored", remedy=full)
+    if instance.lineage is not None and base.lineage is not None and base.lineage != instance.lineage:
+        raise LineageChanged(
+            f"the data of instance {instance.name} was replaced (a restore, or a state transfer) after backup {base.name} "
+            f"({base.id}) was taken; an incremental on it would lose rows",
+            remedy=full,
+        )
+    return base
 
 
 BACKUP = JobKind(

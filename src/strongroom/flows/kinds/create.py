@@ -1,32 +1,28 @@
-"""Requests about instances: create, adopt, restore in place, start, stop, reset, delete."""
+"""Create an instance: empty, from a backup, or by adopting a running server."""
 
 from __future__ import annotations
 
-import math
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from strongroom import datastores
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Instance, Job, quotas
-from strongroom.catalog.find import chain_of, find_backup, find_instance, unfinished_jobs
+from strongroom.catalog.find import find_backup
 from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import Cancelled, Conflict, InvalidRequest, TooLarge
-from strongroom.flows import outcomes
-from strongroom.flows.backups.chains import check_name, refuse_unless_restorable
+from strongroom.errors import AlreadyExists, Conflict, InvalidRequest
+from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import GB, Need, place, with_fresh_facts
+from strongroom.flows.hosts.placement import DEFAULT_VOLUME, ROOM, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
-from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
-from strongroom.flows.records import refuse_if_protected
+from strongroom.flows.jobs import new_job
+from strongroom.flows.kind import JobKind
+from strongroom.flows.kinds.restore import order_restore, swap
+from strongroom.flows.records import check_name
 from strongroom.flows.site import Site
-from strongroom.flows.status import move_instance
-
-ROOM = 512 * 1024**2
-"""Bytes of disk that an empty instance needs to begin with; its volume is a limit, not a reservation."""
-DEFAULT_VOLUME = 10
-"""GB of a new instance that names no size."""
+from strongroom.flows.steps import define, load_instance, work
 
 
 @with_fresh_facts
@@ -136,99 +132,30 @@ def _host_to_adopt_on(site: Site, host: str | None) -> str | None:
     return host
 
 
-def volume_for(source: Backup, asked: int | None) -> int:
-    """GB that an instance made of the backup is to have. Raises TooLarge when that is more than was asked for."""
-    needed = max(1, math.ceil((source.data_size or 0) / GB))
-    if asked is None:
-        return max(DEFAULT_VOLUME, needed)
-    if asked < needed:
-        raise TooLarge(
-            f"backup {source.name} ({source.id}) holds {needed} GB of data; it does not fit a volume of {asked} GB",
-            remedy=f"Ask for --size {needed} or more.",
-        )
-    return asked
+async def populate(site: Site, job_id: str) -> None:
+    """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
+    _, instance = await load_instance(site, job_id)
+    wanted: dict[str, Any] = await asyncio.to_thread(site.secrets.get, job_id)
+    agent = site.agents.client(instance.host)
+    for data in wanted.get("databases", []):
+        try:
+            await agent.create_databases(instance.id, [DatabaseSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
+    for data in wanted.get("users", []):
+        try:
+            await agent.create_users(instance.id, [UserSpec.model_validate(data)])
+        except AlreadyExists:
+            continue
 
 
-def request_restore(site: Site, project: str, instance: str, backup: str) -> Job:
-    """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
-    require_source(site, project, backup)
-    with site.catalog.write() as session:
-        row = find_instance(session, project, instance)
-        source = find_backup(session, project, backup)
-        refuse_if_busy(session, row, "restore it")
-        refuse_if_node(row, "restore")
-        refuse_unless_restorable(session, source)
-        require_same_version(source, row)
-        if row.runtime == "process":  # an adopted server has the room that its owner gave it
-            volume_for(source, row.volume_size)
-        move_instance(row, "RESTORE")
-        job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
-    site.start(job)
-    return job
-
-
-def require_same_version(source: Backup, instance: Instance) -> None:
-    """Raises InvalidRequest when the backup is of another database or series than the instance."""
-    if (source.datastore, source.series) != (instance.datastore, instance.series):
-        raise InvalidRequest(
-            f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
-            f"instance {instance.name} is {instance.datastore} {instance.series}",
-            remedy="Restore it to a new instance of its own version.",
-        )
-
-
-Action = Literal["start", "stop", "restart", "discard_old", "activate"]
-TASK: dict[Action, str | None] = {
-    "start": "REBOOT",
-    "stop": "REBOOT",
-    "restart": "REBOOT",
-    "discard_old": None,
-    "activate": "REBOOT",
-}
-
-
-def request_action(site: Site, project: str, instance: str, kind: Action) -> Job:
-    """Start, stop, restart or activate the server, or drop the data that restores have put aside.
-
-    Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
-    """
-    with site.catalog.write() as session:
-        row = find_instance(session, project, instance)
-        refuse_if_busy(session, row, kind.replace("_", " "))
-        refuse_if_node(row, kind.replace("_", " "))
-        if kind == "activate" and not row.isolated:
-            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
-        move_instance(row, TASK[kind] or row.task)
-        job = new_job(session, project, kind, instance=row)
-    site.start(job)
-    return job
-
-
-def request_reset(site: Site, project: str, instance: str) -> None:
-    """Give up whatever is being done to the instance, so that it can be used, or deleted, again.
-
-    Its jobs end as cancelled at once, whether or not anybody is there to stop their work; running backups fail. Raises NotFound.
-    """
-    with site.catalog.write() as session:
-        row = find_instance(session, project, instance)
-        for job in unfinished_jobs(session, instance_id=row.id):
-            job.cancel = True
-            why = Cancelled(f"{job.kind} job {job.id} was given up: the status of instance {row.name} ({row.id}) was reset")
-            outcomes.settle(session, job, why.to_dict())
-        move_instance(row, None)
-
-
-def request_delete_instance(site: Site, project: str, instance: str) -> Job:
-    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
-    with site.catalog.write() as session:
-        row = find_instance(session, project, instance)
-        refuse_if_node(row, "delete")
-        refuse_if_protected([row])
-        for job in unfinished_jobs(session, instance_id=row.id):
-            if job.kind == "delete_instance":
-                return job
-            cancel_job(session, job)
-        move_instance(row, "SHUTDOWN")
-        job = new_job(session, project, "delete_instance", instance=row)
-    site.start(job)
-    return job
+CREATE = JobKind(
+    name="create",
+    operation="create instance",
+    steps=(define, work, swap, populate),
+    lane="heavy",
+    order=order_restore,
+    has_task=True,
+    failed_task="ERROR",
+    clears_fault=True,
+)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Job
-from strongroom.catalog.find import descendants_of
-from strongroom.errors import HasChildren
+from strongroom.catalog.find import (
+    children_of,
+    descendants_of,
+    find_backup,
+    unfinished_jobs,
+)
+from strongroom.errors import Busy, HasChildren
 from strongroom.flows.backups.sources import location_of
+from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import settle_deletion
+from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Site
+from strongroom.flows.status import move_backups
 from strongroom.flows.steps import backup_of, load_job
 
 
@@ -51,6 +60,55 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     for link in [*descendants_of(session, backup.id), backup]:
         if link.status == "DELETING":
             settle_deletion(link, failure)
+
+
+def request_delete_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job:
+    """Delete a backup, with ``cascade`` also all that depend on it (children first, in one job).
+
+    Raises NotFound, HasChildren, Protected, Busy.
+    """
+    with site.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        chain = refuse_deletion(session, row, cascade=cascade)
+        move_backups(session, chain, "DELETING")
+        job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
+    site.start(job)
+    return job
+
+
+def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[Backup]:
+    """What a deletion of the backup deletes, children before parents. Raises HasChildren, Protected, Busy."""
+    if not cascade and (children := children_of(session, backup.id)):
+        names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
+        more = f" and {len(children) - 10} more" if len(children) > 10 else ""
+        raise HasChildren(
+            f"backup {backup.name} ({backup.id}) is the parent of {names}{more}",
+            remedy="Delete those first, or all of them together with --cascade.",
+        )
+    chain = [*descendants_of(session, backup.id), backup]
+    refuse_if_protected(chain)
+    _refuse_if_used(session, chain)
+    return chain
+
+
+def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:
+    """Raise Busy when one of the backups is being written, read or deleted."""
+    for backup in chain:
+        if backup.status in Backup.RUNNING:
+            raise Busy(
+                f"Backup {backup.name} ({backup.id}) cannot be deleted because it is running.",
+                remedy="Wait until it is done, or cancel its job.",
+            )
+        if backup.status == "DELETING":
+            raise Busy(f"backup {backup.name} ({backup.id}) is being deleted already", remedy="Wait until that is done.")
+    used = {backup.id: backup for backup in chain}
+    for job in unfinished_jobs(session):
+        if job.backup_id in used:
+            backup = used[job.backup_id]
+            raise Busy(
+                f"backup {backup.name} ({backup.id}) is in use by {job.kind} job {job.id}",
+                remedy="Wait for the job, or cancel it.",
+            )
 
 
 DELETE_BACKUP = JobKind(

@@ -1,4 +1,4 @@
-"""Requests for backups that were written elsewhere: by a service of another region, by Trove, by Kolla."""
+"""Import backups that other services or programs wrote, or register them by location."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.artifact import (
     ForeignBackup,
+    ForeignChain,
     Location,
     Place,
     check_link,
@@ -36,15 +37,20 @@ from strongroom.errors import (
     StorageError,
     UnknownValue,
 )
-from strongroom.flows.backups.chains import check_name, refuse_unless_restorable
+from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import Source, source_of
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.hosts.placement import GB, reader_of
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.records import check_name
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backup
+from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.storage import Store
+from strongroom.worker.spec import ImportJob, JobRequest
 
 
 def request_restore_from(
@@ -313,3 +319,30 @@ def _shelf(backup: ForeignBackup) -> Any:
         return PurePosixPath(backup.pieces[0].key).parts[0]
     folder = backup.directory
     return folder.parent if folder.name.startswith(("full-", "incr-")) else folder
+
+
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
+    backup = backup_of(session, job)
+    request = ImportJob(
+        location=ForeignChain(backups=source_of(backup).foreign),
+        datastore=backup.datastore,
+        storage=site.stores.spec_holding(backup),
+    )
+    return JobRequest(server=None, job=request)
+
+
+def _settle(session: Session, job: Job, failure: Failure | None) -> None:
+    backup = backup_of(session, job)
+    if failure is not None and fail_backup(backup, failure):
+        backup.updated = now()
+
+
+IMPORT = JobKind(
+    name="import",
+    operation="import backup {backup}",
+    steps=(work, record_import),
+    lane="heavy",
+    order=_order,
+    begin=start_building,
+    settle=_settle,
+)

@@ -1,20 +1,24 @@
-"""The life of a server: adopt, start, stop, restart, resize, activate, discard the previous data, delete."""
+"""The life of a server: adopt, start, stop, restart, activate, discard the previous data, reset, delete."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
-from strongroom.catalog import Instance, Job, now
-from strongroom.errors import JobError, NotFound
+from strongroom.catalog import Job, now
+from strongroom.catalog.find import find_instance, unfinished_jobs
+from strongroom.errors import Cancelled, Conflict, NotFound
+from strongroom.flows import outcomes
+from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind, Step
+from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
-from strongroom.flows.steps import define, definition_of, instance_of, load_instance, record_view
+from strongroom.flows.steps import define, instance_of, load_instance, record_view
 
 
 async def _ask_agent(site: Site, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
@@ -36,32 +40,6 @@ async def stop(site: Site, job_id: str) -> None:
 async def restart(site: Site, job_id: str) -> None:
     """Stop, start, wait."""
     await _ask_agent(site, job_id, lambda agent, server: agent.restart_server(server))
-
-
-async def resize(site: Site, job_id: str) -> None:
-    """Restart the server with the memory of the wanted flavor; if it does not come up with it, with what it had."""
-    job, instance = await load_instance(site, job_id)
-    agent = site.agents.client(instance.host)
-
-    async def restart_with(flavor: str) -> ServerView:
-        await agent.put_server(instance.id, definition_of(site, instance, flavor))
-        return await agent.restart_server(instance.id)
-
-    try:
-        view = await restart_with(job.params["flavor"])
-    except JobError:
-        if instance.flavor in site.settings.flavors:  # it may have left the configuration
-            await record_view(site, await restart_with(instance.flavor))
-        raise
-    await record_view(site, view)
-
-    def keep() -> None:
-        with site.catalog.write() as session:
-            row = session.get(Instance, instance.id)
-            assert row is not None
-            row.flavor = job.params["flavor"]
-
-    await asyncio.to_thread(keep)
 
 
 async def activate(site: Site, job_id: str) -> None:
@@ -97,8 +75,67 @@ def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> Non
         instance_of(session, job).deleted = now()
 
 
-def _restarts(name: str, step: Step) -> JobKind:
+def restarting(name: str, step: Step) -> JobKind:
     return JobKind(name=name, operation=f"{name} instance", steps=(step,), has_task=True, clears_fault=True)
+
+
+Action = Literal["start", "stop", "restart", "discard_old", "activate"]
+
+
+TASK: dict[Action, str | None] = {
+    "start": "REBOOT",
+    "stop": "REBOOT",
+    "restart": "REBOOT",
+    "discard_old": None,
+    "activate": "REBOOT",
+}
+
+
+def request_action(site: Site, project: str, instance: str, kind: Action) -> Job:
+    """Start, stop, restart or activate the server, or drop the data that restores have put aside.
+
+    Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
+    """
+    with site.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        refuse_if_busy(session, row, kind.replace("_", " "))
+        refuse_if_node(row, kind.replace("_", " "))
+        if kind == "activate" and not row.isolated:
+            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
+        move_instance(row, TASK[kind] or row.task)
+        job = new_job(session, project, kind, instance=row)
+    site.start(job)
+    return job
+
+
+def request_reset(site: Site, project: str, instance: str) -> None:
+    """Give up whatever is being done to the instance, so that it can be used, or deleted, again.
+
+    Its jobs end as cancelled at once, whether or not anybody is there to stop their work; running backups fail. Raises NotFound.
+    """
+    with site.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        for job in unfinished_jobs(session, instance_id=row.id):
+            job.cancel = True
+            why = Cancelled(f"{job.kind} job {job.id} was given up: the status of instance {row.name} ({row.id}) was reset")
+            outcomes.settle(session, job, why.to_dict())
+        move_instance(row, None)
+
+
+def request_delete_instance(site: Site, project: str, instance: str) -> Job:
+    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
+    with site.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        refuse_if_node(row, "delete")
+        refuse_if_protected([row])
+        for job in unfinished_jobs(session, instance_id=row.id):
+            if job.kind == "delete_instance":
+                return job
+            cancel_job(session, job)
+        move_instance(row, "SHUTDOWN")
+        job = new_job(session, project, "delete_instance", instance=row)
+    site.start(job)
+    return job
 
 
 KINDS = (
@@ -111,11 +148,10 @@ KINDS = (
         has_task=True,
         clears_fault=True,
     ),
-    _restarts("start", start),
-    _restarts("stop", stop),
-    _restarts("restart", restart),
-    _restarts("resize", resize),
-    _restarts("activate", activate),
+    restarting("start", start),
+    restarting("stop", stop),
+    restarting("restart", restart),
+    restarting("activate", activate),
     JobKind(name="discard_old", operation="discard old data", steps=(discard_old,)),
     JobKind(name="delete_instance", operation="delete instance", steps=(delete_server,), settle=_settle_deletion),
 )

@@ -1,4 +1,4 @@
-"""Rebuild of the catalog: every backup that the store has is found again by its manifest."""
+"""Rebuild the catalog: every backup in the store is found again by its manifest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import ArtifactMissing, Busy, StorageNotFound
 from strongroom.flows import outcomes
-from strongroom.flows.backups.chains import check_container
 from strongroom.flows.backups.seals import judge_backup
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.jobs import new_job
+from strongroom.flows.kind import JobKind
+from strongroom.flows.records import check_container
 from strongroom.flows.site import Site
 
 MOST_SHOWN = 1000
@@ -194,3 +195,6 @@ class _Search:
 def _known_of(session: Session, ids: Sequence[str]) -> set[str]:
     """Those of ``ids`` that the catalog knows."""
     return set(session.scalars(select(Backup.id).where(Backup.id.in_(ids))))
+
+
+REBUILD = JobKind(name="rebuild", operation="rebuild the catalog", steps=(rebuild,), lane="stores")

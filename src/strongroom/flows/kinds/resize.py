@@ -1,15 +1,20 @@
-"""Requests for another size of an instance: room for its data, memory of its server."""
+"""Resize an instance: room for its data, memory of its server."""
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy.orm import Session
 
+from strongroom.agent.models import ServerView
 from strongroom.catalog import Instance, Job, now, quotas
 from strongroom.catalog.find import find_instance
-from strongroom.errors import Busy, InvalidRequest, Unsupported
+from strongroom.errors import Busy, InvalidRequest, JobError, Unsupported
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
+from strongroom.flows.kinds.lifecycle import restarting
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
+from strongroom.flows.steps import definition_of, load_instance, record_view
 
 
 def request_resize_volume(site: Site, project: str, instance: str, size: int) -> Instance:
@@ -67,3 +72,32 @@ def _free(session: Session, project: str, instance: str, wish: str) -> Instance:
     if row.task is not None:
         raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot {wish} now", remedy="Wait until it is ACTIVE.")
     return row
+
+
+async def resize(site: Site, job_id: str) -> None:
+    """Restart the server with the memory of the wanted flavor; if it does not come up with it, with what it had."""
+    job, instance = await load_instance(site, job_id)
+    agent = site.agents.client(instance.host)
+
+    async def restart_with(flavor: str) -> ServerView:
+        await agent.put_server(instance.id, definition_of(site, instance, flavor))
+        return await agent.restart_server(instance.id)
+
+    try:
+        view = await restart_with(job.params["flavor"])
+    except JobError:
+        if instance.flavor in site.settings.flavors:  # it may have left the configuration
+            await record_view(site, await restart_with(instance.flavor))
+        raise
+    await record_view(site, view)
+
+    def keep() -> None:
+        with site.catalog.write() as session:
+            row = session.get(Instance, instance.id)
+            assert row is not None
+            row.flavor = job.params["flavor"]
+
+    await asyncio.to_thread(keep)
+
+
+RESIZE = restarting("resize", resize)

@@ -1,21 +1,22 @@
-"""Restore a backup: to a new instance, in place, or as one node's part of a cluster's restore."""
+"""Restore a backup in place, to a new instance, or to one node of a cluster."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Instance, Job
-from strongroom.catalog.find import find_job
-from strongroom.datastores import DatabaseSpec, UserSpec
-from strongroom.errors import AlreadyExists, NotFound
-from strongroom.flows.backups.sources import target_of
-from strongroom.flows.hosts.placement import GB
+from strongroom.catalog.find import chain_of, find_backup, find_instance, find_job
+from strongroom.errors import InvalidRequest, NotFound
+from strongroom.flows.backups.chains import refuse_unless_restorable
+from strongroom.flows.backups.sources import require_source, target_of
+from strongroom.flows.hosts.placement import GB, volume_for
+from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import JobKind
 from strongroom.flows.site import Site
-from strongroom.flows.steps import backup_of, define, instance_of, load_instance, record_view, work
+from strongroom.flows.status import move_instance
+from strongroom.flows.steps import backup_of, instance_of, load_instance, record_view, work
 from strongroom.worker.spec import InitializeJob, JobRequest, RestoreJob
 
 
@@ -69,23 +70,6 @@ async def swap(site: Site, job_id: str) -> None:
         await asyncio.to_thread(keep)
 
 
-async def populate(site: Site, job_id: str) -> None:
-    """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
-    _, instance = await load_instance(site, job_id)
-    wanted: dict[str, Any] = await asyncio.to_thread(site.secrets.get, job_id)
-    agent = site.agents.client(instance.host)
-    for data in wanted.get("databases", []):
-        try:
-            await agent.create_databases(instance.id, [DatabaseSpec.model_validate(data)])
-        except AlreadyExists:
-            continue
-    for data in wanted.get("users", []):
-        try:
-            await agent.create_users(instance.id, [UserSpec.model_validate(data)])
-        except AlreadyExists:
-            continue
-
-
 async def drop_prepared(site: Site, job_id: str) -> None:
     """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
     job, instance = await load_instance(site, job_id)
@@ -95,16 +79,34 @@ async def drop_prepared(site: Site, job_id: str) -> None:
         return  # it came to no attempt
 
 
-CREATE = JobKind(
-    name="create",
-    operation="create instance",
-    steps=(define, work, swap, populate),
-    lane="heavy",
-    order=order_restore,
-    has_task=True,
-    failed_task="ERROR",
-    clears_fault=True,
-)
+def request_restore(site: Site, project: str, instance: str, backup: str) -> Job:
+    """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
+    require_source(site, project, backup)
+    with site.catalog.write() as session:
+        row = find_instance(session, project, instance)
+        source = find_backup(session, project, backup)
+        refuse_if_busy(session, row, "restore it")
+        refuse_if_node(row, "restore")
+        refuse_unless_restorable(session, source)
+        require_same_version(source, row)
+        if row.runtime == "process":  # an adopted server has the room that its owner gave it
+            volume_for(source, row.volume_size)
+        move_instance(row, "RESTORE")
+        job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
+    site.start(job)
+    return job
+
+
+def require_same_version(source: Backup, instance: Instance) -> None:
+    """Raises InvalidRequest when the backup is of another database or series than the instance."""
+    if (source.datastore, source.series) != (instance.datastore, instance.series):
+        raise InvalidRequest(
+            f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
+            f"instance {instance.name} is {instance.datastore} {instance.series}",
+            remedy="Restore it to a new instance of its own version.",
+        )
+
+
 RESTORE = JobKind(
     name="restore",
     operation="restore backup {backup}",

@@ -5,8 +5,15 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job
+from strongroom.catalog.find import (
+    find_backup,
+)
+from strongroom.errors import InvalidRequest
 from strongroom.flows.backups import verification
-from strongroom.flows.backups.sources import target_of
+from strongroom.flows.backups.chains import refuse_unless_restorable
+from strongroom.flows.backups.sources import require_source, source_of, target_of
+from strongroom.flows.hosts.placement import reader_of
+from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import JobKind
 from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, work
@@ -28,6 +35,38 @@ def _order(site: Site, session: Session, job: Job) -> JobRequest:
         identities=site.stores.identities(),
     )
     return JobRequest(server=None, job=request)
+
+
+def request_verify(
+    site: Site,
+    project: str,
+    backup: str,
+    *,
+    prepare: bool = False,
+    start: bool = True,
+    chain: bool = True,
+    quick: bool = False,
+) -> Job:
+    """Read and check a backup and, with ``chain``, all that it is based on; with ``prepare`` also restore it into scratch space,
+    and with ``start`` start it there. ``quick`` only compares the sizes of all objects.
+
+    Raises NotFound, Conflict, InvalidRequest.
+    """
+    if quick and prepare:
+        raise InvalidRequest("a quick verification restores nothing", remedy="Leave out quick, or prepare.")
+    require_source(site, project, backup)
+    with site.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        refuse_unless_restorable(session, row)
+        if quick and source_of(row).foreign:
+            raise InvalidRequest(
+                f"backup {row.name} ({row.id}) was imported; the sizes of its objects prove nothing",
+                remedy="Verify it without quick.",
+            )
+        job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start, chain=chain, quick=quick)
+        job.host = reader_of(session, site, row)
+    site.start(job)
+    return job
 
 
 VERIFY = JobKind(

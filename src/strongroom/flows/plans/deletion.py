@@ -13,8 +13,8 @@ from strongroom.catalog import Backup, Instance, Job
 from strongroom.catalog.find import descendants_of, find_backup, find_cluster, find_instance, nodes_of, unfinished_jobs
 from strongroom.catalog.queries import broken_chains
 from strongroom.errors import StrongroomError
-from strongroom.flows.backups.chains import refuse_deletion
 from strongroom.flows.jobs import refuse_if_node
+from strongroom.flows.kinds.deletion import refuse_deletion
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.site import Site
 

@@ -16,11 +16,10 @@ from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import Need, place, with_fresh_facts
+from strongroom.flows.hosts.placement import ROOM, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import refuse_if_node
-from strongroom.flows.kinds.create import ROOM, require_same_version, volume_for
-from strongroom.flows.kinds.restore import is_copy, is_isolated
+from strongroom.flows.kinds.restore import is_copy, is_isolated, require_same_version
 from strongroom.flows.site import Site
 
 Effect = Literal["refused", "warned", "disabled", "placed", "carried", "kept", "absent"]
