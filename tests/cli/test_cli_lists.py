@@ -17,7 +17,7 @@ from typer.testing import Result
 
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import moment_of
-from strongroom.cli.output.render import age
+from strongroom.cli.output.values import age
 from strongroom.errors import InvalidRequest
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
