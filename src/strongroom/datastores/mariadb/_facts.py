@@ -12,6 +12,7 @@ from strongroom.datastores._files import bytes_below
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Finding
 from strongroom.datastores._servers import Server
+from strongroom.datastores._sizes import SIZES
 from strongroom.datastores.mariadb import _survey
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, parts, variables, where
@@ -57,7 +58,9 @@ def ready(server: Server) -> Facts:
             remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
         )
     place = Path(said["datadir"])
-    return Facts(version_number=number_of(said["version"]), data_bytes=bytes_below(place), data_dir=place, galera=galera)
+    return Facts(
+        version_number=number_of(said["version"]), data_bytes=SIZES.size(place, bytes_below), data_dir=place, galera=galera
+    )
 
 
 def examine(server: Server) -> Iterator[Finding]:
