@@ -26,7 +26,7 @@ from demo_writer import Writer
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.cli.output.render import duration, size, times
+from strongroom.cli.output.values import duration, size, times
 
 PROGRAM = Path(sys.executable).with_name("strongroom")
 console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)

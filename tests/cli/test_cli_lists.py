@@ -20,7 +20,7 @@ from strongroom.api.instances.views import STATES
 from strongroom.cli.commands import instance, job
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import moment_of
-from strongroom.cli.output.render import age
+from strongroom.cli.output.values import age
 from strongroom.errors import InvalidRequest
 from strongroom.flows.kind import _KINDS
 from strongroom.flows.kinds.create import TASK

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import Result
 
-from strongroom.cli.output.render import duration, moment, safe, size, times
+from strongroom.cli.output.values import duration, moment, safe, size, times
 from support.canned import BACKUP, Canned
 
 Run = Callable[..., Result]

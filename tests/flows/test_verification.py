@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.api.backups.routes import _views
+from strongroom.api.backups.views import backup_views
 from strongroom.artifact import Location, Parent, Positions, load_verification, read_manifest
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
@@ -95,7 +95,7 @@ class Site:
         with self.control.catalog.read() as session:
             row = session.get(Backup, name)
             assert row is not None
-            return _views(session, [row])[0]
+            return backup_views(session, [row])[0]
 
 
 @pytest.fixture

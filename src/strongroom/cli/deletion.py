@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.names import Noun
-from strongroom.cli.output.render import Column, age, moment, size, warn
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.remarks import warn
+from strongroom.cli.output.values import age, moment, size
 from strongroom.cli.session import Session, confirm
 from strongroom.errors import Conflict
 

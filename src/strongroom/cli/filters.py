@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.output.render import Column, instant
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.values import instant
 from strongroom.errors import InvalidRequest
 
 Since = Annotated[

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from strongroom.cli.connection.credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
+from strongroom.cli.output.columns import Times
 from strongroom.cli.output.progress import follow
-from strongroom.cli.output.render import Format, Output, Remarks, Times, note, safe, warn
+from strongroom.cli.output.remarks import Remarks, note, warn
+from strongroom.cli.output.tables import Format, Output
+from strongroom.cli.output.values import safe
 from strongroom.errors import (
     Busy,
     Conflict,

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.output.render import Column, note, warn
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.session import Session, Wait, command
 
 app = typer.Typer(no_args_is_help=True, help="The catalog: find backups again.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.output.render import Column
+from strongroom.cli.output.columns import Column
 from strongroom.cli.session import Session, command
 
 app = typer.Typer()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.commands.instance import Name
-from strongroom.cli.output.render import Column
+from strongroom.cli.output.columns import Column
 from strongroom.cli.session import Session, Yes, command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Databases of an instance.")

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.connection.completion import names_of
-from strongroom.cli.output.render import Column, When, moment, note, size
+from strongroom.cli.output.columns import Column, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import Session, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 

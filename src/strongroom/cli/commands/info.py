@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from strongroom.cli.output.render import Column, size
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.values import size
 from strongroom.cli.session import Session, command
 
 datastore = typer.Typer(no_args_is_help=True, help="Databases that can be served.")

@@ -12,7 +12,9 @@ from strongroom.cli import deletion, names
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import Filters, Limit, Sort, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
-from strongroom.cli.output.render import Column, Id, When, moment, note, size
+from strongroom.cli.output.columns import Column, Id, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 

@@ -9,9 +9,11 @@ import typer
 
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import Filters, Since, Sort, Until, require_known
+from strongroom.cli.output.columns import Column, JobId, Look, When
 from strongroom.cli.output.progress import Meter, figures
 from strongroom.cli.output.progress import follow as follow_job
-from strongroom.cli.output.render import Column, JobId, Look, When, duration, note, size
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.values import duration, size
 from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import NotFound
 

@@ -13,7 +13,10 @@ import typer
 from strongroom.cli.commands.instance import Flavor, Host, Size, make, show_instance
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.names import AllowSameName, require_free_name
-from strongroom.cli.output.render import Column, Format, age, moment, note, size, warn
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.remarks import note, warn
+from strongroom.cli.output.tables import Format
+from strongroom.cli.output.values import age, moment, size
 from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli.output.render import Column
+from strongroom.cli.output.columns import Column
 from strongroom.cli.session import AllProjects, Session, command
 
 app = typer.Typer(no_args_is_help=True, help="Backup strategies: the container that backups go to.")

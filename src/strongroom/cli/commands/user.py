@@ -9,7 +9,7 @@ import typer
 
 from strongroom.cli.commands.instance import Name
 from strongroom.cli.connection.password import new_password
-from strongroom.cli.output.render import Column
+from strongroom.cli.output.columns import Column
 from strongroom.cli.session import Session, Yes, command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of an instance, and which databases they may use.")

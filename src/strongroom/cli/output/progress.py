@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rich.console import Console
 from rich.text import Text
 
-from strongroom.cli.output.render import Remarks, duration, note, safe, size, times, warn
+from strongroom.cli.output.remarks import Remarks, note, warn
+from strongroom.cli.output.values import duration, safe, size, times
 from strongroom.errors import Cancelled, JobError
 
 if TYPE_CHECKING:

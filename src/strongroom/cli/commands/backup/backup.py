@@ -14,7 +14,9 @@ from strongroom.cli.commands.backup.listing import Ratio, list_backups
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
-from strongroom.cli.output.render import Column, When, duration, moment, note, size
+from strongroom.cli.output.columns import Column, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.values import duration, moment, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command
 from strongroom.errors import InvalidRequest
 

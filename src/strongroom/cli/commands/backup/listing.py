@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from strongroom.cli.filters import Filters
-from strongroom.cli.output.render import Column, Format, Id, Look, When, duration, note, safe, size, times
+from strongroom.cli.output.columns import Column, Id, Look, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.tables import Format
+from strongroom.cli.output.values import duration, safe, size, times
 from strongroom.cli.session import Session
 from strongroom.errors import Conflict, NotFound
 

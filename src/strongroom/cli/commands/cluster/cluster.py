@@ -13,7 +13,10 @@ from strongroom.cli.commands.cluster.plan import note_plan, place_of, print_plan
 from strongroom.cli.commands.instance import Flavor, Size, Version, datastore_body, words_of
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.names import AllowSameName, require_free_name
-from strongroom.cli.output.render import Column, Format, Id, When, note, size
+from strongroom.cli.output.columns import Column, Id, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.tables import Format
+from strongroom.cli.output.values import size
 from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from strongroom.cli.output.render import Column, Format, When, moment, note, size
+from strongroom.cli.output.columns import Column, When
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.tables import Format
+from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import Session
 
 RESTORE = [

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli.output.render import Column, Format, Output, note
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.tables import Format, Output
 from strongroom.cli.session import epilog, guarded
 
 app = typer.Typer(no_args_is_help=True, help="The configuration on this machine: what holds, and whether a file is right.")

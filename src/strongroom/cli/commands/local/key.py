@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli.output.render import note
+from strongroom.cli.output.remarks import note
 from strongroom.cli.session import epilog, guarded
 from strongroom.errors import AlreadyExists
 

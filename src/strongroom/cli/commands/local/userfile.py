@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from strongroom.cli.connection.password import new_password
-from strongroom.cli.output.render import Column, Format, Output, note
+from strongroom.cli.output.columns import Column
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.tables import Format, Output
 from strongroom.cli.session import Yes, confirm, epilog, guarded
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
 

@@ -1,13 +1,12 @@
-"""What commands print: tables for people, JSON and bare values for programs. Names are shown, never interpreted."""
+"""Results on stdout: tables for people, JSON and bare values for programs."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from strongroom.cli.output.columns import Column, Id, JobId, Look, Times
+from strongroom.cli.output.remarks import note
+from strongroom.cli.output.values import safe
 from strongroom.errors import InvalidRequest
-
-Style = Callable[[Any], str]
 
 
 class Format(StrEnum):
@@ -31,170 +31,8 @@ class Format(StrEnum):
     csv = "csv"
 
 
-class Times(StrEnum):
-    """How times are printed in tables."""
-
-    age = "age"
-    utc = "utc"
-    local = "local"
-
-
 FORMULAS = ("=", "+", "-", "@")
 """What formulas of spreadsheets begin with. Tabs and carriage returns never begin a cell: ``safe`` escapes them."""
-
-
-def safe(value: object) -> str:
-    """Text that cannot move the cursor, ring, or turn the line around: what is not printable is escaped, newlines stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
-
-
-def plain(value: Any) -> str:
-    """A value of the API as a word: nothing for null, yes and no, lists with commas."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(plain(v) for v in value)
-        case dict():
-            return ", ".join(f"{k}={plain(v)}" for k, v in value.items() if v is not None)
-        case _:
-            return str(value)
-
-
-def size(value: float | None) -> str:
-    """Bytes for people: ``1.5 GiB``."""
-    if value is None:
-        return ""
-    unit = "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def duration(value: float | None) -> str:
-    """Seconds for people: ``0.4 s``, ``2 min 5 s``, ``3 h 10 min``."""
-    if value is None:
-        return ""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def moment(value: str | None) -> str:
-    """A time of the API, which is UTC with or without a zone, without fractions."""
-    return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S") if value else ""
-
-
-def age(value: str | None, now: datetime) -> str:
-    """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``."""
-    if not value:
-        return ""
-    seconds = (now - instant(value)).total_seconds()
-    if seconds < 0:
-        return moment(value)
-    for limit, unit, word in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{int(seconds // unit)} {word} ago"
-    return f"{int(seconds // 86400)} days ago"
-
-
-def instant(value: str) -> datetime:
-    """A time of the API as an aware one."""
-    found = datetime.fromisoformat(value)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def times(raw: float | None, stored: float | None) -> str:
-    """How many times smaller the stored bytes are: ``3.1x``."""
-    return f"{raw / stored:.1f}x" if raw and stored else ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a table is written: times, and how many characters of an id."""
-
-    times: Times = Times.utc
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-    digits: int = 36
-
-    def moment(self, value: str | None) -> str:
-        """A time of the API."""
-        if not value:
-            return ""
-        match self.times:
-            case Times.age:
-                return age(value, self.now)
-            case Times.local:
-                return instant(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-            case _:
-                return moment(value)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a list or a field of a record: a title for people, a dotted ``path`` into the view, and how it looks.
-
-    Where a terminal is too narrow, the columns with the highest ``rank`` are left out; those of rank 0 always stay.
-    A ``cut`` one is shortened instead.
-    """
-
-    title: str
-    path: str
-    style: Style = plain
-    right: bool = False
-    rank: int = 0
-    cut: bool = False
-
-    def raw(self, item: Mapping[str, Any]) -> Any:
-        """The value as the API gives it; null when the path leads nowhere."""
-        value: Any = item
-        for part in self.path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
-
-    def heading(self, _look: Look) -> str:
-        """The title above the column."""
-        return self.title
-
-    def text(self, item: Mapping[str, Any], _look: Look) -> str:
-        """The value for people."""
-        return safe(self.style(self.raw(item)))
-
-
-class When(Column):
-    """A time: how long ago, in UTC, or here."""
-
-    def heading(self, look: Look) -> str:
-        match look.times:
-            case Times.age:
-                return self.title
-            case Times.local:
-                return f"{self.title} ({look.now.astimezone().tzname()})"
-            case _:
-                return f"{self.title} (UTC)"
-
-    def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(look.moment(self.raw(item)))
-
-
-class Id(Column):
-    """An id, of which the first characters will do."""
-
-    def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(str(self.raw(item) or "")[: look.digits])
-
-
-class JobId(Id):
-    """Ids of jobs begin with the time: their last characters tell them apart."""
-
-    def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(str(self.raw(item) or "")[-look.digits :])
 
 
 @dataclass(frozen=True)
@@ -354,20 +192,3 @@ def _show(table: Table) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         print(line.rstrip())
-
-
-class Remarks:
-    """Whether remarks and progress are left out; one for the whole program."""
-
-    quiet = False
-
-
-def note(text: str) -> None:
-    """A remark for the person, on stderr, so that stdout holds the result alone."""
-    if not Remarks.quiet:
-        warn(text)
-
-
-def warn(text: str) -> None:
-    """An error, a warning or a question: on stderr, and also shown to those who want no remarks."""
-    print(safe(text), file=sys.stderr, flush=True)

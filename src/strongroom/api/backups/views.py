@@ -1,0 +1,203 @@
+"""Representations of backups: Trove's fields, then those of Strongroom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from strongroom.api.http.fields import (
+    Link,
+    View,
+    gigabytes,
+    iso,
+    naive,
+)
+from strongroom.artifact import Level, Pages
+from strongroom.catalog import Backup
+from strongroom.catalog.queries import broken_chains, damaged_pages, newest_jobs
+from strongroom.flows import (
+    explain_broken,
+    level_of,
+    version_id,
+)
+
+
+class DatastoreOfBackup(View):
+    """What it is a backup of."""
+
+    type: str
+    version: str
+    version_id: str
+
+
+class FaultOfBackup(View):
+    """Why it failed."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class Verified(View):
+    """The result of a verification that counts: the newest, unless one that looked more closely found damage."""
+
+    at: str
+    ok: bool = Field(description="It, and all backups that it is based on, are good.")
+    level: Level = Field(
+        description="How closely it looked: sizes of all objects; content (every byte); prepared (the chain was restored in "
+        "scratch space); tables (a private server read every table there)."
+    )
+    links: int = Field(description="Backups of the chain that were looked at.")
+    stored_size: int | None = Field(description="Bytes in the store that were looked at; null in older results.")
+    prepared: bool = Field(description="The chain was restored in scratch space, too.")
+    tables: int | None = Field(description="Tables that a private server read there; null when none was started.")
+    message: str | None
+
+
+class BackupView(View):
+    """A backup; every field is always there."""
+
+    id: str
+    name: str
+    description: str | None
+    instance_id: str | None
+    project_id: str
+    parent_id: str | None
+    status: str = Field(
+        description="NEW, BUILDING, COMPLETED, FAILED; RESTORED: a record of what others wrote; DELETING, DELETE_FAILED."
+    )
+    locationRef: str | None
+    size: float | None = Field(description="GB of data that were backed up: what a volume must hold to restore it.")
+    created: str
+    updated: str
+    datastore: DatastoreOfBackup
+    instance_name: str = Field(description="Extension, as are all that follow.")
+    cluster_id: str | None = Field(description="The cluster that it is a backup of; the instance is the node.")
+    kind: str = Field(description="full or incremental.")
+    container: str
+    chain_id: str = Field(description="Id of the full that it stands on.")
+    pages: Pages | None = Field(
+        description="What the checksums of the pages of the database said when it was taken; null where it has none."
+    )
+    damaged_pages: int = Field(
+        description="Pages of the database that were damaged when it, or a backup that it is based on, was taken."
+    )
+    data_size: int | None = Field(description="Bytes in the data directory.")
+    raw_size: int | None = Field(description="Bytes of the stream.")
+    stored_size: int | None = Field(description="Bytes in the store.")
+    codec: str
+    encrypted: bool
+    started: str | None
+    finished: str | None
+    seconds: float | None
+    profile: dict[str, Any] | None = Field(
+        description="What a restore depends on at the source. Null in lists, and where it is not known."
+    )
+    reason: str | None = Field(description="Why a full was taken where an incremental was asked for.")
+    fault: FaultOfBackup | None
+    verified: Verified | None
+    positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
+    protected: bool = Field(description="It cannot be deleted until this is taken back.")
+    restorable: bool = Field(
+        description="It and all that it is based on are COMPLETED or RESTORED, and no verification found one of them damaged."
+    )
+    unrestorable_reason: str | None = Field(description="Why it cannot be restored; null while it can, and while it is taken.")
+    job_id: str | None = Field(description="The newest job about it.")
+
+
+class OneBackup(View):
+    """Reply about one backup."""
+
+    backup: BackupView
+
+
+class ManyBackups(View):
+    """Reply with a page of backups."""
+
+    backups: list[BackupView]
+    links: list[Link] = Field(default_factory=list)
+
+
+def backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
+    jobs = newest_jobs(session, Backup, [row.id for row in rows])
+    broken = broken_chains(session, [row for row in rows if row.status not in Backup.RUNNING])
+    reasons = explain_broken(session, broken) if broken else {}
+    damaged = damaged_pages(session, rows)
+    return [
+        backup_view(
+            row,
+            jobs.get(row.id),
+            restorable=row.id not in broken and row.status not in Backup.RUNNING,
+            reason=reasons.get(row.id),
+            is_parent_bad=broken.get(row.id, row.id) != row.id,
+            damaged=damaged.get(row.id, 0),
+        )
+        for row in rows
+    ]
+
+
+def backup_view(
+    row: Backup,
+    job_id: str | None,
+    *,
+    restorable: bool,
+    reason: str | None = None,
+    is_parent_bad: bool = False,
+    damaged: int = 0,
+) -> BackupView:
+    fault, verified = row.fault, row.verified
+    return BackupView(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        instance_id=row.instance_id,
+        project_id=row.project,
+        parent_id=row.parent_id,
+        status=row.status,
+        locationRef=row.location,
+        size=gigabytes(row.data_size),
+        created=naive(row.created),
+        updated=naive(row.updated),
+        datastore=DatastoreOfBackup(type=row.datastore, version=row.series, version_id=version_id(row.datastore, row.series)),
+        instance_name=row.instance_name,
+        cluster_id=row.cluster_id,
+        kind=row.kind,
+        container=row.container,
+        chain_id=row.chain_id,
+        pages=Pages.model_validate(row.pages) if row.pages else None,
+        damaged_pages=damaged,
+        data_size=row.data_size,
+        raw_size=row.raw_size,
+        stored_size=row.stored_size,
+        codec=row.codec,
+        encrypted=row.encrypted,
+        started=iso(row.started),
+        finished=iso(row.finished),
+        seconds=round((row.finished - row.started).total_seconds(), 3) if row.started and row.finished else None,
+        profile=None,
+        reason=row.reason,
+        fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
+        verified=verified_view(verified, reason if is_parent_bad else None) if verified else None,
+        positions=row.positions,
+        protected=row.protected,
+        restorable=restorable,
+        unrestorable_reason=reason,
+        job_id=job_id,
+    )
+
+
+def verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:
+    """``parent``: why a backup that it is based on cannot be restored, which makes the best result of its own a bad one."""
+    return Verified(
+        at=result["at"].replace("+00:00", "Z"),
+        ok=result["ok"] and parent is None,
+        level=level_of(dict(result)),
+        links=result.get("links", 1),
+        stored_size=result.get("stored_size"),
+        prepared=result["prepared"],
+        tables=result.get("tables"),
+        message=parent if result["ok"] and parent is not None else result["message"],
+    )

@@ -1,0 +1,103 @@
+"""Columns of lists and fields of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from strongroom.cli.output.values import age, instant, moment, plain, safe
+
+Style = Callable[[Any], str]
+
+
+class Times(StrEnum):
+    """How times are printed in tables."""
+
+    age = "age"
+    utc = "utc"
+    local = "local"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a table is written: times, and how many characters of an id."""
+
+    times: Times = Times.utc
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    digits: int = 36
+
+    def moment(self, value: str | None) -> str:
+        """A time of the API."""
+        if not value:
+            return ""
+        match self.times:
+            case Times.age:
+                return age(value, self.now)
+            case Times.local:
+                return instant(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            case _:
+                return moment(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a list or a field of a record: a title for people, a dotted ``path`` into the view, and how it looks.
+
+    Where a terminal is too narrow, the columns with the highest ``rank`` are left out; those of rank 0 always stay.
+    A ``cut`` one is shortened instead.
+    """
+
+    title: str
+    path: str
+    style: Style = plain
+    right: bool = False
+    rank: int = 0
+    cut: bool = False
+
+    def raw(self, item: Mapping[str, Any]) -> Any:
+        """The value as the API gives it; null when the path leads nowhere."""
+        value: Any = item
+        for part in self.path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def heading(self, _look: Look) -> str:
+        """The title above the column."""
+        return self.title
+
+    def text(self, item: Mapping[str, Any], _look: Look) -> str:
+        """The value for people."""
+        return safe(self.style(self.raw(item)))
+
+
+class When(Column):
+    """A time: how long ago, in UTC, or here."""
+
+    def heading(self, look: Look) -> str:
+        match look.times:
+            case Times.age:
+                return self.title
+            case Times.local:
+                return f"{self.title} ({look.now.astimezone().tzname()})"
+            case _:
+                return f"{self.title} (UTC)"
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        return safe(look.moment(self.raw(item)))
+
+
+class Id(Column):
+    """An id, of which the first characters will do."""
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        return safe(str(self.raw(item) or "")[: look.digits])
+
+
+class JobId(Id):
+    """Ids of jobs begin with the time: their last characters tell them apart."""
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        return safe(str(self.raw(item) or "")[-look.digits :])
