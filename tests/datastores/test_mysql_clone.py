@@ -21,11 +21,11 @@ import pytest
 
 from strongroom.artifact._tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
-from strongroom.datastores._feed import write_all
-from strongroom.datastores._tar import header
 from strongroom.datastores.mysql import _backup
 from strongroom.datastores.mysql._archive import NAMES, Archive
 from strongroom.datastores.mysql._unpack import unpack
+from strongroom.datastores.toolkit.feed import write_all
+from strongroom.datastores.toolkit.tar import header
 from strongroom.errors import ArtifactCorrupt, Busy, ConfigurationError, ServerFailed, StrongroomError
 from support import mysql
 from support.identity import run_as

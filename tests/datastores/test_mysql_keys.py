@@ -17,11 +17,11 @@ import pytest
 from crc32c import crc32c
 
 from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get
-from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores.mariadb._connection import connect
 from strongroom.datastores.mysql import _keyring, _keys
 from strongroom.datastores.mysql._archive import FACTS
 from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed, WalGone
 from support import mariadb
 from support.identity import run_as

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, get
-from strongroom.datastores._process import Tool
 from strongroom.datastores.mysql import _settings
 from strongroom.datastores.mysql._reading import read_profile
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.children import tool_environment
 from support import mysql

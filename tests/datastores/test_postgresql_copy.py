@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 from strongroom.datastores import BackupRequest, Server
-from strongroom.datastores._feed import Piped
 from strongroom.datastores.postgresql import _copy
 from strongroom.datastores.postgresql._tree import walk
+from strongroom.datastores.toolkit.feed import Piped
 from strongroom.errors import Cancelled, ServerFailed
 from strongroom.system.directories import make_directory
 from strongroom.system.files import write_file

@@ -18,11 +18,11 @@ import pytest
 
 from strongroom.artifact import Positions, Witness
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
-from strongroom.datastores._witness import FILE
 from strongroom.datastores.postgresql import _block_backup
 from strongroom.datastores.postgresql import _block_restore as block_restore
 from strongroom.datastores.postgresql._increment import increment_of, increment_path, relation_of
 from strongroom.datastores.postgresql._manifest import Manifest
+from strongroom.datastores.toolkit.witness import FILE
 from strongroom.errors import (
     ArtifactCorrupt,
     CannotDecrypt,

@@ -10,8 +10,8 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import BackupRequest, Server, Version
-from strongroom.datastores._profile import RestoreTarget
 from strongroom.datastores.postgresql import _versions
+from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.errors import LineageChanged
 from support import postgresql_debian, postgresql_versions
 from support.identity import run_as

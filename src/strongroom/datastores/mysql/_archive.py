@@ -11,9 +11,9 @@ import json
 import struct
 from typing import Any, Protocol
 
-from strongroom.datastores._feed import write_all
-from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mysql._clone import Block
+from strongroom.datastores.toolkit.feed import write_all
+from strongroom.datastores.toolkit.tar import BLOCK, header
 
 OURS = "strongroom"
 PAGES = f"{OURS}/pages"

@@ -9,12 +9,12 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
 from strongroom.datastores.mariadb._judge import not_asked
 from strongroom.datastores.mysql._binlog import is_replica
 from strongroom.datastores.mysql._reading import SYSTEM, count_tables, list_plugins
 from strongroom.datastores.mysql._settings import DEMANDED, filter_settings
+from strongroom.datastores.protocol.servers import Server
 
 _NO_TABLE = 1146
 _IN_USE = {1205, 1213, 1317, 1412, 1684, 3024}

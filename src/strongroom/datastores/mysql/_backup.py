@@ -15,9 +15,6 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
-from strongroom.datastores._feed import Fed
-from strongroom.datastores._protocol import BackupRequest, BackupResult, BackupSession
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
 from strongroom.datastores.mysql import _binlog, _keyring, _keys, _witness
@@ -37,6 +34,9 @@ from strongroom.datastores.mysql._clone import (
 from strongroom.datastores.mysql._reading import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, BackupSession
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 DDL_PATIENCE = 300

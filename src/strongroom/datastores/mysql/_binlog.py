@@ -15,10 +15,6 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
-from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._protocol import BackupRequest, BackupResult
-from strongroom.datastores._servers import Server
-from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.mariadb._connection import query, variables, where
 from strongroom.datastores.mysql import _keyring, _witness
 from strongroom.datastores.mysql._events import read_events
@@ -28,6 +24,10 @@ from strongroom.datastores.mysql._logs import FULL as _FULL
 from strongroom.datastores.mysql._logs import Logs, client_options
 from strongroom.datastores.mysql._size import data_bytes
 from strongroom.datastores.mysql._versions import key, number_of
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed, write_all
+from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
 
 FOLDER = "binlog"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._feed import write_all
+from strongroom.datastores.toolkit.feed import write_all
 from strongroom.errors import Busy, ServerFailed, StrongroomError
 
 PROTOCOL = 0x0103

@@ -7,15 +7,15 @@ import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores._keep import copy_entries
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._process import Tool
-from strongroom.datastores._profile import RestoredProfile, read_restored_profile
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
 from strongroom.datastores.mysql import _password, _plugins, _settings
 from strongroom.datastores.mysql._versions import basedir, key
+from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.keep import copy_entries
+from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ServerFailed
 from strongroom.system.directories import make_directory
 from strongroom.system.files import read_text, write_file

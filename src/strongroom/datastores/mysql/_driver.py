@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
-from strongroom.datastores._lineage import lineage
-from strongroom.datastores._placement import Placement
-from strongroom.datastores._profile import Profiles
-from strongroom.datastores._protocol import (
+from strongroom.datastores.mariadb import _admin, _checkpoints
+from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _outside, _profile, _restore, _versions, _xtrabackup
+from strongroom.datastores.protocol.datastore import (
     BackupRequest,
     BackupSession,
     Capabilities,
@@ -25,9 +24,10 @@ from strongroom.datastores._protocol import (
     UserChange,
     UserSpec,
 )
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores.mariadb import _admin, _checkpoints
-from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _outside, _profile, _restore, _versions, _xtrabackup
+from strongroom.datastores.protocol.placement import Placement
+from strongroom.datastores.protocol.profiles import Profiles
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.lineage import lineage
 from strongroom.errors import LineageChanged
 
 

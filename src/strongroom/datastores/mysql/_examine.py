@@ -8,11 +8,11 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
 from strongroom.datastores.mysql import _keyring, _witness
 from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
+from strongroom.datastores.protocol.datastore import Finding
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, StrongroomError
 
 _DAY = 86400

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._checkpoints import read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, parts, query, where
 from strongroom.datastores.mysql._versions import number_of
 from strongroom.datastores.mysql._xtrabackup import FINISHED
+from strongroom.datastores.protocol.datastore import Facts
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ServerFailed
 from strongroom.system.disks import measure_files
 

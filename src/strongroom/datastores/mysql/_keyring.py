@@ -13,9 +13,9 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb._connection import parts, query, where
 from strongroom.datastores.mysql._plugins import folders
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed
 
 WARNING = "the keyring is not part of a backup, without which its encrypted tables cannot be read"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from strongroom.datastores._feed import write_all
 from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, File
+from strongroom.datastores.toolkit.feed import write_all
 from strongroom.errors import ServerFailed
 
 REDO_FOLDER = "#innodb_redo"

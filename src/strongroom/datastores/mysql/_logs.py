@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from strongroom.datastores._process import Tool
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account
 from strongroom.datastores.mysql._events import MAGIC
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from strongroom.datastores._placement import EntryPlacement, Place
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._outside import logs, place, read_settings, system_tablespace
+from strongroom.datastores.protocol.placement import EntryPlacement, Place
+from strongroom.datastores.protocol.servers import Server
 
 _REDO = [r"#innodb_redo", r"ib_logfile\d+"]
 _UNDO = [r"undo_\d+", r".+\.ibu"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from strongroom.datastores._servers import Version
 from strongroom.datastores.mysql._versions import basedir
+from strongroom.datastores.protocol.servers import Version
 
 CLONE_LIBRARY = "mysql_clone.so"
 _FOLDERS = ("lib*/plugin", "lib*/mysql/plugin", "lib*/*/mysql/plugin")

@@ -14,9 +14,6 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores._process import Tool
-from strongroom.datastores._servers import Version
-from strongroom.datastores._socket import MAX_BYTES
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import GONE, parts
 from strongroom.datastores.mysql import _keyring, _password
@@ -24,6 +21,9 @@ from strongroom.datastores.mysql._config import redo_options
 from strongroom.datastores.mysql._plugins import CLONE_LIBRARY, authentication_libraries
 from strongroom.datastores.mysql._settings import as_options
 from strongroom.datastores.mysql._versions import basedir, key
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.socket import MAX_BYTES
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ServerFailed
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner

@@ -8,13 +8,13 @@ from pathlib import Path
 import pymysql
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb._connection import connect, explain_refusals, parts, query, variables
 from strongroom.datastores.mysql._asserts import check_restored
 from strongroom.datastores.mysql._reading import read_profile
 from strongroom.datastores.mysql._rehearsal import rehearse
 from strongroom.datastores.mysql._settings import CARRIED, DEMANDED, REPLAYED, filter_settings
+from strongroom.datastores.protocol.profiles import ProfileItem, Rehearsal, RestoreTarget
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError
 
 _NO_RIGHT = (1142, 1227)

@@ -11,12 +11,12 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores import _nets
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, server_pid, variables
 from strongroom.datastores.mysql._binlog import is_replica
 from strongroom.datastores.mysql._settings import filter_settings, is_told
 from strongroom.datastores.mysql._versions import XTRABACKUP, is_innovation, key, number_of, series
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import nets
 
 SYSTEM = "('mysql', 'sys', 'information_schema', 'performance_schema')"
 _NO_TABLE, _NO_RIGHT = 1146, (1142, 1227, 1401)
@@ -297,7 +297,7 @@ def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
     """What no list of settings names: files that the server holds open elsewhere, links and strange entries of its directory."""
     pid = server_pid(connection)
     known = {str(row[0]) for row in query(connection, "SELECT file_name FROM information_schema.files")}
-    for file in (_nets.open_files([pid], server.data_dir) or []) if pid else []:
+    for file in (nets.open_files([pid], server.data_dir) or []) if pid else []:
         temporary = file.path.name.startswith("#sql")  # of CREATE TEMPORARY TABLE … ENGINE = MyISAM, in tmpdir
         if file.writes and not temporary and file.path.suffix in (".ibd", ".MYD", ".MYI", ".CSV") and str(file.path) not in known:
             yield Notice(
@@ -307,7 +307,7 @@ def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
                 remedy="Move it into the data directory.",
             )
     try:
-        oddities = _nets.walk(server.data_dir, skip=("#innodb_temp", "*.sock", "*.sock.lock")).oddities
+        oddities = nets.walk(server.data_dir, skip=("#innodb_temp", "*.sock", "*.sock.lock")).oddities
     except OSError:
         return
     for kind in ("link", "mount point", "special file", "unreadable"):

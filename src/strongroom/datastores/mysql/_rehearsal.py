@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._profile import Rehearsal
-from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._reading import SYSTEM
+from strongroom.datastores.protocol.profiles import Rehearsal
+from strongroom.datastores.protocol.servers import Version
 from strongroom.errors import ArtifactCorrupt, ServerFailed, ToolFailed, ToolStopped
 
 _REMEDY = "Take a full backup; look at the server's error log and its disks."

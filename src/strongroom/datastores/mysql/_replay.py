@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import ChainLink
-from strongroom.datastores._tar import TarReader
 from strongroom.datastores.mysql._binlog import FINGERPRINT, FOLDER, LOG
 from strongroom.datastores.mysql._fingerprint import MAX_BYTES, Fingerprint
 from strongroom.datastores.mysql._private import PrivateServer
+from strongroom.datastores.protocol.datastore import ChainLink
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt, StrongroomError, ToolFailed, ToolStopped
 
 _REMEDY = "Restore the backup before it, and take a full."

@@ -8,15 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb._connection import identifier
 from strongroom.datastores.mysql import _keyring, _replay
 from strongroom.datastores.mysql._fingerprint import REMEDY as FINGERPRINT_REMEDY
 from strongroom.datastores.mysql._private import PrivateServer
 from strongroom.datastores.mysql._unpack import unpack
 from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
+from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.mark import unfinished
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 from strongroom.system.disks import require_space
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.artifact import Member
-from strongroom.datastores._profile import PROFILE
-from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
+from strongroom.datastores.protocol.profiles import PROFILE
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.direct import Output
 

@@ -18,10 +18,6 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores import _witness
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, query, where
 from strongroom.datastores.mariadb._witness import (
     TABLE,
@@ -32,6 +28,10 @@ from strongroom.datastores.mariadb._witness import (
     write_token,
 )
 from strongroom.datastores.mysql._versions import key, number_of
+from strongroom.datastores.protocol.datastore import BackupRequest, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
@@ -50,7 +50,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = _witness.read_lineage(server.data_dir), _witness.new_token()
+        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
         with connect(server, patience=_PATIENCE) as connection:
             ((logs,),) = query(connection, "SELECT @@log_bin")
             if not logs:
@@ -61,7 +61,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
                 evidence = _write(connection, lineage, token)
             except pymysql.MySQLError:
                 return Witness(evidence=_identify(connection)), []
-        _witness.keep_token(server.data_dir, lineage, token)
+        witness_module.keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
         return None, [describe_failure(server, error)]
     return Witness(token=token, evidence=evidence), []
@@ -133,19 +133,21 @@ def require(connection: Connection[Cursor], server: Server, request: BackupReque
     """Raises LineageChanged unless the server proves that its log goes on from the parent. ``options``: for mysqlbinlog."""
     witness = request.parent_witness
     if witness is None:
-        raise _witness.no_proof(where(server), _witness.NEVER_WRITTEN)
+        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
     if witness.token is not None:
         require_token(connection, server, witness.token)
         log = witness.evidence.get("log")
         if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
             raise WalGone(
                 f"{where(server)} has purged binary log {log}, and what came after the parent backup is gone",
-                remedy=f"{_witness.FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+                remedy=f"{witness_module.FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
             )
         if not _in_log(server, witness, request.work_dir, options):
-            raise _witness.no_proof(where(server), _witness.LOST.format(f"binary log {log}"))
+            raise witness_module.no_proof(where(server), witness_module.LOST.format(f"binary log {log}"))
     elif not _is_same_log(connection, witness):
-        raise _witness.no_proof(where(server), "its binary log is another one, or it was purged, since the parent backup ended")
+        raise witness_module.no_proof(
+            where(server), "its binary log is another one, or it was purged, since the parent backup ended"
+        )
 
 
 def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores._protocol import BackupRequest, ChainLink, Phase, Restored
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _backup, _restore, _witness
 from strongroom.datastores.mariadb._checkpoints import PREPARED
 from strongroom.datastores.mariadb._connection import connect, query, variables
 from strongroom.datastores.mysql._backup import require_own_data
 from strongroom.datastores.mysql._versions import XTRABACKUP, key, number_of, series, version_of
+from strongroom.datastores.protocol.datastore import BackupRequest, ChainLink, Phase, Restored
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, VersionMismatch
 
 FINISHED = "full-prepared"

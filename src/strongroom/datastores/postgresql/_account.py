@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from strongroom.datastores._peer import acting_as
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._superuser import superuser
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.peer import acting_as
 from strongroom.errors import ConfigurationError
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner, find_user_by_id

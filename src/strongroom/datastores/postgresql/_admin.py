@@ -15,11 +15,11 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import account
 from strongroom.datastores.postgresql._connection import MAINTENANCE, Connection, connect, query, shown
 from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
+from strongroom.datastores.protocol.datastore import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ServerFailed
 
 SYSTEM_DATABASES = frozenset({MAINTENANCE, "template0", "template1"})

@@ -10,10 +10,6 @@ from pathlib import Path
 import psycopg
 
 from strongroom.artifact import Positions
-from strongroom.datastores._feed import Piped
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import (
     _base_backup,
     _block_backup,
@@ -31,6 +27,10 @@ from strongroom.datastores.postgresql._manifest import OURS
 from strongroom.datastores.postgresql._session import BaseBackup, checks_pages
 from strongroom.datastores.postgresql._tree import data_links, refused
 from strongroom.datastores.postgresql._versions import key, number_in, require_series, version_of
+from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Piped
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, ToolFailed, Unsupported, VersionMismatch
 
 COMPLETED = "base backup completed"

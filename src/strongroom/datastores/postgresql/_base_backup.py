@@ -17,17 +17,17 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from strongroom.artifact import Member, Positions
-from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._protocol import BackupRequest
-from strongroom.datastores._servers import Server
-from strongroom.datastores._stall import stall_timeout
-from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import where
 from strongroom.datastores.postgresql._manifest import NAME, OURS
 from strongroom.datastores.postgresql._session import BaseBackup
 from strongroom.datastores.postgresql._tablespaces import FOLDER, Tablespace
+from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed, write_all
+from strongroom.datastores.toolkit.stall import stall_timeout
+from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ToolFailed
 
 _OPTIONS = f"LABEL 'strongroom', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS '{OURS}', VERIFY_CHECKSUMS false"

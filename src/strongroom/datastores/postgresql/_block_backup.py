@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._protocol import BackupRequest
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _manifest
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._increment import Relation, increment_of, relation_of
+from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
 from strongroom.system.directories import make_directory
 from strongroom.system.files import read_text, write_file

@@ -23,9 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.artifact import Member, Pages
-from strongroom.datastores._protocol import ChainLink, Phase
-from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._content import Content, corrupt, proven
 from strongroom.datastores.postgresql._increment import (
@@ -41,6 +38,9 @@ from strongroom.datastores.postgresql._manifest import NAME, File, Manifest
 from strongroom.datastores.postgresql._pages import position, wrong_pages
 from strongroom.datastores.postgresql._tree import make_directory
 from strongroom.datastores.postgresql._versions import key, series
+from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
 from strongroom.system.direct import Output
 

@@ -6,13 +6,13 @@ import os
 import re
 from pathlib import Path
 
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._process import Tool
-from strongroom.datastores._profile import read_restored_profile
-from strongroom.datastores._servers import Server
-from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _carry, _first_start, _owners_files, _wal
 from strongroom.datastores.postgresql._superuser import DEFAULT, superuser
+from strongroom.datastores.protocol.profiles import read_restored_profile
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.socket import socket_path
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, ServerFailed
 from strongroom.system.directories import make_directory, sync_directory
 from strongroom.system.files import read_text, write_file

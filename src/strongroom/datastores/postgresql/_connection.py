@@ -15,10 +15,10 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.sql import SQL, Composed
 
-from strongroom.datastores._server_log import read_log
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql._account import Account, account, recognized
 from strongroom.datastores.postgresql._config import error_log, host_of, owners_log, port_of
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.server_log import read_log
 from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StillStarting, StrongroomError
 
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from strongroom.artifact import Member
-from strongroom.datastores._tar import TarReader
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql._increment import BLOCK
 from strongroom.datastores.postgresql._manifest import File
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.direct import BLOCK as UNIT
 from strongroom.system.direct import Output

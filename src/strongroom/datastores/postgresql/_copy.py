@@ -15,9 +15,6 @@ from typing import Any, LiteralString, Self
 import psycopg
 
 from strongroom.artifact import Positions
-from strongroom.datastores._protocol import BackupRequest
-from strongroom.datastores._servers import Server
-from strongroom.datastores._tar import BLOCK, header
 from strongroom.datastores.postgresql import _block_backup, _lsn
 from strongroom.datastores.postgresql._connection import Connection, query, where
 from strongroom.datastores.postgresql._listing import Listing
@@ -25,6 +22,9 @@ from strongroom.datastores.postgresql._manifest import LABEL, NAME, new_hash
 from strongroom.datastores.postgresql._session import BaseBackup
 from strongroom.datastores.postgresql._tablespaces import Tablespace
 from strongroom.datastores.postgresql._tree import CONTROL, walk
+from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ServerFailed, ToolFailed
 
 OLDEST = 15

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Mapping
 
 from strongroom.artifact import Positions
-from strongroom.datastores._protocol import StreamFacts
 from strongroom.datastores.postgresql import _lsn, _manifest, _wal
+from strongroom.datastores.protocol.datastore import StreamFacts
 from strongroom.errors import ArtifactCorrupt, Unsupported, VersionMismatch
 
 _VERSION, _LABEL, _CONTROL, FOLDER = "PG_VERSION", "backup_label", "global/pg_control", "pg_wal/"

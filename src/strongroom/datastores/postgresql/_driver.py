@@ -7,25 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
-from strongroom.datastores._lineage import lineage
-from strongroom.datastores._placement import Placement
-from strongroom.datastores._profile import Profiles
-from strongroom.datastores._protocol import (
-    BackupRequest,
-    BackupSession,
-    Capabilities,
-    ChainLink,
-    DatabaseSpec,
-    Facts,
-    Finding,
-    Galera,
-    Phase,
-    Restored,
-    StreamFacts,
-    UserChange,
-    UserSpec,
-)
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.postgresql import (
     _admin,
     _collations,
@@ -40,6 +21,25 @@ from strongroom.datastores.postgresql import (
     _wal_slot,
 )
 from strongroom.datastores.postgresql._stream_check import StreamCheck
+from strongroom.datastores.protocol.datastore import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Finding,
+    Galera,
+    Phase,
+    Restored,
+    StreamFacts,
+    UserChange,
+    UserSpec,
+)
+from strongroom.datastores.protocol.placement import Placement
+from strongroom.datastores.protocol.profiles import Profiles
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.lineage import lineage
 
 
 class PostgreSQL:

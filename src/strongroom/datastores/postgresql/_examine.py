@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import psycopg
 
-from strongroom.datastores._protocol import Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _profile_read, _witness
 from strongroom.datastores.postgresql._account import account, recognized
 from strongroom.datastores.postgresql._config import host_of, port_of
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.protocol.datastore import Finding
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import StrongroomError
 
 _SUMMARIES = 17

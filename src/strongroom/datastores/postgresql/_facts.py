@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psycopg
 
-from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start, _lsn, _timelines, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql._versions import number_in, series
+from strongroom.datastores.protocol.datastore import Facts
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner

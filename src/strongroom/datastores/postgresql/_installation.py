@@ -7,8 +7,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from strongroom.datastores import _installed
 from strongroom.datastores.postgresql._versions import series, version_of
+from strongroom.datastores.toolkit import installed
 
 _FOLDER = re.compile(rb"\0PG_(\d+)_(\d{9})\0")
 """The directory that a server makes in a tablespace has its catalog version in its name."""
@@ -41,7 +41,7 @@ def _catalog_version(program: Path, mtime_ns: int) -> int | None:
 
 def zones_version(program: Path) -> str | None:
     """The release of the time zones that a server uses; none where it has its own, which come with its version."""
-    said = _installed.said(program.with_name("pg_config"), "--sharedir")
+    said = installed.said(program.with_name("pg_config"), "--sharedir")
     folders = [Path(said.strip())] if said else [program.parent.parent / "share" / name for name in ("postgresql", "")]
     if any((folder / "timezone").is_dir() for folder in folders):
         return None

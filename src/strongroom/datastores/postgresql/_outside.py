@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._placement import EntryPlacement, Place
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _tablespaces
 from strongroom.datastores.postgresql._tablespaces import FOLDER
+from strongroom.datastores.protocol.placement import EntryPlacement, Place
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import InvalidRequest
 from strongroom.system.directories import sync_directory, sync_tree
 

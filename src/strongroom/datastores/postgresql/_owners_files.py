@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from strongroom.datastores._keep import copy_entries
 from strongroom.datastores.postgresql import _first_start
+from strongroom.datastores.toolkit.keep import copy_entries
 from strongroom.errors import ConfigurationError
 
 _OF_THE_SERVER = re.compile(

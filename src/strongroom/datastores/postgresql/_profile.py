@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.postgresql import (
     _carry,
     _profile_check,
@@ -17,6 +15,8 @@ from strongroom.datastores.postgresql import (
     _rehearsal,
     _tablespaces,
 )
+from strongroom.datastores.protocol.profiles import ProfileItem, Rehearsal, RestoreTarget
+from strongroom.datastores.protocol.servers import Server, Version
 
 
 class ServerProfiles:

@@ -9,11 +9,11 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._profile import RestoredProfile
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _carry, _first_start, _profile_read
 from strongroom.datastores.postgresql._connection import connect, query, shown, where
 from strongroom.datastores.postgresql._profile_notices import some
+from strongroom.datastores.protocol.profiles import RestoredProfile
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import StrongroomError
 
 

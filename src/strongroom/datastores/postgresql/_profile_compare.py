@@ -9,11 +9,11 @@ from typing import Literal
 import psycopg
 
 from strongroom.artifact import Collation, Notice, Profile
-from strongroom.datastores._profile import RestoreTarget
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.postgresql import _carry, _collations, _installation, _tablespaces
 from strongroom.datastores.postgresql._connection import connect, query
 from strongroom.datastores.postgresql._profile_notices import some, strings
+from strongroom.datastores.protocol.profiles import RestoreTarget
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError
 
 _PROVIDERS: dict[str, Literal["libc", "icu", "builtin"]] = {"c": "libc", "i": "icu", "b": "builtin"}

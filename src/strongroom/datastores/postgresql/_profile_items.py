@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.datastores._profile import ProfileItem
+from strongroom.datastores.protocol.profiles import ProfileItem
 
 _NO_START = "the restored server does not start"
 _OTHER = "queries answer differently"

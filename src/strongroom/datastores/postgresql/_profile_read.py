@@ -13,10 +13,10 @@ import psycopg
 from psycopg.sql import SQL, Literal
 
 from strongroom.artifact import Fact, Notice, Profile
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _carry, _installation, _profile_notices, _superuser, _tablespaces
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown, where
 from strongroom.datastores.postgresql._profile_walk import look
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError
 
 _OURS = "strongroom"

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Notice
-from strongroom.datastores import _nets
 from strongroom.datastores.postgresql._tree import NO_DATA
+from strongroom.datastores.toolkit import nets
 from strongroom.system.files import read_text
 
 LOST_AND_FOUND = "lost+found"
@@ -25,13 +25,13 @@ _LONGEST = 200
 def look(data_dir: Path) -> list[Notice]:
     """What the data directory has that a backup or a restore in place would stumble over."""
     try:
-        walked = _nets.walk(data_dir, skip=_SKIP)
+        walked = nets.walk(data_dir, skip=_SKIP)
     except OSError:
         return []  # the server tells the rest; who reads the files says which cannot be read
     return [*_of_oddities(data_dir, walked.oddities), *_of_managers(data_dir)]
 
 
-def _of_oddities(data_dir: Path, oddities: Sequence[_nets.Oddity]) -> Iterator[Notice]:
+def _of_oddities(data_dir: Path, oddities: Sequence[nets.Oddity]) -> Iterator[Notice]:
     owner = data_dir.stat().st_uid
     links: list[str] = []
     mounts: list[str] = []

@@ -15,13 +15,13 @@ import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
-from strongroom.datastores._process import FULL, LIMITS, Tool, hide_secrets, read_lines, tail
-from strongroom.datastores._profile import Rehearsal, RestoredProfile, write_restored_profile
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores._socket import socket_path
 from strongroom.datastores.postgresql import _config, _facts, _installation, _profile_read, _way_in
 from strongroom.datastores.postgresql._connection import Connection, connect, query, shown
 from strongroom.datastores.postgresql._profile_notices import some
+from strongroom.datastores.protocol.profiles import Rehearsal, RestoredProfile, write_restored_profile
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.socket import socket_path
+from strongroom.datastores.toolkit.tools import FULL, LIMITS, Tool, hide_secrets, read_lines, tail
 from strongroom.errors import (
     ArtifactCorrupt,
     ConfigurationError,

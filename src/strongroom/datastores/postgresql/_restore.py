@@ -7,14 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._lineage import LINEAGE
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._profile import PROFILE
-from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores._tar import TarReader
-from strongroom.datastores._witness import FILE
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.postgresql import (
     _block_restore,
     _first_start,
@@ -28,6 +20,14 @@ from strongroom.datastores.postgresql import (
 from strongroom.datastores.postgresql._facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql._tree import make_directory, require_room
 from strongroom.datastores.postgresql._versions import require_series
+from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.profiles import PROFILE
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.lineage import LINEAGE
+from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.witness import FILE
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, Unsupported
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner

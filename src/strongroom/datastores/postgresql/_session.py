@@ -10,13 +10,13 @@ import psycopg
 
 import strongroom
 from strongroom.artifact import Collation, Positions
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _block_backup, _tablespaces, _witness
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._inspection import PageInspection
 from strongroom.datastores.postgresql._tablespaces import Tablespace
 from strongroom.datastores.postgresql._tree import data_bytes
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, Inspection
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._profile import read_restored_profile
+from strongroom.datastores.protocol.profiles import read_restored_profile
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _waldump
 from strongroom.datastores.postgresql._connection import Connection, query, shown, where
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import LineageChanged, ServerFailed, Unsupported
 
 FOLDER = "pg_tblspc"

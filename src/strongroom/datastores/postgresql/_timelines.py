@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _first_start
 from strongroom.datastores.postgresql._connection import connect, query
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner

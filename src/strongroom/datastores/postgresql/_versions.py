@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strongroom.datastores import _installed
-from strongroom.datastores._servers import Version
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit import installed
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "postgres", "backup": "pg_basebackup", "initialize": "initdb"}
@@ -35,12 +35,12 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian
     yield from sorted(Path("/usr").glob("pgsql-*/bin"))  # the project's own RPMs
     yield Path("/usr/local/pgsql/bin")
-    yield from _installed.search_path()
+    yield from installed.search_path()
 
 
 def version_of(program: Path) -> str | None:
     """Full version that a program tells of itself, none when it cannot be run."""
-    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", _installed.said(program, "--version") or "")
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", installed.said(program, "--version") or "")
     return match[1] if match else None
 
 

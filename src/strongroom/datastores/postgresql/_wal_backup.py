@@ -11,14 +11,14 @@ import psycopg
 
 import strongroom
 from strongroom.artifact import Collation, Positions
-from strongroom.datastores._feed import Fed, write_all
-from strongroom.datastores._protocol import BackupRequest, BackupResult
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _collations, _lsn, _tablespaces, _wal, _wal_slot, _witness
 from strongroom.datastores.postgresql._backup import require_own_data
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._tree import data_bytes, data_links, refused
 from strongroom.datastores.postgresql._versions import number_in, require_series
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
 
 FOLDER = "pg_wal"

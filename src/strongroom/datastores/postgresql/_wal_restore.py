@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import ChainLink, Phase
-from strongroom.datastores._servers import Version
-from strongroom.datastores._tar import TarReader
 from strongroom.datastores.postgresql import _carry, _first_start, _lsn, _wal, _waldump
+from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.tar import TarReader
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt, NoSpace, ToolFailed, ToolStopped, Unsupported
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner

@@ -7,10 +7,10 @@ from contextlib import suppress
 import psycopg
 
 from strongroom.artifact import Positions
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn
 from strongroom.datastores.postgresql._config import wal_limit_mb
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed
 
 NAME = "strongroom"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores._process import Tool
-from strongroom.datastores._servers import Version
 from strongroom.datastores.postgresql import _lsn
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.tools import Tool
 
 
 def program(version: Version) -> Path | None:

@@ -7,10 +7,10 @@ import secrets
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._process import Tool
-from strongroom.datastores._servers import Version
 from strongroom.datastores.postgresql import _carry, _superuser
 from strongroom.datastores.postgresql._wal_restore import file_size
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ToolFailed
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner

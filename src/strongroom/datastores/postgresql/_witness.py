@@ -14,12 +14,12 @@ from pathlib import Path
 import psycopg
 
 from strongroom.artifact import Witness
-from strongroom.datastores import _witness
-from strongroom.datastores._protocol import BackupRequest, Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.postgresql import _lsn, _wal
 from strongroom.datastores.postgresql._account import account
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
+from strongroom.datastores.protocol.datastore import BackupRequest, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import witness as witness_module
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
 from strongroom.system.files import read_text
 
@@ -39,7 +39,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = _witness.read_lineage(server.data_dir), _witness.new_token()
+        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
         evidence: dict[str, str] = {}
         with connect(server, patience=_PATIENCE) as connection:
             query(connection, "SET synchronous_commit = local")  # a standby that is away must not stop a backup
@@ -51,9 +51,9 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
                     _write_origin(connection, lineage, token)
                     evidence["origin"] = "yes"
         if not evidence:
-            evidence = _witness.describe_process(_postmaster(server))
+            evidence = witness_module.describe_process(_postmaster(server))
             return (Witness(evidence=evidence), []) if evidence else (None, [_failure(server, "the account has no right to")])
-        _witness.keep_token(server.data_dir, lineage, token)
+        witness_module.keep_token(server.data_dir, lineage, token)
     except (StrongroomError, psycopg.Error, OSError) as error:
         return None, [_failure(server, error.message if isinstance(error, StrongroomError) else str(error).strip())]
     return Witness(token=token, evidence=evidence), []
@@ -65,7 +65,7 @@ def _write_origin(connection: Connection, lineage: str, token: str) -> None:
     number = int(mine[-1].split(":")[2]) + 1 if mine else 1
     with connection.transaction():
         query(connection, "SELECT pg_replication_origin_create(%s)", f"{_ORIGIN}:{lineage}:{number:012}:{token}")
-        kept = {*mine[-_witness.KEPT + 1 :]}
+        kept = {*mine[-witness_module.KEPT + 1 :]}
         for name in _origins(connection):
             if name not in kept and not name.endswith(f":{token}"):
                 query(connection, "SELECT pg_replication_origin_drop(%s)", name)
@@ -109,33 +109,33 @@ def require(connection: Connection, server: Server, request: BackupRequest, hist
     """
     witness = request.parent_witness
     if witness is None:
-        raise _witness.no_proof(where(server), _witness.NEVER_WRITTEN)
+        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
     if witness.token is None:
-        if not _witness.is_same_process(witness.evidence, _postmaster(server)):
-            raise _witness.no_proof(
+        if not witness_module.is_same_process(witness.evidence, _postmaster(server)):
+            raise witness_module.no_proof(
                 where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
             )
         return
-    lineage = _witness.read_lineage(server.data_dir)
-    if not _witness.has_token(server.data_dir, lineage, witness.token):
-        raise _lost(server, str(server.data_dir / _witness.FILE))
+    lineage = witness_module.read_lineage(server.data_dir)
+    if not witness_module.has_token(server.data_dir, lineage, witness.token):
+        raise _lost(server, str(server.data_dir / witness_module.FILE))
     row = "origin" in witness.evidence
     if row and not any(name.endswith(f":{witness.token}") for name in _origins(connection, lineage)):
         raise _lost(server, "pg_replication_origin")
     lsn = witness.evidence.get("lsn")
     if lsn is None:
         if not row:
-            raise _witness.no_proof(where(server), _witness.NEVER_WRITTEN)
+            raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
         return
     found = _in_wal(connection, server, lsn, witness.token, history)
     if found is False:
         raise _lost(server, f"the WAL at {lsn}")
     if found is None and (history is not None or not row):
-        raise _witness.no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
+        raise witness_module.no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
 
 
 def _lost(server: Server, place: str) -> LineageChanged:
-    return _witness.no_proof(where(server), _witness.LOST.format(place))
+    return witness_module.no_proof(where(server), witness_module.LOST.format(place))
 
 
 def _in_wal(connection: Connection, server: Server, lsn: str, token: str, history: _wal.History | None) -> bool | None:

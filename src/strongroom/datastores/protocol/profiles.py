@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 from pydantic import ValidationError
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores._strict import Strict
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.protocol.strict import Strict
 from strongroom.errors import ConfigurationError
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner

@@ -17,8 +17,8 @@ from typing import Protocol
 from pydantic import Field
 
 from strongroom.artifact import Profile
-from strongroom.datastores._servers import Server
-from strongroom.datastores._strict import Strict
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.strict import Strict
 from strongroom.errors import ConfigurationError, InvalidRequest
 from strongroom.system.directories import sync_directory, sync_tree
 from strongroom.system.disks import measure_files, require_space

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from strongroom.datastores import _lineage
+from strongroom.datastores.toolkit import lineage as lineage_module
 from strongroom.errors import ConfigurationError, LineageChanged
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
@@ -33,7 +33,7 @@ def new_token() -> str:
 
 def read_lineage(data_dir: Path) -> str:
     """The lineage that tokens of this data directory belong to."""
-    return _lineage.lineage(data_dir)
+    return lineage_module.lineage(data_dir)
 
 
 def keep_token(data_dir: Path, lineage: str, token: str) -> None:

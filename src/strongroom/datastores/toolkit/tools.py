@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._stall import Progress, Watch, find_pipes
+from strongroom.datastores.toolkit.stall import Progress, Watch, find_pipes
 from strongroom.errors import NoSpace, StrongroomError, ToolFailed, ToolStopped
 from strongroom.system.children import start_tool
 from strongroom.system.users import Owner

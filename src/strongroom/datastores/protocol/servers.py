@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from strongroom.datastores._galera import GaleraMember
-from strongroom.datastores._strict import Strict
+from strongroom.datastores.protocol.nodes import GaleraMember
+from strongroom.datastores.protocol.strict import Strict
 
 
 class Version(Strict):

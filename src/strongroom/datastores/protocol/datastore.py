@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from strongroom.artifact import Check, Collation, Format, Pages, Positions, Profile, Source, Tap, Witness
-from strongroom.datastores._galera import GaleraPosition, GaleraView, TableSums
-from strongroom.datastores._placement import Placement
-from strongroom.datastores._profile import Profiles
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores._strict import Strict
+from strongroom.datastores.protocol.nodes import GaleraPosition, GaleraView, TableSums
+from strongroom.datastores.protocol.placement import Placement
+from strongroom.datastores.protocol.profiles import Profiles
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.protocol.strict import Strict
 
 BackupKind = Literal["full", "incremental"]
 

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from strongroom.datastores._protocol import Datastore
+from strongroom.datastores.protocol.datastore import Datastore
 from strongroom.errors import InvalidRequest
 
 if TYPE_CHECKING:  # the cast below would hide what a driver lacks

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from strongroom.datastores._strict import Strict
+from strongroom.datastores.protocol.strict import Strict
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 NO_UUID = "00000000-0000-0000-0000-000000000000"

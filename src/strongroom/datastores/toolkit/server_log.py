@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.datastores._process import hide_secrets, read_lines
+from strongroom.datastores.toolkit.tools import hide_secrets, read_lines
 
 SIZE = 64 * 1024
 """Bytes at the end of a log that are looked at."""
