@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.artifact import Member
-from strongroom.datastores.mysql._archive import FACTS, NAMES, OURS, PAGES, RECORD
+from strongroom.datastores.mysql.backup.archive import FACTS, NAMES, OURS, PAGES, RECORD
 from strongroom.datastores.protocol.profiles import PROFILE
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.writer import Writer

@@ -12,9 +12,9 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, server_pid, variables
-from strongroom.datastores.mysql._binlog import is_replica
-from strongroom.datastores.mysql._settings import filter_settings, is_told
-from strongroom.datastores.mysql._versions import XTRABACKUP, is_innovation, key, number_of, series
+from strongroom.datastores.mysql.backup.incremental import is_replica
+from strongroom.datastores.mysql.profile.settings import filter_settings, is_told
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, is_innovation, key, number_of, series
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit import nets
 

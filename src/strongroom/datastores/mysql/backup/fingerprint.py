@@ -15,7 +15,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores.mariadb._connection import identifier, query
-from strongroom.datastores.mysql._events import Changed, Event, Statement
+from strongroom.datastores.mysql.backup.events import Changed, Event, Statement
 from strongroom.errors import ArtifactCorrupt
 
 _MOST_TABLES = 50

@@ -9,8 +9,9 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
-from strongroom.datastores.mysql import _keyring, _witness
-from strongroom.datastores.mysql._versions import CLONES, XTRABACKUP, key
+from strongroom.datastores.mysql.backup import witness
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP, key
 from strongroom.datastores.protocol.datastore import Finding
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, StrongroomError
@@ -40,7 +41,7 @@ def examine(server: Server) -> Iterator[Finding]:
                 *_rights(connection, server),
                 *_tables(connection, server),
                 *_encryption(connection, server),
-                *_witness.examine(connection, server),
+                *witness.examine(connection, server),
             ]
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
@@ -177,11 +178,11 @@ def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Find
     if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES:
         return
     try:
-        if not _keyring.has_keyring(connection):
+        if not keyring.has_keyring(connection):
             return
-        encrypted = _keyring.encrypted(connection)
+        encrypted = keyring.encrypted(connection)
         if encrypted:
-            _keyring.require_keyring(connection, server)
+            keyring.require_keyring(connection, server)
     except ConfigurationError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy)
         return
@@ -190,7 +191,7 @@ def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Find
             raise
         return  # what the account may not is said already
     if encrypted:
-        yield Finding(level="warning", message=_keyring.WARNING, remedy=_keyring.REMEDY)
+        yield Finding(level="warning", message=keyring.WARNING, remedy=keyring.REMEDY)
     yield Finding(
         level="warning",
         message="the server has a keyring: there are no incrementals, each backup is a full",

@@ -11,9 +11,9 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
 from strongroom.datastores.mariadb._judge import not_asked
-from strongroom.datastores.mysql._binlog import is_replica
-from strongroom.datastores.mysql._reading import SYSTEM, count_tables, list_plugins
-from strongroom.datastores.mysql._settings import DEMANDED, filter_settings
+from strongroom.datastores.mysql.backup.incremental import is_replica
+from strongroom.datastores.mysql.profile.read import SYSTEM, count_tables, list_plugins
+from strongroom.datastores.mysql.profile.settings import DEMANDED, filter_settings
 from strongroom.datastores.protocol.servers import Server
 
 _NO_TABLE = 1146

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, File
+from strongroom.datastores.mysql.backup.clone import ENCRYPTED, FILES, PAGES, REDO, Block, File
 from strongroom.datastores.toolkit.feed import write_all
 from strongroom.errors import ServerFailed
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores.mysql._binlog import FINGERPRINT, FOLDER, LOG
-from strongroom.datastores.mysql._fingerprint import MAX_BYTES, Fingerprint
-from strongroom.datastores.mysql._private import PrivateServer
+from strongroom.datastores.mysql.backup.fingerprint import MAX_BYTES, Fingerprint
+from strongroom.datastores.mysql.backup.incremental import FINGERPRINT, FOLDER, LOG
+from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.protocol.datastore import ChainLink
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.tools import Tool

@@ -11,8 +11,8 @@ from pathlib import Path
 from strongroom.datastores.mariadb import _backup, _restore, _witness
 from strongroom.datastores.mariadb._checkpoints import PREPARED
 from strongroom.datastores.mariadb._connection import connect, query, variables
-from strongroom.datastores.mysql._backup import require_own_data
-from strongroom.datastores.mysql._versions import XTRABACKUP, key, number_of, series, version_of
+from strongroom.datastores.mysql.backup.full import require_own_data
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, key, number_of, series, version_of
 from strongroom.datastores.protocol.datastore import BackupRequest, ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, VersionMismatch

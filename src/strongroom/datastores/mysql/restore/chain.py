@@ -9,11 +9,12 @@ from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores.mariadb._connection import identifier
-from strongroom.datastores.mysql import _keyring, _replay
-from strongroom.datastores.mysql._fingerprint import REMEDY as FINGERPRINT_REMEDY
-from strongroom.datastores.mysql._private import PrivateServer
-from strongroom.datastores.mysql._unpack import unpack
-from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
+from strongroom.datastores.mysql.backup.fingerprint import REMEDY as FINGERPRINT_REMEDY
+from strongroom.datastores.mysql.restore import replay
+from strongroom.datastores.mysql.restore.private import PrivateServer
+from strongroom.datastores.mysql.restore.unpack import unpack
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import is_innovation, key, number_of, series
 from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.mark import unfinished
@@ -44,7 +45,7 @@ def restore(
             facts = unpack(chunks, target)
         if number_of(facts["version"]) != number_of(full.server_version):
             raise ArtifactCorrupt(f"the stream is of MySQL {facts['version']} instead of {full.server_version}", remedy=_REMEDY)
-        logs = _replay.Logs(work_dir)
+        logs = replay.Logs(work_dir)
         for number, link in enumerate(incrementals, 1):
             phase(f"extract incremental {number}")
             logs.add(number, link)
@@ -53,7 +54,7 @@ def restore(
         profile = chain[-1].profile or full.profile or Profile()
         settings = profile.settings | {name: str(value) for name, value in facts["settings"].items()}
         private = PrivateServer(version, target, work_dir, settings=settings, plugins=profile.plugins, gtid=gtid)
-        with _keyring.needed(version, facts["master_keys"], private.log), private as server:
+        with keyring.needed(version, facts["master_keys"], private.log), private as server:
             if facts["master_keys"]:
                 _open_encrypted(server)
             begins = _arrived(server, full.positions)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from strongroom.artifact import Profile
 from strongroom.datastores.mariadb._connection import identifier
-from strongroom.datastores.mysql._private import PrivateServer
-from strongroom.datastores.mysql._reading import SYSTEM
+from strongroom.datastores.mysql.profile.read import SYSTEM
+from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.protocol.profiles import Rehearsal
 from strongroom.datastores.protocol.servers import Version
 from strongroom.errors import ArtifactCorrupt, ServerFailed, ToolFailed, ToolStopped

@@ -16,11 +16,12 @@ import pymysql
 
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import GONE, parts
-from strongroom.datastores.mysql import _keyring, _password
-from strongroom.datastores.mysql._config import redo_options
-from strongroom.datastores.mysql._plugins import CLONE_LIBRARY, authentication_libraries
-from strongroom.datastores.mysql._settings import as_options
-from strongroom.datastores.mysql._versions import basedir, key
+from strongroom.datastores.mysql.profile.settings import as_options
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server import password as password_module
+from strongroom.datastores.mysql.server.config import redo_options
+from strongroom.datastores.mysql.server.plugins import CLONE_LIBRARY, authentication_libraries
+from strongroom.datastores.mysql.server.versions import basedir, key
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.socket import MAX_BYTES
 from strongroom.datastores.toolkit.tools import Tool
@@ -71,7 +72,7 @@ class PrivateServer:
         self.version = version
         self.log = work_dir / "private.log"
         self._work_dir = work_dir
-        self._keyring = _keyring.Borrowed(version, work_dir / "plugins")
+        self._keyring = keyring.Borrowed(version, work_dir / "plugins")
         owner = find_owner(work_dir)
         init = work_dir / "private.sql"
         write_file(init, _account_sql(self._password, version), owner)
@@ -196,7 +197,7 @@ class PrivateServer:
 
 
 def _account_sql(password: str, version: Version) -> str:
-    plugin, stored = _password.stored(password, key(version.number))
+    plugin, stored = password_module.stored(password, key(version.number))
     account = f"`{_ACCOUNT}`@`localhost`"
     return (
         f"DROP USER IF EXISTS {account};\n"

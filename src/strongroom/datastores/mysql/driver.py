@@ -8,7 +8,11 @@ from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
 from strongroom.datastores.mariadb import _admin, _checkpoints
-from strongroom.datastores.mysql import _backup, _config, _examine, _facts, _outside, _profile, _restore, _versions, _xtrabackup
+from strongroom.datastores.mysql.backup import full, xtrabackup
+from strongroom.datastores.mysql.profile import server_profile
+from strongroom.datastores.mysql.restore import chain as chain_module
+from strongroom.datastores.mysql.server import config, facts, outside, versions
+from strongroom.datastores.mysql.server import examine as examine_module
 from strongroom.datastores.protocol.datastore import (
     BackupRequest,
     BackupSession,
@@ -42,41 +46,41 @@ class MySQL:
     capabilities = Capabilities(incremental=True, log_apply=True, aio_events=2305)
     side_files = _checkpoints.SIDE_FILES
     galera: Galera | None = None
-    profiles: Profiles = _profile.ServerProfiles()
-    placement: Placement = _outside.ServerPlacement()
+    profiles: Profiles = server_profile.ServerProfiles()
+    placement: Placement = outside.ServerPlacement()
 
     def load(self) -> None:
         pass
 
     def discover(self, places: Sequence[Path]) -> list[Version]:
-        return _versions.discover(places)
+        return versions.discover(places)
 
     def configure(self, server: Server) -> None:
-        _config.configure(server)
+        config.configure(server)
 
     def start_argv(self, server: Server) -> list[str]:
-        return _config.start_argv(server)
+        return config.start_argv(server)
 
     def ready(self, server: Server) -> Facts:
-        return _facts.ready(server)
+        return facts.ready(server)
 
     def check_data(self, server: Server, data_dir: Path) -> None:
-        _facts.check_data(data_dir)
+        facts.check_data(data_dir)
 
     def lineage(self, data_dir: Path, *, renew: bool = False) -> str:
         return lineage(data_dir, renew=renew)
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        return _examine.examine(server)
+        return examine_module.examine(server)
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        _config.keep(server, new)
+        config.keep(server, new)
 
     def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
-        _config.initialize(server, data_dir, log)
+        config.initialize(server, data_dir, log)
 
     def begin_backup(self, server: Server, request: BackupRequest) -> BackupSession:
-        by_pages = _xtrabackup.serves(server.version)
+        by_pages = xtrabackup.serves(server.version)
         if request.parent is not None and (request.parent.to_lsn is not None) != by_pages:
             before, now = ("without", "has one now") if by_pages else ("by", "has none for this server")
             raise LineageChanged(
@@ -84,11 +88,11 @@ class MySQL:
                 remedy="Take a full backup; incrementals can go on from that.",
             )
         if by_pages:
-            return _xtrabackup.begin(server, request)
-        return _backup.begin(server, request)
+            return xtrabackup.begin(server, request)
+        return full.begin(server, request)
 
     def stream(self, server: Server) -> Format:
-        return "mbstream" if _xtrabackup.serves(server.version) else "tar"
+        return "mbstream" if xtrabackup.serves(server.version) else "tar"
 
     def stored(self, server: Server, positions: Positions) -> None:
         """Nothing is kept for backups."""
@@ -103,8 +107,8 @@ class MySQL:
         server: Server | None = None,
     ) -> Restored:
         if chain[0].stream == "mbstream":
-            return _xtrabackup.restore(version, chain, target, work_dir, phase)
-        return _restore.restore(version, chain, target, work_dir, phase, rehearsal=server is None)
+            return xtrabackup.restore(version, chain, target, work_dir, phase)
+        return chain_module.restore(version, chain, target, work_dir, phase, rehearsal=server is None)
 
     def warnings(self, version: Version, collations: Sequence[Collation]) -> list[str]:
         return []  # it brings its own rules along

@@ -9,10 +9,10 @@ import pymysql
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.mariadb._connection import connect, explain_refusals, parts, query, variables
-from strongroom.datastores.mysql._asserts import check_restored
-from strongroom.datastores.mysql._reading import read_profile
-from strongroom.datastores.mysql._rehearsal import rehearse
-from strongroom.datastores.mysql._settings import CARRIED, DEMANDED, REPLAYED, filter_settings
+from strongroom.datastores.mysql.profile.check import check_restored
+from strongroom.datastores.mysql.profile.read import read_profile
+from strongroom.datastores.mysql.profile.rehearsal import rehearse
+from strongroom.datastores.mysql.profile.settings import CARRIED, DEMANDED, REPLAYED, filter_settings
 from strongroom.datastores.protocol.profiles import ProfileItem, Rehearsal, RestoreTarget
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError

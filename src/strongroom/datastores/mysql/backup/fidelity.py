@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from strongroom.artifact import Profile
-from strongroom.datastores.mysql import _events, _settings
-from strongroom.datastores.mysql._events import Changed, Event, Mark, Statement
+from strongroom.datastores.mysql.backup import events as events_module
+from strongroom.datastores.mysql.backup.events import Changed, Event, Mark, Statement
+from strongroom.datastores.mysql.profile import settings
 
 KNOWN_PLUGINS = frozenset(
     {
@@ -132,13 +133,13 @@ class Judge:
         return None
 
     def _against_mark(self, event: Mark) -> str | None:
-        if event.kind in _events.STATEMENTS:
+        if event.kind in events_module.STATEMENTS:
             return _AS_TEXT
-        if event.kind == _events.INCIDENT:
+        if event.kind == events_module.INCIDENT:
             return "the server lost events of its binary log"
-        if event.kind in _events.GTIDS:
+        if event.kind in events_module.GTIDS:
             return None if self._by_gtid else "transactions have GTIDs, though the server goes without: gtid_mode was changed"
-        if event.kind == _events.ANONYMOUS:
+        if event.kind == events_module.ANONYMOUS:
             return "transactions have no GTIDs: gtid_mode was changed" if self._by_gtid else None
         return f"the binary log holds events of a kind that is not known ({event.kind})"
 
@@ -150,7 +151,7 @@ def clean(text: str) -> str:
 
 def changed_settings(before: Profile, now: Profile) -> str | None:
     """Why the log since ``before`` may replay to something else: what it depends on, and does not hold, was changed meanwhile."""
-    names = [*_settings.DEMANDED, *_settings.REPLAYED]
+    names = [*settings.DEMANDED, *settings.REPLAYED]
     changed = sorted(name for name in names if before.settings.get(name) != now.settings.get(name))
     if changed:
         return f"{', '.join(changed)} was changed since the parent backup"

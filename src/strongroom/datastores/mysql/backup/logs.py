@@ -8,7 +8,7 @@ from pathlib import Path
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import socket_of
 from strongroom.datastores.mariadb._connection import account
-from strongroom.datastores.mysql._events import MAGIC
+from strongroom.datastores.mysql.backup.events import MAGIC
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import StrongroomError, ToolFailed, WalGone

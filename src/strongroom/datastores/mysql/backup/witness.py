@@ -27,7 +27,7 @@ from strongroom.datastores.mariadb._witness import (
     require_token,
     write_token,
 )
-from strongroom.datastores.mysql._versions import key, number_of
+from strongroom.datastores.mysql.server.versions import key, number_of
 from strongroom.datastores.protocol.datastore import BackupRequest, Finding
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit import witness as witness_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from strongroom.datastores.mysql._versions import basedir
+from strongroom.datastores.mysql.server.versions import basedir
 from strongroom.datastores.protocol.servers import Version
 
 CLONE_LIBRARY = "mysql_clone.so"

@@ -11,7 +11,7 @@ import json
 import struct
 from typing import Any, Protocol
 
-from strongroom.datastores.mysql._clone import Block
+from strongroom.datastores.mysql.backup.clone import Block
 from strongroom.datastores.toolkit.feed import write_all
 from strongroom.datastores.toolkit.tar import BLOCK, header
 

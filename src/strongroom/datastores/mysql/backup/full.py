@@ -17,9 +17,10 @@ import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
-from strongroom.datastores.mysql import _binlog, _keyring, _keys, _witness
-from strongroom.datastores.mysql._archive import Archive
-from strongroom.datastores.mysql._clone import (
+from strongroom.datastores.mysql.backup import incremental, keys
+from strongroom.datastores.mysql.backup import witness as witness_module
+from strongroom.datastores.mysql.backup.archive import Archive
+from strongroom.datastores.mysql.backup.clone import (
     DELETED_OR_RENAMED,
     DONE,
     FILES,
@@ -31,9 +32,10 @@ from strongroom.datastores.mysql._clone import (
     File,
     State,
 )
-from strongroom.datastores.mysql._reading import list_foreign_tables, list_outside_tablespaces
-from strongroom.datastores.mysql._size import data_bytes
-from strongroom.datastores.mysql._versions import CLONES, key, number_of, series
+from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import CLONES, key, number_of, series
 from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, BackupSession
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed
@@ -47,7 +49,7 @@ BUSY_PATIENCE = 30
 """Seconds that another copy of the server may take to end: a server lets one at a time, and notices late that a receiver died."""
 _LOOK = 1.0
 _IDENTITY = "auto.cnf"
-_REDO_FILE = f"{_keys.REDO_FOLDER}/#ib_redo{{}}"
+_REDO_FILE = f"{keys.REDO_FOLDER}/#ib_redo{{}}"
 _SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
 _MARKERS = {
     "#clone/#status_fix": "",
@@ -67,7 +69,7 @@ class Session(Fed):
         """Connections, closed at the end."""
         self.expected = self.data_bytes = data_bytes(server.data_dir)
         self._server, self._clone, self._facts, self._version = server, clone, facts, version
-        self._keys = _keys.Keys(server.data_dir)
+        self._keys = keys.Keys(server.data_dir)
         self._lower: Positions | None = None
         self._upper: str | None = None
         self._complete = False
@@ -91,7 +93,7 @@ class Session(Fed):
             self._over.set()
         if not self._complete or self._lower is None:
             raise ToolFailed("the copy ended before its end")
-        witness, warnings = _witness.leave(self._server)
+        witness, warnings = witness_module.leave(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -99,7 +101,7 @@ class Session(Fed):
             positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
             data_bytes=self.data_bytes,
             witness=witness,
-            warnings=[*([f"{_keyring.WARNING}: {_keyring.REMEDY}"] if self._keys.masters else []), *warnings],
+            warnings=[*([f"{keyring.WARNING}: {keyring.REMEDY}"] if self._keys.masters else []), *warnings],
         )
 
     def abort(self) -> None:
@@ -164,7 +166,7 @@ class Session(Fed):
             return
         data = self._keys.hide(path, file, block, self._clone.take(block.length))
         if data is not None:
-            archive.put(path, block, _keys.Held(data))
+            archive.put(path, block, keys.Held(data))
 
     def _path(self, file: File) -> str:
         """In the data directory, to which some paths are absolute (``CREATE TABLESPACE`` as its author wrote it)."""
@@ -186,7 +188,7 @@ class Session(Fed):
         archive.close()
         if state.number == REDO:
             for path, block, data in self._keys.late():
-                archive.put(path, block, _keys.Held(data))
+                archive.put(path, block, keys.Held(data))
 
     # --- whom it bothers
 
@@ -234,11 +236,11 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
                 f"{where(server)} is MySQL {version}, not {server.version.series}", remedy="Correct the version of the instance."
             )
         if request.kind == "incremental":
-            return _binlog.begin(connection, server, request, number_of(version))
+            return incremental.begin(connection, server, request, number_of(version))
         _require_whole(connection, server, version)
-        encrypted = _keyring.encrypted(connection)
+        encrypted = keyring.encrypted(connection)
         if encrypted:
-            _keyring.require_keyring(connection, server)
+            keyring.require_keyring(connection, server)
         persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
         ((lower_case, page_size, files),) = query(
             connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
@@ -291,7 +293,7 @@ def positions(server: Server) -> Positions:
     """Where the server is now."""
     with connect(server) as connection:
         ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
-        log = _binlog.current(connection) if logs else None
+        log = incremental.current(connection) if logs else None
         return Positions(
             gtid=executed(connection),
             binlog_file=log[0] if log else None,

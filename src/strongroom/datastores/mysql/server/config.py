@@ -9,8 +9,10 @@ from pathlib import Path
 
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
-from strongroom.datastores.mysql import _password, _plugins, _settings
-from strongroom.datastores.mysql._versions import basedir, key
+from strongroom.datastores.mysql.profile import settings
+from strongroom.datastores.mysql.server import password as password_module
+from strongroom.datastores.mysql.server import plugins
+from strongroom.datastores.mysql.server.versions import basedir, key
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.keep import copy_entries
@@ -43,9 +45,7 @@ def configure(server: Server) -> None:
         make_directory(path, owner)
     restored = read_restored_profile(server.data_dir)
     sql = account_sql(_secret(server, owner, socket), server.version)
-    write_file(
-        server.base_dir / "init.sql", sql + (_settings.as_statements(restored.profile.settings) if restored else ""), owner
-    )
+    write_file(server.base_dir / "init.sql", sql + (settings.as_statements(restored.profile.settings) if restored else ""), owner)
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
     write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket, restored)), owner)
 
@@ -75,7 +75,7 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
 
 def account_sql(password: str, version: Version) -> str:
     """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
-    plugin, stored = _password.stored(password, key(version.number))
+    plugin, stored = password_module.stored(password, key(version.number))
     account = f"`{ACCOUNT}`@`localhost`"
     return (
         "SET SESSION sql_log_bin=0;\n"
@@ -126,11 +126,11 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile | No
         options |= {"mysqlx": "OFF", "binlog_expire_logs_seconds": _KEEP_BINLOG}
     else:
         options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
-    libraries = _plugins.authentication_libraries(server.version, restored.profile.plugins if restored else ())
+    libraries = plugins.authentication_libraries(server.version, restored.profile.plugins if restored else ())
     if number >= (8, 0, 17):
         # a worker that dies must not hold the server's DDL up: nobody comes back to go on with its copy (since 8.0.24)
         options["loose_clone_donor_timeout_after_network_failure"] = 0
-        libraries.insert(0, _plugins.CLONE_LIBRARY)
+        libraries.insert(0, plugins.CLONE_LIBRARY)
     if libraries:
         options["plugin-load-add"] = ";".join(libraries)
     if server.address is None:
@@ -144,7 +144,7 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
     """What restored data demands, and how its server answered. A copy with a new name neither runs events nor replicates."""
     if restored is None:
         return {}
-    found: Options = {**_settings.as_options(restored.profile.settings)}
+    found: Options = {**settings.as_options(restored.profile.settings)}
     if restored.isolated:
         found |= {
             "loose_event_scheduler": "OFF",
