@@ -89,6 +89,8 @@ CASES = (
         rounds=1,
         quick=False,
         text="Processor time and memory are those of the service alone, not of the database servers.",
-        bound="Python and the libraries for HTTP and databases use this memory, even without instances.",
+        bound="Loaded code uses the memory, even without instances: the interpreter 8 MB, the command line with Rich 13 MB, "
+        "SQLAlchemy 26 MB, Pydantic with the settings and the catalog 15 MB, FastAPI and uvicorn 10 MB, the agent and the API "
+        "17 MB, DBOS with Psycopg 15 MB, the drivers of the databases 13 MB, and Alembic 10 MB until the first restart.",
     ),
 )

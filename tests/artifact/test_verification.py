@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from strongroom.artifact import Location, Verification, delete_artifact, keep_verification, load_verification, read_manifest
+from strongroom.artifact._verification import LEVELS, supersedes
+from strongroom.errors import StorageDenied
 from strongroom.storage import Store
 from support.artifacts import noise, write_artifact
 
@@ -46,14 +49,40 @@ def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: li
 def test_results_are_new_objects_and_one_for_each_job(store: Store, here: Location) -> None:
     write_artifact(store, here, noise(1000))
     clocks = itertools.count()
-    for job in ("a", "a", "b", "b", "c"):  # a clock that goes back changes nothing: the number counts
-        keep_verification(store, result(store, here, job, at=WHEN - timedelta(days=next(clocks))))
+    for job, level in (("a", "sizes"), ("a", "sizes"), ("b", "content"), ("b", "content"), ("c", "tables")):
+        # a clock that goes back changes nothing: the number counts
+        keep_verification(store, result(store, here, job, level=level, at=WHEN - timedelta(days=next(clocks))))
     assert [stat.key for stat in store.list(here.verifications)] == [here.verification(number) for number in range(3)]
     found = load_verification(store, here, read_manifest(store, here)[1])
     assert found is not None
     assert found.job == "c"
     delete_artifact(store, here)
     assert list(store.list("box")) == []
+
+
+def test_replaced_results_are_deleted_and_the_same_one_counts(
+    store: Store, here: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that forbids deletion keeps all."""
+    write_artifact(store, here, noise(1000))
+    sha256, chance = read_manifest(store, here)[1], random.Random(7)
+    made = [result(store, here, f"job{n}", ok=chance.random() < 0.5, level=chance.choice(LEVELS)) for n in range(40)]
+    for number, one in enumerate(made):
+        keep_verification(store, one)
+        counts = made[0]
+        for later in made[: number + 1]:
+            counts = later if supersedes(later.ok, later.level, counts.ok, counts.level) else counts
+        assert load_verification(store, here, sha256) == counts
+    left = [stat.key for stat in store.list(here.verifications)]
+    assert len(left) <= 2 * len(LEVELS)
+    assert left[-1] == here.verification(len(made) - 1)
+
+    def refuse(keys: Any) -> None:
+        raise StorageDenied("objects are locked")
+
+    monkeypatch.setattr(type(store), "delete", lambda self, keys: refuse(keys))
+    keep_verification(store, result(store, here, "last"))
+    assert len(list(store.list(here.verifications))) == len(left) + 1
 
 
 def test_results_of_something_else_do_not_count(store: Store, here: Location) -> None:

@@ -21,6 +21,7 @@ from strongroom.artifact import (
     _verify,
     _writer,
     compare_sizes,
+    delete_artifact,
     load_manifest,
     new_identity,
     open_artifact,
@@ -172,6 +173,36 @@ def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -
         writer.finish(**FIELDS, chain="one")
     writer.abort()
     assert store.get(here.manifest) == b"somebody else's"
+
+
+@pytest.mark.parametrize("moment", ["before the manifest", "during the deletion"])
+def test_no_manifest_is_left_over_segments_that_were_deleted(store: Store, top: Path, here: Location, moment: str) -> None:
+    """Its host was lost and the job cleaned up after, while the worker went on there."""
+
+    class Race(Wrapped):
+        def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
+            if key == here.manifest and moment == "before the manifest":
+                delete_artifact(store, here)
+            return super().put(key, data, create=create)
+
+    class Deletion(Wrapped):
+        def delete(self, keys: Any) -> None:
+            keys = list(keys)
+            if here.segment(0) in keys:
+                store.put(here.manifest, b"late", create=True)
+            super().delete(keys)
+
+    if moment == "before the manifest":
+        with pytest.raises(StorageError, match="were deleted while the backup was written"):
+            write_artifact(Race(store), here, DATA)
+    else:
+        writer = Writer(store, here, SMALL, stream="plain")
+        writer.open()
+        feed(DATA, writer.copy_from)
+        writer.wait()
+        delete_artifact(Deletion(store), here)
+        writer.abort()
+    assert files(top) == []
 
 
 def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:

@@ -151,6 +151,10 @@ def test_csv(run: Run, listed: Canned) -> None:
     assert rows[0] == ["name", "stored_size", "verified"]
     assert rows[5][:2] == ["monday", str(100 * 1024**2)]
     assert json.loads(rows[5][2])["ok"] is True
+    names = {"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@a": "'@a", "\t=1": "\\t=1", "\r=1": "\\r=1", "a=1": "a=1"}
+    listed.on("GET", "/backups", (200, {"backups": [{**BACKUPS[4], "name": name, "stored_size": -1} for name in names]}))
+    shown = run("backup", "list", "-f", "csv", "-c", "name", "-c", "stored_size")
+    assert list(csv.reader(io.StringIO(shown.stdout)))[1:] == [[cell, "-1"] for cell in names.values()]
 
 
 def test_options_stand_before_the_command_or_behind_it(run: Run, running: Running) -> None:

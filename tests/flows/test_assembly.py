@@ -624,6 +624,10 @@ def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -
     assert all(node.new for node in world.ring.nodes.values())
     with pytest.raises(Conflict, match="waits for its outage to begin"):
         request_cluster_restore(world.control, "p", "shop", "monday")
+    backup, _ = request_cluster_backup(world.control, "p", "shop", name="meanwhile")  # nothing is stopped yet
+    with pytest.raises(Busy, match="backup job"):
+        request_resume(world.control, "p", "shop")
+    world.took(backup)
     assert world.run(request_resume(world.control, "p", "shop")) is None
     world.require("restored", 2)
 
@@ -785,6 +789,29 @@ def test_after_a_power_cut_nobody_bootstraps(world: World) -> None:
     assert world.run(job) is None
     assert world.job(job.id).output["began"] is None
     world.require("today", 1)
+
+
+@pytest.mark.parametrize("others_serve", [False, True])
+def test_a_node_that_hangs_is_killed_by_force_before_another_begins(world: World, others_serve: bool) -> None:
+    nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
+    nodes[1].running = nodes[1].frozen = True
+    if not others_serve:
+        failure = world.run(request_recover(world.control, "p", "shop"))
+        assert failure is not None and failure["message"].startswith("node2: it does not stop")
+        assert "strongroom cluster recover shop --force" in failure["remedy"]
+        assert [node.running for node in nodes] == [False, True, False]
+    assert world.run(request_recover(world.control, "p", "shop", force=True)) is None
+    world.require("today", 1)
+
+
+@pytest.mark.parametrize("others_serve", [False, True])
+def test_a_node_that_refuses_us_is_not_taken_for_down(world: World, others_serve: bool) -> None:
+    nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
+    nodes[1].running, nodes[1].refuses = True, "refused the account"
+    failure = world.run(request_recover(world.control, "p", "shop"))
+    assert failure is not None and failure["message"].startswith("node2 of cluster shop cannot be asked, and may serve: refused")
+    assert [node.running for node in nodes] == [others_serve, True, others_serve]
+    assert not any(call.startswith(("stop", "start")) for call in world.ring.calls)
 
 
 def test_a_part_that_serves_is_joined(world: World) -> None:

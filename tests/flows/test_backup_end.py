@@ -12,7 +12,7 @@ import pytest
 
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
-from strongroom.errors import ArtifactError, StorageDenied, StorageError
+from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
 from strongroom.flows import Control, Engine, request_backup, request_instance
 from strongroom.flows import _artifact_end as artifact_end
 from strongroom.flows._monitor import Monitor
@@ -161,6 +161,24 @@ def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> 
         assert "waiting for the store" not in (session.get(Job, job.id).message or "")  # type: ignore[union-attr]
 
 
+def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backup(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_end, "SHORTEST_WAIT", 0.05)
+    monkeypatch.setattr(artifact_end, "LONGEST_PAUSE", 0.001)
+    tries = itertools.count()
+    site.store.fail = lambda call: StorageError("there is no such bucket") if next(tries) < 5000 else Died()
+    backup, job = site.take("b")
+    failure = run_stages(site.control, job, killed=Died, restarts=0)
+    assert failure is not None
+    assert failure["message"] == "there is no such bucket"
+    assert site.row(backup).status == "FAILED"
+    assert site.is_whole(backup)
+    site.store.fail = lambda call: None
+    Monitor(site.control, Engine(site.control))._finish_left()
+    site.require_truth(backup)
+
+
 def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")
@@ -187,6 +205,23 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
     assert failure is not None
     assert "is not the one that was written" in failure["message"]
     assert site.row(backup).status == "FAILED"
+
+
+def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
+    """Its host does not answer; the worker there may."""
+    site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
+    backup, job = site.take("b")
+    site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
+    presence = site.control.presence
+    presence.expect("local")
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert run_stages(site.control, job, killed=Died) is not None
+    monitor = Monitor(site.control, Engine(site.control))
+    monitor._finish_left()
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.heard("local")
+    monitor._finish_left()
+    assert list(site.real.list(backup.container)) == []
 
 
 def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:

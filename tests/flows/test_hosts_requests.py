@@ -17,7 +17,7 @@ from strongroom.agent import client as agent_client
 from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof_of_host, same
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
-from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, now, open_catalog
 from strongroom.errors import (
     AgentBroken,
     Conflict,
@@ -27,6 +27,7 @@ from strongroom.errors import (
     HostUntrusted,
     InvalidRequest,
     NotFound,
+    Protected,
     StrongroomError,
     Unavailable,
 )
@@ -194,6 +195,13 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Con
         row = session.get(Host, "db1")
         assert row is not None
         row.seen = now() - timedelta(minutes=2)
+        facts = {"name": "shop", "datastore": "mariadb", "series": "10.11", "wsrep_name": "s"}
+        session.add(Cluster(id="c", project="p", protected=True, **facts))
+        session.get_one(Instance, instance.id).cluster_id = "c"
+    with pytest.raises(Protected, match="cluster shop"):
+        request_remove_host(control, "db1", force=True)
+    with control.catalog.write() as session:
+        session.get_one(Cluster, "c").protected = False
     request_remove_host(control, "db1", force=True)
     assert control.hosts == []
     with control.catalog.read() as session:

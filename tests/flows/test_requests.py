@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.agent.models import PlanRequest, ServerDefinition
 from strongroom.artifact import PROVES_DAMAGE, Notice
-from strongroom.catalog import Backup, Host, Instance, Job, Strategy, open_catalog
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.catalog.queries import broken_chains
 from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
@@ -42,7 +42,8 @@ from strongroom.flows import (
 )
 from strongroom.flows import _outcomes as outcomes
 from strongroom.flows import _verification as verification
-from strongroom.flows._loop import run_step
+from strongroom.flows._jobs import new_job
+from strongroom.flows._loop import run_step, settle_job
 from strongroom.flows._orders import order
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -393,6 +394,34 @@ def test_a_job_that_was_settled_does_nothing_more(control: Control) -> None:
         outcomes.settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
     failure = asyncio.run(run_step(control, job.id, "create", 2))
     assert failure is not None and failure["code"] == "Cancelled" and "has ended already" in failure["message"]
+
+
+@pytest.mark.parametrize(("task", "after"), [("RESTARTING", None), ("BUILD", "ERROR"), ("SHUTDOWN", "ERROR"), (None, None)])
+def test_a_job_of_a_later_version_leaves_no_task(control: Control, task: str | None, after: str | None) -> None:
+    instance, member = running(control), running(control, "node")
+    cluster = Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="s", task=task)
+    with control.catalog.write() as session:
+        node = session.get_one(Instance, member.id)
+        node.cluster_id, node.task = cluster.id, task
+        session.add(cluster)
+        session.get_one(Instance, instance.id).task = task
+        ids = [new_job(session, "p", "shrink", instance=instance).id, new_job(session, "p", "grow", cluster=cluster).id]
+    for job_id in ids:
+        failure = asyncio.run(run_step(control, job_id, row(control, Job, job_id).kind, 0))
+        asyncio.run(settle_job(control, job_id, failure))
+    things = [row(control, Instance, instance.id), row(control, Instance, node.id), row(control, Cluster, "c")]
+    assert [thing.task for thing in things] == [after] * 3
+    assert "does not know" in things[0].fault["message"]
+
+
+def test_a_job_of_a_later_version_does_not_end_what_another_does(control: Control) -> None:
+    instance = running(control)
+    with control.catalog.write() as session:
+        unknown = new_job(session, "p", "shrink", instance=instance)
+    request_delete_instance(control, "p", instance.id)
+    with control.catalog.write() as session:
+        outcomes.settle(session, session.get_one(Job, unknown.id), Cancelled("it was cancelled").to_dict())
+    assert row(control, Instance, instance.id).task == "SHUTDOWN"
 
 
 def test_settling_twice_changes_nothing(control: Control) -> None:

@@ -40,6 +40,8 @@ class Node:
     running: bool = False
     words: set[str] = field(default_factory=set)
     hangs: bool = False
+    frozen: bool = False
+    refuses: str = ""
     rejects_join: bool = False
     view: list[str] | None = None
 
@@ -134,16 +136,17 @@ class Ring:
 
     async def galera(self, server: str) -> GaleraView:
         node = self._call("look", server)
-        data = node.data
+        data, answers = node.data, node.serves and not node.frozen and not node.refuses
         self.after(len(self.calls))
         return GaleraView(
             member=node.member,
             running=node.running,
-            answers=node.running,
-            state="Synced" if node.serves else "",
-            primary=node.serves,
-            ready=node.serves,
-            connected=node.serves,
+            answers=node.running and not node.frozen and not node.refuses,
+            refuses=node.refuses,
+            state="Synced" if answers else "",
+            primary=answers,
+            ready=answers,
+            connected=answers,
             cluster=node.member.group if node.member else "",
             uuid=data.uuid if data else None,
             seqno=data.seqno if data else None,
@@ -184,10 +187,11 @@ class Ring:
         node.view = None
         return self._done(node)
 
-    async def stop_server(self, server: str) -> ServerView:
+    async def stop_server(self, server: str, *, kill: bool = False) -> ServerView:
         node = self._call("stop", server)
-        if node.hangs:
+        if (node.hangs or node.frozen) and not kill:
             raise ServerFailed("it does not stop within 300 s")
+        node.hangs = node.frozen = False
         node.running = False
         return self._done(node)
 

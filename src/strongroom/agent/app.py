@@ -242,8 +242,8 @@ def _servers(agent: Agent) -> APIRouter:
         return servers.start(server_id, start or Start())
 
     @router.post("/{server_id}/stop")
-    def stop(server_id: str) -> ServerView:
-        return servers.stop(server_id)
+    def stop(server_id: str, kill: bool = False) -> ServerView:
+        return servers.stop(server_id, kill=kill)
 
     @router.post("/{server_id}/restart")
     def restart(server_id: str) -> ServerView:

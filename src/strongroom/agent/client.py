@@ -144,9 +144,10 @@ class AgentClient:
         """Start it and wait until it serves. Raises Conflict, ServerFailed."""
         return await self._call(ServerView, "POST", f"/servers/{server_id}/start", body=start, patience=UNTIL_DONE)
 
-    async def stop_server(self, server_id: str) -> ServerView:
-        """Stop it and wait until it is gone."""
-        return await self._call(ServerView, "POST", f"/servers/{server_id}/stop", patience=UNTIL_DONE)
+    async def stop_server(self, server_id: str, *, kill: bool = False) -> ServerView:
+        """Stop it and wait until it is gone; with ``kill`` one that does not stop is killed, unless it was adopted."""
+        query = {"kill": "true"} if kill else {}
+        return await self._call(ServerView, "POST", f"/servers/{server_id}/stop", patience=UNTIL_DONE, **query)
 
     async def restart_server(self, server_id: str) -> ServerView:
         """Stop, start, wait."""

@@ -153,12 +153,21 @@ class Servers:
                 self._refresh(record)
         return self.view(server_id)
 
-    def stop(self, server_id: str) -> ServerView:
-        """Stop it and wait until it is gone. Raises Busy while a job runs on it, ServerFailed."""
+    def stop(self, server_id: str, *, kill: bool = False) -> ServerView:
+        """Stop it and wait until it is gone; with ``kill`` one of ours that does not stop in time is killed.
+
+        Raises Busy while a job runs on it, ServerFailed.
+        """
         record = self._registry.get(server_id)
         with self._hold(record, self._patience(record)):
             self._want(record, "stopped")
-            self._lifecycle.stop(record)
+            try:
+                self._lifecycle.stop(record)
+            except ServerFailed as error:
+                if not kill or record.definition.runtime != "process":
+                    raise
+                log.warning("killing a server that does not stop", server=server_id, reason=error.message)
+                self._lifecycle.kill(record)
             self._refresh(record)
         return self.view(server_id)
 

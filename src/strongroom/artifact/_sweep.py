@@ -54,6 +54,9 @@ def delete_artifact(store: Store, location: Location, *, segments: int = 0, atte
         store.delete(batch)
     intents = [*(part.key for part in parts if part.is_intent), location.intent, location.intent_of(attempt)]
     store.delete(dict.fromkeys(intents))
+    with contextlib.suppress(StorageNotFound):  # of a late writer, which looked at its segments before they went
+        store.head(location.manifest)
+        store.delete([location.manifest])
 
 
 def list_parts(store: Store, location: Location) -> list[Part]:

@@ -12,12 +12,15 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.artifact._location import Location
 from strongroom.artifact._part import Part
 from strongroom.errors import StorageError, StorageExists, StorageNotFound
 from strongroom.storage import Store
+
+log = structlog.get_logger()
 
 Level = Literal["sizes", "content", "prepared", "tables"]
 LEVELS: tuple[Level, ...] = ("sizes", "content", "prepared", "tables")
@@ -80,6 +83,7 @@ def keep_verification(store: Store, found: Verification) -> None:
         with contextlib.suppress(StorageExists):
             store.put(key, data, create=True)
             if store.capabilities.conditional_create or store.get(key, length=len(data) + 1) == data:
+                _prune(store, found)
                 return
     raise StorageError(
         f"the result of the verification cannot be stored below {store.url(found.location.verifications)}",
@@ -87,16 +91,34 @@ def keep_verification(store: Store, found: Verification) -> None:
     )
 
 
+def _prune(store: Store, kept: Verification) -> None:
+    """Delete the results that newer ones of the same outcome and level replace. A store that allows no deletion keeps all."""
+    try:
+        results = _results(store, kept.location, kept.manifest_sha256)
+        needed = {(found.ok, found.level): number for number, found in results}
+        newest = [(number, found) for number, found in results if number in needed.values()]
+        if _standing(newest) == _standing(results):
+            store.delete([kept.location.verification(number) for number, _ in results if number not in needed.values()])
+    except StorageError as error:
+        log.info("old results of verifications stay", backup=kept.id, reason=error.message)
+
+
 def load_verification(store: Store, location: Location, manifest_sha256: str) -> Verification | None:
     """The result that counts for the artifact with this manifest; none when it was never verified. Raises StorageError.
 
     Objects that are no result, or are of another artifact, do not count.
     """
+    return _standing(_results(store, location, manifest_sha256))
+
+
+def _results(store: Store, location: Location, manifest_sha256: str) -> list[tuple[int, Verification]]:
+    read = ((number, _read(store, location, number)) for number in _numbers(store, location))
+    return [(number, found) for number, found in read if found is not None and found.manifest_sha256 == manifest_sha256]
+
+
+def _standing(results: list[tuple[int, Verification]]) -> Verification | None:
     standing: Verification | None = None
-    for number in _numbers(store, location):
-        found = _read(store, location, number)
-        if found is None or found.manifest_sha256 != manifest_sha256:
-            continue
+    for _, found in results:
         if standing is None or supersedes(found.ok, found.level, standing.ok, standing.level):
             standing = found
     return standing

@@ -254,6 +254,7 @@ class Writer:
         join(self._store, manifest, [md5 for *_, md5 in parts])
         data = manifest.dump()
         self._put_manifest(data)
+        self._require_intent()
         self._close()
         self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         with contextlib.suppress(StorageError):  # beside a manifest the record means nothing
@@ -330,6 +331,30 @@ class Writer:
                     raise
             time.sleep(pause)
             pause *= 2
+
+    def _require_intent(self) -> None:
+        """Take the manifest back when somebody has removed the segments meanwhile, which ends with the intent record.
+
+        Who removes them looks for a manifest afterwards: whichever comes second notices the other.
+        """
+        try:
+            self._store.head(self._location.intent_of(self._attempt))
+            return
+        except StorageNotFound:
+            pass
+        except StorageError:
+            return  # it proves nothing, and the manifest stands
+        for number in range(len(self._segments)):
+            try:
+                self._store.head(self._location.segment(number, self._attempt))
+            except StorageNotFound as error:
+                self._store.delete([self._location.manifest])
+                raise StorageError(
+                    f"segments of {self._location.prefix} were deleted while the backup was written",
+                    remedy="Take another backup.",
+                ) from error
+            except StorageError:
+                return
 
     def _close(self) -> None:
         self._state = "closed"

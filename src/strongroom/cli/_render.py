@@ -39,6 +39,10 @@ class Times(StrEnum):
     local = "local"
 
 
+FORMULAS = ("=", "+", "-", "@")
+"""What formulas of spreadsheets begin with. Tabs and carriage returns never begin a cell: ``safe`` escapes them."""
+
+
 def safe(value: object) -> str:
     """Text that cannot move the cursor, ring, or turn the line around: what is not printable is escaped, newlines stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
@@ -216,7 +220,7 @@ class Output:
                     print(*(_line(c.raw(item)) for c in chosen), sep="\t")
             case Format.csv:
                 writer = csv.writer(sys.stdout, lineterminator="\n")
-                writer.writerows([[c.path for c in chosen], *([_line(c.raw(item)) for c in chosen] for item in items)])
+                writer.writerows([[c.path for c in chosen], *([_cell(c.raw(item)) for c in chosen] for item in items)])
             case _:
                 if items:
                     self._table(items, chosen)
@@ -326,6 +330,12 @@ def _line(value: Any) -> str:
     """A value on one line, as a program wants it: numbers bare, structures as JSON."""
     text = json.dumps(value) if isinstance(value, (dict, list, bool)) else "" if value is None else str(value)
     return safe(text).replace("\n", "\\n")
+
+
+def _cell(value: Any) -> str:
+    """A value in CSV. Text that a spreadsheet would take for a formula begins with an apostrophe."""
+    line = _line(value)
+    return f"'{line}" if isinstance(value, str) and line.startswith(FORMULAS) else line
 
 
 def _print_json(value: Any) -> None:

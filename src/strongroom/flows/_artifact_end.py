@@ -6,13 +6,14 @@ A valid manifest makes an artifact a backup. From then on nothing here deletes i
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
 from strongroom.artifact import Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
-from strongroom.errors import ArtifactMissing, ManifestInvalid, StorageDenied, StorageError, StorageFull
+from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import _outcomes
 from strongroom.flows._control import Control
 from strongroom.flows._seals import seal_backup
@@ -24,13 +25,20 @@ log = structlog.get_logger()
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between two tries while the store is away; the pause doubles up to this."""
+SHORTEST_WAIT = 120.0
+"""Seconds for which a store may be away, whatever its settings are."""
 _HOPELESS = (StorageDenied, StorageFull)
 """Errors of a store that answers: another try changes nothing."""
 
 
 async def record(control: Control, job_id: str) -> None:
-    """Read the manifest back from the store and only then call the backup COMPLETED. Tried again while the store is away."""
+    """Read the manifest back from the store and only then call the backup COMPLETED.
+
+    Tried again while the store is away, as long as its settings let one call take. Then the job fails and the artifact stays:
+    ``finish_left`` decides later.
+    """
     pause = FIRST_PAUSE
+    until = time.monotonic() + max(SHORTEST_WAIT, control.settings.storage.patience)
     while True:
         try:
             await asyncio.to_thread(_record, control, job_id)
@@ -39,7 +47,7 @@ async def record(control: Control, job_id: str) -> None:
             raise
         except StorageError as error:
             log.warning("the store does not answer; the backup is recorded later", job=job_id, reason=error.message)
-            if await asyncio.to_thread(_tell_waiting, control, job_id, error):
+            if await asyncio.to_thread(_tell_waiting, control, job_id, error) or time.monotonic() >= until:
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -108,7 +116,7 @@ def _clean(control: Control, job_id: str) -> bool:
         return True
     try:
         return _finish_or_remove(control, job_id, backup, store)
-    except (StorageError, ManifestInvalid):
+    except (StorageError, ManifestInvalid, HostSilent):
         location = location_of(backup)
         with control.catalog.write() as session:
             job = find_job(session, None, job_id)
@@ -131,8 +139,21 @@ def _finish_or_remove(control: Control, job_id: str, backup: Backup, store: Stor
         return _complete(control, job_id, store, *found)
     if wanted and _said_complete(control, job_id):
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    _require_writer_over(control, job_id)
     delete_artifact(store, location_of(backup))
     return False
+
+
+def _require_writer_over(control: Control, job_id: str) -> None:
+    """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
+    with control.catalog.read() as session:
+        host = find_job(session, None, job_id).host
+    cause = control.presence.cause(host) if host else None
+    if cause is not None:
+        raise HostSilent(
+            f"the worker of job {job_id} may still write: {cause.message}",
+            remedy=f"What it wrote is removed when host {host} is back, or was removed.",
+        )
 
 
 def _said_complete(control: Control, job_id: str) -> bool:

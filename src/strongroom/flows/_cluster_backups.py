@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
-from strongroom.catalog.find import find_cluster, nodes_of, open_run
+from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
 from strongroom.flows._backups import check_container, check_name, new_backup, newest_parent
-from strongroom.flows._clusters import refuse_if_working
+from strongroom.flows._clusters import refuse_if_cut_off, refuse_if_working
 from strongroom.flows._control import Control
 from strongroom.flows._jobs import new_job
 from strongroom.flows._ring import name as node_name
@@ -51,8 +51,9 @@ def request_cluster_backup(
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "take a backup")
-        if row.task is not None or open_run(session, row.id) is not None:
-            raise Busy(f"cluster {row.name} ({row.id}) is in {row.task or 'an unfinished restore'}; cannot take a backup now")
+        if row.task is not None:
+            raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+        refuse_if_cut_off(session, row, unless_waiting=True)
         quotas.require(session, project, control.settings, {"backups": 1})
         nodes, silent = nodes_of(session, row.id), silent_hosts(session)
         synced = [n for n in nodes if is_synced(n) and n.host not in silent]

@@ -270,7 +270,7 @@ def request_cluster_restore(
         row = find_cluster(session, project, cluster)
         source = find_backup(session, project, backup)
         refuse_if_working(session, row, "restore it")
-        _refuse_if_cut_off(session, row)
+        refuse_if_cut_off(session, row)
         plan = _plan(session, row, source, method, without)
         nodes = [node for node in nodes_of(session, row.id) if node.id not in plan["left_out"]]
         row.task, row.updated = "RESTORING", now()
@@ -280,9 +280,13 @@ def request_cluster_restore(
     return job
 
 
-def _refuse_if_cut_off(session: Session, cluster: Cluster) -> None:
+def refuse_if_cut_off(session: Session, cluster: Cluster, *, unless_waiting: bool = False) -> None:
+    """Raise Conflict when a creation or a restore of the cluster has not come to its end.
+
+    ``unless_waiting`` allows what a restore that waits for its outage does not mind: it has stopped and changed nothing yet.
+    """
     run = open_run(session, cluster.id)
-    if run is None:
+    if run is None or (unless_waiting and run.facts.get("waits")):
         return
     job = session.get(Job, run.id)
     if run.backup_id is None and job is not None and job.kind == "cluster_create":
@@ -338,7 +342,7 @@ def request_cluster_action(control: Control, project: str, cluster: str, kind: A
     with control.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, kind.replace("_", " "))
-        _refuse_if_cut_off(session, row)
+        refuse_if_cut_off(session, row)
         if kind == "activate" and not any(node.isolated for node in nodes_of(session, row.id)):
             raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; there is nothing to activate")
         row.task, row.updated = TASK[kind] or row.task, now()

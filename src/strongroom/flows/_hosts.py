@@ -18,7 +18,7 @@ from strongroom.agent.joining import JoinReply, JoinRequest, Token, proof_of_con
 from strongroom.agent.models import ServerView
 from strongroom.agent.remote import RemoteAgent
 from strongroom.agent.tls import KeyPair, checked, key_pair
-from strongroom.catalog import Host, Instance, Job, now
+from strongroom.catalog import Cluster, Host, Instance, Job, now
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Cancelled, Conflict, Forbidden, InvalidRequest, NotFound
 from strongroom.flows import _outcomes
@@ -188,7 +188,8 @@ def request_remove_host(control: Control, name: str, *, force: bool = False) -> 
             )
         if living and name not in silent_hosts(session):
             raise Busy(f"host {name} answers: its instances live", remedy="Delete them first.")
-        refuse_if_protected(living)
+        clusters = {instance.cluster_id for instance in living if instance.cluster_id}
+        refuse_if_protected([*living, *session.scalars(select(Cluster).where(Cluster.id.in_(clusters)))])
         for job in session.scalars(select(Job).where(Job.host == name, Job.finished.is_(None))):
             _outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was given up: host {name} was removed").to_dict())
         for instance in living:

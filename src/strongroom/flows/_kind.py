@@ -8,7 +8,8 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Job
+from strongroom.catalog import Backup, Cluster, Instance, Job
+from strongroom.catalog.find import nodes_of, unfinished_jobs
 from strongroom.errors import JobError
 from strongroom.flows._control import Control
 from strongroom.worker.spec import JobRequest
@@ -52,6 +53,8 @@ class JobKind:
 
 
 _KINDS: dict[str, JobKind] = {}
+_HALF_DONE = ("BUILD", "BUILDING", "SHUTDOWN", "DELETING", "ERROR")
+"""Tasks of what is being made or deleted."""
 
 
 def register(*kinds: JobKind) -> None:
@@ -63,7 +66,37 @@ def register(*kinds: JobKind) -> None:
 
 def kind_of(name: str) -> JobKind:
     """The kind with this name. One that only another version of this service knows has a single step, which fails."""
-    return _KINDS.get(name) or JobKind(name=name, operation=f"do {name}", steps=(_refuse,))
+    return _KINDS.get(name) or JobKind(name=name, operation=f"do {name}", steps=(_refuse,), settle=_release)
+
+
+def _release(session: Session, job: Job, failure: Failure | None) -> None:
+    """End what the request for a job of an unknown kind has begun in the catalog, unless it is of another job."""
+    cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
+    instance = session.get(Instance, job.instance_id) if job.instance_id else None
+    if cluster is not None and not _others(unfinished_jobs(session, cluster_id=cluster.id), job):
+        _end_task(cluster)
+        for node in nodes_of(session, cluster.id):
+            _end_task(node)
+    if instance is not None and not _others(unfinished_jobs(session, instance_id=instance.id), job):
+        _end_task(instance)
+    backup = session.get(Backup, job.backup_id) if job.backup_id else None
+    if (
+        backup is not None
+        and backup.status in (*Backup.RUNNING, "DELETING")
+        and not _others(unfinished_jobs(session, backup_ids={backup.id}), job)
+    ):
+        backup.status = "DELETE_FAILED" if backup.status == "DELETING" else "FAILED"
+        backup.fault = dict(failure) if failure else None
+
+
+def _others(jobs: list[Job], job: Job) -> list[Job]:
+    return [other for other in jobs if other.id != job.id]
+
+
+def _end_task(thing: Instance | Cluster) -> None:
+    """What was being made or deleted may be half there, and can only be deleted."""
+    if thing.task is not None:
+        thing.task = "ERROR" if thing.task in _HALF_DONE else None
 
 
 async def _refuse(_control: Control, job_id: str) -> None:

@@ -270,7 +270,9 @@ class Monitor:
         def is_running(backup_id: str) -> bool:
             with self._control.catalog.read() as session:
                 row = session.get(Backup, backup_id)
-                return row is not None and row.status in Backup.RUNNING
+                hosts = session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup"))
+                may_write = any(host and self._control.presence.cause(host) for host in hosts)
+                return may_write or (row is not None and row.status in Backup.RUNNING)
 
         swept = 0
         owner = self._control.catalog.service_id

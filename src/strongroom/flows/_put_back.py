@@ -44,7 +44,7 @@ async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None
     views = await ring.views() if force else {}
     away = {key for key, view in views.items() if isinstance(view, HostSilent)}
     nodes = [node for node in taking_part(ring, journal) if node.id not in away]
-    await _swap_back(ring, journal, nodes)
+    await _swap_back(ring, journal, nodes, kill=force)
     if "stopped" in journal.run.facts:
         await asyncio.to_thread(_old_epoch, ring, journal)
         for key in away & journal.run.nodes.keys():
@@ -60,11 +60,11 @@ async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None
     await journal.enter("undone")
 
 
-async def _swap_back(ring: Ring, journal: Journal, nodes: Sequence[Instance]) -> None:
+async def _swap_back(ring: Ring, journal: Journal, nodes: Sequence[Instance], *, kill: bool) -> None:
     for node in nodes:
         entry = journal.node(node.id)
         if entry.get("swapped"):
-            await of(node, ring.agent(node).stop_server(node.id))
+            await of(node, ring.agent(node).stop_server(node.id, kill=kill))
             with contextlib.suppress(NotFound):  # it was not swapped yet
                 await ring.see(await of(node, ring.agent(node).undo_swap(node.id, entry["data"])))
 
@@ -82,7 +82,7 @@ async def make_up(ring: Ring) -> None:
     for journal in await asyncio.to_thread(_owing, ring):
         answer = [n for n in ring.nodes if journal.node(n.id).get("owed") and isinstance(views[n.id], GaleraView)]
         nodes = [node for node in answer if not _is_whole(ring, views[node.id])]
-        await _swap_back(ring, journal, nodes)
+        await _swap_back(ring, journal, nodes, kill=False)
         await ring.enroll(nodes, ring.cluster.epoch)
         for node in answer:
             await journal.note(node.id, owed=False)

@@ -9,7 +9,7 @@ from typing import Any
 from strongroom.agent.models import Start
 from strongroom.catalog import Cluster, Instance
 from strongroom.datastores import NO_UUID, GaleraPosition, GaleraView
-from strongroom.errors import Conflict, StrongroomError
+from strongroom.errors import Conflict, ServerFailed, StrongroomError
 from strongroom.flows._ring import LOOK, Ring, decisive, how, name, next_epoch, of, side_by_side, table
 
 SETTLES = 15.0
@@ -32,14 +32,20 @@ async def bring_up(
     serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]
     if not serving:
         _refuse_silent(ring, views, force)
+        if (closed := _closed(ring, seen)) and not force:
+            raise closed
     else:
         uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
         others = [node for node in reached if node not in serving]
         strangers = [node for node in others if _missed_a_restore(ring, seen[node.id]) or _is_of_another(seen[node.id], uuid)]
-        await _join(ring, others, strangers, uuid, said)
+        if force:
+            await _stop_hung(ring, others, seen, said)
+        await _join(ring, [node for node in others if not seen[node.id].refuses], strangers, uuid, said)
+        if closed := _closed(ring, {node.id: seen[node.id] for node in others}):
+            raise closed
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
-    await ring.stop((node for node in reached if seen[node.id].running), said)
+    await _stop(ring, [node for node in reached if seen[node.id].running], said, force=force)
     states = await _positions(ring, reached, said)
     seen |= {key: view for key, view in (await ring.views()).items() if isinstance(view, GaleraView)}  # a stop ends their views
     positions = {name(node): _told(states.get(node.id)) for node in reached}
@@ -73,6 +79,37 @@ async def bring_up(
     await _join(ring, [node for node in reached if node.id != chosen.id], strangers, uuid, said)
     why = f"{name(chosen)} was {'farthest' if first is None else 'named'} and bootstrapped"
     return {"positions": positions, "began": name(chosen), "how": why, "uuid": uuid}
+
+
+async def _stop(ring: Ring, nodes: Sequence[Instance], said: Callable[[], str], *, force: bool) -> None:
+    """Stop the nodes and prove it: nobody begins while another may serve. With ``force`` one that hangs is killed."""
+    try:
+        await ring.stop(nodes, said, kill=force)
+    except ServerFailed as error:
+        kill = "kill its process on its host, then recover again"
+        if not force:
+            kill = f"have it killed: `strongroom cluster recover {ring.cluster.name} --force`"
+        raise ServerFailed(error.message, remedy=f"{error.remedy} If it hangs, {kill}.".strip()) from error
+
+
+async def _stop_hung(ring: Ring, nodes: Sequence[Instance], seen: dict[str, GaleraView], said: Callable[[], str]) -> None:
+    """Stop nodes that do not answer though nobody sends them data: they cannot join as they are."""
+    for node in nodes:
+        view = seen[node.id]
+        if view.running and not (view.answers or view.receiving or view.refuses):
+            await _stop(ring, [node], said, force=True)
+
+
+def _closed(ring: Ring, seen: dict[str, GaleraView]) -> Conflict | None:
+    """Nodes that refuse us may serve: to begin without them would split the cluster."""
+    closed = {key: view for key, view in seen.items() if view.refuses}
+    if not closed:
+        return None
+    return Conflict(
+        f"{', '.join(name(ring.node(key)) for key in closed)} of cluster {ring.cluster.name} cannot be asked, and may serve: "
+        f"{next(iter(closed.values())).refuses}",
+        remedy="Let Strongroom log in there, then recover again; or stop all nodes and begin anew, with --force.",
+    )
 
 
 async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], seen: dict[str, GaleraView]) -> None:

@@ -138,11 +138,12 @@ class Ring:
 
         await asyncio.to_thread(write)
 
-    async def stop(self, nodes: Iterable[Instance], said: Callable[[], str] = lambda: "") -> None:
+    async def stop(self, nodes: Iterable[Instance], said: Callable[[], str] = lambda: "", *, kill: bool = False) -> None:
         """Stop nodes, each as soon as the others have let the one before it go, and prove that nothing of them is left.
 
         What a server writes at its end is written side by side. Not more: when two of three leave at once the third may think
         itself cut off, and refuse all that it is told. Raises what a node that does not stop says; no other is stopped then.
+        With ``kill`` its agent kills it instead, if it was not adopted.
         """
         nodes = list(nodes)
         if not nodes:
@@ -152,7 +153,7 @@ class Ring:
             for node, after in zip_longest(nodes, nodes[1:]):
                 async with self.telling(f"stop {name(node)}", said):
                     before = await self._size(after)
-                    ending.append(asyncio.create_task(self._end(node)))
+                    ending.append(asyncio.create_task(self._end(node, kill=kill)))
                     while not ending[-1].done():
                         await asyncio.wait(ending[-1:], timeout=SOON)
                         if before and 0 < await self._size(after) < before:
@@ -167,8 +168,8 @@ class Ring:
             task.result()
         await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
 
-    async def _end(self, node: Instance) -> None:
-        await self.see(await of(node, self.agent(node).stop_server(node.id)))
+    async def _end(self, node: Instance, *, kill: bool) -> None:
+        await self.see(await of(node, self.agent(node).stop_server(node.id, kill=kill)))
 
     async def _size(self, node: Instance | None) -> int:
         """How many nodes it sees, itself included; 0 when there is none to ask, or it is of no use."""
@@ -296,6 +297,8 @@ def how(view: GaleraView) -> str:
     """How a node does, in a few words."""
     if not view.running:
         return "stopped"
+    if view.refuses:
+        return "running, but it lets nobody ask"
     if not view.answers:
         return "starting"
     return ("" if view.primary else "non-Primary, ") + (view.state or "no state")

@@ -15,6 +15,7 @@ from strongroom.datastores.mariadb._versions import number_of
 from strongroom.datastores.protocol.datastore import Facts, Finding
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
+from strongroom.datastores.toolkit.sizes import SIZES
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
 from strongroom.system.disks import measure_files
 
@@ -57,7 +58,9 @@ def ready(server: Server) -> Facts:
             remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
         )
     place = Path(said["datadir"])
-    return Facts(version_number=number_of(said["version"]), data_bytes=measure_files(place), data_dir=place, galera=galera)
+    return Facts(
+        version_number=number_of(said["version"]), data_bytes=SIZES.size(place, measure_files), data_dir=place, galera=galera
+    )
 
 
 def examine(server: Server) -> Iterator[Finding]:

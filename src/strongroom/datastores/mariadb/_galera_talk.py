@@ -15,7 +15,7 @@ from strongroom.datastores.mariadb._admin import SYSTEM_DATABASES
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
 from strongroom.datastores.protocol.nodes import GaleraView, TableSums
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import StrongroomError
+from strongroom.errors import ConfigurationError, NoConnections, StrongroomError
 from strongroom.system.disks import measure_files
 
 _ARRIVAL = 3.0
@@ -33,6 +33,8 @@ def view(server: Server, *, running: bool) -> GaleraView:
         with connect(server, timeout=5, patience=10) as connection:
             status = variables(connection, "STATUS", "wsrep_%")
             settings = variables(connection, "VARIABLES", "wsrep_%")
+    except (ConfigurationError, NoConnections) as error:
+        return seen.model_copy(update={"refuses": error.message})
     except (StrongroomError, pymysql.MySQLError):
         return seen
     return seen.model_copy(

@@ -73,6 +73,7 @@ class GaleraView(Strict):
     data_epoch: int | None = None
     running: bool = Field(description="Its process lives.")
     answers: bool = Field(description="It answers SQL, though it may refuse queries.")
+    refuses: str = Field("", description="Why it does not let us ask; whether and where it serves is not known then.")
     state: str = Field("", description="Synced, Donor/Desynced, Joined, Joiner, Initialized…; empty when it does not answer.")
     primary: bool = Field(False, description="Its part of the cluster has the majority.")
     ready: bool = Field(False, description="It takes queries.")

@@ -13,6 +13,7 @@ from strongroom.datastores.mysql.server.versions import number_of
 from strongroom.datastores.protocol.datastore import Facts
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
+from strongroom.datastores.toolkit.sizes import SIZES
 from strongroom.errors import ServerFailed
 from strongroom.system.disks import measure_files
 
@@ -31,7 +32,7 @@ def ready(server: Server) -> Facts:
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
     place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
+    return Facts(version_number=number_of(version), data_bytes=SIZES.size(place, measure_files), data_dir=place)
 
 
 def check_data(data_dir: Path) -> None:

@@ -16,6 +16,7 @@ from strongroom.datastores.postgresql.server.versions import number_in, series
 from strongroom.datastores.protocol.datastore import Facts
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
+from strongroom.datastores.toolkit.sizes import SIZES
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
@@ -51,7 +52,11 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
     wal = wal_bytes(place)
     return Facts(
-        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
+        version_number=number_in(number),
+        data_bytes=SIZES.size(place, data_bytes) + wal,
+        wal_bytes=wal,
+        data_dir=place,
+        warning=warning,
     )
 
 
