@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from strongroom.datastores.mariadb import _witness as mariadb_witness
-from strongroom.datastores.mysql import _witness as mysql_witness
-from strongroom.datastores.postgresql import _witness as postgresql_witness
+from strongroom.datastores.mysql.backup import witness as mysql_witness
+from strongroom.datastores.postgresql.backup import witness as postgresql_witness
 from strongroom.errors import LineageChanged, WalGone
 from support import history, history_model, postgresql, postgresql_versions
 from support.history_model import Event

@@ -149,9 +149,9 @@ def test_postgresql_functions_that_an_account_may_call(place: Path) -> None:
 
 
 def test_few_tokens_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from strongroom.datastores import _witness
+    from strongroom.datastores.toolkit import witness
 
-    monkeypatch.setattr(_witness, "KEPT", 2)
+    monkeypatch.setattr(witness, "KEPT", 2)
     with history.mariadb_history(place) as server:
         tokens = [server.take().witness.token for _ in range(4)]
         assert [token for (token,) in server.sql("SELECT token FROM mysql.strongroom_witness ORDER BY id")] == tokens[-2:]

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.datastores import _galera, get, names, socket_path
+from strongroom.datastores import get, names, socket_path
 from strongroom.datastores.mariadb import _options, _versions
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
+from strongroom.datastores.protocol import nodes
 from strongroom.errors import ConfigurationError, InvalidRequest
 from support import mariadb
 from support.identity import server_user
@@ -125,7 +126,7 @@ def test_versions_compare_as_numbers() -> None:
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
     (version, *_) = _versions.discover([])
-    assert set(version.programs) - set(_galera.PROGRAMS) == {"server", "backup", "stream", "initialize"}
+    assert set(version.programs) - set(nodes.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
     own = place / "own" / "bin"
     own.mkdir(parents=True)
@@ -152,4 +153,4 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
     folder.chmod(0o700)
     (version, *_) = _versions.discover([])
     assert "transfer" not in version.programs
-    assert _galera.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
+    assert nodes.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"

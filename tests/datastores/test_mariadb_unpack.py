@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.mariadb._unpack import Unpack
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt
 from support import mariadb
 from support.artifacts import mb_end, mb_file, mb_payload, mb_remove, mb_rename, mb_seek, noise

@@ -21,11 +21,11 @@ import pytest
 
 from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
-from strongroom.datastores._feed import write_all
-from strongroom.datastores._tar import header
-from strongroom.datastores.mysql import _backup
-from strongroom.datastores.mysql._archive import NAMES, Archive
-from strongroom.datastores.mysql._unpack import unpack
+from strongroom.datastores.mysql.backup import full as full_module
+from strongroom.datastores.mysql.backup.archive import NAMES, Archive
+from strongroom.datastores.mysql.restore.unpack import unpack
+from strongroom.datastores.toolkit.feed import write_all
+from strongroom.datastores.toolkit.tar import header
 from strongroom.errors import ArtifactCorrupt, Busy, ConfigurationError, ServerFailed, StrongroomError
 from support import mysql
 from support.identity import run_as
@@ -228,7 +228,7 @@ def test_data_outside_of_the_data_directory_is_refused(own: MySQLServer, place: 
 
 
 def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_backup, "BUSY_PATIENCE", 1)
+    monkeypatch.setattr(full_module, "BUSY_PATIENCE", 1)
     first = begin(own.server, scratch(place, "one"))
     try:
         next(pieces(first.stdout, 1000))
@@ -256,7 +256,7 @@ def test_a_copy_that_is_about_to_end_is_waited_for(own: MySQLServer, place: Path
 def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
     own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_backup, "DDL_PATIENCE", 2)
+    monkeypatch.setattr(full_module, "DDL_PATIENCE", 2)
     session = begin(own.server, scratch(place, "w"))
     try:
         next(pieces(session.stdout, 1000))
@@ -270,7 +270,7 @@ def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
 
 
 def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_backup, "STALL", 1)
+    monkeypatch.setattr(full_module, "STALL", 1)
     session = begin(own.server, scratch(place, "w"))
     try:
         next(pieces(session.stdout, 1000))

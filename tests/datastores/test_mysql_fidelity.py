@@ -11,10 +11,11 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import get
-from strongroom.datastores.mysql import _fingerprint, _witness
-from strongroom.datastores.mysql._backup import positions
-from strongroom.datastores.mysql._events import Changed, Mark, Statement
-from strongroom.datastores.mysql._fidelity import Judge
+from strongroom.datastores.mysql.backup import fingerprint
+from strongroom.datastores.mysql.backup import witness as witness_module
+from strongroom.datastores.mysql.backup.events import Changed, Mark, Statement
+from strongroom.datastores.mysql.backup.fidelity import Judge
+from strongroom.datastores.mysql.backup.full import positions
 from strongroom.errors import ArtifactCorrupt, WalGone
 from support import mysql
 from support.identity import run_as
@@ -69,7 +70,7 @@ def as_parent(owned: Owned) -> FileLink:
     profile = run_as(user, driver.profiles.read, server)
     found = run_as(user, positions, server)
     run_as(user, driver.lineage, server.data_dir)
-    witness, _ = run_as(user, _witness.leave, server)
+    witness, _ = run_as(user, witness_module.leave, server)
     number = owned.own.version.number
     return FileLink(Path("/dev/null"), "full", found, number, 0, stream="tar", profile=profile, witness=witness)
 
@@ -181,7 +182,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
 
 
 def test_a_decision_about_a_prepared_transaction_is_no_alarm() -> None:
-    checksums = _fingerprint.Fingerprint({("d", "t"): 1, ("d", "u"): 2})
+    checksums = fingerprint.Fingerprint({("d", "t"): 1, ("d", "u"): 2})
     checksums.forget([Statement("d", "INSERT INTO x VALUES (1)"), Changed("d", "u")])
     assert len(checksums) == 1
     checksums.forget([Statement("", "XA COMMIT X'61',X'',1")])

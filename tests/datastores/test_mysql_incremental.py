@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server, get
-from strongroom.datastores._mark import is_unfinished
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ArtifactCorrupt, LineageChanged, StrongroomError, ToolFailed, VersionMismatch, WalGone
 from support import mysql
 from support.identity import run_as

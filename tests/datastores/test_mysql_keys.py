@@ -17,11 +17,12 @@ import pytest
 from crc32c import crc32c
 
 from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get
-from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores.mariadb._connection import connect
-from strongroom.datastores.mysql import _keyring, _keys
-from strongroom.datastores.mysql._archive import FACTS
-from strongroom.datastores.mysql._clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File
+from strongroom.datastores.mysql.backup import keys as keys_module
+from strongroom.datastores.mysql.backup.archive import FACTS
+from strongroom.datastores.mysql.backup.clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed, WalGone
 from support import mariadb
 from support.identity import run_as
@@ -189,7 +190,7 @@ def new_table(running: MySQLServer, place: Path) -> tuple[FileLink, str]:
 
 def test_the_key_of_a_new_table_that_nobody_can_tell(own: Own, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in the redo log only, which is encrypted."""
-    monkeypatch.setattr(_keys, "_PATIENCE", 0)
+    monkeypatch.setattr(keys_module, "_PATIENCE", 0)
     own.running.sql("SET GLOBAL innodb_idle_flush_pct = 0")
     own.running.sql("CREATE DATABASE new ENCRYPTION = 'Y'")
     try:
@@ -302,7 +303,7 @@ def test_a_server_without_tls_is_refused(own: Own, place: Path) -> None:
 def test_a_keyring_in_the_data_directory_is_refused(own: Own) -> None:
     server = own.running.server.model_copy(update={"data_dir": own.keys.parent})
     with own.running.connect() as connection, pytest.raises(ConfigurationError, match="which a restore would replace"):
-        _keyring.require_keyring(connection, server)
+        keyring.require_keyring(connection, server)
 
 
 def test_there_are_no_incrementals(own: Own, place: Path) -> None:
@@ -335,7 +336,7 @@ def page(key: bytes) -> bytes:
     return bytes(300) + key + bytes(1024 - 300 - len(key))
 
 
-def hide(keys: _keys.Keys, data: bytes, *, state: int = PAGES, offset: int = 0, file: File = FILE) -> bytes | None:
+def hide(keys: keys_module.Keys, data: bytes, *, state: int = PAGES, offset: int = 0, file: File = FILE) -> bytes | None:
     return keys.hide("t.ibd", file, Block(state, 1, offset, len(data)), data)
 
 
@@ -346,7 +347,7 @@ def hide(keys: _keys.Keys, data: bytes, *, state: int = PAGES, offset: int = 0, 
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, state: int, data: bytes) -> None:
     with pytest.raises(ServerFailed, match="in a way that is not known"):
-        hide(_keys.Keys(tmp_path), data, state=state)
+        hide(keys_module.Keys(tmp_path), data, state=state)
 
 
 @pytest.mark.parametrize(
@@ -356,12 +357,12 @@ def test_what_takes_the_place_of_a_key_is_the_same_key_encrypted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: bytes
 ) -> None:
     """Not in clear, not by the master key that everybody knows, not another one, not of another form."""
-    monkeypatch.setattr(_keys, "_PATIENCE", 0)
+    monkeypatch.setattr(keys_module, "_PATIENCE", 0)
     (tmp_path / "t.ibd").write_bytes(page(disk))
     with pytest.raises(ServerFailed, match="is not on the server's disk"):
-        hide(_keys.Keys(tmp_path), page(info(SECRET)))
+        hide(keys_module.Keys(tmp_path), page(info(SECRET)))
     (tmp_path / "t.ibd").write_bytes(page(WRAPPED))
-    keys = _keys.Keys(tmp_path)
+    keys = keys_module.Keys(tmp_path)
     hidden = hide(keys, page(info(SECRET)))
     assert hidden is not None and WRAPPED in hidden and SECRET not in hidden
     assert keys.masters == {f"INNODBKey-{'u' * 36}-3"}
@@ -370,7 +371,7 @@ def test_what_takes_the_place_of_a_key_is_the_same_key_encrypted(
 def test_keys_that_look_the_same(tmp_path: Path) -> None:
     for name in ("t.ibd", "u.ibd"):
         (tmp_path / name).write_bytes(page(b""))
-    keys = _keys.Keys(tmp_path)
+    keys = keys_module.Keys(tmp_path)
     for _ in range(2):  # what comes again takes the place of what came before
         assert hide(keys, page(info(SECRET))) is None
     with pytest.raises(ServerFailed, match=r"t\.ibd and u\.ibd"):
@@ -378,7 +379,7 @@ def test_keys_that_look_the_same(tmp_path: Path) -> None:
 
 
 def test_a_key_that_never_comes(tmp_path: Path) -> None:
-    keys = _keys.Keys(tmp_path)
+    keys = keys_module.Keys(tmp_path)
     assert hide(keys, page(WRAPPED), state=FILES) == page(WRAPPED)
     with pytest.raises(ServerFailed, match=r"has not sent the key of t\.ibd"):
         list(keys.late())
@@ -386,7 +387,7 @@ def test_a_key_that_never_comes(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_encrypted_is_looked_at_as_well(tmp_path: Path) -> None:
     plain = File(FILES, 1, "./t.ibd", 16384, 0)
-    keys = _keys.Keys(tmp_path)
+    keys = keys_module.Keys(tmp_path)
     assert keys.concern(plain, Block(PAGES, 1, 0, 1024)) and not keys.concern(plain, Block(FILES, 1, 0, 1024))
     assert hide(keys, page(b""), file=plain) == page(b"")
     (tmp_path / "t.ibd").write_bytes(page(WRAPPED))
@@ -397,7 +398,7 @@ def test_a_file_that_is_not_encrypted_is_looked_at_as_well(tmp_path: Path) -> No
 def test_a_key_in_the_redo_log(tmp_path: Path, before: int) -> None:
     """Wherever it lies: in one block or two, in one piece or two."""
     (tmp_path / "t.ibd").write_bytes(page(b""))
-    keys = _keys.Keys(tmp_path)
+    keys = keys_module.Keys(tmp_path)
     assert hide(keys, page(info(SECRET))) is None
     payload = (b"." * before + WRAPPED).ljust(992, b".")
     for number in range(2):

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, get
-from strongroom.datastores._process import Tool
-from strongroom.datastores.mysql import _settings
-from strongroom.datastores.mysql._reading import read_profile
-from strongroom.datastores.mysql._versions import is_innovation, key, number_of, series
+from strongroom.datastores.mysql.profile import settings
+from strongroom.datastores.mysql.profile.read import read_profile
+from strongroom.datastores.mysql.server.versions import is_innovation, key, number_of, series
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.children import tool_environment
 from support import mysql
@@ -262,10 +262,10 @@ def test_settings_out_of_a_store_are_filtered() -> None:
         "innodb_ft_server_stopword_table": "../x",
         "default_collation_for_utf8mb4": "x; DROP TABLE y",
     }
-    assert _settings.as_options(hostile) == {"loose_sql_mode": "ANSI", "loose_character_set_server": "latin1"}
-    assert _settings.as_statements(hostile) == ""
+    assert settings.as_options(hostile) == {"loose_sql_mode": "ANSI", "loose_character_set_server": "latin1"}
+    assert settings.as_statements(hostile) == ""
     for path in ("ibdata1:12M:autoextend", "ibdata1:12M;ibdata2:50M:autoextend:max:500M", "a-b.ibd:1G"):
-        assert _settings.filter_settings({"innodb_data_file_path": path}) == {"innodb_data_file_path": path}
+        assert settings.filter_settings({"innodb_data_file_path": path}) == {"innodb_data_file_path": path}
 
 
 def test_calendar_versions() -> None:

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from strongroom.datastores import Server, get
-from strongroom.datastores.mysql._config import account_sql
+from strongroom.datastores.mysql.server.config import account_sql
 from strongroom.errors import ServerFailed
 from support import mariadb, mysql
 from support.mysql_programs import programs, version

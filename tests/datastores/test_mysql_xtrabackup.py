@@ -13,7 +13,7 @@ import pytest
 from strongroom.artifact import Positions
 from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupRequest, Server, Version, get
-from strongroom.datastores.mysql._backup import require_own_data
+from strongroom.datastores.mysql.backup.full import require_own_data
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, VersionMismatch
 from support import mariadb, mysql, xtrabackup
 from support.identity import run_as

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores import _nets
 from strongroom.datastores.mariadb import _layout
+from strongroom.datastores.toolkit import nets
 
 
 def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None:
@@ -23,14 +23,14 @@ def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None
         (tmp_path / "gone").open("w"),
     ):
         (tmp_path / "gone").unlink()
-        found = _nets.open_files([os.getpid()], data)
+        found = nets.open_files([os.getpid()], data)
     assert found is not None
-    mine = {file.path: file.writes for file in found if _nets.is_below(file.path, tmp_path)}
+    mine = {file.path: file.writes for file in found if nets.is_below(file.path, tmp_path)}
     assert mine == {tmp_path / "database" / "outside": True, tmp_path / "read": False}
 
 
 def test_a_process_that_cannot_be_looked_at_is_unknown(tmp_path: Path) -> None:
-    assert _nets.open_files([2**22 + 1], tmp_path) is None
+    assert nets.open_files([2**22 + 1], tmp_path) is None
 
 
 def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
     os.mkfifo(data / "pipe")
     (data / "skipped").mkdir()
     (data / "skipped" / "file").write_text("x")
-    walked = _nets.walk(data, skip=["skipped"])
+    walked = nets.walk(data, skip=["skipped"])
     assert walked.files == {"db/t.ibd": 5}
     assert walked.directories == ["db"]
-    assert set(walked.oddities) == {_nets.Oddity("link", "link", str(tmp_path)), _nets.Oddity("pipe", "special file")}
+    assert set(walked.oddities) == {nets.Oddity("link", "link", str(tmp_path)), nets.Oddity("pipe", "special file")}
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,18 +57,18 @@ def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_pat
         return path.endswith("stays")
 
     monkeypatch.setattr(os, "access", access)
-    assert [oddity.path for oddity in _nets.walk(tmp_path).oddities if oddity.kind == "unreadable"] == ["locked"]
+    assert [oddity.path for oddity in nets.walk(tmp_path).oddities if oddity.kind == "unreadable"] == ["locked"]
 
 
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
-    assert _nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
+    assert nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
 
 
 def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     with (tmp_path / "export.csv").open("w"), (tmp_path / "t.ibd").open("w+"):
-        found = _nets.open_files([os.getpid()], data)
+        found = nets.open_files([os.getpid()], data)
     assert found is not None
     modes = {file.path.name: (file.writes, file.reads) for file in found if file.path.parent == tmp_path}
     assert modes == {"export.csv": (True, False), "t.ibd": (True, True)}
@@ -80,9 +80,9 @@ def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "d" / "t.frm").touch()
-    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == []
+    assert list(_layout.unknown_files(nets.walk(tmp_path), {"d"})) == []
     (tmp_path / "d" / "t.xyz").touch()
-    assert list(_layout.unknown_files(_nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
+    assert list(_layout.unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
 
 
 def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:

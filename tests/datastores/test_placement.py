@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Place
-from strongroom.datastores._keep import copy_entries, keep_modes
-from strongroom.datastores._placement import EntryPlacement
 from strongroom.datastores.mariadb._outside import outside_places
+from strongroom.datastores.protocol.placement import EntryPlacement
+from strongroom.datastores.toolkit.keep import copy_entries, keep_modes
 from strongroom.errors import ConfigurationError
 from support.identity import server_user
 from support.mariadb import describe

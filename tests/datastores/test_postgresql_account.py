@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server
-from strongroom.datastores._peer import acting_as
-from strongroom.datastores.postgresql._account import Account, account, connection_options
+from strongroom.datastores.postgresql.server.account import Account, account, connection_options
+from strongroom.datastores.toolkit.peer import acting_as
 from strongroom.errors import ConfigurationError, IsStandby, NoConnections, ServerFailed
 from support import postgresql
 from support.postgresql import describe

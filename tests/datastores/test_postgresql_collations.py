@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from strongroom.artifact import Collation
-from strongroom.datastores.postgresql import _collations
+from strongroom.datastores.postgresql.profile import collations
 from support import postgresql
 from support.postgresql import driver, version
 
@@ -15,7 +15,7 @@ def test_what_a_server_uses_is_what_we_find_on_its_host(place: Path) -> None:
     with postgresql.running(place) as instance:
         instance.sql("CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C.UTF-8'", "postgres")
         with instance.connect("postgres") as connection:
-            found = _collations.used(connection)
+            found = collations.used(connection)
         ((actual,),) = instance.sql(
             "SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE collname = 'de-x-icu'", "german"
         )

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 from strongroom.datastores import BackupRequest, Server
-from strongroom.datastores._feed import Piped
-from strongroom.datastores.postgresql import _copy
-from strongroom.datastores.postgresql._tree import walk
+from strongroom.datastores.postgresql.backup import copy as copy_module
+from strongroom.datastores.postgresql.files.tree import walk
+from strongroom.datastores.toolkit.feed import Piped
 from strongroom.errors import Cancelled, ServerFailed
 from strongroom.system.directories import make_directory
 from strongroom.system.files import write_file
@@ -174,7 +174,7 @@ def slowly(server: Server, work: Path, stream: Path) -> object:
                 threading.Event().wait(0.03)
             yield entry
 
-    _copy.walk = dawdle  # type: ignore[assignment]  # in a process of its own
+    copy_module.walk = dawdle  # type: ignore[assignment]  # in a process of its own
     return take(server, work, stream)
 
 
@@ -262,9 +262,9 @@ def test_a_cancel_in_the_moment_of_a_close_closes_nothing_twice(
         close(fd)
         raise Cancelled("now")
 
-    held: _copy._Reading | Piped
+    held: copy_module._Reading | Piped
     if one == "file":
-        held = _copy._Reading("it", os.open(tmp_path, os.O_RDONLY), 0)
+        held = copy_module._Reading("it", os.open(tmp_path, os.O_RDONLY), 0)
         end = held.close
     else:
         held = Piped()

@@ -18,11 +18,11 @@ import pytest
 
 from strongroom.artifact import Positions, Witness
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
-from strongroom.datastores._witness import FILE
-from strongroom.datastores.postgresql import _block_backup
-from strongroom.datastores.postgresql import _block_restore as block_restore
-from strongroom.datastores.postgresql._increment import increment_of, increment_path, relation_of
-from strongroom.datastores.postgresql._manifest import Manifest
+from strongroom.datastores.postgresql.backup import blocks as blocks_module
+from strongroom.datastores.postgresql.files.increment import increment_of, increment_path, relation_of
+from strongroom.datastores.postgresql.files.manifest import Manifest
+from strongroom.datastores.postgresql.restore import blocks as block_restore
+from strongroom.datastores.toolkit.witness import FILE
 from strongroom.errors import (
     ArtifactCorrupt,
     CannotDecrypt,
@@ -398,7 +398,7 @@ def test_without_the_key_the_parents_list_comes_from_the_copy_beside_the_server(
 
 
 def test_few_copies_are_kept(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_block_backup, "_MOST_COPIES", 2)
+    monkeypatch.setattr(blocks_module, "_MOST_COPIES", 2)
     links = [postgresql.backup(server, place, f"b{number}") for number in range(3)]
     kept = {path.stem for path in (server.server.base_dir / "backups").iterdir()}
     assert kept == {link.positions.backup_manifest_sha256 for link in links[1:]}
@@ -409,8 +409,8 @@ def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place
     full = postgresql.backup(server, place)
     request = BackupRequest(kind="incremental", parent=full.positions, work_dir=place)
     with pytest.raises(ToolFailed, match="has no list of its files"):
-        _block_backup.described(server.server, request, full.positions)
-    monkeypatch.setattr(_block_backup, "_LARGEST_LIST", 1 << 10)
+        blocks_module.described(server.server, request, full.positions)
+    monkeypatch.setattr(blocks_module, "_LARGEST_LIST", 1 << 10)
     with pytest.raises(LineageChanged, match="the parent's list of files has"):
         Backup(server, place).begin(full.positions, full.read, full.witness)
 
@@ -478,12 +478,12 @@ def test_a_server_that_does_not_tell_all_changes_gives_its_wal_instead(
     subprocess.run([program, "--disable", "-D", server.server.data_dir], check=True, capture_output=True)
     server.start()
     with server.connect() as connection:
-        assert not _block_backup.summarizes(connection, server.server)
+        assert not blocks_module.summarizes(connection, server.server)
     settings(server, wal_log_hints="on")
     with server.connect() as connection:
-        assert _block_backup.summarizes(connection, server.server)
-    assert _block_backup.possible(server.server, chain[-1].positions)
-    assert not _block_backup.possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
+        assert blocks_module.summarizes(connection, server.server)
+    assert blocks_module.possible(server.server, chain[-1].positions)
+    assert not blocks_module.possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
 
 
 # --- what must not be restored

@@ -13,8 +13,8 @@ import pytest
 from strongroom.artifact import Pages
 from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, Server
-from strongroom.datastores.postgresql._inspection import PageInspection
-from strongroom.datastores.postgresql._pages import PAGE, _checksums
+from strongroom.datastores.postgresql.backup.inspection import PageInspection
+from strongroom.datastores.postgresql.files.pages import PAGE, _checksums
 from support import postgresql
 from support.identity import run_as
 from support.postgresql import PostgreSQLServer, Writer, driver, fill

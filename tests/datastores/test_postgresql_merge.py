@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from strongroom.artifact import DamagedPage, Pages, Positions
-from strongroom.datastores.postgresql._block_restore import has_list, merge
-from strongroom.datastores.postgresql._increment import increment_path, relation_of
-from strongroom.datastores.postgresql._pages import _checksums
+from strongroom.datastores.postgresql.files.increment import increment_path, relation_of
+from strongroom.datastores.postgresql.files.pages import _checksums
+from strongroom.datastores.postgresql.restore.blocks import has_list, merge
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
 from support.identity import run_as
 from support.postgresql_streams import BLOCK, MemoryLink, archive, increment, link, listed

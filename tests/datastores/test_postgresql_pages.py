@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strongroom.datastores.postgresql import _pages
-from strongroom.datastores.postgresql._pages import PAGE, damaged, first_block, wrong_pages
+from strongroom.datastores.postgresql.files import pages as pages_module
+from strongroom.datastores.postgresql.files.pages import PAGE, damaged, first_block, wrong_pages
 from support.postgresql import fill, running, version
 
 
@@ -70,7 +70,9 @@ def test_pages_in_the_wrong_place_are_found(pages: bytes) -> None:
     swapped = pages[:PAGE] + pages[2 * PAGE : 3 * PAGE] + pages[PAGE : 2 * PAGE] + pages[3 * PAGE :]
     assert damaged(swapped, 0) == [1, 2]
     count = len(pages) // PAGE
-    assert damaged(pages, _pages.PAGES_PER_FILE) == list(range(_pages.PAGES_PER_FILE, _pages.PAGES_PER_FILE + count))
+    assert damaged(pages, pages_module.PAGES_PER_FILE) == list(
+        range(pages_module.PAGES_PER_FILE, pages_module.PAGES_PER_FILE + count)
+    )
 
 
 def test_blocks_by_number(pages: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.datastores.postgresql._connection import connect, query
+from strongroom.datastores.postgresql.server.connection import connect, query
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import (
     PostgreSQLServer,

@@ -13,10 +13,12 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import RestoredProfile, Server, write_restored_profile
-from strongroom.datastores.postgresql import _carry, _first_start, _rehearsal, _superuser, _timelines
-from strongroom.datastores.postgresql._connection import query
-from strongroom.datastores.postgresql._profile_walk import look
-from strongroom.datastores.postgresql._tree import data_links
+from strongroom.datastores.postgresql.files.tree import data_links
+from strongroom.datastores.postgresql.profile import carry, rehearsal
+from strongroom.datastores.postgresql.profile.walk import look
+from strongroom.datastores.postgresql.restore import first_start, timelines
+from strongroom.datastores.postgresql.server import superuser
+from strongroom.datastores.postgresql.server.connection import query
 from strongroom.errors import ArtifactCorrupt, ServerFailed, VersionMismatch
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
@@ -161,7 +163,7 @@ def test_the_server_of_an_owner_runs_no_subscription_of_a_copy(tmp_path: Path, i
     withheld = "max_logical_replication_workers = '0'\n" if isolated else ""
     assert (new / "postgresql.auto.conf").read_text() == before + withheld
     if withheld:
-        _first_start.release_subscriptions(new)
+        first_start.release_subscriptions(new)
         assert (new / "postgresql.auto.conf").read_text() == before
 
 
@@ -245,7 +247,7 @@ def test_a_rehearsal_whose_server_refuses_us_ends(
     place: Path, taken: tuple[FileLink, Profile, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, profile, _ = taken
-    monkeypatch.setattr(_rehearsal, "_LONGEST_REFUSAL", 2.0)
+    monkeypatch.setattr(rehearsal, "_LONGEST_REFUSAL", 2.0)
     stranger = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
     with pytest.raises(ServerFailed, match="nobody_here"):
         rehearse(link, place, stranger)
@@ -274,7 +276,7 @@ def test_a_rehearsal_on_a_host_with_other_catalogs_says_nothing_of_the_data(
     ],
 )
 def test_lost_files_of_the_data_are_damage_and_lost_libraries_are_not(sqlstate: str, said: str, expected: bool) -> None:
-    assert _rehearsal.is_missing_library(sqlstate, said) is expected
+    assert rehearsal.is_missing_library(sqlstate, said) is expected
 
 
 RIGHTS = (
@@ -359,22 +361,22 @@ def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
     ],
 )
 def test_only_what_is_known_and_valid_is_carried(name: str, value: str, carried: bool) -> None:
-    found = _carry.carried(Profile(settings={name: value}), version(), {"max_connections": 100})
+    found = carry.carried(Profile(settings={name: value}), version(), {"max_connections": 100})
     assert (name in found) == carried
 
 
 def test_a_copy_loads_quiet_libraries_only(place: Path) -> None:
     libraries = ["pg_stat_statements", "pg_cron", "../evil", "/tmp/evil", "plpgsql"]
     restored = RestoredProfile(profile=Profile(plugins=libraries), isolated=True)
-    assert _carry.preloaded(restored, version()) == ["pg_stat_statements", "plpgsql"]
-    assert _carry.withheld(restored.profile) == ["pg_cron"]
+    assert carry.preloaded(restored, version()) == ["pg_stat_statements", "plpgsql"]
+    assert carry.withheld(restored.profile) == ["pg_cron"]
 
 
 @pytest.mark.parametrize("name", ["postgres\nlocal all all trust", "/.*", "+all", "", "x" * 64])
 def test_a_superuser_that_would_open_the_server_is_not_believed(name: str) -> None:
-    assert _superuser.named(Profile(facts={"superuser": name})) is None
+    assert superuser.named(Profile(facts={"superuser": name})) is None
 
 
 def test_archives_are_found_in_commands() -> None:
-    assert _timelines._DIRECTORY.findall("test ! -f /a b/%f && cp %p '/var/archive/%f'") == ["/var/archive"]
-    assert re.fullmatch(_timelines._NAME, "0000000A.history.gz")
+    assert timelines._DIRECTORY.findall("test ! -f /a b/%f && cp %p '/var/archive/%f'") == ["/var/archive"]
+    assert re.fullmatch(timelines._NAME, "0000000A.history.gz")

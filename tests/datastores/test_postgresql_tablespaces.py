@@ -16,7 +16,7 @@ import pytest
 
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores import BackupRequest, DatabaseSpec, Place, Server, Version, get, set_stall_timeout
-from strongroom.datastores.postgresql import _tree
+from strongroom.datastores.postgresql.files import tree
 from strongroom.errors import InvalidRequest, NoSpace, ServerFailed, ToolFailed, Unsupported
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
@@ -391,9 +391,9 @@ def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> Non
     free = os.statvfs(target)
     needed = free.f_bavail * free.f_frsize + (1 << 20)
     with pytest.raises(NoSpace):
-        _tree.require_room(target, needed)
+        tree.require_room(target, needed)
     (target / "pg_tblspc" / "16384").symlink_to(shared)
     if target.stat().st_dev != shared.stat().st_dev:
-        _tree.require_room(target, needed - (1 << 20))
+        tree.require_room(target, needed - (1 << 20))
     with pytest.raises(NoSpace, match="restore needs about"):
-        _tree.require_room(target, 1 << 60)
+        tree.require_room(target, 1 << 60)

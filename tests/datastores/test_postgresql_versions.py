@@ -10,8 +10,8 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import BackupRequest, Server, Version
-from strongroom.datastores._profile import RestoreTarget
-from strongroom.datastores.postgresql import _versions
+from strongroom.datastores.postgresql.server import versions
+from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.errors import LineageChanged
 from support import postgresql_debian, postgresql_versions
 from support.identity import run_as
@@ -123,14 +123,14 @@ def profile_of(checksums: str) -> Profile:
     ],
 )
 def test_versions_that_are_not_released_yet(tmp_path: Path, said: str, number: str, series: str, key: tuple[int, ...]) -> None:
-    for name in _versions.PROGRAMS.values():
+    for name in versions.PROGRAMS.values():
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
         (tmp_path / name).chmod(0o755)
     found = next(each for each in driver.discover([tmp_path]) if each.programs["server"].parent == tmp_path)
-    assert (found.number, found.series, _versions.key(found.number)) == (number, series, key)
-    assert _versions.number_in(said.partition(") ")[2]) == number
+    assert (found.number, found.series, versions.key(found.number)) == (number, series, key)
+    assert versions.number_in(said.partition(") ")[2]) == number
 
 
 def test_releases_come_after_what_went_before() -> None:
     numbers = ["19beta2", "18.6", "19.0", "19rc1", "20devel", "19.1", "19beta10"]
-    assert sorted(numbers, key=_versions.key) == ["18.6", "19beta2", "19beta10", "19rc1", "19.0", "19.1", "20devel"]
+    assert sorted(numbers, key=versions.key) == ["18.6", "19beta2", "19beta10", "19rc1", "19.0", "19.1", "20devel"]

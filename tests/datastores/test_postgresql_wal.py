@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
-from strongroom.datastores.postgresql import _wal
+from strongroom.datastores.postgresql.files import wal as wal_module
 from strongroom.errors import ArtifactCorrupt, LineageChanged, ServerFailed, StrongroomError, ToolFailed, WalGone
 from support import postgresql, postgresql_versions, processes
 from support.identity import run_as
@@ -234,7 +234,7 @@ def test_wal_that_is_gone_fails_the_backup_with_the_words_of_trove(place: Path) 
 
 def overwrite(path: Path) -> None:
     """With WAL of another place."""
-    other = min(each for each in path.parent.iterdir() if _wal.NAME.fullmatch(each.name))
+    other = min(each for each in path.parent.iterdir() if wal_module.NAME.fullmatch(each.name))
     shutil.copyfile(other, path)
 
 
@@ -511,7 +511,7 @@ def test_an_end_that_is_not_reached_is_a_failure(place: Path, kept: list[FileLin
 
 
 def test_histories() -> None:
-    history = _wal.History.parse(4, "# none\n1\t0/3000100\tno recovery target specified\n\n3\t1/0\tx\n")
+    history = wal_module.History.parse(4, "# none\n1\t0/3000100\tno recovery target specified\n\n3\t1/0\tx\n")
     assert [history.at(position) for position in (0, 0x30000FF, 0x3000100, 0xFFFFFFFF, 1 << 32)] == [1, 1, 3, 3, 4]
     assert (history.left(1), history.left(3), history.left(4)) == (0x3000100, 1 << 32, None)
     assert history.files(0x2000000, 0x4000001, 1 << 24) == [
@@ -520,11 +520,11 @@ def test_histories() -> None:
         "000000030000000000000004",
     ]
     assert history.files(0xFF000000, (1 << 32) + 1, 1 << 24) == ["0000000300000000000000FF", "000000040000000100000000"]
-    with pytest.raises(_wal.Unfit, match="does not come from"):
+    with pytest.raises(wal_module.Unfit, match="does not come from"):
         history.left(2)
     for text in ("x", "1\t5\n", "3\t0/1\n1\t0/2\n", "1\t0/1\n1\t0/2\n", "4\t0/1\n"):
-        with pytest.raises(_wal.Unfit):
-            _wal.History.parse(4, text)
+        with pytest.raises(wal_module.Unfit):
+            wal_module.History.parse(4, text)
 
 
 def test_files_that_the_server_has_made_and_not_written_yet_are_no_damage(place: Path) -> None:

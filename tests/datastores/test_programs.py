@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import set_stall_timeout
-from strongroom.datastores._process import Tool, tail
+from strongroom.datastores.toolkit.tools import Tool, tail
 from strongroom.errors import NoSpace, ToolFailed
 from strongroom.system.children import tool_environment
 from support import processes
@@ -91,7 +91,7 @@ def test_it_dies_with_the_process_that_started_it(place: Path) -> None:
     fifo = place / "fifo"
     os.mkfifo(fifo)
     code = (
-        "import os, sys, time; from pathlib import Path; from strongroom.datastores._process import Tool;"
+        "import os, sys, time; from pathlib import Path; from strongroom.datastores.toolkit.tools import Tool;"
         f"Tool(['bash', '-c', 'while :; do read -t 60 <> {fifo}; done'], Path('{place}/log'));"
         "print('up', flush=True); time.sleep(60)"
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores._process import Tool, hide_secrets
-from strongroom.datastores._server_log import excerpt, read_log
 from strongroom.datastores.mariadb._private import died
-from strongroom.datastores.postgresql._rehearsal import _raise_if_stopped
+from strongroom.datastores.postgresql.profile.rehearsal import _raise_if_stopped
+from strongroom.datastores.toolkit.server_log import excerpt, read_log
+from strongroom.datastores.toolkit.tools import Tool, hide_secrets
 from strongroom.errors import ConfigurationError, NoSpace, ServerFailed, ToolStopped
 
 MARIADB = """\

@@ -22,7 +22,7 @@ import pytest
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server, Version
 from strongroom.datastores.mariadb._connection import connect as connect_mysql
-from strongroom.datastores.postgresql._connection import connect as connect_postgresql
+from strongroom.datastores.postgresql.server.connection import connect as connect_postgresql
 from support import identity, mariadb, mysql_programs, postgresql, postgresql_versions
 from support.agents import until
 from support.matrix import Line, Sums, fill

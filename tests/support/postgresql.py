@@ -26,8 +26,8 @@ import psycopg
 from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
 from strongroom.artifact.streams.tar import Tar, content
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
-from strongroom.datastores.postgresql import _copy
-from strongroom.datastores.postgresql._connection import connect
+from strongroom.datastores.postgresql.backup import copy as copy_module
+from strongroom.datastores.postgresql.server.connection import connect
 from strongroom.errors import StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
@@ -244,7 +244,7 @@ def proven(connection: Connection, at_least: int) -> None:
 @contextlib.contextmanager
 def taken_by(us: bool) -> Iterator[None]:
     """Backups that begin meanwhile are read by ourselves, or by pg_basebackup as where the account may do nothing else."""
-    with unittest.mock.patch.object(_copy, "possible", _copy.possible if us else lambda *_: False):
+    with unittest.mock.patch.object(copy_module, "possible", copy_module.possible if us else lambda *_: False):
         yield
 
 

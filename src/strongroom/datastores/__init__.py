@@ -1,23 +1,6 @@
 """Databases: one package for each, behind the protocol ``Datastore``."""
 
-from strongroom.datastores._galera import NO_UUID, UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
-from strongroom.datastores._galera import PROGRAMS as GALERA_PROGRAMS
-from strongroom.datastores._galera import REMEDY as GALERA_REMEDY
-from strongroom.datastores._keep import keep_modes
-from strongroom.datastores._placement import Place, Placement
-from strongroom.datastores._process import tail
-from strongroom.datastores._profile import (
-    PROFILE,
-    Policy,
-    ProfileItem,
-    Profiles,
-    Rehearsal,
-    RestoredProfile,
-    RestoreTarget,
-    read_restored_profile,
-    write_restored_profile,
-)
-from strongroom.datastores._protocol import (
+from strongroom.datastores.protocol.datastore import (
     BackupKind,
     BackupRequest,
     BackupResult,
@@ -35,10 +18,27 @@ from strongroom.datastores._protocol import (
     UserChange,
     UserSpec,
 )
-from strongroom.datastores._registry import get, names
-from strongroom.datastores._servers import Runtime, Server, ServerBase, Version
-from strongroom.datastores._socket import socket_path
-from strongroom.datastores._stall import Progress, set_stall_timeout
+from strongroom.datastores.protocol.nodes import NO_UUID, UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
+from strongroom.datastores.protocol.nodes import PROGRAMS as GALERA_PROGRAMS
+from strongroom.datastores.protocol.nodes import REMEDY as GALERA_REMEDY
+from strongroom.datastores.protocol.placement import Place, Placement
+from strongroom.datastores.protocol.profiles import (
+    PROFILE,
+    Policy,
+    ProfileItem,
+    Profiles,
+    Rehearsal,
+    RestoredProfile,
+    RestoreTarget,
+    read_restored_profile,
+    write_restored_profile,
+)
+from strongroom.datastores.protocol.servers import Runtime, Server, ServerBase, Version
+from strongroom.datastores.registry import get, names
+from strongroom.datastores.toolkit.keep import keep_modes
+from strongroom.datastores.toolkit.socket import socket_path
+from strongroom.datastores.toolkit.stall import Progress, set_stall_timeout
+from strongroom.datastores.toolkit.tools import tail
 
 __all__ = [
     "GALERA_PROGRAMS",

@@ -11,11 +11,11 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._protocol import DatabaseSpec, UserChange, UserSpec
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _passwords
 from strongroom.datastores.mariadb._config import ACCOUNT
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, text
+from strongroom.datastores.protocol.datastore import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound, ServerFailed
 
 SYSTEM_DATABASES = frozenset({"information_schema", "performance_schema", "mysql", "sys"})

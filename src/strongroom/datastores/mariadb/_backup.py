@@ -10,10 +10,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from strongroom.datastores._feed import Piped
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import BackupRequest, BackupResult, Inspection
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options, _redo, _witness
 from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb._config import socket_of
@@ -23,6 +19,10 @@ from strongroom.datastores.mariadb._locks import LockWatch
 from strongroom.datastores.mariadb._outside import system_files
 from strongroom.datastores.mariadb._tables import name_some
 from strongroom.datastores.mariadb._versions import number_of, require_tool
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, Inspection
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Piped
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 from strongroom.system.directories import walk_tree
 from strongroom.system.files import write_file

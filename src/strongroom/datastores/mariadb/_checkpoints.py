@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores._process import tail
-from strongroom.datastores._protocol import BackupKind, StreamFacts
 from strongroom.datastores.mariadb._versions import number_of
+from strongroom.datastores.protocol.datastore import BackupKind, StreamFacts
+from strongroom.datastores.toolkit.tools import tail
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from strongroom.system.files import read_text
 

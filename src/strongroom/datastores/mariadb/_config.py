@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._process import Tool
-from strongroom.datastores._profile import RestoredProfile, read_restored_profile
-from strongroom.datastores._servers import Server
-from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _galera_config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._hash import native_hash
+from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.socket import socket_path
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, ServerFailed
 from strongroom.system.directories import make_directory
 from strongroom.system.files import read_text, write_file

@@ -13,10 +13,10 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._server_log import read_log
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _options
 from strongroom.datastores.mariadb._config import credentials_file, error_log, named_log, socket_of
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.server_log import read_log
 from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StrongroomError
 from strongroom.system.users import current_user, find_user
 

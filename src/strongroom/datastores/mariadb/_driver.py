@@ -7,24 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
-from strongroom.datastores._placement import Placement
-from strongroom.datastores._profile import Profiles
-from strongroom.datastores._protocol import (
-    BackupRequest,
-    BackupSession,
-    Capabilities,
-    ChainLink,
-    DatabaseSpec,
-    Facts,
-    Finding,
-    Galera,
-    Phase,
-    Restored,
-    StreamFacts,
-    UserChange,
-    UserSpec,
-)
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import (
     _admin,
     _backup,
@@ -41,6 +23,24 @@ from strongroom.datastores.mariadb import (
     _witness,
 )
 from strongroom.datastores.mariadb._galera_driver import Nodes
+from strongroom.datastores.protocol.datastore import (
+    BackupRequest,
+    BackupSession,
+    Capabilities,
+    ChainLink,
+    DatabaseSpec,
+    Facts,
+    Finding,
+    Galera,
+    Phase,
+    Restored,
+    StreamFacts,
+    UserChange,
+    UserSpec,
+)
+from strongroom.datastores.protocol.placement import Placement
+from strongroom.datastores.protocol.profiles import Profiles
+from strongroom.datastores.protocol.servers import Server, Version
 
 
 class MariaDB:

@@ -8,13 +8,13 @@ from typing import Literal
 
 import pymysql
 
-from strongroom.datastores._mark import is_unfinished
-from strongroom.datastores._protocol import Facts, Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _survey
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, parts, variables, where
 from strongroom.datastores.mariadb._versions import number_of
+from strongroom.datastores.protocol.datastore import Facts, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
 from strongroom.system.disks import measure_files
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores._galera import REMEDY, lacking
-from strongroom.datastores._servers import Server, Version
+from strongroom.datastores.protocol.nodes import REMEDY, lacking
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
 
 GROUP_PORT, IST_PORT, SST_PORT = 4567, 4568, 4444

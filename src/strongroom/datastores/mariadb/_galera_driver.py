@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from strongroom.datastores._galera import GaleraPosition, GaleraView, TableSums
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_config, _galera_files, _galera_run, _galera_talk
+from strongroom.datastores.protocol.nodes import GaleraPosition, GaleraView, TableSums
+from strongroom.datastores.protocol.servers import Server
 
 
 class Nodes:

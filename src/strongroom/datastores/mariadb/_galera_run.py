@@ -13,15 +13,15 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._galera import UUID, GaleraPosition
-from strongroom.datastores._process import Tool, tail
-from strongroom.datastores._profile import read_restored_profile
-from strongroom.datastores._servers import Server
-from strongroom.datastores._socket import socket_path
 from strongroom.datastores.mariadb import _facts, _galera_files, _plugins, _settings
 from strongroom.datastores.mariadb._config import option_file
 from strongroom.datastores.mariadb._connection import connect, query, variables
 from strongroom.datastores.mariadb._galera_config import library, ring_buffer_mb
+from strongroom.datastores.protocol.nodes import UUID, GaleraPosition
+from strongroom.datastores.protocol.profiles import read_restored_profile
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.socket import socket_path
+from strongroom.datastores.toolkit.tools import Tool, tail
 from strongroom.errors import Conflict, ServerFailed, StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.disks import require_space

@@ -10,11 +10,11 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._galera import GaleraView, TableSums
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _galera_files
 from strongroom.datastores.mariadb._admin import SYSTEM_DATABASES
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
+from strongroom.datastores.protocol.nodes import GaleraView, TableSums
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, NoConnections, StrongroomError
 from strongroom.system.disks import measure_files
 

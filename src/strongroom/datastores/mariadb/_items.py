@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.datastores._profile import ProfileItem
+from strongroom.datastores.protocol.profiles import ProfileItem
 
 ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("innodb_page_size, innodb_data_file_path", "carried", "compared", "The server does not start."),

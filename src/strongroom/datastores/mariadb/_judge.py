@@ -10,13 +10,13 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._profile import RestoreTarget
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _layout, _plugins, _settings, _tables
 from strongroom.datastores.mariadb._connection import connect, identifier, parts, query
 from strongroom.datastores.mariadb._prepare import option_file_of
 from strongroom.datastores.mariadb._running import read_plugins, read_settings
 from strongroom.datastores.mariadb._tables import name_some
+from strongroom.datastores.protocol.profiles import RestoreTarget
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import StrongroomError
 
 _DEFAULTS = {

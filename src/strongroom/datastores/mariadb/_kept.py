@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from strongroom.datastores._keep import copy_entries
-from strongroom.datastores._servers import Server
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.keep import copy_entries
 
 _OF_THE_SERVER = re.compile(
     r"ib_logfile\d+|ibdata.*|ibtmp.*|undo\d+|ib_buffer_pool|aria_log.*|.+\.\d{6,}(?:\.idx)?|.+\.index|.+\.state"

@@ -13,9 +13,9 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
-from strongroom.datastores._nets import Oddity, Walked, is_below, open_files, walk
 from strongroom.datastores.mariadb._connection import query
 from strongroom.datastores.mariadb._tables import name_some
+from strongroom.datastores.toolkit.nets import Oddity, Walked, is_below, open_files, walk
 
 DIRECTORIES: Mapping[str, str] = {
     "innodb_data_home_dir": "the system tablespace",

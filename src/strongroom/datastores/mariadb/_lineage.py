@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores import _lineage
+from strongroom.datastores.toolkit import lineage as lineage_module
 
 
 def lineage(data_dir: Path, *, renew: bool = False) -> str:
     """The id in the data directory, made when it is missing or when the data came from elsewhere; ``renew`` makes another."""
     below = data_dir / "mysql"
     if not below.is_dir():
-        return _lineage.lineage(data_dir, renew=renew)
-    known = _lineage.read(data_dir)
-    if renew or known is None or known != _lineage.read(below):
-        known = _lineage.lineage(below, renew=True)  # first below: a crash in between leaves two that differ
-        _lineage.put(data_dir, known)
+        return lineage_module.lineage(data_dir, renew=renew)
+    known = lineage_module.read(data_dir)
+    if renew or known is None or known != lineage_module.read(below):
+        known = lineage_module.lineage(below, renew=True)  # first below: a crash in between leaves two that differ
+        lineage_module.put(data_dir, known)
     return known

@@ -13,9 +13,9 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._process import Tool
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import account, connect, query
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import Busy, StrongroomError
 
 PATIENCE = 300

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores._placement import EntryPlacement, Place, outside_directory
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, query, where
+from strongroom.datastores.protocol.placement import EntryPlacement, Place, outside_directory
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed
 
 _REDO = [r"ib_logfile\d+"]

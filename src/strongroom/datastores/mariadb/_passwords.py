@@ -13,9 +13,9 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import query
 from strongroom.datastores.mariadb._hash import native_hash
+from strongroom.datastores.protocol.servers import Server
 
 _QUIET = ("SET SESSION sql_log_off=1", "SET SESSION long_query_time=31536000", "SET SESSION slow_query_log=0")
 

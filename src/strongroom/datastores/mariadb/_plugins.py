@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from strongroom.datastores import _installed
-from strongroom.datastores._servers import Version
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit import installed
 
 Kind = Literal["engine", "provider", "account", "password check", "type", "keys", "other"]
 
@@ -53,7 +53,7 @@ OWN_FILES = frozenset({"ROCKSDB", "MROONGA", "COLUMNSTORE", "TOKUDB", "VIDEX", "
 @lru_cache(maxsize=32)
 def plugin_dir(server: Path, basedir: Path) -> Path | None:
     """Where a server that we configure looks for plugins; none when its program does not tell."""
-    said = _installed.said(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
+    said = installed.said(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
     found = re.search(r"^plugin-dir\s+(/\S.*?)\s*$", said, re.MULTILINE)
     return Path(found[1]) if found else None
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _options, _plugins, _settings
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
 from strongroom.system.children import run_program
 from strongroom.system.files import read_text, write_file

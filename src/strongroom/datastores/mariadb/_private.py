@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores._process import Tool, tail
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _config, _options, _plugins, _settings
 from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.tools import Tool, tail
 from strongroom.errors import NoSpace, ServerFailed, StrongroomError, ToolStopped
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._profile import ProfileItem, Rehearsal, RestoreTarget
-from strongroom.datastores._servers import Server, Version
 from strongroom.datastores.mariadb import _judge, _rehearse, _survey
 from strongroom.datastores.mariadb._connection import explain_refusals
 from strongroom.datastores.mariadb._items import ITEMS
 from strongroom.datastores.mariadb._settings import STEADY
+from strongroom.datastores.protocol.profiles import ProfileItem, Rehearsal, RestoreTarget
+from strongroom.datastores.protocol.servers import Server, Version
 
 
 class ServerProfiles:

@@ -14,8 +14,8 @@ from pathlib import Path
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, query, variables, where
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import LogPastEnd
 
 LOG_FILE = "ib_logfile0"

@@ -10,12 +10,12 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Profile
-from strongroom.datastores._profile import Rehearsal
-from strongroom.datastores._servers import Version
 from strongroom.datastores.mariadb import _plugins, _tables
 from strongroom.datastores.mariadb._connection import GONE, connect, identifier, parts, query
 from strongroom.datastores.mariadb._private import private_server
 from strongroom.datastores.mariadb._tables import name_some
+from strongroom.datastores.protocol.profiles import Rehearsal
+from strongroom.datastores.protocol.servers import Version
 from strongroom.errors import ArtifactCorrupt, ConfigurationError
 
 _PATIENCE = 86400.0

@@ -9,11 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from strongroom.datastores._mark import unfinished
-from strongroom.datastores._process import Tool
-from strongroom.datastores._protocol import ChainLink, Phase, Restored
-from strongroom.datastores._servers import Server, Version
-from strongroom.datastores._writer import Writer
 from strongroom.datastores.mariadb import _prepare
 from strongroom.datastores.mariadb._checkpoints import (
     PREFIXES,
@@ -25,6 +20,11 @@ from strongroom.datastores.mariadb._checkpoints import (
 )
 from strongroom.datastores.mariadb._unpack import Unpack
 from strongroom.datastores.mariadb._versions import key, require_tool
+from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.tools import Tool
+from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, ToolFailed
 from strongroom.system.disks import require_space
 

@@ -12,13 +12,13 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores._nets import is_below
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb import _accounts, _layout, _plugins, _settings, _tables
 from strongroom.datastores.mariadb._checkpoints import TOOL_FILES
 from strongroom.datastores.mariadb._connection import account, connect, parts, query, server_pid, variables, where
 from strongroom.datastores.mariadb._running import read_plugins, read_settings
 from strongroom.datastores.mariadb._tables import name_some
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.nets import is_below
 from strongroom.errors import ConfigurationError
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from strongroom.artifact import Mbstream
-from strongroom.datastores._writer import File, Writer
+from strongroom.datastores.toolkit.writer import File, Writer
 from strongroom.errors import ArtifactCorrupt
 
 _FLAGS_AT = 54

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from strongroom.datastores import _installed
-from strongroom.datastores._servers import Version
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit import installed
 from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "mariadbd", "backup": "mariadb-backup", "stream": "mbstream", "initialize": "mariadb-install-db"}
@@ -19,8 +19,8 @@ _LIBRARIES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "l
 def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations, newest first. Of two with one number, the one in ``places`` counts."""
     found: dict[str, Version] = {}
-    for root in _installed.roots(places, "mariadb"):
-        programs = {role: path for role, name in PROGRAMS.items() if (path := _installed.program(root, name))}
+    for root in installed.roots(places, "mariadb"):
+        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
         number = version_of(programs["server"])
@@ -49,7 +49,7 @@ def _own_scripts() -> Iterator[Path]:
 
 def version_of(program: Path) -> str | None:
     """Full version that a program tells of itself, none when it cannot be run."""
-    match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", _installed.said(program, "--no-defaults", "--version") or "")
+    match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", installed.said(program, "--no-defaults", "--version") or "")
     return match[1] if match else None
 
 

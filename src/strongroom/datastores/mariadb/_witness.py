@@ -13,10 +13,10 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores import _witness
-from strongroom.datastores._protocol import BackupRequest, Finding
-from strongroom.datastores._servers import Server
 from strongroom.datastores.mariadb._connection import connect, parts, query, server_pid, variables, where
+from strongroom.datastores.protocol.datastore import BackupRequest, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import witness as witness_module
 from strongroom.errors import StrongroomError
 
 SCHEMA, NAME = "mysql", "strongroom_witness"
@@ -41,14 +41,14 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     """
     pid = None
     try:
-        lineage, token = _witness.read_lineage(server.data_dir), _witness.new_token()
+        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
         with connect(server, patience=_PATIENCE) as connection:
             pid = server_pid(connection)
             keep_local(connection)
             write_token(connection, lineage, token)
-        _witness.keep_token(server.data_dir, lineage, token)
+        witness_module.keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
-        evidence = _witness.describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
+        evidence = witness_module.describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
         return (Witness(evidence=evidence), []) if evidence else (None, [describe_failure(server, error)])
     return Witness(token=token), []
 
@@ -67,7 +67,7 @@ def write_token(connection: Connection[Cursor], lineage: str, token: str) -> Non
     prepare_table(connection)
     query(connection, f"INSERT INTO {TABLE} (lineage, token) VALUES (%s, %s)", lineage, token)  # noqa: S608
     query(connection, f"DELETE FROM {TABLE} WHERE lineage <> %s", lineage)  # noqa: S608
-    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {_witness.KEPT}")  # noqa: S608
+    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {witness_module.KEPT}")  # noqa: S608
     for (oldest,) in kept:
         query(connection, f"DELETE FROM {TABLE} WHERE id <= {int(oldest)}")  # noqa: S608
 
@@ -104,10 +104,10 @@ def require(connection: Connection[Cursor], server: Server, request: BackupReque
         return
     witness = request.parent_witness
     if witness is None:
-        raise _witness.no_proof(where(server), _witness.NEVER_WRITTEN)
+        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
     if witness.token is None:
-        if not _witness.is_same_process(witness.evidence, server_pid(connection)):
-            raise _witness.no_proof(
+        if not witness_module.is_same_process(witness.evidence, server_pid(connection)):
+            raise witness_module.no_proof(
                 where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
             )
         return
@@ -116,11 +116,11 @@ def require(connection: Connection[Cursor], server: Server, request: BackupReque
 
 def require_token(connection: Connection[Cursor], server: Server, token: str) -> None:
     """Raises LineageChanged unless the token is in the data and in the file."""
-    lineage = _witness.read_lineage(server.data_dir)
+    lineage = witness_module.read_lineage(server.data_dir)
     if not holds_token(connection, lineage, token):
-        raise _witness.no_proof(where(server), _witness.LOST.format(TABLE))
-    if not _witness.has_token(server.data_dir, lineage, token):
-        raise _witness.no_proof(where(server), _witness.LOST.format(server.data_dir / _witness.FILE))
+        raise witness_module.no_proof(where(server), witness_module.LOST.format(TABLE))
+    if not witness_module.has_token(server.data_dir, lineage, token):
+        raise witness_module.no_proof(where(server), witness_module.LOST.format(server.data_dir / witness_module.FILE))
 
 
 def describe_failure(server: Server, error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""Backups of MySQL: the clone protocol, the binary log, XtraBackup."""

@@ -1,0 +1,383 @@
+"""Taking a full: we are the recipient of a clone, and what arrives becomes a tar at once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+import strongroom
+from strongroom.artifact import Positions
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
+from strongroom.datastores.mysql.backup import incremental, keys
+from strongroom.datastores.mysql.backup import witness as witness_module
+from strongroom.datastores.mysql.backup.archive import Archive
+from strongroom.datastores.mysql.backup.clone import (
+    DELETED_OR_RENAMED,
+    DONE,
+    FILES,
+    PAGES,
+    PATIENCE,
+    REDO,
+    Block,
+    Clone,
+    File,
+    State,
+)
+from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import CLONES, key, number_of, series
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, BackupSession
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed
+from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
+
+DDL_PATIENCE = 300
+"""Seconds that the backup waits for DDL that runs, and that DDL has to wait for the backup before the backup gives up."""
+STALL = 60
+"""Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
+BUSY_PATIENCE = 30
+"""Seconds that another copy of the server may take to end: a server lets one at a time, and notices late that a receiver died."""
+_LOOK = 1.0
+_IDENTITY = "auto.cnf"
+_REDO_FILE = f"{keys.REDO_FOLDER}/#ib_redo{{}}"
+_SCHEMA = re.compile(r"[A-Za-z0-9_$@-]+")
+_MARKERS = {
+    "#clone/#status_fix": "",
+    "#clone/#replace_files": "",
+    "#clone/#view_status": "2 1\n0 0\nSTRONGROOM\n0\n\n\n0\n\n",
+    "#clone/#view_progress": "1\n" + "2 1 0 0 0 0 0\n" * 5 + "0 0 0 0 0 0 0\n" * 2,
+}
+"""What a local clone leaves in its copy: because of them the server that starts on it says how far the copy has come."""
+
+
+class Session(Fed):
+    """A running copy. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, clone: Clone, facts: dict[str, Any], version: str) -> None:
+        super().__init__()
+        self.held = ExitStack()
+        """Connections, closed at the end."""
+        self.expected = self.data_bytes = data_bytes(server.data_dir)
+        self._server, self._clone, self._facts, self._version = server, clone, facts, version
+        self._keys = keys.Keys(server.data_dir)
+        self._lower: Positions | None = None
+        self._upper: str | None = None
+        self._complete = False
+        self._moved = time.monotonic()
+        self._why: StrongroomError | None = None
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._watcher.start()
+        self._start()
+
+    def finish(self) -> BackupResult:
+        """Raises ServerFailed unless the copy came to its end."""
+        try:
+            self._join()
+        except (OSError, EOFError, pymysql.MySQLError) as error:
+            raise self._blame(error) from error
+        finally:
+            self._over.set()
+        if not self._complete or self._lower is None:
+            raise ToolFailed("the copy ended before its end")
+        witness, warnings = witness_module.leave(self._server)
+        return BackupResult(
+            tool="strongroom",
+            tool_version=strongroom.__version__,
+            server_version=self._version,
+            positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
+            data_bytes=self.data_bytes,
+            witness=witness,
+            warnings=[*([f"{keyring.WARNING}: {keyring.REMEDY}"] if self._keys.masters else []), *warnings],
+        )
+
+    def abort(self) -> None:
+        """Break off; the server is told, so that it lets go of its locks at once."""
+        self._over.set()
+        if not self._complete:
+            self._clone.close()
+            _kill(self._server, self._clone.ids)
+        super().abort()
+        with suppress(pymysql.MySQLError):
+            self.held.close()
+
+    # --- the copy
+
+    def _produce(self, out: int) -> None:
+        archive = Archive(out)
+        for name in self._facts["directories"]:
+            archive.directory(name)
+        files: dict[tuple[int, int], File] = {}
+        done = 0
+        for event in self._clone.events():
+            self._moved = time.monotonic()
+            if isinstance(event, File):
+                self._learn(event, files)
+            elif isinstance(event, Block):
+                self._put(event, files, archive)
+            elif event.begins:
+                self._facts["states"].append({"state": event.number, "bytes": event.estimate})
+                if event.number == PAGES:  # surely before the end of the copy
+                    self._lower = positions(self._server)
+            else:
+                self._end_of(event, files, archive)
+            done = event.number if isinstance(event, State) else done
+        if done != DONE:
+            raise ToolFailed("the server ended the copy before its end")
+        self._clone.end()
+        with connect(self._server) as connection:
+            self._upper = executed(connection)
+        for path, text in _MARKERS.items():
+            archive.file(path, text.encode())
+        assert self._lower is not None
+        donor = self._clone.donor
+        self._facts |= {"protocol": donor.protocol, "donor": donor.settings, "plugins": donor.plugins}
+        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper, "master_keys": sorted(self._keys.masters)}
+        archive.end(self._facts)
+        self._complete = True
+
+    def _learn(self, file: File, files: dict[tuple[int, int], File]) -> None:
+        if file.flags & DELETED_OR_RENAMED:
+            raise ServerFailed(f"{file.name} was renamed or dropped during the copy", remedy="Back up again.")
+        files[file.state, file.index] = file
+
+    def _put(self, block: Block, files: dict[tuple[int, int], File], archive: Archive) -> None:
+        file = files.get((FILES if block.state == PAGES else block.state, block.index))
+        if file is None:
+            raise ServerFailed(f"the server sent data of a file {block.index} that it has not announced", remedy="Report it.")
+        path = self._path(file)
+        if not archive.seen(path):
+            archive.open(path, file.size)
+        if not self._keys.concern(file, block):
+            archive.put(path, block, self._clone)
+            return
+        data = self._keys.hide(path, file, block, self._clone.take(block.length))
+        if data is not None:
+            archive.put(path, block, keys.Held(data))
+
+    def _path(self, file: File) -> str:
+        """In the data directory, to which some paths are absolute (``CREATE TABLESPACE`` as its author wrote it)."""
+        path = file.name.removeprefix("./") or _REDO_FILE.format(file.index)
+        if path.startswith("/"):
+            with suppress(ValueError):
+                path = str(Path(path).resolve().relative_to(self._server.data_dir.resolve()))
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ConfigurationError(f"the server has data in {path}, outside of its data directory", remedy="Move it.")
+        return path
+
+    def _end_of(self, state: State, files: dict[tuple[int, int], File], archive: Archive) -> None:
+        """Files of which nothing came are empty, or zeros."""
+        archive.close()
+        if state.number in (FILES, REDO):
+            for (number, _), file in files.items():
+                if number == state.number and not archive.seen(self._path(file)):
+                    archive.open(self._path(file), file.size)
+        archive.close()
+        if state.number == REDO:
+            for path, block, data in self._keys.late():
+                archive.put(path, block, keys.Held(data))
+
+    # --- whom it bothers
+
+    def _watch(self) -> None:
+        """Break off when somebody has waited for the backup for too long."""
+        try:
+            with connect(self._server) as connection:
+                while not self._over.wait(_LOOK):
+                    waited = max((int(row[5] or 0) for row in query(connection, "SHOW PROCESSLIST") if _waits(row)), default=0)
+                    if waited >= DDL_PATIENCE or (waited and time.monotonic() - self._moved > STALL):
+                        self._why = ServerFailed(
+                            f"a statement that changes tables has waited {waited} s for the backup, which gave way to it",
+                            remedy="Back up when no tables are changed.",
+                        )
+                        self._clone.close()
+                        _kill(self._server, self._clone.ids)
+                        return
+        except (StrongroomError, pymysql.MySQLError):
+            return  # the copy will notice, too
+
+    def _blame(self, error: Exception) -> StrongroomError:
+        """Who is to blame for a connection that broke."""
+        if self._why is not None:
+            return self._why
+        try:
+            with connect(self._server, timeout=5, patience=10) as connection:
+                query(connection, "SELECT 1")
+        except StrongroomError as gone:
+            return ServerFailed(
+                f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
+            )
+        return ServerFailed(
+            f"{where(self._server)} broke off the copy: {error or 'the connection was closed'}",
+            remedy="See its error log, then back up again.",
+        )
+
+
+def begin(server: Server, request: BackupRequest) -> BackupSession:
+    """Check that the server can be copied whole and that it serves the data directory, then start."""
+    with connect(server) as connection:
+        ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
+        require_own_data(server, Path(data_dir), uuid)
+        if series(number_of(version)) != server.version.series:
+            raise VersionMismatch(
+                f"{where(server)} is MySQL {version}, not {server.version.series}", remedy="Correct the version of the instance."
+            )
+        if request.kind == "incremental":
+            return incremental.begin(connection, server, request, number_of(version))
+        _require_whole(connection, server, version)
+        encrypted = keyring.encrypted(connection)
+        if encrypted:
+            keyring.require_keyring(connection, server)
+        persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
+        ((lower_case, page_size, files),) = query(
+            connection, "SELECT @@lower_case_table_names, @@innodb_page_size, @@innodb_data_file_path"
+        )
+    with ExitStack() as stack:
+        clone = _open(server, encrypted, stack)
+        try:
+            facts: dict[str, Any] = {
+                "format": 1,
+                "version": version,
+                "settings": {
+                    "lower_case_table_names": lower_case,
+                    "innodb_page_size": page_size,
+                    "innodb_data_file_path": files,
+                },
+                "persisted": persisted,
+                "directories": _directories(server.data_dir),
+                "states": [],
+            }
+            session = Session(server, clone, facts, number_of(version))
+        except BaseException:
+            clone.close()
+            raise
+        session.held = stack.pop_all()
+    session.start()
+    return session
+
+
+def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
+    """Ask for a copy. A server that still ends the copy of a worker that died is waited for; ``held`` gets the connections."""
+    deadline = time.monotonic() + BUSY_PATIENCE
+    while True:
+        with ExitStack() as stack:
+            pair = [stack.enter_context(connect(server, patience=PATIENCE, tls=encrypted)) for _ in range(2)]
+            try:
+                clone = Clone(pair[0], pair[1])
+                clone.begin(DDL_PATIENCE)
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+            except (OSError, EOFError) as error:
+                raise ServerFailed(f"{where(server)} broke off: {error or 'closed'}", remedy="See its error log.") from error
+            else:
+                held.enter_context(stack.pop_all())
+                return clone
+        time.sleep(0.2)
+
+
+def positions(server: Server) -> Positions:
+    """Where the server is now."""
+    with connect(server) as connection:
+        ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
+        log = incremental.current(connection) if logs else None
+        return Positions(
+            gtid=executed(connection),
+            binlog_file=log[0] if log else None,
+            binlog_position=log[1] if log else None,
+            server_uuid=uuid,
+        )
+
+
+def executed(connection: Connection[Cursor]) -> str | None:
+    """The set of executed GTIDs, nothing where they are off."""
+    ((mode, found),) = query(connection, "SELECT @@gtid_mode, @@gtid_executed")
+    return str(found).replace("\n", "") if mode == "ON" else None
+
+
+def require_own_data(server: Server, said: Path, uuid: str) -> None:
+    """Files, lineage and positions must be of one server: the directory is where it says, and holds the UUID that it says.
+
+    Who has the lock of the first file tells nothing: a server loses it when it is cloned.
+    """
+    try:
+        same = said.samefile(server.data_dir) and _options.read(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
+    except (OSError, ConfigurationError):
+        same = False
+    if not same:
+        raise ConfigurationError(
+            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            remedy="Correct the data directory or the socket of the server.",
+        )
+
+
+# --- what a clone cannot carry
+
+
+def _require_whole(connection: Connection[Cursor], server: Server, version: str) -> None:
+    if key(version) < CLONES:
+        raise ConfigurationError(
+            f"{where(server)} is MySQL {version}, which has no clone plugin",
+            remedy="Install XtraBackup of its series, or upgrade the server.",
+        )
+    if not query(connection, "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone' AND plugin_status = 'ACTIVE'"):
+        raise ConfigurationError(
+            f"{where(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
+        )
+    others = list_foreign_tables(connection)
+    if others:
+        named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
+        raise ConfigurationError(
+            f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
+            remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
+        )
+    elsewhere = list_outside_tablespaces(connection, server.data_dir)
+    if elsewhere:
+        raise ConfigurationError(
+            f"{where(server)} has tablespaces outside of its data directory: {', '.join(elsewhere)}",
+            remedy="Move them into it; a restore could not put them back.",
+        )
+
+
+def _name(schema: str, table: str) -> str:
+    return f"{identifier(schema)}.{identifier(table)}"
+
+
+def _directories(data_dir: Path) -> list[str]:
+    """Those of the schemas, as the server has named them; nothing tells a recipient of empty ones."""
+    found = (path for path in data_dir.iterdir() if path.is_dir() and not path.is_symlink() and _SCHEMA.fullmatch(path.name))
+    return sorted({"mysql", *(path.name for path in found)})
+
+
+def _waits(row: tuple[Any, ...]) -> bool:
+    return bool(row[6] == "Waiting for backup lock")
+
+
+def _kill(server: Server, ids: tuple[int, int]) -> None:
+    """Have the server end its side, which may not have noticed."""
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            for number in ids:
+                try:
+                    query(connection, f"KILL {number}")
+                except pymysql.MySQLError as error:
+                    if parts(error)[0] != 1094:  # it has ended
+                        raise
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and any(row[0] in ids for row in query(connection, "SHOW PROCESSLIST")):
+                time.sleep(0.05)
+    except (StrongroomError, pymysql.MySQLError):
+        return  # a server that does not answer holds no lock for long

@@ -1,0 +1,277 @@
+"""Taking an incremental: the binary log since the parent, as raw files in a tar.
+
+With GTIDs the server leaves out what the parent holds. Without, the logs are taken whole from the one in which the parent ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import pairwise
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+import strongroom
+from strongroom.artifact import Positions
+from strongroom.datastores.mariadb._connection import query, variables, where
+from strongroom.datastores.mysql.backup import witness as witness_module
+from strongroom.datastores.mysql.backup.events import read_events
+from strongroom.datastores.mysql.backup.fidelity import Judge, changed_settings
+from strongroom.datastores.mysql.backup.fingerprint import Fingerprint, take_fingerprint
+from strongroom.datastores.mysql.backup.logs import FULL as _FULL
+from strongroom.datastores.mysql.backup.logs import Logs, client_options
+from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import key, number_of
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed, write_all
+from strongroom.datastores.toolkit.tar import BLOCK, header
+from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
+
+FOLDER = "binlog"
+LOG = re.compile(r"[^/\0]{1,90}\.\d{6,}")
+FINGERPRINT = "strongroom/fingerprint.json"
+_PIECE = 1 << 20
+
+
+class Session(Fed):
+    """Logs on their way into a pipe, one file after the other, each fetched whole before it is sent."""
+
+    def __init__(self, server: Server, logs: Logs, names: list[str], positions: Positions, version: str) -> None:
+        super().__init__()
+        self.fingerprint: Fingerprint | None = None
+        """Checksums of tables at the end of the incremental, where they could be had."""
+        self._server, self._logs, self._names = server, logs, names
+        self._positions, self._version = positions, version
+        self._data_bytes = data_bytes(server.data_dir)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._start()
+
+    def _produce(self, out: int) -> None:
+        for name in self._names:
+            path = self._logs.fetch(name)
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                write_all(out, header(f"{FOLDER}/{name}", size))
+                while piece := file.read(_PIECE):
+                    write_all(out, piece)
+                write_all(out, bytes(-size % BLOCK))
+            path.unlink()
+        if self.fingerprint is not None:
+            data = self.fingerprint.dump()
+            write_all(out, header(FINGERPRINT, len(data)))
+            write_all(out, data + bytes(-len(data) % BLOCK))
+        write_all(out, bytes(2 * BLOCK))
+
+    def finish(self) -> BackupResult:
+        """Raises WalGone, ToolFailed unless every log came whole."""
+        self._join()
+        witness, warnings = witness_module.leave(self._server)
+        return BackupResult(
+            tool="mysqlbinlog",
+            tool_version=strongroom.__version__,
+            server_version=self._version,
+            positions=self._positions,
+            data_bytes=self._data_bytes,
+            witness=witness,
+            warnings=warnings,
+        )
+
+    def abort(self) -> None:
+        """End the tool, then the thread."""
+        self._logs.abort()
+        super().abort()
+
+
+def begin(connection: Connection[Cursor], server: Server, request: BackupRequest, version: str) -> Session:
+    """Begin another log, see that all before it that the parent lacks is there, then start."""
+    parent = request.parent
+    if parent is None or parent.server_uuid is None:
+        raise LineageChanged("the parent backup does not say of which server it is", remedy=_FULL)
+    ((uuid, logs, mode, form),) = query(connection, "SELECT @@server_uuid, @@log_bin, @@gtid_mode, @@binlog_format")
+    if not logs:
+        raise WalGone(f"{where(server)} writes no binary log", remedy=f"Set log_bin and restart it. {_FULL}")
+    if form != "ROW":
+        raise WalGone(
+            f"binlog_format of {where(server)} is {form}: what it holds may do something else when it is replayed",
+            remedy=f"SET PERSIST binlog_format = 'ROW'. {_FULL}",
+        )
+    _require_complete(connection, server)
+    if variables(connection, "VARIABLES", "binlog_encryption").get("binlog_encryption") == "ON":
+        raise WalGone(
+            f"the binary log of {where(server)} is encrypted (binlog_encryption), and an incremental would hold it in clear",
+            remedy=_FULL,
+        )
+    if keyring.has_keyring(connection):
+        raise WalGone(
+            f"{where(server)} has a keyring: to replay its binary log would put new keys into another one",
+            remedy=_FULL,
+        )
+    if parent.server_uuid != uuid:
+        raise LineageChanged(
+            f"the parent backup is of server {parent.server_uuid}, and {where(server)} is {uuid} now", remedy=_FULL
+        )
+    by_gtid = mode == "ON" and parent.gtid is not None
+    if mode == "ON" and parent.gtid is None:
+        raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
+    if mode != "ON" and parent.gtid is not None:
+        raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
+    witness_module.require(connection, server, request, client_options(server))
+    query(connection, "FLUSH BINARY LOGS")
+    names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
+    if any(not LOG.fullmatch(name) for name in names):
+        raise ConfigurationError("the binary logs have names that we do not know", remedy="Report them.")
+    last = names[-1]
+    if by_gtid:
+        positions = _by_gtid(connection, server, parent, last)
+        wanted = _since(connection, names, parent.gtid or "")
+    else:
+        positions, wanted = _by_file(server, parent, names)
+    positions = positions.model_copy(update={"server_uuid": uuid})
+    logs = Logs(server, request.work_dir, positions.gtid_from)
+    try:
+        tables = _require_replayable(logs, wanted, request, parent, by_gtid=by_gtid)
+        session = Session(server, logs, wanted, positions, version)
+        session.fingerprint = _take_fingerprint(connection, logs, last, tables)
+    except BaseException:
+        logs.abort()
+        raise
+    session.start()
+    return session
+
+
+def _require_replayable(
+    logs: Logs, names: list[str], request: BackupRequest, parent: Positions, *, by_gtid: bool
+) -> set[tuple[str, str]]:
+    """Read every log; the tables whose rows they change. Raises WalGone when they would not replay, or to other rows."""
+    before, now = request.parent_profile, request.profile
+    if before is None:
+        raise WalGone("the parent backup does not say under which settings its server ran", remedy=_FULL)
+    reason = changed_settings(before, now)
+    judge = Judge(now, by_gtid=by_gtid, empty={*before.empty_tables, *now.empty_tables})
+    for number, name in enumerate(names if reason is None else ()):
+        path = logs.fetch(name)
+        begins = parent.binlog_position if not by_gtid and number == 0 else None
+        judge.look(read_events(path, begins or 4))
+        reason = judge.reason
+        if reason is not None:
+            break
+        logs.spare(path)
+    if reason is not None:
+        logs.remove()
+        raise WalGone(f"the changes since the parent backup cannot be replayed: {reason}", remedy=_FULL)
+    return judge.tables
+
+
+def _take_fingerprint(connection: Connection[Cursor], logs: Logs, last: str, tables: set[tuple[str, str]]) -> Fingerprint | None:
+    """Of tables that are now as they were when the incremental ended. None when the server does not let us."""
+    try:
+        found = take_fingerprint(connection, tables)
+        names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
+        for name in names[names.index(last) :]:
+            path = logs.fetch(name)
+            found.forget(read_events(path))
+            path.unlink()
+    except (pymysql.MySQLError, StrongroomError, ValueError):
+        return None
+    return found
+
+
+def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, last: str) -> Positions:
+    """The backup ends where the new log begins, which says what was before it."""
+    assert parent.gtid is not None
+    # a log does not name transactions that were never in one: of a restored server, a clone, SET GLOBAL gtid_purged
+    union = "SELECT GTID_SUBTRACT(CONCAT_WS(',', NULLIF(%s, ''), NULLIF(@@gtid_purged, '')), '')"
+    ((reached,),) = query(connection, union, _before(connection, last))
+    ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, @@gtid_executed)", parent.gtid)
+    if missing:
+        raise LineageChanged(
+            f"{where(server)} has not executed {_short(missing)}, which the parent backup holds: its data was replaced",
+            remedy=_FULL,
+        )
+    ((purged,),) = query(connection, "SELECT GTID_SUBTRACT(@@gtid_purged, %s)", parent.gtid)
+    if purged:
+        raise WalGone(
+            f"{where(server)} has purged {_short(purged)} from its binary log, which the parent backup lacks",
+            remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+        )
+    return Positions(gtid=str(reached).replace("\n", ""), gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
+
+
+def _by_file(server: Server, parent: Positions, names: list[str]) -> tuple[Positions, list[str]]:
+    start = parent.binlog_file
+    if start is None or start not in names:
+        raise WalGone(
+            f"binary log {start} of {where(server)}, in which the parent backup ends, is gone",
+            remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+        )
+    wanted = names[names.index(start) : -1]
+    return Positions(binlog_from=start, binlog_file=names[-1], binlog_position=4), wanted
+
+
+def _since(connection: Connection[Cursor], names: list[str], known: str) -> list[str]:
+    """Closed logs, without those that the parent holds whole. The first of a run begins with what was before it."""
+    wanted: list[str] = []
+    for name, after in reversed(list(pairwise(names))):
+        ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, %s)", _before(connection, after), known)
+        if not missing:
+            break
+        wanted.append(name)
+    return wanted[::-1]
+
+
+def _before(connection: Connection[Cursor], log: str) -> str:
+    """The GTIDs of all logs before this one."""
+    for row in query(connection, "SHOW BINLOG EVENTS IN %s LIMIT 4", log):
+        if row[2] == "Previous_gtids":
+            return str(row[5]).replace("\n", "")
+    raise ConfigurationError(f"binary log {log} does not say what was before it", remedy=_FULL)
+
+
+def current(connection: Connection[Cursor]) -> tuple[str, int]:
+    """Name of the log that is written, and how far."""
+    statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
+    row = query(connection, statement)[0]
+    return str(row[0]), int(row[1])
+
+
+def _has_new_words(connection: Connection[Cursor]) -> bool:
+    ((version,),) = query(connection, "SELECT @@version")
+    return key(number_of(version)) >= (8, 2, 0)
+
+
+def _require_complete(connection: Connection[Cursor], server: Server) -> None:
+    """Raises WalGone when the server leaves changes out of its binary log."""
+    statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
+    _, _, only, without, *_ = query(connection, statement)[0]
+    if only or without:
+        raise WalGone(
+            f"{where(server)} leaves databases out of its binary log ({'binlog_do_db' if only else 'binlog_ignore_db'})",
+            remedy=f"Remove the option. {_FULL}",
+        )
+    if is_replica(connection) and not _logs_replicated(connection):
+        raise WalGone(
+            f"{where(server)} is a replica and leaves what it replicates out of its binary log (log_replica_updates is OFF)",
+            remedy=f"Set log_replica_updates = ON. {_FULL}",
+        )
+
+
+def _logs_replicated(connection: Connection[Cursor]) -> bool:
+    found = variables(connection, "VARIABLES", "log\\_%\\_updates")
+    return (found.get("log_replica_updates") or found.get("log_slave_updates")) != "OFF"
+
+
+def is_replica(connection: Connection[Cursor]) -> bool:
+    """It has a source of replication, or is a member of a group."""
+    ((count,),) = query(connection, "SELECT COUNT(*) FROM mysql.slave_master_info")
+    return bool(count)
+
+
+def _short(gtids: str) -> str:
+    text = gtids.replace("\n", "")
+    return text if len(text) <= 200 else f"{text[:200]}…"

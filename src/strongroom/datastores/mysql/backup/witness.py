@@ -1,0 +1,193 @@
+"""The witness of servers whose incrementals are their binary log: a row that is written with the log.
+
+The transaction of the row comes after all that the backup holds, so the incremental itself has to contain it. The server must
+still show it at its place in the log and in the table. On a replica, and where the account may not write, the log's own bytes
+are the evidence: a transaction of ours would be one that the source of a replica does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.artifact import Witness
+from strongroom.datastores.mariadb._connection import connect, query, where
+from strongroom.datastores.mariadb._witness import (
+    TABLE,
+    describe_failure,
+    grant,
+    may_write_table,
+    require_token,
+    write_token,
+)
+from strongroom.datastores.mysql.server.versions import key, number_of
+from strongroom.datastores.protocol.datastore import BackupRequest, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.toolkit.tools import Tool
+from strongroom.errors import StrongroomError, ToolFailed, WalGone
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
+
+_PATIENCE = 30
+_TRIES = 5
+_HEAD, _TAIL = 4096, 65536
+"""Bytes of a log, from its beginning and before a position, that identify it up to there."""
+_IN_USE = slice(21, 23)
+"""Flags of the first event, which change when the log is closed."""
+_SECOND = 1.1
+
+
+def leave(server: Server) -> tuple[Witness | None, list[str]]:
+    """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
+    then, and a warning says why the next backup is a full.
+    """
+    try:
+        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        with connect(server, patience=_PATIENCE) as connection:
+            ((logs,),) = query(connection, "SELECT @@log_bin")
+            if not logs:
+                return None, []  # there are no incrementals, and `check` says so
+            if _replicates(connection):
+                return Witness(evidence=_identify(connection)), []
+            try:
+                evidence = _write(connection, lineage, token)
+            except pymysql.MySQLError:
+                return Witness(evidence=_identify(connection)), []
+        witness_module.keep_token(server.data_dir, lineage, token)
+    except (StrongroomError, pymysql.MySQLError, OSError) as error:
+        return None, [describe_failure(server, error)]
+    return Witness(token=token, evidence=evidence), []
+
+
+def _replicates(connection: Connection[Cursor]) -> bool:
+    """Whether the server is a replica of another; a member of a group writes for all of them."""
+    found = query(
+        connection,
+        "SELECT 1 FROM performance_schema.replication_connection_configuration"
+        " WHERE channel_name NOT LIKE 'group\\_replication\\_%' AND host <> ''",
+    )
+    return bool(found)
+
+
+def _write(connection: Connection[Cursor], lineage: str, token: str) -> dict[str, str]:
+    """The token into the table; between which positions of the log its transaction is."""
+    for _ in range(_TRIES):
+        before = _position(connection)
+        write_token(connection, lineage, token)
+        after = _position(connection)
+        if before[0] != after[0]:
+            continue  # another log was begun meanwhile
+        if before[1] == after[1]:
+            break
+        return {"log": before[0], "start": str(before[1]), "end": str(after[1])}
+    raise OSError("the binary log does not take what is written into the schema mysql")
+
+
+def _position(connection: Connection[Cursor]) -> tuple[str, int]:
+    ((version,),) = query(connection, "SELECT @@version")
+    statement = "SHOW BINARY LOG STATUS" if key(number_of(version)) >= (8, 2, 0) else "SHOW MASTER STATUS"
+    row = query(connection, statement)[0]
+    return str(row[0]), int(row[1])
+
+
+def _identify(connection: Connection[Cursor]) -> dict[str, str]:
+    """Where the log ends, and what identifies its bytes up to there. Raises OSError when it cannot be read."""
+    log, end = _position(connection)
+    age = time.time() - _path(connection, log).stat().st_ctime
+    if age < _SECOND:  # times in a log are whole seconds: one that is begun anew at the same place must differ
+        time.sleep(_SECOND - age)
+    return {"log": log, "end": str(end), "event": _digest(connection, log, end)}
+
+
+def _path(connection: Connection[Cursor], log: str) -> Path:
+    ((base,),) = query(connection, "SELECT @@log_bin_basename")
+    return Path(str(base)).parent / Path(log).name
+
+
+def _digest(connection: Connection[Cursor], log: str, end: int) -> str:
+    with _path(connection, log).open("rb") as file:
+        found = _piece(file, 0, min(_HEAD, end)) + _piece(file, 0 if end <= _TAIL + _HEAD else end - _TAIL, end)
+    return hashlib.sha256(found).hexdigest()
+
+
+def _piece(file: BinaryIO, start: int, end: int) -> bytes:
+    """Bytes of a log, without the mark that says whether it is in use. Raises OSError when it ends before ``end``."""
+    file.seek(start)
+    found = bytearray(file.read(end - start))
+    if len(found) != end - start:
+        raise OSError(f"the log ends before {end}")
+    if start == 0:
+        found[_IN_USE] = bytes(len(found[_IN_USE]))
+    return bytes(found)
+
+
+def require(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
+    """Raises LineageChanged unless the server proves that its log goes on from the parent. ``options``: for mysqlbinlog."""
+    witness = request.parent_witness
+    if witness is None:
+        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+    if witness.token is not None:
+        require_token(connection, server, witness.token)
+        log = witness.evidence.get("log")
+        if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
+            raise WalGone(
+                f"{where(server)} has purged binary log {log}, and what came after the parent backup is gone",
+                remedy=f"{witness_module.FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+            )
+        if not _in_log(server, witness, request.work_dir, options):
+            raise witness_module.no_proof(where(server), witness_module.LOST.format(f"binary log {log}"))
+    elif not _is_same_log(connection, witness):
+        raise witness_module.no_proof(
+            where(server), "its binary log is another one, or it was purged, since the parent backup ended"
+        )
+
+
+def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:
+    log, end, event = (witness.evidence.get(name, "") for name in ("log", "end", "event"))
+    try:
+        return bool(event) and end.isdigit() and _digest(connection, log, int(end)) == event
+    except OSError:
+        return False
+
+
+def _in_log(server: Server, witness: Witness, work_dir: Path, options: str) -> bool:
+    """Whether the server sends the token at its place in the log."""
+    log, start, end = (witness.evidence.get(name, "") for name in ("log", "start", "end"))
+    if not (start.isdigit() and end.isdigit() and witness.token and log and not log.startswith("-")):
+        return False
+    config, found = work_dir / "witness.cnf", work_dir / "witness.sql"
+    write_file(config, options, find_owner(work_dir))
+    argv: list[str | Path] = [server.version.programs["binlog"], f"--defaults-file={config}", "--read-from-remote-server"]
+    argv += ["--base64-output=decode-rows", "--verbose", f"--start-position={start}", f"--stop-position={end}", log]
+    try:
+        with found.open("wb") as file:
+            tool = Tool(argv, work_dir / "witness.log", stdout=file.fileno())
+            try:
+                tool.check()
+            finally:
+                tool.abort()
+        with found.open("rb") as file:
+            return any(witness.token.encode() in line for line in file)
+    except ToolFailed:
+        return False
+    finally:
+        found.unlink(missing_ok=True)
+        config.unlink(missing_ok=True)
+
+
+def examine(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    """What the owner of the server may grant for a stronger proof."""
+    if not may_write_table(connection):
+        yield Finding(
+            level="warning",
+            message=f"the account may not write into {TABLE}: incrementals are proven by the bytes of the binary log alone",
+            remedy=grant(connection, server, local=False),
+        )

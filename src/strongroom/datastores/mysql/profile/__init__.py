@@ -1,0 +1,1 @@
+"""The server profile of MySQL, and the rehearsal of restored data."""

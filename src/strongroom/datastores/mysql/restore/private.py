@@ -1,0 +1,212 @@
+"""A server that nobody but us can reach, for the time of a restore: no network, no replication, no events, no binary log."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pymysql
+
+from strongroom.datastores.mariadb import _options
+from strongroom.datastores.mariadb._connection import GONE, parts
+from strongroom.datastores.mysql.profile.settings import as_options
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server import password as password_module
+from strongroom.datastores.mysql.server.config import redo_options
+from strongroom.datastores.mysql.server.plugins import CLONE_LIBRARY, authentication_libraries
+from strongroom.datastores.mysql.server.versions import basedir, key
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.socket import MAX_BYTES
+from strongroom.datastores.toolkit.tools import Tool
+from strongroom.errors import ServerFailed
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
+
+_ACCOUNT = "strongroom_restore"
+_START = 3600
+"""Seconds that it may take to recover."""
+_END = 2.0
+"""Seconds that a server which lost our connection may take to be gone."""
+_LOOK = 0.02
+_MEMORY_MB = 1024
+_SMALL_REDO_MB = 64 * 4
+"""Memory for which there is little redo log: making and writing it costs time that a copy need not take."""
+_PERMISSIVE = {
+    "loose_innodb_strict_mode": "OFF",
+    "loose_restrict_fk_on_non_standard_key": "OFF",
+    "loose_sql_generate_invisible_primary_key": "OFF",
+}
+"""Sessions of the source may have had them so, which the binary log does not say. What succeeded under stricter rules does the
+same under these, and generated keys stand in the logged statements."""
+
+
+class PrivateServer:
+    """Runs on ``target`` inside the context. Raises ServerFailed, ToolFailed, with the end of its log.
+
+    It makes the keys for TLS that the server will serve with: one of its threads sleeps for a second before it can end.
+    """
+
+    def __init__(
+        self,
+        version: Version,
+        target: Path,
+        work_dir: Path,
+        *,
+        settings: Mapping[str, str],
+        plugins: Sequence[str] = (),
+        gtid: bool,
+    ) -> None:
+        self._password = secrets.token_hex(24)
+        folder = work_dir
+        self._short: Path | None = None
+        if len(os.fsencode(work_dir / "private.sock")) > MAX_BYTES:
+            folder = self._short = Path(tempfile.mkdtemp(prefix="strongroom-"))
+        self.socket = folder / "private.sock"
+        self.version = version
+        self.log = work_dir / "private.log"
+        self._work_dir = work_dir
+        self._keyring = keyring.Borrowed(version, work_dir / "plugins")
+        owner = find_owner(work_dir)
+        init = work_dir / "private.sql"
+        write_file(init, _account_sql(self._password, version), owner)
+        libraries = authentication_libraries(version, plugins)
+        if not gtid:
+            libraries.insert(0, CLONE_LIBRARY)  # it says where the copy ends
+        options: dict[str, str | int | Path | None] = {
+            **as_options(settings),
+            **_PERMISSIVE,
+            "persisted_globals_load": "OFF",
+            "basedir": basedir(version),
+            "datadir": target,
+            "socket": self.socket,
+            "pid-file": work_dir / "private.pid",
+            "tmpdir": work_dir,
+            "secure_file_priv": "NULL",
+            "init-file": init,
+            "skip-networking": None,
+            "mysqlx": "OFF",
+            "skip-replica-start" if key(version.number) >= (8, 0, 26) else "skip-slave-start": None,
+            "event_scheduler": "OFF",
+            "loose_group_replication_start_on_boot": "OFF",
+            "skip-log-bin": None,
+            "gtid_mode": "ON" if gtid else "OFF",
+            "enforce_gtid_consistency": "ON" if gtid else "OFF",
+            "innodb_flush_log_at_trx_commit": 0,  # what fails is done again from the start, and all is made durable at the end
+            "innodb_flush_method": "nosync",
+            "innodb_doublewrite": "OFF",
+            **({"performance_schema": "OFF"} if gtid else {}),
+            **({"plugin-load": ";".join(libraries)} if libraries else {}),
+            "innodb_use_native_aio": "OFF",  # its threads look for the end of the server twice a second only
+            "innodb_buffer_pool_size": f"{_memory_mb()}M",
+            "innodb_buffer_pool_load_at_startup": "OFF",
+            "innodb_buffer_pool_dump_at_shutdown": "OFF",
+            "max_allowed_packet": "1G",
+            **self._keyring.options,
+            **redo_options(version, _SMALL_REDO_MB),
+        }
+        config = work_dir / "private.cnf"
+        write_file(config, _options.dump("mysqld", options), owner)
+        self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
+        self._tool: Tool | None = None
+
+    def __enter__(self) -> PrivateServer:
+        self._tool = Tool(self._argv, self.log)
+        try:
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._stop()
+                self._keyring.require_same()
+        finally:
+            self._end()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._tool is not None
+        return self._tool.pid
+
+    def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """Rows of a statement. Raises ServerFailed."""
+        return self._query([statement], *values)
+
+    def _query(self, statements: Sequence[str], *values: str) -> list[tuple[Any, ...]]:
+        try:
+            with self._connect() as connection, connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement, values or None)
+                return list(cursor.fetchall())
+        except pymysql.MySQLError as error:
+            if self._tool is not None and (not self._tool.running or (parts(error)[0] in GONE and self._tool.ends(_END))):
+                self._tool.check()
+            raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
+
+    def client_options(self) -> Path:
+        """An option file for the server's own client."""
+        path = self._work_dir / "private-client.cnf"
+        text = _options.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
+        write_file(path, text, find_owner(self._work_dir))
+        return path
+
+    def _connect(self) -> pymysql.Connection[Any]:
+        return pymysql.connect(
+            unix_socket=str(self.socket), user=_ACCOUNT, password=self._password, autocommit=True, charset="utf8mb4"
+        )
+
+    def _wait(self) -> None:
+        assert self._tool is not None
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                self._connect().close()
+                return
+            except pymysql.MySQLError as error:
+                if not self._tool.running:
+                    self._tool.check()
+                    raise ServerFailed("the server on the restored data ended before it served") from error
+                if time.monotonic() > deadline:
+                    raise ServerFailed(f"the server on the restored data does not serve after {_START} s: {error}") from error
+                time.sleep(_LOOK)
+
+    def _stop(self) -> None:
+        """In good order; its own account goes first, and with it the right to say SHUTDOWN where there are mandatory roles."""
+        assert self._tool is not None
+        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`"])  # there is no binary log that would tell others
+        self._tool.terminate()
+        self._tool.check()
+
+    def _end(self) -> None:
+        if self._tool is not None:
+            self._tool.abort(0)
+        self._keyring.remove()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+
+
+def _account_sql(password: str, version: Version) -> str:
+    plugin, stored = password_module.stored(password, key(version.number))
+    account = f"`{_ACCOUNT}`@`localhost`"
+    return (
+        f"DROP USER IF EXISTS {account};\n"
+        f"CREATE USER {account} IDENTIFIED WITH {plugin} AS '{stored}';\n"
+        f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+    )
+
+
+def _memory_mb() -> int:
+    """A quarter of the memory of the host, within limits."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(64, min(total // 4, _MEMORY_MB))

@@ -1,0 +1,199 @@
+"""What a server that somebody else has set up lacks for backups, with the lines that its owner would have to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
+from strongroom.datastores.mysql.backup import witness
+from strongroom.datastores.mysql.server import keyring
+from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP, key
+from strongroom.datastores.protocol.datastore import Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import ConfigurationError, StrongroomError
+
+_DAY = 86400
+_PATIENCE = "clone_donor_timeout_after_network_failure"
+_RIGHTS = {
+    "BACKUP_ADMIN": "take backups",
+    "REPLICATION SLAVE": "read the binary log, which incrementals are",
+    "REPLICATION CLIENT": "ask for the positions of backups",
+    "RELOAD": "close the binary log, which an incremental does at its end",
+    "PROCESS": "see which tablespaces there are, and who waits for a backup",
+    "SELECT": "see which tables a backup cannot carry",
+}
+"""What an account needs, and what for."""
+_NO_RIGHT = {1142, 1227}
+_FOR_XTRABACKUP = {"LOCK TABLES": "hold tables still"}
+
+
+def examine(server: Server) -> Iterator[Finding]:
+    """Everything is asked, nothing is changed."""
+    try:
+        with connect(server, timeout=5, patience=30) as connection:
+            findings = [
+                *_program(connection, server),
+                *_settings(connection),
+                *_rights(connection, server),
+                *_tables(connection, server),
+                *_encryption(connection, server),
+                *witness.examine(connection, server),
+            ]
+    except StrongroomError as error:
+        yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
+        return
+    except pymysql.MySQLError as error:
+        yield Finding(level="error", message=f"{where(server)} does not answer a question: {error}", remedy="See its log.")
+        return
+    if not (server.start_command and server.stop_command):
+        findings.append(
+            Finding(
+                level="warning",
+                message="there is no command to start or to stop it: it cannot be restored in place",
+                remedy="Adopt it again with --start-command and --stop-command.",
+            )
+        )
+    yield from findings
+    if all(finding.level != "error" for finding in findings):
+        yield Finding(level="ok", message=f"{where(server)} can be backed up")
+
+
+def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    """What copies the data: XtraBackup, or the clone plugin."""
+    if XTRABACKUP in server.version.programs:
+        return
+    ((version,),) = query(connection, "SELECT @@version")
+    if key(version) < CLONES:
+        yield Finding(
+            level="error",
+            message=f"MySQL {version} has no clone plugin, and there is no XtraBackup of its series on this host",
+            remedy="Install Percona XtraBackup of the server's series, or upgrade the server to 8.0.17 or later.",
+        )
+    elif not query(
+        connection, "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone' AND plugin_status = 'ACTIVE'"
+    ):
+        yield Finding(
+            level="error",
+            message="the clone plugin is not loaded: nothing can be copied",
+            remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';",
+        )
+    elif int(variables(connection, "VARIABLES", _PATIENCE).get(_PATIENCE, 0)):
+        yield Finding(
+            level="warning",
+            message=f"{_PATIENCE} is not 0: when a backup is cut off, changes of tables wait as many minutes for it to come back",
+            remedy=f"SET PERSIST {_PATIENCE} = 0;",
+        )
+
+
+def _settings(connection: Connection[Cursor]) -> Iterator[Finding]:
+    found = {
+        name: value
+        for kind in (
+            "log_bin",
+            "gtid_mode",
+            "binlog_format",
+            "binlog_expire_logs_seconds",
+            "expire_logs_days",
+        )
+        for name, value in variables(connection, "VARIABLES", kind).items()
+    }
+    if found.get("log_bin") != "ON":
+        yield Finding(
+            level="warning",
+            message="log_bin is OFF: there are no incrementals, each backup is a full",
+            remedy="In the [mysqld] group of its option file: log_bin = binlog; then restart the server.",
+        )
+        return
+    if found.get("gtid_mode") != "ON":
+        yield Finding(
+            level="warning",
+            message=f"gtid_mode is {found.get('gtid_mode')}: incrementals go by the names of binary logs, and end where those do",
+            remedy="SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; "
+            "SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON;",
+        )
+    if found.get("binlog_format", "ROW") != "ROW":
+        yield Finding(
+            level="warning",
+            message=f"binlog_format is {found['binlog_format']}: there are no incrementals, for its replay may do something else",
+            remedy="SET PERSIST binlog_format = 'ROW'; and let clients connect anew.",
+        )
+    keeps = int(found.get("binlog_expire_logs_seconds") or 0) or int(found.get("expire_logs_days") or 0) * _DAY
+    if 0 < keeps < _DAY:
+        yield Finding(
+            level="warning",
+            message=f"binary logs are kept for {keeps} s: when they are gone, a full is taken in the place of an incremental",
+            remedy=f"SET PERSIST binlog_expire_logs_seconds = {7 * _DAY};",
+        )
+
+
+def _rights(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    needed = _RIGHTS | (_FOR_XTRABACKUP if XTRABACKUP in server.version.programs else {})
+    grants = [grant for (grant,) in query(connection, "SHOW GRANTS")]
+    everywhere = " ".join(str(grant).partition(" ON ")[0] + "," for grant in grants if " ON *.* TO " in str(grant))
+    if "ALL PRIVILEGES," in everywhere:
+        return
+    held = {right.strip() for right in everywhere.replace("GRANT ", "").split(",")}
+    missing = [right for right in needed if right not in held]
+    ((account,),) = query(connection, "SELECT CURRENT_USER()")
+    name, _, host = account.rpartition("@")
+    quoted = "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))
+    if missing:
+        yield Finding(
+            level="error",
+            message=f"account {account} may not {', nor '.join(needed[right] for right in missing)}",
+            remedy=f"GRANT {', '.join(missing)} ON *.* TO {quoted};",
+        )
+    if "CREATE USER" not in held:
+        yield Finding(
+            level="warning",
+            message=f"account {account} may not manage databases and users",
+            remedy="Let it be so, or name an account that may.",
+        )
+
+
+def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    """Clone copies InnoDB and nothing else."""
+    if XTRABACKUP in server.version.programs:
+        return
+    others = query(
+        connection,
+        "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE engine NOT IN"
+        " ('InnoDB', 'MEMORY', 'PERFORMANCE_SCHEMA') AND table_type = 'BASE TABLE'"
+        " AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 4",
+    )
+    for schema, table, engine in others:
+        name = ".".join("`" + part.replace("`", "``") + "`" for part in (schema, table))
+        yield Finding(
+            level="error",
+            message=f"table {name} is {engine}, and only tables of InnoDB would be in a backup by the clone plugin",
+            remedy=f"ALTER TABLE {name} ENGINE = InnoDB;",
+        )
+
+
+def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
+    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES:
+        return
+    try:
+        if not keyring.has_keyring(connection):
+            return
+        encrypted = keyring.encrypted(connection)
+        if encrypted:
+            keyring.require_keyring(connection, server)
+    except ConfigurationError as error:
+        yield Finding(level="error", message=error.message, remedy=error.remedy)
+        return
+    except pymysql.MySQLError as error:
+        if parts(error)[0] not in _NO_RIGHT:
+            raise
+        return  # what the account may not is said already
+    if encrypted:
+        yield Finding(level="warning", message=keyring.WARNING, remedy=keyring.REMEDY)
+    yield Finding(
+        level="warning",
+        message="the server has a keyring: there are no incrementals, each backup is a full",
+        remedy="If nothing is to be encrypted, take it away.",
+    )

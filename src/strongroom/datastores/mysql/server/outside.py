@@ -1,0 +1,41 @@
+"""Where a server of MySQL keeps files outside the top of its data directory. Read from the running server."""
+
+from __future__ import annotations
+
+from strongroom.datastores.mariadb._outside import logs, place, read_settings, system_tablespace
+from strongroom.datastores.protocol.placement import EntryPlacement, Place
+from strongroom.datastores.protocol.servers import Server
+
+_REDO = [r"#innodb_redo", r"ib_logfile\d+"]
+_UNDO = [r"undo_\d+", r".+\.ibu"]
+_DOUBLEWRITE = [r"#ib_\d+_\d+\.b?dblwr"]
+_SETTINGS = (
+    "innodb_log_group_home_dir",
+    "innodb_undo_directory",
+    "innodb_doublewrite_dir",
+    "innodb_data_home_dir",
+    "innodb_data_file_path",
+    "log_bin_basename",
+    "log_bin_index",
+    "relay_log_basename",
+    "relay_log_index",
+)
+
+
+class ServerPlacement(EntryPlacement):
+    """See ``datastores.Placement``."""
+
+    def places(self, server: Server) -> list[Place]:
+        """Of an adopted server. InnoDB looks for tablespaces everywhere below its undo and its home directory."""
+        if not server.is_adopted:
+            return []
+        said, data_dir = read_settings(server, _SETTINGS), server.data_dir
+        doublewrite = said.get("innodb_doublewrite_dir") or said.get("innodb_data_home_dir")
+        return [
+            *place("innodb_log_group_home_dir", said.get("innodb_log_group_home_dir"), data_dir, _REDO),
+            *place("innodb_undo_directory", said.get("innodb_undo_directory"), data_dir, _UNDO, nested=False),
+            *place("innodb_doublewrite_dir", doublewrite, data_dir, _DOUBLEWRITE),
+            *system_tablespace(said, data_dir, nested=False),
+            *logs("log_bin", said.get("log_bin_basename"), said.get("log_bin_index"), data_dir),
+            *logs("relay_log", said.get("relay_log_basename"), said.get("relay_log_index"), data_dir),
+        ]

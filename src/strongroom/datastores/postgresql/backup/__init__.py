@@ -1,0 +1,1 @@
+"""Backups of PostgreSQL: full, incremental by blocks, incremental by WAL."""

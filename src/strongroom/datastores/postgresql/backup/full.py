@@ -1,0 +1,158 @@
+"""Taking a backup: a full by ourselves where we may, else by pg_basebackup, a tar stream to a pipe."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psycopg
+
+from strongroom.artifact import Positions
+from strongroom.datastores.postgresql.backup import base_backup, blocks, copy, slot, witness
+from strongroom.datastores.postgresql.backup.copy import Copy
+from strongroom.datastores.postgresql.backup.session import BaseBackup, checks_pages
+from strongroom.datastores.postgresql.files import lsn, tablespaces
+from strongroom.datastores.postgresql.files.manifest import OURS
+from strongroom.datastores.postgresql.files.tree import data_links, refused
+from strongroom.datastores.postgresql.profile import collations as collations_module
+from strongroom.datastores.postgresql.server.account import connection_options
+from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.versions import key, number_in, require_series, version_of
+from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Piped
+from strongroom.datastores.toolkit.tools import Tool
+from strongroom.errors import ConfigurationError, ToolFailed, Unsupported, VersionMismatch
+
+COMPLETED = "base backup completed"
+
+
+class Session(BaseBackup, Piped):
+    """A running pg_basebackup."""
+
+    def __init__(
+        self, server: Server, request: BackupRequest, *, version: str, tool_version: str, pages: bool, parent: Path | None
+    ) -> None:
+        """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
+        super().__init__(server, request, version=version, spaces=())
+        if pages:
+            self._inspect()
+        self.tool_version = tool_version
+        argv = [
+            str(server.version.programs["backup"]),
+            *connection_options(server, request.work_dir),
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=fetch",
+            "--checkpoint=fast",
+            f"--manifest-checksums={OURS}",
+            "--no-verify-checksums",  # it would give up at a damaged page, of which we tell
+            "--label=strongroom",
+            "--verbose",
+            *([f"--incremental={parent}"] if parent else []),
+        ]
+        write = self._open()
+        try:
+            self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(write)
+        self.tool = self._tool.name
+
+    def _complete(self) -> Positions:
+        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
+        self._close()
+        try:
+            self._tool.check(COMPLETED)
+        except ToolFailed as error:
+            raise self._blame(error) from error
+        log = self._tool.log.read_text(encoding="utf-8", errors="replace")
+        start = re.search(rf"start point: ({lsn.PATTERN}) on timeline (\d+)", log)
+        stop = re.search(rf"end point: ({lsn.PATTERN})", log)
+        if start is None or stop is None:
+            raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
+        return Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
+
+    def abort(self) -> None:
+        """End the tool, close the pipe and let go of the WAL."""
+        self._close()
+        self._tool.abort()
+        self.held.close()
+
+
+def begin(server: Server, request: BackupRequest) -> Session | base_backup.Session | Copy:
+    """Check that the server serves the data directory, and that the tool fits it where it is needed, then start."""
+    with ExitStack() as stack:
+        connection = stack.enter_context(connect(server))
+        ((number, data_dir),) = query(connection, "SELECT current_setting('server_version'), current_setting('data_directory')")
+        pages = checks_pages(connection)
+        server_version = number_in(number)
+        require_series(server.version, server_version, f"the server {server.name or server.id}")
+        own = request.kind == "full" and copy.possible(connection, server)
+        require_own_data(server, Path(data_dir))
+        spaces = tablespaces.require_supported(connection, server)
+        if links := data_links(server.data_dir):
+            raise refused(links, server.data_dir)
+        if not own and not blocks.can_read_all(server.data_dir):
+            raise Unsupported(
+                f"the server cannot read {server.data_dir / 'lost+found'}, and its base backup would fail at it",
+                remedy="Remove it (rmdir), or let the account use pg_backup_start and pg_backup_stop (docs/postgresql.md).",
+            )
+        tool = "" if own or spaces else _require_tool(server, server_version)
+        parent = None
+        if request.kind == "incremental":
+            parent = blocks.prepare(connection, server, request)
+            witness.require(connection, server, request)
+        _keep_wal(connection)
+        if blocks.summarizes(connection, server):
+            slot.drop(connection)
+        else:
+            slot.keep(connection, server)
+        collations = collations_module.used(connection)
+        session: Session | base_backup.Session | Copy
+        if own:
+            session = copy.begin(server, request, connection, version=server_version, pages=pages, spaces=spaces)
+        elif spaces:
+            session = base_backup.Session(server, request, version=server_version, pages=pages, parent=parent, spaces=spaces)
+        else:
+            session = Session(server, request, version=server_version, tool_version=tool, pages=pages, parent=parent)
+        session.collations = collations
+        session.held = stack.pop_all()
+    return session
+
+
+def _require_tool(server: Server, server_version: str) -> str:
+    program = server.version.programs["backup"]
+    tool = version_of(program)
+    if tool is None or key(tool) < key(server_version):
+        raise VersionMismatch(
+            f"{program} is version {tool or 'unknown'}, but the server {server.name or server.id} is PostgreSQL {server_version}",
+            remedy=f"Install version {server_version} of its programs, or a later one of that series.",
+        )
+    return tool
+
+
+def require_own_data(server: Server, said: Path) -> None:
+    """The lineage is read from the directory: it must be that of the server that is backed up."""
+    try:
+        same = said.samefile(server.data_dir)
+    except OSError:
+        same = False
+    if not same:
+        raise ConfigurationError(
+            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            remedy="Correct the data directory or the socket of the server.",
+        )
+
+
+def _keep_wal(connection: Connection) -> None:
+    """WAL is copied last. A slot that goes with this connection keeps the server from recycling it until then.
+
+    Where all slots are in use, the backup goes without: it fails when WAL that it needs was removed meanwhile.
+    """
+    with suppress(psycopg.errors.ConfigurationLimitExceeded):
+        query(connection, "SELECT pg_create_physical_replication_slot('strongroom_' || pg_backend_pid(), true, true)")

@@ -1,0 +1,46 @@
+"""Writes ``backup_manifest``: the list of the files of a base backup, as the server writes it.
+
+The format is that of "Backup Manifest Format" in the manual; version 2, of 17 and later, names the database system, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+
+from strongroom.artifact import Positions
+from strongroom.datastores.postgresql.files.manifest import OURS, Hash
+
+
+class Listing:
+    """``system``: the identifier of the database system, from 17 on."""
+
+    def __init__(self, system: int | None) -> None:
+        self._system = system
+        self._files: list[str] = []
+
+    def add(self, path: str, size: int, modified: int, digest: Hash) -> None:
+        """A file that has passed by, changed last at ``modified`` (Unix time)."""
+        try:
+            path.encode()
+            name = {"Path": path}
+        except UnicodeEncodeError:
+            name = {"Encoded-Path": path.encode(errors="surrogateescape").hex()}
+        about = {
+            "Size": size,
+            "Last-Modified": time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(modified)),
+            "Checksum-Algorithm": OURS,
+            "Checksum": digest.hexdigest(),
+        }
+        self._files.append(json.dumps(name | about, ensure_ascii=False))
+
+    def text(self, positions: Positions) -> bytes:
+        """The whole of it. Its own checksum is over all lines but the last."""
+        wal = {"Timeline": positions.timeline, "Start-LSN": positions.wal_start, "End-LSN": positions.wal_stop}
+        lines = [f'{{ "PostgreSQL-Backup-Manifest-Version": {1 if self._system is None else 2},']
+        if self._system is not None:
+            lines.append(f'"System-Identifier": {self._system},')
+        lines += ['"Files": [', ",\n".join(self._files), "],", '"WAL-Ranges": [', json.dumps(wal), "],", ""]
+        body = "\n".join(lines).encode()
+        return body + f'"Manifest-Checksum": "{hashlib.sha256(body).hexdigest()}"}}\n'.encode()

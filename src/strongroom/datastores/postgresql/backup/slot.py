@@ -1,0 +1,76 @@
+"""Keeps the WAL that the next incremental needs: a physical replication slot, bounded by ``max_slot_wal_keep_size``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psycopg
+
+from strongroom.artifact import Positions
+from strongroom.datastores.postgresql.files import lsn
+from strongroom.datastores.postgresql.server.config import wal_limit_mb
+from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import ServerFailed
+
+NAME = "strongroom"
+_OLDER = 4
+"""The part of the limit that is kept for incrementals on parents that are not the newest."""
+
+
+def keep(connection: Connection, server: Server) -> None:
+    """From now on no WAL goes until ``release`` says so. A slot that had to give up is made anew.
+
+    On a server of somebody else a slot is never made: its owner decides what may fill the disk.
+    """
+    rows = query(
+        connection, "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", NAME
+    )
+    if rows == [(True,)]:
+        drop(connection)
+    if rows == [(True,)] or (not rows and not server.is_adopted):
+        with suppress(psycopg.errors.ConfigurationLimitExceeded):  # all slots are in use, which the profile tells
+            query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
+
+
+def drop(connection: Connection) -> None:
+    """Nothing is kept any more."""
+    query(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME)
+
+
+def warning(connection: Connection) -> str:
+    """What there is to say of the WAL that is kept, before and after it is let go of; nothing when all is well."""
+    rows = query(
+        connection,
+        "SELECT coalesce(wal_status, 'lost') = 'lost', safe_wal_size / 1048576,"
+        " (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size')"
+        " FROM pg_replication_slots WHERE slot_name = %s",
+        NAME,
+    )
+    for lost, left, limit in rows:
+        if lost:
+            return f"more than {limit} MB of WAL came since the last backup, and was let go of: the next backup is a full"
+        if left is not None and left <= limit // _OLDER:  # whole files of WAL are counted: the limit itself is hit exactly
+            return f"{max(left, 0)} of {limit} MB are left for WAL since the last backup: without a new one the next is a full"
+    return ""
+
+
+def release(server: Server, positions: Positions) -> None:
+    """Let go of WAL before the end of this backup, but for some for older parents. Raises ServerFailed."""
+    if positions.wal_stop is None:
+        return
+    try:
+        with connect(server) as connection:
+            rows = query(
+                connection,
+                "SELECT restart_lsn::text, pg_current_wal_lsn()::text FROM pg_replication_slots"
+                " WHERE slot_name = %s AND wal_status <> 'lost'",
+                NAME,
+            )
+            older = (wal_limit_mb(server) << 20) // _OLDER if not server.is_adopted else 0
+            for kept, now in rows:
+                until = min(lsn.parse(positions.wal_stop), lsn.parse(now) - older)
+                if until > lsn.parse(kept):
+                    query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, lsn.text(until))
+    except psycopg.Error as error:
+        raise ServerFailed(f"the WAL that {where(server)} keeps could not be released: {error}") from error

@@ -1,0 +1,214 @@
+"""Taking an incremental of a server that cannot tell which blocks have changed: a tar stream of all WAL since the parent."""
+
+from __future__ import annotations
+
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+import strongroom
+from strongroom.artifact import Collation, Positions
+from strongroom.datastores.postgresql.backup import slot
+from strongroom.datastores.postgresql.backup import witness as witness_module
+from strongroom.datastores.postgresql.backup.full import require_own_data
+from strongroom.datastores.postgresql.files import lsn, tablespaces, wal
+from strongroom.datastores.postgresql.files.tree import data_bytes, data_links, refused
+from strongroom.datastores.postgresql.profile import collations as collations_module
+from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.versions import number_in, require_series
+from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.feed import Fed, write_all
+from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
+
+FOLDER = "pg_wal"
+_BLOCK = 512
+_FULL = "Take a full backup; incrementals can go on from that."
+_MAX_HISTORY = 1 << 20
+
+
+class Source:
+    """The WAL that the backup is made of: whole files that the server has done with, and how their timeline came about."""
+
+    def __init__(self, server: Server, system: int, size: int, history: wal.History, start: int, stop: int) -> None:
+        self.system, self.size, self.history, self.stop = system, size, history, stop
+        self._folder = server.data_dir / FOLDER
+        self.names = history.files((start - 1) // size * size + size, -(-stop // size) * size, size) if stop > start else []
+
+    def require_all(self) -> None:
+        """Raises WalGone, naming the first file that is not there."""
+        for name in self.names:
+            if not (self._folder / name).is_file():
+                raise gone(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
+
+    def stream(self) -> Iterator[bytes]:
+        """A tar of the files, each proven. Raises WalGone, ServerFailed."""
+        if self.history.current > 1:
+            name = wal.history_file(self.history.current)
+            text = (self._folder / name).read_bytes()
+            yield from (_header(name, len(text)), text, bytes(-len(text) % _BLOCK))
+        for name in self.names:
+            yield _header(name, self.size)
+            try:
+                with (self._folder / name).open("rb") as file:
+                    yield from wal.proven(file.fileno(), name, self.size, self.system, self.history)
+            except (FileNotFoundError, wal.Recycled) as error:
+                raise gone(f"WAL file {name} was removed by the server while it was backed up ({error})") from error
+            except wal.Unfit as error:
+                raise ServerFailed(
+                    f"the WAL of the server is damaged: {error}", remedy=f"Look for a failing disk. {_FULL}"
+                ) from error
+        yield bytes(2 * _BLOCK)
+
+    @property
+    def start(self) -> int:
+        """Where the WAL of its first file begins."""
+        return wal.address(self.names[0], self.size) if self.names else self.stop
+
+    @property
+    def bytes(self) -> int:
+        """Of the stream, about."""
+        return (self.size + _BLOCK) * len(self.names) + 2 * _BLOCK
+
+
+def gone(why: str) -> WalGone:
+    """The error of which Trove's users know the text; the remedy says more."""
+    return WalGone(
+        "Cannot find parent backup WAL file.",
+        remedy=f"{why}. {_FULL} Take incrementals more often, or raise `wal_limit` in [agent], so that it is kept.",
+    )
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(f"{FOLDER}/{name}")
+    info.size, info.mode = size, 0o600
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+class Session(Fed):
+    """WAL on its way into a pipe. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+
+    def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
+        super().__init__()
+        self.expected = source.bytes
+        self.collations: list[Collation] = []
+        self._source = source
+        self._positions, self._number, self._server = positions, number, server
+        self._data_bytes = data_bytes(server.data_dir)
+        self._start()
+
+    def _produce(self, out: int) -> None:
+        for piece in self._source.stream():
+            write_all(out, piece)
+
+    def finish(self) -> BackupResult:
+        """Raises WalGone, ServerFailed unless every page was proven."""
+        self._join()
+        witness, warnings = witness_module.leave(self._server)
+        return BackupResult(
+            tool="strongroom",
+            tool_version=strongroom.__version__,
+            server_version=self._number,
+            positions=self._positions,
+            data_bytes=self._data_bytes,
+            collations=self.collations,
+            witness=witness,
+            warnings=warnings,
+        )
+
+
+def begin(server: Server, request: BackupRequest) -> Session:
+    """Mark the end of the backup in the WAL, see that everything since the parent is there, then start."""
+    parent = request.parent
+    if parent is None or parent.wal_stop is None or parent.timeline is None:
+        raise ConfigurationError("the parent backup tells no WAL location to go on from", remedy=_FULL)
+    with connect(server) as connection:
+        ((number, data_dir, system, size),) = query(
+            connection,
+            "SELECT current_setting('server_version'), current_setting('data_directory'),"
+            " (SELECT system_identifier FROM pg_control_system()),"
+            " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
+        )
+        server_version = number_in(number)
+        require_series(server.version, server_version, f"the server {server.name or server.id}")
+        require_own_data(server, Path(data_dir))
+        tablespaces.require_supported(connection, server)
+        if links := data_links(server.data_dir):
+            raise refused(links, server.data_dir)
+        if parent.system_identifier not in (None, str(system)):
+            raise LineageChanged(f"{where(server)} is another database than the one that was backed up", remedy=_FULL)
+        try:
+            slot.keep(connection, server)
+            source = _source(connection, server, parent, system, size)
+            collations = collations_module.used(connection)
+            source.require_all()
+            witness_module.require(connection, server, request, source.history)
+        except psycopg.Error as error:
+            raise ServerFailed(
+                f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
+                remedy="`strongroom check` says which rights the account of the backup needs.",
+            ) from error
+    if source.names:
+        try:  # pg_waldump checks every record on its way
+            span = (source.history.current, source.start, source.stop)
+            tablespaces.refuse_in_wal(server, source.names, span, request.work_dir)
+        except ToolFailed as error:
+            source.require_all()
+            raise ServerFailed(
+                f"the WAL of the server is damaged: {error.message}", remedy=f"Look for a failing disk. {_FULL}"
+            ) from error
+    positions = Positions(
+        wal_from=parent.wal_stop,
+        wal_stop=lsn.text(source.stop),
+        timeline=source.history.current,
+        system_identifier=str(system),
+    )
+    session = Session(server, request, source, positions, server_version)
+    session.collations = collations
+    return session
+
+
+def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
+    """Everything from the parent's end to a record that is written now, after which the server goes on in another file."""
+    assert parent.wal_stop is not None and parent.timeline is not None
+    start = lsn.parse(parent.wal_stop)
+    ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")
+    if lsn.parse(now) < start:
+        raise LineageChanged(
+            f"{where(server)} is at {now}, before the end of the parent backup at {parent.wal_stop}: "
+            "its data was replaced by an older copy",
+            remedy=_FULL,
+        )
+    ((stop, name),) = query(
+        connection,
+        "SELECT stop::text, pg_walfile_name(stop) FROM pg_create_restore_point(%s) AS stop",
+        f"strongroom {uuid.uuid4()}",
+    )
+    query(connection, "SELECT pg_switch_wal()")
+    history = _history(server, int(name[:8], 16))
+    try:
+        left = history.left(parent.timeline)
+    except wal.Unfit as error:
+        raise LineageChanged(f"{where(server)} is on another history than the parent backup: {error}", remedy=_FULL) from error
+    if left is not None and left < -(-start // size) * size:
+        raise LineageChanged(
+            f"{where(server)} left timeline {parent.timeline} at {lsn.text(left)}, before the end of the parent backup",
+            remedy=_FULL,
+        )
+    return Source(server, system, size, history, start, lsn.parse(stop))
+
+
+def _history(server: Server, timeline: int) -> wal.History:
+    if timeline == 1:
+        return wal.History(1)
+    path = server.data_dir / FOLDER / wal.history_file(timeline)
+    try:
+        text = path.read_bytes()[:_MAX_HISTORY].decode(errors="replace")
+        return wal.History.parse(timeline, text)
+    except FileNotFoundError as error:
+        raise gone(f"{path.name}, the history of the timeline, is not on the server any more") from error
+    except (OSError, wal.Unfit) as error:
+        raise ServerFailed(f"{path} cannot be read: {error}", remedy=_FULL) from error

@@ -1,0 +1,203 @@
+"""The witness of a server: after the end of each backup a restore point and a replication origin, both named after the token.
+
+The restore point is a record of the WAL at a place that is known, so an incremental that is WAL finds it again in what it reads.
+The origin is a row of a shared catalog. It is written like any other row, so it goes and comes with the data, and it is there
+when the WAL is gone. It takes no database, schema or table of ours, replicates nothing, and needs two rights that can be granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+
+from strongroom.artifact import Witness
+from strongroom.datastores.postgresql.files import lsn as lsn_module
+from strongroom.datastores.postgresql.files import wal
+from strongroom.datastores.postgresql.server.account import account
+from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.protocol.datastore import BackupRequest, Finding
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
+from strongroom.system.files import read_text
+
+_PATIENCE = 30
+_ORIGIN, _POINT = "strongroom", "strongroom"
+_POINT_RIGHT = "pg_create_restore_point(text)"
+_ORIGIN_RIGHTS = ("pg_replication_origin_create(text)", "pg_replication_origin_drop(text)")
+_RECORD = 104
+"""Bytes of the record of a restore point, aligned."""
+_HEADERS = (24, 40)
+"""Bytes of the header of a page of WAL, and of the first of a file."""
+_MAX_HISTORY = 1 << 20
+
+
+def leave(server: Server) -> tuple[Witness | None, list[str]]:
+    """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
+    then, and a warning says why the next backup is a full.
+    """
+    try:
+        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        evidence: dict[str, str] = {}
+        with connect(server, patience=_PATIENCE) as connection:
+            query(connection, "SET synchronous_commit = local")  # a standby that is away must not stop a backup
+            if _may(connection, _POINT_RIGHT):
+                ((lsn,),) = query(connection, "SELECT pg_create_restore_point(%s)::text", f"{_POINT} {token}")
+                evidence["lsn"] = str(lsn)
+            if _may(connection, *_ORIGIN_RIGHTS):
+                with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL 13 lets superuser alone, whatever was granted
+                    _write_origin(connection, lineage, token)
+                    evidence["origin"] = "yes"
+        if not evidence:
+            evidence = witness_module.describe_process(_postmaster(server))
+            return (Witness(evidence=evidence), []) if evidence else (None, [_failure(server, "the account has no right to")])
+        witness_module.keep_token(server.data_dir, lineage, token)
+    except (StrongroomError, psycopg.Error, OSError) as error:
+        return None, [_failure(server, error.message if isinstance(error, StrongroomError) else str(error).strip())]
+    return Witness(token=token, evidence=evidence), []
+
+
+def _write_origin(connection: Connection, lineage: str, token: str) -> None:
+    """Add the row, and drop those of other lineages and the oldest beyond what is kept. Their names begin with their order."""
+    mine = sorted(_origins(connection, lineage))
+    number = int(mine[-1].split(":")[2]) + 1 if mine else 1
+    with connection.transaction():
+        query(connection, "SELECT pg_replication_origin_create(%s)", f"{_ORIGIN}:{lineage}:{number:012}:{token}")
+        kept = {*mine[-witness_module.KEPT + 1 :]}
+        for name in _origins(connection):
+            if name not in kept and not name.endswith(f":{token}"):
+                query(connection, "SELECT pg_replication_origin_drop(%s)", name)
+
+
+def _origins(connection: Connection, lineage: str | None = None) -> list[str]:
+    """Names of our rows."""
+    found = query(
+        connection, "SELECT roname FROM pg_replication_origin WHERE roname ~ %s", rf"^{_ORIGIN}:[0-9a-f]{{32}}:\d{{12}}:"
+    )
+    return [str(name) for (name,) in found if lineage is None or str(name).startswith(f"{_ORIGIN}:{lineage}:")]
+
+
+def _may(connection: Connection, *functions: str) -> bool:
+    ((allowed,),) = query(
+        connection, "SELECT bool_and(has_function_privilege(name, 'execute')) FROM unnest(%s::text[]) AS name", list(functions)
+    )
+    return bool(allowed)
+
+
+def _failure(server: Server, why: str) -> str:
+    return f"The next backup has to be a full: no token could be written into {where(server)} ({why.rstrip('.')})."
+
+
+def _postmaster(server: Server) -> int | None:
+    try:
+        first, _, _ = (read_text(server.data_dir / "postmaster.pid") or "").partition("\n")
+    except ConfigurationError:
+        return None
+    return int(first) if first.isdigit() else None
+
+
+# --- the proof
+
+
+def require(connection: Connection, server: Server, request: BackupRequest, history: wal.History | None = None) -> None:
+    """Raises LineageChanged unless the server proves that its history contains the parent of an incremental.
+
+    With ``history`` the WAL since the parent has to be there, and to hold the restore point. Without, it may be gone when the
+    row is there.
+    """
+    witness = request.parent_witness
+    if witness is None:
+        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+    if witness.token is None:
+        if not witness_module.is_same_process(witness.evidence, _postmaster(server)):
+            raise witness_module.no_proof(
+                where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
+            )
+        return
+    lineage = witness_module.read_lineage(server.data_dir)
+    if not witness_module.has_token(server.data_dir, lineage, witness.token):
+        raise _lost(server, str(server.data_dir / witness_module.FILE))
+    row = "origin" in witness.evidence
+    if row and not any(name.endswith(f":{witness.token}") for name in _origins(connection, lineage)):
+        raise _lost(server, "pg_replication_origin")
+    lsn = witness.evidence.get("lsn")
+    if lsn is None:
+        if not row:
+            raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+        return
+    found = _in_wal(connection, server, lsn, witness.token, history)
+    if found is False:
+        raise _lost(server, f"the WAL at {lsn}")
+    if found is None and (history is not None or not row):
+        raise witness_module.no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
+
+
+def _lost(server: Server, place: str) -> LineageChanged:
+    return witness_module.no_proof(where(server), witness_module.LOST.format(place))
+
+
+def _in_wal(connection: Connection, server: Server, lsn: str, token: str, history: wal.History | None) -> bool | None:
+    """Whether the record that ends at ``lsn`` holds the token; none when the file of WAL is gone."""
+    ((size, page, now, name),) = query(
+        connection,
+        "SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),"
+        " (SELECT setting::int FROM pg_settings WHERE name = 'wal_block_size'),"
+        " pg_current_wal_flush_lsn()::text, pg_walfile_name(pg_current_wal_lsn())",
+    )
+    try:
+        end = lsn_module.parse(lsn)
+        if end > lsn_module.parse(now):
+            return False
+        history = history or read_history(server, int(name[:8], 16))
+        return token.encode() in _record_before(server.data_dir / "pg_wal", history, end, size, page)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, wal.Unfit):
+        return False
+
+
+def _record_before(folder: Path, history: wal.History, end: int, size: int, page: int) -> bytes:
+    """The last bytes before ``end``, as many as the record of a restore point has, without headers of pages between them."""
+    content = b""
+    while len(content) < _RECORD and end > 0:
+        start = (end - 1) // page * page
+        first = max(start + _HEADERS[start % size == 0], end - (_RECORD - len(content)))
+        if first < end:
+            (name,) = history.files(start, start + 1, size)
+            with (folder / name).open("rb") as file:
+                file.seek(first % size)
+                content = file.read(end - first) + content
+        end = start
+    return content
+
+
+def read_history(server: Server, timeline: int) -> wal.History:
+    """How a timeline of the server came about. Raises FileNotFoundError, OSError, Unfit."""
+    if timeline == 1:
+        return wal.History(1)
+    text = (server.data_dir / "pg_wal" / wal.history_file(timeline)).read_bytes()[:_MAX_HISTORY]
+    return wal.History.parse(timeline, text.decode(errors="replace"))
+
+
+# --- what an account may do
+
+
+def grant(connection: Connection, server: Server) -> str:
+    """The statement that gives our account the right to write tokens, as far as it lacks it; empty when it has it."""
+    missing = [name for name in (_POINT_RIGHT, *_ORIGIN_RIGHTS) if not _may(connection, name)]
+    user = '"' + account(server).user.replace('"', '""') + '"'
+    return f"GRANT EXECUTE ON FUNCTION {', '.join(missing)} TO {user};" if missing else ""
+
+
+def examine(connection: Connection, server: Server) -> Iterator[Finding]:
+    """What the owner of the server has to grant, so that incrementals are possible whatever happened to it."""
+    if remedy := grant(connection, server):
+        yield Finding(
+            level="warning",
+            message=f"role {account(server).user} may not write all tokens after a backup: when the server was restarted since, "
+            "or the WAL is gone, the next backup is a full (these rights are granted in database postgres)",
+            remedy=remedy,
+        )

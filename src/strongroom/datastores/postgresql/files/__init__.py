@@ -1,0 +1,1 @@
+"""Formats of the files in a PostgreSQL data directory."""

@@ -1,0 +1,180 @@
+"""``backup_manifest``: every file of a base backup with its size and checksum, and the WAL that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from crc32c import crc32c
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from strongroom.datastores.postgresql.files import lsn
+from strongroom.datastores.postgresql.files.tree import files_below
+from strongroom.errors import ArtifactCorrupt
+
+NAME = "backup_manifest"
+LABEL = "backup_label"
+KEEP = frozenset({LABEL, NAME})
+"""What a backup wants to see of its own stream."""
+OURS = "CRC32C"
+"""Checksums of the files in backups that we take. The server computes them while nothing else happens, and SHA-256 takes it three
+times as long as to read and send a file; each segment of a stored backup has a SHA-256 beside."""
+MAX_BYTES = 256 << 20
+_PIECE = 4 << 20
+REMEDY = "What was unpacked is not what the server gave; restore another backup."
+
+
+class Hash(Protocol):
+    """What hashlib gives, as far as it is needed."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """The next bytes."""
+
+    def hexdigest(self) -> str:
+        """Of all of them."""
+
+
+class _Crc32c:
+    """As the server writes it: the four bytes as they lie in the memory of a little-endian machine."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._value = crc32c(data, self._value)
+
+    def hexdigest(self) -> str:
+        return self._value.to_bytes(4, "little").hex()
+
+
+def new_hash(algorithm: str = OURS) -> Hash:
+    """By the name that it has in the manifest."""
+    return _Crc32c() if algorithm == OURS else hashlib.new(algorithm)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Listed(_Part):
+    """A file, of which nothing but the size is known: a backup may be taken without checksums."""
+
+    path: str | None = Field(None, alias="Path")
+    encoded_path: str | None = Field(None, alias="Encoded-Path", pattern=r"^([0-9a-fA-F]{2})*$")
+    size: int = Field(alias="Size", ge=0)
+
+    @property
+    def name(self) -> str:
+        """Its path; one that is not UTF-8 comes in hexadecimal."""
+        return self.path if self.path is not None else os.fsdecode(bytes.fromhex(self.encoded_path or ""))
+
+
+class File(Listed):
+    """A file as the server sent it."""
+
+    algorithm: Literal["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] = Field(alias="Checksum-Algorithm")
+    checksum: str = Field(alias="Checksum")
+
+    def hash(self) -> Hash:
+        """A new one, to be compared with ``checksum``."""
+        return new_hash(self.algorithm)
+
+
+class WalRange(_Part):
+    """WAL of one timeline that is needed to become consistent."""
+
+    timeline: int = Field(alias="Timeline", ge=1)
+    start: str = Field(alias="Start-LSN", pattern=f"^{lsn.PATTERN}$")
+    end: str = Field(alias="End-LSN", pattern=f"^{lsn.PATTERN}$")
+
+
+class _Whole(_Part):
+    """``parse`` checks its own checksum."""
+
+    system: int | None = Field(None, alias="System-Identifier", description="17 and later.")
+    wal: list[WalRange] = Field(alias="WAL-Ranges", min_length=1)
+    checksum: str = Field(alias="Manifest-Checksum")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises ArtifactCorrupt when it is not one, or not whole."""
+        try:
+            manifest = cls.model_validate_json(data)
+        except (ValidationError, RecursionError) as error:
+            raise ArtifactCorrupt(f"{NAME} of the stream cannot be read", remedy=REMEDY) from error
+        body = data[: data.rfind(b'"Manifest-Checksum"')]
+        if hashlib.sha256(body).hexdigest() != manifest.checksum:
+            raise ArtifactCorrupt(f"{NAME} of the stream has a wrong checksum", remedy=REMEDY)
+        return manifest
+
+
+class Manifest(_Whole):
+    """The whole of it."""
+
+    files: list[File] = Field(alias="Files")
+
+
+class ForeignManifest(_Whole):
+    """One without checksums: its stream has others, those of gzip and of the store."""
+
+    files: list[Listed] = Field(alias="Files")
+
+
+def parse(data: bytes) -> Manifest | ForeignManifest:
+    """Of a backup that we have taken, or of one that another program took. Raises ArtifactCorrupt."""
+    return Manifest.parse(data) if b'"Checksum-Algorithm": "' in data else ForeignManifest.parse(data)
+
+
+def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
+    """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
+    known = {file.name for file in manifest.files}
+    found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != NAME}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
+        wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
+    wrong += [f"{path} is not in {NAME}" for path in sorted(found - known - _UNLISTED)]
+    if wrong:
+        raise ArtifactCorrupt(f"{len(wrong)} files are not as they were backed up: {'; '.join(wrong[:10])}", remedy=REMEDY)
+
+
+_UNLISTED = frozenset({"strongroom_incomplete"})
+
+
+def _problem(file: Listed, top: Path) -> str | None:
+    digest = file.hash() if isinstance(file, File) else None
+    size = 0
+    try:
+        fd = os.open(top / file.name, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        return f"{file.name}: {error.strerror}"
+    with os.fdopen(fd, "rb", buffering=0) as content:
+        if digest is None:
+            size = os.fstat(content.fileno()).st_size
+        while digest is not None and (piece := content.read(_PIECE)):
+            digest.update(piece)
+            size += len(piece)
+    if size != file.size:
+        return f"{file.name} has {size} bytes instead of {file.size}"
+    if isinstance(file, File) and digest is not None and digest.hexdigest() != file.checksum.lower():
+        return f"{file.name} has a wrong {file.algorithm}"
+    return None
+
+
+def check_wal(ranges: Sequence[WalRange], directory: Path) -> None:
+    """Every WAL file that is needed is there and whole. Raises ArtifactCorrupt, naming what is missing."""
+    require_wal(ranges, {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file()})
+
+
+def require_wal(ranges: Sequence[WalRange], files: Mapping[str, int]) -> None:
+    """As ``check_wal``, with the sizes of the files."""
+    sizes = {name: size for name, size in files.items() if len(name) == 24}
+    size = max(sizes.values(), default=0)
+    if size < 1 << 20 or size & (size - 1) or size > 1 << 30:
+        raise ArtifactCorrupt("the stream holds no WAL", remedy=REMEDY)
+    for part in ranges:
+        for name in lsn.segments(part.timeline, lsn.parse(part.start), lsn.parse(part.end), size):
+            if sizes.get(name) != size:
+                raise ArtifactCorrupt(f"WAL file {name} is {'cut short' if name in sizes else 'missing'}", remedy=REMEDY)

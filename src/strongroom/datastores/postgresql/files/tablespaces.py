@@ -1,0 +1,144 @@
+"""Tablespaces: which a server has, and whether they stayed the same during a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from strongroom.artifact import Positions, Profile
+from strongroom.datastores.postgresql.files import lsn
+from strongroom.datastores.postgresql.files import waldump as waldump_module
+from strongroom.datastores.postgresql.server.connection import Connection, query, shown, where
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import LineageChanged, ServerFailed, Unsupported
+
+FOLDER = "pg_tblspc"
+FACT = "tablespaces"
+REMEDY = "Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them."
+OLDEST = 15
+"""The first version with ``pg_backup_start``, of which tablespaces outside the data directory are backed up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tablespace:
+    """A tablespace of a server, without the two that every server has. ``location`` is as the server tells it."""
+
+    oid: str
+    name: str
+    location: str
+
+    @property
+    def path(self) -> str:
+        """Where its files are below the data directory: in a directory, or behind a link."""
+        return f"{FOLDER}/{self.oid}"
+
+    @property
+    def is_outside(self) -> bool:
+        """It lies outside the data directory."""
+        return self.location.startswith("/")
+
+
+def read(connection: Connection) -> tuple[Tablespace, ...]:
+    """All tablespaces of users, by oid."""
+    rows = query(
+        connection, "SELECT oid::text, spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY oid"
+    )
+    return tuple(Tablespace(oid, shown(name), shown(location)) for oid, name, location in rows)
+
+
+def require_supported(connection: Connection, server: Server) -> tuple[Tablespace, ...]:
+    """The tablespaces. Raises Unsupported, naming those that no backup can hold."""
+    found = read(connection)
+    if wrong := problems(found, server):
+        raise Unsupported(f"{where(server)} has tablespaces that cannot be backed up: {'; '.join(wrong)}", remedy=REMEDY)
+    return found
+
+
+def _problem(space: Tablespace, server: Server) -> str | None:
+    link = server.data_dir / space.path
+    if int(server.version.series) < OLDEST:
+        return f"{space.name} in {space.location}: this needs PostgreSQL {OLDEST} or later"
+    if not space.is_outside:
+        return None if link.is_dir() and not link.is_symlink() else f"{space.name}: {link} is not a directory"
+    try:
+        inside = link.resolve(strict=True).is_relative_to(server.data_dir.resolve(strict=True))
+        if link.readlink() != Path(space.location) or not link.is_dir():
+            return f"{space.name}: {link} is not a link to {space.location}"
+    except OSError as error:
+        return f"{space.name} in {space.location}: {error.strerror}"
+    return f"{space.name} in {space.location}, which is inside the data directory" if inside else None
+
+
+def of_profile(profile: Profile) -> list[Tablespace]:
+    """Those that a profile tells of. It may be forged: nothing here is a path to use before a person, or the server, named it."""
+    names = dict(part.partition(" ")[::2] for part in strings_of(profile))
+    found = [Tablespace(oid, name, profile.outside.get(f"{FOLDER}/{oid}", "")) for oid, name in names.items() if oid.isdigit()]
+    return [space if space.location else Tablespace(space.oid, space.name, space.path) for space in found]
+
+
+def strings_of(profile: Profile) -> list[str]:
+    """The fact that ``facts_of`` makes."""
+    value = profile.facts.get(FACT)
+    return value if isinstance(value, list) else []
+
+
+def facts_of(spaces: Sequence[Tablespace]) -> list[str]:
+    """Oid and name of each, for the facts of a profile."""
+    return [f"{space.oid} {space.name}" for space in spaces]
+
+
+def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
+    """For ``Profile.outside``: their directories, and that of the WAL when it is elsewhere."""
+    found = {space.path: space.location for space in spaces if space.is_outside}
+    if (data_dir / "pg_wal").is_symlink():
+        found["pg_wal"] = str((data_dir / "pg_wal").resolve())
+    return found
+
+
+def problems(spaces: Sequence[Tablespace], server: Server) -> list[str]:
+    """Why some of them cannot be backed up."""
+    return [problem for space in spaces if (problem := _problem(space, server))]
+
+
+def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], server: Server) -> None:
+    """Raises ServerFailed when one was made, dropped or moved meanwhile: its files may be in the backup or not."""
+    if changed := sorted({space.name for space in {*before} ^ {*after}}):
+        raise ServerFailed(
+            f"a tablespace of {where(server)} was made, dropped or renamed during the backup: {', '.join(changed)}",
+            remedy="Back up again.",
+        )
+
+
+def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Path, *, standby: bool = False) -> None:
+    """Raises ServerFailed when the WAL of a backup makes or drops a tablespace: also of one that came and went.
+
+    The replay of that WAL would make it in its old place, whosever that is on the host of the restore. Looks with ``pg_waldump``,
+    where it is installed, up to the end of the last file, which is replayed whole when incrementals follow. On a ``standby`` that
+    file is not complete, and no incremental follows. Raises ToolFailed.
+    """
+    assert backup.wal_start and backup.wal_stop and backup.timeline
+    waldump, folder = waldump_module.program(server.version), server.data_dir / "pg_wal"
+    start, end = lsn.parse(backup.wal_start), lsn.parse(backup.wal_stop)
+    if not standby:
+        end = -(-end // size) * size
+    names = lsn.segments(backup.timeline, start, end, size)
+    if waldump is None:
+        return
+    if waldump_module.has_tablespace_records(waldump, folder, names, (backup.timeline, start, end), work_dir):
+        raise ServerFailed(f"a tablespace of {where(server)} was made or dropped during the backup", remedy="Back up again.")
+
+
+def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, int], work_dir: Path) -> None:
+    """Raises LineageChanged when one was made or dropped since the parent, in the WAL of the files ``names``.
+
+    ``span`` is timeline, start and stop. Looks with ``pg_waldump``, where it is installed. Raises ToolFailed.
+    """
+    waldump = waldump_module.program(server.version)
+    if waldump is None or not names:
+        return
+    if waldump_module.has_tablespace_records(waldump, server.data_dir / "pg_wal", names, span, work_dir):
+        raise LineageChanged(
+            f"a tablespace was made or dropped on {where(server)} since the parent backup",
+            remedy="Take a full backup; incrementals can go on from that.",
+        )

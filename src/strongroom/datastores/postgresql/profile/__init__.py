@@ -1,0 +1,1 @@
+"""The server profile of PostgreSQL, and the rehearsal of restored data."""

@@ -1,0 +1,53 @@
+"""What an installation brings with it, beside its version, that data depends on: the form of its catalogs, and time zones."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from strongroom.datastores.postgresql.server.versions import series, version_of
+from strongroom.datastores.toolkit import installed
+
+_FOLDER = re.compile(rb"\0PG_(\d+)_(\d{9})\0")
+"""The directory that a server makes in a tablespace has its catalog version in its name."""
+_ZONES = Path("/usr/share/zoneinfo/tzdata.zi")
+
+
+def catalog_version(program: Path) -> int | None:
+    """The one form of the catalogs that a server program reads; none when there is no telling.
+
+    Releases of a series have the same. Betas and release candidates may each have their own.
+    """
+    try:
+        return _catalog_version(program, program.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=16)
+def _catalog_version(program: Path, mtime_ns: int) -> int | None:
+    """Remembered until the file changes: packages are upgraded under an agent that runs."""
+    try:
+        with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = {(int(major), int(number)) for major, number in _FOLDER.findall(content)}
+    except (OSError, ValueError):
+        return None
+    mine = series(version_of(program) or "")
+    numbers = {number for major, number in found if str(major) == mine}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def zones_version(program: Path) -> str | None:
+    """The release of the time zones that a server uses; none where it has its own, which come with its version."""
+    said = installed.said(program.with_name("pg_config"), "--sharedir")
+    folders = [Path(said.strip())] if said else [program.parent.parent / "share" / name for name in ("postgresql", "")]
+    if any((folder / "timezone").is_dir() for folder in folders):
+        return None
+    try:
+        with _ZONES.open(encoding="ascii", errors="replace") as file:
+            found = re.match(r"# version (\w{1,20})$", file.readline(100).strip())
+    except OSError:
+        return None
+    return found[1] if found else None

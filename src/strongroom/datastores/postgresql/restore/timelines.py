@@ -1,0 +1,91 @@
+"""Which timelines a server and its archive have seen, so that a restore in place goes on in one that nobody has.
+
+A server that ends a recovery takes the number after the last history file that it finds, one after the other. Placeholders in
+``pg_wal`` make it pass over numbers that are taken; they go when the server has come up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from strongroom.datastores.postgresql.restore import first_start
+from strongroom.datastores.postgresql.server.connection import connect, query
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
+
+RECORD = "timeline"
+"""In the directory of the instance: the highest timeline that a restore has taken."""
+_MARK = "# reserved by Strongroom: "
+_WAL = "pg_wal"
+_NAME = re.compile(r"([0-9A-F]{8})(?:[0-9A-F]{16}(?:\.\w+)?|\.history)(?:\.(?:gz|bz2|lz4|zst|xz))?")
+_MOST = 10_000
+"""More timelines than a server ever has: whoever writes such a name into a directory does not fill the disk with placeholders."""
+_DIRECTORY = re.compile(r"""(/[^\s'"%;|&<>$`]*)/%f""")
+_COMMANDS = ("archive_command", "restore_command")
+
+
+def highest(server: Server) -> int:
+    """The highest timeline that is known of; 1 when the server has none yet."""
+    found = [1]
+    with suppress(ConfigurationError, ValueError):
+        found.append(int(read_text(server.base_dir / RECORD) or "1"))
+    for directory in (server.data_dir / _WAL, *_archives(server)):
+        with suppress(OSError):
+            found += [int(name[1], 16) for path in directory.iterdir() if (name := _NAME.fullmatch(path.name))]
+    return max(number for number in found if number < _MOST)
+
+
+def _archives(server: Server) -> Iterator[Path]:
+    """Directories that the archive's commands copy to and from."""
+    for command in _commands(server):
+        for directory in _DIRECTORY.findall(command):
+            yield Path(directory)
+
+
+def _commands(server: Server) -> list[str]:
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            rows = query(connection, "SELECT setting FROM pg_settings WHERE name = ANY(%s)", list(_COMMANDS))
+            return [str(setting) for (setting,) in rows]
+    except StrongroomError:
+        pass
+    found = []
+    for name in ("postgresql.conf", first_start.SETTINGS):
+        with suppress(ConfigurationError):
+            text = read_text(server.data_dir / name, limit=first_start.MOST) or ""
+            found += [line for line in text.splitlines() if line.lstrip().startswith(_COMMANDS)]
+    return found
+
+
+def reserve(server: Server, target: Path, timeline: int) -> int:
+    """Make the recovery of ``target``, whose data is of ``timeline``, end on a new one; its number, which is remembered."""
+    last = max(highest(server), timeline)
+    for number in range(timeline + 1, last + 1):
+        path = target / _WAL / f"{number:08X}.history"
+        if not path.exists():
+            write_file(path, f"{_MARK}timeline {number} is taken\n", find_owner(target))
+    with suppress(ConfigurationError):  # the history files beside the WAL tell it, too, as long as this data is there
+        write_file(server.base_dir / RECORD, f"{last + 1}\n", find_owner(server.base_dir))
+    return last + 1
+
+
+def release(data_dir: Path) -> None:
+    """Remove the placeholders."""
+    for path in (data_dir / _WAL).glob("????????.history"):
+        with suppress(ConfigurationError):
+            if (read_text(path) or "").startswith(_MARK):
+                path.unlink(missing_ok=True)
+
+
+def announce(target: Path, timeline: int) -> None:
+    """Have the archive, where there is one, store the history of a timeline that began where nothing is archived."""
+    if timeline > 1 and (target / _WAL / f"{timeline:08X}.history").exists():
+        status = target / _WAL / "archive_status"
+        status.mkdir(mode=0o700, exist_ok=True)
+        if not (status / f"{timeline:08X}.history.done").exists():
+            write_file(status / f"{timeline:08X}.history.ready", "", find_owner(target))

@@ -1,0 +1,1 @@
+"""Servers of PostgreSQL: configuration, connections, facts, administration."""

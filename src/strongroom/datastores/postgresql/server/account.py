@@ -1,0 +1,124 @@
+"""Who we are to a server: our own account on a server of ours, the one that its owner gave us on another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from strongroom.datastores.postgresql.server.config import host_of, port_of
+from strongroom.datastores.postgresql.server.superuser import superuser
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.peer import acting_as
+from strongroom.errors import ConfigurationError
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner, find_user_by_id
+
+_REMEDY = (
+    "Give a password file (host:port:database:user:password) or a service file ([name], user=…, password=…) "
+    "that only the OS user of the server can read."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A role of the server. Without a password the server knows us by the OS user, or trusts us."""
+
+    user: str
+    password: str | None = field(default=None, repr=False)
+
+
+def account(server: Server) -> Account:
+    """Raises ConfigurationError when the credentials file is missing or names no account for this server."""
+    if server.credentials_file is not None:
+        return _read(server.credentials_file, host_of(server), str(port_of(server)))
+    if not server.is_adopted:
+        return Account(superuser(server.data_dir))
+    return Account(find_user_by_id(_owner(server)).name)
+
+
+@contextmanager
+def recognized(server: Server) -> Iterator[None]:
+    """Connect within: root is the owner of the socket then, whom a server lets in that looks at the OS user."""
+    if not server.is_adopted or server.credentials_file is not None or server.socket is None:
+        yield
+        return
+    with acting_as(_owner(server)):
+        yield
+
+
+def connection_options(server: Server, work_dir: Path) -> list[str]:
+    """Options of the server's own programs. A password goes into a file of ``work_dir``, never into a command."""
+    us = account(server)
+    options = [f"--host={host_of(server)}", f"--port={port_of(server)}", f"--username={us.user}", "--no-password"]
+    if us.password is not None:
+        path = work_dir / "pgpass"
+        write_file(path, ":".join(("*", "*", "*", _escaped(us.user), _escaped(us.password))) + "\n", find_owner(work_dir))
+        quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+        options.append(f"--dbname=passfile='{quoted}'")
+    return options
+
+
+def _owner(server: Server) -> int:
+    """The OS user that the server runs as, as far as it can be seen; else our own."""
+    if server.socket is not None and os.geteuid() == 0:
+        try:
+            return (Path(host_of(server)) / f".s.PGSQL.{port_of(server)}").stat().st_uid
+        except OSError:
+            pass  # said better when nobody answers
+    return os.geteuid()
+
+
+# --- the files that owners of servers have already
+
+
+def _read(path: Path, host: str, port: str) -> Account:
+    text = read_text(path)
+    if text is None:
+        raise ConfigurationError(f"credentials file {path} does not exist", remedy=_REMEDY)
+    lines = [line for raw in text.splitlines() if (line := raw.rstrip("\r")) and not line.lstrip().startswith("#")]
+    found = _of_service(lines) if lines and lines[0].lstrip().startswith("[") else _of_passwords(lines, host, port)
+    if found is None:
+        raise ConfigurationError(f"{path} names no account for {host}, port {port}", remedy=_REMEDY)
+    return found
+
+
+def _of_service(lines: Sequence[str]) -> Account | None:
+    """The first service of the file."""
+    options: dict[str, str] = {}
+    for line in lines[1:]:
+        if line.lstrip().startswith("["):
+            break
+        name, _, value = line.partition("=")
+        options[name.strip()] = value.strip()
+    return Account(options["user"], options.get("password")) if options.get("user") else None
+
+
+def _of_passwords(lines: Sequence[str], host: str, port: str) -> Account | None:
+    """The first line that fits, as libpq reads them; it has to name the user."""
+    hosts = {"*", host} | ({"localhost"} if host.startswith("/") else set())
+    for line in lines:
+        fields = _fields(line)
+        if len(fields) == 5 and fields[0] in hosts and fields[1] in ("*", port) and fields[3] not in ("", "*"):
+            return Account(fields[3], fields[4])
+    return None
+
+
+def _fields(line: str) -> list[str]:
+    """Parted by colons; a backslash takes the next character as it is."""
+    fields, escaped = [""], False
+    for char in line:
+        if escaped or char not in "\\:":
+            fields[-1] += char
+            escaped = False
+        elif char == ":":
+            fields.append("")
+        else:
+            escaped = True
+    return fields
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,98 @@
+"""What a server and a data directory say of themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+
+from strongroom.datastores.postgresql.backup import slot
+from strongroom.datastores.postgresql.files import lsn
+from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
+from strongroom.datastores.postgresql.restore import first_start, timelines
+from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.versions import number_in, series
+from strongroom.datastores.protocol.datastore import Facts
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.mark import is_unfinished
+from strongroom.errors import IsStandby, ServerFailed
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
+
+RESTORED = "strongroom_restored"
+"""Where a restored server must come to before it serves. Removed when it has."""
+READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
+
+
+def ready(server: Server) -> Facts:
+    """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup; IsStandby,
+    NoConnections; ConfigurationError when it does not serve this account.
+    """
+    try:
+        with connect(server, timeout=5, patience=10) as connection:
+            ((number, data_dir, recovers),) = query(
+                connection,
+                "SELECT current_setting('server_version'), current_setting('data_directory'), pg_is_in_recovery()",
+            )
+            place = Path(data_dir)
+            if recovers and (place / "standby.signal").exists():
+                raise IsStandby(
+                    f"{where(server)} is a standby: it follows another server",
+                    remedy="Backups are taken of the primary: adopt that one, or promote this one (SELECT pg_promote()).",
+                )
+            if recovers:
+                raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
+            _require_arrival(connection, server)
+            warning = slot.warning(connection)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
+    except psycopg.Error as error:
+        raise ServerFailed(f"{where(server)} does not serve: {error}") from error
+    wal = wal_bytes(place)
+    return Facts(
+        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
+    )
+
+
+def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
+    """Note how far a server on this directory has to come."""
+    write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", find_owner(data_dir))
+
+
+def _require_arrival(connection: Connection, server: Server) -> None:
+    """PostgreSQL itself refuses WAL that ends too early; this is the proof that it did, once after each restore."""
+    text = read_text(server.data_dir / RESTORED)
+    if text is None:
+        return
+    wanted = re.fullmatch(rf"({lsn.PATTERN}) (\d{{1,9}})\n", text)
+    if wanted is None:
+        raise ServerFailed(f"{server.data_dir / RESTORED} is damaged", remedy="Restore again.")
+    wal_stop, wanted_timeline = wanted[1], int(wanted[2])
+    ((position, timeline),) = query(
+        connection, "SELECT pg_current_wal_lsn()::text, (SELECT timeline_id FROM pg_control_checkpoint())"
+    )
+    if lsn.parse(position) < lsn.parse(wal_stop) or timeline < wanted_timeline:
+        raise ServerFailed(
+            f"{where(server)} came up at {position} on timeline {timeline}, "
+            f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
+            remedy="Restore again, or restore another backup.",
+        )
+    timelines.release(server.data_dir)
+    first_start.forget(server.data_dir)
+    (server.data_dir / RESTORED).unlink()
+
+
+def check_data(server: Server, data_dir: Path) -> None:
+    """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
+    remedy = "Restore again; what is in this directory cannot be used."
+    if is_unfinished(data_dir):
+        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+    found = (read_text(data_dir / "PG_VERSION") or "").strip()
+    if not found or not (data_dir / "global" / "pg_control").is_file():
+        raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")
+    if found != series(server.version.number):
+        raise ServerFailed(
+            f"{data_dir} is of PostgreSQL {found}, and the server is {server.version.number}",
+            remedy=f"Install PostgreSQL {found}.",
+        )

@@ -1,0 +1,107 @@
+"""Where a server of PostgreSQL keeps files outside its data directory: what links in the data directory lead to."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from strongroom.artifact import Profile
+from strongroom.datastores.postgresql.files import tablespaces
+from strongroom.datastores.postgresql.files.tablespaces import FOLDER
+from strongroom.datastores.protocol.placement import EntryPlacement, Place
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import InvalidRequest
+from strongroom.system.directories import sync_directory, sync_tree
+
+WAL = "pg_wal"
+_OF_WAL = [
+    r"[0-9A-F]{24}(?:\.partial)?",
+    r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup",
+    r"[0-9A-F]{8}\.history",
+    r"archive_status",
+    r"summaries",
+    r"xlogtemp\.\d+",
+    r"RECOVERY(?:XLOG|HISTORY)",
+]
+
+
+_CHOSEN = "pg_tblspc/chosen"
+"""``source`` of a place that a person has chosen, until the backup tells the oid of the tablespace."""
+
+
+class ServerPlacement(EntryPlacement):
+    """See ``datastores.Placement``. The data directory itself tells: no server has to run."""
+
+    def places(self, server: Server) -> list[Place]:
+        """The directory of the WAL, when it is elsewhere, and those of tablespaces."""
+        link = server.data_dir / WAL
+        found = []
+        if link.is_symlink():
+            found.append(Place(item=WAL, directory=Path(os.path.realpath(link)), entries=_OF_WAL, source=WAL, link=True))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for space in sorted((server.data_dir / FOLDER).iterdir()):
+                if space.is_symlink() and space.name.isdigit():
+                    source = f"{FOLDER}/{space.name}"
+                    found.append(_place(server, source, Path(os.path.realpath(space)), source))
+        return found
+
+    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+        """Of tablespaces, by name or by location at the source."""
+        return [_place(server, name, directory, _CHOSEN) for name, directory in choices.items()]
+
+    def prepare(
+        self,
+        server: Server,
+        places: Sequence[Place],
+        restored: Path,
+        staging: Mapping[Path, Path],
+        profile: Profile | None,
+    ) -> list[Place]:
+        """Tablespaces are written through a link: the file system of the data may be too small for them."""
+        found = [_identified(place, profile) if place.source == _CHOSEN else place for place in places]
+        if double := [source for source, count in Counter(place.source for place in found).items() if count > 1]:
+            raise InvalidRequest(f"two directories are given for {', '.join(double)}", remedy="Name each tablespace once.")
+        for place in found:
+            if _is_tablespace(place) and place.directory in staging:
+                (restored / FOLDER).mkdir(mode=0o700, exist_ok=True)
+                (restored / place.source).symlink_to(staging[place.directory])
+        return found
+
+    def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
+        """A tablespace that the backup does not hold gets no link; its directory is put aside with the old data."""
+        for place in places:
+            link = restored / place.source
+            if not _is_tablespace(place) or not link.is_symlink():
+                super().lay_out(server, [place], restored, staging)
+                continue
+            filled = staging[place.directory]
+            link.unlink()
+            if any(place.owns(path.name) for path in filled.iterdir()):
+                link.symlink_to(place.directory)
+                sync_tree(filled)
+            sync_directory(link.parent)
+        return []
+
+
+def _place(server: Server, item: str, directory: Path, source: str) -> Place:
+    """Servers of other versions may have files of theirs in the same directory."""
+    return Place(item=item, directory=directory, entries=[rf"PG_{server.version.series}_\d+"], source=source, link=True)
+
+
+def _is_tablespace(place: Place) -> bool:
+    return place.source.startswith(f"{FOLDER}/")
+
+
+def _identified(place: Place, profile: Profile | None) -> Place:
+    spaces = tablespaces.of_profile(profile) if profile is not None else []
+    for space in spaces:
+        if place.item in (space.name, space.location):
+            return place.model_copy(update={"item": space.path, "source": space.path})
+    known = ", ".join(f"{space.name} ({space.location})" for space in spaces)
+    raise InvalidRequest(
+        f"the backup has no tablespace {place.item}; it has {known or 'none'}",
+        remedy="Name a tablespace of the backup, or its directory at the source.",
+    )

@@ -1,0 +1,42 @@
+"""The role that we log in as on servers that we run: the superuser of the data, whatever its name is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from strongroom.artifact import Profile
+from strongroom.datastores.protocol.profiles import read_restored_profile
+from strongroom.system.files import read_text, write_file
+from strongroom.system.users import find_owner
+
+DEFAULT = "postgres"
+"""Of the servers that we make."""
+FACT = "superuser"
+FOUND = "strongroom_superuser"
+"""In a restored data directory whose backup does not name a superuser that can log in: the one that was found or made there."""
+_LONGEST = 63
+
+
+def superuser(data_dir: Path) -> str:
+    """A superuser of this data that can log in. Raises ConfigurationError when the file that names it is damaged."""
+    found = (read_text(data_dir / FOUND) or "").removesuffix("\n")
+    if is_usable(found):
+        return found
+    restored = read_restored_profile(data_dir)
+    return (named(restored.profile) if restored else None) or DEFAULT
+
+
+def named(profile: Profile | None) -> str | None:
+    """The one that a profile names; none when it names nobody whom we could log in as."""
+    name = profile.facts.get(FACT) if profile else None
+    return name if isinstance(name, str) and is_usable(name) else None
+
+
+def is_usable(name: str) -> bool:
+    """Whether it may stand in pg_hba.conf and pg_ident.conf. A leading slash would make it a pattern."""
+    return 0 < len(name.encode(errors="replace")) <= _LONGEST and name.isprintable() and name[0] not in "/+"
+
+
+def remember(data_dir: Path, name: str) -> None:
+    """Note the superuser that was found in the data."""
+    write_file(data_dir / FOUND, name + "\n", find_owner(data_dir))

@@ -1,0 +1,74 @@
+"""Which PostgreSQL is installed here, and which versions fit each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit import installed
+from strongroom.errors import VersionMismatch
+
+PROGRAMS = {"server": "postgres", "backup": "pg_basebackup", "initialize": "initdb"}
+OLDEST = 13
+"""The first series whose base backups carry a manifest."""
+
+
+def discover(places: Sequence[Path]) -> list[Version]:
+    """Complete installations, newest first; several series side by side. Of two with one number, the one in ``places`` counts."""
+    found: dict[str, Version] = {}
+    for folder in _folders(places):
+        programs = {role: folder / name for role, name in PROGRAMS.items()}
+        numbers = {version_of(path) for path in programs.values()}
+        number = numbers.pop()
+        if numbers or number is None or key(number)[0] < OLDEST:
+            continue  # programs are missing, or of different versions
+        found.setdefault(number, Version(datastore="postgresql", series=series(number), number=number, programs=programs))
+    return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
+
+
+def _folders(places: Sequence[Path]) -> Iterator[Path]:
+    for place in places:
+        yield place
+        yield place / "bin"
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian
+    yield from sorted(Path("/usr").glob("pgsql-*/bin"))  # the project's own RPMs
+    yield Path("/usr/local/pgsql/bin")
+    yield from installed.search_path()
+
+
+def version_of(program: Path) -> str | None:
+    """Full version that a program tells of itself, none when it cannot be run."""
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", installed.said(program, "--version") or "")
+    return match[1] if match else None
+
+
+def number_in(text: str) -> str:
+    """The version that a running server tells, without what its packager has added."""
+    found = re.match(r"\d+(?:\.\d+|beta\d+|rc\d+|devel)", text)
+    return found[0] if found else text
+
+
+def series(number: str) -> str:
+    """``15`` of ``15.18``, ``19`` of ``19rc1``."""
+    found = re.match(r"\d+", number)
+    return found[0] if found else number
+
+
+def key(number: str) -> tuple[int, ...]:
+    """For comparing: numbers, not text. A version that is not released yet comes before the first release of its series."""
+    found = re.fullmatch(r"(\d+)(devel|beta|rc)?\.?(\d*)", number)
+    if found is None:
+        return tuple(int(part) for part in re.findall(r"\d+", number))
+    stage = {"devel": -3, "beta": -2, "rc": -1, None: 0}[found[2]]
+    return (int(found[1]), stage, int(found[3] or 0))
+
+
+def require_series(version: Version, number: str, what: str) -> None:
+    """Raises VersionMismatch unless the installation is of the series of ``number``: files of another one are of no use."""
+    if series(number) != version.series:
+        raise VersionMismatch(
+            f"{what} is PostgreSQL {number}, but {version.programs['server']} is {version.number}",
+            remedy=f"Install PostgreSQL {series(number)}; a dump and reload leads to another version.",
+        )

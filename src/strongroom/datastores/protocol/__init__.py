@@ -1,0 +1,1 @@
+"""What the rest of the service asks of a database."""

@@ -1,0 +1,1 @@
+"""Tools that all drivers share."""
