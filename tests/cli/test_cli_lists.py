@@ -23,7 +23,7 @@ from strongroom.cli.filters import moment_of
 from strongroom.cli.output.values import age
 from strongroom.errors import InvalidRequest
 from strongroom.flows.kind import _KINDS
-from strongroom.flows.kinds.create import TASK
+from strongroom.flows.kinds.lifecycle import TASK
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
 
