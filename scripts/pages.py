@@ -1,4 +1,4 @@
-"""Generates parts of docs/ from the code: options, commands, items of profiles. Started by ``scripts/docs``."""
+"""Generates parts of docs/ from the code: options, commands, items of profiles, states. Started by ``scripts/docs``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from strongroom import datastores
 from strongroom.cli.app import app
+from strongroom.flows import status
 from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -203,14 +204,30 @@ def with_profile(page: str) -> str:
     return before + begin + "\n".join(["", *tables, ""])[: -1 if tables else None] + end + after
 
 
+def with_states(page: str) -> str:
+    """docs/architecture.md with the states of every entity."""
+    begin, end = "<!-- states: begin -->\n", "<!-- states: end -->\n"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    text: list[str] = []
+    for machine in status.MACHINES:
+        text += [f"### {machine.noun.capitalize()}", "", "```text", *status.draw(machine), "```", ""]
+    return before + begin + "\n".join(["", *text, ""])[:-1] + end + after
+
+
 def cell(text: str) -> str:
     """Text in a cell of a table."""
     return text.replace("|", "\\|")
 
 
 def main() -> int:
-    adopt = DOCS / "adopt.md"
-    pages = {DOCS / "configuration.md": configuration(), DOCS / "cli.md": cli(), adopt: with_profile(adopt.read_text())}
+    adopt, architecture = DOCS / "adopt.md", DOCS / "architecture.md"
+    pages = {
+        DOCS / "configuration.md": configuration(),
+        DOCS / "cli.md": cli(),
+        adopt: with_profile(adopt.read_text()),
+        architecture: with_states(architecture.read_text()),
+    }
     if "--check" in sys.argv[1:]:
         old = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
         for name in old:

@@ -12,7 +12,7 @@ import pytest
 
 from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import find_job
-from strongroom.flows import _verification as verification
+from strongroom.flows.backups import verification
 from support.site import GB, Site, told
 
 FIELDS = {

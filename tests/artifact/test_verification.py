@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from strongroom.artifact._verification import LEVELS, supersedes
 
 from strongroom.artifact import Location, Verification, delete_artifact, keep_verification, load_verification, read_manifest
+from strongroom.artifact.records.verification import LEVELS, supersedes
 from strongroom.errors import StorageDenied
 from strongroom.storage import Store
 from support.artifacts import noise, write_artifact

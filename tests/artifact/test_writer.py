@@ -18,14 +18,14 @@ from strongroom.artifact import (
     Location,
     Profile,
     Writer,
-    _verify,
-    _writer,
     compare_sizes,
     delete_artifact,
     load_manifest,
     new_identity,
     open_artifact,
 )
+from strongroom.artifact import report as reports
+from strongroom.artifact import writer as writers
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactExists,
@@ -67,8 +67,8 @@ def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: St
 
 
 def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_writer, "_MOST_PENDING", 3)
-    monkeypatch.setattr(_verify, "_BATCH", 3)
+    monkeypatch.setattr(writers, "_MOST_PENDING", 3)
+    monkeypatch.setattr(reports, "_BATCH", 3)
     manifest = write_artifact(store, here, DATA)
     assert len(manifest.segments) > 6
     assert compare_sizes(store, manifest).ok

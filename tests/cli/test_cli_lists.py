@@ -15,10 +15,15 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import Result
 
+from strongroom.api.clusters.views import TASKS
+from strongroom.api.instances.views import STATES
+from strongroom.cli.commands import instance, job
 from strongroom.cli.connection.completion import names_of
 from strongroom.cli.filters import moment_of
 from strongroom.cli.output.render import age
 from strongroom.errors import InvalidRequest
+from strongroom.flows.kind import _KINDS
+from strongroom.flows.kinds.create import TASK
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
 
@@ -124,6 +129,27 @@ def test_mistakes_in_filters_are_told(run: Run, listed: Canned) -> None:
         moment_of("999999w", NOW)
     assert moment_of("2w", NOW) == NOW - timedelta(weeks=2)
     assert moment_of("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("backup list --status COMPLETD", "Did you mean COMPLETED?"),
+        ("instance list --status activ", "Did you mean ACTIVE?"),
+        ("job list --kind bakup", "Did you mean backup?"),
+    ],
+)
+def test_a_filter_with_an_unknown_value_is_refused(run: Run, listed: Canned, words: str, hint: str) -> None:
+    refused = run(*words.split())
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert hint in refused.stderr and "It is one of " in refused.stderr
+
+
+def test_filters_know_every_status_and_kind() -> None:
+    tasks = {"BUILD", "RESTORE", "SHUTDOWN", "RESIZE", "ERROR", "BACKUP", "UNKNOWN"}
+    shown = {*STATES.values(), *(task for task in [*TASK.values(), *TASKS] if task), *tasks}
+    assert set(instance.STATUSES) == shown
+    assert set(job.KINDS) == set(_KINDS)
 
 
 def test_an_unknown_instance_is_an_error_and_a_deleted_one_is_not(run: Run, listed: Canned) -> None:

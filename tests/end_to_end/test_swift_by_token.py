@@ -13,8 +13,7 @@ from pydantic import SecretStr
 
 from strongroom.catalog import open_catalog
 from strongroom.errors import StorageDenied
-from strongroom.flows import Control
-from strongroom.flows._orders import storage_spec
+from strongroom.flows import open_site
 from strongroom.sections import Storage
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -130,12 +129,12 @@ def test_what_a_host_is_sent_opens_no_more_than_the_project(place: Path, keyston
     storage = {"driver": "swift", "auth": "user", "auth_url": keystone.url, "region": region, "retries": 0}
     service = {"username": "strongroom", "password": "password-of-the-service"}
     settings = load(service={"data_dir": place}, storage={**storage, **service})
-    control = Control(settings, open_catalog(settings), open_store(settings.storage, place), {})
+    control = open_site(settings, open_catalog(settings), open_store(settings.storage, place), {})
 
     def sent(user: str, project: str) -> Storage:
         """What crosses the wire to the agent for a job of the user."""
         token = SecretStr(keystone.token(user, project))
-        spec = storage_spec(control.on_behalf(token), keystone.project(project)).model_dump_json()
+        spec = control.on_behalf(token).stores.spec_of_project(keystone.project(project)).model_dump_json()
         assert "password-of-the-service" not in spec
         return StorageSpec.model_validate_json(spec)
 

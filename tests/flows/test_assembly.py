@@ -20,11 +20,8 @@ from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
 from strongroom.flows import (
-    Control,
-    _assembly,
-    _cluster_backups,
-    _comparison,
-    _ring,
+    open_site,
+    outcomes,
     request_action,
     request_backup,
     request_cancel,
@@ -36,10 +33,11 @@ from strongroom.flows import (
     request_recover,
     request_resume,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._fence import fence
+from strongroom.flows.clusters import backup, comparison, nodes, restore
+from strongroom.flows.clusters.fence import fence
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 from support.ring import Data, Killed, Node, Ring
 from support.stages import run_stages
 
@@ -58,8 +56,8 @@ class World:
         settings = load(service={"data_dir": place}, hosts={"lost_after": 1})
         self.ring = Ring()
         agents: Any = {"local": lambda: self.ring}
-        self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
-        self.control.start = self._start
+        self.control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
+        self.control.queue.start = self._start
         version = {
             "datastore": "mariadb",
             "series": "10.11",
@@ -80,7 +78,7 @@ class World:
         with self.control.catalog.write() as session:
             row = find_job(session, None, job.id)
             row.attempts = 1
-            outcomes.settle(session, row, None)
+            settle(session, row, None)
 
     def job(self, job_id: str) -> Job:
         with self.control.catalog.read() as session:
@@ -117,7 +115,7 @@ class World:
             assert row is not None
             row.status, row.data_size, row.finished = "COMPLETED", GB, now()
             for job in session.query(Job).filter(Job.finished.is_(None)):
-                outcomes.settle(session, job, None)
+                settle(session, job, None)
 
     def require(self, rows: str, epoch: int) -> None:
         """Every node serves this data, in one history, and knows its epoch."""
@@ -314,7 +312,7 @@ def test_a_failed_prepare_touches_nothing(world: World) -> None:
                 row = find_job(session, None, child.id)
                 row.status, row.fault = "failed", {"code": "NoSpace", "message": "no room", "remedy": "make some"}
 
-    world.control.start = full
+    world.control.queue.start = full
     failure = world.run(job)
     assert failure == {"code": "NoSpace", "message": "node3: no room", "remedy": "make some"}
     world.require("today", 1)
@@ -430,7 +428,7 @@ def test_a_table_that_differs_at_one_position_is_told_though_it_is_written(world
 
 
 def test_a_table_that_is_never_met_at_one_position_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    monkeypatch.setattr(comparison, "SPAN", 0.01)
     reads = 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -462,7 +460,7 @@ def _at_no_known_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_table_that_is_switched_between_two_states_is_not_at_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    monkeypatch.setattr(comparison, "SPAN", 0.01)
     odd, reads = world.members()[1].id, 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -479,7 +477,7 @@ def test_a_table_that_is_switched_between_two_states_is_not_at_rest(world: World
 
 
 def test_a_table_that_differs_at_rest_is_told_without_a_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    monkeypatch.setattr(comparison, "SPAN", 0.01)
     odd = world.members()[1].id
     world.ring.sums = lambda node: {"db1.x": "odd" if node.id == odd else "even"}
     _at_no_known_position(world, monkeypatch)
@@ -492,7 +490,7 @@ def test_a_table_that_differs_at_rest_is_told_without_a_position(world: World, m
 def test_a_table_that_is_made_anew_all_the_time_is_no_difference(
     world: World, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
-    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    monkeypatch.setattr(comparison, "SPAN", 0.01)
     odd, reads = world.members()[1].id, 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -507,7 +505,7 @@ def test_a_table_that_is_made_anew_all_the_time_is_no_difference(
 
 
 def test_a_table_that_no_node_can_read_is_not_called_equal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_comparison, "SPAN", 0.01)
+    monkeypatch.setattr(comparison, "SPAN", 0.01)
     world.ring.sums = lambda node: {"db1.x": "error 1213"}
     failure, output = _restore(world)
     assert failure is None
@@ -518,7 +516,7 @@ def test_a_table_that_no_node_can_read_is_not_called_equal(world: World, monkeyp
 
 
 def test_a_node_that_was_left_out_and_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_assembly, "FENCE_PATIENCE", 0.1)
+    monkeypatch.setattr(restore, "FENCE_PATIENCE", 0.1)
     left_out = world.members()[2].id
     enroll, hung = world.ring.put_galera, []
 
@@ -577,7 +575,7 @@ def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(
 
 
 def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ring, "TELL", 0.2)
+    monkeypatch.setattr(nodes, "TELL", 0.2)
     start, said = world.ring.start_server, []
 
     async def slowly(server: str, how: Any = None) -> Any:
@@ -716,7 +714,7 @@ def test_a_node_that_is_cut_off_is_not_waited_for(world: World) -> None:
     began = time.monotonic()
     with pytest.raises(Conflict, match="node1 of cluster shop is not Synced"):
         request_cluster_backup(world.control, "p", "shop", name="b", node="node1")
-    assert time.monotonic() - began < _cluster_backups.SOON / 2
+    assert time.monotonic() - began < backup.SOON / 2
 
 
 def test_another_node_never_goes_on_with_a_chain(world: World) -> None:

@@ -13,9 +13,9 @@ import pytest
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
-from strongroom.flows import Control, Engine, request_backup, request_instance
-from strongroom.flows import _artifact_end as artifact_end
-from strongroom.flows._monitor import Monitor
+from strongroom.flows import open_site, request_backup, request_instance
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.chores.sweep import finish_failed
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker.spec import Failure, JobRequest, JobView, Result
@@ -92,8 +92,8 @@ class Site:
         self.store = Flaky(self.real)
         self.agent = Agent(self.real)
         agents: Any = {"local": lambda: self.agent}
-        self.control = Control(settings, open_catalog(settings), self.store, agents)
-        self.control.start = lambda job: None
+        self.control = open_site(settings, open_catalog(settings), self.store, agents)
+        self.control.queue.start = lambda job: None
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
         with self.control.catalog.write() as session:
             session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
@@ -175,7 +175,24 @@ def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backu
     assert site.row(backup).status == "FAILED"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
+    site.require_truth(backup)
+
+
+def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site) -> None:
+    """A file system that is not mounted shows no manifest either."""
+    site.agent.failure = Failure(code="JobLost", message="the worker died")
+    backup, job = site.take("b")
+    site.store.fail = lambda call: StorageError("the store is down")
+    assert run_stages(site.control, job, killed=Died) is not None
+    site.store.fail = lambda call: None
+    container = site.control.settings.store_path / backup.container
+    container.rename(site.control.settings.store_path.parent / "elsewhere")
+    finish_failed(site.control)
+    assert site.row(backup).status == "FAILED"
+    (site.control.settings.store_path.parent / "elsewhere").rename(container)
+    finish_failed(site.control)
+    assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
 
 
@@ -212,15 +229,14 @@ def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
-    presence = site.control.presence
+    presence = site.control.agents.presence
     presence.expect("local")
     presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None
-    monitor = Monitor(site.control, Engine(site.control))
-    monitor._finish_left()
+    finish_failed(site.control)
     assert len(list(site.real.list(backup.container))) == 1
     presence.heard("local")
-    monitor._finish_left()
+    finish_failed(site.control)
     assert list(site.real.list(backup.container)) == []
 
 
@@ -243,7 +259,7 @@ def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) 
     assert failure["message"] == "the key has expired"
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     assert site.row(backup).status == "COMPLETED"
     site.require_truth(backup)
 
@@ -256,7 +272,7 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     assert run_stages(site.control, job, killed=Died) is not None
     assert site.is_whole(backup)
     site.store.fail = lambda call: None
-    Monitor(site.control, Engine(site.control))._finish_left()
+    finish_failed(site.control)
     site.require_truth(backup)
     assert site.row(backup).status == "COMPLETED"
 
@@ -267,7 +283,7 @@ def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Sit
     monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
     assert run_stages(site.control, job, killed=Died) is not None
     for _ in range(2):
-        Monitor(site.control, Engine(site.control))._finish_left()
+        finish_failed(site.control)
         assert site.row(backup).status == "FAILED"
         assert site.is_whole(backup)
 

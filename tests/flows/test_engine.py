@@ -18,24 +18,24 @@ from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine, _dbos_pace, request_delete_backup
+from strongroom.flows import Engine, Site, dbos_pace, open_site, request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
 
 
-def make_control(place: Path) -> Control:
+def make_control(place: Path) -> Site:
     settings = load(service={"data_dir": place})
-    return Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+    return open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
 
 
 @pytest.fixture
-def control(place: Path) -> Control:
+def control(place: Path) -> Site:
     return make_control(place)
 
 
 @pytest.fixture
-def engine(control: Control) -> Iterator[Engine]:
+def engine(control: Site) -> Iterator[Engine]:
     engine = Engine(control)
     engine.lock()
     engine.start()
@@ -43,9 +43,9 @@ def engine(control: Control) -> Iterator[Engine]:
     engine.stop()
 
 
-def stored(control: Control, name: str = "b1") -> str:
-    control.store.put(f"c/{name}/00000000", b"data")
-    control.store.put(f"c/{name}/manifest.json", b"{}")
+def stored(control: Site, name: str = "b1") -> str:
+    control.stores.default.put(f"c/{name}/00000000", b"data")
+    control.stores.default.put(f"c/{name}/manifest.json", b"{}")
     with control.catalog.write() as session:
         session.add(
             Backup(
@@ -63,7 +63,7 @@ def stored(control: Control, name: str = "b1") -> str:
     return name
 
 
-def ended(control: Control, job_id: str, seconds: float = 15) -> Job:
+def ended(control: Site, job_id: str, seconds: float = 15) -> Job:
     deadline = time.monotonic() + seconds
     while True:
         with control.catalog.read() as session:
@@ -75,17 +75,17 @@ def ended(control: Control, job_id: str, seconds: float = 15) -> Job:
         time.sleep(0.02)
 
 
-def test_a_job_runs_to_its_end(control: Control, engine: Engine) -> None:
+def test_a_job_runs_to_its_end(control: Site, engine: Engine) -> None:
     job = request_delete_backup(control, "p", stored(control))
     assert ended(control, job.id).status == "succeeded"
-    assert list(control.store.list("c")) == []
+    assert list(control.stores.default.list("c")) == []
     with control.catalog.read() as session:
         row = session.get(Backup, "b1")
         assert row is not None
         assert row.deleted is not None
 
 
-def test_a_cascade_deletes_all_in_one_job(control: Control, engine: Engine) -> None:
+def test_a_cascade_deletes_all_in_one_job(control: Site, engine: Engine) -> None:
     stored(control, "full")
     for child, parent in (("inc1", "full"), ("inc2", "inc1"), ("side", "full")):
         stored(control, child)
@@ -95,13 +95,13 @@ def test_a_cascade_deletes_all_in_one_job(control: Control, engine: Engine) -> N
             row.kind, row.parent_id, row.chain_id = "incremental", parent, "full"
     job = request_delete_backup(control, "p", "full", cascade=True)
     assert ended(control, job.id).status == "succeeded"
-    assert list(control.store.list("c")) == []
+    assert list(control.stores.default.list("c")) == []
     with control.catalog.read() as session:
         assert {row.status for row in session.scalars(select(Backup))} == {"DELETED"}
 
 
-def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_start(control: Control) -> None:
-    control.start = lambda job: None  # the process dies between the commit and the enqueue
+def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_start(control: Site) -> None:
+    control.queue.start = lambda job: None  # the process dies between the commit and the enqueue
     job = request_delete_backup(control, "p", stored(control))
     engine = Engine(control)
     engine.lock()
@@ -120,7 +120,7 @@ def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_sta
         "status = 'ENQUEUED', queue_name = 'host.db1', application_version = 'strongroom-0'",
     ],
 )
-def test_a_job_that_an_earlier_version_left_is_done(control: Control, left: str, place: Path) -> None:
+def test_a_job_that_an_earlier_version_left_is_done(control: Site, left: str, place: Path) -> None:
     first = Engine(control)
     first.lock()
     first.start()
@@ -136,7 +136,7 @@ def test_a_job_that_an_earlier_version_left_is_done(control: Control, left: str,
         assert row is not None and backup is not None
         row.finished, row.status = None, "running"
         backup.deleted, backup.status = None, "DELETING"
-    control.store.put("c/b1/manifest.json", b"{}")
+    control.stores.default.put("c/b1/manifest.json", b"{}")
     second = Engine(control)
     second.lock()
     second.start()
@@ -144,16 +144,16 @@ def test_a_job_that_an_earlier_version_left_is_done(control: Control, left: str,
         assert ended(control, job.id).status == "succeeded"
     finally:
         second.stop()
-    assert list(control.store.list("c")) == []
+    assert list(control.stores.default.list("c")) == []
 
 
-def test_a_failure_is_an_outcome_with_a_reason(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_an_outcome_with_a_reason(control: Site, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from strongroom.errors import StorageDenied
 
     def refuse(keys: object) -> None:
         raise StorageDenied("the store says no", remedy="ask it nicely")
 
-    monkeypatch.setattr(control.store, "delete", refuse)
+    monkeypatch.setattr(control.stores.default, "delete", refuse)
     job = request_delete_backup(control, "p", stored(control))
     end = ended(control, job.id)
     assert (end.status, (end.fault or {})["code"]) == ("failed", "StorageDenied")
@@ -166,7 +166,7 @@ def test_a_failure_is_an_outcome_with_a_reason(control: Control, engine: Engine,
     assert ended(control, job.id).status == "succeeded"
 
 
-def test_a_second_service_on_the_same_state_is_refused(control: Control, engine: Engine, place: Path) -> None:
+def test_a_second_service_on_the_same_state_is_refused(control: Site, engine: Engine, place: Path) -> None:
     with pytest.raises(ConfigurationError, match="another strongroom serve"):
         Engine(make_control(place)).lock()
 
@@ -179,7 +179,7 @@ class Bomb:
         return os.mkdir, (str(self.target),)
 
 
-def test_a_pickled_row_in_the_engines_tables_runs_no_code(control: Control, engine: Engine, place: Path) -> None:
+def test_a_pickled_row_in_the_engines_tables_runs_no_code(control: Site, engine: Engine, place: Path) -> None:
     bomb = base64.b64encode(pickle.dumps(Bomb(place / "owned"))).decode()
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
@@ -205,22 +205,22 @@ def test_the_engines_file_is_private_and_in_wal_mode(engine: Engine, place: Path
         assert tables.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_old_history_is_purged(control: Control, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_history_is_purged(control: Site, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import timedelta
 
-    from strongroom.flows import _engine
+    from strongroom.flows import engine as module
 
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
     time.sleep(0.3)
-    assert engine.purge() == 0
-    monkeypatch.setattr(_engine, "KEEP", timedelta(seconds=-5))
-    assert engine.purge() == 1
+    assert module.purge_history() == 0
+    monkeypatch.setattr(module, "KEEP", timedelta(seconds=-5))
+    assert module.purge_history() == 1
 
 
-def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """DBOS would ask for queues, delays and timeouts every second."""
-    monkeypatch.setattr(_dbos_pace, "RECOVERY", 0.1)
+    monkeypatch.setattr(dbos_pace, "RECOVERY", 0.1)
     engine = Engine(control)
     engine.lock()
     engine.start()
@@ -231,7 +231,7 @@ def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Control
         event.listen(database, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
         time.sleep(2.5)
         assert statements == []
-        assert recovery_pace() == _dbos_pace.RESTING <= 60  # recovery that waited for the database is not left alone for long
+        assert recovery_pace() == dbos_pace.RESTING <= 60  # recovery that waited for the database is not left alone for long
     finally:
         engine.stop()
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine
+from strongroom.flows import Engine, open_site
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.own_postgresql import OwnPostgreSQL
@@ -24,7 +24,7 @@ def test_the_lock_is_taken_again_when_the_database_is_back(place: Path) -> None:
         data_dir.mkdir()
         url = f"postgresql://strongroom@/strongroom?host={own.run}"
         settings = load(service={"data_dir": data_dir, "database_url": url})
-        return Engine(Control(settings, open_catalog(settings), open_store(settings.storage, data_dir / "s"), {}))
+        return Engine(open_site(settings, open_catalog(settings), open_store(settings.storage, data_dir / "s"), {}))
 
     one, other = engine(place / "a"), engine(place / "b")
     one.lock()

@@ -15,7 +15,8 @@ from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
 from strongroom.flows import (
-    Control,
+    Site,
+    open_site,
     request_delete_backup,
     request_import,
     request_instance,
@@ -24,24 +25,24 @@ from strongroom.flows import (
     request_verify,
     version_id,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._import import record_import
-from strongroom.flows._rebuild import rebuild
-from strongroom.flows._source import source_of
+from strongroom.flows.backups.sources import source_of
 from strongroom.flows.kinds.deletion import delete_stored
+from strongroom.flows.kinds.foreign import record_import
+from strongroom.flows.kinds.rebuild import rebuild
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact
+from support.ends import begin, settle
 
 GB = 1024**3
 
 
 @pytest.fixture
-def control(place: Path) -> Control:
+def control(place: Path) -> Site:
     settings = load(service={"data_dir": place}, quotas={"backups": 20})
     catalog = open_catalog(settings)
-    control = Control(settings, catalog, open_store(settings.storage, settings.store_path), {"local": lambda: None})  # type: ignore[dict-item, return-value]
-    control.start = lambda job: None
+    control = open_site(settings, catalog, open_store(settings.storage, settings.store_path), {"local": lambda: None})  # type: ignore[dict-item, return-value]
+    control.queue.start = lambda job: None
     versions = [
         {"datastore": "mariadb", "series": s, "number": n, "programs": {}} for s, n in (("10.6", "10.6.9"), ("10.11", "10.11.19"))
     ]
@@ -50,25 +51,25 @@ def control(place: Path) -> Control:
     return control
 
 
-def put(control: Control, name: str, top: Path | None = None) -> Path:
+def put(control: Site, name: str, top: Path | None = None) -> Path:
     path = (top or control.settings.store_path / "box") / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(b"".join(mb_file("ibdata1", b"x"))))
     return path
 
 
-def own(control: Control, id: str = "aaaa", *, project: str = "p", **fields: Any) -> Location:
+def own(control: Site, id: str = "aaaa", *, project: str = "p", **fields: Any) -> Location:
     location = Location(container="box", id=id)
-    write_artifact(control.store, location, b"stream", project=project, name=f"name of {id}", **fields)
+    write_artifact(control.stores.default, location, b"stream", project=project, name=f"name of {id}", **fields)
     return location
 
 
-def record(control: Control, location: str, project: str = "p", **more: Any) -> Backup:
+def record(control: Site, location: str, project: str = "p", **more: Any) -> Backup:
     options: dict[str, Any] = {"name": "r", "version": "10.11", "size": 0.3} | more
     return request_restore_from(control, project, location=location, **options)
 
 
-def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) -> Backup:
+def done(control: Site, job: Job, from_lsn: int, to_lsn: int, **more: Any) -> Backup:
     """What the worker and the flow do after the request."""
     with control.catalog.write() as session:
         row = session.get(Backup, job.backup_id)
@@ -76,6 +77,7 @@ def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) ->
         positions = Positions(from_lsn=from_lsn, to_lsn=to_lsn)
         kind = "incremental" if from_lsn else "full"
         found = [b.model_copy(update={"positions": positions, "kind": kind, **more}) for b in source_of(row).foreign]
+        begin(session, find_job(session, None, job.id))
         find_job(session, None, job.id).output = {"backups": [b.model_dump(mode="json") for b in found], "files": 1}
     failure = None
     try:
@@ -83,13 +85,13 @@ def done(control: Control, job: Job, from_lsn: int, to_lsn: int, **more: Any) ->
     except StrongroomError as error:
         failure = error.to_dict()
     with control.catalog.write() as session:
-        outcomes.settle(session, find_job(session, None, job.id), failure)
+        settle(session, find_job(session, None, job.id), failure)
         found_row = session.get(Backup, job.backup_id)
         assert found_row is not None
     return found_row
 
 
-def test_a_record_of_our_own_artifact(control: Control) -> None:
+def test_a_record_of_our_own_artifact(control: Site) -> None:
     location = own(control, positions=Positions(from_lsn=0, to_lsn=100), profile=Profile(settings={"innodb_page_size": "8192"}))
     row = record(control, f"file:///mnt/west/{location.prefix}", description="d")
     assert (row.status, row.kind, row.instance_id, row.parent_id, row.description) == ("RESTORED", "full", None, None, "d")
@@ -107,12 +109,12 @@ def test_a_record_of_our_own_artifact(control: Control) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.6", "10.4", "nonsense", version_id("mariadb", "10.6")])
-def test_a_record_must_be_of_its_version(control: Control, version: str) -> None:
+def test_a_record_must_be_of_its_version(control: Site, version: str) -> None:
     with pytest.raises(InvalidRequest):
         record(control, own(control).prefix, version=version)
 
 
-def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(control: Control) -> None:
+def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(control: Site) -> None:
     location = own(control, project="p")
     put(control, "one.xbstream.gz")
     for place in (location.prefix, "box/one.xbstream.gz", "box/gone.xbstream.gz"):
@@ -131,7 +133,7 @@ def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(con
         record(control, "box/gone.xbstream.gz", "q", admin=True)
 
 
-def test_paths_of_the_host_are_for_who_operates_it(control: Control, place: Path) -> None:
+def test_paths_of_the_host_are_for_who_operates_it(control: Site, place: Path) -> None:
     path = put(control, "one.xbstream.gz", place / "elsewhere")
     for location in (str(path), path.as_uri(), "/etc/shadow", "/etc/shadow.gz"):
         with pytest.raises(Forbidden, match="paths of the host"):
@@ -144,12 +146,12 @@ def test_paths_of_the_host_are_for_who_operates_it(control: Control, place: Path
         request_import(control, "p", name="i", location=str(place / "no" / "one.gz"), paths=True)
 
 
-def test_an_own_artifact_needs_no_import(control: Control) -> None:
+def test_an_own_artifact_needs_no_import(control: Site) -> None:
     with pytest.raises(InvalidRequest, match="written by Strongroom"):
         request_import(control, "p", name="i", location=f"{own(control).prefix}.xbstream.gz", admin=True)
 
 
-def test_a_parent_is_found_by_metadata_or_by_its_lsn_or_named(control: Control) -> None:
+def test_a_parent_is_found_by_metadata_or_by_its_lsn_or_named(control: Site) -> None:
     put(control, "one.xbstream.gz")
     child = put(control, "two.xbstream.gz")
     child.with_name(f"{child.name}.meta.json").write_text(json.dumps({"parent-location": "x/box/one.xbstream.gz"}))
@@ -180,7 +182,7 @@ def test_a_parent_is_found_by_metadata_or_by_its_lsn_or_named(control: Control) 
     assert done(control, job, 100, 150).status == "FAILED"
 
 
-def test_only_an_import_is_the_parent_of_one(control: Control) -> None:
+def test_only_an_import_is_the_parent_of_one(control: Site) -> None:
     put(control, "incremental-1.gz")
     record(control, own(control).prefix, name="ours")
     with pytest.raises(InvalidRequest, match="was not imported"):
@@ -191,7 +193,7 @@ def test_only_an_import_is_the_parent_of_one(control: Control) -> None:
         request_import(control, "p", name="i", location="box/incremental-1.gz", parent="new", admin=True)
 
 
-def test_deleting_a_record_leaves_what_it_points_to(control: Control) -> None:
+def test_deleting_a_record_leaves_what_it_points_to(control: Site) -> None:
     location = own(control)
     path = put(control, "one.xbstream.gz")
     rows = [record(control, location.prefix), record(control, "box/one.xbstream.gz", admin=True)]
@@ -199,31 +201,31 @@ def test_deleting_a_record_leaves_what_it_points_to(control: Control) -> None:
         job = request_delete_backup(control, "p", row.id)
         asyncio.run(delete_stored(control, job.id))
         with control.catalog.write() as session:
-            outcomes.settle(session, find_job(session, None, job.id), None)
+            settle(session, find_job(session, None, job.id), None)
         with pytest.raises(NotFound):
             request_verify(control, "p", row.id, prepare=False)
-    control.store.head(location.manifest)
+    control.stores.default.head(location.manifest)
     assert path.exists()
 
 
-def test_what_is_gone_or_changed_cannot_be_restored(control: Control) -> None:
+def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
     location = own(control)
     path = put(control, "one.xbstream.gz")
     ours, theirs = record(control, location.prefix), record(control, "box/one.xbstream.gz", admin=True)
-    manifest = control.store.get(location.manifest)
-    control.store.put(location.manifest, manifest + b"\n")
+    manifest = control.stores.default.get(location.manifest)
+    control.stores.default.put(location.manifest, manifest + b"\n")
     path.write_bytes(path.read_bytes() + b"\0")
     for row in (ours, theirs):
         with pytest.raises(Conflict, match="which was changed"):
             request_instance(control, "p", name="new", backup=row.id)
-    control.store.delete([location.manifest])
+    control.stores.default.delete([location.manifest])
     path.unlink()
     for row in (ours, theirs):
         with pytest.raises(NotFound, match="which is gone"):
             request_instance(control, "p", name="new", backup=row.id)
 
 
-def test_records_and_imports_count(control: Control) -> None:
+def test_records_and_imports_count(control: Site) -> None:
     location = own(control).prefix
     for _ in range(20):
         record(control, location)
@@ -234,7 +236,7 @@ def test_records_and_imports_count(control: Control) -> None:
         request_import(control, "p", name="i", location="box/one.xbstream.gz", admin=True)
 
 
-def test_a_repeated_end_of_an_import_changes_nothing(control: Control) -> None:
+def test_a_repeated_end_of_an_import_changes_nothing(control: Site) -> None:
     put(control, "one.xbstream.gz")
     _, job = request_import(control, "p", name="i", location="box/one.xbstream.gz", admin=True)
     first = done(control, job, 0, 100, raw_size=7, data_size=8)
@@ -246,7 +248,7 @@ def test_a_repeated_end_of_an_import_changes_nothing(control: Control) -> None:
         assert isinstance(source_of(row).foreign[0], ForeignBackup)
 
 
-def test_rebuild_finds_backups_of_all_projects_and_only_once_at_a_time(control: Control) -> None:
+def test_rebuild_finds_backups_of_all_projects_and_only_once_at_a_time(control: Site) -> None:
     own(control, "a" * 36, project="p")
     own(control, "b" * 36, project="q", instance_id="i", lineage="L")
     own(control, "c" * 37, project="q")

@@ -31,18 +31,19 @@ from strongroom.errors import (
     Unavailable,
 )
 from strongroom.flows import (
-    Control,
-    _presence,
+    Site,
     check_hosts,
     connect_hosts,
     join_host,
+    open_site,
     request_host,
     request_instance,
     request_reclaim,
     request_remove_host,
 )
-from strongroom.flows._placement import Need, place, reader_of
-from strongroom.flows._presence import Presence, attend
+from strongroom.flows.hosts import presence as _presence
+from strongroom.flows.hosts.placement import Need, place, reader_of
+from strongroom.flows.hosts.presence import Presence, attend
 from strongroom.settings import load
 from strongroom.storage import open_store
 
@@ -51,22 +52,22 @@ URL = "https://10.0.0.1:8780"
 
 
 @pytest.fixture
-def control(place: Path) -> Control:
+def control(place: Path) -> Site:
     settings = load(service={"data_dir": place})
-    control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
-    control.start = lambda job: None
+    control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+    control.queue.start = lambda job: None
     return control
 
 
 def joined(
-    control: Control, name: str, *, series: str = "10.11", memory: int = 8, free: int = 100, programs: Any = (), **row: Any
+    control: Site, name: str, *, series: str = "10.11", memory: int = 8, free: int = 100, programs: Any = (), **row: Any
 ) -> None:
     """A host that has joined, with GB of memory and disk."""
     versions = [{"datastore": "mariadb", "series": series, "number": f"{series}.1", "programs": dict(programs)}]
     view = {"versions": versions, "memory_bytes": memory * GB, "free_bytes": free * GB}
     with control.catalog.write() as session:
         session.add(Host(**{"name": name, "view": view, "seen": now(), "url": URL, **row}))
-    control.connect(name, lambda: None)  # type: ignore[arg-type, return-value]
+    control.agents.connect(name, lambda: None)  # type: ignore[arg-type, return-value]
 
 
 def asked(token: Token, certificate: str, url: str = URL, name: str | None = None) -> JoinRequest:
@@ -75,7 +76,7 @@ def asked(token: Token, certificate: str, url: str = URL, name: str | None = Non
     return JoinRequest(name=name, url=url, certificate=certificate, proof=proof, version=__version__)
 
 
-def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Control, place: Path) -> None:
+def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Site, place: Path) -> None:
     token, until = request_host(control, "db1")
     assert timedelta(minutes=59) < until - now() <= timedelta(hours=1)
     mine, other = (key_pair(place / name, name).certificate for name in ("a", "b"))
@@ -96,7 +97,7 @@ def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Control,
         assert token.secret not in str(row.token_key)
     reply = join_host(control, good)
     assert same(reply.proof, proof_of_control(token.key, mine, reply.certificate))
-    assert control.hosts == ["db1"]
+    assert control.agents.names == ["db1"]
     with pytest.raises(Forbidden):
         join_host(control, asked(token, other))
     # A new token: the host joins anew, with other keys. Until it has, the old ones are good.
@@ -108,13 +109,13 @@ def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Control,
     assert join_host(control, asked(fresh, other)).certificate == reply.certificate
 
 
-def test_the_answer_to_a_join_may_be_asked_for_again(control: Control, place: Path) -> None:
+def test_the_answer_to_a_join_may_be_asked_for_again(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     request = asked(token, key_pair(place / "a", "a").certificate)
     assert join_host(control, request) == join_host(control, request)
 
 
-def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Control, place: Path) -> None:
+def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     first, second = request_host(control, "db1")[0], request_host(control, "db2")[0]
     for version, said in (("0.0.1", "is of version 0.0.1, the service of version"), ("", "is of version unknown")):
@@ -123,27 +124,27 @@ def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Control,
     join_host(control, asked(first, mine))
     with pytest.raises(Conflict, match="has joined already, as host db1: it cannot be host db2 as well"):
         join_host(control, asked(second, mine))
-    assert control.hosts == ["db1"]
+    assert control.agents.names == ["db1"]
 
 
-def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Control, place: Path) -> None:
+def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     join_host(control, asked(token, key_pair(place / "a", "a").certificate))
     connect_hosts(control)
-    assert not control.lost_keys
+    assert not control.agents.lost_keys
     for path in (place / "control-plane").iterdir():
         path.unlink()
     connect_hosts(control)
-    assert "keys of this control plane" in control.lost_keys and "db1" in control.lost_keys
+    assert "keys of this control plane" in control.agents.lost_keys and "db1" in control.agents.lost_keys
     assert [(c.name, c.level) for c in check_hosts(control)] == [("control plane", "error")]
 
 
-def test_servers_that_no_instance_stands_for_are_reclaimed(control: Control, place: Path) -> None:
+def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place: Path) -> None:
     joined(control, "a")
     instance, _ = request_instance(control, "p", name="x", host="a")
     facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "process"}
     facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place, "data_bytes": 3 * GB}
-    control.unknown["a"] = [ServerView(id=key, name=name, **facts) for key, name in ((instance.id, "x"), ("s-1", "y"))]
+    control.agents.unknown["a"] = [ServerView(id=key, name=name, **facts) for key, name in ((instance.id, "x"), ("s-1", "y"))]
     assert [check.level for check in check_hosts(control)] == ["warning", "warning"]
     with pytest.raises(Conflict, match="is on host a, too"):
         request_reclaim(control, "q", "a", instance.id)
@@ -155,16 +156,16 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Control, pla
     assert (again.id, again.project, again.deleted, again.state) == (instance.id, "p", None, "running")
     new = request_reclaim(control, "q", "a", "y")
     assert (new.id, new.project, new.name, new.volume_size, new.host) == ("s-1", "q", "y", 3, "a")
-    assert control.unknown["a"] == [] and check_hosts(control) == []
+    assert control.agents.unknown["a"] == [] and check_hosts(control) == []
     with pytest.raises(NotFound, match="has no server y"):
         request_reclaim(control, "q", "a", "y")
-    control.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
+    control.agents.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
     with pytest.raises(Conflict, match="2 servers of host a are named z"):
         request_reclaim(control, "q", "a", "z")
     assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
 
 
-def test_an_old_token_and_a_strange_address_are_refused(control: Control, place: Path) -> None:
+def test_an_old_token_and_a_strange_address_are_refused(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     token, _ = request_host(control, "db1")
     for url in ("http://10.0.0.1:8780", "https://10.0.0.1:8780/x", "https://", "x"):
@@ -179,12 +180,12 @@ def test_an_old_token_and_a_strange_address_are_refused(control: Control, place:
 
 
 @pytest.mark.parametrize("name", ["", "DB1", "-a", "a b", "a" * 64, "a:b", "../a"])
-def test_names_that_no_host_has(control: Control, name: str) -> None:
+def test_names_that_no_host_has(control: Site, name: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot be the name of a host"):
         request_host(control, name)
 
 
-def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Control) -> None:
+def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Site) -> None:
     joined(control, "db1")
     instance, job = request_instance(control, "p", name="a")
     for force, error in ((False, "has instances: a"), (True, "answers")):
@@ -202,7 +203,7 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Con
     with control.catalog.write() as session:
         session.get_one(Cluster, "c").protected = False
     request_remove_host(control, "db1", force=True)
-    assert control.hosts == []
+    assert control.agents.names == []
     with control.catalog.read() as session:
         gone, over = session.get(Instance, instance.id), session.get(Job, job.id)
         assert gone is not None
@@ -214,12 +215,12 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Con
         request_remove_host(control, "db1")
 
 
-def placed(control: Control, **wish: Any) -> str:
+def placed(control: Site, **wish: Any) -> str:
     with control.catalog.read() as session:
         return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "room": GB, **wish}))[0]
 
 
-def test_placement_takes_the_newest_version_then_the_least_used_host(control: Control) -> None:
+def test_placement_takes_the_newest_version_then_the_least_used_host(control: Site) -> None:
     joined(control, "old", series="10.6", memory=64)
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
@@ -230,7 +231,7 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Co
     assert placed(control, hosts=["small"]) == "small"
 
 
-def test_room_that_was_made_just_now_counts(control: Control) -> None:
+def test_room_that_was_made_just_now_counts(control: Site) -> None:
     joined(control, "a", free=0)
     asked: list[str] = []
 
@@ -243,14 +244,14 @@ def test_room_that_was_made_just_now_counts(control: Control) -> None:
 
     with pytest.raises(Conflict, match=r"0\.0 GB of disk free"):
         request_instance(control, "p", name="x", host="a")
-    control.ask_hosts = ask
+    control.agents.ask = ask
     assert request_instance(control, "p", name="x", host="a")[0].host == "a"
     assert asked == ["a"]
     request_instance(control, "p", name="y", host="a")
     assert asked == ["a"]
 
 
-def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Control) -> None:
+def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Site) -> None:
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
     beside: list[str] = []
@@ -261,7 +262,7 @@ def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: 
         placed(control, beside=["small"] * 6, hosts=["small"], ram=1024)
 
 
-def test_nodes_go_where_the_programs_of_nodes_are(control: Control) -> None:
+def test_nodes_go_where_the_programs_of_nodes_are(control: Site) -> None:
     programs = {"server": "/usr/sbin/mariadbd", "galera": "/usr/lib/galera/libgalera_smm.so"}
     joined(control, "bare", memory=64, programs=programs)
     assert placed(control) == "bare"
@@ -272,7 +273,7 @@ def test_nodes_go_where_the_programs_of_nodes_are(control: Control) -> None:
     assert placed(control, node=True) == "whole"
 
 
-def test_what_each_host_lacks_is_said(control: Control) -> None:
+def test_what_each_host_lacks_is_said(control: Site) -> None:
     joined(control, "a-old", series="10.6")
     joined(control, "b-small", memory=1)
     joined(control, "c-full", free=2)
@@ -292,7 +293,7 @@ def test_what_each_host_lacks_is_said(control: Control) -> None:
         placed(control, versions=["9.9"])
 
 
-def test_with_several_hosts_an_adopted_server_needs_its_host(control: Control) -> None:
+def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> None:
     joined(control, "a")
     joined(control, "b")
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
@@ -301,7 +302,7 @@ def test_with_several_hosts_an_adopted_server_needs_its_host(control: Control) -
     assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
 
 
-def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control: Control) -> None:
+def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control: Site) -> None:
     def reader(instance: str | None, series: str = "10.11") -> str:
         with control.catalog.read() as session:
             return reader_of(session, control, Backup(instance_id=instance, datastore="mariadb", series=series))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from strongroom.catalog import Host, Job, now, open_catalog
-from strongroom.flows import Control
-from strongroom.flows._launcher import Launcher
+from strongroom.flows import open_site
+from strongroom.flows.launcher import Launcher
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
@@ -22,7 +22,7 @@ class Site:
 
     def __init__(self, place: Path) -> None:
         settings = load(service={"data_dir": place})
-        self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+        self.control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
         with self.control.catalog.write() as session:
             session.add(Host(name="db1", view={"jobs_limit": 2}))
         self.started: list[str] = []

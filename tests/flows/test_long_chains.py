@@ -11,21 +11,21 @@ from sqlalchemy import insert, select
 from strongroom.catalog import Backup, Instance, now, open_catalog
 from strongroom.catalog.find import chain_of, descendants_of
 from strongroom.catalog.queries import broken_chains
-from strongroom.flows import Control, request_delete_backup
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows._backups import newest_parent
+from strongroom.flows import Site, open_site, request_delete_backup
+from strongroom.flows.backups.chains import newest_parent
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 LINKS = 10_000
 
 
 @pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
+def control(tmp_path_factory: pytest.TempPathFactory) -> Site:
     place: Path = tmp_path_factory.mktemp("chain")
     settings = load(service={"data_dir": place})
-    control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
-    control.start = lambda job: None
+    control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {})
+    control.queue.start = lambda job: None
     at = now()
     rows = [
         {
@@ -50,7 +50,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
     return control
 
 
-def test_the_newest_parent_and_its_chain_are_found(control: Control) -> None:
+def test_the_newest_parent_and_its_chain_are_found(control: Site) -> None:
     began = time.monotonic()
     with control.catalog.read() as session:
         parent, reason = newest_parent(session, Instance(id="i", lineage=None))
@@ -62,11 +62,11 @@ def test_the_newest_parent_and_its_chain_are_found(control: Control) -> None:
     assert time.monotonic() - began < 60  # it was a RecursionError; the bound only catches quadratic work
 
 
-def test_a_cascade_is_one_job(control: Control) -> None:
+def test_a_cascade_is_one_job(control: Site) -> None:
     job = request_delete_backup(control, "p", "b00000", cascade=True)
     with control.catalog.read() as session:
         assert set(session.scalars(select(Backup.status).distinct())) == {"DELETING"}
     with control.catalog.write() as session:
-        outcomes.settle(session, job, {"code": "StorageError", "message": "away", "remedy": ""})
+        settle(session, job, {"code": "StorageError", "message": "away", "remedy": ""})
     with control.catalog.read() as session:
         assert set(session.scalars(select(Backup.status).distinct())) == {"DELETE_FAILED"}

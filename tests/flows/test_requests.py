@@ -28,7 +28,8 @@ from strongroom.errors import (
     TooLarge,
 )
 from strongroom.flows import (
-    Control,
+    Site,
+    open_site,
     plan_restore,
     request_action,
     request_backup,
@@ -40,42 +41,42 @@ from strongroom.flows import (
     request_verify,
     wait_job,
 )
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._jobs import new_job
-from strongroom.flows._loop import run_step, settle_job
-from strongroom.flows._orders import order
+from strongroom.flows.backups import verification
+from strongroom.flows.follow import make_request
+from strongroom.flows.jobs import new_job
+from strongroom.flows.loop import run_step, settle_job
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker.spec import TOOK_FULL, RestoreJob
+from support.ends import settle
 
 GB = 1024**3
 
 
 @pytest.fixture
-def control(place: Path) -> Control:
+def control(place: Path) -> Site:
     settings = load(service={"data_dir": place})
     catalog = open_catalog(settings)
-    control = Control(settings, catalog, open_store(settings.storage, settings.store_path), {"local": lambda: None})  # type: ignore[dict-item, return-value]
-    control.start = lambda job: None
+    control = open_site(settings, catalog, open_store(settings.storage, settings.store_path), {"local": lambda: None})  # type: ignore[dict-item, return-value]
+    control.queue.start = lambda job: None
     version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
     with catalog.write() as session:
         session.add(Host(name="local", view={"versions": [version], "free_bytes": 100 * GB}))
     return control
 
 
-def edit(control: Control, table: Any, key: str, change: Callable[[Any], None]) -> None:
+def edit(control: Site, table: Any, key: str, change: Callable[[Any], None]) -> None:
     with control.catalog.write() as session:
         change(session.get(table, key))
 
 
-def end_jobs(control: Control, failure: dict[str, str] | None = None) -> None:
+def end_jobs(control: Site, failure: dict[str, str] | None = None) -> None:
     with control.catalog.write() as session:
         for job in session.query(Job).filter(Job.finished.is_(None)):
-            outcomes.settle(session, job, failure)
+            settle(session, job, failure)
 
 
-def running(control: Control, name: str = "mysql1", lineage: str = "L1") -> Instance:
+def running(control: Site, name: str = "mysql1", lineage: str = "L1") -> Instance:
     instance, _ = request_instance(control, "p", name=name)
     end_jobs(control)
 
@@ -86,7 +87,7 @@ def running(control: Control, name: str = "mysql1", lineage: str = "L1") -> Inst
     return instance
 
 
-def taken(control: Control, instance: Instance, name: str, **wish: Any) -> Backup:
+def taken(control: Site, instance: Instance, name: str, **wish: Any) -> Backup:
     backup, _ = request_backup(control, "p", instance=instance.id, name=name, **wish)
 
     def done(row: Backup) -> None:
@@ -97,19 +98,19 @@ def taken(control: Control, instance: Instance, name: str, **wish: Any) -> Backu
     return backup
 
 
-def row(control: Control, table: Any, key: str) -> Any:
+def row(control: Site, table: Any, key: str) -> Any:
     with control.catalog.read() as session:
         return session.get(table, key)
 
 
-def test_an_instance_needs_only_a_name(control: Control) -> None:
+def test_an_instance_needs_only_a_name(control: Site) -> None:
     instance, job = request_instance(control, "p", name="mysql1")
     assert (instance.datastore, instance.series, instance.flavor, instance.host) == ("mariadb", "10.11", "d1", "local")
     assert (instance.task, job.kind, job.status) == ("BUILD", "create", "queued")
 
 
 @pytest.mark.parametrize("version", ["10.11", "10.11.19"])
-def test_a_version_is_named_by_its_series_or_its_number(control: Control, version: str) -> None:
+def test_a_version_is_named_by_its_series_or_its_number(control: Site, version: str) -> None:
     instance, _ = request_instance(control, "p", name="x", datastore="mariadb", version=version)
     assert instance.series == "10.11"
 
@@ -130,7 +131,7 @@ def test_a_version_is_named_by_its_series_or_its_number(control: Control, versio
     ],
 )
 def test_a_bad_instance_is_refused_with_a_sentence(
-    control: Control, wish: dict[str, Any], error: type[StrongroomError], says: str
+    control: Site, wish: dict[str, Any], error: type[StrongroomError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         request_instance(control, "p", **wish)
@@ -139,11 +140,11 @@ def test_a_bad_instance_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["x" * 255, 'o\'brien "quoted"', "данные-数据-🗄", "a; rm -rf /"])
-def test_names_are_free_text(control: Control, name: str) -> None:
+def test_names_are_free_text(control: Site, name: str) -> None:
     assert request_instance(control, "p", name=name)[0].name == name
 
 
-def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(control: Control, place: Path) -> None:
+def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(control: Site, place: Path) -> None:
     _, job = request_instance(
         control,
         "p",
@@ -157,27 +158,27 @@ def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(cont
         assert b"s3cr3t-pass" not in file.read_bytes()
 
 
-def test_an_adopted_server_keeps_its_definition(control: Control) -> None:
+def test_an_adopted_server_keeps_its_definition(control: Site) -> None:
     definition = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", socket=Path("/run/s.sock"))
     instance, job = request_instance(control, "p", name="x", adopt=definition)
     assert (instance.runtime, job.kind, job.params["adopt"]["socket"]) == ("adopted", "adopt", "/run/s.sock")
 
 
-def test_two_backups_of_one_instance_at_once_are_refused(control: Control) -> None:
+def test_two_backups_of_one_instance_at_once_are_refused(control: Site) -> None:
     instance = running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b1")
     with pytest.raises(Busy, match=f"backup job {job.id} is queued"):
         request_backup(control, "p", instance=instance.id, name="b2")
 
 
-def test_a_stopped_server_cannot_be_backed_up(control: Control) -> None:
+def test_a_stopped_server_cannot_be_backed_up(control: Site) -> None:
     instance = running(control)
     edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
     with pytest.raises(Busy, match="needs a running server"):
         request_backup(control, "p", instance="mysql1", name="b1")
 
 
-def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a_reason(control: Control) -> None:
+def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a_reason(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "b1", incremental=True)
     assert full.kind == "full"
@@ -188,7 +189,7 @@ def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a
     assert (one.parent_id, two.parent_id, two.chain_id, two.kind) == (full.id, one.id, full.id, "incremental")
 
 
-def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Control) -> None:
+def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Site) -> None:
     """The binary log begins with number 1 again, so the position of older backups is ahead for a long time."""
     instance = running(control)
 
@@ -215,7 +216,7 @@ def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Contr
     assert taken(control, instance, "three", incremental=True).parent_id == full.id
 
 
-def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(control: Control) -> None:
+def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(control: Site) -> None:
     instance = running(control)
     taken(control, instance, "b1")
     edit(control, Instance, instance.id, lambda r: setattr(r, "lineage", "L2"))
@@ -224,7 +225,7 @@ def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(contr
     assert "replaced" in (backup.reason or "")
 
 
-def test_a_named_parent_must_be_completed_of_the_instance_and_of_its_lineage(control: Control) -> None:
+def test_a_named_parent_must_be_completed_of_the_instance_and_of_its_lineage(control: Site) -> None:
     instance = running(control)
     other = running(control, "mysql2")
     foreign = taken(control, other, "foreign")
@@ -243,20 +244,20 @@ def test_a_named_parent_must_be_completed_of_the_instance_and_of_its_lineage(con
 
 
 @pytest.mark.parametrize("container", ["", "a/b", "../x", "a b", "-x", "x" * 256, "ü"])
-def test_bad_containers_are_refused(control: Control, container: str) -> None:
+def test_bad_containers_are_refused(control: Site, container: str) -> None:
     running(control)
     with pytest.raises(InvalidRequest, match="not allowed"):
         request_backup(control, "p", instance="mysql1", name="b", container=container)
 
 
-def test_a_strategy_names_the_container(control: Control) -> None:
+def test_a_strategy_names_the_container(control: Site) -> None:
     instance = running(control)
     with control.catalog.write() as session:
         session.add(Strategy(project="p", instance_id=instance.id, container="mine"))
     assert taken(control, instance, "b").container == "mine"
 
 
-def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> None:
+def test_a_parent_is_not_deleted_from_under_its_children(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "full")
     one = taken(control, instance, "one", parent=full.id)
@@ -274,7 +275,7 @@ def test_a_parent_is_not_deleted_from_under_its_children(control: Control) -> No
         find_backup(session, "p", "full")
 
 
-def test_what_is_written_or_read_is_not_deleted(control: Control) -> None:
+def test_what_is_written_or_read_is_not_deleted(control: Site) -> None:
     instance = running(control)
     backup, _ = request_backup(control, "p", instance="mysql1", name="b")
     with pytest.raises(Busy, match="because it is running"):
@@ -289,7 +290,7 @@ def test_what_is_written_or_read_is_not_deleted(control: Control) -> None:
     assert row(control, Backup, child.id).status == "COMPLETED"
 
 
-def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Control) -> None:
+def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     request_delete_backup(control, "p", backup.id)
@@ -301,14 +302,14 @@ def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Control) -> 
         request_backup(control, "p", instance="mysql1", name="b2", parent=backup.id)
 
 
-def test_a_volume_smaller_than_the_data_is_refused(control: Control) -> None:
+def test_a_volume_smaller_than_the_data_is_refused(control: Site) -> None:
     backup = taken(control, running(control), "b")
     with pytest.raises(TooLarge, match="3 GB"):
         request_instance(control, "p", name="x", backup=backup.id, volume_size=2)
     assert request_instance(control, "p", name="x", backup=backup.id, volume_size=3)[0].volume_size == 3
 
 
-def test_restore_in_place_keeps_others_away(control: Control) -> None:
+def test_restore_in_place_keeps_others_away(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     job = request_restore(control, "p", "mysql1", "b")
@@ -323,7 +324,7 @@ def test_restore_in_place_keeps_others_away(control: Control) -> None:
     assert after.fault["message"] == f"Failed to restore backup {backup.id}, error: mbstream broke"
 
 
-def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(control: Control) -> None:
+def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(control: Site) -> None:
     instance = running(control)
     backup, _ = request_backup(control, "p", instance="mysql1", name="b")
     end_jobs(control, {"code": "StorageFull", "message": "no room", "remedy": "make some"})
@@ -334,7 +335,7 @@ def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(cont
     assert row(control, Instance, instance.id).fault is None
 
 
-def test_deleting_an_instance_cancels_what_runs_on_it(control: Control) -> None:
+def test_deleting_an_instance_cancels_what_runs_on_it(control: Site) -> None:
     instance = running(control)
     backup, job = request_backup(control, "p", instance="mysql1", name="b")
     first = request_delete_instance(control, "p", "mysql1")
@@ -345,7 +346,7 @@ def test_deleting_an_instance_cancels_what_runs_on_it(control: Control) -> None:
     assert row(control, Instance, instance.id).task == "SHUTDOWN"
 
 
-def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: Control) -> None:
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: Site) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
     edit(control, Job, job.id, lambda r: setattr(r, "status", "running"))
@@ -357,7 +358,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: 
         request_cancel(control, "p", job.id)
 
 
-def test_projects_do_not_see_each_other(control: Control) -> None:
+def test_projects_do_not_see_each_other(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     for call in (
@@ -371,7 +372,7 @@ def test_projects_do_not_see_each_other(control: Control) -> None:
             call()
 
 
-def test_waiting_returns_at_the_next_event_or_in_time(control: Control) -> None:
+def test_waiting_returns_at_the_next_event_or_in_time(control: Site) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
 
@@ -387,17 +388,17 @@ def test_waiting_returns_at_the_next_event_or_in_time(control: Control) -> None:
     asyncio.run(scene())
 
 
-def test_a_job_that_was_settled_does_nothing_more(control: Control) -> None:
+def test_a_job_that_was_settled_does_nothing_more(control: Site) -> None:
     """Its host was removed, or its instance reset, while a step was under way: the next one, a swap perhaps, is not done."""
     _, job = request_instance(control, "p", name="x")
     with control.catalog.write() as session:
-        outcomes.settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
+        settle(session, session.get_one(Job, job.id), Cancelled("given up").to_dict())
     failure = asyncio.run(run_step(control, job.id, "create", 2))
     assert failure is not None and failure["code"] == "Cancelled" and "has ended already" in failure["message"]
 
 
 @pytest.mark.parametrize(("task", "after"), [("RESTARTING", None), ("BUILD", "ERROR"), ("SHUTDOWN", "ERROR"), (None, None)])
-def test_a_job_of_a_later_version_leaves_no_task(control: Control, task: str | None, after: str | None) -> None:
+def test_a_job_of_a_later_version_leaves_no_task(control: Site, task: str | None, after: str | None) -> None:
     instance, member = running(control), running(control, "node")
     cluster = Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="s", task=task)
     with control.catalog.write() as session:
@@ -414,22 +415,22 @@ def test_a_job_of_a_later_version_leaves_no_task(control: Control, task: str | N
     assert "does not know" in things[0].fault["message"]
 
 
-def test_a_job_of_a_later_version_does_not_end_what_another_does(control: Control) -> None:
+def test_a_job_of_a_later_version_does_not_end_what_another_does(control: Site) -> None:
     instance = running(control)
     with control.catalog.write() as session:
         unknown = new_job(session, "p", "shrink", instance=instance)
     request_delete_instance(control, "p", instance.id)
     with control.catalog.write() as session:
-        outcomes.settle(session, session.get_one(Job, unknown.id), Cancelled("it was cancelled").to_dict())
+        settle(session, session.get_one(Job, unknown.id), Cancelled("it was cancelled").to_dict())
     assert row(control, Instance, instance.id).task == "SHUTDOWN"
 
 
-def test_settling_twice_changes_nothing(control: Control) -> None:
+def test_settling_twice_changes_nothing(control: Site) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
     end_jobs(control)
     with control.catalog.write() as session:
-        outcomes.settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
+        settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
     assert row(control, Job, job.id).status == "succeeded"
 
 
@@ -448,7 +449,7 @@ class TestPlans:
     }
 
     @pytest.fixture
-    def met(self, control: Control, monkeypatch: pytest.MonkeyPatch) -> list[Notice]:
+    def met(self, control: Site, monkeypatch: pytest.MonkeyPatch) -> list[Notice]:
         """What the target is found to lack."""
         notices: list[Notice] = []
 
@@ -463,12 +464,12 @@ class TestPlans:
                 assert request.profile.settings
                 return notices
 
-        monkeypatch.setattr(control, "agent", lambda _host: Agent())
+        monkeypatch.setattr(control.agents, "client", lambda _host: Agent())
         rows = (ProfileItem("events", "disabled", "kept", "they run"),)
         monkeypatch.setattr(get("mariadb").profiles, "items", rows)
         return notices
 
-    def test_a_plan_has_chain_sizes_and_effects(self, control: Control, met: list[Notice]) -> None:
+    def test_a_plan_has_chain_sizes_and_effects(self, control: Site, met: list[Notice]) -> None:
         instance = running(control)
         full = taken(control, instance, "full")
         child = taken(control, instance, "inc", parent=full.id)
@@ -497,12 +498,12 @@ class TestPlans:
         met.append(Notice(item="page size", effect="refuse", message="the target has another"))
         assert not asyncio.run(plan_restore(control, "p", "inc")).allowed
 
-    def test_without_a_profile_it_says_so(self, control: Control) -> None:
+    def test_without_a_profile_it_says_so(self, control: Site) -> None:
         taken(control, running(control), "full")
         (effect,) = asyncio.run(plan_restore(control, "p", "full")).effects
         assert (effect.effect, effect.item) == ("warned", "profile")
 
-    def test_a_plan_warns_of_damage_and_refuses_nothing(self, control: Control) -> None:
+    def test_a_plan_warns_of_damage_and_refuses_nothing(self, control: Site) -> None:
         backup = taken(control, running(control), "full")
         verdict = {"at": "2026-11-29T12:00:00+00:00", "ok": False, "prepared": False, "message": "segment 3 is damaged"}
         edit(control, Backup, backup.id, lambda row: setattr(row, "verified", verdict))
@@ -510,7 +511,7 @@ class TestPlans:
         assert plan.allowed
         assert "segment 3 is damaged" in next(found.message for found in plan.effects if found.item == "verification")
 
-    def test_what_a_restore_refuses_a_plan_refuses(self, control: Control) -> None:
+    def test_what_a_restore_refuses_a_plan_refuses(self, control: Site) -> None:
         taken(control, running(control), "full")
         with pytest.raises(TooLarge):
             asyncio.run(plan_restore(control, "p", "full", size=2))
@@ -528,7 +529,7 @@ class TestPlans:
             asyncio.run(plan_restore(control, "p", "none"))
 
 
-def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(control: Control) -> None:
+def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(control: Site) -> None:
     """Its backups hold the replication and the events of its source."""
     instance = running(control)
     backup = taken(control, instance, "full")
@@ -536,7 +537,7 @@ def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(co
     def is_isolated() -> bool:
         job = request_restore(control, "p", instance.id, backup.id)
         with control.catalog.read() as session:
-            found = order(control, session, find_job(session, "p", job.id)).job
+            found = make_request(control, session, find_job(session, "p", job.id)).job
         end_jobs(control)
         assert isinstance(found, RestoreJob)
         return found.makes_copy
@@ -546,7 +547,7 @@ def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(co
     assert is_isolated()
 
 
-def test_only_an_isolated_instance_is_activated(control: Control) -> None:
+def test_only_an_isolated_instance_is_activated(control: Site) -> None:
     instance = running(control)
     with pytest.raises(Conflict, match="not isolated"):
         request_action(control, "p", "mysql1", "activate")
@@ -558,7 +559,7 @@ def test_only_an_isolated_instance_is_activated(control: Control) -> None:
         assert row is not None and row.task is None
 
 
-def test_only_results_change_what_is_known_of_a_backup(control: Control) -> None:
+def test_only_results_change_what_is_known_of_a_backup(control: Site) -> None:
     """A verify job that fails without a result of the worker (an outage, no key, no space) proves nothing."""
     backup = taken(control, running(control), "full")
     for failure, results in (
@@ -591,7 +592,7 @@ def test_only_damage_marks_a_backup_bad(code: str, bad: bool) -> None:
     assert (code in PROVES_DAMAGE) is bad
 
 
-def test_no_backup_depends_on_one_that_was_found_damaged(control: Control) -> None:
+def test_no_backup_depends_on_one_that_was_found_damaged(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "full")
     one = taken(control, instance, "one", parent=full.id)
@@ -611,7 +612,7 @@ def test_no_backup_depends_on_one_that_was_found_damaged(control: Control) -> No
     assert again.parent_id == one.id
 
 
-def test_an_artifact_that_was_never_verified_counts_as_restorable(control: Control) -> None:
+def test_an_artifact_that_was_never_verified_counts_as_restorable(control: Site) -> None:
     full = taken(control, running(control), "full")
     with control.catalog.read() as session:
         row = session.get(Backup, full.id)

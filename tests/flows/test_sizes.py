@@ -13,7 +13,8 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog, quotas
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
 from strongroom.flows import (
-    Control,
+    Site,
+    open_site,
     request_backup,
     request_delete_instance,
     request_instance,
@@ -21,20 +22,20 @@ from strongroom.flows import (
     request_resize_flavor,
     request_resize_volume,
 )
-from strongroom.flows import _outcomes as outcomes
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
-MakeControl = Callable[..., Control]
+MakeControl = Callable[..., Site]
 
 
 @pytest.fixture
 def control_with(place: Path) -> MakeControl:
-    def make(**limits: int) -> Control:
+    def make(**limits: int) -> Site:
         settings = load(service={"data_dir": place}, quotas=limits)
         store = open_store(settings.storage, settings.store_path)
-        control = Control(settings, open_catalog(settings), store, {"local": lambda: None})  # type: ignore[dict-item, return-value]
-        control.start = lambda job: None
+        control = open_site(settings, open_catalog(settings), store, {"local": lambda: None})  # type: ignore[dict-item, return-value]
+        control.queue.start = lambda job: None
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
         with control.catalog.write() as session:
             session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
@@ -43,32 +44,32 @@ def control_with(place: Path) -> MakeControl:
     return make
 
 
-def running(control: Control, name: str = "mysql1", **wish: Any) -> Instance:
+def running(control: Site, name: str = "mysql1", **wish: Any) -> Instance:
     instance, _ = request_instance(control, "p", name=name, **wish)
     end_jobs(control)
     edit(control, Instance, instance.id, state="running", healthy=True)
     return instance
 
 
-def end_jobs(control: Control) -> None:
+def end_jobs(control: Site) -> None:
     with control.catalog.write() as session:
         for job in session.query(Job).filter(Job.finished.is_(None)):
-            outcomes.settle(session, job, None)
+            settle(session, job, None)
 
 
-def edit(control: Control, table: Any, key: str, **values: Any) -> None:
+def edit(control: Site, table: Any, key: str, **values: Any) -> None:
     with control.catalog.write() as session:
         row = session.get(table, key)
         for name, value in values.items():
             setattr(row, name, value)
 
 
-def row(control: Control, table: Any, key: str) -> Any:
+def row(control: Site, table: Any, key: str) -> Any:
     with control.catalog.read() as session:
         return session.get(table, key)
 
 
-def used(control: Control, project: str = "p") -> dict[str, int]:
+def used(control: Site, project: str = "p") -> dict[str, int]:
     with control.catalog.read() as session:
         return quotas.in_use(session, project, control.settings)
 

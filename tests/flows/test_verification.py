@@ -14,17 +14,17 @@ from strongroom.artifact import Location, Parent, Positions, load_verification, 
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
-from strongroom.flows import Control, request_verify
-from strongroom.flows import _outcomes as outcomes
-from strongroom.flows import _verification as verification
-from strongroom.flows._orders import order
-from strongroom.flows._rebuild import rebuild, request_rebuild
+from strongroom.flows import open_site, request_verify
+from strongroom.flows.backups import verification
+from strongroom.flows.follow import make_request
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog
 from strongroom.worker._verify import verify
 from strongroom.worker.spec import VerifyJob, WorkerSpec
 from support.artifacts import noise, write_artifact
+from support.ends import settle
 from support.stores import Wrapped
 
 NAMES = ("full", "one", "two")
@@ -37,8 +37,8 @@ class Site:
         self.place = place
         settings = load(service={"data_dir": place}, storage={"path": str(place / "store")})
         self.store = open_store(settings.storage, settings.store_path)
-        self.control = Control(settings, open_catalog(settings), self.store, {"local": lambda: None})  # type: ignore[dict-item, return-value]
-        self.control.start = lambda job: None
+        self.control = open_site(settings, open_catalog(settings), self.store, {"local": lambda: None})  # type: ignore[dict-item, return-value]
+        self.control.queue.start = lambda job: None
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": {}}
         with self.control.catalog.write() as session:
             session.add(Host(name="local", view={"versions": [version], "free_bytes": 1 << 40}))
@@ -63,13 +63,13 @@ class Site:
 
     def settle(self, job_id: str, failure: dict[str, str] | None) -> None:
         with self.control.catalog.write() as session:
-            outcomes.settle(session, find_job(session, None, job_id), failure)
+            settle(session, find_job(session, None, job_id), failure)
 
     def verify(self, name: str, **wish: Any) -> Job:
         """Run a verify job to its end, as engine and worker do."""
         job = request_verify(self.control, "p", name, **wish)
         with self.control.catalog.read() as session:
-            asked = order(self.control, session, job).job
+            asked = make_request(self.control, session, job).job
         assert isinstance(asked, VerifyJob)
         spec = WorkerSpec(id=job.id, job=asked, user="root", work_dir=self.place / "work")
         failure: dict[str, str] | None = None
@@ -183,7 +183,7 @@ def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None
         def put(self, key: str, data: Any, *, create: bool = False) -> Any:
             raise StorageDenied("read-only")
 
-    site.control.store = Closed(site.store)
+    site.control.stores.default = Closed(site.store)
     job = site.verify("two")
     assert job.status == "succeeded"
     assert "could not be written to the store: read-only" in job.output["warnings"][0]
@@ -211,7 +211,7 @@ def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
     with site.control.catalog.write() as session:
         for name in NAMES:
             session.delete(session.get(Backup, name))
-    site.control.store = asked = Asked(site.store)
+    site.control.stores.default = asked = Asked(site.store)
     site.add_rows()
     assert not asked.waited
     assert [site.view(name).restorable for name in NAMES] == [True, True, True]

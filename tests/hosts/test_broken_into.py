@@ -75,14 +75,14 @@ def test_a_host_holds_nothing_of_the_control_plane(hosts: Hosts) -> None:
 def test_what_an_agent_says_of_servers_of_others_is_not_believed(hosts: Hosts) -> None:
     from strongroom.agent.models import ServerView
     from strongroom.catalog import Instance, now, open_catalog
-    from strongroom.flows import Control, Engine, Monitor
+    from strongroom.flows import Engine, Monitor, open_site
     from strongroom.settings import load
     from strongroom.storage import open_store
 
     place = hosts.place / "mirror"
     place.mkdir()
     settings = load(service={"data_dir": place})
-    control = Control(settings, open_catalog(settings), open_store(settings.storage, place / "s"), {})
+    control = open_site(settings, open_catalog(settings), open_store(settings.storage, place / "s"), {})
     monitor = Monitor(control, Engine(control))
     with control.catalog.write() as session:
         for host in ("h1", "h2"):

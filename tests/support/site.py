@@ -19,10 +19,10 @@ from strongroom.artifact import Notice
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.datastores import GALERA_PROGRAMS, DatabaseSpec, UserChange, UserSpec
 from strongroom.errors import AlreadyExists, NotFound, StrongroomError
-from strongroom.flows import Control
-from strongroom.flows import _outcomes as outcomes
+from strongroom.flows import open_site
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 GB = 1024**3
 
@@ -126,9 +126,9 @@ class Site:
         settings = load(service={"data_dir": place})
         self.agent = AgentDouble()
         agents: Any = {"local": lambda: self.agent}
-        self.control = Control(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
+        self.control = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), agents)
         self.started: list[str] = []
-        self.control.start = lambda job: self.started.append(job.id)
+        self.control.queue.start = lambda job: self.started.append(job.id)
         self.app = create_app(self.control)
         programs = dict.fromkeys(GALERA_PROGRAMS, "/usr/lib/it")
         version = {"datastore": "mariadb", "series": "10.11", "number": "10.11.19", "programs": programs}
@@ -173,7 +173,7 @@ class Site:
     def end_jobs(self, failure: dict[str, str] | None = None) -> None:
         with self.control.catalog.write() as session:
             for job in session.query(Job).filter(Job.finished.is_(None)):
-                outcomes.settle(session, job, failure)
+                settle(session, job, failure)
 
     def instance(self, name: str = "mysql1", *, project: str = "p", **wish: Any) -> str:
         """Id of a new running instance."""

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from strongroom.catalog import Job
-from strongroom.flows._control import Control
-from strongroom.flows._loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
+from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
+from strongroom.flows.site import Site
 
 Failure = dict[str, str]
 
 
-def run_stages(control: Control, job: Job, *, killed: type[BaseException], restarts: int = 1) -> Failure | None:
+def run_stages(control: Site, job: Job, *, killed: type[BaseException], restarts: int = 1) -> Failure | None:
     """The failure that the job was settled with; none when it succeeded. ``killed`` stands for the death of the process."""
     left, outcome = restarts, [None]
 

@@ -19,7 +19,7 @@ from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
 from strongroom.api.management import details, quotas
 from strongroom.api.management import instances as managed_instances
-from strongroom.flows import Control
+from strongroom.flows import Site
 from strongroom.identity import Method, NoAuthentication
 
 ROUTERS = (
@@ -52,7 +52,7 @@ conflict (409). A reply that starts a job names it in the header `Strongroom-Job
 """
 
 
-def create_app(control: Control, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
+def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
     """The API in front of ``control``; ``method`` tells who asks (default: no authentication, loopback only)."""
     method = method or NoAuthentication()
     app = FastAPI(

@@ -9,7 +9,7 @@ from strongroom.api.http.caller import Caller, CallerDep, ControlDep
 from strongroom.api.http.fields import Link, Segment, View
 from strongroom.catalog.queries import installed
 from strongroom.errors import NotFound
-from strongroom.flows import Control, version_id
+from strongroom.flows import Site, version_id
 
 router = APIRouter(tags=["datastores"])
 
@@ -102,7 +102,7 @@ def managed_version(version: Segment, caller: CallerDep, control: ControlDep) ->
     raise NotFound(f"datastore version {version} cannot be found", remedy="See `strongroom datastore list`.")
 
 
-def _managed(caller: Caller, control: Control) -> list[ManagedVersion]:
+def _managed(caller: Caller, control: Site) -> list[ManagedVersion]:
     return [
         ManagedVersion(
             id=version.id,
@@ -160,13 +160,13 @@ def show_version(datastore: Segment, version: Segment, caller: CallerDep, contro
     )
 
 
-def _all(caller: Caller, control: Control) -> list[DatastoreView]:
+def _all(caller: Caller, control: Site) -> list[DatastoreView]:
     with control.catalog.read() as session:
         found = installed(session)
     return [_view(name, numbers, caller) for name, numbers in found.items()]
 
 
-def _one(ref: str, caller: Caller, control: Control) -> DatastoreView:
+def _one(ref: str, caller: Caller, control: Site) -> DatastoreView:
     known = _all(caller, control)
     for datastore in known:
         if ref in (datastore.id, datastore.name):

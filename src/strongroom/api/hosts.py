@@ -16,7 +16,7 @@ from strongroom.catalog import Host, Instance
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import NotFound
 from strongroom.flows import (
-    Control,
+    Site,
     host_problem,
     join_host,
     request_host,
@@ -202,12 +202,12 @@ def join(body: JoinRequest, control: ControlDep) -> JoinReply:
     return join_host(control, body)
 
 
-def _views(session: Session, control: Control, rows: list[Host]) -> list[HostView]:
+def _views(session: Session, control: Site, rows: list[Host]) -> list[HostView]:
     silent = silent_hosts(session)
     living = select(Instance.host, func.count()).where(Instance.deleted.is_(None)).group_by(Instance.host)
     counts = {row[0]: row[1] for row in session.execute(living)}
     return [
-        _view(row, row.name in silent, control.embedded(row.name), counts.get(row.name, 0), host_problem(control, row))
+        _view(row, row.name in silent, control.agents.embedded(row.name), counts.get(row.name, 0), host_problem(control, row))
         for row in rows
     ]
 

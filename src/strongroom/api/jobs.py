@@ -14,7 +14,7 @@ from strongroom.api.http.fields import Link, Segment, View, iso
 from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
-from strongroom.flows import Control, find_backup, find_instance, request_cancel, wait_job
+from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
 
 router = APIRouter(tags=["jobs"])
 
@@ -127,7 +127,7 @@ def _id(session: Session, caller: Caller, find: Any, ref: str) -> str:
         return ref
 
 
-def _names(control: Control, row: Job) -> dict[str, str]:
+def _names(control: Site, row: Job) -> dict[str, str]:
     with control.catalog.read() as session:
         return backup_names(session, [row])
 

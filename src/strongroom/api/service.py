@@ -20,7 +20,7 @@ from strongroom.api.http.protocol import HttpProtocol
 from strongroom.artifact import check_recipients
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Control, Engine, Monitor, connect_hosts
+from strongroom.flows import CHORES, ChoreRunner, Engine, Monitor, connect_hosts, open_site
 from strongroom.identity import open_method
 from strongroom.settings import Settings
 from strongroom.storage import open_store
@@ -61,10 +61,11 @@ async def serve(settings: Settings) -> None:
     catalog = open_catalog(settings)
     agent = Agent(settings) if settings.agent.embedded else None
     store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
-    control = Control(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
+    control = open_site(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
+    chores = ChoreRunner(control, CHORES)
     if agent is not None:
         agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)
@@ -74,6 +75,7 @@ async def serve(settings: Settings) -> None:
         await monitor.look()
         await asyncio.to_thread(engine.start)
         monitor.start()
+        chores.start()
         host, port = bound.getsockname()[:2]
         server = Server(
             uvicorn.Config(
@@ -98,6 +100,7 @@ async def serve(settings: Settings) -> None:
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])
     finally:
+        await chores.stop()
         await monitor.stop()
         await asyncio.to_thread(engine.stop)
         if agent is not None:

@@ -13,7 +13,7 @@ from strongroom.agent.checks import Check, CheckRequest, check_service
 from strongroom.api.http.caller import CallerDep, ControlDep
 from strongroom.api.http.fields import Link, View
 from strongroom.errors import StrongroomError
-from strongroom.flows import Control, check_hosts, check_request
+from strongroom.flows import Site, check_hosts, check_request
 
 open_router = APIRouter(tags=["service"])
 """Routes that need no principal."""
@@ -87,7 +87,9 @@ def healthcheck(control: ControlDep) -> str:
 async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
     """Extension: what the service finds in its configuration, and every agent when it looks at its host and tries the store."""
     own = await asyncio.to_thread(check_service, control.settings)
-    requests = await asyncio.to_thread(lambda: {name: check_request(control, caller.project, name) for name in control.hosts})
+    requests = await asyncio.to_thread(
+        lambda: {name: check_request(control, caller.project, name) for name in control.agents.names}
+    )
     found = await asyncio.gather(*(_checks(control, name, request) for name, request in requests.items()))
     return ManyChecks(
         checks=[_view(SERVICE, check) for check in [*own, *await asyncio.to_thread(check_hosts, control)]]
@@ -103,9 +105,9 @@ def _view(host: str, check: Check) -> CheckView:
     return CheckView(host=host, name=check.name, level=check.level, message=check.message, remedy=check.remedy)
 
 
-async def _checks(control: Control, host: str, request: CheckRequest) -> list[CheckView]:
+async def _checks(control: Site, host: str, request: CheckRequest) -> list[CheckView]:
     try:
-        async with control.agent(host) as agent:
+        async with control.agents.client(host) as agent:
             found = await agent.checks(request)
     except StrongroomError as error:
         return [CheckView(host=host, name="agent", level="error", message=error.message, remedy=error.remedy)]

@@ -137,7 +137,7 @@ class Backup(Table):
     encrypted: Mapped[bool] = mapped_column(default=False)
     location: Mapped[str | None] = mapped_column(Text)
     source: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Where an imported backup is stored (``flows._source.Source``); null: this service wrote it, to container/id."""
+    """Where an imported backup is stored (``flows.backups.sources.Source``); null: this service wrote it, to container/id."""
     lineage: Mapped[str | None]
     positions: Mapped[dict[str, Any] | None]
     pages: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -263,18 +263,17 @@ class Run(Table):
     cluster_id: Mapped[str] = mapped_column(String(36))
     backup_id: Mapped[str | None] = mapped_column(String(36))
     phase: Mapped[str] = mapped_column(default="prepare")
-    """The next step: prepare, seed, stop, swap, bootstrap, join, check; then done, or undone if everything was rolled back."""
+    """A phase of ``flows.clusters.phases``; then done, or undone if everything was rolled back."""
     method: Mapped[str] = mapped_column(default="seed")
     """seed: every node gets the backup; sst: one node gets it, and the cluster sends it to the others."""
     nodes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Id of the instance → job (that prepares it), data (name of the new data directory), and what is done: swapped, joined."""
+    """Id of the instance → ``flows.clusters.run.NodeNotes``."""
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """uuid and position of the new history, the previous epoch, times (ISO): stopped, serving."""
+    """``flows.clusters.run.Facts``."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
 
     OVER = ("done", "undone")
-    REVERSIBLE = ("prepare", "seed", "stop", "swap", "bootstrap")
 
 
 class Strategy(Table):

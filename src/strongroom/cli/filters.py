@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any
 
@@ -22,6 +23,17 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
 Sort = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="Sort by this column; -COLUMN is the other way round. Default: newest first.")
 ]
+
+
+def require_known(option: str, values: Sequence[str] | None, known: Sequence[str]) -> None:
+    """Raise InvalidRequest when a value of a filter, whatever its case, is none that there is."""
+    by_word = {word.lower(): word for word in known}
+    for value in values or ():
+        if value.lower() not in by_word:
+            close = get_close_matches(value.lower(), by_word, n=1)
+            hint = f"Did you mean {by_word[close[0]]}? " if close else ""
+            raise InvalidRequest(f"{option} cannot be {value!r}", remedy=f"{hint}It is one of {', '.join(known)}.")
+
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

@@ -2,9 +2,25 @@
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
 from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
-from strongroom.flows._backups import request_backup, request_delete_backup, request_verify
-from strongroom.flows._cluster_backups import is_synced, request_cluster_backup
-from strongroom.flows._clusters import (
+from strongroom.flows.backups.chains import request_backup, request_delete_backup, request_verify
+from strongroom.flows.backups.verification import explain_broken, level_of
+from strongroom.flows.chores import CHORES, Chore, ChoreRunner
+from strongroom.flows.clusters.backup import is_synced, request_cluster_backup
+from strongroom.flows.clusters.phases import is_reversible
+from strongroom.flows.engine import Engine
+from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows.hosts.join import (
+    connect_hosts,
+    join_host,
+    request_host,
+    request_reclaim,
+    request_remove_host,
+    stop_unknown_server,
+)
+from strongroom.flows.hosts.monitor import Monitor
+from strongroom.flows.hosts.versions import version_id
+from strongroom.flows.jobs import request_cancel, wait_job
+from strongroom.flows.kinds.cluster_create import (
     plan_cluster_restore,
     request_adopt_cluster,
     request_cluster,
@@ -15,42 +31,31 @@ from strongroom.flows._clusters import (
     request_reset_cluster,
     request_resume,
 )
-from strongroom.flows._control import Control
-from strongroom.flows._delete_plan import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
-from strongroom.flows._engine import Engine
-from strongroom.flows._host_checks import check_hosts, check_request, host_problem, unknown_servers
-from strongroom.flows._hosts import (
-    connect_hosts,
-    join_host,
-    request_host,
-    request_reclaim,
-    request_remove_host,
-    stop_unknown_server,
-)
-from strongroom.flows._import import request_import, request_restore_from
-from strongroom.flows._instances import (
+from strongroom.flows.kinds.create import (
     request_action,
     request_delete_instance,
     request_instance,
     request_reset,
     request_restore,
 )
-from strongroom.flows._jobs import request_cancel, wait_job
-from strongroom.flows._monitor import Monitor
-from strongroom.flows._rebuild import request_rebuild
-from strongroom.flows._records import change_backup, change_cluster, change_record
-from strongroom.flows._resize import request_resize_flavor, request_resize_volume
-from strongroom.flows._restore_plan import PlannedEffect, RestorePlan, plan_restore
-from strongroom.flows._verification import explain_broken, level_of
-from strongroom.flows._versions import version_id
+from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.rebuild import request_rebuild
+from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
+from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
+from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows.records import change_backup, change_cluster, change_record
+from strongroom.flows.site import Site, open_site
 
 __all__ = [
-    "Control",
+    "CHORES",
+    "Chore",
+    "ChoreRunner",
     "DeletePlan",
     "Engine",
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "Site",
     "change_backup",
     "change_cluster",
     "change_record",
@@ -63,9 +68,11 @@ __all__ = [
     "find_instance",
     "find_job",
     "host_problem",
+    "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
+    "open_site",
     "plan_cluster_restore",
     "plan_delete_backup",
     "plan_delete_cluster",

@@ -18,7 +18,7 @@ from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import (
-    Control,
+    Site,
     find_cluster,
     find_instance,
     plan_cluster_restore,
@@ -205,7 +205,7 @@ def create(body: CreateCluster, caller: CallerDep, control: ControlDep, response
     return OneCluster(cluster=seen)
 
 
-def _definitions(wish: ClusterWish, caller: Caller, control: Control) -> list[tuple[str | None, ServerDefinition]]:
+def _definitions(wish: ClusterWish, caller: Caller, control: Site) -> list[tuple[str | None, ServerDefinition]]:
     if not caller.may_operate():
         raise Forbidden(
             "adopting a server lets the service run commands of the host; this caller may not ask for that",

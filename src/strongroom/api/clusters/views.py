@@ -15,7 +15,7 @@ from strongroom.api.instances.views import Fault, FlavorLink, VolumeOf, fault_vi
 from strongroom.catalog import Backup, Cluster, Instance, Run
 from strongroom.catalog.find import nodes_of, open_run
 from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
-from strongroom.flows import is_synced
+from strongroom.flows import is_reversible, is_synced
 
 TASKS = {
     None: (1, "NONE", "No tasks for the cluster."),
@@ -150,7 +150,7 @@ def _run(session: Session, row: Cluster) -> RunView | None:
         id=run.id,
         backup_id=run.backup_id,
         phase=run.phase,
-        reversible=run.phase in Run.REVERSIBLE,
+        reversible=is_reversible(run.phase),
         method=run.method,
         nodes=run.nodes,
         facts=run.facts,

@@ -13,7 +13,7 @@ from strongroom.api.databases.routes import server_of
 from strongroom.api.http.caller import CallerDep, ControlDep
 from strongroom.api.http.fields import Body, Segment, View, plain
 from strongroom.catalog import Instance, now
-from strongroom.flows import Control
+from strongroom.flows import Site
 
 router = APIRouter(tags=["databases and users"])
 
@@ -60,7 +60,7 @@ async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body
     return OneRootUser(user=RootUser(name=name, password=password))
 
 
-def _remember(control: Control, instance: str, user: str) -> None:
+def _remember(control: Site, instance: str, user: str) -> None:
     with control.catalog.write() as session:
         row = session.get(Instance, instance)
         if row is not None and row.root_enabled is None:

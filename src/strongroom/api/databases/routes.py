@@ -15,7 +15,7 @@ from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted,
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.errors import Busy, ServerFailed
-from strongroom.flows import Control, find_instance
+from strongroom.flows import Site, find_instance
 
 router = APIRouter(tags=["databases and users"])
 
@@ -42,7 +42,7 @@ class ManyDatabases(View):
 
 
 @asynccontextmanager
-async def server_of(control: Control, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
+async def server_of(control: Site, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
     """The agent and the instance. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
 
     def find() -> Instance:
@@ -57,7 +57,7 @@ async def server_of(control: Control, project: str, instance: str) -> AsyncItera
             f"instance {row.name} ({row.id}) is not ready: its server is {row.state}",
             remedy=f"Start it with `strongroom instance start {row.name}`.",
         )
-    async with control.agent(row.host) as agent:
+    async with control.agents.client(row.host) as agent:
         try:
             yield agent, row
         except ServerFailed as error:

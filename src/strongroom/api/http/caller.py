@@ -19,7 +19,7 @@ from strongroom.catalog import Backup, Cluster, Instance, Job
 from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
 from strongroom.errors import Forbidden
-from strongroom.flows import Control
+from strongroom.flows import Site
 from strongroom.identity import Method, Principal, authorize
 
 MAX_PAGE = 1000
@@ -29,13 +29,13 @@ PREFIX = "/v1.0/{project}"
 """What the path of every route of a project begins with."""
 
 
-async def _control(request: Request) -> Control:
-    control: Control = request.app.state.control
+async def _control(request: Request) -> Site:
+    control: Site = request.app.state.control
     principal: Principal | None = request.scope.get(PRINCIPAL)
     return control.on_behalf(principal.token) if principal else control
 
 
-ControlDep = Annotated[Control, Depends(_control)]
+ControlDep = Annotated[Site, Depends(_control)]
 P = ParamSpec("P")
 
 
@@ -48,7 +48,7 @@ def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
 
     @wraps(handler)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
-        control = cast(Control, kwargs["control"])
+        control = cast(Site, kwargs["control"])
         if not control.catalog.is_local:
             return await run_in_threadpool(handler, *args, **kwargs)
         async with control.turn:
@@ -91,7 +91,7 @@ class Caller:
         """The two links that things of Trove have."""
         return list(_links(self.base, self.principal.project, collection, item))
 
-    def owner(self, control: Control, noun: str, ref: str) -> str:
+    def owner(self, control: Site, noun: str, ref: str) -> str:
         """The project in which a thing (``noun`` of OWNED) is to be looked for: its owner's if an administrator names its id."""
         if not self.principal.everywhere:
             return self.project

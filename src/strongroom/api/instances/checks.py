@@ -9,7 +9,7 @@ from pydantic import Field
 from strongroom.api.http.caller import CallerDep, ControlDep
 from strongroom.api.http.fields import Segment, View
 from strongroom.catalog import Instance
-from strongroom.flows import Control, find_instance
+from strongroom.flows import Site, find_instance
 
 router = APIRouter(tags=["instances"])
 
@@ -49,7 +49,7 @@ class ServerChecks(View):
     checks: list[ServerCheck]
 
 
-async def _find(control: Control, project: str, instance: str) -> Instance:
+async def _find(control: Site, project: str, instance: str) -> Instance:
     def find() -> Instance:
         with control.catalog.read() as session:
             return find_instance(session, project, instance)
@@ -61,7 +61,7 @@ async def _find(control: Control, project: str, instance: str) -> Instance:
 async def activation(instance: Segment, caller: CallerDep, control: ControlDep) -> OneActivation:
     """Extension: what the action `activate` would enable; nothing is begun."""
     row = await _find(control, caller.project, instance)
-    async with control.agent(row.host) as agent:
+    async with control.agents.client(row.host) as agent:
         found = await agent.activation(row.id)
     enables = [Enabled(item=notice.item, message=notice.message, remedy=notice.remedy) for notice in found.enables]
     return OneActivation(activation=ActivationView(isolated=found.isolated, enables=enables))
@@ -71,6 +71,6 @@ async def activation(instance: Segment, caller: CallerDep, control: ControlDep) 
 async def checks(instance: Segment, caller: CallerDep, control: ControlDep) -> ServerChecks:
     """Extension: what stops backups and restores of the server, or limits them. Changes nothing."""
     row = await _find(control, caller.project, instance)
-    async with control.agent(row.host) as agent:
+    async with control.agents.client(row.host) as agent:
         found = await agent.server_checks(row.id)
     return ServerChecks(checks=[ServerCheck(level=c.level, message=c.message, remedy=c.remedy) for c in found])

@@ -17,7 +17,7 @@ from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
 from strongroom.flows import (
-    Control,
+    Site,
     change_record,
     find_instance,
     request_action,
@@ -178,7 +178,7 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
     raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=f"Actions are {known}.")
 
 
-def _resize(wish: Resize, instance: str, caller: Caller, control: Control) -> Response:
+def _resize(wish: Resize, instance: str, caller: Caller, control: Site) -> Response:
     if wish.volume is None:
         return accepted(request_resize_flavor(control, caller.project, instance, wish.flavorRef))
     request_resize_volume(control, caller.project, instance, wish.volume.size)
@@ -202,7 +202,7 @@ def _refuse_strange_grants(databases: list[DatabaseBody], users: list[UserBody])
                 )
 
 
-def _definition(wish: InstanceWish, caller: Caller, control: Control) -> ServerDefinition:
+def _definition(wish: InstanceWish, caller: Caller, control: Site) -> ServerDefinition:
     """The server to adopt, as the agent wants it described."""
     assert wish.adopt is not None
     if wish.restorePoint or wish.databases or wish.users:

@@ -10,7 +10,7 @@ from strongroom.api.http.caller import CallerDep, ControlDep
 from strongroom.api.http.fields import Segment, View, naive
 from strongroom.catalog import Host, Instance
 from strongroom.errors import Unsupported
-from strongroom.flows import Control, find_instance
+from strongroom.flows import Site, find_instance
 
 router = APIRouter(tags=["management"])
 
@@ -44,7 +44,7 @@ class OneHardware(View):
     hwinfo: Hardware
 
 
-def _find(control: Control, instance: str) -> tuple[Instance, Host | None]:
+def _find(control: Site, instance: str) -> tuple[Instance, Host | None]:
     with control.catalog.read() as session:
         row = find_instance(session, None, instance)
         return row, session.get(Host, row.host)
@@ -70,7 +70,7 @@ def hardware(instance: Segment, caller: CallerDep, control: ControlDep) -> OneHa
 async def ping(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """204 when the agent of the host answers."""
     row, _ = await run_in_threadpool(_find, control, instance)
-    async with control.agent(row.host) as agent:
+    async with control.agents.client(row.host) as agent:
         await agent.host()
     return Response(status_code=204)
 

@@ -15,7 +15,7 @@ from strongroom.api.instances.views import InstanceView, views
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import InvalidRequest, Unsupported
-from strongroom.flows import Control, find_instance, request_action, request_reset
+from strongroom.flows import Site, find_instance, request_action, request_reset
 
 router = APIRouter(tags=["management"])
 
@@ -116,7 +116,7 @@ def act(instance: Segment, body: ManagementAction, caller: CallerDep, control: C
             raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=known)
 
 
-def _views(session: Session, rows: list[Instance], caller: Caller, control: Control) -> list[ManagedInstance]:
+def _views(session: Session, rows: list[Instance], caller: Caller, control: Site) -> list[ManagedInstance]:
     seen = views(session, rows, caller, control.settings.service.region)
     return [_managed(view, row) for view, row in zip(seen, rows, strict=True)]
 

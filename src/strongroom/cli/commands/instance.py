@@ -10,13 +10,19 @@ import typer
 
 from strongroom.cli import deletion, names
 from strongroom.cli.connection.completion import names_of
-from strongroom.cli.filters import Filters, Limit, Sort
+from strongroom.cli.filters import Filters, Limit, Sort, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.render import Column, Id, When, moment, note, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
+
+STATUSES = (
+    *("ACTIVE", "BACKUP", "BLOCKED", "BUILD", "BUILDING", "DELETING", "ERROR", "REBOOT", "RECOVERING", "RESIZE", "RESTARTING"),
+    *("RESTORE", "RESTORING", "SHUTDOWN", "STANDBY", "UNKNOWN"),
+)
+"""Of instances and of nodes of clusters, which show what is done to their cluster."""
 
 Name = Annotated[
     str,
@@ -206,6 +212,7 @@ def list_(
     all_projects: AllProjects = False,
 ) -> None:
     """List the instances of the project, the newest first."""
+    require_known("--status", status, STATUSES)
     filters = Filters.given(limit=limit, sort=sort, status=status)
     path, columns = ["instances"], LIST
     if all_projects:

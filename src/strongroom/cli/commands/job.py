@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.connection.completion import names_of
-from strongroom.cli.filters import Filters, Since, Sort, Until
+from strongroom.cli.filters import Filters, Since, Sort, Until, require_known
 from strongroom.cli.output.progress import Meter, figures
 from strongroom.cli.output.progress import follow as follow_job
 from strongroom.cli.output.render import Column, JobId, Look, When, duration, note, size
@@ -18,6 +18,25 @@ from strongroom.errors import NotFound
 app = typer.Typer(no_args_is_help=True, help="Jobs: what the service is doing and has done.")
 
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job; or the last 8 characters of it.")]
+
+
+KINDS = (
+    *("activate", "adopt", "backup", "cluster_activate", "cluster_adopt", "cluster_create", "cluster_delete"),
+    *("cluster_discard_old", "cluster_recover", "cluster_restart", "cluster_restore", "create", "delete_backup"),
+    *(
+        "delete_instance",
+        "discard_old",
+        "import",
+        "prepare",
+        "rebuild",
+        "resize",
+        "restart",
+        "restore",
+        "start",
+        "stop",
+        "verify",
+    ),
+)
 
 
 class Status(StrEnum):
@@ -97,6 +116,7 @@ def list_(
     all_projects: AllProjects = False,
 ) -> None:
     """List jobs, the newest first."""
+    require_known("--kind", kind, KINDS)
     filters = Filters.given(since, until, limit, sort, kind=kind)
     query: dict[str, Any] = {"instance_id": instance, "backup_id": backup, "status": status.value if status else None}
     columns = [Column("Project", "project_id"), *LIST] if all_projects else LIST

@@ -11,7 +11,6 @@ import pymysql
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts, Finding
 from strongroom.datastores._servers import Server
-from strongroom.datastores._sizes import SIZES
 from strongroom.datastores.mariadb import _survey
 from strongroom.datastores.mariadb._checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, parts, variables, where
@@ -58,9 +57,7 @@ def ready(server: Server) -> Facts:
             remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
         )
     place = Path(said["datadir"])
-    return Facts(
-        version_number=number_of(said["version"]), data_bytes=SIZES.size(place, measure_files), data_dir=place, galera=galera
-    )
+    return Facts(version_number=number_of(said["version"]), data_bytes=measure_files(place), data_dir=place, galera=galera)
 
 
 def examine(server: Server) -> Iterator[Finding]:

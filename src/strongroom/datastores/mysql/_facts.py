@@ -9,7 +9,6 @@ import pymysql
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
-from strongroom.datastores._sizes import SIZES
 from strongroom.datastores.mariadb._checkpoints import read_checkpoints
 from strongroom.datastores.mariadb._connection import connect, parts, query, where
 from strongroom.datastores.mysql._versions import number_of
@@ -32,7 +31,7 @@ def ready(server: Server) -> Facts:
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
     place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=SIZES.size(place, measure_files), data_dir=place)
+    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
 
 
 def check_data(data_dir: Path) -> None:

@@ -10,7 +10,6 @@ import psycopg
 from strongroom.datastores._mark import is_unfinished
 from strongroom.datastores._protocol import Facts
 from strongroom.datastores._servers import Server
-from strongroom.datastores._sizes import SIZES
 from strongroom.datastores.postgresql import _first_start, _lsn, _timelines, _wal_slot
 from strongroom.datastores.postgresql._connection import Connection, connect, query, where
 from strongroom.datastores.postgresql._tree import data_bytes, wal_bytes
@@ -50,11 +49,7 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
     wal = wal_bytes(place)
     return Facts(
-        version_number=number_in(number),
-        data_bytes=SIZES.size(place, data_bytes) + wal,
-        wal_bytes=wal,
-        data_dir=place,
-        warning=warning,
+        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
     )
 
 

@@ -1,6 +1,6 @@
 """Every kind of job, a module for each thing that jobs are about. A new kind is added to this list."""
 
-from strongroom.flows._kind import register
+from strongroom.flows.kind import register
 from strongroom.flows.kinds import backup, clusters, deletion, imports, lifecycle, restore, verify
 
 register(

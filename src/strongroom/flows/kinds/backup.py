@@ -10,20 +10,19 @@ from sqlalchemy.orm import Session
 from strongroom.artifact import Pages, Witness
 from strongroom.catalog import Backup, Job, now
 from strongroom.errors import DatabaseDamaged
-from strongroom.flows import _artifact_end
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind
-from strongroom.flows._orders import storage_spec
-from strongroom.flows._outcomes import fail_backup
-from strongroom.flows._source import location_of
-from strongroom.flows._steps import backup_of, start_building, work
+from strongroom.flows.backups import artifact_end
+from strongroom.flows.backups.sources import location_of
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.site import Site
+from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
 
 
-def _order(control: Control, session: Session, job: Job) -> JobRequest:
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     parent = session.get(Backup, backup.parent_id) if backup.parent_id else None
-    artifact = control.settings.artifact
+    artifact = site.settings.artifact
     request = BackupJob(
         location=location_of(backup),
         backup_kind="incremental" if parent else "full",
@@ -39,12 +38,12 @@ def _order(control: Control, session: Session, job: Job) -> JobRequest:
         fall_back_to_full=bool(job.params.get("fall_back_to_full")),
         desync=bool(job.params.get("desync")),
         damaged_pages="fail" if job.params.get("damaged_pages") == "fail" else "warn",
-        storage=storage_spec(control, backup.project),
+        storage=site.stores.spec_holding(backup),
         artifact=artifact.model_copy(
             update={"codec": backup.codec} | ({"level": None} if backup.codec != artifact.codec else {})
         ),
-        recipients=control.settings.encryption.recipients,
-        owner=control.catalog.service_id,
+        recipients=site.settings.encryption.recipients,
+        owner=site.catalog.service_id,
     )
     return JobRequest(server=job.instance_id, job=request)
 
@@ -62,9 +61,9 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
 BACKUP = JobKind(
     name="backup",
     operation="create backup {backup}",
-    steps=(work, _artifact_end.record),
+    steps=(work, artifact_end.record),
     lane="heavy",
-    clean=_artifact_end.clean,
+    clean=artifact_end.clean,
     order=_order,
     begin=start_building,
     settle=_settle,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Cluster, Job, now
+from strongroom.catalog import Cluster, Job, Run, now
 from strongroom.catalog.find import nodes_of
-from strongroom.flows import _assembly, _cluster_steps, _put_back
-from strongroom.flows._kind import Failure, JobKind, Step
+from strongroom.errors import Busy
+from strongroom.flows.clusters import actions, restore
+from strongroom.flows.clusters.phases import is_reversible, make_steps, undo_run
+from strongroom.flows.kind import Failure, JobKind, Step
+from strongroom.flows.status import move_instance
 
 
 def _settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
@@ -15,7 +18,7 @@ def _settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
     cluster = session.get(Cluster, job.cluster_id)
     assert cluster is not None
     for node in nodes_of(session, cluster.id):
-        node.task = cluster.task
+        move_instance(node, cluster.task)
 
 
 def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> None:
@@ -25,6 +28,12 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
         cluster.deleted = now()
     else:
         _settle_nodes(session, job, failure)
+
+
+def _refuse_cancel(session: Session, job: Job) -> None:
+    run = session.get(Run, job.params.get("run", job.id))
+    if run is not None and not is_reversible(run.phase):
+        raise Busy(f"job {job.id} is beyond the point of no return: the new data serves", remedy="Let it come to its end.")
 
 
 def _running(name: str, step: Step) -> JobKind:
@@ -37,10 +46,7 @@ KINDS = (
     JobKind(
         name="cluster_create",
         operation="create cluster",
-        steps=(
-            *(_assembly.define, _assembly.prepare, _assembly.seed, _assembly.swap),
-            *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
-        ),
+        steps=(restore.define, *make_steps(without=["stop"])),
         lane="clusters",
         settle=_settle_nodes,
         has_task=True,
@@ -49,7 +55,7 @@ KINDS = (
     JobKind(
         name="cluster_adopt",
         operation="adopt cluster",
-        steps=(_cluster_steps.adopt,),
+        steps=(actions.adopt,),
         lane="clusters",
         settle=_settle_nodes,
         has_task=True,
@@ -58,25 +64,23 @@ KINDS = (
     JobKind(
         name="cluster_restore",
         operation="restore backup {backup}",
-        steps=(
-            *(_assembly.prepare, _assembly.seed, _assembly.stop, _assembly.swap),
-            *(_assembly.bootstrap, _assembly.join, _assembly.check, _assembly.finish),
-        ),
+        steps=make_steps(),
         lane="clusters",
-        clean=_put_back.undo,
+        clean=undo_run,
+        refuse_cancel=_refuse_cancel,
         has_task=True,
     ),
     JobKind(
         name="cluster_delete",
         operation="delete cluster",
-        steps=(_cluster_steps.delete,),
+        steps=(actions.delete,),
         lane="clusters",
         settle=_settle_deletion,
         has_task=True,
         failed_task="ERROR",
     ),
-    _running("cluster_recover", _cluster_steps.recover),
-    _running("cluster_restart", _cluster_steps.restart),
-    _running("cluster_activate", _cluster_steps.activate),
-    _running("cluster_discard_old", _cluster_steps.discard_old),
+    _running("cluster_recover", actions.recover),
+    _running("cluster_restart", actions.restart),
+    _running("cluster_activate", actions.activate),
+    _running("cluster_discard_old", actions.discard_old),
 )

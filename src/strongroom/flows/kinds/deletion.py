@@ -10,23 +10,23 @@ from strongroom.artifact import delete_artifact
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import descendants_of
 from strongroom.errors import HasChildren
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind
-from strongroom.flows._outcomes import settle_deletion
-from strongroom.flows._source import location_of
-from strongroom.flows._steps import backup_of, load_job
+from strongroom.flows.backups.sources import location_of
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.outcomes import settle_deletion
+from strongroom.flows.site import Site
+from strongroom.flows.steps import backup_of, load_job
 
 
-async def delete_stored(control: Control, job_id: str) -> None:
+async def delete_stored(site: Site, job_id: str) -> None:
     """Remove every object of the backup and of those that are deleted with it, children first.
 
     A backup that is only a record of what others wrote keeps its objects. Refused while a backup depends on one of them.
     """
 
     def remove() -> None:
-        _, _, backup = load_job(control, job_id)
+        _, _, backup = load_job(site, job_id)
         assert backup is not None
-        with control.catalog.read() as session:
+        with site.catalog.read() as session:
             chain = [*descendants_of(session, backup.id), backup]
         for link in chain:
             if link.status != "DELETING":
@@ -34,12 +34,11 @@ async def delete_stored(control: Control, job_id: str) -> None:
                     f"backup {backup.name} ({backup.id}) is still the parent of {link.name} ({link.id})",
                     remedy="Delete that one first.",
                 )
-        theirs = control.for_job(job_id)
         for link in chain:
             if link.source is None:
-                delete_artifact(theirs.store_of(link.project), location_of(link))
+                delete_artifact(site.stores.holding(link), location_of(link))
             if link.id != backup.id:  # the job's own backup is settled with the job
-                with control.catalog.write() as session:
+                with site.catalog.write() as session:
                     row = session.get(Backup, link.id)
                     assert row is not None
                     settle_deletion(row, None)

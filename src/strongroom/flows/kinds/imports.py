@@ -6,23 +6,22 @@ from sqlalchemy.orm import Session
 
 from strongroom.artifact import ForeignChain
 from strongroom.catalog import Job, now
-from strongroom.flows._control import Control
-from strongroom.flows._import import record_import
-from strongroom.flows._kind import Failure, JobKind
-from strongroom.flows._orders import storage_spec
-from strongroom.flows._outcomes import fail_backup
-from strongroom.flows._rebuild import rebuild
-from strongroom.flows._source import source_of
-from strongroom.flows._steps import backup_of, start_building, work
+from strongroom.flows.backups.sources import source_of
+from strongroom.flows.kind import Failure, JobKind
+from strongroom.flows.kinds.foreign import record_import
+from strongroom.flows.kinds.rebuild import rebuild
+from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.site import Site
+from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import ImportJob, JobRequest
 
 
-def _order(control: Control, session: Session, job: Job) -> JobRequest:
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = ImportJob(
         location=ForeignChain(backups=source_of(backup).foreign),
         datastore=backup.datastore,
-        storage=storage_spec(control, backup.project),
+        storage=site.stores.spec_holding(backup),
     )
     return JobRequest(server=None, job=request)
 

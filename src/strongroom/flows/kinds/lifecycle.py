@@ -11,51 +11,52 @@ from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
 from strongroom.catalog import Instance, Job, now
 from strongroom.errors import JobError, NotFound
-from strongroom.flows._control import Control
-from strongroom.flows._kind import Failure, JobKind, Step
-from strongroom.flows._steps import define, definition_of, instance_of, load_instance, record_view
+from strongroom.flows.kind import Failure, JobKind, Step
+from strongroom.flows.site import Site
+from strongroom.flows.status import move_instance
+from strongroom.flows.steps import define, definition_of, instance_of, load_instance, record_view
 
 
-async def _ask_agent(control: Control, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
+async def _ask_agent(site: Site, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
     """Have the agent do something with the server of the job, and record the state that it answers with."""
-    _, instance = await load_instance(control, job_id)
-    await record_view(control, await call(control.agent(instance.host), instance.id))
+    _, instance = await load_instance(site, job_id)
+    await record_view(site, await call(site.agents.client(instance.host), instance.id))
 
 
-async def start(control: Control, job_id: str) -> None:
+async def start(site: Site, job_id: str) -> None:
     """Start the server and wait until it serves."""
-    await _ask_agent(control, job_id, lambda agent, server: agent.start_server(server))
+    await _ask_agent(site, job_id, lambda agent, server: agent.start_server(server))
 
 
-async def stop(control: Control, job_id: str) -> None:
+async def stop(site: Site, job_id: str) -> None:
     """Stop the server and wait until it is gone."""
-    await _ask_agent(control, job_id, lambda agent, server: agent.stop_server(server))
+    await _ask_agent(site, job_id, lambda agent, server: agent.stop_server(server))
 
 
-async def restart(control: Control, job_id: str) -> None:
+async def restart(site: Site, job_id: str) -> None:
     """Stop, start, wait."""
-    await _ask_agent(control, job_id, lambda agent, server: agent.restart_server(server))
+    await _ask_agent(site, job_id, lambda agent, server: agent.restart_server(server))
 
 
-async def resize(control: Control, job_id: str) -> None:
+async def resize(site: Site, job_id: str) -> None:
     """Restart the server with the memory of the wanted flavor; if it does not come up with it, with what it had."""
-    job, instance = await load_instance(control, job_id)
-    agent = control.agent(instance.host)
+    job, instance = await load_instance(site, job_id)
+    agent = site.agents.client(instance.host)
 
     async def restart_with(flavor: str) -> ServerView:
-        await agent.put_server(instance.id, definition_of(control, instance, flavor))
+        await agent.put_server(instance.id, definition_of(site, instance, flavor))
         return await agent.restart_server(instance.id)
 
     try:
         view = await restart_with(job.params["flavor"])
     except JobError:
-        if instance.flavor in control.settings.flavors:  # it may have left the configuration
-            await record_view(control, await restart_with(instance.flavor))
+        if instance.flavor in site.settings.flavors:  # it may have left the configuration
+            await record_view(site, await restart_with(instance.flavor))
         raise
-    await record_view(control, view)
+    await record_view(site, view)
 
     def keep() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             row = session.get(Instance, instance.id)
             assert row is not None
             row.flavor = job.params["flavor"]
@@ -63,21 +64,21 @@ async def resize(control: Control, job_id: str) -> None:
     await asyncio.to_thread(keep)
 
 
-async def activate(control: Control, job_id: str) -> None:
+async def activate(site: Site, job_id: str) -> None:
     """Let an isolated copy run its events, replication and workers, and restart it."""
-    await _ask_agent(control, job_id, lambda agent, server: agent.activate(server))
+    await _ask_agent(site, job_id, lambda agent, server: agent.activate(server))
 
 
-async def discard_old(control: Control, job_id: str) -> None:
+async def discard_old(site: Site, job_id: str) -> None:
     """Remove the data that restores have put aside."""
-    await _ask_agent(control, job_id, lambda agent, server: agent.discard_old(server))
+    await _ask_agent(site, job_id, lambda agent, server: agent.discard_old(server))
 
 
-async def delete_server(control: Control, job_id: str) -> None:
+async def delete_server(site: Site, job_id: str) -> None:
     """Remove the server and its data; one that the agent does not know is gone already."""
-    _, instance = await load_instance(control, job_id)
+    _, instance = await load_instance(site, job_id)
     try:
-        await control.agent(instance.host).delete_server(instance.id)
+        await site.agents.client(instance.host).delete_server(instance.id)
     except NotFound:
         return
 
@@ -87,7 +88,7 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
     if failure is None:
         instance.deleted = now()
     else:
-        instance.task = "ERROR"
+        move_instance(instance, "ERROR")
 
 
 def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:

@@ -7,20 +7,19 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Job
+from strongroom.catalog import Backup, Instance, Job
 from strongroom.catalog.find import find_job
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, NotFound
-from strongroom.flows._control import Control
-from strongroom.flows._kind import JobKind
-from strongroom.flows._orders import identities, is_isolated, storage_spec
-from strongroom.flows._placement import GB
-from strongroom.flows._source import target_of
-from strongroom.flows._steps import backup_of, define, instance_of, load_instance, record_view, work
+from strongroom.flows.backups.sources import target_of
+from strongroom.flows.hosts.placement import GB
+from strongroom.flows.kind import JobKind
+from strongroom.flows.site import Site
+from strongroom.flows.steps import backup_of, define, instance_of, load_instance, record_view, work
 from strongroom.worker.spec import InitializeJob, JobRequest, RestoreJob
 
 
-def order_restore(control: Control, session: Session, job: Job) -> JobRequest:
+def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
     """The restore of the job's backup to its instance; an empty database when there is no backup."""
     instance = instance_of(session, job)
     if job.backup_id is None:
@@ -30,9 +29,9 @@ def order_restore(control: Control, session: Session, job: Job) -> JobRequest:
         location=target_of(session, backup),
         manifest_sha256=backup.manifest_sha256,
         datastore=backup.datastore,
-        storage=storage_spec(control, backup.project),
-        artifact=control.settings.artifact,
-        identities=identities(control),
+        storage=site.stores.spec_holding(backup),
+        artifact=site.settings.artifact,
+        identities=site.stores.identities(),
         volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
         in_place=job.kind == RESTORE.name or bool(job.params.get("in_place")),
         isolated=is_isolated(backup, instance),
@@ -41,14 +40,28 @@ def order_restore(control: Control, session: Session, job: Job) -> JobRequest:
     return JobRequest(server=instance.id, job=request)
 
 
-async def swap(control: Control, job_id: str) -> None:
+def is_copy(backup: Backup, instance: Instance) -> bool:
+    """Whether the backup, restored to the instance, makes a second server with the data of another."""
+    same_cluster = instance.cluster_id is not None and instance.cluster_id == backup.cluster_id
+    return backup.instance_id != instance.id and not same_cluster
+
+
+def is_isolated(backup: Backup, instance: Instance) -> bool:
+    """Whether the restored server is isolated: it is a copy, or was one that nobody has activated.
+
+    A backup of an isolated copy holds the replication and the events of its source.
+    """
+    return is_copy(backup, instance) or (instance.isolated and instance.cluster_id is None)
+
+
+async def swap(site: Site, job_id: str) -> None:
     """Make the prepared directory the data directory, and start the server on it."""
-    job, instance = await load_instance(control, job_id)
-    view = await control.agent(instance.host).swap(instance.id, f"{job_id}-{job.attempts}")
-    await record_view(control, view)
+    job, instance = await load_instance(site, job_id)
+    view = await site.agents.client(instance.host).swap(instance.id, f"{job_id}-{job.attempts}")
+    await record_view(site, view)
 
     def keep() -> None:
-        with control.catalog.write() as session:
+        with site.catalog.write() as session:
             row = find_job(session, None, job_id)
             row.output = {**row.output, "warnings": [*row.output.get("warnings", []), *view.restore_warnings]}
 
@@ -56,11 +69,11 @@ async def swap(control: Control, job_id: str) -> None:
         await asyncio.to_thread(keep)
 
 
-async def populate(control: Control, job_id: str) -> None:
+async def populate(site: Site, job_id: str) -> None:
     """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
-    _, instance = await load_instance(control, job_id)
-    wanted: dict[str, Any] = await asyncio.to_thread(control.secrets.get, job_id)
-    agent = control.agent(instance.host)
+    _, instance = await load_instance(site, job_id)
+    wanted: dict[str, Any] = await asyncio.to_thread(site.secrets.get, job_id)
+    agent = site.agents.client(instance.host)
     for data in wanted.get("databases", []):
         try:
             await agent.create_databases(instance.id, [DatabaseSpec.model_validate(data)])
@@ -73,11 +86,11 @@ async def populate(control: Control, job_id: str) -> None:
             continue
 
 
-async def drop_prepared(control: Control, job_id: str) -> None:
+async def drop_prepared(site: Site, job_id: str) -> None:
     """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
-    job, instance = await load_instance(control, job_id)
+    job, instance = await load_instance(site, job_id)
     try:
-        await control.agent(instance.host).cancel_job(f"{job_id}-{job.attempts}")
+        await site.agents.client(instance.host).cancel_job(f"{job_id}-{job.attempts}")
     except NotFound:
         return  # it came to no attempt
 

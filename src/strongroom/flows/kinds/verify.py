@@ -5,16 +5,15 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job
-from strongroom.flows import _verification
-from strongroom.flows._control import Control
-from strongroom.flows._kind import JobKind
-from strongroom.flows._orders import identities, storage_spec
-from strongroom.flows._source import target_of
-from strongroom.flows._steps import backup_of, work
+from strongroom.flows.backups import verification
+from strongroom.flows.backups.sources import target_of
+from strongroom.flows.kind import JobKind
+from strongroom.flows.site import Site
+from strongroom.flows.steps import backup_of, work
 from strongroom.worker.spec import JobRequest, VerifyJob
 
 
-def _order(control: Control, session: Session, job: Job) -> JobRequest:
+def _order(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = VerifyJob(
         location=target_of(session, backup),
@@ -24,9 +23,9 @@ def _order(control: Control, session: Session, job: Job) -> JobRequest:
         quick=bool(job.params.get("quick")),
         prepare=bool(job.params.get("prepare")),
         start=bool(job.params.get("start", True)),
-        storage=storage_spec(control, backup.project),
-        artifact=control.settings.artifact,
-        identities=identities(control),
+        storage=site.stores.spec_holding(backup),
+        artifact=site.settings.artifact,
+        identities=site.stores.identities(),
     )
     return JobRequest(server=None, job=request)
 
@@ -34,9 +33,9 @@ def _order(control: Control, session: Session, job: Job) -> JobRequest:
 VERIFY = JobKind(
     name="verify",
     operation="verify backup {backup}",
-    steps=(work, _verification.record),
+    steps=(work, verification.record),
     lane="heavy",
     order=_order,
-    clean=_verification.clean,
+    clean=verification.clean,
     shows_failure=False,
 )

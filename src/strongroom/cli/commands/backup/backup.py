@@ -12,7 +12,7 @@ import typer
 from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup.listing import Ratio, list_backups
 from strongroom.cli.connection.completion import names_of
-from strongroom.cli.filters import Filters, Limit, Since, Sort, Until
+from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.render import Column, When, duration, moment, note, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command
@@ -37,6 +37,9 @@ class Codec(StrEnum):
 
     zstd = "zstd"
     gzip = "gzip"
+
+
+STATUSES = ("NEW", "BUILDING", "COMPLETED", "FAILED", "DELETING", "DELETE_FAILED", "RESTORED")
 
 
 class Kind(StrEnum):
@@ -254,6 +257,7 @@ def list_(
     all_projects: AllProjects = False,
 ) -> None:
     """List backups, the newest first."""
+    require_known("--status", status, STATUSES)
     filters = Filters.given(since, until, limit, sort, status=status, kind=[kind.value] if kind else None)
     list_backups(session, filters, instance=instance, chain=chain, unverified=unverified, tree=tree, all_projects=all_projects)
 

@@ -1,0 +1,55 @@
+"""Seals the backups that this control plane records, and judges those that it finds in the store.
+
+The key is in the directory ``control-plane`` of the state directory, beside the key that hosts know the control plane by. Workers
+never get it, so a database host that was broken into cannot seal what it forges.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+
+import structlog
+
+from strongroom.artifact import Location, Verdict, check_seal, put_seal
+from strongroom.errors import ConfigurationError, StorageError
+from strongroom.flows.site import Site
+from strongroom.storage import Store
+from strongroom.system.directories import make_directory
+from strongroom.system.files import write_file
+
+log = structlog.get_logger()
+
+_BYTES = 32
+_making = threading.Lock()
+
+
+def seal_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> str | None:
+    """Seal a backup that was just recorded. Why it could not be sealed, for people; the backup is complete without it."""
+    try:
+        put_seal(store, location, manifest_sha256, _key(site))
+    except (StorageError, ConfigurationError) as error:
+        log.warning("cannot seal a backup", backup=location.prefix, reason=error.message)
+        return f"the backup could not be sealed: {error.message}"
+    return None
+
+
+def judge_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> Verdict:
+    """Whether this control plane has recorded the manifest that the store has. Raises StorageError, ConfigurationError."""
+    return check_seal(store, location, manifest_sha256, _key(site))
+
+
+def _key(site: Site) -> bytes:
+    """Made when there is none. Raises ConfigurationError."""
+    path = site.settings.service.data_dir / "control-plane" / "seal.key"
+    try:
+        with _making:
+            if not path.exists():
+                make_directory(path.parent)
+                write_file(path, f"{secrets.token_hex(_BYTES)}\n")
+            key = bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"cannot use the key in {path}: {error}", remedy="Give it to our OS user, mode 0600.") from None
+    if len(key) != _BYTES:
+        raise ConfigurationError(f"{path} is not a key of {_BYTES} bytes", remedy="Put the saved key there, or remove the file.")
+    return key

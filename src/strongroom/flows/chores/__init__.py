@@ -1,0 +1,11 @@
+"""Periodic chores of the service. A new one is a module with a ``Chore``, added to this list."""
+
+from __future__ import annotations
+
+from strongroom.flows.chores import purge, sweep
+from strongroom.flows.chores.chore import Chore
+from strongroom.flows.chores.runner import ChoreRunner
+
+CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE)
+
+__all__ = ["CHORES", "Chore", "ChoreRunner"]

@@ -1,0 +1,82 @@
+"""Removes what failed backups of this service left in the stores, and decides what their jobs could not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select
+
+from strongroom.artifact import Location, sweep_orphans
+from strongroom.catalog import Backup, Job
+from strongroom.errors import StorageError, StrongroomError
+from strongroom.flows.backups.artifact_end import finish_left
+from strongroom.flows.chores.chore import DAY, Chore
+from strongroom.flows.site import Site
+
+log = structlog.get_logger()
+
+MIN_AGE = timedelta(hours=1)
+"""What is younger is kept: the row of its backup may not be visible yet."""
+
+
+def _sweep(site: Site) -> None:
+    """Sweep all stores. Where stores are used with the tokens of callers, what is left there is only logged."""
+
+    def is_running(backup_id: str) -> bool:
+        with site.catalog.read() as session:
+            row = session.get(Backup, backup_id)
+            hosts = session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup"))
+            may_write = any(host and site.agents.presence.cause(host) for host in hosts)
+            return may_write or (row is not None and row.status in Backup.RUNNING)
+
+    swept = 0
+    owner = site.catalog.service_id
+    for store in site.stores.all():
+        try:
+            swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=MIN_AGE, report=_report_left))
+        except StrongroomError as error:
+            log.warning("could not sweep the store", error=error.code, reason=error.message)
+    finish_failed(site)
+    log.info("swept the stores", orphans=swept)
+
+
+def finish_failed(site: Site) -> None:
+    """Decide what failed jobs could not: a backup whose manifest is in the store is completed, anything else is removed."""
+    for job_id, backup_id, project, left in _list_left(site):
+        if site.settings.storage.by_token:
+            log.warning(
+                "a failed backup left objects in the store",
+                backup=backup_id,
+                project=project,
+                objects=left,
+                remedy=f"A user of the project can delete the backup: strongroom backup delete {backup_id}",
+            )
+            continue
+        try:
+            whole = finish_left(site, job_id)
+        except StrongroomError as error:
+            log.warning("could not finish a failed backup", backup=backup_id, error=error.code, reason=error.message)
+        else:
+            log.info("finished a failed backup", backup=backup_id, outcome="completed" if whole else "removed")
+
+
+def _list_left(site: Site) -> list[tuple[str, str, str, str]]:
+    """Failed backups of which something is in the store: job, backup, project, and where it is."""
+    failed = select(Job.id, Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
+    with site.catalog.read() as session:
+        found = session.execute(failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup"))
+        return [(job_id, backup_id, project, output["left"]) for job_id, backup_id, project, output in found if "left" in output]
+
+
+def _report_left(location: Location, error: StorageError) -> None:
+    log.warning(
+        "cannot remove what a failed backup left in the store; it is skipped",
+        at=location.prefix,
+        error=error.code,
+        reason=error.message,
+        remedy=error.remedy,
+    )
+
+
+SWEEP = Chore(name="sweep", interval=DAY, run=_sweep)

@@ -1,0 +1,1 @@
+"""Hosts: how they join, which of them answer, what runs there, and where new instances go."""

@@ -1,0 +1,122 @@
+"""Jobs as people see them: made in the transaction of a request, started after it, waited for, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Cluster, Instance, Job
+from strongroom.catalog.find import find_job, unfinished_jobs
+from strongroom.errors import Busy, Cancelled, Unsupported
+from strongroom.flows import outcomes
+from strongroom.flows.kind import kind_of
+from strongroom.flows.site import Site
+from strongroom.identity import asker
+
+NOTICE = 0.05
+"""Seconds between two looks at a job that somebody waits for."""
+
+
+def new_job(
+    session: Session,
+    project: str,
+    kind: str,
+    *,
+    instance: Instance | None = None,
+    cluster: Cluster | None = None,
+    backup: Backup | None = None,
+    **params: Any,
+) -> Job:
+    """Add a queued job; the caller starts it with ``site.start`` once the transaction is committed."""
+    if cluster is not None and instance is None:
+        params["partition"] = cluster.id
+    job = Job(
+        id=_next_id(),
+        project=project,
+        kind=kind,
+        host=instance.host if instance else None,
+        instance_id=instance.id if instance else None,
+        instance_name=instance.name if instance else cluster.name if cluster else "",
+        cluster_id=cluster.id if cluster else None,
+        backup_id=backup.id if backup else None,
+        params=params,
+        asked_by=asker.get()[:255],
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def _next_id() -> str:
+    """A UUID of version 7 with a fraction of the millisecond (RFC 9562, 6.2): DBOS on SQLite knows the order of jobs by the
+    second, and within one goes by their ids.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)))
+
+
+def refuse_if_busy(session: Session, instance: Instance, wish: str) -> None:
+    """Raise Busy when a job is queued or running on the instance: one at a time."""
+    of_cluster = unfinished_jobs(session, cluster_id=instance.cluster_id) if instance.cluster_id else []
+    for job in [*unfinished_jobs(session, instance_id=instance.id), *of_cluster]:
+        raise Busy(
+            f"instance {instance.name} ({instance.id}) is busy: {job.kind} job {job.id} is {job.status}; cannot {wish} now",
+            remedy=f"Wait for it (`strongroom job follow {job.id}`) or cancel it (`strongroom job cancel {job.id}`).",
+        )
+
+
+def refuse_if_node(instance: Instance, deed: str) -> None:
+    """Raise Unsupported for a node of a cluster: what is done to one of them is done for all, by commands of the cluster."""
+    if instance.cluster_id is not None:
+        raise Unsupported(
+            f"instance {instance.name} ({instance.id}) is {instance.node} of a cluster; {deed} is not done to single nodes",
+            remedy=f"See `strongroom cluster --help`: cluster {instance.cluster_id}.",
+        )
+
+
+async def wait_job(site: Site, project: str | None, job_id: str, *, after: int, seconds: float) -> Job:
+    """The job, as soon as it has more than ``after`` events or is finished, at the latest after ``seconds``."""
+
+    def look() -> Job:
+        with site.catalog.read() as session:
+            return find_job(session, project, job_id)
+
+    deadline = time.monotonic() + seconds
+    with site.catalog.changes.watch() as change:
+        while True:
+            change.clear()
+            job = await asyncio.to_thread(look)
+            if job.finished is not None or job.events > after or time.monotonic() >= deadline:
+                return job
+            with suppress(TimeoutError):
+                await asyncio.wait_for(change.wait(), deadline - time.monotonic())
+            await asyncio.sleep(NOTICE)  # many commits at once are one change
+
+
+def request_cancel(site: Site, project: str | None, job_id: str) -> Job:
+    """Cancel a job: a queued one ends now, a running one as soon as its tools are stopped. Raises NotFound, Busy."""
+    with site.catalog.write() as session:
+        job = find_job(session, project, job_id)
+        if job.finished is not None:
+            raise Busy(f"job {job.id} is over: it has {job.status}", remedy="There is nothing to cancel.")
+        if refuse := kind_of(job.kind).refuse_cancel:
+            refuse(session, job)
+        cancel_job(session, job)
+    return job
+
+
+def cancel_job(session: Session, job: Job) -> None:
+    """Mark the job as cancelled; the flow that runs it notices within a second."""
+    job.cancel = True
+    if job.status == "queued":
+        outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was cancelled before it began").to_dict())
+    else:
+        job.message = "cancelling"
+        job.events += 1

@@ -1,0 +1,196 @@
+"""Rebuild of the catalog: every backup that the store has is found again by its manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest
+from strongroom.catalog import Backup, Job
+from strongroom.catalog.find import find_job, unfinished_jobs
+from strongroom.errors import ArtifactMissing, Busy, StorageNotFound
+from strongroom.flows import outcomes
+from strongroom.flows.backups.chains import check_container
+from strongroom.flows.backups.seals import judge_backup
+from strongroom.flows.backups.verification import take_over
+from strongroom.flows.jobs import new_job
+from strongroom.flows.site import Site
+
+MOST_SHOWN = 1000
+"""Lines of each list in the output of the job; the counts are of all."""
+_LONGEST_ID = 36
+_TOGETHER = 200
+"""Rows written in one transaction: others wait for it."""
+
+
+def request_rebuild(site: Site, project: str, *, container: str | None = None, dry_run: bool = False) -> Job:
+    """Look through the store, or one container of it, and add every backup that the catalog does not know.
+
+    Backups of all projects, unless each has a store of its own. What is there stays as it is; instances cannot be found again.
+    ``dry_run`` only tells. Raises InvalidRequest, Busy.
+    """
+    if container is not None:
+        check_container(container)
+    with site.catalog.write() as session:
+        for running in unfinished_jobs(session):
+            if running.kind == "rebuild":
+                raise Busy(f"rebuild job {running.id} is {running.status}", remedy="Wait for it, or cancel it.")
+        job = new_job(session, project, "rebuild", container=container, dry_run=dry_run, partition="rebuild")
+    site.start(job)
+    return job
+
+
+async def rebuild(site: Site, job_id: str) -> None:
+    """Read every manifest; add rows for those that have none. A broken manifest is told, and stops nothing."""
+
+    def work() -> None:
+        with site.catalog.read() as session:
+            job = find_job(session, None, job_id)
+        search = _Search(site, job)
+        for found in list_artifacts(search.store, job.params.get("container")):
+            search.take(found)
+        search.write()
+        search.miss_parents()
+        with site.catalog.write() as session:
+            find_job(session, None, job_id).output = search.output()
+
+    await asyncio.to_thread(work)
+
+
+class _Search:
+    def __init__(self, site: Site, job: Job) -> None:
+        self._site = site
+        self._job = job
+        self.store = site.stores.of_project(job.project)
+        self._dry = bool(job.params.get("dry_run"))
+        self._waiting: list[Manifest] = []
+        self._parents: dict[str, Manifest] = {}
+        self._seen: set[str] = set()
+        self._added: list[dict[str, Any]] = []
+        self._problems: list[dict[str, Any]] = []
+        self._found = self._known = self._unsealed = 0
+
+    def take(self, found: Manifest | Problem) -> None:
+        """One more of what is in the store."""
+        if isinstance(found, Problem):
+            if self._is_artifact(found) and not self._is_ours(found.id):
+                self._tell(found.container, found.id, found.error.code, found.error.message)
+            return
+        self._found += 1
+        if len(found.id) > _LONGEST_ID:
+            self._tell(found.container, found.id, "ManifestInvalid", f"an id of more than {_LONGEST_ID} characters")
+            return
+        if found.id in self._seen:
+            self._tell(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
+            return
+        self._seen.add(found.id)
+        if found.parent is not None:
+            self._parents[found.id] = found.model_copy(update={"segments": []})
+        self._waiting.append(found)
+        if len(self._waiting) >= _TOGETHER:
+            self.write()
+
+    def write(self) -> None:
+        """Add rows for what waits and is not known."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        with self._site.catalog.read() as session:
+            there = _known_of(session, [manifest.id for manifest in waiting])
+        self._known += len(there)
+        # asks the store: no transaction is open
+        rows = [row for manifest in waiting if manifest.id not in there and (row := self._row(manifest)) is not None]
+        with self._site.catalog.write() as session:
+            there = _known_of(session, [row.id for row in rows])
+            self._known += len(there)
+            for row in rows:
+                if row.id in there:
+                    continue
+                self._added.append({"id": row.id, "name": row.name, "kind": row.kind, "project": row.project, "at": row.location})
+                if not self._dry:
+                    session.add(row)
+            job = find_job(session, None, self._job.id)
+            job.phase, job.done, job.events = "read", self._found, job.events + 1
+
+    def miss_parents(self) -> None:
+        """Tell of backups whose parent is not to be found: they cannot be restored."""
+        with self._site.catalog.read() as session:
+            for manifest in self._parents.values():
+                assert manifest.parent is not None
+                parent = manifest.parent.location
+                if parent.id not in self._seen and session.get(Backup, parent.id) is None:
+                    self._tell(manifest.container, manifest.id, "ArtifactMissing", f"its parent {parent.prefix} is not there")
+
+    def output(self) -> dict[str, Any]:
+        """What the job tells in the end."""
+        return {
+            "dry_run": self._dry,
+            "found": self._found,
+            "known": self._known,
+            "added": len(self._added),
+            "backups": self._added[:MOST_SHOWN],
+            "unsealed": self._unsealed,
+            "broken": len(self._problems),
+            "problems": self._problems[:MOST_SHOWN],
+        }
+
+    def _row(self, manifest: Manifest) -> Backup | None:
+        """The row of a backup; none when its seal proves that its manifest was exchanged."""
+        row = Backup(
+            id=manifest.id,
+            project=manifest.project or self._job.project,
+            name=manifest.name or manifest.id,
+            description=manifest.description,
+            instance_id=manifest.instance_id,
+            instance_name=manifest.instance_name,
+            container=manifest.container,
+            datastore=manifest.datastore,
+            series=manifest.datastore_version,
+            created=manifest.started,
+        )
+        manifest, sha256 = read_manifest(self.store, manifest.location)
+        verdict = judge_backup(self._site, self.store, manifest.location, sha256)
+        if verdict == "forged":
+            self._tell(
+                manifest.container, manifest.id, "ManifestInvalid", "its manifest was exchanged: the seal is of another one"
+            )
+            return None
+        self._unsealed += verdict != "sealed"
+        outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
+        take_over(row, self.store, manifest, sha256)
+        row.updated = manifest.finished
+        return row
+
+    def _is_artifact(self, found: Problem) -> bool:
+        """Whether it ever was one: a store may hold other things, too, such as what another program wrote."""
+        try:
+            location = Location(container=found.container, id=found.id)
+        except ValidationError:
+            return False
+        if not isinstance(found.error, ArtifactMissing):
+            return True
+        for key in (location.intent, location.segment(0)):
+            with contextlib.suppress(StorageNotFound):
+                self.store.head(key)
+                return True
+        return False
+
+    def _is_ours(self, backup_id: str) -> bool:
+        """A folder without a manifest is no problem while its backup is being written or removed."""
+        with self._site.catalog.read() as session:
+            row = session.get(Backup, backup_id)
+            return row is not None and (row.status in Backup.RUNNING or row.status == "DELETING")
+
+    def _tell(self, container: str, name: str, code: str, message: str) -> None:
+        self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
+
+
+def _known_of(session: Session, ids: Sequence[str]) -> set[str]:
+    """Those of ``ids`` that the catalog knows."""
+    return set(session.scalars(select(Backup.id).where(Backup.id.in_(ids))))

@@ -1,0 +1,132 @@
+"""The life of a job: begin, the steps of its plan, what to do after a failure, settle. Free of DBOS: tests run the same loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from strongroom.catalog import now
+from strongroom.catalog.find import find_job
+from strongroom.errors import Cancelled, JobError, StrongroomError
+from strongroom.flows import outcomes
+from strongroom.flows.hosts.presence import AGAIN, attend
+from strongroom.flows.kind import Failure, kind_of
+from strongroom.flows.site import Site
+from strongroom.flows.status import move_job
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The four things that are done to a job. Each is idempotent; the engine makes each durable."""
+
+    begin: Callable[[str], Awaitable[str | None]]
+    step: Callable[[str, str, int], Awaitable[Failure | None]]
+    clean: Callable[[str, str], Awaitable[bool]]
+    settle: Callable[[str, Failure | None], Awaitable[None]]
+
+
+async def run_job(job_id: str, stages: Stages) -> str:
+    """Every job: begin, the steps of its plan, settle. Returns how it ended."""
+    kind = await stages.begin(job_id)
+    if kind is None:
+        return "nothing to do"
+    failure: Failure | None = None
+    for number in range(len(kind_of(kind).steps)):
+        failure = await stages.step(job_id, kind, number)
+        if failure is not None:
+            break
+    if failure is not None and kind_of(kind).clean and await stages.clean(job_id, kind):
+        failure = None
+    await stages.settle(job_id, failure)
+    return failure["code"] if failure else "succeeded"
+
+
+async def begin_job(site: Site, job_id: str) -> str | None:
+    """Mark the job as running and return its kind; none when it is over already (cancelled in the queue)."""
+
+    def write() -> str | None:
+        with site.catalog.write() as session:
+            row = find_job(session, None, job_id)
+            if row.finished is not None:
+                site.secrets.drop(job_id)
+                return None
+            if row.status == "queued":
+                move_job(row, "running")
+                row.started = now()
+                outcomes.begin(session, row)
+            return row.kind
+
+    return await retry_while_away(site, lambda: asyncio.to_thread(write))
+
+
+async def run_step(site: Site, job_id: str, kind: str, number: int) -> Failure | None:
+    """One step of the plan; the failure, if it failed. A failure is an outcome, not an exception for DBOS to keep."""
+    action = kind_of(kind).steps[number]
+    try:
+        host = await retry_while_away(site, lambda: asyncio.to_thread(_host_unless_cancelled, site, job_id))
+        await attend(site.agents.presence, host, lambda: retry_while_away(site, lambda: action(site.for_job(job_id), job_id)))
+    except StrongroomError as error:
+        log.warning("step failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
+        return error.to_dict()
+    except Exception:
+        log.exception("step broke", job=job_id, kind=kind, step=action.__name__)
+        return JobError(
+            f"{action.__name__} of {kind} job {job_id} met an unexpected error; the service's log has it",
+            remedy="This is a defect: report it with the log.",
+        ).to_dict()
+    return None
+
+
+def _host_unless_cancelled(site: Site, job_id: str) -> str | None:
+    """The host of the job. A cancel counts until the last thing is done, but a backup whose artifact is whole is kept."""
+    with site.catalog.read() as session:
+        row = find_job(session, None, job_id)
+        if row.cancel and not kind_of(row.kind).outlives_cancel:
+            raise Cancelled(f"{row.kind} job {job_id} was cancelled")
+        if row.finished is not None and row.kind != "backup":  # reset, or its host was removed: nothing more is done for it
+            raise Cancelled(f"{row.kind} job {job_id} has ended already")
+        return row.host
+
+
+async def clean_up(site: Site, job_id: str, kind: str) -> bool:
+    """After a failure: remove what is left, or finish what turned out to be whole; true when the job has succeeded after all."""
+    clean = kind_of(kind).clean
+    assert clean is not None
+    try:
+        return bool(await retry_while_away(site, lambda: clean(site.for_job(job_id), job_id)))
+    except StrongroomError as error:
+        log.warning("cleanup failed; the sweep tries again", job=job_id, error=error.code, reason=error.message)
+    except Exception:
+        log.exception("cleanup broke", job=job_id, kind=kind)
+    return False
+
+
+async def settle_job(site: Site, job_id: str, failure: Failure | None) -> None:
+    """Write the end into the catalog."""
+
+    def write() -> None:
+        with site.catalog.write() as session:
+            outcomes.settle(session, find_job(session, None, job_id), failure)
+        site.secrets.drop(job_id)
+
+    await retry_while_away(site, lambda: asyncio.to_thread(write))
+
+
+async def retry_while_away(site: Site, work: Callable[[], Awaitable[T]]) -> T:
+    """Do ``work``, which is idempotent, and again for as long as the catalog's database is away: without it nothing ends."""
+    while True:
+        try:
+            return await work()
+        except DBAPIError as error:
+            if not site.catalog.is_temporary(error):
+                raise
+            log.warning("the database does not answer", reason=str(error.orig).strip())
+        await asyncio.sleep(AGAIN)

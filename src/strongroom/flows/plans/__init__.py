@@ -1,0 +1,1 @@
+"""Plans: what an operation would do, without starting it."""

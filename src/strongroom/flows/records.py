@@ -1,0 +1,60 @@
+"""Changes to instances, backups and clusters that need no job: their names, and whether they are protected from deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from strongroom.catalog import Backup, Cluster, Instance, now
+from strongroom.catalog.find import find_backup, find_cluster
+from strongroom.errors import Busy, Protected
+from strongroom.flows.site import Site
+
+Record = Instance | Backup | Cluster
+NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluster: "cluster"}
+
+
+def change_record(row: Record, *, name: str | None = None, protected: bool | None = None) -> None:
+    """Set what is given. The store keeps the name that a backup was taken with.
+
+    Raises Busy when something is to be protected that is being deleted: it would be deleted all the same.
+    """
+    if protected and _is_going(row):
+        raise Busy(f"{NOUNS[type(row)]} {row.name} ({row.id}) is being deleted; it is too late to protect it")
+    if name:
+        row.name = name
+    if protected is not None:
+        row.protected = protected
+    row.updated = now()
+
+
+def _is_going(row: Record) -> bool:
+    if isinstance(row, Backup):
+        return row.status == "DELETING"
+    return row.task == ("DELETING" if isinstance(row, Cluster) else "SHUTDOWN")
+
+
+def change_backup(site: Site, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
+    """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
+    with site.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        change_record(row, name=name, protected=protected)
+    return row
+
+
+def change_cluster(site: Site, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:
+    """Rename a cluster, or change its protection. Raises NotFound, Conflict, Busy."""
+    with site.catalog.write() as session:
+        row = find_cluster(session, project, cluster)
+        change_record(row, name=name, protected=protected)
+    return row
+
+
+def refuse_if_protected(rows: Iterable[Record]) -> None:
+    """Raise Protected when one of the rows must not be deleted."""
+    for row in rows:
+        if row.protected:
+            noun = NOUNS[type(row)]
+            raise Protected(
+                f"{noun} {row.name} ({row.id}) is protected from deletion",
+                remedy=f"Take the protection back first: `strongroom {noun} unprotect {row.id}`.",
+            )

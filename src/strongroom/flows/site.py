@@ -1,0 +1,72 @@
+"""The parts of the service that requests and steps work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pydantic import SecretStr
+
+from strongroom.agent.client import AgentClient
+from strongroom.catalog import Catalog, Job
+from strongroom.flows.hosts.agents import Agents
+from strongroom.flows.secrets import Secrets
+from strongroom.flows.stores import Stores
+from strongroom.settings import Settings
+from strongroom.storage import Store
+
+
+class Queue:
+    """Where requests hand over their jobs. A job is in the queue once its row is committed; ``start`` wakes the launcher."""
+
+    def __init__(self) -> None:
+        self.start: Callable[[Job], None] = _refuse
+        """Set by the engine. The job runs at least once, whatever dies meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Settings and catalog, and the parts that use them. A function that needs only one part takes only that."""
+
+    settings: Settings
+    catalog: Catalog
+    stores: Stores
+    agents: Agents
+    secrets: Secrets
+    queue: Queue = field(default_factory=Queue)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a handler of the API reads the catalog on the event loop."""
+    token: SecretStr | None = None
+    """Of the caller, where stores are used with those."""
+
+    def on_behalf(self, token: SecretStr | None) -> Site:
+        """The same for a caller, and for the jobs that it starts, where stores are used with the tokens of callers."""
+        if not self.settings.storage.by_token:
+            return self
+        return replace(self, stores=self.stores.with_token(token), token=token)
+
+    def for_job(self, job_id: str) -> Site:
+        """The same on behalf of the user who requested the job."""
+        return self.on_behalf(self.secrets.held(job_id))
+
+    def start(self, job: Job) -> None:
+        """Hand over a job whose row is committed. Its steps get the token of the caller, from memory."""
+        if self.token is not None:
+            self.secrets.hold(job.id, self.token)
+        self.queue.start(job)
+
+
+def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict[str, Callable[[], AgentClient]]) -> Site:
+    """The site of a service. ``store``: of all projects; ``embedded``: the agents of this process, by host."""
+    return Site(
+        settings,
+        catalog,
+        Stores(settings, catalog, store),
+        Agents(embedded, settings.hosts.lost_after),
+        Secrets(settings.service.data_dir / "secrets"),
+    )
+
+
+def _refuse(job: Job) -> None:
+    raise RuntimeError(f"the engine does not run; job {job.id} stays queued")

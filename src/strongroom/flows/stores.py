@@ -1,0 +1,75 @@
+"""Opens the stores that hold backups. Only this module knows which store a backup is in, and the credentials for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from strongroom.artifact import load_identities
+from strongroom.catalog import Backup, Catalog
+from strongroom.sections import Storage
+from strongroom.settings import Settings
+from strongroom.storage import Store, open_store
+from strongroom.worker.spec import StorageSpec
+
+
+class Stores:
+    """The stores of the service: one for all projects, or one for each, as the settings say."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, default: Store, token: SecretStr | None = None) -> None:
+        """``default`` is the store of all projects. ``token``: of the caller, where stores are used with those."""
+        self._settings = settings
+        self._catalog = catalog
+        self.default = default
+        self._token = token
+        self._opened: dict[str, Store] = {}
+        self._mutex = threading.Lock()
+
+    def with_token(self, token: SecretStr | None) -> Stores:
+        """The same stores, used with the token of this caller."""
+        return Stores(self._settings, self._catalog, self.default, token)
+
+    def holding(self, backup: Backup) -> Store:
+        """The store that holds the backup, or will."""
+        return self.of_project(backup.project)
+
+    def of_project(self, project: str) -> Store:
+        """The store for the backups of a project."""
+        if not self._settings.storage.by_project:
+            return self.default
+        with self._mutex:
+            if project not in self._opened:
+                self._opened[project] = open_store(self._storage_of(project))
+            return self._opened[project]
+
+    def spec_holding(self, backup: Backup) -> StorageSpec:
+        """What a worker opens the store of the backup with: settings and credentials."""
+        return self.spec_of_project(backup.project)
+
+    def spec_of_project(self, project: str) -> StorageSpec:
+        """What a worker opens the store of a project with."""
+        storage = self._storage_of(project)
+        if storage.driver == "directory":
+            storage = storage.model_copy(update={"path": self._settings.store_path.resolve()})
+        return StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
+
+    def all(self) -> Iterator[Store]:
+        """Every store that can hold a backup of this service; none where the token of a caller is needed."""
+        if self._settings.storage.by_token:
+            return
+        if not self._settings.storage.by_project:
+            yield self.default
+            return
+        with self._catalog.read() as session:
+            projects = list(session.scalars(select(Backup.project).distinct()))
+        yield from map(self.of_project, projects)
+
+    def identities(self) -> list[SecretStr]:
+        """What encrypted backups are decrypted with. Raises ConfigurationError."""
+        return [SecretStr(identity) for identity in load_identities(self._settings.encryption.identity_files)]
+
+    def _storage_of(self, project: str) -> Storage:
+        return self._settings.storage.of_project(project, self._token)

@@ -1,0 +1,53 @@
+"""Chores run at the start, when they are due, and when they are woken; an error ends only one run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from strongroom.flows import CHORES, Chore, ChoreRunner, Site
+
+NEVER = 3600.0
+
+
+def test_every_chore_has_a_name_of_its_own() -> None:
+    assert len({chore.name for chore in CHORES}) == len(CHORES)
+
+
+def test_chores_run_when_they_are_due_or_woken() -> None:
+    runs: list[str] = []
+
+    def run_at_once_again(_control: Site) -> float | None:
+        runs.append("often")
+        return 0.0 if runs.count("often") < 3 else None
+
+    def fail(_control: Site) -> float | None:
+        runs.append("broken")
+        raise ValueError("a defect")
+
+    chores = [
+        Chore(name="often", interval=NEVER, run=run_at_once_again),
+        Chore(name="daily", interval=NEVER, run=lambda _control: runs.append("daily")),
+        Chore(name="broken", interval=NEVER, run=fail),
+    ]
+
+    async def run() -> None:
+        runner = ChoreRunner(cast(Any, None), chores)
+        runner.start()
+        await _until(lambda: runs.count("often") == 3 and runs.count("broken") == 1 and runs.count("daily") == 1)
+        runner.wake("daily")
+        runner.wake("broken")
+        await _until(lambda: runs.count("daily") == 2 and runs.count("broken") == 2)
+        await runner.stop()
+        before = len(runs)
+        runner.wake("daily")
+        await asyncio.sleep(0.05)
+        assert len(runs) == before
+
+    asyncio.run(run())
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
