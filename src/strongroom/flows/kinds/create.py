@@ -159,7 +159,7 @@ def request_restore(site: Site, project: str, instance: str, backup: str) -> Job
         refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
         require_same_version(source, row)
-        if row.runtime == "process":  # an adopted server has the room that its owner gave it
+        if not row.is_adopted:  # an adopted server has the room that its owner gave it
             volume_for(source, row.volume_size)
         move_instance(row, "RESTORE")
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])

@@ -32,7 +32,7 @@ def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
         storage=site.stores.spec_holding(backup),
         artifact=site.settings.artifact,
         identities=site.stores.identities(),
-        volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
+        volume_bytes=instance.volume_size * GB if not instance.is_adopted else None,
         in_place=job.kind == RESTORE.name or bool(job.params.get("in_place")),
         isolated=is_isolated(backup, instance),
         tablespaces=job.params.get("tablespaces") or {},
