@@ -57,7 +57,7 @@ def test_events_of_asynchronous_io_that_are_used_up(place: Path, pool: str, monk
         found = _checks(place, pool, datastores={"mysql": [str(version().programs["server"].parent)]})["limits"]
         assert found.level == level and said in found.message and "sysctl" in found.remedy
     (place / "aio-nr").write_text("65000\n")
-    with pytest.raises(ConfigurationError, match="536 events are left, and a server of mysql reserves"):
+    with pytest.raises(ConfigurationError, match="536 events are left, but a server of mysql needs"):
         limits.require_aio_events(get("mysql"))
     limits.require_aio_events(get("mariadb"))
 

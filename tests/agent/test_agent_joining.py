@@ -63,7 +63,7 @@ def test_a_control_plane_that_does_not_know_the_token_is_not_believed(tmp_path: 
     for proof in (proof_of_control(other.key, mine, theirs), proof_of_control(token.key, theirs, theirs), ""):
         with (
             control_plane({"certificate": theirs, "proof": proof}) as (url, _),
-            pytest.raises(ConfigurationError, match="between"),
+            pytest.raises(ConfigurationError, match="could not prove that it issued this token"),
         ):
             join(url, token, "https://10.0.0.1:8780", mine)
 
