@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, String, Text, text
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -97,6 +98,11 @@ class Instance(Table):
     seen: Mapped[datetime | None]
     """When the agent last reported it."""
     deleted: Mapped[datetime | None]
+
+    @hybrid_property
+    def is_adopted(self) -> bool:
+        """Whether its owner set its server up."""
+        return self.runtime != "process"
 
 
 class Backup(Table):
@@ -250,6 +256,11 @@ class Cluster(Table):
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     deleted: Mapped[datetime | None]
+
+    @hybrid_property
+    def is_adopted(self) -> bool:
+        """Whether their owner set its servers up."""
+        return self.runtime != "process"
 
 
 class Run(Table):

@@ -68,7 +68,7 @@ class Ring:
 
     async def enroll(self, nodes: Iterable[Instance], epoch: int) -> None:
         """Tell nodes which cluster they are of; those of others know what they are."""
-        if self.cluster.runtime == "process":
+        if not self.cluster.is_adopted:
             await side_by_side(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
     async def views(self) -> dict[str, GaleraView | StrongroomError]:

@@ -47,7 +47,7 @@ def make_plan(
     if not nodes:
         raise InvalidRequest("no node is left to restore to", remedy="Leave fewer out.")
     _refuse_silent(session, cluster, nodes)
-    if cluster.runtime == "process":
+    if not cluster.is_adopted:
         for node in nodes:
             volume_for(source, node.volume_size)
     chosen, why = _method(nodes, method)

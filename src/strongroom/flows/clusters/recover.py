@@ -62,7 +62,7 @@ async def bring_up(
     chosen = _choose(ring, known, first, force)
     uuid = known[chosen.id].uuid
     strangers = [node for node in reached if not _can_follow(known.get(node.id), known[chosen.id])]
-    if len(reached) < len(ring.nodes) and ring.cluster.runtime == "process":
+    if len(reached) < len(ring.nodes) and not ring.cluster.is_adopted:
         await _begin_epoch(ring, [node for node in reached if node not in strangers], seen)
     if _same_view(ring, seen, known) and first is None:
         await ring.tell("start all nodes", said())
@@ -157,7 +157,7 @@ async def _join(ring: Ring, nodes: Sequence[Instance], strangers: Sequence[Insta
 
 
 def _missed_a_restore(ring: Ring, view: GaleraView) -> bool:
-    return ring.cluster.runtime == "process" and view.data_epoch is not None and view.data_epoch < ring.cluster.epoch
+    return not ring.cluster.is_adopted and view.data_epoch is not None and view.data_epoch < ring.cluster.epoch
 
 
 def _is_of_another(view: GaleraView, uuid: str) -> bool:

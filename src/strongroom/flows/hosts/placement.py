@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import not_, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Host, Instance
@@ -139,7 +139,7 @@ def _promised(session: Session, site: Site) -> dict[str, int]:
     """MB of memory that the instances of each host may take, by their flavors."""
     flavors = site.settings.flavors
     found: dict[str, int] = {}
-    ours = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), Instance.runtime == "process")
+    ours = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), not_(Instance.is_adopted))
     for host, flavor in session.execute(ours):
         found[host] = found.get(host, 0) + (flavors[flavor].ram if flavor in flavors else 0)
     return found

@@ -63,7 +63,7 @@ def request_resize_flavor(site: Site, project: str, instance: str, flavor: str) 
 def _free(session: Session, project: str, instance: str, wish: str) -> Instance:
     row = find_instance(session, project, instance)
     refuse_if_node(row, "resize")
-    if row.runtime != "process":
+    if row.is_adopted:
         raise Unsupported(
             f"instance {row.name} ({row.id}) was adopted: its memory and its disk are its owner's business",
             remedy="Change them where they were set up.",

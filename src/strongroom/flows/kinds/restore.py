@@ -33,7 +33,7 @@ def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
         storage=site.stores.spec_holding(backup),
         artifact=site.settings.artifact,
         identities=site.stores.identities(),
-        volume_bytes=instance.volume_size * GB if instance.runtime == "process" else None,
+        volume_bytes=instance.volume_size * GB if not instance.is_adopted else None,
         in_place=job.kind == RESTORE.name or bool(job.params.get("in_place")),
         isolated=is_isolated(backup, instance),
         tablespaces=job.params.get("tablespaces") or {},
@@ -89,7 +89,7 @@ def request_restore(site: Site, project: str, instance: str, backup: str) -> Job
         refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
         require_same_version(source, row)
-        if row.runtime == "process":  # an adopted server has the room that its owner gave it
+        if not row.is_adopted:  # an adopted server has the room that its owner gave it
             volume_for(source, row.volume_size)
         move_instance(row, "RESTORE")
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])

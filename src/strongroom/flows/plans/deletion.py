@@ -194,7 +194,7 @@ def _deleted(row: Backup) -> DeletedBackup:
 
 
 def _data_of(instances: Sequence[Instance]) -> dict[str, object]:
-    adopted = any(row.runtime == "adopted" for row in instances)
+    adopted = any(row.is_adopted for row in instances)
     return {
         "adopted": adopted,
         "bytes": 0 if adopted else sum(row.data_bytes for row in instances),

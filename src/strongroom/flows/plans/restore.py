@@ -118,7 +118,7 @@ def _look(
             target = find_instance(session, project, instance)
             refuse_if_node(target, "restore")
             require_same_version(source, target)
-            adopted = target.runtime == "adopted"
+            adopted = target.is_adopted
             if not adopted:
                 volume_for(source, target.volume_size)
             host = target.host
