@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from strongroom.artifact import Location, Writer, _index, load_manifest, new_identity, open_artifact, verify
+from strongroom.artifact import Location, Writer, load_manifest, new_identity, open_artifact, verify
+from strongroom.artifact.segments import index
 from strongroom.errors import NotFound
 from strongroom.sections import Artifact, Storage
 from strongroom.storage import Store, open_store
@@ -95,7 +96,7 @@ def test_an_index_that_nobody_could_read_is_left_out(
     store: Store, here: Location, monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
     """The backup is as good without it; with it, each verification would call the backup damaged."""
-    monkeypatch.setattr(_index, name, value)
+    monkeypatch.setattr(index, name, value)
     stream = [*mb_file("db/a.ibd", noise(50_000)), *mb_file("db/b.ibd", noise(50_000))]
     with Writer(store, here, SMALL, stream="mbstream") as writer:
         feed(stream, writer.copy_from)
