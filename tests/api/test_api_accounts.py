@@ -164,10 +164,10 @@ def test_a_bad_change_of_a_user_is_refused(there: Site, body: Any) -> None:
 
 def test_passwords_are_changed_together_or_not_at_all(there: Site) -> None:
     there.ask("POST", USERS, {"users": [{"name": "a", "password": "1"}, {"name": "b", "password": "1", "host": "h"}]})
-    wish = [{"name": "a", "password": "2"}, {"name": "b", "host": "h", "password": "3"}]
-    told(there.ask("PUT", USERS, {"users": [*wish, {"name": "nobody", "password": "4"}]}), 404, "itemNotFound")
+    requested = [{"name": "a", "password": "2"}, {"name": "b", "host": "h", "password": "3"}]
+    told(there.ask("PUT", USERS, {"users": [*requested, {"name": "nobody", "password": "4"}]}), 404, "itemNotFound")
     assert {u.password for u in there.agent.users_.values()} == {"1"}
-    assert there.ask("PUT", USERS, {"users": wish}).status_code == 202
+    assert there.ask("PUT", USERS, {"users": requested}).status_code == 202
     assert [u.password for u in there.agent.users_.values()] == ["2", "3"]
 
 

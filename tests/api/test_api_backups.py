@@ -40,8 +40,14 @@ FIELDS = {
 
 def test_create_as_the_stock_client_does(site: Site) -> None:
     key = site.instance()
-    wish = {"name": "n1", "incremental": 0, "instance": key, "swift_container": "my-trove-backups", "storage_driver": "swift"}
-    reply = site.ask("POST", "/backups", {"backup": wish})
+    requested = {
+        "name": "n1",
+        "incremental": 0,
+        "instance": key,
+        "swift_container": "my-trove-backups",
+        "storage_driver": "swift",
+    }
+    reply = site.ask("POST", "/backups", {"backup": requested})
     assert reply.status_code == 202
     view = reply.json()["backup"]
     assert set(view) == FIELDS
@@ -51,7 +57,7 @@ def test_create_as_the_stock_client_does(site: Site) -> None:
     assert set(view["datastore"]) == {"type", "version", "version_id"}
     version = site.get(f"/datastores/versions/{view['datastore']['version_id']}")["version"]
     assert version["name"] == view["datastore"]["version"] == "10.11"
-    told(site.ask("POST", "/backups", {"backup": wish}), 422, "unprocessableEntity")
+    told(site.ask("POST", "/backups", {"backup": requested}), 422, "unprocessableEntity")
 
 
 def test_of_many_at_once_one_is_taken(site: Site) -> None:
@@ -79,7 +85,7 @@ def test_size_is_in_gb_with_two_decimals(site: Site, size: int, shown: float) ->
     assert site.get(f"/backups/{key}")["backup"]["size"] == shown
 
 
-def test_incremental_takes_the_newest_and_says_why_it_is_a_full(site: Site) -> None:
+def test_incremental_uses_the_newest_backup_or_gives_the_reason_for_a_full(site: Site) -> None:
     key = site.instance()
     first = site.ask("POST", "/backups", {"backup": {"name": "a", "instance": key, "incremental": 1}}).json()["backup"]
     assert (first["kind"], first["parent_id"]) == ("full", None)
@@ -114,7 +120,7 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "key", "says"),
+    ("requested", "status", "key", "says"),
     [
         ({}, 400, "badRequest", "backup.name"),
         ({"name": ""}, 400, "badRequest", "backup.name"),
@@ -145,17 +151,17 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
             "badRequest",
             "9 cannot be found",
         ),
-        ({"name": "b", "restore_from": RESTORE_FROM}, 400, "badRequest", "another kind of store"),
+        ({"name": "b", "restore_from": RESTORE_FROM}, 400, "badRequest", "not in this kind of store"),
         ({"name": "b", "restore_from": RESTORE_FROM | {"remote_location": "c/o.tar.gz"}}, 400, "badRequest", "PostgreSQL"),
         ({"name": "b", "import_from": {}}, 400, "badRequest", "location"),
         ({"name": "b", "import_from": {"location": "c/o.gz", "datastore": "oracle"}}, 400, "badRequest", "oracle"),
         ({"name": "b", "import_from": {"location": "c/o.gz"}}, 404, "itemNotFound", "no backup"),
     ],
 )
-def test_a_bad_create_is_refused_with_a_sentence(site: Site, wish: dict[str, Any], status: int, key: str, says: str) -> None:
+def test_a_bad_create_is_refused_with_a_sentence(site: Site, requested: dict[str, Any], status: int, key: str, says: str) -> None:
     site.instance()
     before = len(site.started)
-    assert says in told(site.ask("POST", "/backups", {"backup": wish}), status, key)["message"]
+    assert says in told(site.ask("POST", "/backups", {"backup": requested}), status, key)["message"]
     assert len(site.started) == before
 
 
@@ -203,7 +209,7 @@ def test_the_marker_carries_the_instance_because_the_stock_client_forgets_it(sit
     assert [v["id"] for v in site.get("/backups", marker=marker)["backups"]] == [mine[0]]
 
 
-def test_delete_refuses_parents_unless_told_to_cascade(site: Site) -> None:
+def test_delete_refuses_parents_without_cascade(site: Site) -> None:
     key = site.instance()
     full = site.backup(key, "full")
     child = site.backup(key, "child", parent_id=full)
@@ -258,7 +264,7 @@ def test_a_bad_action_is_refused(site: Site, body: Any) -> None:
     told(site.ask("POST", f"/backups/{key}/action", body), 400, "badRequest")
 
 
-def test_a_failed_backup_tells_its_fault(site: Site) -> None:
+def test_a_failed_backup_shows_its_fault(site: Site) -> None:
     instance = site.instance()
     key = site.ask("POST", "/backups", {"backup": {"name": "b", "instance": instance}}).json()["backup"]["id"]
     site.end_jobs({"code": "StorageFull", "message": "the store is full", "remedy": "Make room."})
@@ -290,8 +296,8 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
     assert site.get("/backup_strategies", instance_id="mysql1")["backup_strategies"] == [mine]
     assert site.ask("GET", "/backup_strategies", project="q").json() == {"backup_strategies": []}
 
-    def container(name: str, **wish: Any) -> str:
-        return str(site.get(f"/backups/{site.backup(key, name, **wish)}")["backup"]["container"])
+    def container(name: str, **requested: Any) -> str:
+        return str(site.get(f"/backups/{site.backup(key, name, **requested)}")["backup"]["container"])
 
     assert container("asked", swift_container="asked") == "asked"
     assert container("of-instance") == "mine"
@@ -303,7 +309,7 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "key"),
+    ("requested", "status", "key"),
     [
         ({}, 400, "badRequest"),
         ({"swift_container": ""}, 400, "badRequest"),
@@ -312,11 +318,11 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
         ({"swift_container": "c", "instance_id": "nobody"}, 404, "itemNotFound"),
     ],
 )
-def test_a_bad_strategy_is_refused(site: Site, wish: dict[str, Any], status: int, key: str) -> None:
-    told(site.ask("POST", "/backup_strategies", {"backup_strategy": wish}), status, key)
+def test_a_bad_strategy_is_refused(site: Site, requested: dict[str, Any], status: int, key: str) -> None:
+    told(site.ask("POST", "/backup_strategies", {"backup_strategy": requested}), status, key)
 
 
-def test_a_container_that_cannot_be_one_is_told_in_words(site: Site) -> None:
-    wish = {"name": "b", "instance": site.instance(), "swift_container": "no/such"}
-    said = told(site.ask("POST", "/backups", {"backup": wish}), 400, "badRequest")["message"]
-    assert "cannot be a container: use up to 255 letters, digits and" in said and "^[" not in said
+def test_an_invalid_container_name_is_explained(site: Site) -> None:
+    requested = {"name": "b", "instance": site.instance(), "swift_container": "no/such"}
+    said = told(site.ask("POST", "/backups", {"backup": requested}), 400, "badRequest")["message"]
+    assert "is not a valid container name: use up to 255 letters, digits and" in said and "^[" not in said

@@ -119,7 +119,7 @@ def test_mistakes_are_counted_when_there_are_many(site: Site) -> None:
     assert "(and 7 more)" in fault["message"]
 
 
-def test_a_defect_tells_an_id_and_nothing_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reply_to_a_defect_contains_only_an_id(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("the secret of the house")
 
@@ -187,7 +187,7 @@ def test_none_is_refused_elsewhere(host: str) -> None:
     assert "127.0.0.1" in refused.value.remedy
 
 
-def test_the_openapi_page_tells_of_the_extensions(site: Site) -> None:
+def test_openapi_describes_the_extensions(site: Site) -> None:
     page = site.send("GET", "/openapi.json").json()
     paths = page["paths"]
     for path in ("/jobs", "/jobs/{job}", "/hosts", "/checks", "/backups/{backup}/action"):

@@ -145,7 +145,7 @@ def test_wrapping_ends_and_loses_only_spaces(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "status", "key", "says"),
+    ("requested", "status", "key", "says"),
     [
         ({}, 400, "badRequest", "instance.name"),
         ({"name": ""}, 400, "badRequest", "instance.name"),
@@ -173,7 +173,7 @@ def test_wrapping_ends_and_loses_only_spaces(text: str) -> None:
         ({"name": "a", "region_name": "Mars"}, 400, "badRequest", "Mars"),
         ({"name": "a", "access": None}, 400, "badRequest", "access"),
         ({"name": "a", "access": {"allowed_cidrs": ["nonsense"]}}, 400, "badRequest", "allowed_cidrs"),
-        ({"name": "a", "access": {"allowed_cidrs": ["10.0.0.0/8", "10.0.0.0/8"]}}, 400, "badRequest", "twice"),
+        ({"name": "a", "access": {"allowed_cidrs": ["10.0.0.0/8", "10.0.0.0/8"]}}, 400, "badRequest", "duplicate"),
         ({"name": "a", "access": {"is_public": "yes"}}, 400, "badRequest", "access.is_public"),
         ({"name": "a", "access": {"public": True}}, 400, "badRequest", "access.public: is not a parameter"),
         ({"name": "a", "access": None}, 400, "badRequest", "access: must not be null"),
@@ -203,19 +203,19 @@ def test_wrapping_ends_and_loses_only_spaces(text: str) -> None:
             {"name": "a", "users": [{"name": "u", "password": "hush", "databases": [{"name": "d"}]}]},
             400,
             "badRequest",
-            "not among the databases",
+            "which is not in the request's databases",
         ),
     ],
 )
-def test_a_bad_create_is_refused_with_a_sentence(site: Site, wish: dict[str, Any], status: int, key: str, says: str) -> None:
-    fault = told(site.ask("POST", "/instances", {"instance": wish}), status, key)
+def test_a_bad_create_is_refused_with_a_sentence(site: Site, requested: dict[str, Any], status: int, key: str, says: str) -> None:
+    fault = told(site.ask("POST", "/instances", {"instance": requested}), status, key)
     assert says in fault["message"]
     assert site.started == []
 
 
 def test_a_password_never_comes_back(site: Site) -> None:
-    wish = {"name": "a", "users": [{"name": "u" * 99, "password": "hush-hush"}, {"name": "v", "password": ["hush-hush"]}]}
-    assert "hush" not in site.ask("POST", "/instances", {"instance": wish}).text
+    requested = {"name": "a", "users": [{"name": "u" * 99, "password": "hush-hush"}, {"name": "v", "password": ["hush-hush"]}]}
+    assert "hush" not in site.ask("POST", "/instances", {"instance": requested}).text
 
 
 @pytest.mark.parametrize(
@@ -442,10 +442,10 @@ def test_delete_keeps_the_backups(site: Site) -> None:
 
 def test_restore_to_a_new_instance_fits_its_volume(site: Site) -> None:
     site.backup(site.instance(), "b1")  # 3 GB
-    wish = {"name": "n", "volume": {"size": 2}, "restorePoint": {"backupRef": "b1"}}
-    told(site.ask("POST", "/instances", {"instance": wish}), 403, "forbidden")
-    wish["volume"] = {"size": "3"}
-    reply = site.ask("POST", "/instances", {"instance": wish})
+    requested = {"name": "n", "volume": {"size": 2}, "restorePoint": {"backupRef": "b1"}}
+    told(site.ask("POST", "/instances", {"instance": requested}), 403, "forbidden")
+    requested["volume"] = {"size": "3"}
+    reply = site.ask("POST", "/instances", {"instance": requested})
     assert reply.status_code == 200
     assert reply.json()["instance"]["volume"]["size"] == 3
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id is not None
@@ -468,7 +468,7 @@ def test_directories_of_the_host_are_not_for_those_whose_os_user_is_unknown(site
 def test_adopting_is_not_for_those_whose_os_user_is_unknown(site: Site, place: Path) -> None:
     adopt = {"socket": str(place / "s"), "start_command": ["/bin/sh", "-c", "id"]}
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "adopt": adopt}}), 403, "forbidden")
-    assert "commands of the host" in fault["message"]
+    assert "commands on the host" in fault["message"]
 
 
 @pytest.mark.parametrize(

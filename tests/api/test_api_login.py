@@ -86,7 +86,7 @@ class TestUsersOfAFile:
         result = run("backup", "list", STRONGROOM_USERNAME="alice", STRONGROOM_PASSWORD_FILE=password, **known)
         assert result.exit_code == 0, result.stderr
 
-    def test_nothing_is_given_away_unasked(self, run: Callable[..., Result], url: str) -> None:
+    def test_credentials_are_not_sent_unasked(self, run: Callable[..., Result], url: str) -> None:
         result = run("instance", "list", "--url", url)
         assert result.exit_code == 6
         assert "--username" in result.stderr
@@ -94,7 +94,7 @@ class TestUsersOfAFile:
         assert result.exit_code == 6
         assert "--auth-password-file" in result.stderr, "there is no terminal to ask on"
 
-    def test_what_is_wrong_is_said(self, run: Callable[..., Result], url: str, password: str, tmp_path: Path) -> None:
+    def test_errors_name_the_cause(self, run: Callable[..., Result], url: str, password: str, tmp_path: Path) -> None:
         who = ("--url", url, "--username", "alice", "--auth-password-file")
         result = run("instance", "list", *who, password)
         assert (result.exit_code, "no role in project default" in result.stderr, "shop" in result.stderr) == (1, True, True)
@@ -144,14 +144,14 @@ clouds:
     @pytest.mark.parametrize(
         ("changes", "code", "words"),
         [
-            ({"OS_PASSWORD": "wrong"}, 6, "refuses the user"),
+            ({"OS_PASSWORD": "wrong"}, 6, "rejected the user"),
             ({"OS_AUTH_URL": ""}, 6, "OS_AUTH_URL"),
             ({"OS_AUTH_TYPE": "nonsense"}, 2, "nonsense"),
-            ({"OS_AUTH_URL": "http://127.0.0.1:1/v3"}, 5, "Keystone gives no token"),
+            ({"OS_AUTH_URL": "http://127.0.0.1:1/v3"}, 5, "cannot get a token from Keystone"),
             ({"OS_PASSWORD": ""}, 6, "OS_PASSWORD"),
         ],
     )
-    def test_what_is_wrong_is_said(
+    def test_errors_name_the_cause(
         self, run: Callable[..., Result], url: str, keystone: Keystone, changes: dict[str, str], code: int, words: str
     ) -> None:
         result = run("instance", "list", "--url", url, **{**keystone.environment("alice", "shop"), **changes})
@@ -169,7 +169,9 @@ clouds:
         client.get("instances")
         client.close()
 
-    def test_keystone_away_is_a_sentence(self, run: Callable[..., Result], url: str, keystone: Keystone) -> None:
+    def test_unreachable_keystone_is_reported_in_a_sentence(
+        self, run: Callable[..., Result], url: str, keystone: Keystone
+    ) -> None:
         token = keystone.token("alice", "shop")
         with away(keystone):
             reply = httpx.get(f"{url}/v1.0/{keystone.project('shop')}/instances", headers={"X-Auth-Token": token})

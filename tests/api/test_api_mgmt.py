@@ -130,6 +130,6 @@ def test_what_is_not_there_is_an_empty_list_and_cannot_be_made(site: Site, what:
     ("method", "path"),
     [("GET", "configuration"), ("GET", "log"), ("POST", "log"), ("GET", "modules"), ("GET", "ssl"), ("POST", "ssl")],
 )
-def test_what_instances_do_not_have_says_so(site: Site, method: str, path: str) -> None:
+def test_unsupported_routes_of_instances_are_refused(site: Site, method: str, path: str) -> None:
     body = {"name": "slow_query", "enable": 1} if method == "POST" else None
     told(site.ask(method, f"/instances/{site.instance()}/{path}", body), 501, "notImplemented")

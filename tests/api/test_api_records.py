@@ -92,7 +92,7 @@ def test_a_misspelt_key_changes_nothing(site: Site) -> None:
     assert site.row(Cluster, shop).name == "shop"
 
 
-def test_the_plan_of_a_deletion_tells_what_goes_and_what_stays(site: Site) -> None:
+def test_the_plan_of_a_deletion_lists_deleted_and_remaining_backups(site: Site) -> None:
     instance = site.instance()
     assert site.get(f"/instances/{instance}/delete-plan")["plan"]["newest"] is None
     first, second = site.backup(instance, "first"), site.backup(instance, "second")

@@ -312,7 +312,7 @@ def anonymous(text: str, things: dict[str, str]) -> str:
         ("/backup_strategies", ["instance_id=instance"]),
     ],
 )
-def test_lists_and_their_filters_tell_nothing_of_others(world: World, role: str, path: str, filters: list[str]) -> None:
+def test_lists_and_filters_reveal_nothing_about_other_projects(world: World, role: str, path: str, filters: list[str]) -> None:
     absent = {noun: str(uuid.uuid4()) for noun in OWNED}
     own = world.ask_as(role, "GET", path)
     assert own.status_code == 200
@@ -377,8 +377,8 @@ class TestAnAdministrator:
         assert names == ["b-of-mine"]
 
     def test_its_incremental_may_stand_on_the_owners_backup(self, world: World) -> None:
-        wish = {"name": "x", "instance": world.theirs["instance"], "parent_id": world.theirs["backup"]}
-        self._goes_to_theirs(world, "POST", "/backups", {"backup": wish})
+        requested = {"name": "x", "instance": world.theirs["instance"], "parent_id": world.theirs["backup"]}
+        self._goes_to_theirs(world, "POST", "/backups", {"backup": requested})
 
     @pytest.mark.parametrize("action", ["restart", "stop"])
     def test_its_action_is_the_owners_job(self, world: World, action: str) -> None:
@@ -389,8 +389,8 @@ class TestAnAdministrator:
         self._goes_to_theirs(world, "POST", "/instances", {"instance": {"name": "x", **point}})
 
     def test_its_strategy_of_a_foreign_instance_is_the_owners(self, world: World) -> None:
-        wish = {"instance_id": world.theirs["instance"], "swift_container": "c"}
-        self._goes_to_theirs(world, "POST", "/backup_strategies", {"backup_strategy": wish})
+        requested = {"instance_id": world.theirs["instance"], "swift_container": "c"}
+        self._goes_to_theirs(world, "POST", "/backup_strategies", {"backup_strategy": requested})
         self._goes_to_theirs(world, "DELETE", f"/backup_strategies?instance_id={world.theirs['instance']}")
 
     def test_it_deletes(self, world: World) -> None:

@@ -72,7 +72,7 @@ def served(site: Site) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_the_api_is_as_its_page_says(served: None, operation: Any) -> None:
+def test_the_api_matches_its_description(served: None, operation: Any) -> None:
     @hypothesis.given(case=operation.as_strategy())
     @hypothesis.settings(
         max_examples=EXAMPLES,

@@ -74,8 +74,8 @@ def test_datastores(site: Site) -> None:
 
 def test_an_instance_takes_ids_of_datastore_and_version(site: Site) -> None:
     (datastore,) = site.get("/datastores")["datastores"]
-    wish = {"type": datastore["id"], "version": datastore["versions"][0]["id"]}
-    view = site.ask("POST", "/instances", {"instance": {"name": "x", "datastore": wish}}).json()["instance"]
+    requested = {"type": datastore["id"], "version": datastore["versions"][0]["id"]}
+    view = site.ask("POST", "/instances", {"instance": {"name": "x", "datastore": requested}}).json()["instance"]
     assert view["datastore"] == {"type": "mariadb", "version": "10.6", "version_number": "10.6.2"}
 
 
@@ -134,7 +134,7 @@ def test_jobs_are_listed_filtered_and_shown(site: Site) -> None:
     assert site.send("GET", page["links"][0]["href"]).json()["jobs"] == jobs[1:]
 
 
-def test_a_failed_job_tells_its_fault(site: Site) -> None:
+def test_a_failed_job_shows_its_fault(site: Site) -> None:
     key = site.instance()
     job = site.ask("POST", f"/instances/{key}/action", {"restart": {}}).headers["Strongroom-Job"]
     site.end_jobs({"code": "ServerFailed", "message": "it did not start", "remedy": "Look."})

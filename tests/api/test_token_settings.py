@@ -19,10 +19,10 @@ SWIFT = {"driver": "swift", "auth": "user", "auth_url": "http://k/v3"}
 @pytest.mark.parametrize(
     ("identity", "storage", "says"),
     [
-        ({}, SWIFT, "tokens of Keystone"),
-        ({"method": "basic"}, SWIFT, "tokens of Keystone"),
-        (KEYSTONE, {**SWIFT, "driver": "directory"}, "tokens of Keystone"),
-        (KEYSTONE, {**SWIFT, "auth_version": "1"}, "a Swift that knows them"),
+        ({}, SWIFT, "authentication by Keystone"),
+        ({"method": "basic"}, SWIFT, "authentication by Keystone"),
+        (KEYSTONE, {**SWIFT, "driver": "directory"}, "authentication by Keystone"),
+        (KEYSTONE, {**SWIFT, "auth_version": "1"}, "a Swift that accepts its tokens"),
         (KEYSTONE, {**SWIFT, "account": "AUTH_backups"}, "not in AUTH_backups"),
     ],
 )

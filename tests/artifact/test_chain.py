@@ -53,7 +53,7 @@ def test_missing_parent(store: Store, chain: list[Manifest]) -> None:
 def test_parent_that_was_changed(store: Store, top: Path, chain: list[Manifest]) -> None:
     file = top / "box" / "full" / "manifest.json"
     file.write_text(file.read_text().replace('"host": ""', '"host": "x"'))
-    with pytest.raises(ManifestInvalid, match="whose manifest is another one now"):
+    with pytest.raises(ManifestInvalid, match="whose manifest was replaced"):
         load_chain(store, at("one"))
 
 
@@ -93,7 +93,7 @@ def test_circle(store: Store, top: Path, chain: list[Manifest]) -> None:
     manifest = json.loads(file.read_text())
     manifest["parent"]["location"]["id"] = "one"
     file.write_text(json.dumps(manifest))
-    with pytest.raises(ManifestInvalid, match="circle"):
+    with pytest.raises(ManifestInvalid, match="cycle"):
         load_chain(store, at("one"))
 
 

@@ -149,7 +149,7 @@ LIES: dict[str, Callable[[dict[str, Any]], str]] = {
     "an unknown codec": change(codec={"name": "rot13", "level": 1}),
     "a segment above segment_size": change(segment_size=65_535),
     "a naive time": change(started="2026-01-01T00:00:00"),
-    "segments of impossible sizes": impossible,
+    "impossible sizes of segments": impossible,
     "a segment that cannot be so long": bomb,
 }
 
@@ -182,12 +182,14 @@ def test_manifest_that_lies_about_a_segment(store: Store, here: Location, folder
 
 def test_no_manifest_is_no_backup(store: Store, here: Location, folder: Path) -> None:
     (folder / "manifest.json").unlink()
-    with pytest.raises(ArtifactMissing, match=r"no backup at file:///.*box/one"):
+    with pytest.raises(ArtifactMissing, match=r"no backup found at file:///.*box/one"):
         open_artifact(store, here)
 
 
 @pytest.mark.parametrize("identities", [[], [OTHER]])
-def test_wrong_identity_is_told_before_anything_is_read(store: Store, top: Path, here: Location, identities: list[str]) -> None:
+def test_a_wrong_identity_is_reported_before_anything_is_read(
+    store: Store, top: Path, here: Location, identities: list[str]
+) -> None:
     write_artifact(store, here, DATA, SMALL, [RECIPIENT])
     for file in sorted((top / "box" / "one").glob("[0-9]*"))[1:]:
         file.unlink()

@@ -91,8 +91,8 @@ def test_a_path_that_leads_upwards_is_refused(store: Store, text: str) -> None:
     [
         (f"{ID}.xbstream.gz.enc", "encrypted"),
         (f"{ID}.tar.gz", "PostgreSQL"),
-        (f"{ID}.xbstream.zst", "not named"),
-        ("manifest.json", "not named"),
+        (f"{ID}.xbstream.zst", "does not have the name"),
+        ("manifest.json", "does not have the name"),
     ],
 )
 def test_what_cannot_be_restored_is_refused_by_its_name(store: Store, top: Path, name: str, word: str) -> None:
@@ -176,7 +176,7 @@ def test_segments_that_are_left_without_their_object(store: Store, top: Path) ->
         assert found.checksum == hashlib.md5(hexes.encode()).hexdigest()  # as Swift computes it for a large object
 
 
-def test_a_link_holds_only_where_the_lsn_goes_on(store: Store, top: Path) -> None:
+def test_a_parent_must_end_where_the_child_begins(store: Store, top: Path) -> None:
     put(top, "box/one.xbstream.gz", b"")
     (base,) = find(store, "box/one.xbstream.gz")
 
@@ -231,7 +231,7 @@ def test_objects_of_trove_in_swift(swift: Any, swift_store: Store) -> None:
         assert take(reader) == STREAM
     with swift.in_account(account) as client:
         client.put("/box/two.xbstream.gz", content=data[:-8] + bytes(8)).raise_for_status()
-    with pytest.raises(ArtifactCorrupt, match="another object now"):
+    with pytest.raises(ArtifactCorrupt, match="was replaced"):
         ForeignReader(swift_store, chain[1]).check()
 
 

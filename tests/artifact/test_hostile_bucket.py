@@ -255,7 +255,7 @@ def test_a_directory_store_reads_files_only(place: Path, what: str) -> None:
     assert secret.exists()
 
 
-def test_objects_that_swift_will_delete_are_told(place: Path, swift: Any, request: pytest.FixtureRequest) -> None:
+def test_objects_that_swift_will_delete_are_reported(place: Path, swift: Any, request: pytest.FixtureRequest) -> None:
     written = open_raw("swift", place, request.getfixturevalue)
     manifest = write_artifact(written.store, HERE, DATA, stream="mbstream", name="monday")
     assert compare_sizes(written.store, manifest).warnings == ()

@@ -84,7 +84,7 @@ def broken(change: dict[str, object]) -> bytes:
         (b"", "empty"),
         (tar(FILES, end=False), "ends too early"),
         (tar(FILES)[:1000], "ends too early"),
-        (tar(FILES) + b"more", "goes on after its end"),
+        (tar(FILES) + b"more", "continues after its end"),
         (tar(FILES, end=False) + tar(FILES), "'PG_VERSION' comes twice"),
         (b"\1" * 2048, "not ustar"),
         (broken({"name": "../file"}), "leads outside"),

@@ -23,9 +23,11 @@ from strongroom.artifact import (
     load_manifest,
     new_identity,
     open_artifact,
+    report,
 )
-from strongroom.artifact import report as reports
-from strongroom.artifact import writer as writers
+from strongroom.artifact import (
+    writer as writer_module,
+)
 from strongroom.errors import (
     ArtifactCorrupt,
     ArtifactExists,
@@ -55,7 +57,7 @@ def test_intent_first_manifest_last(store: Store, top: Path, here: Location) -> 
     assert "box/one/intent.json" not in files(top)
 
 
-def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: Store, here: Location) -> None:
+def test_a_database_that_is_too_large_for_its_segments_is_reported_immediately(store: Store, here: Location) -> None:
     with Writer(store, here, Artifact(), stream="plain") as writer:
         writer.require_capacity(15 * 1024**4)
         with pytest.raises(ConfigurationError, match="about 100 TiB has more than 500000 segments of 32 MiB") as caught:
@@ -67,8 +69,8 @@ def test_a_database_that_is_too_large_for_its_segments_is_told_at_once(store: St
 
 
 def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "_MOST_PENDING", 3)
-    monkeypatch.setattr(reports, "_BATCH", 3)
+    monkeypatch.setattr(writer_module, "_MOST_PENDING", 3)
+    monkeypatch.setattr(report, "_BATCH", 3)
     manifest = write_artifact(store, here, DATA)
     assert len(manifest.segments) > 6
     assert compare_sizes(store, manifest).ok
@@ -294,7 +296,7 @@ def test_malformed_stream_is_no_backup(store: Store, top: Path, here: Location) 
         write_artifact(store, here, b"")
 
 
-def test_bad_recipient_is_told_before_anything_is_written(store: Store, top: Path, here: Location) -> None:
+def test_an_invalid_recipient_is_reported_before_anything_is_written(store: Store, top: Path, here: Location) -> None:
     secret, _ = new_identity()
     for key in ("age1rubbish", secret):
         with pytest.raises(ConfigurationError, match="not an age public key") as caught:

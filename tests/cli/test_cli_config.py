@@ -33,9 +33,9 @@ def test_every_option_is_shown_with_its_source_and_no_secret(run: Run, config: P
     assert len(changed) == 5
 
 
-def test_a_good_file_is_right(run: Run, config: Path) -> None:
+def test_a_valid_file_is_accepted(run: Run, config: Path) -> None:
     good = run("config", "check", str(config))
-    assert (good.exit_code, good.stderr) == (0, f"{config} is right: 4 options.\n")
+    assert (good.exit_code, good.stderr) == (0, f"{config} is valid: 4 options.\n")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_good_file_is_right(run: Run, config: Path) -> None:
         ("[service\n", "cannot be read as TOML", "docs/configuration.md"),
     ],
 )
-def test_mistakes_are_told_with_what_was_probably_meant(run: Run, tmp_path: Path, text: str, said: str, remedy: str) -> None:
+def test_unknown_options_are_reported_with_suggestions(run: Run, tmp_path: Path, text: str, said: str, remedy: str) -> None:
     file = tmp_path / "c.toml"
     file.write_text(text)
     for words in (["config", "check", str(file)], ["config", "show", "--config", str(file)], ["check", "--config", str(file)]):

@@ -52,32 +52,32 @@ def service(canned: Canned) -> Canned:
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_without_a_terminal_nothing_is_destroyed_unless_yes_is_said(run: Run, service: Canned, words: str) -> None:
+def test_without_a_terminal_deletions_need_yes(run: Run, service: Canned, words: str) -> None:
     refused = run(*shlex.split(words))
     assert refused.exit_code == 2, refused.stderr
     assert "confirmation required" in refused.stderr and "--yes" in refused.stderr
     assert {verb for verb, *_ in service.asked} <= {"GET"}
 
 
-def test_the_question_tells_what_goes_and_what_stays(run: Run, service: Canned) -> None:
+def test_the_question_lists_deleted_and_remaining_backups(run: Run, service: Canned) -> None:
     asked = run("backup", "delete", "monday").stderr
     assert "This deletes backup monday (4b6f0e0a), 100.0 MiB in the store:\n  monday (full, 100.0 MiB)" in asked
-    assert "2 backups of the same instance can be restored and stay; the newest is tuesday (" in asked
-    assert "The newest that a verification found good is sunday (" in asked
+    assert "2 backups of the same instance can be restored and remain; the newest is tuesday (" in asked
+    assert "The newest verified one is sunday (" in asked
     data = {**DELETE_PLAN, "noun": "instance", "name": "mysql1", "bytes": 2**30, "old_bytes": 2**20, "newest_verified": None}
     service.on("GET", "/instances/mysql1/delete-plan", (200, {"plan": {**data, "jobs": [{"id": "j0", "kind": "backup"}]}}))
     asked = run("instance", "delete", "mysql1").stderr
     assert "deletes 1.0 GiB of data, and 1.0 MiB of previous data that restores kept." in asked
-    assert "It cancels what runs on it: backup j0." in asked
+    assert "It cancels running jobs: backup j0." in asked
     assert "None of them was ever verified: `strongroom backup verify b2 --prepare`." in asked
     none = {**data, "newest": None, "kept": 0}
     service.on("GET", "/instances/mysql1/delete-plan", (200, {"plan": none}))
     assert "It has no backup that can be restored." in run("instance", "delete", "mysql1").stderr
     service.on("GET", "/instances/mysql1/delete-plan", (200, {"plan": {**data, "adopted": True}}))
-    assert "is adopted: it is only forgotten" in run("instance", "delete", "mysql1").stderr
+    assert "is adopted: only its record is deleted" in run("instance", "delete", "mysql1").stderr
 
 
-def test_members_who_are_not_told_hosts_are_asked_about_clusters_too(run: Run, service: Canned) -> None:
+def test_questions_about_clusters_work_without_names_of_hosts(run: Run, service: Canned) -> None:
     node = {"node": "node1", "old_bytes": 2**20}
     service.on("GET", "/clusters/shop", (200, {"cluster": {"instances": [node, {**node, "node": "node2", "host": "db2"}]}}))
     assert run("cluster", "discard-old", "shop").exit_code == 2
@@ -165,7 +165,7 @@ class TestRestore:
         failed = run("restore", "monday", "--name", "copy")
         assert failed.exit_code == 1
         assert "Error: a segment is damaged\nRestore from another backup.\n" in failed.stderr
-        assert "Instance copy (i2) is left in ERROR; `strongroom instance delete i2` removes it." in failed.stderr
+        assert "Instance copy (i2) remains in ERROR; `strongroom instance delete i2` removes it." in failed.stderr
         good = failed.stderr.partition("Other restorable backups of mysql1: ")[2]
         assert good.startswith("sunday (99999999, ") and good.index("verified") < good.index("tuesday (99999999, ")
         assert "never verified" in good

@@ -35,7 +35,7 @@ def fault(code: int, name: str, message: str = "it is so", remedy: str = "Do tha
         (fault(503, "Unavailable"), 5),
     ],
 )
-def test_the_exit_code_tells_the_kind_of_error(run: Run, canned: Canned, answer: tuple[int, Any], exit_code: int) -> None:
+def test_the_exit_code_depends_on_the_kind_of_error(run: Run, canned: Canned, answer: tuple[int, Any], exit_code: int) -> None:
     canned.on("GET", "/backups/x", answer)
     result = run("backup", "show", "x")
     assert result.exit_code == exit_code
@@ -50,7 +50,7 @@ def test_an_error_without_our_extra_keys_is_understood(run: Run, canned: Canned)
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", '{"a": 1}', "{}", ""])
-def test_a_stranger_on_the_port_is_called_one(run: Run, canned: Canned, body: str) -> None:
+def test_another_program_on_the_port_is_reported(run: Run, canned: Canned, body: str) -> None:
     canned.on("GET", "/backups/x", (502, body))
     result = run("backup", "show", "x")
     assert result.exit_code == 5
@@ -76,17 +76,17 @@ def test_certificates_are_verified_however_the_scheme_is_written(
     assert given["verify"] is verified
 
 
-def test_a_service_that_takes_too_long_is_not_called_away(canned: Canned) -> None:
+def test_a_slow_service_is_not_called_unreachable(canned: Canned) -> None:
     """What it was asked may have begun: who is told that nobody was there asks again."""
     canned.delay = 1
     client = Client(canned.url, None, Credentials(), patience=0.2)
-    with pytest.raises(Unavailable, match="was reached and did not answer") as caught:
+    with pytest.raises(Unavailable, match="accepted the connection but did not reply") as caught:
         client.post("backups", json={})
     client.close()
     assert "job list" in caught.value.remedy
 
 
-def test_without_a_service_the_message_says_how_to_start_one(run: Run, running: Running) -> None:
+def test_without_a_service_the_error_explains_how_to_start_one(run: Run, running: Running) -> None:
     running.stop()
     result = run("instance", "list")
     assert result.exit_code == 5

@@ -28,7 +28,7 @@ def backing_up(canned: Canned) -> Canned:
     return canned
 
 
-def test_phases_are_told_on_stderr_and_the_result_on_stdout(run: Run, backing_up: Canned) -> None:
+def test_phases_are_printed_on_stderr_and_the_result_on_stdout(run: Run, backing_up: Canned) -> None:
     backing_up.on_job(
         {"status": "queued"},
         {"phase": "backup", "done": 100 * MiB, "total": 300 * MiB, "stored": 30 * MiB},
@@ -40,7 +40,7 @@ def test_phases_are_told_on_stderr_and_the_result_on_stdout(run: Run, backing_up
     assert result.exit_code == 0
     assert result.stdout == BACKUP["id"] + "\n"
     assert result.stderr.splitlines() == [
-        "waiting for its turn",
+        "waiting in the queue",
         "backup: 100.0 MiB of 300.0 MiB, stored 30.0 MiB (3.3x)",
         "finish",
     ]
@@ -86,10 +86,10 @@ def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: 
     result = run("backup", "create", "monday", "-i", "mysql1")
     thread.join()
     assert result.exit_code == 0, result.stderr
-    assert "is waited for; what it has begun on the hosts goes on" in result.stderr
+    assert "waiting for it. Running jobs continue on the hosts" in result.stderr
 
 
-def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_not_followed_forever_without_a_service(run: Run, backing_up: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     backing_up.on_job({"phase": "backup"})
     backing_up.answers["GET", "/jobs/j1"].append((503, {"x": {"code": 503, "message": "away", "error_code": "Unavailable"}}))
@@ -97,17 +97,17 @@ def test_a_service_that_stays_away_is_given_up(run: Run, backing_up: Canned, mon
     assert result.exit_code == 5
 
 
-def test_cancel_waits_for_the_end_and_says_when_it_came_too_late(run: Run, canned: Canned) -> None:
+def test_cancel_waits_for_the_end_and_reports_that_it_was_too_late(run: Run, canned: Canned) -> None:
     canned.on("DELETE", "/jobs/j1", (202, None))
     canned.on_job({}, {"status": "cancelled", "finished": "2026-11-21T07:00:01Z"})
     result = run("job", "cancel", "j1", "-f", "value", "-c", "status")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "cancelled\n", "")
     canned.on_job(DONE)
     late = run("job", "cancel", "j1")
-    assert "had succeeded before" in late.stderr
+    assert "had already succeeded" in late.stderr
 
 
-def test_ctrl_c_leaves_the_job_alone_and_says_so(canned: Canned) -> None:
+def test_ctrl_c_does_not_cancel_the_job(canned: Canned) -> None:
     canned.on_job({"phase": "backup"})
     process = spawn(canned, "job", "follow", "j1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not any("after=" in query for _, _, query, _ in canned.asked):
@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_the_job_alone_and_says_so(canned: Canned) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert b"job j1 goes on" in stderr and b"strongroom job cancel j1" in stderr
+    assert b"job j1 continues" in stderr and b"strongroom job cancel j1" in stderr
     assert not any(verb == "DELETE" for verb, _, _, _ in canned.asked)
 
 
@@ -142,12 +142,12 @@ def test_on_a_terminal_lost_data_is_asked_for(backing_up: Canned) -> None:
     backing_up.on_job(DONE)
     code, shown = on_terminal(backing_up, "backup", "delete", "monday", type_in="n\n")
     assert code == 1
-    assert "Delete backup monday for good?" in shown
+    assert "Delete backup monday permanently?" in shown
     assert [verb for verb, *_ in backing_up.asked] == ["GET"]
     hostile = {**DELETE_PLAN, "name": "x\x9b2J\u202ey"}
     backing_up.on("GET", "/backups/hostile/delete-plan", (200, {"plan": hostile}))
     _, shown = on_terminal(backing_up, "backup", "delete", "hostile", type_in="n\n")
-    assert "Delete backup x\\x9b2J\\u202ey for good?" in shown
+    assert "Delete backup x\\x9b2J\\u202ey permanently?" in shown
     assert "\x9b" not in shown and "\u202e" not in shown
     code, _ = on_terminal(backing_up, "backup", "delete", "monday", type_in="y\n")
     assert code == 0

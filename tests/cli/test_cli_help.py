@@ -53,9 +53,9 @@ def test_every_command_has_help_with_examples_that_parse(run: Run, path: tuple[s
         assert result.exit_code == 3 or "password" in result.stderr, "the canned service knows nothing"
 
 
-def test_the_first_page_tells_the_exit_codes(run: Run) -> None:
+def test_the_first_page_lists_the_exit_codes(run: Run) -> None:
     shown = run("--help").stdout
-    for words in ("5    no service answers", "130  interrupted", "STRONGROOM_URL"):
+    for words in ("5    the service is unreachable", "130  interrupted", "STRONGROOM_URL"):
         assert words in shown
 
 
@@ -82,7 +82,7 @@ def test_the_client_loads_nothing_of_the_service() -> None:
     assert loaded.stdout.split() == []
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     program = "from strongroom.cli import main; main()"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} --help | true"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -105,7 +105,7 @@ class TestKey:
         assert result.exit_code == 4
         assert (tmp_path / "id").read_text() == "precious"
 
-    def test_new_says_where_it_cannot_write(self, run: Run, tmp_path: Path) -> None:
+    def test_new_reports_where_it_cannot_write(self, run: Run, tmp_path: Path) -> None:
         result = run("key", "new", "--output", str(tmp_path / "no" / "id"))
         assert result.exit_code == 1
         assert str(tmp_path / "no" / "id") in result.stderr

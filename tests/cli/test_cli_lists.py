@@ -18,8 +18,8 @@ from typer.testing import Result
 from strongroom.api.clusters.views import TASKS
 from strongroom.api.instances.views import STATES
 from strongroom.cli.commands import instance, job
-from strongroom.cli.connection.completion import names_of
-from strongroom.cli.filters import moment_of
+from strongroom.cli.connection.completion import complete_names
+from strongroom.cli.filters import parse_time
 from strongroom.cli.output.values import age
 from strongroom.errors import InvalidRequest
 from strongroom.flows.kind import _KINDS
@@ -120,15 +120,15 @@ def test_backups_are_filtered_and_sorted(run: Run, listed: Canned, words: str, k
     assert found == ([by_key[key] for key in kept] if kept else sorted(by_key.values()))
 
 
-def test_mistakes_in_filters_are_told(run: Run, listed: Canned) -> None:
+def test_invalid_filters_are_refused(run: Run, listed: Canned) -> None:
     for words in ("--since yesterday", "--sort nonsense", "--kind some"):
         assert run("backup", "list", *words.split()).exit_code == 2
     with pytest.raises(InvalidRequest, match="is not a time"):
-        moment_of("12y", NOW)
+        parse_time("12y", NOW)
     with pytest.raises(InvalidRequest, match="is not a time"):
-        moment_of("999999w", NOW)
-    assert moment_of("2w", NOW) == NOW - timedelta(weeks=2)
-    assert moment_of("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
+        parse_time("999999w", NOW)
+    assert parse_time("2w", NOW) == NOW - timedelta(weeks=2)
+    assert parse_time("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_names_are_completed_and_nothing_disturbs_the_shell(running: Running, mo
     monkeypatch.setenv("STRONGROOM_URL", running.canned.url)
     hostile = [{**INSTANCE, "name": name} for name in ("shop", "my$(reboot)", "my shop", "my`id`", "my;id", "my\u202eshop")]
     running.canned.on("GET", "/instances", (200, {"instances": [INSTANCE, *hostile]}))
-    assert names_of("instances")(Context(), "my") == ["mysql1"]  # type: ignore[arg-type]
-    assert names_of("backups")(Context(), "") == []  # type: ignore[arg-type]
+    assert complete_names("instances")(Context(), "my") == ["mysql1"]  # type: ignore[arg-type]
+    assert complete_names("backups")(Context(), "") == []  # type: ignore[arg-type]
     running.stop()
-    assert names_of("instances")(Context(), "my") == []  # type: ignore[arg-type]
+    assert complete_names("instances")(Context(), "my") == []  # type: ignore[arg-type]
 
 
 def test_completion_asks_nobody_for_a_password(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ def test_completion_asks_nobody_for_a_password(running: Running, monkeypatch: py
     monkeypatch.setattr("typer.prompt", ask)
     for challenge in ('Basic realm="strongroom"', f'Keystone uri="{running.canned.url}"'):
         running.canned.on("GET", "/instances", (401, {"unauthorized": {"message": "no"}}, {"WWW-Authenticate": challenge}))
-        assert names_of("instances")(Context(), "") == []  # type: ignore[arg-type]
+        assert complete_names("instances")(Context(), "") == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

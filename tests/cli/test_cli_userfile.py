@@ -67,7 +67,7 @@ def test_list(user_file: Run) -> None:
     assert "argon2" not in table + json.dumps(shown)
 
 
-def test_the_configuration_says_which_file(run: Run, tmp_path: Path) -> None:
+def test_the_configuration_selects_the_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(f'[service]\ndata_dir = "{tmp_path}"\n')
     config = ("--config", str(tmp_path / "c.toml"))
     assert run("user-file", "add", "alice", "shop=member", "--password-stdin", *config, stdin=f"{PASSWORD}\n").exit_code == 0
@@ -78,20 +78,20 @@ def test_the_configuration_says_which_file(run: Run, tmp_path: Path) -> None:
     ("words", "stdin", "code", "said"),
     [
         (["add", "bob", "shop=owner", "--password-stdin"], PASSWORD, 2, "roles are reader, member, admin"),
-        (["add", "bob", "shop", "--password-stdin"], PASSWORD, 2, "'shop' is no project with a role"),
+        (["add", "bob", "shop", "--password-stdin"], PASSWORD, 2, "'shop' is not PROJECT=ROLE"),
         (["add", "bob", "=member", "--password-stdin"], PASSWORD, 2, "PROJECT=ROLE"),
-        (["add", "bob:x", "shop=member", "--password-stdin"], PASSWORD, 2, "cannot be the name"),
+        (["add", "bob:x", "shop=member", "--password-stdin"], PASSWORD, 2, "is not a valid user name"),
         (["add", "bob", "shop=member", "--password-stdin"], "short", 2, "has 5 characters"),
         (["add", "bob", "shop=member", "--password-stdin"], "", 2, "password is empty"),
         (["add", "bob", "shop=member"], None, 2, "--password-file"),
-        (["add", "alice", "shop=member", "--password-stdin"], PASSWORD, 4, "is in"),
+        (["add", "alice", "shop=member", "--password-stdin"], PASSWORD, 4, "already exists in"),
         (["grant", "nobody", "shop=member"], None, 3, "no user nobody"),
         (["revoke", "alice", "lab"], None, 3, "no role in project lab"),
         (["passwd", "nobody", "--password-stdin"], PASSWORD, 3, "no user nobody"),
         (["remove", "nobody"], None, 3, "no user nobody"),
     ],
 )
-def test_mistakes_are_told_and_change_nothing(
+def test_mistakes_are_reported_and_change_nothing(
     user_file: Run, file: Path, words: list[str], stdin: str | None, code: int, said: str
 ) -> None:
     user_file("add", "alice", "shop=member", "--password-stdin", stdin=f"{PASSWORD}\n")

@@ -51,9 +51,9 @@ def follow(title: str, service: Service, *, after: str = "", until: str = "", pr
     return run_script(script(text), service.place / "home", environment, prefix=service.prefix).stdout
 
 
-def sell(service: Service, name: str = "orders", **wish: Any) -> dict[str, Any]:
+def sell(service: Service, name: str = "orders", **requested: Any) -> dict[str, Any]:
     """An instance with some sales."""
-    view = service.create(name, databases=[{"name": "shop"}], **wish)
+    view = service.create(name, databases=[{"name": "shop"}], **requested)
     with service.sql(view["id"], "shop") as connection:
         connection.cursor().execute("CREATE TABLE sales (id INT PRIMARY KEY, amount INT)")
         connection.cursor().execute("INSERT INTO sales VALUES (1, 10), (2, 20)")

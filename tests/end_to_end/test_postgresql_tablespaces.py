@@ -111,7 +111,7 @@ def test_tablespaces_from_the_backup_to_new_instances_and_back_in_place(service:
         assert said in ended["fault"]["message"], ended["fault"]
         service.wait(service.call("DELETE", "/instances/bad").headers["Strongroom-Job"])
     assert [path.name for path in ready.iterdir()] == []
-    with pytest.raises(Refused, match="in place, tablespaces go back"):
+    with pytest.raises(Refused, match="a restore in place keeps the directories of tablespaces"):
         service.act("/instances/own/action", {"restore": {"backupRef": full["id"], "tablespaces": {"one": str(ready)}}})
     made = own.base / "made"
     service.cli("restore", "inc", "--name", "mapped", "--tablespace", f"one={made}", "--tablespace", f"{own.base}/two={ready}")

@@ -119,11 +119,11 @@ def test_a_backup_of_region_one_is_restored_in_region_two(
 
         gone = "00000000-0000-0000-0000-000000000000"
         for location, words in (
-            *((location, "another kind of store") for location in shared.other_kinds),
+            *((location, "not in this kind of store") for location in shared.other_kinds),
             (elsewhere.replace(child["id"], gone), "Failed to restore backup from"),
-            ("trove-backup-data/../etc/passwd", "does not name a container"),
-            (f"trove-backup-data/{gone}.xbstream.gz", "there is no backup"),
-            ("just-a-word", "does not name a container"),
+            ("trove-backup-data/../etc/passwd", "does not contain a container"),
+            (f"trove-backup-data/{gone}.xbstream.gz", "no backup found"),
+            ("just-a-word", "does not contain a container"),
         ):
             with pytest.raises(Refused) as refused:
                 record("bad", location)

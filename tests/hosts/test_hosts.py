@@ -114,7 +114,7 @@ def test_the_password_of_the_database_is_nowhere(hosts: Hosts, database: OwnPost
     assert "strongroom" in database.sql("SELECT DISTINCT usename FROM pg_stat_activity", "strongroom").split()
     assert PASSWORD not in Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/environ").read_text()
     for url, why in (
-        (f"postgresql://strongroom:{PASSWORD}@db/strongroom", "a password does not belong into the command line"),
+        (f"postgresql://strongroom:{PASSWORD}@db/strongroom", "a password must not be given on the command line"),
         ("postgresql://strongroom@127.0.0.1:1/strongroom", "cannot open the catalog"),
         ("mysql://strongroom@db/strongroom", "must name a database of PostgreSQL"),
     ):

@@ -1,4 +1,4 @@
-"""The HTTP API: Trove's v1.0 and our extensions; and the service that runs it with everything behind it."""
+"""The HTTP API (Trove's v1.0 with extensions), and the service process."""
 
 from strongroom.api.app import create_app
 from strongroom.api.service import serve

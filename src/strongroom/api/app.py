@@ -1,4 +1,4 @@
-"""The application: routers, errors, the gate in front of them."""
+"""The application: routers, errors, middleware."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ ROUTERS = (
     site.router,
     unsupported.router,
 )
-"""What is there below a project, in the order of the page that describes it."""
+"""Routers below a project, in the order of the API description. A new router is added here."""
 
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
-`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted wherever ids are; a name that several things have is a
-conflict (409). A reply that starts a job names it in the header `Strongroom-Job`.
+`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
+conflict (409). If a request starts a job, the reply's header `Strongroom-Job` contains its id.
 """
 
 
 def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, method: Method | None = None) -> FastAPI:
-    """The API in front of ``control``; ``method`` tells who asks (default: no authentication, loopback only)."""
+    """The API in front of ``control``; ``method`` authenticates requests (default: none, loopback only)."""
     method = method or NoAuthentication()
     app = FastAPI(
         title="Strongroom",

@@ -1,4 +1,4 @@
-"""``/catalog``, an extension: what the service remembers of the store, found again."""
+"""``/catalog``, an extension: rebuilding the catalog from the store."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from strongroom.flows import request_rebuild
 router = APIRouter(tags=["catalog"])
 
 
-class RebuildWish(OwnBody):
-    """How much of the store, and whether it counts."""
+class RebuildOptions(OwnBody):
+    """What to rebuild."""
 
     container: Container = Field("", description="Only this container. Default: all.")
-    dry_run: bool = Field(False, description="Only tell what would be added.")
+    dry_run: bool = Field(False, description="Only report what would be added.")
 
 
 class Rebuild(OwnBody):
     """Body of a rebuild."""
 
-    rebuild: RebuildWish = Field(default_factory=RebuildWish)
+    rebuild: RebuildOptions = Field(default_factory=RebuildOptions)
 
 
 @router.post("/catalog/rebuild", status_code=202)
 def rebuild(body: Rebuild, caller: CallerDep, control: ControlDep) -> Response:
-    """Find every backup that is in the store and not in the catalog; the output of the job tells of each. For administrators."""
-    wish = body.rebuild
-    return accepted(request_rebuild(control, caller.project, container=wish.container or None, dry_run=wish.dry_run))
+    """Add every backup in the store that the catalog lacks; the job's output lists them. Administrators only."""
+    requested = body.rebuild
+    return accepted(request_rebuild(control, caller.project, container=requested.container or None, dry_run=requested.dry_run))

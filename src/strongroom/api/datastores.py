@@ -1,4 +1,4 @@
-"""``/datastores`` and their versions: what is installed on the hosts. Ids are derived from names and never change."""
+"""``/datastores`` and their versions: what is installed on the hosts. Their ids are derived from their names and never change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DatastoreView(View):
     id: str
     name: str
     versions: list[VersionView]
-    default_version: str = Field(description="Id of the version that a new instance gets.")
+    default_version: str = Field(description="Id of the default version for new instances.")
     links: list[Link]
 
 
@@ -60,7 +60,7 @@ class ManyVersions(View):
 
 
 class ManagedVersion(View):
-    """A version, as administrators of Trove see it."""
+    """A version, with Trove's fields for administrators."""
 
     id: str
     name: str
@@ -95,7 +95,7 @@ def managed_versions(caller: CallerDep, control: ControlDep) -> ManyManagedVersi
 
 @router.get("/mgmt/datastore-versions/{version}")
 def managed_version(version: Segment, caller: CallerDep, control: ControlDep) -> OneManagedVersion:
-    """One of them, by its id."""
+    """One version of any datastore, by its id."""
     for found in _managed(caller, control):
         if found.id == version:
             return OneManagedVersion(version=found)
@@ -121,7 +121,7 @@ def _managed(caller: Caller, control: Site) -> list[ManagedVersion]:
 
 @router.get("/datastores")
 def index(caller: CallerDep, control: ControlDep) -> ManyDatastores:
-    """Datastores that are installed on some host."""
+    """Datastores installed on any host."""
     return ManyDatastores(datastores=_all(caller, control))
 
 
@@ -143,7 +143,7 @@ def show(datastore: Segment, caller: CallerDep, control: ControlDep) -> OneDatas
 
 @router.get("/datastores/{datastore}/versions")
 def versions(datastore: Segment, caller: CallerDep, control: ControlDep) -> ManyVersions:
-    """Versions of a datastore, the oldest first."""
+    """Versions of a datastore, oldest first."""
     return ManyVersions(versions=_one(datastore, caller, control).versions)
 
 

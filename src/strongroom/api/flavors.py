@@ -16,7 +16,7 @@ router = APIRouter(tags=["flavors"])
 class FlavorView(View):
     """A flavor."""
 
-    id: int | None = Field(description="Only for flavors whose name is a number, as in Trove; otherwise see str_id.")
+    id: int | None = Field(description="Null unless the name is a number, as in Trove; see str_id.")
     str_id: str
     name: str
     ram: int = Field(description="MB.")
@@ -41,7 +41,7 @@ class ManyFlavors(View):
 @router.get("/flavors")
 @router.get("/datastores/{datastore}/versions/{version}/flavors")
 def index(caller: CallerDep, control: ControlDep) -> ManyFlavors:
-    """All flavors, the smallest first; every datastore can use every one."""
+    """All flavors, smallest first. Every datastore supports all of them."""
     sizes = sorted(control.settings.flavors.items(), key=lambda f: (f[1].ram, f[0]))
     return ManyFlavors(flavors=[_view(name, flavor, caller) for name, flavor in sizes])
 

@@ -1,4 +1,4 @@
-"""``/hosts``: the machines with an agent, for administrators; and the door through which a new one joins."""
+"""``/hosts``: machines with an agent, for administrators; and the route by which new hosts join."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from strongroom.flows import (
 )
 
 open_router = APIRouter(tags=["hosts"])
-"""Needs no principal: who joins shows a token."""
+"""Routes without a principal: a host joins with a token."""
 router = APIRouter(tags=["hosts"])
 
 
@@ -44,9 +44,9 @@ class HostView(View):
 
     name: str
     hostname: str
-    status: str = Field(description="up, silent, or new: it has not joined yet.")
-    problem: str = Field("", description="Why it is silent, or what else is wrong with it; empty when all is well.")
-    version: str = Field(description="Of Strongroom.")
+    status: str = Field(description="up, silent (unreachable), or new (has not joined yet).")
+    problem: str = Field("", description="Why it is unreachable, or any other problem; empty if there is none.")
+    version: str = Field(description="Version of Strongroom.")
     cores: int
     memory_bytes: int
     free_bytes: int
@@ -54,8 +54,8 @@ class HostView(View):
     versions: list[InstalledView]
     jobs_running: int
     embedded: bool = Field(description="Its agent is part of the service.")
-    url: str | None = Field(description="Where its agent listens, if it has joined.")
-    instances: int = Field(description="That live on it.")
+    url: str | None = Field(description="URL of its agent, if it has joined.")
+    instances: int = Field(description="Number of instances on it.")
     last_seen: str | None
 
 
@@ -72,7 +72,7 @@ class ManyHosts(View):
 
 
 class UnknownServer(View):
-    """A server that the agent of a host has and no instance stands for."""
+    """A server on a host that belongs to no instance."""
 
     id: str
     name: str
@@ -85,13 +85,13 @@ class UnknownServer(View):
 
 
 class UnknownServers(View):
-    """Reply with all of them."""
+    """Reply with all unknown servers of a host."""
 
     servers: list[UnknownServer]
 
 
 class Reclaimed(View):
-    """The instance that stands for a server again."""
+    """The instance of a reclaimed server."""
 
     id: str
     name: str
@@ -104,7 +104,7 @@ class OneReclaimed(View):
     instance: Reclaimed
 
 
-class HostWish(Body):
+class NewHost(Body):
     """A host to add."""
 
     name: Ref
@@ -113,11 +113,11 @@ class HostWish(Body):
 class AddHost(Body):
     """Body of an add."""
 
-    host: HostWish
+    host: NewHost
 
 
 class Invitation(View):
-    """What the host needs to join: a token, good once and until ``expires``. It is shown here and never again."""
+    """The token with which a host joins, valid once and until ``expires``. It is never shown again."""
 
     name: str
     token: str
@@ -140,7 +140,7 @@ def index(caller: CallerDep, control: ControlDep) -> ManyHosts:
 
 @router.get("/hosts/{host}")
 def show(host: Segment, caller: CallerDep, control: ControlDep) -> OneHost:
-    """Extension: one of them."""
+    """Extension: one host."""
     with control.catalog.read() as session:
         row = session.get(Host, host)
         if row is None:
@@ -151,7 +151,7 @@ def show(host: Segment, caller: CallerDep, control: ControlDep) -> OneHost:
 
 @router.post("/hosts", status_code=201)
 def add(body: AddHost, caller: CallerDep, control: ControlDep) -> OneInvitation:
-    """Extension: a token with which a new host joins, or one that is there joins anew."""
+    """Extension: create a token with which a new host joins, or a known host joins again."""
     token, until = request_host(control, body.host.name)
     return OneInvitation(invitation=Invitation(name=token.name, token=str(token), expires=iso(until) or ""))
 
@@ -161,16 +161,18 @@ def remove(
     host: Segment,
     caller: CallerDep,
     control: ControlDep,
-    force: Annotated[bool, Query(description="Also when it is silent and has instances: they are forgotten with it.")] = False,
+    force: Annotated[
+        bool, Query(description="Remove it even if it is unreachable and has instances, which are removed from the catalog.")
+    ] = False,
 ) -> Response:
-    """Extension: forget a host. Its agent is not spoken to any more."""
+    """Extension: remove a host. The service stops contacting its agent."""
     request_remove_host(control, host, force=force)
     return Response(status_code=204)
 
 
 @router.get("/hosts/{host}/servers")
 def servers(host: Segment, caller: CallerDep, control: ControlDep) -> UnknownServers:
-    """Extension: servers of a host that no instance stands for, as after `host remove --force` of one that came back."""
+    """Extension: servers of a host that belong to no instance, for example after `host remove --force`."""
     return UnknownServers(
         servers=[
             UnknownServer(data_dir=str(view.data_dir), **view.model_dump(include=_SHOWN))
@@ -184,21 +186,21 @@ _SHOWN = {"id", "name", "datastore", "series", "runtime", "state", "data_bytes"}
 
 @router.post("/hosts/{host}/servers/{server}/reclaim")
 def reclaim(host: Segment, server: Segment, caller: CallerDep, control: ControlDep) -> OneReclaimed:
-    """Extension: make such a server an instance again: the one that it was, or a new one of the project."""
+    """Extension: turn an unknown server into an instance again: its former one, or a new one in this project."""
     row = request_reclaim(control, caller.project, host, server)
     return OneReclaimed(instance=Reclaimed(id=row.id, name=row.name, tenant_id=row.project))
 
 
 @router.post("/hosts/{host}/servers/{server}/stop", status_code=204)
 async def stop(host: Segment, server: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: stop such a server. Its data stays."""
+    """Extension: stop an unknown server. Its data remains."""
     await stop_unknown_server(control, host, server)
     return Response(status_code=204)
 
 
 @open_router.post("/join")
 def join(body: JoinRequest, control: ControlDep) -> JoinReply:
-    """Extension: a host joins with its token. Both sides prove their certificates by it; it is not sent."""
+    """Extension: a host joins with its token. Both sides use it to prove their certificates; it is never sent."""
     return join_host(control, body)
 
 

@@ -1,4 +1,4 @@
-"""``/jobs``, an extension: everything long that was asked for, to be listed, followed and cancelled."""
+"""``/jobs``, an extension: list, follow and cancel jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, ListedDep, PageDep, accepted, looking, next_links, reply
+from strongroom.api.http.caller import (
+    Caller,
+    CallerDep,
+    ControlDep,
+    ListedDep,
+    PageDep,
+    accepted,
+    next_links,
+    reads_catalog,
+    reply,
+)
 from strongroom.api.http.fields import Link, Segment, View, iso
 from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
@@ -36,12 +46,12 @@ class JobView(View):
     project_id: str
     kind: str
     status: str = Field(description="queued, running, succeeded, failed, cancelled.")
-    host: str | None = Field(description="Null for all but administrators.")
+    host: str | None = Field(description="Null unless the caller is an administrator.")
     instance_id: str | None
     instance_name: str
     backup_id: str | None
-    backup_name: str = Field(description="Empty when it is about no backup.")
-    asked_by: str = Field(description="The user who asked for it; empty where the service did by itself.")
+    backup_name: str = Field(description="Empty if it concerns no backup.")
+    asked_by: str = Field(description="The user who requested it; empty if the service started it.")
     cluster_id: str | None
     phase: str
     done: int
@@ -53,7 +63,7 @@ class JobView(View):
     created: str
     started: str | None
     finished: str | None
-    seconds: float | None = Field(description="How long it has run.")
+    seconds: float | None = Field(description="Run time in seconds.")
     fault: FaultOfJob | None
     output: dict[str, Any]
 
@@ -72,7 +82,7 @@ class ManyJobs(View):
 
 
 @router.get("/jobs", response_model=ManyJobs)
-@looking
+@reads_catalog
 def index(
     request: Request,
     caller: CallerDep,
@@ -105,10 +115,12 @@ async def show(
     job: Segment,
     caller: CallerDep,
     control: ControlDep,
-    wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for more than `after` events, or the end.")] = 0,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait for more than `after` events or the end of the job.")
+    ] = 0,
     after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
-    """One job; with ``wait`` the answer comes when something has changed."""
+    """One job; with ``wait``, the reply is sent when it changes."""
     row = await wait_job(control, caller.project, job, after=after, seconds=wait)
     return reply(OneJob(job=_view(row, await run_in_threadpool(_names, control, row), caller)))
 
@@ -120,7 +132,7 @@ def cancel(job: Segment, caller: CallerDep, control: ControlDep) -> Response:
 
 
 def _id(session: Session, caller: Caller, find: Any, ref: str) -> str:
-    """Jobs outlive what they were about, so an id that nothing living has is good too."""
+    """Jobs outlive instances and backups, so ids of deleted ones are valid."""
     try:
         return str(find(session, caller.project, ref).id)
     except NotFound:

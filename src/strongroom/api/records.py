@@ -1,4 +1,4 @@
-"""Extensions that need no job: names and protection of backups and clusters, and the plans of deletions."""
+"""Extensions: rename and protect backups and clusters; plans of deletions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["records"])
 
 
 class RecordChanges(OwnBody):
-    """What may be changed; what is left out stays."""
+    """Changes; missing fields are not changed."""
 
     name: Name | None = None
     protected: bool | None = Field(None, description="Whether it is protected from deletion.")
@@ -48,7 +48,7 @@ class OneDeletePlan(View):
 
 @router.patch("/backups/{backup}", status_code=202)
 def update_backup(backup: Segment, body: UpdateBackup, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: rename a backup, or protect it from deletion. What is stored does not change."""
+    """Extension: rename a backup, or protect it from deletion. The artifact does not change."""
     change_backup(control, caller.project, backup, name=body.backup.name, protected=body.backup.protected)
     return accepted()
 
@@ -62,13 +62,13 @@ def update_cluster(cluster: Segment, body: UpdateCluster, caller: CallerDep, con
 
 @router.get("/instances/{instance}/delete-plan")
 def instance_plan(instance: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
-    """Extension: what a deletion of the instance would do; nothing is begun."""
+    """Extension: plan the deletion of an instance; changes nothing."""
     return OneDeletePlan(plan=plan_delete_instance(control, caller.project, instance))
 
 
 @router.get("/clusters/{cluster}/delete-plan")
 def cluster_plan(cluster: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
-    """Extension: what a deletion of the cluster would do; nothing is begun."""
+    """Extension: plan the deletion of a cluster; changes nothing."""
     return OneDeletePlan(plan=plan_delete_cluster(control, caller.project, cluster))
 
 
@@ -79,5 +79,5 @@ def backup_plan(
     control: ControlDep,
     cascade: Annotated[bool, Query(description="Also delete the backups that depend on it.")] = False,
 ) -> OneDeletePlan:
-    """Extension: what a deletion of the backup would do; nothing is begun."""
+    """Extension: plan the deletion of a backup; changes nothing."""
     return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade))

@@ -1,4 +1,4 @@
-"""The whole service in one process: catalog, agent (if it is embedded), engine, monitor, and the API in front of them."""
+"""The service in one process: catalog, embedded agent, engine, monitor, API."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ log = structlog.get_logger()
 
 
 def check_tokens(settings: Settings) -> None:
-    """Raise ConfigurationError when stores are to be used with tokens that callers do not have, or in another account."""
+    """Raise ConfigurationError if the store requires tokens that users cannot have, or another account."""
     storage = settings.storage
     if storage.auth == "service":
         return
     if settings.identity.method != "keystone" or storage.driver != "swift" or storage.auth_version != "3":
         raise ConfigurationError(
-            'storage.auth = "user" needs callers with tokens of Keystone, and a Swift that knows them',
+            'storage.auth = "user" requires authentication by Keystone and a Swift that accepts its tokens',
             remedy='Set identity.method = "keystone", storage.driver = "swift" and storage.auth_version = "3".',
         )
     if storage.account not in ("service", "project"):
         raise ConfigurationError(
-            f'with storage.auth = "user" backups are in the account of each project, not in {storage.account}',
+            f'with storage.auth = "user", backups are stored in the account of each project, not in {storage.account}',
             remedy="Leave storage.account out.",
         )
 
@@ -51,7 +51,7 @@ def _client_of(agent: Agent) -> Callable[[], AgentClient]:
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it serves."""
+    """Run until SIGTERM or SIGINT. Database servers and running jobs outlive it. Raises ConfigurationError before it listens."""
     service = settings.service
     method = open_method(settings)
     check_tokens(settings)
@@ -86,16 +86,16 @@ async def serve(settings: Settings) -> None:
                 access_log=False,
                 timeout_graceful_shutdown=2,
                 server_header=False,
-                proxy_headers=bool(service.proxies),  # anybody else could forge the address that they come from
+                proxy_headers=bool(service.proxies),  # others could forge their address
                 forwarded_allow_ips=service.proxies,
             )
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, setattr, server, "should_exit", True)
-        sys.setswitchinterval(0.001)  # threads that look after jobs keep those who answer waiting less
-        gc.freeze()  # what was made so far stays: to look at all of it again took a fifth of a second without any answer
+        sys.setswitchinterval(0.001)  # so that threads of jobs delay replies less
+        gc.freeze()  # permanent objects are not scanned again, which would stop replies for 0.2 s
         gc.enable()
-        gc.set_threshold(50_000)  # an answer makes some thousand objects, and hardly ever a cycle: look for those less often
+        gc.set_threshold(50_000)  # a reply creates some thousand objects and hardly ever a cycle
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])

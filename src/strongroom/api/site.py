@@ -42,9 +42,9 @@ class OneVersionDocument(View):
 
 
 class CheckView(View):
-    """Something that was looked at, on a host or in the service itself."""
+    """A finding on a host or in the service itself."""
 
-    host: str = Field(description="Name of the host; `service` for what only the service itself has.")
+    host: str = Field(description="Name of the host, or `service` for the service itself.")
     name: str
     level: str = Field(description="ok, warning or error.")
     message: str
@@ -71,13 +71,13 @@ def versions(request: Request) -> Versions:
 @open_router.get("/v1.0")
 @open_router.get("/v1.0/")
 def version(request: Request) -> OneVersionDocument:
-    """The one version."""
+    """The current version."""
     return OneVersionDocument(version=_document(request))
 
 
 @open_router.get("/healthcheck", response_class=PlainTextResponse)
 def healthcheck(control: ControlDep) -> str:
-    """OK when the catalog answers."""
+    """Returns OK if the catalog answers."""
     with control.catalog.read() as session:
         session.execute(select(1))
     return "OK"
@@ -85,7 +85,7 @@ def healthcheck(control: ControlDep) -> str:
 
 @router.get("/checks")
 async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
-    """Extension: what the service finds in its configuration, and every agent when it looks at its host and tries the store."""
+    """Extension: check the service's configuration, every host, and access to the store."""
     own = await asyncio.to_thread(check_service, control.settings)
     requests = await asyncio.to_thread(
         lambda: {name: check_request(control, caller.project, name) for name in control.agents.names}
@@ -98,7 +98,7 @@ async def checks(caller: CallerDep, control: ControlDep) -> ManyChecks:
 
 
 SERVICE = "service"
-"""In the place of the host of a check: of the service itself."""
+"""Shown as the host in checks of the service itself."""
 
 
 def _view(host: str, check: Check) -> CheckView:

@@ -1,4 +1,4 @@
-"""What Trove has and this service does not: lists are empty, the rest says so, so that clients go on with what there is."""
+"""Routes of Trove's that this service does not support: lists are empty, other requests are refused."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from strongroom.errors import NotFound, Unsupported
 
 router = APIRouter(tags=["not supported"])
 
-REMEDY = "See /openapi.json for what this service does."
+REMEDY = "See /openapi.json for the supported requests."
 
 
 class NoConfigurations(View):
-    """There are none."""
+    """Always empty."""
 
     configurations: list[Any]
 
 
 class NoModules(View):
-    """There are none."""
+    """Always empty."""
 
     modules: list[Any]
 
 
 @router.get("/configurations")
 def configurations(caller: CallerDep) -> NoConfigurations:
-    """No groups of options are kept by this service."""
+    """Configuration groups; always empty."""
     return NoConfigurations(configurations=[])
 
 
 @router.get("/modules")
 def modules(caller: CallerDep) -> NoModules:
-    """No modules are kept by this service."""
+    """Modules; always empty."""
     return NoModules(modules=[])
 
 
 class NoVolumeTypes(View):
-    """There are none."""
+    """Always empty."""
 
     volume_types: list[Any]
 
@@ -48,7 +48,7 @@ class NoVolumeTypes(View):
 @router.get("/volume-types")
 @router.get("/datastores/{datastore}/versions/{version}/volume-types")
 def volume_types(caller: CallerDep) -> NoVolumeTypes:
-    """Instances have no volumes of their own; any type may be named."""
+    """Volume types; always empty, and any type is accepted."""
     return NoVolumeTypes(volume_types=[])
 
 
@@ -69,7 +69,7 @@ def parameters(version: Segment, caller: CallerDep) -> Response:
 def change_versions(caller: CallerDep) -> Response:
     """Always refused."""
     raise Unsupported(
-        "datastore versions cannot be registered or changed: they are what is installed on the hosts",
+        "datastore versions cannot be registered or changed; they follow from the packages installed on the hosts",
         remedy="Install the packages of the database on a host; see `strongroom datastore list`.",
     )
 

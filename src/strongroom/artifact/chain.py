@@ -1,4 +1,4 @@
-"""A chain: a full backup and the incrementals that stand on it, one after the other."""
+"""A chain: a full backup and its incrementals, each based on the previous one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_chain(
     settings: Artifact | None = None,
     sha256: str | None = None,
 ) -> list[Reader] | list[ForeignReader]:
-    """Readers of the full and of its descendants up to ``location``, each looked at before the first byte is read.
+    """Readers of the full and of its descendants up to ``location``, each checked before the first byte is read.
 
     Raises as ``load_chain``, ``open_artifact`` and ``ForeignReader.check`` do.
     """
@@ -49,12 +49,12 @@ class BrokenLink(Exception):
 
 
 def load_chain(store: Store, location: Location, sha256: str | None = None) -> list[Manifest]:
-    """The manifests from the full to the one at ``location``, each proven to be the child of the one before.
+    """The manifests from the full backup to the one at ``location``, each verified as the child of the previous one.
 
-    ``sha256`` is what the catalog knows of the newest manifest. As each manifest names the hash of its parent's, nobody who
-    writes to the store can exchange any of them then.
+    ``sha256`` is what the catalog knows of the newest manifest. Each manifest contains the hash of its parent's, so that
+    no manifest can be replaced by someone with access to the store.
 
-    Raises ArtifactMissing when one of them is not there; ManifestInvalid when one was changed, or they do not belong together
+    Raises ArtifactMissing if one is missing; ManifestInvalid if one was changed, or they do not belong together
     (another project, instance, lineage, datastore or chain, or a gap between the LSNs).
     """
     try:
@@ -64,7 +64,7 @@ def load_chain(store: Store, location: Location, sha256: str | None = None) -> l
 
 
 def walk_chain(store: Store, location: Location, sha256: str | None = None) -> Iterator[tuple[Manifest, str]]:
-    """As ``load_chain``, from the newest to the full, with the SHA-256 of each manifest. Raises BrokenLink, StorageError."""
+    """Like ``load_chain``, from the newest to the full backup, with each manifest's SHA-256. Raises BrokenLink, StorageError."""
     try:
         child, found = read_manifest(store, location)
         require_known_manifest(child, found, sha256)
@@ -74,7 +74,7 @@ def walk_chain(store: Store, location: Location, sha256: str | None = None) -> I
     seen = {location}
     while (link := child.parent) is not None:
         if link.location in seen or len(seen) >= LONGEST:
-            circle = ManifestInvalid(f"the chain of backup {location.prefix} goes in a circle at {link.location.prefix}")
+            circle = ManifestInvalid(f"the chain of backup {location.prefix} contains a cycle at {link.location.prefix}")
             raise BrokenLink(child.location, circle)
         seen.add(link.location)
         try:
@@ -98,18 +98,18 @@ def _read_parent(store: Store, child: Manifest, link: Parent) -> tuple[Manifest,
         ) from error
     if sha256 != link.manifest_sha256:
         raise ManifestInvalid(
-            f"backup {child.location.prefix} is based on {link.location.prefix}, whose manifest is another one now",
+            f"backup {child.location.prefix} is based on {link.location.prefix}, whose manifest was replaced",
             remedy=_REMEDY,
         )
     return manifest, sha256
 
 
 def require_known_manifest(manifest: Manifest, found: str, known: str | None) -> None:
-    """Raise ManifestInvalid when the manifest, whose hash is ``found``, is another one than the catalog knows."""
+    """Raise ManifestInvalid if the manifest, with the hash ``found``, is not the one in the catalog."""
     if known is not None and found != known:
         raise ManifestInvalid(
             f"the manifest of backup {manifest.location.prefix} is not the one that was written when it was taken",
-            remedy="Somebody has exchanged it in the store. Restore another backup, and find out who can write there.",
+            remedy="It was replaced in the store. Restore another backup, and find out who has write access.",
         )
 
 

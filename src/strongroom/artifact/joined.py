@@ -1,4 +1,4 @@
-"""A backup as one object, in stores that can show several as one: with the name and the metadata that Trove gives its own."""
+"""A backup as one object with the name and metadata of Trove's, in stores that can present several objects as one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CODECS = {"zstd": "zst", "gzip": "gz"}
 
 
 def artifact_url(store: Store, manifest: Manifest) -> str:
-    """Where the backup is, for people: the joined object where there is one, else the folder."""
+    """The URL of the backup: of the joined object if there is one, or else of the folder."""
     return store.url(_key(manifest) if isinstance(store, JoiningStore) else manifest.location.prefix)
 
 
@@ -55,13 +55,13 @@ def _key(manifest: Manifest) -> str:
 
 
 def _metadata(store: Store, manifest: Manifest) -> dict[str, str]:
-    """What Trove asks an object for when it restores it, or takes an incremental on it."""
+    """The metadata that Trove reads when it restores an object or takes an incremental."""
     told = {"datastore": manifest.datastore, "datastore-version": manifest.server_version}
     if manifest.positions.to_lsn is not None:
         told["lsn"] = str(manifest.positions.to_lsn)
     if manifest.parent is not None:
         parent = load_manifest(store, manifest.parent.location)
         told["parent-location"] = artifact_url(store, parent)
-        with contextlib.suppress(StorageNotFound):  # somebody removed it; our own restore does not need it
+        with contextlib.suppress(StorageNotFound):  # not needed by restores here
             told["parent-checksum"] = store.head(_key(parent)).etag or ""
     return told

@@ -1,4 +1,4 @@
-"""Reads an artifact back: segments are fetched and checked side by side, and handed out in order."""
+"""Reads an artifact: segments are fetched and checked in parallel, and returned in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from strongroom.sections import Artifact
 from strongroom.storage import Store
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes of the stream and the bytes of the store so far, in the thread that reads."""
+"""Called in the reading thread with the numbers of bytes of the stream and of the store read so far."""
 
 _HEAD = 64 * 1024
 """Bytes of an age file that hold its header, unless it has hundreds of recipients."""
@@ -53,7 +53,7 @@ def open_artifact(
 
 
 class Reader:
-    """One backup. Its methods may be called again; each reads from the store anew."""
+    """One backup. Every call of a method reads from the store again."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Reader:
         self._location = manifest.location
         what = f"backup {self._location.prefix}"
         if manifest.segment_size > MAX_SEGMENT or any(s.stored > most_stored(s.raw) for s in manifest.segments):
-            raise ManifestInvalid(f"the manifest of {what} names segments of impossible sizes", remedy=REMEDY)
+            raise ManifestInvalid(f"the manifest of {what} contains impossible sizes of segments", remedy=REMEDY)
         self._opener = Opener(identities, what) if manifest.recipients is not None else None
         self._compression = compression(manifest.codec.name, manifest.codec.level)
         self._threads = plan_threads(settings or Artifact(), manifest.segment_size, held=2)
@@ -79,16 +79,18 @@ class Reader:
         self._error: BaseException | None = None
 
     def check_identities(self) -> None:
-        """Raises CannotDecrypt when no identity opens the first segment. Reads its beginning only."""
+        """Raises CannotDecrypt if no identity opens the first segment, of which only the beginning is read."""
         if self._opener is None or not self.manifest.segments:
             return
-        with contextlib.suppress(StorageNotFound):  # said with more words when the segment is read
+        with contextlib.suppress(StorageNotFound):  # reported in more detail when the segment is read
             if not self._opener.fits(self._store.get(self.manifest.segment_key(0), length=_HEAD)):
-                self._fetch(0, self._new_buffers())  # a damaged header looks like one for somebody else: its hash tells
+                self._fetch(
+                    0, self._new_buffers()
+                )  # a damaged header looks like one for other recipients; the hash distinguishes them
                 raise self._opener.refusal()
 
     def chunks(self) -> Generator[memoryview, None, None]:
-        """The raw stream, a segment at a time, each checked before it is handed out.
+        """Yield the raw stream, one checked segment at a time.
 
         Raises ArtifactMissing, ArtifactCorrupt (naming the segment), CannotDecrypt, StorageError, or what ``stop`` was given.
         """
@@ -109,7 +111,7 @@ class Reader:
         return load_index(self._store, self.manifest.index_key, self.manifest.index, self._opener, self.manifest.raw_size)
 
     def extract(self, paths: Iterable[str]) -> Iterator[memoryview]:
-        """The part of the stream that holds the files ``paths``: a stream of their own, in its order (a tar without its end).
+        """Yield the part of the stream with the files ``paths``, as a valid stream (a tar without its end).
 
         Fetches only the segments that it needs.
 
@@ -135,13 +137,13 @@ class Reader:
         return content(b"".join(self.extract([path])))
 
     def stop(self, error: BaseException) -> None:
-        """Make whoever waits for a segment raise ``error``. From any thread, and from a signal handler."""
+        """Make the thread that waits for a segment raise ``error``. Safe in any thread and in signal handlers."""
         self._error = error
         if self._current is not None:
             self._current.put(error)
 
     def segments(self, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview | ArtifactError]]:
-        """Segments by number, in the given order, fetched ahead. One that is missing or damaged comes as its error.
+        """Yield segments in the given order, fetched ahead. A missing or damaged one is yielded as its error.
 
         Raises CannotDecrypt, StorageError, or what ``stop`` was given.
         """
@@ -190,10 +192,10 @@ class Reader:
         try:
             _check(data, segment)
             if self._opener:
-                data = self._opener.open(data)  # lets go of the encrypted bytes before they are unpacked
-            room = buffers.lend(segment.raw)
-            self._compression.decompress(data, room)
-            return room
+                data = self._opener.open(data)  # frees the encrypted bytes before decompression
+            buffer = buffers.lend(segment.raw)
+            self._compression.decompress(data, buffer)
+            return buffer
         except ArtifactCorrupt as error:
             raise ArtifactCorrupt(f"segment {number} ({self._store.url(key)}) is damaged: {error}", remedy=REMEDY) from error
 

@@ -1,4 +1,4 @@
-"""Proves that an artifact can be read: every segment, every hash, every frame, and the structure of the stream.
+"""Verifies an artifact: every segment, every hash, every frame, and the structure of the stream.
 
 A quick look compares the sizes of all objects only, and proves nothing about what is in them.
 """
@@ -21,21 +21,21 @@ from strongroom.storage import Stat, Store
 
 MOST_PROBLEMS = 100
 _LOOKS = 16
-"""Calls side by side: each waits for the store nearly all of its time."""
+"""Parallel calls, which mostly wait for the store."""
 _BATCH = 1000
-"""Objects that wait for their turn: each takes more memory than its call, and there may be 500,000."""
+"""Maximum length of the queue, to limit memory: there may be 500,000 objects."""
 
 
 class Check(Tap, Protocol):
-    """Proves the files of a stream as they pass by."""
+    """Checks the files of a stream while it is read."""
 
     def problems(self) -> Sequence[ArtifactError]:
-        """What is wrong with them, now that all have been seen."""
+        """The problems found, after the whole stream was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was read. ``files`` counts those in the stream, where its format tells. ``problems`` holds the first hundred."""
+    """The result. ``files`` is the number of files in the stream, if known. ``problems`` contains the first hundred."""
 
     segments: int
     raw_size: int
@@ -46,12 +46,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 def compare_sizes(store: Store, manifest: Manifest) -> Report:
-    """Ask the store for every object of the artifact. What is missing or of another size is reported, not raised.
+    """Look up every object of the artifact. Missing objects and wrong sizes are reported, not raised.
 
     Where objects may expire, those that do are named in a warning. Raises StorageError.
     """
@@ -95,13 +95,13 @@ def _describe_expiry(store: Store, manifest: Manifest, expiring: Sequence[Stat])
         return []
     when, key = min(dated)
     return [
-        f"the store will delete {len(dated)} object(s) of backup {manifest.name or manifest.id} by itself, the first, "
-        f"{store.url(key)}, at {when:%Y-%m-%d %H:%M:%S} UTC (X-Delete-At); the backup cannot be restored from then on"
+        f"the store will delete {len(dated)} object(s) of backup {manifest.name or manifest.id} automatically, the first, "
+        f"{store.url(key)}, at {when:%Y-%m-%d %H:%M:%S} UTC (X-Delete-At); the backup cannot be restored after that"
     ]
 
 
 def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None, check: Check | None = None) -> Report:
-    """Read everything; what is missing or damaged is reported, not raised. ``on_progress`` gets raw and stored bytes so far.
+    """Read everything; missing and damaged parts are reported, not raised. ``on_progress`` gets raw and stored bytes so far.
 
     ``check`` knows more of the files in the stream, and is asked at the end when nothing is missing.
 
@@ -118,7 +118,7 @@ def verify(reader: Reader, on_progress: Callable[[int, int], None] | None = None
         stored += manifest.segments[number].stored
         if isinstance(found, ArtifactError):
             problems.append(found)
-            walk = None  # with a gap it cannot be followed
+            walk = None  # it cannot continue after a gap
         elif walk:
             walk = _attempt(walk, partial(walk.feed, found), problems)
             if check and (rest := check.take()):
@@ -152,7 +152,7 @@ def _check_index(reader: Reader, walk: Walk | None, problems: list[ArtifactError
         problems.append(error)
         return
     if walk and not _same(walk, index):
-        problems.append(ArtifactCorrupt(f"the index of backup {reader.manifest.location.prefix} is not that of its stream"))
+        problems.append(ArtifactCorrupt(f"the index of backup {reader.manifest.location.prefix} does not match its stream"))
 
 
 def _same(walk: Walk, index: dict[str, Ranges]) -> bool:

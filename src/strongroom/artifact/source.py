@@ -13,10 +13,10 @@ _PIPE = 1024**2
 
 
 class Source(Protocol):
-    """A stream that is made as it is read."""
+    """A stream that is produced while it is read."""
 
     def readinto(self, view: memoryview) -> int:
-        """Put the next bytes at the front of ``view``, as many as are at hand, and say how many; none only at the end."""
+        """Write the next available bytes to the beginning of ``view`` and return their number; 0 only at the end."""
 
 
 class Pipe:

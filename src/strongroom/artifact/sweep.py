@@ -35,8 +35,8 @@ class Problem:
 
 
 def delete_artifact(store: Store, location: Location, *, segments: int = 0, attempt: int = 0) -> None:
-    """Remove the artifact. The manifest goes first, so that what is left of a broken-off deletion is never taken for a backup;
-    the intent records go last, so that it can be swept. What is not there is no error.
+    """Remove the artifact. The manifest is removed first, so that an interrupted deletion never leaves a backup; the intent
+    records are removed last, so that the rest can be swept. Missing objects are not an error.
 
     Only keys that ``location`` makes are removed, whatever the store lists and the manifest says. ``segments`` that ``attempt``
     began, and those of the manifest, are removed whether the store lists them or not: Swift's listings may be late, and a put
@@ -104,7 +104,7 @@ def sweep_orphans(
     """Remove what dead writers of service ``owner`` left: no manifest, an intent record of ``owner``, not ``is_running(id)``, and
     nothing written for ``older_than`` by the clock of the store. What was removed is returned.
 
-    What cannot be removed is skipped; ``report`` is told why. Without it the error is raised.
+    Artifacts that cannot be removed are skipped and passed to ``report`` with the error; without it, the error is raised.
     """
     swept = []
     for folder in [container] if container else _containers(store):
@@ -125,7 +125,7 @@ def sweep_orphans(
 
 
 def _containers(store: Store) -> list[str]:
-    """Folders that can be containers of ours; there may be others in the store."""
+    """Folders that can be containers of Strongroom; the store may contain others."""
     return [name for name in store.folders() if re.fullmatch(CONTAINER_PATTERN, name)]
 
 

@@ -125,10 +125,9 @@ class Writer:
         self._store.put(self._location.intent_of(self._attempt), intent.model_dump_json().encode())
 
     def _clear(self) -> int:
-        """Remove what a dead attempt left, and return the number of this one.
+        """Remove the objects of a dead attempt, and return the number of this one.
 
-        It is 0, unless the store does not let go of what is there: then this attempt has names of its own, and nothing is
-        written twice.
+        It is 0, unless the store forbids deletion: then this attempt uses its own keys, and nothing is written twice.
         """
         parts = list_parts(self._store, self._location)
         if not parts and not self._is_there(self._location.intent):
@@ -333,9 +332,9 @@ class Writer:
             pause *= 2
 
     def _require_intent(self) -> None:
-        """Take the manifest back when somebody has removed the segments meanwhile, which ends with the intent record.
+        """Remove the manifest if another process has removed the segments, which ends with the intent record.
 
-        Who removes them looks for a manifest afterwards: whichever comes second notices the other.
+        That process looks for a manifest afterwards, so the second one always notices the first.
         """
         try:
             self._store.head(self._location.intent_of(self._attempt))

@@ -14,7 +14,7 @@ from strongroom.cli.commands.backup import backup
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
 from strongroom.cli.connection.credentials import DEFAULT_URL
-from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog, guarded
+from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog, handle_errors
 
 _CODES = "\n".join(
     f"  {code:<4} {meaning}"
@@ -51,8 +51,8 @@ def strongroom(
 ) -> None:
     """Database backup and restore.
 
-    `serve` is the service; every other command talks to one, found by --url, STRONGROOM_URL, or at http://127.0.0.1:8779.
-    Options may stand before the command or behind it.
+    `serve` runs the service. All other commands connect to it: at --url, STRONGROOM_URL, or http://127.0.0.1:8779.
+    Options may be written before or after the command.
     """
 
 
@@ -74,8 +74,8 @@ def serve(
 
     Database servers and running jobs outlive it; the next start finds them again.
     """
-    with guarded():
-        gc.disable()  # until it serves: all that is made now stays, and to look for what does not takes a tenth of the time
+    with handle_errors():
+        gc.disable()  # until it serves: all objects created now are permanent, and scanning them takes a tenth of the time
         from strongroom.cli.commands.local.processes import run  # loads the whole service, which no other command needs
 
         run(config, data_dir=data_dir, host=host, port=port, database=database)
@@ -89,24 +89,24 @@ def agent(
     config: Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file (TOML).")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="State and instances. Default: /var/lib/strongroom.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Address to listen on. Default: the one from which the control plane is reached.")
+        str | None, typer.Option(help="Address to listen on. Default: the local address of connections to the control plane.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: 8780.")] = None,
     control_plane: Annotated[str | None, typer.Option(metavar="URL", help="The service to join.")] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token of `strongroom host add`. One that was used already is passed over.")
+        Path | None, typer.Option(help="File with the token of `strongroom host add`. A token that was already used is ignored.")
     ] = None,
     token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read the token from the first line of stdin.")] = False,
 ) -> None:
-    """Run the agent of a database host, until SIGTERM. The first time it joins a control plane, with a token.
+    """Run the agent of a database host, until SIGTERM. On the first start, it joins a control plane with a token.
 
     Database servers and running jobs outlive it; the next start finds them again.
     """
-    with guarded():
+    with handle_errors():
         from strongroom.cli.commands.local.processes import run_agent
-        from strongroom.cli.connection.token import token_given
+        from strongroom.cli.connection.token import read_token
 
-        token = token_given(token_stdin, token_file, wanted=control_plane is not None)
+        token = read_token(token_stdin, token_file, wanted=control_plane is not None)
         run_agent(config, data_dir=data_dir, address=address, port=port, control_plane=control_plane, token=token)
 
 

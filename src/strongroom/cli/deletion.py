@@ -1,4 +1,4 @@
-"""Deletions of instances, clusters and backups: the plan, the question, the request."""
+"""Deletions of instances, clusters and backups: plan, confirmation, request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from strongroom.cli.output.values import age, moment, size
 from strongroom.cli.session import Session, confirm
 from strongroom.errors import Conflict
 
-Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be deleted; fails when it would be refused.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be deleted; fails if it would be refused.")]
 
 NAMED = 10
-"""Backups that a question names."""
+"""How many backups a question lists."""
 
 
 def _names(value: Sequence[Mapping[str, Any]] | None) -> str:
@@ -53,14 +53,14 @@ PLAN = [
     Column("Previous data", "old_bytes", size),
     Column("Backups", "backups", _names),
     Column("Cancels", "jobs", _jobs),
-    Column("Backups that stay", "kept"),
+    Column("Remaining backups", "kept"),
     Column("Newest", "newest", _kept),
     Column("Newest verified", "newest_verified", _verified),
 ]
 
 
 def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wait: bool, **query: str | None) -> None:
-    """Delete a thing after a question that shows the plan; with ``plan`` only show it. Raises Conflict when it is refused."""
+    """Show the plan, ask for confirmation, delete; with ``plan`` only show it. Raises Conflict if the deletion is refused."""
     if plan or not yes:
         found = session.client.get(f"{noun}s", ref, "delete-plan", **query)["plan"]
         if plan:
@@ -71,13 +71,13 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
             raise Conflict(refusal["message"], remedy=refusal["remedy"])
         for line in describe(found):
             warn(line)
-        confirm(f"Delete {noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''} for good?", yes)
+        confirm(f"Delete {noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''} permanently?", yes)
         ref = found["id"]
     session.finish(session.client.delete(f"{noun}s", ref, **query).job, wait)
 
 
 def describe(plan: Mapping[str, Any]) -> list[str]:
-    """The plan in sentences, for the person who confirms it."""
+    """The plan in sentences, for confirmation."""
     name = f"{plan['noun']} {plan['name']} ({plan['id'][:8]})"
     if plan["noun"] == "backup":
         lines = [f"This deletes {len(plan['backups'])} backups, {size(plan['bytes'])} in the store:"]
@@ -85,31 +85,31 @@ def describe(plan: Mapping[str, Any]) -> list[str]:
             lines = [f"This deletes {name}, {size(plan['bytes'])} in the store:"]
         lines += [f"  {line}" for line in _names(plan["backups"][:NAMED]).splitlines()]
         lines += [f"  and {len(plan['backups']) - NAMED} more"] if len(plan["backups"]) > NAMED else []
-        return [*lines, *_what_stays(plan, "backups of the same instance")]
+        return [*lines, *_describe_rest(plan, "backups of the same instance")]
     if plan["adopted"]:
-        lines = [f"{name} is adopted: it is only forgotten. Its server runs on, and its data stays where it is."]
+        lines = [f"{name} is adopted: only its record is deleted. Its server keeps running, and its data is not changed."]
     else:
         nodes = f" with its nodes {', '.join(plan['nodes'])}" if plan["nodes"] else ""
         old = f", and {size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
         lines = [f"This stops {name}{nodes} and deletes {size(plan['bytes'])} of data{old}."]
     if plan["jobs"]:
-        lines.append(f"It cancels what runs on it: {_jobs(plan['jobs'])}.")
-    return [*lines, *_what_stays(plan, "of its backups")]
+        lines.append(f"It cancels running jobs: {_jobs(plan['jobs'])}.")
+    return [*lines, *_describe_rest(plan, "of its backups")]
 
 
-def _what_stays(plan: Mapping[str, Any], which: str) -> list[str]:
+def _describe_rest(plan: Mapping[str, Any], which: str) -> list[str]:
     if not plan["newest"]:
         what = "No other backup of the same instance can be restored" if plan["noun"] == "backup" else "It has no backup that can"
         return [f"{what}{'' if plan['noun'] == 'backup' else ' be restored'}."]
     now = datetime.now(UTC)
-    lines = [f"{plan['kept']} {which} can be restored and stay; the newest is {_ago(plan['newest'], 'created', now)}."]
+    lines = [f"{plan['kept']} {which} can be restored and remain; the newest is {_describe_age(plan['newest'], 'created', now)}."]
     verified = plan["newest_verified"]
     if verified:
-        lines.append(f"The newest that a verification found good is {_ago(verified, 'created', now)}.")
+        lines.append(f"The newest verified one is {_describe_age(verified, 'created', now)}.")
     else:
         lines.append(f"None of them was ever verified: `strongroom backup verify {plan['newest']['id'][:8]} --prepare`.")
     return lines
 
 
-def _ago(backup: Mapping[str, Any], field: str, now: datetime) -> str:
+def _describe_age(backup: Mapping[str, Any], field: str, now: datetime) -> str:
     return f"{backup['name']} ({age(backup[field], now)})"

@@ -1,4 +1,4 @@
-"""What of a list is shown, and in which order: filters that all lists of things with a time share."""
+"""Filters and order of lists."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from strongroom.cli.output.values import instant
 from strongroom.errors import InvalidRequest
 
 Since = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only what was created since: 2026-11-21, 2026-11-21T07:00 (UTC), or 3d, 12h.")
+    str | None, typer.Option(metavar="TIME", help="Only those created since: 2026-11-21, 2026-11-21T07:00 (UTC), or 3d, 12h.")
 ]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only what was created before: a time as of --since.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only those created before: a time as in --since.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows.")]
 Sort = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Sort by this column; -COLUMN is the other way round. Default: newest first.")
+    str | None, typer.Option(metavar="COLUMN", help="Sort by this column; -COLUMN reverses the order. Default: newest first.")
 ]
 
 
@@ -39,8 +39,8 @@ def require_known(option: str, values: Sequence[str] | None, known: Sequence[str
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def moment_of(text: str, now: datetime) -> datetime:
-    """A time that a person has typed. Raises InvalidRequest."""
+def parse_time(text: str, now: datetime) -> datetime:
+    """Parse a time or an age. Raises InvalidRequest."""
     try:
         if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
             return now - timedelta(**{UNITS[found[2]]: int(found[1])})
@@ -53,7 +53,7 @@ def moment_of(text: str, now: datetime) -> datetime:
 
 @dataclass(frozen=True)
 class Filters:
-    """``fields`` are columns of the API and the values that they may have, whatever their case."""
+    """Filters of a list. ``fields`` are fields of the API and their accepted values, case-insensitive."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -69,11 +69,11 @@ class Filters:
         sort: str | None = None,
         **fields: Sequence[str] | None,
     ) -> Filters:
-        """From options. Raises InvalidRequest."""
+        """Create filters from options. Raises InvalidRequest."""
         now = datetime.now(UTC)
         return Filters(
-            moment_of(since, now) if since else None,
-            moment_of(until, now) if until else None,
+            parse_time(since, now) if since else None,
+            parse_time(until, now) if until else None,
             tuple((name, tuple(value.lower() for value in values)) for name, values in fields.items() if values),
             limit,
             sort,
@@ -81,11 +81,11 @@ class Filters:
 
     @property
     def page(self) -> int | None:
-        """How many items to ask for at a time, when that is known."""
+        """Number of items to request per page, if known."""
         return self.limit if not (self.until or self.fields or self.sort) and self.limit and self.limit < 1000 else None
 
     def apply(self, items: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> list[Mapping[str, Any]]:
-        """What is wanted of ``items``, which come newest first. Raises InvalidRequest for an unknown column."""
+        """Filter and sort ``items``, which are sorted newest first. Raises InvalidRequest for an unknown column."""
         wanted = self._wanted(items)
         if self.sort is None:
             return list(islice(wanted, self.limit))
@@ -109,7 +109,7 @@ class Filters:
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:
-    """Numbers among numbers, all else as text; what is not there comes first."""
+    """A sort key: missing values first, then numbers, then text."""
     if value is None:
         return (0, 0, "")
     if isinstance(value, (int, float)):

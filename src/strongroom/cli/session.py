@@ -1,4 +1,4 @@
-"""One command run: the client, the output, and the declaration of commands that need both."""
+"""What every command shares: client, output, common options, exit codes."""
 
 from __future__ import annotations
 
@@ -36,86 +36,88 @@ from strongroom.errors import (
 if TYPE_CHECKING:
     from strongroom.cli.connection.client import Client
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return as soon as it has begun.")]
-AllProjects = Annotated[bool, typer.Option("--all-projects", help="Of all projects; for administrators.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal to ask on.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait for the end of the job and show its progress, or return immediately.")
+]
+AllProjects = Annotated[bool, typer.Option("--all-projects", help="Include all projects; administrators only.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation. Required without a terminal.")]
 
-# Options that say which service and who asks. They may also stand before the command.
-Url = Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="Where the service listens.")]
+# Options for the service and the user. They may also be written before the command.
+Url = Annotated[str, typer.Option("--url", envvar="STRONGROOM_URL", help="URL of the service.")]
 Project = Annotated[
     str | None,
     typer.Option(
-        envvar="STRONGROOM_PROJECT", help=f"Project to work in. Default: {DEFAULT_PROJECT}, or that of the Keystone token."
+        envvar="STRONGROOM_PROJECT", help=f"Project to work in. Default: {DEFAULT_PROJECT}, or the project of the Keystone token."
     ),
 ]
 Username = Annotated[
-    str | None, typer.Option(envvar="STRONGROOM_USERNAME", help="Who you are, where the service has users of its own.")
+    str | None, typer.Option(envvar="STRONGROOM_USERNAME", help="Your user name, if the service has a user file.")
 ]
 PasswordFile = Annotated[
     Path | None,
-    typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: it is asked for."),
+    typer.Option(envvar="STRONGROOM_PASSWORD_FILE", help="File with your password. Default: ask for it."),
 ]
 Cloud = Annotated[
     str | None,
-    typer.Option(help="Cloud of clouds.yaml, where the service has users of OpenStack. Default: the variables OS_*."),
+    typer.Option(help="Cloud in clouds.yaml, if the service uses Keystone. Default: the variables OS_*."),
 ]
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
     (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
-    (3, "no such thing", (NotFound, UnknownValue)),
-    (4, "in a state that does not allow it, or busy", (Conflict, Busy)),
-    (5, "no service answers", (Unavailable,)),
+    (3, "not found", (NotFound, UnknownValue)),
+    (4, "not allowed in its current state, or busy", (Conflict, Busy)),
+    (5, "the service is unreachable", (Unavailable,)),
     (6, "credentials are missing or wrong", (NotAuthenticated,)),
 ]
 
 
 def exit_code(error: StrongroomError) -> int:
-    """The exit code that tells a script what kind of error it was; 1 for a job or an operation that failed."""
+    """The exit code for a kind of error; 1 if a job or an operation failed."""
     codes = {kind: code for code, _, kinds in EXIT_CODES for kind in kinds}
     return next((codes[kind] for kind in type(error).__mro__ if kind in codes), 1)
 
 
 @dataclass
 class Session:
-    """What a command works with."""
+    """The client and the output of a command."""
 
     client: Client
     output: Output
 
     def finish(self, job: str | None, wait: bool) -> dict[str, Any] | None:
-        """Follow the job that a request started, if it is wanted, and return its last view; else name it.
+        """With ``wait``, follow the job of a request and return its last view; otherwise print its id.
 
-        Raises JobError when it does not succeed.
+        Raises JobError if it fails.
         """
         if job is None:
             return None
         if wait:
             return follow(self.client, job)
-        note(f"Job {job} has begun; `strongroom job follow {job}` follows it.")
+        note(f"Job {job} started; `strongroom job follow {job}` follows it.")
         return None
 
     def finish_new(self, noun: str, name: str, key: str, job: str | None, wait: bool) -> None:
-        """Follow the job that makes a thing. A failure also tells how to remove what is left of it."""
+        """Follow the job that creates a resource. After a failure, explain how to remove the rest."""
         try:
             self.finish(job, wait)
         except JobError as error:
             if not self.client.exists(f"{noun}s", key):
                 raise
-            left = f"{noun.capitalize()} {name} ({key[:8]}) is left in ERROR; `strongroom {noun} delete {key}` removes it."
+            left = f"{noun.capitalize()} {name} ({key[:8]}) remains in ERROR; `strongroom {noun} delete {key}` removes it."
             raise type(error)(error.message, remedy=f"{error.remedy}\n{left}".strip()) from error
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is lost. Raises InvalidRequest without --yes where there is no terminal to ask on."""
+    """Ask for confirmation. Raises InvalidRequest if there is neither --yes nor a terminal."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidRequest("confirmation required, and there is no terminal to ask on", remedy="Pass --yes to confirm.")
+        raise InvalidRequest("confirmation required, and there is no terminal", remedy="Pass --yes to confirm.")
     typer.confirm(safe(question), abort=True, err=True)
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare ``function(session, …)`` as a command of ``app``: it gets the common options, and errors become exit codes."""
+    """Declare ``function(session, …)`` as a command of ``app``, with the common options and exit codes."""
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         hints = typing.get_type_hints(function, include_extras=True)
@@ -129,24 +131,26 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
             auth_password_file: PasswordFile = None,
             os_cloud: Cloud = None,
             format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
-            column: Annotated[list[str] | None, typer.Option("--column", "-c", help="Print only this; may be repeated.")] = None,
+            column: Annotated[
+                list[str] | None, typer.Option("--column", "-c", help="Print only this column; may be repeated.")
+            ] = None,
             wide: Annotated[
-                bool, typer.Option("--wide", help="Tables with all columns and whole ids, as where there is no terminal.")
+                bool, typer.Option("--wide", help="Tables with all columns and complete ids, as without a terminal.")
             ] = False,
             time: Annotated[
-                Times | None, typer.Option(help="Times in tables. Default: age in lists on a terminal, else utc.")
+                Times | None, typer.Option(help="Format of times in tables. Default: age in lists on a terminal, otherwise utc.")
             ] = None,
             quiet: Annotated[
                 bool, typer.Option("--quiet", "-q", help="No progress and no remarks; warnings and errors are still shown.")
             ] = False,
             **arguments: Any,
         ) -> None:
-            from strongroom.cli.connection.client import Client  # HTTP takes as long to load as all that --help needs
+            from strongroom.cli.connection.client import Client  # loading HTTP takes as long as --help
 
             Remarks.quiet = quiet
             who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
             who |= {"auth_password_file": auth_password_file} | _given_before(context)
-            with guarded():
+            with handle_errors():
                 client = Client(
                     who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
                 )
@@ -168,7 +172,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
 
 
 def _given_before(context: typer.Context) -> dict[str, Any]:
-    """The options that stand before the command, and not also behind it."""
+    """Options before the command that are not repeated after it."""
     root = context.find_root()
     return {name: value for name, value in root.params.items() if _is_given(root, name) and not _is_given(context, name)}
 
@@ -179,7 +183,7 @@ def _is_given(context: Any, option: str) -> bool:
 
 
 def epilog(example: str) -> str:
-    """The end of a help page: examples, one a line, not to be wrapped."""
+    """The end of a help page: examples, one per line, not wrapped."""
     return "Example:\n\n\b\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
 
@@ -188,8 +192,8 @@ def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Turn an error into one clear line on stderr, its remedy below, and an exit code."""
+def handle_errors() -> Iterator[None]:
+    """Print errors and their remedies on stderr, and exit with their codes."""
     try:
         yield
     except StrongroomError as error:

@@ -18,34 +18,40 @@ from strongroom.api.http.fields import (
 
 
 class RestoreFrom(Body):
-    """A backup that is in the store already."""
+    """An existing backup in the store."""
 
-    remote_location: Location = Field(description="`locationRef` of it where it was taken; only container and object count.")
-    local_datastore_version_id: Ref = Field(description="Id (or name) of the datastore version that it is of.")
-    size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="GB, as it shall be told.")
+    remote_location: Location = Field(
+        description="Its `locationRef` in the region where it was taken; only container and object are used."
+    )
+    local_datastore_version_id: Ref = Field(description="Id or name of its datastore version.")
+    size: float = Field(strict=True, gt=0, lt=10**9, allow_inf_nan=False, description="Size in GB to display.")
 
 
 class ImportFrom(OwnBody):
-    """A backup of Trove or Kolla. It stays where and as it is, and is read once."""
+    """A backup by Trove or Kolla. It is read once, and neither moved nor changed."""
 
-    location: Location = Field(description="`container/object`, a URL of this store, or, for the operator, a path of the host.")
-    datastore: Ref = Field("", description="Id or name. Default: that of the service.")
-    datastore_version: Ref = Field("", description="Id, series (10.11) or full version. Default: the newest there is.")
+    location: Location = Field(description="`container/object`, a URL in this store, or a path on the host (operators only).")
+    datastore: Ref = Field("", description="Id or name. Default: the service's default datastore.")
+    datastore_version: Ref = Field("", description="Id, series (10.11) or full version. Default: the newest installed.")
 
 
-class BackupWish(Body):
+class NewBackup(Body):
     """A backup to take."""
 
     name: Name
     instance: Ref = Field("", description="Id or unique name.")
     description: Name = ""
-    parent_id: Ref = Field("", description="Take an incremental on this backup: id or unique name.")
-    incremental: Flag = Field(0, description="1: an incremental on the newest usable backup; when there is none, a full.")
+    parent_id: Ref = Field("", description="Parent of an incremental backup: id or unique name.")
+    incremental: Flag = Field(
+        0, description="1: an incremental based on the newest usable backup, or a full backup if there is none."
+    )
     swift_container: Container = ""
     storage_driver: Any = None
-    restore_from: RestoreFrom | None = Field(None, description="Record a backup of another region; nothing else is looked at.")
-    import_from: ImportFrom | None = Field(None, description="Extension: take in a backup of Trove or Kolla.")
-    codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: how segments are compressed.")
+    restore_from: RestoreFrom | None = Field(
+        None, description="Register a backup from another region; all other fields are ignored."
+    )
+    import_from: ImportFrom | None = Field(None, description="Extension: import a backup by Trove or Kolla.")
+    codec: Literal["zstd", "gzip"] | None = Field(None, description="Extension: compression of the segments.")
     damaged_pages: Literal["fail", "warn"] = Field(
         "warn", description="Extension: whether pages of the database with wrong checksums fail the backup (PostgreSQL)."
     )
@@ -54,11 +60,11 @@ class BackupWish(Body):
 class CreateBackup(Body):
     """Body of a create."""
 
-    backup: BackupWish
+    backup: NewBackup
 
 
 class Verify(OwnBody):
-    """How far to go. By default all backups of the chain are read, up to the one that is named."""
+    """What to verify. By default, all backups of the chain up to this one are read."""
 
     chain: bool = Field(True, description="Also read the backups that it is based on.")
     quick: bool = Field(False, description="Only compare the sizes of all objects; nothing is read.")
@@ -67,7 +73,7 @@ class Verify(OwnBody):
 
 
 class BackupAction(Body):
-    """Exactly one of these."""
+    """Exactly one action."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -18,8 +18,8 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
-    looking,
     next_links,
+    reads_catalog,
     reply,
 )
 from strongroom.api.http.fields import (
@@ -55,57 +55,57 @@ class OnePlan(View):
 
 @router.post("/backups", status_code=202)
 def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response: Response) -> OneBackup:
-    """Take a backup, or record one that is there already (RESTORED at once), or import one of another program."""
-    wish = body.backup
-    if wish.restore_from is not None:
+    """Take a backup, register an existing one (status RESTORED immediately), or import one by another program."""
+    requested = body.backup
+    if requested.restore_from is not None:
         recorded = request_restore_from(
             control,
             caller.project,
-            name=wish.name,
-            description=wish.description or None,
-            location=wish.restore_from.remote_location,
-            version=wish.restore_from.local_datastore_version_id,
-            size=wish.restore_from.size,
+            name=requested.name,
+            description=requested.description or None,
+            location=requested.restore_from.remote_location,
+            version=requested.restore_from.local_datastore_version_id,
+            size=requested.restore_from.size,
             admin=caller.principal.is_admin,
         )
         return OneBackup(backup=backup_view(recorded, None, restorable=True))
-    if wish.import_from is not None:
+    if requested.import_from is not None:
         row, job = request_import(
             control,
             caller.project,
-            name=wish.name,
-            description=wish.description or None,
-            location=wish.import_from.location,
-            datastore=wish.import_from.datastore or None,
-            version=wish.import_from.datastore_version or None,
-            parent=wish.parent_id or None,
+            name=requested.name,
+            description=requested.description or None,
+            location=requested.import_from.location,
+            datastore=requested.import_from.datastore or None,
+            version=requested.import_from.datastore_version or None,
+            parent=requested.parent_id or None,
             admin=caller.principal.is_admin,
             paths=caller.may_operate(),
         )
         response.headers[JOB_HEADER] = job.id
         return OneBackup(backup=backup_view(row, job.id, restorable=False))
-    if wish.storage_driver == "cinder":
+    if requested.storage_driver == "cinder":
         raise InvalidRequest("storage_driver cinder is not supported", remedy="Leave it out.")
-    if not wish.instance:
+    if not requested.instance:
         raise InvalidRequest("instance is missing.", remedy="Name the instance to back up.")
     row, job = request_backup(
         control,
-        caller.owner(control, "instance", wish.instance),
-        instance=wish.instance,
-        name=wish.name,
-        description=wish.description or None,
-        container=wish.swift_container or None,
-        parent=wish.parent_id or None,
-        incremental=bool(wish.incremental),
-        codec=wish.codec,
-        damaged_pages=wish.damaged_pages,
+        caller.owner(control, "instance", requested.instance),
+        instance=requested.instance,
+        name=requested.name,
+        description=requested.description or None,
+        container=requested.swift_container or None,
+        parent=requested.parent_id or None,
+        incremental=bool(requested.incremental),
+        codec=requested.codec,
+        damaged_pages=requested.damaged_pages,
     )
     response.headers[JOB_HEADER] = job.id
     return OneBackup(backup=backup_view(row, job.id, restorable=False))
 
 
 @router.get("/backups", response_model=ManyBackups)
-@looking
+@reads_catalog
 def index(
     request: Request,
     caller: CallerDep,
@@ -117,7 +117,7 @@ def index(
 ) -> Response:
     """Backups, newest first.
 
-    The marker carries the instance along: the stock client forgets that filter after the first page.
+    The marker includes the instance, because the stock client drops that filter after the first page.
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
@@ -135,7 +135,7 @@ def index(
 
 
 @router.get("/instances/{instance}/backups", response_model=ManyBackups)
-@looking
+@reads_catalog
 def of_instance(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
     """Backups of one instance, newest first."""
     with control.catalog.read() as session:
@@ -148,7 +148,7 @@ def of_instance(instance: Segment, request: Request, caller: CallerDep, control:
 
 
 @router.get("/backups/{backup}", response_model=OneBackup)
-@looking
+@reads_catalog
 def show(backup: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One backup, by id or unique name."""
     with control.catalog.read() as session:
@@ -164,16 +164,16 @@ async def plan(
     control: ControlDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
     host: Annotated[
-        str | None, Query(description="Host of the new instance, for administrators. Default: where the service would put it.")
+        str | None, Query(description="Host of the new instance, for administrators. Default: the host the service would choose.")
     ] = None,
     flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
     size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
-    tablespace: Annotated[list[Name], Query(description="PostgreSQL: those that get a directory of their own.")] = [],  # noqa: B006
+    tablespace: Annotated[list[Name], Query(description="PostgreSQL: tablespaces to restore to separate directories.")] = [],  # noqa: B006
 ) -> OnePlan:
-    """Extension: what a restore would do; nothing is begun."""
+    """Extension: plan a restore; changes nothing."""
     if instance is not None and not (host is None and flavor is None and size is None):
         raise InvalidRequest(
-            "a restore in place has its host, flavor and size already", remedy="Leave host, flavor and size out."
+            "a restore in place keeps host, flavor and size of the instance", remedy="Leave host, flavor and size out."
         )
     if host is not None:
         authorize(caller.principal, "POST /instances host")
@@ -188,26 +188,32 @@ def delete(
     backup: Segment,
     caller: CallerDep,
     control: ControlDep,
-    cascade: Annotated[bool, Query(description="Extension: also delete the backups that stand on it.")] = False,
+    cascade: Annotated[bool, Query(description="Extension: also delete the incrementals based on it.")] = False,
 ) -> Response:
-    """Delete a backup. One that others stand on is refused (409) unless ``cascade`` is given; a running one is 422."""
+    """Delete a backup. Refused (409) if others are based on it, unless ``cascade`` is given, and (422) while it is running."""
     return accepted(request_delete_backup(control, caller.project, backup, cascade=cascade))
 
 
 @router.post("/backups/{backup}/action", status_code=202)
 def act(backup: Segment, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
     """Verify a backup."""
-    wish = body.verify
-    if wish is None or body.model_extra:
+    requested = body.verify
+    if requested is None or body.model_extra:
         raise InvalidRequest("the body must name one action", remedy="The action is verify.")
     job = request_verify(
-        control, caller.project, backup, prepare=wish.prepare, start=wish.start, chain=wish.chain, quick=wish.quick
+        control,
+        caller.project,
+        backup,
+        prepare=requested.prepare,
+        start=requested.start,
+        chain=requested.chain,
+        quick=requested.quick,
     )
     return accepted(job)
 
 
 def _instance_id(session: Session, caller: Caller, ref: str) -> str:
-    """Backups outlive their instance, so an id that no living instance has is good too."""
+    """Backups outlive their instance, so the id of a deleted instance is valid."""
     try:
         return find_instance(session, caller.project, ref).id
     except NotFound:

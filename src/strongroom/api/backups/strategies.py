@@ -19,7 +19,7 @@ from strongroom.flows import find_instance
 router = APIRouter(tags=["backup strategies"])
 
 
-class StrategyWish(Body):
+class NewStrategy(Body):
     """A strategy to set."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,11 +31,11 @@ class StrategyWish(Body):
 class CreateStrategy(Body):
     """Body of a create."""
 
-    backup_strategy: StrategyWish
+    backup_strategy: NewStrategy
 
 
 class StrategyView(View):
-    """A strategy; ``instance_id`` is empty when it is for the whole project."""
+    """A strategy; ``instance_id`` is empty if it applies to the whole project."""
 
     project_id: str
     instance_id: str
@@ -58,11 +58,11 @@ class ManyStrategies(View):
 @router.post("/backup_strategies", status_code=202)
 def create(body: CreateStrategy, caller: CallerDep, control: ControlDep) -> OneStrategy:
     """Set the strategy of an instance, or of the project."""
-    wish = body.backup_strategy
-    project = caller.owner(control, "instance", wish.instance_id) if wish.instance_id else caller.project
+    requested = body.backup_strategy
+    project = caller.owner(control, "instance", requested.instance_id) if requested.instance_id else caller.project
     with control.catalog.write() as session:
-        instance_id = find_instance(session, project, wish.instance_id).id if wish.instance_id else ""
-        row = session.merge(Strategy(project=project, instance_id=instance_id, container=wish.swift_container))
+        instance_id = find_instance(session, project, requested.instance_id).id if requested.instance_id else ""
+        row = session.merge(Strategy(project=project, instance_id=instance_id, container=requested.swift_container))
         return OneStrategy(backup_strategy=_view(row, control.settings.storage.driver))
 
 
@@ -71,15 +71,15 @@ def index(
     caller: CallerDep,
     control: ControlDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
-    project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
-    all_projects: Annotated[bool, Query(description="Extension: of all projects; for administrators.")] = False,
+    project_id: Annotated[str | None, Query(description="Another project; administrators only.")] = None,
+    all_projects: Annotated[bool, Query(description="Extension: list all projects; administrators only.")] = False,
 ) -> ManyStrategies:
     """Strategies of the project."""
     query = select(Strategy).order_by(Strategy.created)
     if not all_projects:
         query = query.where(Strategy.project == _project(caller, project_id))
     elif not caller.principal.is_admin:
-        raise _not_yours()
+        raise _forbid_other_project()
     with control.catalog.read() as session:
         if instance_id is not None:
             query = query.where(Strategy.instance_id == _instance_id(session, caller.project, instance_id))
@@ -91,10 +91,10 @@ def index(
 def delete(
     caller: CallerDep,
     control: ControlDep,
-    instance_id: Annotated[str, Query(description="Id or unique name; without it the strategy of the project.")] = "",
-    project_id: Annotated[str | None, Query(description="Of another project; for administrators.")] = None,
+    instance_id: Annotated[str, Query(description="Id or unique name. Default: the strategy of the project.")] = "",
+    project_id: Annotated[str | None, Query(description="Another project; administrators only.")] = None,
 ) -> Response:
-    """Forget a strategy; it is no error when there is none."""
+    """Delete a strategy; not an error if there is none."""
     project = caller.owner(control, "instance", instance_id) if project_id is None else _project(caller, project_id)
     with control.catalog.write() as session:
         key = _instance_id(session, project, instance_id) if instance_id else ""
@@ -108,16 +108,16 @@ def _project(caller: Caller, asked: str | None) -> str:
     if asked is None or asked == caller.project:
         return caller.project
     if not caller.principal.is_admin:
-        raise _not_yours()
+        raise _forbid_other_project()
     return asked
 
 
-def _not_yours() -> Forbidden:
+def _forbid_other_project() -> Forbidden:
     return Forbidden("only administrators may see or change the strategies of other projects")
 
 
 def _instance_id(session: Session, project: str, ref: str) -> str:
-    """A strategy may be left of an instance that is gone, so any UUID will do."""
+    """Strategies outlive instances, so any UUID is valid."""
     try:
         return find_instance(session, project, ref).id
     except NotFound:

@@ -26,7 +26,7 @@ from strongroom.flows import (
 
 
 class DatastoreOfBackup(View):
-    """What it is a backup of."""
+    """The datastore that was backed up."""
 
     type: str
     version: str
@@ -42,23 +42,23 @@ class FaultOfBackup(View):
 
 
 class Verified(View):
-    """The result of a verification that counts: the newest, unless one that looked more closely found damage."""
+    """The decisive verification: the newest, unless a more thorough one found damage."""
 
     at: str
-    ok: bool = Field(description="It, and all backups that it is based on, are good.")
+    ok: bool = Field(description="The backup and all its ancestors are good.")
     level: Level = Field(
-        description="How closely it looked: sizes of all objects; content (every byte); prepared (the chain was restored in "
+        description="How thorough it was: sizes of all objects; content (every byte); prepared (the chain was restored in "
         "scratch space); tables (a private server read every table there)."
     )
-    links: int = Field(description="Backups of the chain that were looked at.")
-    stored_size: int | None = Field(description="Bytes in the store that were looked at; null in older results.")
-    prepared: bool = Field(description="The chain was restored in scratch space, too.")
-    tables: int | None = Field(description="Tables that a private server read there; null when none was started.")
+    links: int = Field(description="Number of verified backups of the chain.")
+    stored_size: int | None = Field(description="Verified bytes in the store; null in older results.")
+    prepared: bool = Field(description="The chain was also restored in scratch space.")
+    tables: int | None = Field(description="Tables read by a private server; null if none was started.")
     message: str | None
 
 
 class BackupView(View):
-    """A backup; every field is always there."""
+    """A backup; all fields are always present."""
 
     id: str
     name: str
@@ -67,24 +67,22 @@ class BackupView(View):
     project_id: str
     parent_id: str | None
     status: str = Field(
-        description="NEW, BUILDING, COMPLETED, FAILED; RESTORED: a record of what others wrote; DELETING, DELETE_FAILED."
+        description="NEW, BUILDING, COMPLETED, FAILED; RESTORED: registered or imported; DELETING, DELETE_FAILED."
     )
     locationRef: str | None
-    size: float | None = Field(description="GB of data that were backed up: what a volume must hold to restore it.")
+    size: float | None = Field(description="Size of the data in GB, which a volume needs for a restore.")
     created: str
     updated: str
     datastore: DatastoreOfBackup
-    instance_name: str = Field(description="Extension, as are all that follow.")
-    cluster_id: str | None = Field(description="The cluster that it is a backup of; the instance is the node.")
+    instance_name: str = Field(description="Extension, like all following fields.")
+    cluster_id: str | None = Field(description="The cluster, if it is a backup of one; the instance is the node.")
     kind: str = Field(description="full or incremental.")
     container: str
-    chain_id: str = Field(description="Id of the full that it stands on.")
+    chain_id: str = Field(description="Id of the full backup of its chain.")
     pages: Pages | None = Field(
-        description="What the checksums of the pages of the database said when it was taken; null where it has none."
+        description="Result of checking the database's page checksums during the backup; null if it has none."
     )
-    damaged_pages: int = Field(
-        description="Pages of the database that were damaged when it, or a backup that it is based on, was taken."
-    )
+    damaged_pages: int = Field(description="Damaged pages of the database, in this backup or an ancestor.")
     data_size: int | None = Field(description="Bytes in the data directory.")
     raw_size: int | None = Field(description="Bytes of the stream.")
     stored_size: int | None = Field(description="Bytes in the store.")
@@ -94,18 +92,18 @@ class BackupView(View):
     finished: str | None
     seconds: float | None
     profile: dict[str, Any] | None = Field(
-        description="What a restore depends on at the source. Null in lists, and where it is not known."
+        description="Settings and facts of the source that a restore depends on. Null in lists, or if unknown."
     )
-    reason: str | None = Field(description="Why a full was taken where an incremental was asked for.")
+    reason: str | None = Field(description="Why a full backup was taken although an incremental one was requested.")
     fault: FaultOfBackup | None
     verified: Verified | None
-    positions: dict[str, Any] | None = Field(description="Where in the history of the server it stands.")
-    protected: bool = Field(description="It cannot be deleted until this is taken back.")
+    positions: dict[str, Any] | None = Field(description="Its position in the server's history.")
+    protected: bool = Field(description="It cannot be deleted until the protection is removed.")
     restorable: bool = Field(
-        description="It and all that it is based on are COMPLETED or RESTORED, and no verification found one of them damaged."
+        description="All backups of its chain up to this one are COMPLETED or RESTORED, and no verification found damage in them."
     )
-    unrestorable_reason: str | None = Field(description="Why it cannot be restored; null while it can, and while it is taken.")
-    job_id: str | None = Field(description="The newest job about it.")
+    unrestorable_reason: str | None = Field(description="Why it cannot be restored; null if it can, and while it is being taken.")
+    job_id: str | None = Field(description="Its newest job.")
 
 
 class OneBackup(View):
@@ -190,7 +188,7 @@ def backup_view(
 
 
 def verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:
-    """``parent``: why a backup that it is based on cannot be restored, which makes the best result of its own a bad one."""
+    """``parent``: why an ancestor cannot be restored, which overrides a good result."""
     return Verified(
         at=result["at"].replace("+00:00", "Z"),
         ok=result["ok"] and parent is None,

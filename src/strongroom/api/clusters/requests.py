@@ -12,54 +12,56 @@ from strongroom.api.instances.requests import Adopt, Argument, DatastoreChoice, 
 Method = Literal["seed", "sst"]
 
 
-class NodeWish(Body):
-    """A node, as Trove's clients ask for one. All must be alike."""
+class NewNode(Body):
+    """A node in the form of Trove's clients. All must be alike."""
 
     flavorRef: FlavorRef = ""
     volume: Volume | None = None
 
 
 class AdoptNode(Adopt):
-    """A running node to take in."""
+    """A running node to adopt."""
 
-    host: Ref | None = Field(None, description="The host with an agent that it runs on. Default: the only one.")
-    bootstrap_command: list[Argument] = Field(default_factory=list, description="How its owner bootstraps a cluster with it.")
+    host: Ref | None = Field(None, description="The host it runs on. Default: the only host.")
+    bootstrap_command: list[Argument] = Field(
+        default_factory=list, description="Command that bootstraps the cluster on this node."
+    )
 
 
-class ClusterWish(Body):
-    """A cluster to create: everything but the name has a default. An unknown key is refused, as for instances."""
+class NewCluster(Body):
+    """A cluster to create: only the name is required. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: Name
     datastore: DatastoreChoice = DatastoreChoice()
-    instances: list[NodeWish] = Field(default_factory=list, max_length=64)
+    instances: list[NewNode] = Field(default_factory=list, max_length=64)
     locality: Any = None
     configuration: Any = None
     extended_properties: dict[str, Any] = Field(default_factory=dict)
     nodes: int = Field(
-        3, ge=1, le=64, description="Extension, as are all that follow: how many, where `instances` are not named."
+        3, ge=1, le=64, description="Extension, like all following fields: number of nodes if `instances` is missing."
     )
-    hosts: list[Ref] = Field(default_factory=list, max_length=64, description="Where to put them. Default: all hosts that can.")
-    restorePoint: RestorePoint | None = Field(None, description="Give it the data of this backup.")
+    hosts: list[Ref] = Field(default_factory=list, max_length=64, description="Hosts for the nodes. Default: all suitable hosts.")
+    restorePoint: RestorePoint | None = Field(None, description="Restore this backup to it.")
     adopt: list[AdoptNode] = Field(
-        default_factory=list, max_length=64, description="Take in these nodes, instead of making some."
+        default_factory=list, max_length=64, description="Adopt these nodes instead of creating new ones."
     )
 
 
 class CreateCluster(Body):
     """Body of a create."""
 
-    cluster: ClusterWish
+    cluster: NewCluster
 
 
 class ClusterAction(Body):
-    """Exactly one of these; what is not done says so."""
+    """Exactly one action; unsupported ones are refused."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
     reset_status: dict[str, Any] = Field(
-        default_factory=dict, alias="reset-status", description="Give up whatever is being done to it. For administrators."
+        default_factory=dict, alias="reset-status", description="Abandon its current task. Administrators only."
     )
 
 
@@ -69,10 +71,10 @@ class BackupOfCluster(OwnBody):
     name: Name = ""
     description: Name = ""
     incremental: bool = Field(
-        False, description="Only what changed since the newest backup; a full with a reason, if that is gone."
+        False, description="Only changes since the newest backup; if that is impossible, a full backup with the reason."
     )
-    node: Ref = Field("", description="Of this node. Default: a healthy one, or the one with the chain.")
-    desync: bool = Field(False, description="The cluster does not wait for the node meanwhile.")
+    node: Ref = Field("", description="Node to back up. Default: the node of the chain, or a healthy one.")
+    desync: bool = Field(False, description="Exclude the node from flow control during the backup.")
     swift_container: Container = ""
 
 
@@ -86,9 +88,11 @@ class RestoreOfCluster(OwnBody):
     """What to restore."""
 
     backupRef: Ref = Field("", description="Id or unique name.")
-    method: Method | None = Field(None, description="seed: all nodes from the backup; sst: one, which sends it to the others.")
-    without: list[Ref] = Field(default_factory=list, description="Nodes to leave out: they are fenced.")
-    resume: bool = Field(False, description="Go on with the restore that failed on its way.")
+    method: Method | None = Field(
+        None, description="seed: restore the backup to all nodes; sst: to one node, which transfers it to the others."
+    )
+    without: list[Ref] = Field(default_factory=list, description="Nodes to leave out and fence.")
+    resume: bool = Field(False, description="Continue the restore that failed.")
 
 
 class RestoreCluster(OwnBody):
@@ -98,10 +102,12 @@ class RestoreCluster(OwnBody):
 
 
 class Recovery(OwnBody):
-    """How to bring it back."""
+    """Options of a recovery."""
 
-    node: Ref = Field("", description="The node that begins. Default: the one that is farthest.")
-    force: bool = Field(False, description="Though nodes cannot be asked, or know more.")
+    node: Ref = Field("", description="Node to bootstrap from. Default: the most advanced one.")
+    force: bool = Field(
+        False, description="Proceed even if some nodes are unreachable or have newer transactions (those are lost)."
+    )
 
 
 class RecoverCluster(OwnBody):

@@ -12,14 +12,24 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.api.clusters.requests import (
     BackUpCluster,
     ClusterAction,
-    ClusterWish,
     CreateCluster,
     Method,
+    NewCluster,
     RecoverCluster,
     RestoreCluster,
 )
 from strongroom.api.clusters.views import ManyClusters, OneCluster, cluster_views, plan_fields
-from strongroom.api.http.caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
+from strongroom.api.http.caller import (
+    JOB_HEADER,
+    Caller,
+    CallerDep,
+    ControlDep,
+    PageDep,
+    accepted,
+    next_links,
+    reads_catalog,
+    reply,
+)
 from strongroom.api.http.fields import Segment, View
 from strongroom.api.instances.views import OneInstance, views
 from strongroom.catalog import Cluster
@@ -50,18 +60,18 @@ class PlannedNode(View):
 
     id: str
     node: str
-    host: str | None = Field(description="Null for all but administrators.")
+    host: str | None = Field(description="Null unless the caller is an administrator.")
     does: str
     data: str
 
 
 class Plan(View):
-    """What a restore would do."""
+    """The effects of a restore."""
 
     backup: str
     backup_name: str
     chain: list[str]
-    taken: str | None = Field(description="What was written later is lost.")
+    taken: str | None = Field(description="Time of the backup; later changes are lost.")
     data_bytes: int | None
     method: str
     why: str = Field(description="Why this method.")
@@ -79,32 +89,34 @@ class OnePlan(View):
 @router.post("/clusters", response_model_exclude_unset=True)
 def create(body: CreateCluster, caller: CallerDep, control: ControlDep, response: Response) -> OneCluster:
     """Create a cluster: empty, from a backup, or by adopting its running nodes."""
-    wish = body.cluster
+    requested = body.cluster
     for name in ("locality", "configuration"):
-        if getattr(wish, name) is not None:
-            raise Unsupported(f"{name} is not supported", remedy="Leave it out; nodes are spread over the hosts anyway.")
-    if wish.adopt:
-        row, job = request_adopt_cluster(control, caller.project, name=wish.name, nodes=_definitions(wish, caller, control))
+        if getattr(requested, name) is not None:
+            raise Unsupported(f"{name} is not supported", remedy="Leave it out; nodes are always spread over the hosts.")
+    if requested.adopt:
+        row, job = request_adopt_cluster(
+            control, caller.project, name=requested.name, nodes=_definitions(requested, caller, control)
+        )
     else:
-        flavors = {node.flavorRef for node in wish.instances}
-        sizes = {node.volume.size if node.volume else None for node in wish.instances}
+        flavors = {node.flavorRef for node in requested.instances}
+        sizes = {node.volume.size if node.volume else None for node in requested.instances}
         if len(flavors) > 1 or len(sizes) > 1:
             raise InvalidRequest(
                 "the nodes of a cluster must be alike", remedy="Give all the same flavor and the same volume size."
             )
-        if wish.hosts:
+        if requested.hosts:
             authorize(caller.principal, "POST /clusters hosts")
-        backup = wish.restorePoint.backupRef if wish.restorePoint else None
+        backup = requested.restorePoint.backupRef if requested.restorePoint else None
         row, job = request_cluster(
             control,
             caller.owner(control, "backup", backup) if backup else caller.project,
-            name=wish.name,
-            nodes=len(wish.instances) or wish.nodes,
+            name=requested.name,
+            nodes=len(requested.instances) or requested.nodes,
             flavor=next(iter(flavors), "") or None,
             volume_size=next(iter(sizes), None),
-            datastore=wish.datastore.type or None,
-            version=wish.datastore.version or wish.datastore.version_number or None,
-            hosts=wish.hosts,
+            datastore=requested.datastore.type or None,
+            version=requested.datastore.version or requested.datastore.version_number or None,
+            hosts=requested.hosts,
             backup=backup,
         )
     response.headers[JOB_HEADER] = job.id
@@ -113,28 +125,28 @@ def create(body: CreateCluster, caller: CallerDep, control: ControlDep, response
     return OneCluster(cluster=seen)
 
 
-def _definitions(wish: ClusterWish, caller: Caller, control: Site) -> list[tuple[str | None, ServerDefinition]]:
+def _definitions(requested: NewCluster, caller: Caller, control: Site) -> list[tuple[str | None, ServerDefinition]]:
     if not caller.may_operate():
         raise Forbidden(
-            "adopting a server lets the service run commands of the host; this caller may not ask for that",
-            remedy="Ask as an administrator; without authentication, as root or the OS user that runs the service, on its host.",
+            "adopting a server lets the service run commands on the host; you are not allowed to request that",
+            remedy="Send the request as an administrator; without authentication, as root or the service's OS user, on its host.",
         )
     return [
         (
             node.host,
             ServerDefinition(
-                datastore=wish.datastore.type or control.settings.datastores.default,
-                series=wish.datastore.version or wish.datastore.version_number,
+                datastore=requested.datastore.type or control.settings.datastores.default,
+                series=requested.datastore.version or requested.datastore.version_number,
                 runtime="adopted",
                 **node.model_dump(exclude={"host"}),
             ),
         )
-        for node in wish.adopt
+        for node in requested.adopt
     ]
 
 
 @router.get("/clusters", response_model=ManyClusters)
-@looking
+@reads_catalog
 def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
     """Clusters of the project, newest first."""
     with control.catalog.read() as session:
@@ -146,7 +158,7 @@ def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDe
 
 
 @router.get("/clusters/{cluster}", response_model=OneCluster)
-@looking
+@reads_catalog
 def show(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One cluster with its nodes, by id or unique name."""
     with control.catalog.read() as session:
@@ -156,7 +168,7 @@ def show(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
 
 
 @router.get("/clusters/{cluster}/instances/{instance}", response_model=OneInstance)
-@looking
+@reads_catalog
 def node(cluster: Segment, instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One node, as an instance."""
     with control.catalog.read() as session:
@@ -164,7 +176,7 @@ def node(cluster: Segment, instance: Segment, caller: CallerDep, control: Contro
         member = find_instance(session, row.project, instance)
         if member.cluster_id != row.id:
             raise NotFound(
-                f"instance {instance} is not of cluster {row.name}", remedy=f"See `strongroom cluster show {row.name}`."
+                f"instance {instance} is not a node of cluster {row.name}", remedy=f"See `strongroom cluster show {row.name}`."
             )
         (seen,) = views(session, [member], caller, control.settings.service.region)
     return reply(OneInstance(instance=seen))
@@ -172,13 +184,13 @@ def node(cluster: Segment, instance: Segment, caller: CallerDep, control: Contro
 
 @router.delete("/clusters/{cluster}", status_code=202)
 def delete(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Delete the cluster, its nodes and their data, cancelling what runs on it. Its backups stay."""
+    """Cancel the cluster's jobs and delete it, its nodes and their data. Its backups remain."""
     return accepted(request_delete_cluster(control, caller.project, cluster))
 
 
 @router.post("/clusters/{cluster}", status_code=202)
 def act(cluster: Segment, body: ClusterAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Trove's actions. Only reset-status is done; to grow, shrink or upgrade a cluster, restore a backup to another one."""
+    """Trove's actions. Only reset-status is supported; to grow, shrink or upgrade a cluster, restore a backup to a new one."""
     asked = body.model_fields_set | set(body.model_extra or {})
     known = "The action is reset-status."
     if len(asked) != 1:
@@ -193,25 +205,25 @@ def act(cluster: Segment, body: ClusterAction, caller: CallerDep, control: Contr
     if name in ("grow", "shrink", "upgrade", "add_shard"):
         raise Unsupported(
             f"{name} of a cluster is not supported",
-            remedy="Back it up, and create another of the wanted size from that: `strongroom cluster create --backup`.",
+            remedy="Take a backup, and create a new cluster of the wanted size from it: `strongroom cluster create --backup`.",
         )
     raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=known)
 
 
 @router.post("/clusters/{cluster}/backup", status_code=202)
 def back_up(cluster: Segment, body: BackUpCluster, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: back the cluster up. The reply's job names the backup and the node."""
-    wish = body.backup
+    """Extension: take a backup of the cluster. The job contains the backup and the node."""
+    requested = body.backup
     _, job = request_cluster_backup(
         control,
         caller.project,
         cluster,
-        name=wish.name or f"{cluster[:200]}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
-        description=wish.description or None,
-        container=wish.swift_container or None,
-        incremental=wish.incremental,
-        node=wish.node or None,
-        desync=wish.desync,
+        name=requested.name or f"{cluster[:200]}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+        description=requested.description or None,
+        container=requested.swift_container or None,
+        incremental=requested.incremental,
+        node=requested.node or None,
+        desync=requested.desync,
     )
     return accepted(job)
 
@@ -225,7 +237,7 @@ def plan(
     method: Method | None = None,
     without: Annotated[list[str], Query(description="Nodes to leave out.")] = [],  # noqa: B006 - FastAPI copies it
 ) -> OnePlan:
-    """Extension: what a restore would do; nothing is begun."""
+    """Extension: plan a restore; changes nothing."""
     found = plan_cluster_restore(control, caller.project, cluster, backup, method=method, without=without)
     if not caller.principal.is_admin:
         found = {**found, "nodes": [{**node, "host": None} for node in found["nodes"]]}
@@ -234,37 +246,39 @@ def plan(
 
 @router.post("/clusters/{cluster}/restore", status_code=202)
 def restore(cluster: Segment, body: RestoreCluster, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: restore a backup to the whole cluster. All is made ready before the outage; the old data is kept aside."""
-    wish = body.restore
-    if wish.resume == bool(wish.backupRef):
+    """Extension: restore a backup to the whole cluster. Everything is prepared before the outage; the previous data is kept."""
+    requested = body.restore
+    if requested.resume == bool(requested.backupRef):
         raise InvalidRequest("a restore needs either backupRef or resume", remedy="Name the backup to restore.")
-    if wish.resume:
+    if requested.resume:
         return accepted(request_resume(control, caller.project, cluster))
     return accepted(
-        request_cluster_restore(control, caller.project, cluster, wish.backupRef, method=wish.method, without=wish.without)
+        request_cluster_restore(
+            control, caller.project, cluster, requested.backupRef, method=requested.method, without=requested.without
+        )
     )
 
 
 @router.post("/clusters/{cluster}/recover", status_code=202)
 def recover(cluster: Segment, body: RecoverCluster, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: bring a cluster back that is down."""
-    wish = body.recover
-    return accepted(request_recover(control, caller.project, cluster, node=wish.node or None, force=wish.force))
+    """Extension: restart a cluster that is down."""
+    requested = body.recover
+    return accepted(request_recover(control, caller.project, cluster, node=requested.node or None, force=requested.force))
 
 
 @router.post("/clusters/{cluster}/restart", status_code=202)
 def restart(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: restart one node after the other."""
+    """Extension: restart the nodes one by one."""
     return accepted(request_cluster_action(control, caller.project, cluster, "restart"))
 
 
 @router.post("/clusters/{cluster}/activate", status_code=202)
 def activate(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: let the nodes of an isolated copy run their events and replication, one after the other; restarts them."""
+    """Extension: enable events and replication on the nodes of an isolated copy; restarts them one by one."""
     return accepted(request_cluster_action(control, caller.project, cluster, "activate"))
 
 
 @router.post("/clusters/{cluster}/discard_old", status_code=202)
 def discard_old(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Extension: drop the data that restores have put aside on the nodes."""
+    """Extension: delete the previous data that restores kept on the nodes."""
     return accepted(request_cluster_action(control, caller.project, cluster, "discard_old"))

@@ -1,4 +1,4 @@
-"""How a cluster looks: Trove's fields, then ours."""
+"""Representations of clusters: Trove's fields, then those of Strongroom."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TASKS = {
     "DELETING": (3, "DELETING", "Deleting the cluster."),
     "RESTARTING": (8, "RESTARTING_CLUSTER", "Restarting the cluster."),
     "RESTORING": (101, "RESTORING", "Restoring a backup to the cluster."),
-    "RECOVERING": (102, "RECOVERING", "Bringing the cluster back."),
+    "RECOVERING": (102, "RECOVERING", "Recovering the cluster."),
     "ERROR": (1, "NONE", "The last task failed."),
 }
-"""``task`` of a cluster → Trove's id, name and description; ids above 100 are ours."""
+"""``task`` of a cluster → Trove's id, name and description; ids above 100 are extensions."""
 
 
 class TaskOf(View):
-    """What is being done to the cluster."""
+    """The current task of the cluster."""
 
     id: int
     name: str
@@ -38,7 +38,7 @@ class TaskOf(View):
 
 
 class DatastoreOfCluster(View):
-    """What runs in it: ``version`` is the series."""
+    """Its datastore; ``version`` is the series."""
 
     type: str
     version: str
@@ -55,15 +55,15 @@ class NodeView(View):
     volume: VolumeOf
     ip: list[str]
     links: list[Link]
-    node: str = Field(description="Extension, as are all that follow: its name in the cluster.")
-    host: str = Field("", description="Only for administrators.")
+    node: str = Field(description="Extension, like all following fields: name within the cluster.")
+    host: str = Field("", description="Administrators only.")
     operating_status: str
-    state: str = Field(description="Its state in the cluster as last seen (Synced, Joiner…); else that of its server.")
-    position: str | None = Field(description="uuid:seqno as last seen.")
-    last_backup: str | None = Field(description="Name of the newest backup of the cluster, on the node that it was taken from.")
+    state: str = Field(description="Last known state in the cluster (Synced, Joiner…), or else of its server.")
+    position: str | None = Field(description="Last known uuid:seqno.")
+    last_backup: str | None = Field(description="Name of the cluster's newest backup if it was taken on this node.")
     data_bytes: int
-    old_bytes: int = Field(description="Bytes of what restores have put aside.")
-    isolated: bool = Field(description="It is a copy that runs no events and no replication until the cluster is activated.")
+    old_bytes: int = Field(description="Bytes of previous data that restores kept.")
+    isolated: bool = Field(description="A copy that runs no events and no replication until the cluster is activated.")
     detail: str
 
 
@@ -72,8 +72,8 @@ class RunView(View):
 
     id: str
     backup_id: str | None
-    phase: str = Field(description="prepare, seed, stop, swap, bootstrap, join, check: what comes next; done, undone.")
-    reversible: bool = Field(description="Before the point of no return: a failure puts everything back.")
+    phase: str = Field(description="Next phase (prepare, seed, stop, swap, bootstrap, join, check), or done or undone.")
+    reversible: bool = Field(description="Whether a failure at this point restores the previous state.")
     method: str
     nodes: dict[str, Any]
     facts: dict[str, Any]
@@ -91,14 +91,14 @@ class ClusterView(View):
     datastore: DatastoreOfCluster
     ip: list[str]
     instances: list[NodeView]
-    fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
-    status: str = Field(description="Extension, as are all that follow: what is being done, else HEALTHY, DEGRADED or DOWN.")
+    fault: Fault | None = Field(None, description="Present only after an error; cleared by the next success.")
+    status: str = Field(description="Extension, like all following fields: the current task, or else HEALTHY, DEGRADED or DOWN.")
     runtime: str = Field(description="process or adopted.")
-    uuid: str | None = Field(description="Identity of its history, as last seen while it was whole.")
-    epoch: int = Field(description="Counts its restores: nodes of older ones never join.")
-    restore: RunView | None = Field(None, description="Only of one cluster: its newest restore.")
-    protected: bool = Field(description="It cannot be deleted until this is taken back.")
-    job_id: str | None = Field(description="The newest job about it.")
+    uuid: str | None = Field(description="Id of its history, last seen while it was complete.")
+    epoch: int = Field(description="Number of restores; nodes with an older number never join.")
+    restore: RunView | None = Field(None, description="Its newest restore; only in replies about one cluster.")
+    protected: bool = Field(description="It cannot be deleted until the protection is removed.")
+    job_id: str | None = Field(description="Its newest job.")
 
 
 class OneCluster(View):
@@ -115,7 +115,7 @@ class ManyClusters(View):
 
 
 def cluster_views(session: Session, rows: Sequence[Cluster], caller: Caller, *, restores: bool = False) -> list[ClusterView]:
-    """The views of a page of clusters; with ``restores`` each with its newest restore."""
+    """The views of a page of clusters; ``restores`` adds the newest restore of each."""
     jobs = newest_jobs(session, Cluster, [row.id for row in rows])
     silent, busy = silent_hosts(session), being_backed_up(session)
     views = []
@@ -230,5 +230,5 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
 
 
 def plan_fields(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan with its times as all times are told."""
+    """The fields of a plan, its time in the format of all times."""
     return {**plan, "taken": plan["taken"].replace("+00:00", "Z") if plan["taken"] else None}

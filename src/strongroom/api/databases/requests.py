@@ -1,4 +1,4 @@
-"""Databases and users in requests, and what they become for the agent."""
+"""Databases and users in requests, and their specifications for the agent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DatabaseBody(Body):
 
 
 class DatabaseRef(Body):
-    """A database that there is."""
+    """An existing database."""
 
     name: DatabaseName
 
@@ -41,25 +41,25 @@ class UserBody(Body):
 
 
 def database_specs(bodies: Sequence[DatabaseBody]) -> list[DatabaseSpec]:
-    """For the agent. Raises InvalidRequest when one is named twice."""
-    _refuse_twice("database", [b.name for b in bodies])
+    """Specifications for the agent. Raises InvalidRequest for duplicates."""
+    _require_distinct("database", [b.name for b in bodies])
     return [DatabaseSpec(name=b.name, character_set=b.character_set or None, collate=b.collate or None) for b in bodies]
 
 
 def user_specs(bodies: Sequence[UserBody]) -> list[UserSpec]:
-    """For the agent. Raises InvalidRequest when one is named twice."""
+    """Specifications for the agent. Raises InvalidRequest for duplicates."""
     specs = [
         UserSpec(name=b.name, host=b.host or "%", password=b.password, databases=[d.name for d in b.databases]) for b in bodies
     ]
-    _refuse_twice("user", [f"{s.name}@{s.host}" for s in specs])
+    _require_distinct("user", [f"{s.name}@{s.host}" for s in specs])
     return specs
 
 
 def parse_user(ref: str, *, hosts: bool) -> tuple[str, str]:
-    """Name and host of ``name@host``, where the host is what follows the last @; without one it is ``%``, as in Trove.
+    """Split ``name@host`` at the last @; the default host is ``%``, as in Trove.
 
-    A name alone never means the user of another host: a DELETE that is repeated would take a second user. Where users have no
-    ``hosts``, all is the name.
+    A name alone never selects a user with another host, because a repeated DELETE would then delete a second user. If users
+    have no ``hosts``, the whole text is the name.
     """
     if not hosts:
         return ref.removesuffix("@%"), "%"
@@ -67,7 +67,7 @@ def parse_user(ref: str, *, hosts: bool) -> tuple[str, str]:
     return (name, host) if name and host else (ref, "%")
 
 
-def _refuse_twice(noun: str, names: Sequence[str]) -> None:
+def _require_distinct(noun: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise InvalidRequest(f"{noun} {name} is named more than once")
+            raise InvalidRequest(f"{noun} {name} appears more than once")

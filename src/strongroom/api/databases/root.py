@@ -1,4 +1,4 @@
-"""``/instances/{instance}/root``: the administrator's account of the database, closed to the outside unless it is enabled."""
+"""``/instances/{instance}/root``: the database's administrator user, which can connect from outside only if enabled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, Field, StringConstraints
 
-from strongroom.api.databases.routes import server_of
+from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import CallerDep, ControlDep
 from strongroom.api.http.fields import Body, Segment, View, plain
 from strongroom.catalog import Instance, now
@@ -18,20 +18,20 @@ from strongroom.flows import Site
 router = APIRouter(tags=["databases and users"])
 
 
-class RootWish(Body):
-    """The password to set; empty or left out: one is made up."""
+class RootPassword(Body):
+    """The password to set. If it is empty or missing, one is generated."""
 
     password: Annotated[str, StringConstraints(max_length=1024), AfterValidator(plain)] = Field("", repr=False)
 
 
 class RootEnabled(View):
-    """Whether it can be used from outside."""
+    """Whether root can connect from outside."""
 
     rootEnabled: bool
 
 
 class RootUser(View):
-    """The account, this once with its password."""
+    """The root user with its password, which is never shown again."""
 
     name: str
     password: str
@@ -45,16 +45,16 @@ class OneRootUser(View):
 
 @router.get("/instances/{instance}/root")
 async def show(instance: Segment, caller: CallerDep, control: ControlDep) -> RootEnabled:
-    """Whether root is enabled. A restored instance has it as it was when the backup was taken."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Whether root is enabled. A restored instance has the state at the time of the backup."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         return RootEnabled(rootEnabled=await agent.root_enabled(row.id))
 
 
 @router.post("/instances/{instance}/root")
-async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body: RootWish | None = None) -> OneRootUser:
-    """Enable root, or give it another password."""
+async def enable(instance: Segment, caller: CallerDep, control: ControlDep, body: RootPassword | None = None) -> OneRootUser:
+    """Enable root, or change its password."""
     password = (body.password if body else "") or secrets.token_urlsafe(24)
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         name = await agent.enable_root(row.id, password)
     await run_in_threadpool(_remember, control, row.id, caller.principal.user)
     return OneRootUser(user=RootUser(name=name, password=password))
@@ -69,7 +69,7 @@ def _remember(control: Site, instance: str, user: str) -> None:
 
 @router.delete("/instances/{instance}/root", status_code=204)
 async def disable(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Disable root; it is an error (404) when it is not enabled."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Disable root; an error (404) if it is not enabled."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         await agent.disable_root(row.id)
     return Response(status_code=204)

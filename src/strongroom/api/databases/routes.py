@@ -1,4 +1,4 @@
-"""``/instances/{instance}/databases``: the agent of the instance's host does the work, at once."""
+"""``/instances/{instance}/databases``: executed immediately by the agent of the instance's host."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class ManyDatabases(View):
 
 
 @asynccontextmanager
-async def server_of(control: Site, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
-    """The agent and the instance. Raises NotFound; Busy when the server cannot be asked now or does not answer."""
+async def connect_server(control: Site, project: str, instance: str) -> AsyncIterator[tuple[AgentClient, Instance]]:
+    """The agent and the instance. Raises NotFound; Busy if the server is not running or does not answer."""
 
     def find() -> Instance:
         with control.catalog.read() as session:
@@ -66,8 +66,8 @@ async def server_of(control: Site, project: str, instance: str) -> AsyncIterator
 
 @router.get("/instances/{instance}/databases", response_model_exclude_unset=True)
 async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyDatabases:
-    """Databases of the instance by name, without the system's own."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Databases of the instance by name, without system databases."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         found = {d.name: d for d in await agent.databases(row.id)}
     names, links = page_of_names(request, page, found)
     reply = ManyDatabases(databases=[DatabaseView(**found[name].model_dump()) for name in names])
@@ -80,7 +80,7 @@ async def index(instance: Segment, request: Request, caller: CallerDep, control:
 async def create(instance: Segment, body: CreateDatabases, caller: CallerDep, control: ControlDep) -> Response:
     """Create databases."""
     specs = database_specs(body.databases)
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         if specs:
             await agent.create_databases(row.id, specs)
     return accepted()
@@ -89,6 +89,6 @@ async def create(instance: Segment, body: CreateDatabases, caller: CallerDep, co
 @router.delete("/instances/{instance}/databases/{name}", status_code=202)
 async def delete(instance: Segment, name: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Drop a database."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         await agent.drop_database(row.id, name)
     return accepted()

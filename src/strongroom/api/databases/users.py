@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from strongroom import datastores
 from strongroom.api.databases.requests import DatabaseRef, HostName, Password, UserBody, UserName, parse_user, user_specs
-from strongroom.api.databases.routes import server_of
+from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
@@ -32,7 +32,7 @@ class Grant(Body):
 
 
 class UserAttributes(Body):
-    """What is to be different; what is left out stays."""
+    """Changes; missing fields are not changed."""
 
     name: UserName = ""
     host: HostName = ""
@@ -41,7 +41,7 @@ class UserAttributes(Body):
     @model_validator(mode="after")
     def _some(self) -> UserAttributes:
         if not (self.name or self.host or self.password):
-            raise ValueError("must have a name, a host or a password")
+            raise ValueError("must contain a name, a host or a password")
         return self
 
 
@@ -52,7 +52,7 @@ class ChangeUser(Body):
 
 
 class NewPassword(Body):
-    """Another password for a user."""
+    """A new password of a user."""
 
     name: UserName
     host: HostName | None = None
@@ -72,7 +72,7 @@ class DatabaseNameView(View):
 
 
 class UserView(View):
-    """A user; never with the password."""
+    """A user, without the password."""
 
     name: str
     host: str
@@ -101,14 +101,14 @@ class UserDatabases(View):
 @router.get("/instances/{instance}/users/{user}/databases")
 async def grants(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> UserDatabases:
     """Databases that the user may use."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         return UserDatabases(databases=_view(find_user(row, await agent.users(row.id), user)).databases)
 
 
 @router.put("/instances/{instance}/users/{user}/databases", status_code=202)
 async def grant(instance: Segment, user: Segment, body: Grant, caller: CallerDep, control: ControlDep) -> Response:
-    """Give the user full rights on databases."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Grant the user full rights on databases."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         spec = find_user(row, await agent.users(row.id), user)
         if body.databases:
             await agent.grant(row.id, spec.name, spec.host, [d.name for d in body.databases])
@@ -117,8 +117,8 @@ async def grant(instance: Segment, user: Segment, body: Grant, caller: CallerDep
 
 @router.delete("/instances/{instance}/users/{user}/databases/{database}", status_code=202)
 async def revoke(instance: Segment, user: Segment, database: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Take the rights on a database away."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Revoke the rights on a database."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         spec = find_user(row, await agent.users(row.id), user)
         await agent.revoke(row.id, spec.name, spec.host, database)
     return accepted()
@@ -126,8 +126,8 @@ async def revoke(instance: Segment, user: Segment, database: Segment, caller: Ca
 
 @router.get("/instances/{instance}/users", response_model_exclude_unset=True)
 async def index(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> ManyUsers:
-    """Users of the instance by name, without the system's own."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Users of the instance by name, without system users."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         found = {f"{u.name}@{u.host}": u for u in await agent.users(row.id)}
     names, links = page_of_names(request, page, found)
     reply = ManyUsers(users=[_view(found[name]) for name in names])
@@ -138,9 +138,9 @@ async def index(instance: Segment, request: Request, caller: CallerDep, control:
 
 @router.post("/instances/{instance}/users", status_code=202)
 async def create(instance: Segment, body: CreateUsers, caller: CallerDep, control: ControlDep) -> Response:
-    """Create users, with full rights on the databases that are named."""
+    """Create users with full rights on their databases."""
     specs = user_specs(body.users)
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         if specs:
             await agent.create_users(row.id, specs)
     return accepted()
@@ -148,8 +148,8 @@ async def create(instance: Segment, body: CreateUsers, caller: CallerDep, contro
 
 @router.put("/instances/{instance}/users", status_code=202)
 async def change_passwords(instance: Segment, body: ChangePasswords, caller: CallerDep, control: ControlDep) -> Response:
-    """Give users other passwords: all of them, or none when one is not known."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Change passwords: of all the users, or of none if one does not exist."""
+    async with connect_server(control, caller.project, instance) as (agent, row):
         known = await agent.users(row.id)
         specs = [(_one(known, w.name, w.host or "%"), w.password) for w in body.users]
         for spec, password in specs:
@@ -159,32 +159,32 @@ async def change_passwords(instance: Segment, body: ChangePasswords, caller: Cal
 
 @router.put("/instances/{instance}/users/{user}", status_code=202)
 async def change(instance: Segment, user: Segment, body: ChangeUser, caller: CallerDep, control: ControlDep) -> Response:
-    """Give a user another name, host or password; its rights stay."""
-    wish = UserChange(name=body.user.name or None, host=body.user.host or None, password=body.user.password or None)
-    async with server_of(control, caller.project, instance) as (agent, row):
+    """Change a user's name, host or password; its rights remain."""
+    requested = UserChange(name=body.user.name or None, host=body.user.host or None, password=body.user.password or None)
+    async with connect_server(control, caller.project, instance) as (agent, row):
         spec = find_user(row, await agent.users(row.id), user)
-        await agent.change_user(row.id, spec.name, spec.host, wish)
+        await agent.change_user(row.id, spec.name, spec.host, requested)
     return accepted()
 
 
 @router.get("/instances/{instance}/users/{user}")
 async def show(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> OneUser:
     """One user."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         return OneUser(user=_view(find_user(row, await agent.users(row.id), user)))
 
 
 @router.delete("/instances/{instance}/users/{user}", status_code=202)
 async def delete(instance: Segment, user: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Drop a user."""
-    async with server_of(control, caller.project, instance) as (agent, row):
+    async with connect_server(control, caller.project, instance) as (agent, row):
         spec = find_user(row, await agent.users(row.id), user)
         await agent.drop_user(row.id, spec.name, spec.host)
     return accepted()
 
 
 def find_user(row: Instance, users: Sequence[UserSpec], ref: str) -> UserSpec:
-    """The user that a path names. Raises NotFound."""
+    """Find the user in a path. Raises NotFound."""
     return _one(users, *parse_user(ref, hosts=datastores.get(row.datastore).capabilities.hosts))
 
 

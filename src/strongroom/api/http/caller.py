@@ -1,4 +1,4 @@
-"""What handlers ask for: the control, the caller, a page, and the reply to something that takes time."""
+"""Parameters of handlers (control, caller, page) and their replies."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from strongroom.flows import Site
 from strongroom.identity import Method, Principal, authorize
 
 MAX_PAGE = 1000
-"""Rows of a page, by default and at most: the stock client looks names up on the first page only."""
+"""Rows per page, default and maximum: the stock client looks up names only on the first page."""
 JOB_HEADER = "Strongroom-Job"
 PREFIX = "/v1.0/{project}"
-"""What the path of every route of a project begins with."""
+"""Prefix of the path of every route in a project."""
 
 
 async def _control(request: Request) -> Site:
@@ -39,11 +39,11 @@ ControlDep = Annotated[Site, Depends(_control)]
 P = ParamSpec("P")
 
 
-def looking(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
-    """For a handler that only looks into the catalog (its parameter ``control``).
+def reads_catalog(handler: Callable[P, Response]) -> Callable[P, Awaitable[Response]]:
+    """Decorate a handler that only reads the catalog of its parameter ``control``.
 
-    SQLite is asked at once: readers wait for nobody there, and threads that take turns cost three times what they do. One at a
-    time, and between two the loop sees who has come: first come, first served. Any other database is waited for in a thread.
+    SQLite is read in the event loop: readers never wait there, and threads would take three times as long. Handlers take
+    turns, and the loop runs between two of them. Any other database is read in a thread.
     """
 
     @wraps(handler)
@@ -73,26 +73,26 @@ OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster]] = {
     "backup": Backup,
     "job": Job,
 }
-"""Parameters of paths that name a thing of a project."""
+"""Path parameters that name a resource of a project."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, about what project, and under which address the service is known to them."""
+    """The user, the project, and the base URL of the service in this request."""
 
     principal: Principal
     base: str
     project: str
-    """That of the path; when an administrator names a thing of another project by its id, that of its owner."""
+    """The project in the path, or the owner's project if an administrator gives the id of another project's resource."""
     may_operate: Callable[[], bool]
-    """Whether paths and commands of the host may be named."""
+    """Whether the caller may specify paths and commands of the host."""
 
     def links(self, collection: str, item: str) -> list[Link]:
-        """The two links that things of Trove have."""
+        """The links ``self`` and ``bookmark`` of a resource."""
         return list(_links(self.base, self.principal.project, collection, item))
 
     def owner(self, control: Site, noun: str, ref: str) -> str:
-        """The project in which a thing (``noun`` of OWNED) is to be looked for: its owner's if an administrator names its id."""
+        """The project in which to find a resource (``noun`` of OWNED): the owner's if an administrator gives its id."""
         if not self.principal.everywhere:
             return self.project
         with control.catalog.read() as session:
@@ -103,9 +103,9 @@ ProjectSegment = Annotated[str, Path(description="Id of the project.")]
 
 
 async def authorized(request: Request, control: ControlDep, project: ProjectSegment) -> Caller:
-    """Who asks, and may. Every route of a project depends on it. Raises Forbidden.
+    """The authorized caller. Every route in a project depends on it. Raises Forbidden.
 
-    ``project`` is there for the page that describes the API; the gate has looked at it.
+    ``project`` is only declared for the OpenAPI description; the gate has checked it.
     """
     principal: Principal = request.scope[PRINCIPAL]
     method: Method = request.app.state.method
@@ -126,29 +126,27 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
 
 
 def route_name(method: str, route: APIRoute) -> str:
-    """The name that the rules have for it."""
+    """The name of the route in the authorization rules."""
     return f"{method} {route.path_format.removeprefix(PREFIX)}"
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, description=f"Rows of a page, at most {MAX_PAGE}.")] = MAX_PAGE,
-    marker: Annotated[str | None, Query(max_length=600, description="Where the page before ended.")] = None,
+    limit: Annotated[int, Query(ge=1, description=f"Rows per page, at most {MAX_PAGE}.")] = MAX_PAGE,
+    marker: Annotated[str | None, Query(max_length=600, description="Last item of the previous page.")] = None,
 ) -> Page:
     return Page(min(limit, MAX_PAGE), marker)
 
 
 async def _listed(
     caller: Annotated[Caller, Depends(authorized)],
-    project_id: Annotated[str | None, Query(description="Of this project; for administrators.")] = None,
-    all_projects: Annotated[bool, Query(description="Of all projects; for administrators.")] = False,
+    project_id: Annotated[str | None, Query(description="List this project; administrators only.")] = None,
+    all_projects: Annotated[bool, Query(description="List all projects; administrators only.")] = False,
 ) -> str | None:
-    """The project of which things are to be listed; None: of all."""
+    """The project to list; None: all."""
     if project_id is None and not all_projects:
         return caller.project
     if not caller.principal.is_admin:
-        raise Forbidden(
-            "only administrators may list the things of other projects", remedy="Leave project_id and all_projects out."
-        )
+        raise Forbidden("only administrators may list other projects", remedy="Leave project_id and all_projects out.")
     return project_id
 
 
@@ -164,18 +162,18 @@ def next_links(request: Request, page: Page, marker: str) -> list[Link]:
 
 
 def reply(view: View) -> Response:
-    """The view as it is: FastAPI would check it once more, on another thread. Only fields that were set appear."""
+    """Serialize the view without FastAPI's second validation in a thread. Only fields that were set appear."""
     return Response(view.__pydantic_serializer__.to_json(view, exclude_unset=True), media_type="application/json")
 
 
 def accepted(job: Job | None = None) -> Response:
-    """202 and nothing more; the header names the job that was started."""
+    """An empty reply 202 whose header contains the id of the job."""
     headers = {JOB_HEADER: job.id} if job else None
     return Response(status_code=202, headers=headers, media_type="application/json")
 
 
 def page_of_names(request: Request, page: Page, names: Iterable[str]) -> tuple[list[str], list[Link]]:
-    """A page of what is listed by name, and the link to the next one, if there is one. The marker is the last name."""
+    """One page of a list sorted by name, and the link to the next page, if any. The marker is the last name."""
     rest = sorted(name for name in names if page.marker is None or name > page.marker)
     shown = rest[: page.limit]
     return shown, next_links(request, page, shown[-1]) if len(rest) > page.limit else []

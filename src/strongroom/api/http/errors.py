@@ -1,4 +1,4 @@
-"""What goes wrong, in Trove's shape: ``{"badRequest": {"code": 400, "message": …, "remedy": …, "error_code": …}}``."""
+"""Errors in Trove's format: ``{"badRequest": {"code": 400, "message": …, "remedy": …, "error_code": …}}``."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ KEYS = {
     503: "serviceUnavailable",
 }
 SHOWN = 3
-"""Mistakes of one request that are told; the rest is only counted."""
+"""How many errors of one request are reported; the rest is only counted."""
 
 
-def fault(status: int, message: str, *, error: str, remedy: str = "") -> JSONResponse:
-    """A reply that says what went wrong. ``error`` is the stable word for programs.
+def make_fault(status: int, message: str, *, error: str, remedy: str = "") -> JSONResponse:
+    """An error reply. ``error`` is the stable code for programs.
 
     Its key is not ``error``: clients of OpenStack expect an object there.
     """
@@ -47,9 +47,9 @@ def fault(status: int, message: str, *, error: str, remedy: str = "") -> JSONRes
     return JSONResponse(_encodable(body), status_code=status)
 
 
-def of(error: StrongroomError, *, challenge: str = "") -> JSONResponse:
-    """The reply for an error that was raised on purpose. ``challenge`` says how to come in, to those who may not."""
-    response = fault(error.status, error.message, error=error.code, remedy=error.remedy)
+def make_reply(error: StrongroomError, *, challenge: str = "") -> JSONResponse:
+    """The reply for an expected error. ``challenge`` tells unauthenticated clients how to authenticate."""
+    response = make_fault(error.status, error.message, error=error.code, remedy=error.remedy)
     if error.status == 401 and challenge:
         response.headers["WWW-Authenticate"] = challenge
     if isinstance(error, TooManyRequests):
@@ -57,20 +57,20 @@ def of(error: StrongroomError, *, challenge: str = "") -> JSONResponse:
     return response
 
 
-def unexpected(error: Exception, path: str) -> JSONResponse:
-    """The reply for a defect: an id that the log has too, and nothing else."""
+def report_defect(error: Exception, path: str) -> JSONResponse:
+    """The reply for a defect; it contains only an id that is also logged."""
     reference = str(uuid.uuid4())
     log.error("request broke", id=reference, path=path, exc_info=error)
-    return fault(
+    return make_fault(
         500,
-        f"The service met an unexpected error; its log has it under {reference}.",
+        f"Unexpected error; the service's log has the details under {reference}.",
         error="InternalError",
-        remedy="This is a defect: report it with the log.",
+        remedy="Please report this defect with the log.",
     )
 
 
 def _encodable(body: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a caller sent comes back in messages: let no broken Unicode of theirs break the reply."""
+    """The body with broken Unicode replaced, which messages may quote from the request."""
     return {
         key: {name: value.encode(errors="replace").decode() if isinstance(value, str) else value for name, value in told.items()}
         for key, told in body.items()
@@ -100,40 +100,40 @@ async def _on_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StrongroomError)
     if error.status >= 500 and error.status != 501:
         log.warning("request failed", error=error.code, reason=error.message)
-    return of(error)
+    return make_reply(error)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return fault(400, _sentence(error.errors()), error="InvalidRequest", remedy="/openapi.json describes every request.")
+    return make_fault(400, _sentence(error.errors()), error="InvalidRequest", remedy="/openapi.json describes every request.")
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
-            return fault(404, f"There is nothing at {request.url.path[:255]}.", error="NotFound", remedy="See /openapi.json.")
+            return make_fault(404, f"{request.url.path[:255]} cannot be found.", error="NotFound", remedy="See /openapi.json.")
         case 405:
-            response = fault(405, f"{request.method} cannot be used on {request.url.path[:255]}.", error="MethodNotAllowed")
+            response = make_fault(405, f"{request.method} cannot be used on {request.url.path[:255]}.", error="MethodNotAllowed")
             response.headers.update(error.headers or {})
             if allowed := allowed_methods(request.app, request.scope["path"]):
                 response.headers["Allow"] = ", ".join(allowed)
             return response
         case _:
-            return fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")
+            return make_fault(error.status_code, f"The request cannot be read: {error.detail}.", error="InvalidRequest")
 
 
-async def _on_away(request: Request, error: Exception) -> JSONResponse:
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
     if request.app.state.control.catalog.is_temporary(error):
         log.warning("the database does not answer", reason=str(error).splitlines()[0])
-        away = Unavailable("the database of the service does not answer", remedy="Try again; jobs that run go on.")
-        return of(away)
-    return unexpected(error, request.url.path)
+        away = Unavailable("the database of the service does not answer", remedy="Try again later; running jobs continue.")
+        return make_reply(away)
+    return report_defect(error, request.url.path)
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer every error in this shape."""
+    """Register the error handlers."""
     app.add_exception_handler(StrongroomError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(DBAPIError, _on_away)
+    app.add_exception_handler(DBAPIError, _on_database_error)

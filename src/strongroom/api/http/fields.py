@@ -1,4 +1,4 @@
-"""The kinds of values that requests have, and how times and sizes look in replies."""
+"""Types of values in requests, and formats of times and sizes in replies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from strongroom.sections import CONTAINER_PATTERN
 
 GB = 1024**3
 NULL = "null_refused"
-"""Type of the mistake that a key is null."""
+"""Error type for a key that is null."""
 SLASH = "\udc2f"
-"""A slash within a segment of a path (sent as %2F), while the path is being matched: no decoded text can hold this."""
+"""Stands for a slash within a path segment (sent as %2F) during routing; no decoded text can contain it."""
 
 
 class Body(BaseModel):
-    """Base of what requests carry. A null is refused, also where a key may be left out: it never means "ignore this"."""
+    """Base of request bodies. Null is refused, even for optional keys."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
     nullable: ClassVar[frozenset[str]] = frozenset()
-    """Keys that Trove's clients send as null, or where null is a request."""
+    """Keys that Trove's clients send as null, or for which null has a meaning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -38,42 +38,44 @@ class Body(BaseModel):
 
 
 class OwnBody(Body):
-    """Base of what requests of our own carry, which no client of Trove sends. An unknown key is refused: it might matter."""
+    """Base of bodies of extensions, which Trove's clients never send. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class View(BaseModel):
-    """Base of what replies carry. Only fields that were set appear (routes say ``response_model_exclude_unset``)."""
+    """Base of replies. Only fields that were set appear (routes say ``response_model_exclude_unset``)."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Link(View):
-    """An address of the thing: ``self``, ``bookmark``, or ``next`` of a list."""
+    """A link to a resource: ``self``, ``bookmark``, or ``next`` of a list."""
 
     href: str
     rel: str
 
 
 def plain(text: str) -> str:
-    """Refuse (ValueError) what no name, description or password has, and what a database could not keep."""
+    """Return the text. Raises ValueError for control characters and broken Unicode."""
     if any((ord(c) < 32 and c not in "\n\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
-        raise ValueError("has control characters or broken Unicode in it")
+        raise ValueError("contains control characters or broken Unicode")
     return text
 
 
 def _named(text: str) -> str:
     if not any(c.isalnum() for c in text):
-        raise ValueError("must have at least one letter or digit")
+        raise ValueError("must contain at least one letter or digit")
     if "\n" in text or "\t" in text:
-        raise ValueError("has control characters in it")
+        raise ValueError("contains control characters")
     return text
 
 
 def _container(name: str) -> str:
     if not re.fullmatch(CONTAINER_PATTERN, name):
-        raise ValueError("cannot be a container: use up to 255 letters, digits and @%_+=:,.- and begin with a letter or digit")
+        raise ValueError(
+            "is not a valid container name: use up to 255 letters, digits and @%_+=:,.- and begin with a letter or digit"
+        )
     return name
 
 
@@ -92,14 +94,14 @@ def _gigabytes(value: Any) -> Any:
 
 
 def _reference(value: Any) -> Any:
-    """Trove takes numbers and URLs where an id is meant."""
+    """Trove accepts numbers and URLs as ids."""
     if type(value) is int:
         return str(value)
     return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
 
 
 Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH, "/"))]
-"""A parameter in the path: names may hold slashes."""
+"""A path parameter; names may contain slashes."""
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(plain)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain), AfterValidator(_named)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
@@ -111,15 +113,15 @@ Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
 
 
 def naive(time: datetime) -> str:
-    """A time as Trove writes it: UTC without a zone, whole seconds."""
+    """A time in Trove's format: UTC without a zone, whole seconds."""
     return time.isoformat()[:19]
 
 
 def iso(time: datetime | None) -> str | None:
-    """A time in fields of our own: UTC, ISO 8601 with ``Z``."""
+    """A time in fields of extensions: UTC, ISO 8601 with ``Z``."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time else None
 
 
 def gigabytes(size: int | None) -> float | None:
-    """Bytes as GB with two decimals; anything at all is at least 0.01."""
+    """Bytes as GB with two decimals, at least 0.01."""
     return None if size is None else max(0.01, round(size / GB, 2))

@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: an id, the look at who may come in at all, who it is, and its body."""
+"""Processing of every request before routing: request id, admission, authentication, body."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from strongroom.identity import Method, Principal, asker
 
 MAX_BODY = 1024**2
 PRINCIPAL = "strongroom.principal"
-"""Key of the scope where the rest finds who asks."""
+"""Key of the scope that contains the authenticated principal."""
 
 
 class Gate:
-    """ASGI middleware. Also the place where an exception that nobody expected becomes a reply."""
+    """ASGI middleware. It also turns unexpected exceptions into replies."""
 
     def __init__(self, app: ASGIApp, method: Method) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class Gate:
         request_id = f"req-{uuid.uuid4()}".encode()
         answering = False
 
-        async def tell(message: Message) -> None:
+        async def send_message(message: Message) -> None:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
@@ -48,64 +48,66 @@ class Gate:
         try:
             self._method.admit(connection)
             if scope["method"] == "OPTIONS" and (allowed := allowed_methods(scope["app"], path)):
-                await Response(headers={"Allow": ", ".join(allowed)})(scope, receive, tell)
+                await Response(headers={"Allow": ", ".join(allowed)})(scope, receive, send_message)
                 return
             principal = await self._principal(connection, path)
             asker.set(principal.user if principal else "")
         except StrongroomError as error:
-            await errors.of(error, challenge=self._method.challenge)(scope, receive, tell)
+            await errors.make_reply(error, challenge=self._method.challenge)(scope, receive, send_message)
             return
         if principal is not None and _has_body(connection) and not _is_json(connection):
-            response = errors.fault(
+            response = errors.make_fault(
                 415,
                 "The body of the request must be JSON.",
                 error="UnsupportedMediaType",
                 remedy="Send it with the header `Content-Type: application/json`.",
             )
-            await response(scope, receive, tell)
+            await response(scope, receive, send_message)
             return
         body = await _read(receive) if _has_body(connection) else b""
         if body is None:
-            await errors.fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")(scope, receive, tell)
+            await errors.make_fault(413, "The body of the request is larger than 1 MiB.", error="BodyTooLarge")(
+                scope, receive, send_message
+            )
             return
         try:
             inner = {**scope, "path": path, "method": _method(scope), "query_string": _query(scope), PRINCIPAL: principal}
-            await self._app(inner, _replay(body, receive), tell)
+            await self._app(inner, _replay(body, receive), send_message)
         except Exception as error:
             if answering:
                 raise
-            await errors.unexpected(error, scope["path"])(scope, receive, tell)
+            await errors.report_defect(error, scope["path"])(scope, receive, send_message)
 
     async def _principal(self, connection: HTTPConnection, path: str) -> Principal | None:
-        """Who asks; None for what is outside of all projects. Raises StrongroomError, whether there is such a route or not."""
+        """The principal; None outside projects. Raises StrongroomError, even if the route does not exist."""
         match path.split("/"):
             case ["", "v1.0", project, _, *_] if project:
                 project = project.replace(SLASH, "/")
                 if len(project) > 255 or any(ord(c) < 32 or ord(c) == 127 for c in project):
-                    raise InvalidRequest("the id of the project has more than 255 characters, or control characters in it")
+                    raise InvalidRequest("the project id is longer than 255 characters or contains control characters")
                 if "\0" in path or b"%00" in connection.scope["query_string"]:
-                    raise InvalidRequest("the address of the request has a NUL in it, which no name has and no database takes")
+                    raise InvalidRequest("the URL of the request contains a NUL character")
                 return await self._method.authenticate(connection, project)
         return None
 
 
 def _path(scope: Scope) -> str:
-    """The path, decoded segment by segment: an encoded slash belongs to a name and separates nothing."""
+    """The path, decoded segment by segment: an encoded slash is part of a name."""
     return "/".join(unquote(segment).replace("/", SLASH) for segment in scope["raw_path"].decode("latin-1").split("/"))
 
 
 def _method(scope: Scope) -> str:
-    """HEAD is a GET whose body is left out: load balancers ask so."""
+    """HEAD is handled as GET without a body; load balancers use it."""
     return "GET" if scope["method"] == "HEAD" else str(scope["method"])
 
 
 def _query(scope: Scope) -> bytes:
-    """Without the parameters that are empty: clients send ``limit=`` where they mean none."""
+    """The query without empty parameters: clients send ``limit=`` for no limit."""
     return b"&".join(part for part in scope["query_string"].split(b"&") if not part.endswith(b"=") or part.count(b"=") > 1)
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when it is larger than it may be."""
+    """The whole body; None if it is too large."""
     body = bytearray()
     while True:
         message = await receive()
@@ -117,7 +119,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the body at once, then what comes after it: the end of the connection."""
+    """A ``receive`` that returns the body first, then waits for the end of the connection."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""Which methods a path takes: for OPTIONS, and for the header ``Allow`` of a 405."""
+"""The methods of a path, for OPTIONS and the header ``Allow`` of a 405."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pattern = tuple[re.Pattern[str], set[str]]
 
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
-    """The methods that the path takes, sorted; none when there is no such route."""
+    """The methods of the path, sorted; empty if there is no such route."""
     found: set[str] = set()
     for pattern, methods in _patterns(app):
         if pattern.match(path):
@@ -21,7 +21,7 @@ def allowed_methods(app: FastAPI, path: str) -> list[str]:
 
 
 def _patterns(app: FastAPI) -> list[Pattern]:
-    """Of all routes; made once for each app."""
+    """The patterns of all routes, compiled once per application."""
     patterns: list[Pattern] | None = getattr(app.state, "patterns", None)
     if patterns is None:
         contexts = iter_route_contexts(app.routes)

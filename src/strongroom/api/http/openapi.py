@@ -1,4 +1,4 @@
-"""The page that describes the API (``/openapi.json``), with what FastAPI cannot know: how errors look, and which may come."""
+"""The OpenAPI description (``/openapi.json``), extended by the format of errors and the possible status codes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from strongroom.api.http.errors import KEYS
 EVERYWHERE = (400, 403)
 IN_PROJECTS = (400, 401, 403, 404, 409, 413, 422, 501, 503)
 WITH_BODY = (413, 415)
-JOB = {JOB_HEADER: {"description": "Id of the job that was started, if one was.", "schema": {"type": "string"}}}
+JOB = {JOB_HEADER: {"description": "Id of the started job, if any.", "schema": {"type": "string"}}}
 FAULT = {
     "type": "object",
-    "description": "One key, the kind of the error in Trove's words.",
+    "description": "One key: Trove's name for the kind of error.",
     "minProperties": 1,
     "maxProperties": 1,
     "additionalProperties": {
@@ -25,16 +25,16 @@ FAULT = {
         "required": ["code", "message", "remedy", "error_code"],
         "properties": {
             "code": {"type": "integer", "description": "The HTTP status."},
-            "message": {"type": "string", "description": "One sentence that names the thing."},
-            "remedy": {"type": "string", "description": "Extension: what to do next."},
-            "error_code": {"type": "string", "description": "Extension: a stable word for programs."},
+            "message": {"type": "string", "description": "One sentence with the cause."},
+            "remedy": {"type": "string", "description": "Extension: how to proceed."},
+            "error_code": {"type": "string", "description": "Extension: a stable code for programs."},
         },
     },
 }
 
 
 def describe(app: FastAPI) -> None:
-    """Make the page of ``app`` say all that."""
+    """Install the extended description in ``app``."""
 
     def page() -> dict[str, Any]:
         if app.openapi_schema is None:

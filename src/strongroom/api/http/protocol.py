@@ -1,4 +1,4 @@
-"""HTTP/1.1 by httptools, which alone would keep a request's head of any size."""
+"""HTTP/1.1 by httptools, with a limit for the size of a request's head."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers. What comes as one piece is taken whatever its size: the kernel's buffers end that."""
+"""Bytes of a request's line and headers. A head that arrives in one piece is always accepted: the kernel's buffers limit it."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """A connection. One whose request has a head that does not end is closed."""
+    """A connection, which is closed if the head of a request is too long."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

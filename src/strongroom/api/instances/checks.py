@@ -1,4 +1,4 @@
-"""``/instances/{instance}/checks`` and ``…/activation``: what the agent finds when it looks at one server."""
+"""``/instances/{instance}/checks`` and ``…/activation``: checks of one server by its agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Enabled(View):
 
 
 class ActivationView(View):
-    """What an activation would enable."""
+    """The effects of an activation."""
 
     isolated: bool
     enables: list[Enabled]
@@ -36,7 +36,7 @@ class OneActivation(View):
 
 
 class ServerCheck(View):
-    """Something that was looked at."""
+    """A finding."""
 
     level: str = Field(description="ok, warning, error.")
     message: str
@@ -44,7 +44,7 @@ class ServerCheck(View):
 
 
 class ServerChecks(View):
-    """Reply with what was found."""
+    """Reply with all findings."""
 
     checks: list[ServerCheck]
 
@@ -59,7 +59,7 @@ async def _find(control: Site, project: str, instance: str) -> Instance:
 
 @router.get("/instances/{instance}/activation")
 async def activation(instance: Segment, caller: CallerDep, control: ControlDep) -> OneActivation:
-    """Extension: what the action `activate` would enable; nothing is begun."""
+    """Extension: what the action `activate` would enable; changes nothing."""
     row = await _find(control, caller.project, instance)
     async with control.agents.client(row.host) as agent:
         found = await agent.activation(row.id)
@@ -69,7 +69,7 @@ async def activation(instance: Segment, caller: CallerDep, control: ControlDep) 
 
 @router.get("/instances/{instance}/checks")
 async def checks(instance: Segment, caller: CallerDep, control: ControlDep) -> ServerChecks:
-    """Extension: what stops backups and restores of the server, or limits them. Changes nothing."""
+    """Extension: problems that prevent or limit backups and restores of the server. Changes nothing."""
     row = await _find(control, caller.project, instance)
     async with control.agents.client(row.host) as agent:
         found = await agent.server_checks(row.id)

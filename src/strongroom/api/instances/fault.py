@@ -1,4 +1,4 @@
-"""The text of a fault as Trove's clients are used to see it: lines of at most 79 columns where it can be split, 255 in all."""
+"""The text of a fault in Trove's format: lines of at most 79 columns where it can be split, 255 in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests about instances carry."""
+"""The bodies of requests about instances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strongroom.api.http.fields import Body, FlavorRef, Gigabytes, Name, Ref, Te
 
 
 class Volume(Body):
-    """Room for the data, in GB."""
+    """Size of the volume in GB."""
 
     nullable = frozenset({"type"})
 
@@ -31,7 +31,7 @@ class DatastoreChoice(Body):
 
 
 class Nic(Body):
-    """A network to be on. Stored and shown; instances get their address from the pool of their host."""
+    """A network. Stored and shown, but instances get their address from the pool of their host."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class Nic(Body):
         if self.ip_address and not self.subnet_id:
             raise ValueError("ip_address needs subnet_id")
         if self.network_id and self.net_id and self.network_id != self.net_id:
-            raise ValueError("network_id and net-id are two names of one thing, and differ")
+            raise ValueError("network_id and net-id mean the same and must not differ")
         if not (self.network_id or self.net_id or self.subnet_id):
             raise ValueError("needs a network_id or a subnet_id")
         return self
@@ -72,7 +72,7 @@ class InstanceRestorePoint(RestorePoint):
 
 
 def _without_host(value: Any) -> Any:
-    """``10.0.0.5/24`` means ``10.0.0.0/24``: Horizon and Trove take an address for its network."""
+    """Convert ``10.0.0.5/24`` to ``10.0.0.0/24``, as Horizon and Trove do."""
     try:
         return str(ip_network(value, strict=False)) if isinstance(value, str) else value
     except ValueError:
@@ -82,8 +82,8 @@ def _without_host(value: Any) -> Any:
 Network = Annotated[IPvAnyNetwork, BeforeValidator(_without_host)]
 
 
-class AccessWish(Body):
-    """Who should reach the instance from outside. Stored and shown; the service opens and closes no firewall."""
+class AccessRequest(Body):
+    """Who may reach the instance from outside. Stored and shown; the service manages no firewall."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,9 +91,9 @@ class AccessWish(Body):
     allowed_cidrs: list[Network] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
-    def _distinct(self) -> AccessWish:
+    def _distinct(self) -> AccessRequest:
         if len(set(self.allowed_cidrs)) < len(self.allowed_cidrs):
-            raise ValueError("allowed_cidrs has an entry twice")
+            raise ValueError("allowed_cidrs contains a duplicate")
         return self
 
 
@@ -108,7 +108,7 @@ HostPath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Adopt(Body):
-    """A running server to take in: how to reach it, and how its owner stops and starts it."""
+    """A running server to adopt: how to connect to it, and how to stop and start it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -125,12 +125,12 @@ class Adopt(Body):
     @model_validator(mode="after")
     def _reachable(self) -> Adopt:
         if self.socket is None and self.address is None:
-            raise ValueError("needs socket or address: how to reach the server")
+            raise ValueError("needs socket or address to connect to the server")
         return self
 
 
-class InstanceWish(Body):
-    """An instance to create: everything but the name has a default. An unknown key is refused: it might be one that matters."""
+class NewInstance(Body):
+    """An instance to create: only the name is required. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -142,7 +142,7 @@ class InstanceWish(Body):
     restorePoint: InstanceRestorePoint | None = None
     databases: list[DatabaseBody] = Field(default_factory=list)
     users: list[UserBody] = Field(default_factory=list)
-    access: AccessWish = AccessWish()
+    access: AccessRequest = AccessRequest()
     availability_zone: Text = ""
     region_name: Text = ""
     configuration: Any = None
@@ -152,14 +152,14 @@ class InstanceWish(Body):
     replica_count: Any = None
     locality: Any = None
     modules: Any = None
-    host: Ref | None = Field(None, description="Extension: the host to put it on; for administrators.")
-    adopt: Adopt | None = Field(None, description="Extension: take in a server that runs already, instead of making one.")
+    host: Ref | None = Field(None, description="Extension: its host; administrators only.")
+    adopt: Adopt | None = Field(None, description="Extension: adopt a running server instead of creating one.")
 
 
 class CreateInstance(Body):
     """Body of a create."""
 
-    instance: InstanceWish
+    instance: NewInstance
 
 
 class Changes(Body):
@@ -174,7 +174,7 @@ class Changes(Body):
     datastore_version: Any = None
     replica_of: Any = None
     slave_of: Any = None
-    access: AccessWish = AccessWish()
+    access: AccessRequest = AccessRequest()
 
 
 class UpdateInstance(Body):
@@ -184,15 +184,15 @@ class UpdateInstance(Body):
 
 
 class NewVolume(Body):
-    """Room for the data, in GB."""
+    """Size of the volume in GB."""
 
     size: Gigabytes
 
 
 class Resize(Body):
-    """Exactly one of these."""
+    """Exactly one action."""
 
-    volume: NewVolume | None = Field(None, description="Only larger than it is.")
+    volume: NewVolume | None = Field(None, description="Must be larger than the current size.")
     flavorRef: FlavorRef = Field("", description="Restarts the server with the memory of another flavor.")
 
     @model_validator(mode="after")
@@ -203,19 +203,19 @@ class Resize(Body):
 
 
 class InstanceAction(Body):
-    """Exactly one of these. ``restore``, ``start``, ``stop``, ``discard_old`` and ``activate`` are extensions."""
+    """Exactly one action. ``restore``, ``start``, ``stop``, ``discard_old`` and ``activate`` are extensions."""
 
     model_config = ConfigDict(extra="allow")
 
     resize: Resize | None = None
     reset_status: dict[str, Any] = Field(
-        default_factory=dict, description="Give up whatever is being done to it; running backups fail. For administrators."
+        default_factory=dict, description="Abandon its current task; running backups fail. Administrators only."
     )
     restart: dict[str, Any] = Field(default_factory=dict)
     start: dict[str, Any] = Field(default_factory=dict)
     stop: dict[str, Any] = Field(default_factory=dict)
-    discard_old: dict[str, Any] = Field(default_factory=dict, description="Drop the data that restores have put aside.")
+    discard_old: dict[str, Any] = Field(default_factory=dict, description="Delete the previous data that restores kept.")
     activate: dict[str, Any] = Field(
-        default_factory=dict, description="Let an isolated copy run its events, replication and workers; restarts it."
+        default_factory=dict, description="Enable events, replication and workers of an isolated copy; restarts it."
     )
-    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the old data is kept aside.")
+    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the previous data is kept.")

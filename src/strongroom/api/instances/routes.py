@@ -9,9 +9,19 @@ from fastapi import APIRouter, Query, Request, Response
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.api.databases.requests import DatabaseBody, UserBody, database_specs, user_specs
-from strongroom.api.http.caller import JOB_HEADER, Caller, CallerDep, ControlDep, PageDep, accepted, looking, next_links, reply
+from strongroom.api.http.caller import (
+    JOB_HEADER,
+    Caller,
+    CallerDep,
+    ControlDep,
+    PageDep,
+    accepted,
+    next_links,
+    reads_catalog,
+    reply,
+)
 from strongroom.api.http.fields import Body, Segment
-from strongroom.api.instances.requests import CreateInstance, InstanceAction, InstanceWish, Resize, UpdateInstance
+from strongroom.api.instances.requests import CreateInstance, InstanceAction, NewInstance, Resize, UpdateInstance
 from strongroom.api.instances.views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
@@ -33,66 +43,69 @@ from strongroom.identity import authorize
 router = APIRouter(tags=["instances"])
 
 
-ClusteredQuery = Annotated[bool, Query(description="Also those that are nodes of clusters.")]
+ClusteredQuery = Annotated[bool, Query(description="Include nodes of clusters.")]
 
 
-def of_clusters(included: bool) -> dict[str, str | None]:
-    """The filter of a list of instances: nodes of clusters are shown with these, unless they are asked for."""
+def cluster_filter(included: bool) -> dict[str, str | None]:
+    """Filter of a list of instances: nodes of clusters are left out unless ``included``."""
     return {} if included else {"cluster_id": None}
 
 
 UNSUPPORTED = ("configuration", "configuration_id", "replica_of", "slave_of", "replica_count", "locality", "modules")
 UNSUPPORTED_CHANGES = ("configuration", "replica_of", "slave_of", "datastore_version")
-"""Parameters of Trove's, at create and in changes."""
+"""Unsupported parameters of Trove's, when creating and when changing an instance."""
 Action = Literal["start", "stop", "restart", "discard_old", "activate"]
 REPLICATION = {
     "promote_to_replica_source": "is not a replica",
     "eject_replica_source": "is not a replica source",
 }
-"""Actions of Trove on replicas, and why they make no sense on an instance of ours."""
+"""Trove's actions on replicas, and why they are refused."""
 
 
 @router.post("/instances", response_model_exclude_unset=True)
 def create(body: CreateInstance, caller: CallerDep, control: ControlDep, response: Response) -> OneInstance:
     """Create an instance: empty, from a backup, or by adopting a running server."""
-    wish = body.instance
-    _refuse_unsupported(wish, UNSUPPORTED)
-    if any(nic.ip_address for nic in wish.nics):
+    requested = body.instance
+    _refuse_unsupported(requested, UNSUPPORTED)
+    if any(nic.ip_address for nic in requested.nics):
         raise Unsupported(
             "ip_address is not supported: an instance gets its address from the pool of its host", remedy="Leave it out."
         )
     region = control.settings.service.region
-    if wish.region_name not in ("", region):
-        raise InvalidRequest(f"region {wish.region_name} is not served here", remedy=f"This service is region {region}.")
-    if wish.host is not None:
+    if requested.region_name not in ("", region):
+        raise InvalidRequest(f"region {requested.region_name} does not exist here", remedy=f"This service is region {region}.")
+    if requested.host is not None:
         authorize(caller.principal, "POST /instances host")
-    tablespaces = wish.restorePoint.tablespaces if wish.restorePoint else {}
+    tablespaces = requested.restorePoint.tablespaces if requested.restorePoint else {}
     if tablespaces:
         authorize(caller.principal, "POST /instances tablespaces")
         if not caller.may_operate():
             raise Forbidden(
-                "this caller may not name directories of the host",
-                remedy="Leave tablespaces out: they go into the data directory. Or ask as root or the OS user of the service.",
+                "you are not allowed to specify directories of the host",
+                remedy="Leave tablespaces out to restore them into the data directory, or send the request as root or the "
+                "service's OS user.",
             )
-    databases, users = database_specs(wish.databases), user_specs(wish.users)
-    _refuse_strange_grants(wish.databases, wish.users)
-    backup = wish.restorePoint.backupRef if wish.restorePoint else None
+    databases, users = database_specs(requested.databases), user_specs(requested.users)
+    _require_known_databases(requested.databases, requested.users)
+    backup = requested.restorePoint.backupRef if requested.restorePoint else None
     row, job = request_instance(
         control,
         caller.owner(control, "backup", backup) if backup else caller.project,
-        name=wish.name,
-        flavor=wish.flavorRef or None,
-        volume_size=wish.volume.size if wish.volume else None,
-        datastore=wish.datastore.type or None,
-        version=wish.datastore.version or None,
-        version_number=wish.datastore.version_number or None,
+        name=requested.name,
+        flavor=requested.flavorRef or None,
+        volume_size=requested.volume.size if requested.volume else None,
+        datastore=requested.datastore.type or None,
+        version=requested.datastore.version or None,
+        version_number=requested.datastore.version_number or None,
         backup=backup,
         databases=databases,
         users=users,
-        adopt=_definition(wish, caller, control) if wish.adopt else None,
-        host=wish.host,
+        adopt=_definition(requested, caller, control) if requested.adopt else None,
+        host=requested.host,
         tablespaces=tablespaces,
-        echo=wish.model_dump(mode="json", include={"nics", "availability_zone", "access"}, exclude_unset=True, by_alias=True),
+        echo=requested.model_dump(
+            mode="json", include={"nics", "availability_zone", "access"}, exclude_unset=True, by_alias=True
+        ),
     )
     response.headers[JOB_HEADER] = job.id
     return OneInstance(instance=view(row, caller, region, job_id=job.id))
@@ -100,13 +113,13 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
 
 @router.get("/instances", response_model=ManyInstances)
 @router.get("/instances/detail", response_model=ManyInstances)
-@looking
+@reads_catalog
 def index(
     request: Request, caller: CallerDep, control: ControlDep, page: PageDep, include_clustered: ClusteredQuery = False
 ) -> Response:
     """Instances of the project, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, caller.project, of_clusters(include_clustered))
+        rows, marker = newest_first(session, Instance, page, caller.project, cluster_filter(include_clustered))
         seen = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
     if marker:
         seen.links = next_links(request, page, marker)
@@ -114,7 +127,7 @@ def index(
 
 
 @router.get("/instances/{instance}", response_model=OneInstance)
-@looking
+@reads_catalog
 def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One instance, by id or unique name."""
     with control.catalog.read() as session:
@@ -126,13 +139,13 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
 @router.put("/instances/{instance}", status_code=202)
 @router.patch("/instances/{instance}", status_code=202)
 def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: ControlDep) -> Response:
-    """Rename the instance, or change who should reach it and whether it is protected; this is possible at any time."""
+    """Change the name, access or protection of the instance; possible at any time."""
     changes = body.instance
     _refuse_unsupported(changes, UNSUPPORTED_CHANGES)
     with control.catalog.write() as session:
         row = find_instance(session, caller.project, instance)
         if changes.model_fields_set & {"replica_of", "slave_of"}:
-            raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="This service makes no replicas.")
+            raise InvalidRequest(f"Instance {row.id} is not a replica.", remedy="Replicas are not supported.")
         if changes.name or changes.protected is not None:
             change_record(row, name=changes.name, protected=changes.protected)
         if changes.access.model_fields_set:
@@ -144,13 +157,13 @@ def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: 
 
 @router.delete("/instances/{instance}", status_code=202)
 def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """Delete the instance and its data, cancelling what runs on it. Its backups stay."""
+    """Cancel the instance's jobs and delete it with its data. Its backups remain."""
     return accepted(request_delete_instance(control, caller.project, instance))
 
 
 @router.post("/instances/{instance}/action", status_code=202)
 def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Start, stop, restart, activate, resize, reset, restore in place, or drop the data that restores have put aside."""
+    """Start, stop, restart, activate, resize, reset or restore an instance, or delete its previous data."""
     asked = body.model_fields_set
     known = ", ".join(InstanceAction.model_fields)
     if len(asked) != 1:
@@ -159,7 +172,8 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
     if body.restore is not None:
         if body.restore.tablespaces:
             raise InvalidRequest(
-                "in place, tablespaces go back to where they are", remedy="Leave tablespaces out, or restore to a new instance."
+                "a restore in place keeps the directories of tablespaces",
+                remedy="Leave tablespaces out, or restore to a new instance.",
             )
         return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
     if body.resize is not None:
@@ -174,51 +188,51 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
     if name in REPLICATION:
         with control.catalog.read() as session:
             row = find_instance(session, caller.project, instance)
-        raise InvalidRequest(f"Instance {row.id} {REPLICATION[name]}.", remedy="This service makes no replicas.")
+        raise InvalidRequest(f"Instance {row.id} {REPLICATION[name]}.", remedy="Replicas are not supported.")
     raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=f"Actions are {known}.")
 
 
-def _resize(wish: Resize, instance: str, caller: Caller, control: Site) -> Response:
-    if wish.volume is None:
-        return accepted(request_resize_flavor(control, caller.project, instance, wish.flavorRef))
-    request_resize_volume(control, caller.project, instance, wish.volume.size)
+def _resize(requested: Resize, instance: str, caller: Caller, control: Site) -> Response:
+    if requested.volume is None:
+        return accepted(request_resize_flavor(control, caller.project, instance, requested.flavorRef))
+    request_resize_volume(control, caller.project, instance, requested.volume.size)
     return accepted()
 
 
-def _refuse_unsupported(wish: Body, names: Iterable[str]) -> None:
-    """Raise Unsupported for what Trove can do and this service cannot: better than to seem to have done it."""
+def _refuse_unsupported(requested: Body, names: Iterable[str]) -> None:
+    """Raise Unsupported for parameters of Trove's that this service does not support."""
     for name in names:
-        if getattr(wish, name) is not None:
+        if getattr(requested, name) is not None:
             raise Unsupported(f"{name} is not supported", remedy="Leave it out.")
 
 
-def _refuse_strange_grants(databases: list[DatabaseBody], users: list[UserBody]) -> None:
+def _require_known_databases(databases: list[DatabaseBody], users: list[UserBody]) -> None:
     known = {d.name for d in databases}
     for user in users:
         for database in user.databases:
             if database.name not in known:
                 raise InvalidRequest(
-                    f"user {user.name} is to have database {database.name}, which is not among the databases of the request"
+                    f"user {user.name} is given database {database.name}, which is not in the request's databases"
                 )
 
 
-def _definition(wish: InstanceWish, caller: Caller, control: Site) -> ServerDefinition:
-    """The server to adopt, as the agent wants it described."""
-    assert wish.adopt is not None
-    if wish.restorePoint or wish.databases or wish.users:
+def _definition(requested: NewInstance, caller: Caller, control: Site) -> ServerDefinition:
+    """The definition of the server to adopt, for the agent."""
+    assert requested.adopt is not None
+    if requested.restorePoint or requested.databases or requested.users:
         raise InvalidRequest(
-            "an adopted server is taken as it is: backup, databases and users cannot be given",
+            "an adopted server is not changed: backup, databases and users cannot be specified",
             remedy="Adopt it first, then change it.",
         )
     if not caller.may_operate():
         raise Forbidden(
-            "adopting a server lets the service run commands of the host; this caller may not ask for that",
-            remedy="Ask as an administrator; without authentication, as root or the OS user that runs the service, on its host.",
+            "adopting a server lets the service run commands on the host; you are not allowed to request that",
+            remedy="Send the request as an administrator; without authentication, as root or the service's OS user, on its host.",
         )
     return ServerDefinition(
-        name=wish.name,
-        datastore=wish.datastore.type or control.settings.datastores.default,
-        series=wish.datastore.version or wish.datastore.version_number,
+        name=requested.name,
+        datastore=requested.datastore.type or control.settings.datastores.default,
+        series=requested.datastore.version or requested.datastore.version_number,
         runtime="adopted",
-        **wish.adopt.model_dump(),
+        **requested.adopt.model_dump(),
     )

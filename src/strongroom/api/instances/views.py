@@ -1,4 +1,4 @@
-"""How an instance looks: Trove's fields, then ours."""
+"""Representations of instances: Trove's fields, then those of Strongroom."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ STATES = {
     "stopped": "SHUTDOWN",
     "failed": "ERROR",
 }
-"""``status`` of an instance with no task and no running backup, by what the agent last saw."""
+"""``status`` of an instance without a task or a running backup, by the server's last known state."""
 
 
 class Address(View):
-    """Where the instance listens."""
+    """An address of the instance."""
 
     address: str
     type: str
@@ -46,7 +46,7 @@ class FlavorLink(View):
 
 
 class DatastoreOf(View):
-    """What runs in an instance: ``version`` is the series, ``version_number`` the full version."""
+    """The datastore of an instance: ``version`` is the series, ``version_number`` the full version."""
 
     type: str
     version: str
@@ -54,24 +54,24 @@ class DatastoreOf(View):
 
 
 class VolumeOf(View):
-    """GB as asked for, and GB in use."""
+    """Requested and used size in GB."""
 
     size: int
     used: float = 0
     used_percent: float = 0
-    wal_size: float = Field(0, description="GB of WAL; only of PostgreSQL, as is the next.")
-    wal_archive_size: float = Field(0, description="GB of archived WAL on the volume: none, the WAL is not archived there.")
+    wal_size: float = Field(0, description="GB of WAL; PostgreSQL only, like the next.")
+    wal_archive_size: float = Field(0, description="GB of archived WAL on the volume: always 0.")
 
 
 class Access(View):
-    """Who should reach the instance from outside, as was asked for; the service manages no firewall."""
+    """Who may reach the instance from outside, as requested; the service manages no firewall."""
 
     is_public: bool = False
     allowed_cidrs: list[str] = Field(default_factory=list)
 
 
 class Fault(View):
-    """What went wrong last."""
+    """The last error."""
 
     message: str
     created: str
@@ -79,7 +79,7 @@ class Fault(View):
 
 
 class OldData(View):
-    """A data directory that a restore in place has put aside."""
+    """A previous data directory that a restore in place kept."""
 
     name: str
     bytes: int
@@ -91,7 +91,7 @@ class InstanceView(View):
 
     id: str
     name: str
-    status: str = Field(description="Trove's words, and RESTORE while the instance is restored in place.")
+    status: str = Field(description="Trove's values, and RESTORE during a restore in place.")
     operating_status: str
     created: str
     updated: str
@@ -102,22 +102,22 @@ class InstanceView(View):
     volume: VolumeOf
     access: Access
     links: list[Link]
-    addresses: list[Address] = Field(default_factory=list, description="Left out until somebody listens there; so is `ip`.")
+    addresses: list[Address] = Field(default_factory=list, description="Missing until the server listens there, like `ip`.")
     ip: list[str] = Field(default_factory=list)
-    fault: Fault | None = Field(None, description="Only there when something went wrong; cleared by the next success.")
-    tenant_id: str = Field("", description="This and the next five only for administrators: they say where it runs.")
+    fault: Fault | None = Field(None, description="Present only after an error; cleared by the next success.")
+    tenant_id: str = Field("", description="This and the next five fields: administrators only.")
     server_id: str | None = None
     volume_id: str | None = None
     encrypted_rpc_messaging: bool = True
-    host: str = Field("", description="Extension: the machine that it runs on.")
+    host: str = Field("", description="Extension: its host.")
     socket: str | None = Field(None, description="Extension: path on the host.")
-    cluster_id: str | None = Field(None, description="The cluster of which it is a node; left out when it is none.")
+    cluster_id: str | None = Field(None, description="Its cluster; missing if it is not a node.")
     runtime: str = Field(description="Extension: process or adopted.")
     port: int | None = Field(description="Extension.")
     data_bytes: int = Field(description="Extension: bytes in the data directory.")
-    old_data: list[OldData] = Field(description="Extension: data directories that restores in place have put aside.")
+    old_data: list[OldData] = Field(description="Extension: previous data directories that restores in place kept.")
     isolated: bool = Field(description="Extension: a restored copy that contacts nobody until it is activated.")
-    protected: bool = Field(description="Extension: it cannot be deleted until this is taken back.")
+    protected: bool = Field(description="Extension: it cannot be deleted until the protection is removed.")
     detail: str = Field(description="Extension: why the server is not healthy.")
     job_id: str | None = Field(description="Extension: the newest job on the instance.")
 
@@ -193,12 +193,12 @@ def view(
 
 @lru_cache(4096)
 def _derived(kind: str, name: str) -> str:
-    """An id for what has none of its own: always the same."""
+    """A stable id for something that has none."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:{kind}:{name}"))
 
 
 def _network(row: Instance) -> str:
-    """The network that was asked for; without one, an id that stands for the pool of the host."""
+    """The requested network, or else an id for the address pool of the host."""
     for nic in row.request.get("nics", []):
         if asked := nic.get("network_id") or nic.get("net-id"):
             return str(asked)
@@ -206,14 +206,14 @@ def _network(row: Instance) -> str:
 
 
 def status(row: Instance, backing_up: bool) -> str:
-    """What is being done to it, else what it is doing."""
+    """Trove's status of an instance."""
     if row.task is not None:
         return row.task
     return "BACKUP" if backing_up else STATES.get(row.state, "UNKNOWN")
 
 
 def operating_status(row: Instance, silent: bool) -> str:
-    """How the database server does; empty while something is being done to it."""
+    """The health of the server; empty during a task."""
     if row.task is not None or row.state in ("new", "starting", "swapping"):
         return ""
     if silent or row.state == "failed":
@@ -238,7 +238,7 @@ def _aware(time: str) -> str:
 
 
 def fault_view(fault: dict[str, Any]) -> Fault:
-    """What went wrong, as Trove tells it."""
+    """A fault in Trove's format."""
     message = wrap(fault["message"])
     details = [fault["message"]] if message.endswith("...") else []
     details += [fault["details"]] if fault.get("details") else []

@@ -1,4 +1,4 @@
-"""``/mgmt/instances/{instance}/…``: what Trove tells administrators of one instance and its host."""
+"""``/mgmt/instances/{instance}/…``: details of one instance and its host, for administrators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER, NOBODY = "Never", "Nobody"
 
 
 class RootHistory(View):
-    """When root was enabled first, and by whom; `Never` and `Nobody` if it was not enabled through this service."""
+    """When root was first enabled, and by whom; `Never` and `Nobody` if not through this service."""
 
     id: str
     enabled: str
@@ -52,7 +52,7 @@ def _find(control: Site, instance: str) -> tuple[Instance, Host | None]:
 
 @router.get("/mgmt/instances/{instance}/root")
 def root(instance: Segment, caller: CallerDep, control: ControlDep) -> OneRootHistory:
-    """When root was enabled first, and by whom."""
+    """When root was first enabled, and by whom."""
     row, _ = _find(control, instance)
     enabled = naive(row.root_enabled) if row.root_enabled else NEVER
     return OneRootHistory(root_history=RootHistory(id=row.id, enabled=enabled, user=row.root_enabled_by or NOBODY))
@@ -60,7 +60,7 @@ def root(instance: Segment, caller: CallerDep, control: ControlDep) -> OneRootHi
 
 @router.get("/mgmt/instances/{instance}/hwinfo")
 def hardware(instance: Segment, caller: CallerDep, control: ControlDep) -> OneHardware:
-    """Cores and memory of the host, as its agent last said."""
+    """Cores and memory of the host, as last reported by its agent."""
     _, host = _find(control, instance)
     view = host.view if host else {}
     return OneHardware(hwinfo=Hardware(num_cpus=view.get("cores", 0), mem_total=view.get("memory_bytes", 0) >> 20))
@@ -68,7 +68,7 @@ def hardware(instance: Segment, caller: CallerDep, control: ControlDep) -> OneHa
 
 @router.get("/mgmt/instances/{instance}/rpc_ping", status_code=204)
 async def ping(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
-    """204 when the agent of the host answers."""
+    """Check that the host's agent answers."""
     row, _ = await run_in_threadpool(_find, control, instance)
     async with control.agents.client(row.host) as agent:
         await agent.host()
@@ -79,4 +79,4 @@ async def ping(instance: Segment, caller: CallerDep, control: ControlDep) -> Res
 def diagnostics(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """Always refused."""
     _find(control, instance)
-    raise Unsupported("diagnostics of a guest are not supported: there is no guest", remedy="See `strongroom check`.")
+    raise Unsupported("guest diagnostics are not supported", remedy="See `strongroom check`.")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.api.http.caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
 from strongroom.api.http.fields import Body, Link, Segment, View, naive
-from strongroom.api.instances.routes import ClusteredQuery, of_clusters
+from strongroom.api.instances.routes import ClusteredQuery, cluster_filter
 from strongroom.api.instances.views import InstanceView, views
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
@@ -20,21 +20,21 @@ from strongroom.flows import Site, find_instance, request_action, request_reset
 router = APIRouter(tags=["management"])
 
 UNSUPPORTED = ("rebuild", "migrate", "update")
-"""What Trove does to virtual machines; there are none here."""
+"""Trove's actions on virtual machines; there are none here."""
 
 
 class ServerOf(View):
-    """What Trove tells of the virtual machine: here, of the server's process."""
+    """Trove's view of the virtual machine; here, of the server process."""
 
     id: str | None
     name: str
-    status: str = Field(description="The agent's word: new, stopped, starting, running, swapping, failed.")
+    status: str = Field(description="The state reported by the agent: new, stopped, starting, running, swapping, failed.")
     tenant_id: str
     host: str
 
 
 class ManagedInstance(InstanceView):
-    """An instance as administrators see it."""
+    """An instance, with Trove's fields for administrators."""
 
     server: ServerOf
     service_status: str
@@ -57,11 +57,11 @@ class ManyManagedInstances(View):
 
 
 class ManagementAction(Body):
-    """Exactly one of these."""
+    """Exactly one action."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
-    reboot: dict[str, Any] = Field(default_factory=dict, description="Restarts the server: there is no machine around it.")
+    reboot: dict[str, Any] = Field(default_factory=dict, description="Restarts the server process.")
     stop: dict[str, Any] = Field(default_factory=dict)
     reset_task_status: dict[str, Any] = Field(default_factory=dict, alias="reset-task-status")
 
@@ -72,13 +72,13 @@ def index(
     caller: CallerDep,
     control: ControlDep,
     page: PageDep,
-    project_id: Annotated[str | None, Query(description="Of this project only.")] = None,
-    deleted: Annotated[bool, Query(description="Those that are gone, instead of those that are there.")] = False,
+    project_id: Annotated[str | None, Query(description="Only this project.")] = None,
+    deleted: Annotated[bool, Query(description="List deleted instances instead.")] = False,
     include_clustered: ClusteredQuery = False,
 ) -> ManyManagedInstances:
     """Instances of all projects, newest first."""
     with control.catalog.read() as session:
-        rows, marker = newest_first(session, Instance, page, project_id, of_clusters(include_clustered), deleted=deleted)
+        rows, marker = newest_first(session, Instance, page, project_id, cluster_filter(include_clustered), deleted=deleted)
         reply = ManyManagedInstances(instances=_views(session, rows, caller, control))
     if marker:
         reply.links = next_links(request, page, marker)
@@ -95,7 +95,7 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> OneManage
 
 @router.post("/mgmt/instances/{instance}/action", status_code=202)
 def act(instance: Segment, body: ManagementAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Restart or stop the server, or give up whatever is being done to the instance."""
+    """Restart or stop the server, or abandon the instance's current task."""
     asked = body.model_fields_set | set(body.model_extra or {})
     known = "Actions are reboot, stop, reset-task-status."
     if len(asked) != 1:

@@ -1,4 +1,4 @@
-"""``/mgmt/quotas/{owner}``: what a project may have and has; ``/limits``: the same in short, for the project that asks."""
+"""``/mgmt/quotas/{owner}``: limits and usage of a project; ``/limits``: those of the caller's project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QuotaView(View):
 
     resource: str = Field(description="instances, ram (MB), volumes (GB), backups.")
     in_use: int
-    reserved: int = Field(0, description="Always 0: what is asked for is in use at once.")
+    reserved: int = Field(0, description="Always 0: requested resources count as in use immediately.")
     limit: int
 
 
@@ -71,7 +71,7 @@ def limits(caller: CallerDep, control: ControlDep) -> Limits:
 
 @router.get("/mgmt/quotas/{owner}")
 def show(owner: Segment, caller: CallerDep, control: ControlDep) -> ManyQuotas:
-    """Limits and use of a project; those of another are for administrators."""
+    """Limits and usage of a project; for other projects, administrators only."""
     if owner != caller.project and not caller.principal.is_admin:
         raise Forbidden("only administrators may see the quotas of other projects")
     with control.catalog.read() as session:
@@ -82,7 +82,7 @@ def show(owner: Segment, caller: CallerDep, control: ControlDep) -> ManyQuotas:
 
 @router.put("/mgmt/quotas/{owner}")
 def update(owner: Segment, body: ChangeQuotas, caller: CallerDep, control: ControlDep) -> ChangedQuotas:
-    """Give a project limits of its own. What it has beyond them stays."""
+    """Set the limits of a project. Existing resources beyond them remain."""
     if not body.quotas:
         raise InvalidRequest("quotas: name at least one resource", remedy=f"Resources are {', '.join(quotas.RESOURCES)}.")
     if len(owner) > 255:

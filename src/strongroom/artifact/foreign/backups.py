@@ -1,4 +1,4 @@
-"""Backups that other programs wrote: mbstream or tar in gzip, as Trove and Kolla leave it. Found and described, never copied.
+"""Backups by Trove and Kolla: mbstream or tar, usually in gzip. They are located and described, never copied.
 
 ``docs/import.md`` says for people what is taken. Names, metadata and content are hostile input.
 """
@@ -19,21 +19,21 @@ from strongroom.errors import ArtifactCorrupt, ArtifactMissing, InvalidRequest, 
 from strongroom.storage import DirectoryStore, Stat, Store
 
 LONGEST = 1_000
-"""Backups of a chain that is followed."""
+"""Maximum length of a chain."""
 _MOST_PIECES = 10_000
 _SIDE_CAR = ".meta.json"
 _MAX_SIDE_CAR = 64 * 1024
 _PLAIN = (".xbs", ".mbs", ".xbstream")
-"""What Kolla's instructions leave: they unpack in place."""
+"""Unpacked files, as left by Kolla's instructions."""
 _TROVES = {"mbstream": ".xbstream.gz", "tar": ".tar.gz"}
-"""How the names of Trove's objects end."""
+"""Suffixes of the names of Trove's objects."""
 _SIZED = re.compile(r"(?P<id>.+)\.(xbstream|tar)\.gz")
 _PIECE = re.compile(r"(?P<id>.+)_00000000")
 _Texts = TypeAdapter(dict[str, str])
 
 
 class Piece(BaseModel):
-    """One object. The hashes are known once it was read; ``etag`` is what the store says, without quotes."""
+    """One object. The hashes are known after it was read; ``etag`` is reported by the store, without quotes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,12 +72,12 @@ class ForeignBackup(BaseModel):
 
     @property
     def id(self) -> str:
-        """What people know it by: the name of its first object."""
+        """Its name for users: that of its first object."""
         return PurePosixPath(self.pieces[0].key).name
 
     @property
     def name(self) -> str:
-        """As of a manifest; there is nothing but the name of the object."""
+        """As in a manifest; derived from the name of the object."""
         return self.id
 
     @property
@@ -87,7 +87,7 @@ class ForeignBackup(BaseModel):
 
     @property
     def packed(self) -> bool:
-        """Whether it is in gzip."""
+        """Whether it is compressed with gzip."""
         return not self.id.endswith(_PLAIN)
 
     @property
@@ -97,7 +97,7 @@ class ForeignBackup(BaseModel):
 
     @property
     def checksum(self) -> str | None:
-        """What Trove calls the checksum: the MD5 of one object, or that of the MD5s (hexadecimal) of all. Null when not known."""
+        """Trove's checksum: the MD5 of one object, or of the hexadecimal MD5s of all. None if unknown."""
         if self.etag:
             return self.etag
         if len(self.pieces) == 1:
@@ -107,13 +107,13 @@ class ForeignBackup(BaseModel):
         return hashlib.md5("".join(piece.md5 or "" for piece in self.pieces).encode(), usedforsecurity=False).hexdigest()
 
     def url(self, store: Store) -> str:
-        """Where it is, for people."""
+        """Its location for messages."""
         key = self.pieces[0].key
         return store.url(key) if self.directory is None else (self.directory / key).as_uri()
 
 
 class ForeignChain(BaseModel):
-    """A full and the incrementals on it, the oldest first: what a job restores. Stands where a Location of our own does."""
+    """A full backup and its incrementals, oldest first. Used by jobs like a Location."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -126,7 +126,7 @@ class ForeignChain(BaseModel):
 
 
 class Place(BaseModel):
-    """An object that somebody named: ``key`` in the store, or below a ``directory`` of the host."""
+    """The location of an object: ``key`` in the store, or below a ``directory`` of the host."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -135,7 +135,7 @@ class Place(BaseModel):
 
 
 def locate(store: Store, text: str, *, paths: bool = False) -> Place:
-    """What a location names: a URL of this kind of store, ``container/object``, or, with ``paths``, a file of the host.
+    """Parse a location: a URL in this kind of store, ``container/object``, or, with ``paths``, a file on the host.
 
     Of a URL only container and object count, host and account are those of our own store. Raises InvalidRequest.
     """
@@ -154,12 +154,12 @@ def locate(store: Store, text: str, *, paths: bool = False) -> Place:
     if url.scheme == "file" and paths and not url.netloc:
         path = PurePosixPath(unquote(url.path))
         if ".." in path.parts or "\0" in str(path):
-            raise InvalidRequest(f"location {text[:200]!r} leads upwards", remedy="Give the path as it is.")
+            raise InvalidRequest(f"location {text[:200]!r} contains '..'", remedy="Use the real path.")
         return Place(directory=Path(path.parent), key=path.name)
     if _kind(text) != scheme:
         raise InvalidRequest(
-            f"location {text[:200]!r} is of another kind of store than ours, which is {top}",
-            remedy="Copy the objects into a container of this store, and name that.",
+            f"location {text[:200]!r} is not in this kind of store, which is {top}",
+            remedy="Copy the objects into a container of this store, and use that location.",
         )
     return _in_store("/".join(unquote(url.path).split("/")[-2:]), text)
 
@@ -172,7 +172,7 @@ def _kind(url: str) -> str:
 def _in_store(key: str, text: str) -> Place:
     parts = key.split("/")
     if len(parts) < 2 or any(part in ("", ".", "..") or part.startswith(".") or not part.isprintable() for part in parts):
-        raise InvalidRequest(f"location {text[:200]!r} does not name a container and an object in it")
+        raise InvalidRequest(f"location {text[:200]!r} does not contain a container and an object")
     return Place(key=key)
 
 
@@ -181,51 +181,52 @@ def _stream_of(datastore: str) -> Literal["mbstream", "tar"]:
 
 
 def check_format(key: str, datastore: str) -> None:
-    """Raise InvalidRequest, with a sentence, for what cannot be restored; only the name is looked at."""
+    """Raise InvalidRequest if the backup cannot be restored, judging by its name."""
     name = PurePosixPath(key).name
     if name.endswith(".enc"):
         raise InvalidRequest(
-            f"{name} is encrypted in the way of Trove before Victoria, which is not read",
+            f"{name} is encrypted by Trove before Victoria, which is not supported",
             remedy="Decrypt it first: openssl enc -d -aes-256-cbc -md sha512 -pbkdf2 -iter 10000 -in … -out ….",
         )
     stream = _stream_of(datastore)
     if stream == "tar" and not name.endswith(_TROVES[stream]) and not _PIECE.fullmatch(name):
         raise InvalidRequest(
-            f"{name} is not named as a backup of PostgreSQL by Trove is",
-            remedy="Names end in .tar.gz; the datastore of others is `--datastore mariadb`.",
+            f"{name} does not have the name of a PostgreSQL backup by Trove",
+            remedy="Such names end in .tar.gz; for others, use `--datastore mariadb`.",
         )
     if stream == "mbstream" and name.endswith((".tar.gz", ".tgz", ".tar")):
         raise InvalidRequest(
-            f"{name} is an archive of PostgreSQL, and a backup of {datastore} is asked for",
-            remedy="Name the datastore: `--datastore postgresql`.",
+            f"{name} is a PostgreSQL backup, not one of {datastore}",
+            remedy="Use `--datastore postgresql`.",
         )
     if stream == "mbstream" and not name.endswith((".gz", *_PLAIN)) and not _PIECE.fullmatch(name):
         raise InvalidRequest(
-            f"{name} is not named as a backup of Trove or Kolla is",
-            remedy="Names end in .xbstream.gz (Trove), .xbs.gz or .mbs.gz (Kolla), or so without .gz.",
+            f"{name} does not have the name of a backup by Trove or Kolla",
+            remedy="Such names end in .xbstream.gz (Trove), .xbs.gz or .mbs.gz (Kolla), or the same without .gz.",
         )
 
 
 def store_of(store: Store, directory: Path | None) -> Store:
-    """Where the pieces are read from. Raises ArtifactMissing, StorageDenied."""
+    """The store of the pieces. Raises ArtifactMissing, StorageDenied."""
     if directory is None:
         return store
     try:
         found = directory.is_dir()
     except PermissionError as error:
         raise StorageDenied(
-            f"no permission for {directory}", remedy="Let the OS user of the database read it, or copy the files into the store."
+            f"no permission for {directory}",
+            remedy="Grant read permission to the OS user of the database, or copy the files into the store.",
         ) from error
     if not found:
-        raise ArtifactMissing(f"there is no directory {directory}", remedy="Check the location.")
+        raise ArtifactMissing(f"directory {directory} does not exist", remedy="Check the location.")
     return DirectoryStore(directory)
 
 
 def check_link(parent: ForeignBackup, child: ForeignBackup) -> None:
-    """Raise ArtifactCorrupt unless ``child`` is an incremental that begins where ``parent`` ends, as far as both were read."""
+    """Raise ArtifactCorrupt unless ``child`` is an incremental that begins where ``parent`` ends, as far as this is known."""
     if child.kind != "incremental":
         raise ArtifactCorrupt(
-            f"{child.id} cannot stand on {parent.id}: it is a full backup", remedy="Import it without a parent."
+            f"{child.id} cannot be based on {parent.id}: it is a full backup", remedy="Import it without a parent."
         )
     for what, begins, ends in (
         ("LSN", child.positions.from_lsn, parent.positions.to_lsn),
@@ -233,20 +234,20 @@ def check_link(parent: ForeignBackup, child: ForeignBackup) -> None:
     ):
         if None not in (begins, ends) and begins != ends:
             raise ArtifactCorrupt(
-                f"{child.id} cannot stand on {parent.id}: it begins at {what} {begins}, and that one ends at {ends}",
-                remedy="Name the backup that it was taken on.",
+                f"{child.id} cannot be based on {parent.id}: it begins at {what} {begins}, but the parent ends at {ends}",
+                remedy="Specify the parent that it was based on.",
             )
 
 
 def follow(parent: ForeignBackup, child: ForeignBackup) -> ForeignBackup:
-    """``child`` with where its WAL has to begin: where ``parent`` ends. Nothing in the child itself tells that."""
+    """``child`` with the start of its WAL, which is the end of ``parent``; the child does not contain it."""
     if child.stream != "tar" or child.kind != "incremental":
         return child
     return child.model_copy(update={"positions": child.positions.model_copy(update={"wal_from": parent.positions.wal_stop})})
 
 
 def find_foreign(store: Store, place: Place, *, datastore: str, datastore_version: str) -> ForeignChain:
-    """The backup at ``place`` and, as its metadata tell, what it stands on. Looks at objects, does not read them.
+    """The backup at ``place`` and its ancestors, by their metadata. Objects are not read.
 
     Without metadata the name tells whether it is an incremental. Raises InvalidRequest for a wrong kind of thing,
     ArtifactMissing, ArtifactCorrupt when a parent is not the one that was meant, StorageError.
@@ -257,7 +258,7 @@ def find_foreign(store: Store, place: Place, *, datastore: str, datastore_versio
     while True:
         check_format(place.key, datastore)
         if place.key in seen or len(chain) >= LONGEST:
-            raise ArtifactCorrupt(f"the chain of {chain[0].id} goes in a circle at {place.key}")
+            raise ArtifactCorrupt(f"the chain of {chain[0].id} contains a cycle at {place.key}")
         seen.add(place.key)
         source = store_of(store, place.directory)
         pieces = _pieces(source, place.key)
@@ -265,7 +266,7 @@ def find_foreign(store: Store, place: Place, *, datastore: str, datastore_versio
         backup = _describe(place, [piece for piece, _ in pieces], metadata, datastore, datastore_version)
         if wanted and backup.checksum and wanted != backup.checksum:
             raise ArtifactCorrupt(
-                f"{chain[-1].id} stands on {backup.id} with checksum {wanted}, but that has {backup.checksum} now",
+                f"{chain[-1].id} is based on {backup.id} with checksum {wanted}, but its checksum is now {backup.checksum}",
                 remedy="The parent was replaced after the incremental was taken; restore another backup.",
             )
         chain.append(backup)
@@ -280,7 +281,7 @@ def find_foreign(store: Store, place: Place, *, datastore: str, datastore_versio
 
 
 def _parent(store: Store, child: Place, location: str) -> Place:
-    """Beside the child in a directory of the host, container and object in a store."""
+    """The parent's place: in the child's directory on the host, or a container and object in a store."""
     if child.directory is not None:
         return child.model_copy(update={"key": unquote(location.rstrip("/").rpartition("/")[2])})
     last = [unquote(part) for part in location.split("/")[-2:]]
@@ -292,11 +293,12 @@ def _describe(
 ) -> ForeignBackup:
     said = metadata.get("datastore", datastore)
     if said != datastore:
-        raise InvalidRequest(f"{place.key} is of {said}, not of {datastore}")
+        raise InvalidRequest(f"{place.key} is a backup of {said}, not of {datastore}")
     version = metadata.get("datastore-version", datastore_version)
     if not f"{version}.".startswith(f"{datastore_version}."):
         raise InvalidRequest(
-            f"{place.key} is of {datastore} {version}, not of {datastore_version}", remedy="Name the version it was taken of."
+            f"{place.key} is a backup of {datastore} {version}, not of {datastore_version}",
+            remedy="Specify the version of the backed-up server.",
         )
     name = PurePosixPath(place.key).name
     by_name = name.startswith(("incremental-", "backup-incremental-"))
@@ -313,7 +315,7 @@ def _describe(
 
 
 def _said(place: Place, metadata: Mapping[str, str], datastore: str) -> Positions:
-    """What the metadata tell of where the backup begins and ends."""
+    """The positions of the backup's beginning and end, from its metadata."""
     lsn, incremental = metadata.get("lsn", ""), bool(metadata.get("parent-location"))
     if _stream_of(datastore) == "mbstream":
         return Positions(to_lsn=int(lsn) if lsn.isdecimal() and len(lsn) < 20 else None)
@@ -326,17 +328,17 @@ def _said(place: Place, metadata: Mapping[str, str], datastore: str) -> Position
     try:
         positions = Positions.model_validate(said)
     except ValidationError as error:
-        raise ArtifactCorrupt(f"the metadata of {place.key} tell WAL locations that are none") from error
+        raise ArtifactCorrupt(f"the metadata of {place.key} contain invalid WAL locations") from error
     if incremental and None in (positions.wal_stop, positions.timeline):
         raise ArtifactCorrupt(
-            f"the metadata of {place.key} do not tell where its WAL ends",
-            remedy="Put them beside it: stop-segment and stop-wal-file of the object in Swift; see docs/import.md.",
+            f"the metadata of {place.key} lack the end of its WAL",
+            remedy="Add the metadata stop-segment and stop-wal-file of the object in Swift; see docs/import.md.",
         )
     return positions
 
 
 def _pieces(store: Store, key: str) -> list[tuple[Piece, Mapping[str, str]]]:
-    """The object, or the numbered segments that Trove cut it into and that are left without it."""
+    """The object, or the numbered segments that Trove made of it if only these exist."""
     try:
         numbered = _PIECE.fullmatch(key)
         if not numbered:
@@ -357,9 +359,7 @@ def _pieces(store: Store, key: str) -> list[tuple[Piece, Mapping[str, str]]]:
 
 
 def _missing(store: Store, key: str) -> ArtifactMissing:
-    return ArtifactMissing(
-        f"there is no backup at {store.url(key)}", remedy="It was deleted, or is in another store or container."
-    )
+    return ArtifactMissing(f"no backup found at {store.url(key)}", remedy="It was deleted, or is in another store or container.")
 
 
 def _piece(stat: Stat) -> tuple[Piece, Mapping[str, str]]:
@@ -368,7 +368,7 @@ def _piece(stat: Stat) -> tuple[Piece, Mapping[str, str]]:
 
 
 def _side_car(store: Store, key: str, datastore: str) -> dict[str, str]:
-    """The metadata of an object that was copied out of a store that keeps them: ``<name>.meta.json`` beside it."""
+    """The metadata of a copied object, from ``<name>.meta.json`` in the same directory."""
     if numbered := _PIECE.fullmatch(key):
         key = f"{numbered['id']}{_TROVES[_stream_of(datastore)]}"
     try:
@@ -377,9 +377,9 @@ def _side_car(store: Store, key: str, datastore: str) -> dict[str, str]:
         return {}
     try:
         if len(data) > _MAX_SIDE_CAR:
-            raise ValueError("it is too long")
+            raise ValueError("it is too large")
         return {name.lower().removeprefix("x-object-meta-"): value for name, value in _Texts.validate_json(data).items()}
     except (ValidationError, ValueError) as error:
         raise StorageError(
-            f"{store.url(key)}{_SIDE_CAR} is not a JSON object of texts", remedy="Correct it, or remove it; see docs/import.md."
+            f"{store.url(key)}{_SIDE_CAR} is not a JSON object of strings", remedy="Correct it, or remove it; see docs/import.md."
         ) from error

@@ -1,4 +1,4 @@
-"""Reads a foreign backup: one thread fetches and hashes, another unpacks, checks the stream and hands it out."""
+"""Reads a foreign backup: one thread fetches and hashes it, another decompresses and checks the stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REMEDY = "What is stored was changed or lost; restore from another backup, and 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found by reading all: pieces and their hashes, bytes of the stream, files to keep, and what each takes of it."""
+    """The result of reading a backup: pieces with their hashes, size of the stream, kept files, and ranges of all files."""
 
     pieces: list[Piece]
     raw_size: int
@@ -34,7 +34,7 @@ class Contents:
 
 
 class ForeignReader:
-    """One backup that another program wrote. ``manifest`` is what is known in the place of one.
+    """One foreign backup. ``manifest`` describes it like a manifest.
 
     The stream is proven to be a whole mbstream or tar whose names stay inside while it is read, and by the hashes that are known.
     """
@@ -53,7 +53,7 @@ class ForeignReader:
         self._keep = keep
 
     def check(self) -> None:
-        """See that every object is there and is the one that is meant. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
+        """Check that every object exists and has not been replaced. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
         for piece in self.manifest.pieces:
             try:
                 stat = self._store.head(piece.key)
@@ -61,14 +61,14 @@ class ForeignReader:
                 raise ArtifactMissing(f"{self._store.url(piece.key)} is missing", remedy=_REMEDY) from error
             etag = stat.etag.strip('"') if stat.etag else None
             if stat.size != piece.size or (piece.etag and etag and etag != piece.etag):
-                raise ArtifactCorrupt(f"{self._store.url(piece.key)} is another object now", remedy=_REMEDY)
+                raise ArtifactCorrupt(f"{self._store.url(piece.key)} was replaced", remedy=_REMEDY)
 
     def chunks(self) -> Generator[bytes, None, None]:
         """The raw stream. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
         yield from self._run(_Hashes(self.manifest.pieces), self._walk())
 
     def read(self) -> Contents:
-        """Read everything and say what it was. Raises as ``chunks`` does."""
+        """Read everything and return its contents. Raises the errors of ``chunks``."""
         hashes, walk = _Hashes(self.manifest.pieces, everything=True), self._walk()
         raw_size = sum(len(chunk) for chunk in self._run(hashes, walk))
         kept = {name: bytes(data) for name, data in walk.kept.items()}
@@ -95,7 +95,7 @@ class ForeignReader:
             raise ArtifactCorrupt(f"{self.manifest.id}: {error.message}", remedy=_REMEDY) from error
 
     def _stored(self, hashes: _Hashes) -> Generator[bytes, None, None]:
-        """What is stored, in order, fetched ahead. One thread, for the hashes want it in order."""
+        """Yield the stored bytes in order, fetched ahead by one thread, because the hashes need the order."""
         todo = self._ranges()
         with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
             ahead: deque[Future[bytes]] = deque()
@@ -124,13 +124,13 @@ class ForeignReader:
         except StorageNotFound as error:
             raise ArtifactMissing(f"{self._store.url(piece.key)} is missing", remedy=_REMEDY) from error
         if len(data) != length:
-            raise ArtifactCorrupt(f"{self._store.url(piece.key)} is shorter than it was")
+            raise ArtifactCorrupt(f"{self._store.url(piece.key)} has become shorter")
         hashes.feed(number, data, last=start + length == piece.size)
         return data
 
 
 class _Hashes:
-    """Hashes of the pieces as they pass by, compared with those that are known; with ``everything`` also found out."""
+    """Computes the hashes of the pieces and compares them with the known ones; ``everything`` computes also unknown ones."""
 
     def __init__(self, pieces: list[Piece], *, everything: bool = False) -> None:
         self.bytes = 0

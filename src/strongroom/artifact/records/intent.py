@@ -1,4 +1,4 @@
-"""The intent record: who began to write an artifact. Written before its first byte, removed after its manifest."""
+"""The intent record: which service writes an artifact. Written before the first byte, removed after the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strongroom.storage import Store
 
 
 class Intent(BaseModel):
-    """``owner`` is the service that may sweep what is left when the writer dies."""
+    """``owner`` is the service that may delete the rest after the writer died."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -26,7 +26,7 @@ class Intent(BaseModel):
 
     @classmethod
     def load(cls, store: Store, location: Location, attempt: int = 0) -> Intent | None:
-        """The record at ``location``; none when there is none, or what is there is not one."""
+        """The record at ``location``, or None if it is missing or invalid."""
         try:
             intent = cls.model_validate_json(store.get(location.intent_of(attempt), length=64 * 1024))
         except (StorageNotFound, ValidationError):

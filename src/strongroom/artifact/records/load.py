@@ -16,8 +16,8 @@ def read_manifest(store: Store, location: Location) -> tuple[Manifest, str]:
         data = store.get(location.manifest, length=MAX_BYTES + 1)
     except StorageNotFound as error:
         raise ArtifactMissing(
-            f"there is no backup at {store.url(location.prefix)}: it has no manifest",
-            remedy="It was deleted, was never finished, or is in another store or container.",
+            f"no backup found at {store.url(location.prefix)}: the manifest is missing",
+            remedy="It was deleted or never finished, or is in another store or container.",
         ) from error
     return Manifest.parse(data, location), hashlib.sha256(data).hexdigest()
 

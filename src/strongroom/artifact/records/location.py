@@ -1,4 +1,4 @@
-"""Where an artifact lives, and the keys of its parts."""
+"""The location of an artifact, and the keys of its parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 
 class Location(BaseModel):
-    """An artifact: ``id`` in ``container``. Both are checked, for they come from foreign manifests too."""
+    """An artifact: ``id`` in ``container``. Both are validated, because they may come from untrusted manifests."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,17 +62,17 @@ class Location(BaseModel):
         return f"{self._attempt(attempt)}index.json.zst"
 
     def segment(self, number: int, attempt: int = 0) -> str:
-        """Key of a segment. Eight digits, so that names sort as the stream does."""
+        """Key of a segment. Eight digits, so that keys sort in the order of the stream."""
         return f"{self._attempt(attempt)}{number:08d}"
 
     def _attempt(self, number: int) -> str:
-        """What keys begin with. Attempts after the first have a number, where the store does not let go of what these wrote."""
+        """Prefix of keys. Attempts after the first have a number, for stores that cannot delete the objects of earlier ones."""
         return f"{self.prefix}/{number:02d}-" if number else f"{self.prefix}/"
 
     def parse_part(self, key: str) -> Part | None:
-        """What ``key`` is of this artifact: one of the keys that this class makes; none for every other name.
+        """The part of this artifact with this key, or None if the key is not one of its keys.
 
-        Deletion goes through this, so that a listing can name nothing that is not ours.
+        Deletion uses this, so that a listing of the store cannot cause the deletion of other objects.
         """
         found = _PARTS.fullmatch(key.removeprefix(f"{self.prefix}/")) if key.startswith(f"{self.prefix}/") else None
         if found is None:
@@ -94,5 +94,5 @@ class Location(BaseModel):
         return f"{self.verifications}/{number:08d}.json"
 
     def joint(self, level: int, number: int) -> str:
-        """Key of an object that joins some segments, where there are too many for one."""
+        """Key of an object that joins some segments, if there are too many for one."""
         return f"{self.prefix}/joined-{level}-{number:08d}"

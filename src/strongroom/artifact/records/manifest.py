@@ -1,6 +1,6 @@
-"""The manifest: JSON, written last; it holds all that a restore needs. Read as hostile input.
+"""The manifest: JSON, written last, contains everything a restore needs. Parsed as untrusted input.
 
-``docs/artifact.md`` describes the format for people who have to read it without us.
+``docs/artifact.md`` describes the format, to read it without Strongroom.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from strongroom.errors import ManifestInvalid
 FORMAT: Literal[1] = 1
 MAX_BYTES = 64 * 1024**2
 MAX_SEGMENTS = 500_000
-"""16 TB at the default segment size; what a manifest of MAX_BYTES holds."""
+"""16 TB at the default segment size; the maximum in a manifest of MAX_BYTES."""
 _MOST_OTHERS = 500_000
-"""Values beside those of segments. Each takes much more memory than text: without a limit 64 MiB could fill it."""
+"""Maximum number of values except those of segments: each takes much more memory than its text."""
 _MOST_NAMES = 10_000
-"""Entries of what is not the list of segments, of names of tables or of truncated relations."""
+"""Maximum length of lists except segments, tables and truncated relations."""
 LSN = r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Positions(Part):
-    """Where in the history of the server the backup stands. Fields that do not apply are null."""
+    """Position of the backup in the server's history. Fields that do not apply are null."""
 
     from_lsn: int | None = Field(None, ge=0, description="InnoDB: first LSN of the stream (0 for a full).")
     to_lsn: int | None = Field(None, ge=0, description="InnoDB: checkpoint LSN; the next incremental starts here.")
@@ -63,7 +63,7 @@ class Positions(Part):
 
     @property
     def reached(self) -> int:
-        """How far the server had come, as a number; 0 when nobody knows."""
+        """The position as a number; 0 if unknown."""
         high, _, low = (self.wal_stop or "0/0").partition("/")
         log = re.search(r"\.(\d{6,18})$", self.binlog_file or "")
         in_log = int(log[1]) << 32 | (self.binlog_position or 0) if log else 0
@@ -71,7 +71,7 @@ class Positions(Part):
 
 
 class Parent(Part):
-    """The backup that an incremental stands on."""
+    """The parent of an incremental."""
 
     location: Location
     manifest_sha256: str = Sha256
@@ -90,7 +90,7 @@ class Index(Part):
 
 
 class Collation(Part):
-    """Rules by which a database sorts text. Where they have another version, its indexes may be wrong."""
+    """A collation of the database. With another version, indexes may be wrong."""
 
     provider: Literal["libc", "icu", "builtin"]
     locale: str = Field(pattern=r"^[^\x00]{0,200}$")
@@ -98,14 +98,14 @@ class Collation(Part):
 
 
 class DamagedPage(Part):
-    """A page of the database that was damaged already when it was read."""
+    """A page of the database that was damaged when it was read."""
 
     path: str
     block: int = Field(ge=0, description="Number of the page in its relation.")
 
 
 class Pages(Part):
-    """What the database's own page checksums said while the stream passed by."""
+    """The result of checking the database's page checksums during the backup."""
 
     checked: int = Field(ge=0)
     damaged: int = Field(ge=0)
@@ -115,7 +115,7 @@ class Pages(Part):
 
     @property
     def damage(self) -> str:
-        """The damaged ones, for people; empty when there is none."""
+        """A description of the damaged pages; empty if there are none."""
         named = [f"block {page.block} of {page.path}" for page in self.named[:10]]
         more = ["…"] if self.damaged > len(named) else []
         what = "1 damaged page" if self.damaged == 1 else f"{self.damaged} damaged pages"
@@ -155,7 +155,7 @@ class Manifest(Part):
     tool: str
     tool_version: str
     parent: Parent | None = None
-    chain: str = Field(description="Id of the full that the chain stands on; its own id for a full.")
+    chain: str = Field(description="Id of the full backup of the chain; its own id for a full backup.")
     lineage: str = Field(description="Random id of the data directory that was read.")
     host: str = ""
     stream: Format
@@ -184,16 +184,16 @@ class Manifest(Part):
 
     @property
     def location(self) -> Location:
-        """Where the artifact says that it is."""
+        """The location in the manifest."""
         return Location(container=self.container, id=self.id)
 
     def segment_key(self, number: int) -> str:
-        """Where a segment is."""
+        """Key of a segment."""
         return self.location.segment(number, self.attempt or 0)
 
     @property
     def index_key(self) -> str:
-        """Where the index is, if there is one."""
+        """Key of the index, if there is one."""
         return self.location.index_of(self.attempt or 0)
 
     @model_validator(mode="after")
@@ -203,20 +203,20 @@ class Manifest(Part):
         if any(s.raw > self.segment_size for s in self.segments):
             raise ValueError("a segment is larger than segment_size")
         if (self.kind == "incremental") != (self.parent is not None):
-            raise ValueError("an incremental has a parent and a full has none")
+            raise ValueError("an incremental must have a parent, and a full backup none")
         if self.kind == "full" and self.chain != self.id:
-            raise ValueError("a full is the beginning of its own chain")
+            raise ValueError("the chain of a full backup must begin with itself")
         return self
 
     def dump(self) -> bytes:
-        """The bytes that are stored: JSON for people, with a line for each segment."""
+        """The stored bytes: readable JSON with one line per segment."""
         head = self.model_dump_json(indent=1, exclude_none=True, exclude={"segments"}).removesuffix("\n}")
         lines = ",\n  ".join(segment.model_dump_json() for segment in self.segments)
         return f'{head},\n "segments": [\n  {lines}\n ]\n}}\n'.encode()
 
     @classmethod
     def parse(cls, data: bytes, location: Location) -> Manifest:
-        """The manifest found at ``location``. Raises ManifestInvalid when it is not one or belongs elsewhere."""
+        """Parse the manifest at ``location``. Raises ManifestInvalid if it is invalid or describes another artifact."""
         try:
             manifest = cls.model_validate(_load(data))
             if manifest.location != location:
@@ -230,15 +230,15 @@ class Manifest(Part):
 
 
 def _load(data: bytes) -> object:
-    """The JSON, as long as it is of a size that a manifest can have. Whatever is validated takes a hundred times its text.
+    """Parse the JSON if its size is possible for a manifest, because validation takes a hundred times its memory.
 
     Raises ValueError, RecursionError.
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{len(data)} bytes are more than a manifest can have")
+        raise ValueError(f"it is too large ({len(data)} bytes)")
     parts, values = data.count(b"{") + data.count(b"["), data.count(b",")
     if parts > MAX_SEGMENTS + _MOST_OTHERS or values > 3 * MAX_SEGMENTS + _MOST_OTHERS:
-        raise ValueError("it has more parts than a manifest can have")
+        raise ValueError("it has too many values")
     found = json.loads(data)
     if isinstance(found, dict):
         _require_modest(found)
@@ -246,7 +246,7 @@ def _load(data: bytes) -> object:
 
 
 def _require_modest(found: dict[str, object]) -> None:
-    """Raise ValueError for what would make millions of errors when it is validated."""
+    """Raise ValueError for content that would cause millions of validation errors."""
     waiting: list[object] = [value for name, value in found.items() if name != "segments"]
     positions = found.get("positions")
     truncated = positions.get("truncated") if isinstance(positions, dict) else None
@@ -255,12 +255,12 @@ def _require_modest(found: dict[str, object]) -> None:
         value = waiting.pop()
         if isinstance(value, dict):
             if len(value) > _MOST_NAMES and not (value is truncated and all(type(n) is int for n in truncated.values())):
-                raise ValueError("it has more names than a manifest can have")
+                raise ValueError("it has too many keys")
             waiting.extend(each for each in value.values() if isinstance(each, dict | list))
         elif isinstance(value, list):
             strange += sum(not isinstance(each, str) for each in value)
             if strange > _MOST_NAMES:
-                raise ValueError("it has longer lists than a manifest can have")
+                raise ValueError("it has too long lists")
             waiting.extend(each for each in value if isinstance(each, dict | list))
 
 

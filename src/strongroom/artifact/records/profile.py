@@ -1,4 +1,4 @@
-"""The server profile: what a restore depends on at the source of a backup. Part of the manifest, read as hostile input."""
+"""The server profile: settings and facts of the source that a restore depends on. Part of the manifest; untrusted."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import BeforeValidator, FailFast, Field, field_validator
 from strongroom.artifact.records.part import Part
 
 Effect = Literal["refuse", "refuse_in_place", "refuse_new", "warn"]
-"""What a notice stops: every backup, a restore in place, a restore to a new instance, or nothing (people are told)."""
+"""What a notice prevents: every backup, a restore in place, a restore to a new instance, or nothing (only shown)."""
 Fact = str | int | bool | None | list[str]
 _MOST = 10_000
 _MOST_TABLES = 200_000
-"""Servers with thousands of tenants have tables by the ten thousand."""
+"""Servers with thousands of tenants have tens of thousands of tables."""
 _LONGEST = 4000
 
 
 def _cut(text: object) -> object:
-    """Names of a server can be many and long; nobody reads them all."""
+    """Shortened: a server can have many long names."""
     return text if not isinstance(text, str) or len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
@@ -27,7 +27,7 @@ _Sentence = Annotated[str, BeforeValidator(_cut)]
 
 
 class Notice(Part):
-    """One thing that people must know about a backup or a restore. ``item`` names the row of the driver's profile table."""
+    """A message about a backup or a restore. ``item`` names the row of the driver's profile table."""
 
     item: str = Field(max_length=200)
     effect: Effect
@@ -69,13 +69,13 @@ class Profile(Part):
     @field_validator("left_behind", mode="before")
     @classmethod
     def _name_the_first(cls, names: object) -> object:
-        """People are told of them, and nothing goes by them: a directory with a million files must not fail a backup."""
+        """Shorten the list, which is only shown: a directory with a million files must not fail a backup."""
         if isinstance(names, list) and len(names) > _MOST:
             return [*names[: _MOST - 1], f"and {len(names) - _MOST + 1} more"]
         return names
 
     def differences(self, other: Profile) -> list[str]:
-        """Items of ``settings``, ``plugins``, ``facts`` and ``outside`` that are not the same in both, sorted."""
+        """Items of ``settings``, ``plugins``, ``facts`` and ``outside`` that differ, sorted."""
         found = {"plugins"} if self.plugins != other.plugins else set()
         for mine, theirs in ((self.settings, other.settings), (self.facts, other.facts), (self.outside, other.outside)):
             found |= {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
@@ -86,7 +86,7 @@ class Profile(Part):
         return [notice for notice in self.notices if notice.effect in effects]
 
     def warnings(self) -> list[str]:
-        """Sentences for people: all that does not stop a backup, and what is absent by nature."""
+        """Messages: all notices that do not prevent a backup, and missing items."""
         return [*describe_notices([n for n in self.notices if n.effect == "warn"]), *self.absent]
 
 
@@ -102,5 +102,5 @@ class Witness(Part):
 
 
 def describe_notices(notices: Sequence[Notice]) -> list[str]:
-    """A sentence each, with its remedy."""
+    """One sentence per notice, with its remedy."""
     return [f"{notice.message}. {notice.remedy}".rstrip(". ") + "." if notice.remedy else notice.message for notice in notices]

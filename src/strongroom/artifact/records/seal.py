@@ -1,4 +1,4 @@
-"""The seal of an artifact: a MAC of its manifest, by a key that only the control plane has, kept beside it in the store.
+"""The seal of an artifact: a MAC of its manifest, with a key that only the control plane has, stored with the artifact.
 
 The catalog knows the hash of each manifest. A seal gives the same proof after the catalog was lost: someone who can write to the
 bucket, or who controls a database host, cannot make one. ``docs/artifact.md`` describes the object.
@@ -19,7 +19,7 @@ from strongroom.errors import StorageExists, StorageNotFound
 from strongroom.storage import Store
 
 Verdict = Literal["sealed", "forged", "unsealed", "other key"]
-"""The manifest has a good seal; one by our key that is wrong; none that can be read; one by a key that is not ours."""
+"""Valid seal; wrong seal with our key; no readable seal; seal with another key."""
 _MAX_BYTES = 4096
 _PURPOSE = b"strongroom seal of a manifest 1\n"
 
@@ -33,14 +33,14 @@ class Seal(Part):
 
 
 def put_seal(store: Store, location: Location, manifest_sha256: str, key: bytes) -> None:
-    """Seal the artifact. A seal that is there already stays. Raises StorageError."""
+    """Seal the artifact. An existing seal is kept. Raises StorageError."""
     seal = Seal(key_id=_id_of(key), mac=_mac(location, manifest_sha256, key))
     with contextlib.suppress(StorageExists):
         store.put(location.seal, seal.model_dump_json(indent=1).encode() + b"\n", create=True)
 
 
 def check_seal(store: Store, location: Location, manifest_sha256: str, key: bytes) -> Verdict:
-    """What the seal of the artifact says about the manifest with this hash. Raises StorageError."""
+    """Check the seal of the artifact against the hash of its manifest. Raises StorageError."""
     try:
         seal = Seal.model_validate_json(store.get(location.seal, length=_MAX_BYTES))
     except (StorageNotFound, ValidationError):

@@ -1,4 +1,4 @@
-"""Results of verifications: kept beside the artifact, each an object of its own that never changes.
+"""Results of verifications: immutable objects, stored with the artifact.
 
 The newest result counts, with two exceptions: a result that found damage is only lifted by one that looked at least as closely,
 and one that found none is not replaced by one that looked less closely. ``docs/artifact.md`` describes the objects.
@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 Level = Literal["sizes", "content", "prepared", "tables"]
 LEVELS: tuple[Level, ...] = ("sizes", "content", "prepared", "tables")
-"""How closely a verification looks: at the sizes of all objects; at every byte; the chain is restored into a scratch directory; a
-private server reads every table there."""
+"""What a verification checks: sizes of all objects; every byte; a restore of the chain to a scratch directory; every table, read
+by a private server there."""
 PROVES_DAMAGE = frozenset(
     {"ArtifactError", "ArtifactMissing", "ArtifactCorrupt", "FileTwice", "ManifestInvalid", "ToolFailed", "ServerFailed"}
 )
@@ -34,14 +34,14 @@ no key, a program that was ended, a cancelled job) say nothing about it: what wa
 
 MAX_BYTES = 64 * 1024
 MOST = 200
-"""Results that are read of one artifact: the newest."""
+"""How many results of one artifact are read, newest first."""
 LARGEST_NUMBER = 10**7
 _ATTEMPTS = 20
 _NUMBER = re.compile(r"(\d{8})\.json")
 
 
 class Verification(Part):
-    """What one verification found out about one backup."""
+    """The result of one verification of one backup."""
 
     format: Literal[1] = 1
     id: str
@@ -62,17 +62,17 @@ class Verification(Part):
 
     @property
     def location(self) -> Location:
-        """The artifact that it is about."""
+        """The verified artifact."""
         return Location(container=self.container, id=self.id)
 
 
 def supersedes(ok: bool, level: Level, standing_ok: bool, standing_level: Level) -> bool:
-    """Whether a result counts from now on, in the place of an older one."""
+    """Whether a new result replaces an older one."""
     return LEVELS.index(level) >= LEVELS.index(standing_level) or (standing_ok and not ok)
 
 
 def keep_verification(store: Store, found: Verification) -> None:
-    """Put the result beside its artifact, as a new object. A result of the same job is kept once. Raises StorageError."""
+    """Store the result with its artifact, as a new object. A result of the same job is stored once. Raises StorageError."""
     data = found.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
     numbers = _numbers(store, found.location)
     if numbers and (newest := _read(store, found.location, numbers[-1])) is not None and newest.job == found.job:
@@ -87,12 +87,12 @@ def keep_verification(store: Store, found: Verification) -> None:
                 return
     raise StorageError(
         f"the result of the verification cannot be stored below {store.url(found.location.verifications)}",
-        remedy="Look at the objects there: somebody else has written some.",
+        remedy="Check the objects there: another program may have written some.",
     )
 
 
 def _prune(store: Store, kept: Verification) -> None:
-    """Delete the results that newer ones of the same outcome and level replace. A store that allows no deletion keeps all."""
+    """Delete the results that newer ones of the same outcome and level replace. A store that forbids deletion keeps all."""
     try:
         results = _results(store, kept.location, kept.manifest_sha256)
         needed = {(found.ok, found.level): number for number, found in results}
@@ -104,7 +104,7 @@ def _prune(store: Store, kept: Verification) -> None:
 
 
 def load_verification(store: Store, location: Location, manifest_sha256: str) -> Verification | None:
-    """The result that counts for the artifact with this manifest; none when it was never verified. Raises StorageError.
+    """The decisive result for the artifact with this manifest, or None if it was never verified. Raises StorageError.
 
     Objects that are no result, or are of another artifact, do not count.
     """
@@ -125,7 +125,7 @@ def _standing(results: list[tuple[int, Verification]]) -> Verification | None:
 
 
 def list_verification_keys(store: Store, location: Location) -> Iterator[str]:
-    """The keys of all results beside an artifact, made from their numbers. Raises StorageError."""
+    """The keys of all results of an artifact. Raises StorageError."""
     top = len(location.verifications) + 1
     for stat in store.list(location.verifications):
         if (number := _NUMBER.fullmatch(stat.key[top:])) is not None:

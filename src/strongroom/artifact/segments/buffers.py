@@ -1,4 +1,4 @@
-"""Memory for segments, used again and again: the kernel zeroes what is fresh, which takes longer than to decompress into it."""
+"""Reused memory for segments: the kernel zeroes new memory, which takes longer than to decompress into it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pickle import PickleBuffer
 
 
 class Buffers:
-    """Lends memory, from any thread. It comes back by itself when nobody looks at it any more."""
+    """Lends memory to any thread. It is returned automatically when it is no longer referenced."""
 
     def __init__(self, size: int) -> None:
-        """``size`` is that of the largest loan, in bytes."""
+        """``size``: bytes of the largest loan."""
         self._kind = ctypes.c_char * size
-        self._free: deque[bytearray] = deque(maxlen=1)  # soon to be lent again; more would only be held
+        self._free: deque[bytearray] = deque(maxlen=1)  # soon lent again; more would waste memory
 
     def lend(self, size: int) -> memoryview:
-        """So many writable bytes, with whatever is in them."""
+        """Return so many writable bytes with arbitrary content."""
         try:
             memory = self._free.pop()
         except IndexError:

@@ -1,4 +1,4 @@
-"""One segment to bytes and back: compress, then encrypt. What comes back is bounded by what the manifest says."""
+"""Converts segments to stored bytes and back: compression, then encryption. Output sizes are limited by the manifest."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _NO_KEY = "No matching keys"
 
 
 def most_stored(raw: int) -> int:
-    """The most bytes that ``raw`` bytes of the stream can take in the store: nothing compressed, and all headers."""
+    """The maximum stored size of ``raw`` bytes of the stream: incompressible, with all headers."""
     return raw + raw // 64 + 64 * 1024
 
 
-def _room(size: int) -> io.BytesIO:
-    """A buffer that is large from the beginning. pyrage.encrypt would hold its result twice, and a growing one leaves holes."""
-    room = io.BytesIO()
-    room.seek(max(0, size - 1))
-    room.write(b"\0")
-    room.seek(0)
-    return room
+def _preallocate(size: int) -> io.BytesIO:
+    """A preallocated buffer: pyrage.encrypt would hold its result twice, and a growing buffer fragments memory."""
+    buffer = io.BytesIO()
+    buffer.seek(max(0, size - 1))
+    buffer.write(b"\0")
+    buffer.seek(0)
+    return buffer
 
 
 class Compression(Protocol):
-    """Whole pieces of bytes, from many threads."""
+    """Compression of whole segments, from many threads."""
 
     def compress(self, data: bytes | memoryview) -> bytes: ...
 
-    def decompress(self, data: bytes, room: memoryview) -> None:
-        """Fill ``room`` exactly. Raises ArtifactCorrupt without having made more than that."""
+    def decompress(self, data: bytes, buffer: memoryview) -> None:
+        """Fill ``buffer`` exactly. Raises ArtifactCorrupt instead of producing more."""
 
 
 class Zstd:
@@ -58,25 +58,25 @@ class Zstd:
         packed: bytes = self._local.compressor.compress(data)
         return packed
 
-    def decompress(self, data: bytes, room: memoryview) -> None:
+    def decompress(self, data: bytes, buffer: memoryview) -> None:
         try:
             frame = zstandard.get_frame_parameters(data)
-            if frame.content_size != len(room):
-                raise ArtifactCorrupt(f"the zstd frame does not hold {len(room)} bytes")
+            if frame.content_size != len(buffer):
+                raise ArtifactCorrupt(f"the zstd frame does not contain {len(buffer)} bytes")
             if _frame_size(data, checksum=frame.has_checksum) != len(data):
-                raise ArtifactCorrupt("it is not one zstd frame")
+                raise ArtifactCorrupt("it is not a single zstd frame")
             if not hasattr(self._local, "decompressor"):
                 self._local.decompressor = zstandard.ZstdDecompressor()
             with self._local.decompressor.stream_reader(data) as reader:
-                length = reader.readinto(room)
+                length = reader.readinto(buffer)
         except zstandard.ZstdError as error:
             raise ArtifactCorrupt(f"the zstd frame is damaged: {error}") from error
-        if length != len(room):
-            raise ArtifactCorrupt(f"the zstd frame holds {length} bytes, not {len(room)}")
+        if length != len(buffer):
+            raise ArtifactCorrupt(f"the zstd frame contains {length} bytes, not {len(buffer)}")
 
 
 def _frame_size(data: bytes, *, checksum: bool) -> int:
-    """Bytes of the frame that ``data`` begins with, as its headers say (RFC 8878, 3.1.1); -1 when it is cut off."""
+    """Length of the frame at the beginning of ``data``, by its headers (RFC 8878, 3.1.1); -1 if it is truncated."""
     at = zstandard.frame_header_size(data)
     while at + 3 <= len(data):
         head = int.from_bytes(data[at : at + 3], "little")
@@ -99,15 +99,15 @@ class Gzip:
     def compress(self, data: bytes | memoryview) -> bytes:
         return zlib.compress(data, self._level, _GZIP)
 
-    def decompress(self, data: bytes, room: memoryview) -> None:
+    def decompress(self, data: bytes, buffer: memoryview) -> None:
         unpacker = zlib.decompressobj(_GZIP)
         try:
-            raw = unpacker.decompress(data, len(room) + 1)
+            raw = unpacker.decompress(data, len(buffer) + 1)
         except zlib.error as error:
             raise ArtifactCorrupt(f"the gzip member is damaged: {error}") from error
-        if len(raw) != len(room) or not unpacker.eof or unpacker.unused_data:
-            raise ArtifactCorrupt(f"the gzip member does not hold {len(room)} bytes")
-        room[:] = raw
+        if len(raw) != len(buffer) or not unpacker.eof or unpacker.unused_data:
+            raise ArtifactCorrupt(f"the gzip member does not contain {len(buffer)} bytes")
+        buffer[:] = raw
 
 
 def compression(name: CodecName, level: int) -> Compression:
@@ -116,7 +116,7 @@ def compression(name: CodecName, level: int) -> Compression:
 
 
 class Sealer:
-    """Encrypts to age recipients; without any it hands the bytes on."""
+    """Encrypts to age recipients; without recipients, returns the bytes unchanged."""
 
     def __init__(self, recipients: Sequence[str]) -> None:
         self._recipients = parse_recipients(recipients)
@@ -127,14 +127,14 @@ class Sealer:
     def seal(self, data: bytes) -> bytes:
         if not self._recipients:
             return data
-        sealed = _room(most_stored(len(data)))
+        sealed = _preallocate(most_stored(len(data)))
         pyrage.encrypt_io(io.BytesIO(data), sealed, self._recipients)
         sealed.truncate()
         return sealed.getvalue()
 
 
 class Opener:
-    """Decrypts with age identities what ``what`` (for messages) was sealed to."""
+    """Decrypts with age identities. ``what`` is the name for messages."""
 
     def __init__(self, identities: Sequence[str], what: str) -> None:
         self._identities = parse_identities(identities)
@@ -149,8 +149,8 @@ class Opener:
         return True
 
     def open(self, data: bytes) -> bytes:
-        """The clear bytes. Raises CannotDecrypt, or ArtifactCorrupt when they were changed."""
-        clear = _room(len(data))
+        """The decrypted bytes. Raises CannotDecrypt, or ArtifactCorrupt if they were changed."""
+        clear = _preallocate(len(data))
         try:
             pyrage.decrypt_io(io.BytesIO(data), clear, self._identities)
         except pyrage.DecryptError as error:
@@ -161,9 +161,9 @@ class Opener:
         return clear.getvalue()
 
     def refusal(self) -> CannotDecrypt:
-        """Why nothing can be opened."""
+        """The error if no identity fits."""
         count = len(self._identities)
-        have = "there is no identity here" if not count else f"none of the {count} identities here opens it"
+        have = "no identity is configured" if not count else f"none of the {count} configured identities decrypts it"
         return CannotDecrypt(
             f"{self._what} is encrypted, and {have}",
             remedy="Add the file with the right age identity to encryption.identity_files.",

@@ -1,4 +1,4 @@
-"""The index of a stream: where in it each file is, so that a single file can be fetched. An object of its own."""
+"""The index of a stream: the ranges of each file, to fetch single files. A separate object."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
         try:
             parsed.append(x25519.Recipient.from_str(recipient))
         except pyrage.RecipientError as error:
-            # somebody may have put the secret key where the public one belongs
+            # the user may have confused the secret with the public key
             shown = "an identity (the secret key)" if recipient.upper().startswith("AGE-SECRET-KEY") else repr(recipient)
             raise ConfigurationError(
                 f"{shown} is not an age public key",

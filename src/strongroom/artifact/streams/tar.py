@@ -76,7 +76,7 @@ class Tar:
         while at < size:
             if self._ended:
                 if any(view[at:]):
-                    raise _malformed("goes on after its end", self._position)
+                    raise _malformed("continues after its end", self._position)
                 self._position += size - at
                 return
             if self._left:

@@ -13,23 +13,23 @@ Ranges = list[tuple[int, int]]
 
 
 class Tap(Protocol):
-    """Looks at the content of the files of a stream on their way. Made anew for each stream."""
+    """Inspects the contents of the files of a stream. One per stream."""
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
         """The next piece of the file ``path``, at ``offset`` in it; an empty file is one piece without content."""
 
     def take(self) -> Callable[[], None] | None:
-        """What is still to be done with all pieces since the last call: in any thread, side by side with other such work.
+        """Return the remaining work on all pieces since the last call, which can run in any thread and in parallel.
 
-        The content of the pieces is there until then, and not longer.
+        The content of the pieces is valid until it is done.
         """
 
 
 class Walk(Protocol):
-    """Made anew for each stream. What it cannot be raises ArtifactCorrupt."""
+    """Parses a stream. One per stream. Raises ArtifactCorrupt if it is malformed."""
 
     tap: Tap | None
-    """Who looks on. Only the walk of a tar has something to tell."""
+    """The tap, which only the walk of a tar calls."""
 
     @property
     def files(self) -> int:

@@ -1,4 +1,4 @@
-"""``strongroom catalog``: what the service remembers of its backups."""
+"""The commands ``strongroom catalog …``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.session import Session, Wait, command
 
-app = typer.Typer(no_args_is_help=True, help="The catalog: find backups again.")
+app = typer.Typer(no_args_is_help=True, help="The catalog of backups.")
 
 FOUND = [
     Column("Name", "name"),
@@ -24,16 +24,17 @@ FOUND = [
 @command(app, "rebuild", example="strongroom catalog rebuild\nstrongroom catalog rebuild --container archive --dry-run")
 def rebuild(
     session: Session,
-    container: Annotated[str | None, typer.Option(help="Look only here. Default: in all containers of the store.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be added.")] = False,
+    container: Annotated[str | None, typer.Option(help="Only this container. Default: all containers of the store.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be added.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Find every backup that is in the store and not in the catalog, such as all of them after the state directory was lost.
+    """Add all backups in the store that the catalog lacks, for example after the state directory was lost.
 
-    May be repeated; what is known stays as it is. Instances are not in the store: restore them from their backups, or adopt them.
+    Safe to run again; existing entries are not changed. Instances are not in the store: restore them from their backups, or adopt
+    them.
     """
-    wish: dict[str, Any] = {"dry_run": dry_run} | ({"container": container} if container else {})
-    reply = session.client.post("catalog", "rebuild", json={"rebuild": wish})
+    requested: dict[str, Any] = {"dry_run": dry_run} | ({"container": container} if container else {})
+    reply = session.client.post("catalog", "rebuild", json={"rebuild": requested})
     session.finish(reply.job, wait)
     if not wait or reply.job is None:
         return
@@ -43,7 +44,7 @@ def rebuild(
         note(f"{problem['at']}: {problem['message']}")
     if output["unsealed"]:
         warn(
-            f"{output['unsealed']} of them have no seal of this control plane: someone who can write to the store could have"
+            f"{output['unsealed']} of them have no seal of this control plane: anyone with write access to the store could have"
             " replaced them."
         )
     done = "would be added" if dry_run else "added"

@@ -1,4 +1,4 @@
-"""``strongroom check``: is everything here that backups and restores need?"""
+"""The command ``strongroom check``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer()
 
 
 class FailOn(StrEnum):
-    """The least level that fails the command."""
+    """The lowest level that makes the command fail."""
 
     error = "error"
     warning = "warning"
@@ -24,18 +24,16 @@ class FailOn(StrEnum):
 @command(app, "check", example="strongroom check\nstrongroom check --fail-on warning\nstrongroom check --local --config c.toml")
 def check(
     session: Session,
-    local: Annotated[
-        bool, typer.Option("--local", help="Look at this machine, without a service: before it is started for the first time.")
-    ] = False,
+    local: Annotated[bool, typer.Option("--local", help="Check this machine without a service, before the first start.")] = False,
     config: Annotated[
         Path | None, typer.Option(help="With --local: configuration file of the service (TOML). Implies --local.")
     ] = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Least level that makes the command exit with 1.")] = FailOn.error,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Lowest level that makes the command exit with 1.")] = FailOn.error,
 ) -> None:
-    """Look at configuration, tools, versions, store and permissions, and say what to do. Fails when there is an error.
+    """Check configuration, tools, versions, store and permissions. Exits with 1 if there is an error.
 
-    The service is asked, and every host looks at itself; that the service does not answer is a failure (exit code 5). Nothing is
-    made or changed but one small object in the store, which is deleted again.
+    The service checks itself and all its hosts. Exits with 5 if the service is unreachable. The only change is one small object
+    in the store, which is deleted again.
     """
     checks = _local(config) if local or config is not None else session.client.get("checks")["checks"]
     columns = [Column("Level", "level"), Column("Check", "name"), Column("Finding", "message"), Column("What to do", "remedy")]
@@ -48,7 +46,7 @@ def check(
 
 
 def _local(config: Path | None) -> list[dict[str, Any]]:
-    from strongroom.agent.checks import run_checks  # the agent takes long to import, and is rarely needed here
+    from strongroom.agent.checks import run_checks  # slow to load, and rarely needed
     from strongroom.settings import load
 
     return [{"host": "", **found.model_dump()} for found in run_checks(load(config))]

@@ -1,4 +1,4 @@
-"""``strongroom db``: databases of an instance."""
+"""The commands ``strongroom db …``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Databases of an instance.")
 
 @command(app, "list", example="strongroom db list mysql1")
 def list_(session: Session, instance: Name) -> None:
-    """List the databases, without the server's own."""
+    """List the databases, without system databases."""
     found = session.client.pages("instances", instance, "databases")
     session.output.rows(found, [Column("Name", "name")], noun="databases")
 

@@ -1,4 +1,4 @@
-"""``strongroom host``: the machines with the databases."""
+"""The commands ``strongroom host …``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import Session, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True, help="Machines that run the databases: add, look at, remove.")
+app = typer.Typer(no_args_is_help=True, help="Hosts: machines with an agent. Add, show, remove.")
 
-Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=names_of("hosts"))]
+Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=complete_names("hosts"))]
 
 
 def _versions(value: list[dict[str, Any]] | None) -> str:
@@ -56,13 +56,13 @@ SHOW = [
 
 @command(app, "list", example="strongroom host list")
 def list_(session: Session) -> None:
-    """List the machines, with their databases and free space."""
+    """List the hosts with their databases and free space."""
     session.output.rows(session.client.get("hosts")["hosts"], LIST, noun="hosts")
 
 
 @command(app, "show", example="strongroom host show db1")
 def show(session: Session, host: Name) -> None:
-    """Show one machine."""
+    """Show one host."""
     session.output.record(session.client.get("hosts", host)["host"], SHOW)
 
 
@@ -72,13 +72,13 @@ def add(
     host: Name,
     token_file: Annotated[Path | None, typer.Option(help="Write the token to this new file (mode 0600), not to stdout.")] = None,
 ) -> None:
-    """Get a token with which a host joins, once. A host that is there already joins anew with it, with other keys."""
+    """Create a token with which a host joins once. A known host can join again with it, with new keys."""
     invitation = session.client.post("hosts", json={"host": {"name": host}}).body["invitation"]
     if token_file is None:
         print(invitation["token"])
     else:
         _write(token_file, invitation["token"])
-    note(f"Until {moment(invitation['expires'])} UTC, on {host}: strongroom agent --control-plane URL --token-file FILE")
+    note(f"Run before {moment(invitation['expires'])} UTC on {host}: strongroom agent --control-plane URL --token-file FILE")
 
 
 @command(app, "remove", example="strongroom host remove db1")
@@ -86,15 +86,18 @@ def remove(
     session: Session,
     host: Name,
     force: Annotated[
-        bool, typer.Option("--force", help="Also when the host is silent and has instances: they are forgotten with it.")
+        bool,
+        typer.Option(
+            "--force", help="Remove the host even if it is unreachable and has instances; these are removed from the catalog."
+        ),
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Forget a machine. Its agent is not spoken to any more; backups of its instances stay."""
+    """Remove a host. The service stops contacting its agent. Backups of its instances remain."""
     if not yes:
         count = session.client.get("hosts", host)["host"]["instances"]
-        what = f" and its {count} instances; their backups stay" if force and count else ""
-        confirm(f"Forget host {host}{what}?", yes)
+        what = f" and its {count} instances; their backups remain" if force and count else ""
+        confirm(f"Remove host {host}{what}?", yes)
     session.client.delete("hosts", host, **({"force": "true"} if force else {}))
 
 
@@ -111,7 +114,7 @@ SERVERS = [
 
 @command(app, "servers", example="strongroom host servers db1")
 def servers(session: Session, host: Name) -> None:
-    """List database servers of a machine that no instance stands for, as after `host remove --force`. They are not backed up."""
+    """List database servers of a host that belong to no instance, such as after `host remove --force`. They are not backed up."""
     session.output.rows(session.client.get("hosts", host, "servers")["servers"], SERVERS)
 
 
@@ -119,9 +122,9 @@ def servers(session: Session, host: Name) -> None:
 def reclaim(
     session: Session, host: Name, server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")]
 ) -> None:
-    """Make such a server an instance again: the one that it was, or a new one of your project."""
+    """Turn an unknown server into an instance again: its former one, or a new one in your project."""
     instance = session.client.post("hosts", host, "servers", server, "reclaim", json={}).body["instance"]
-    note(f"It is instance {instance['name']} ({instance['id']}) again.")
+    note(f"The server is now instance {instance['name']} ({instance['id']}).")
 
 
 @command(app, "stop", example="strongroom host stop db1 mysql1")
@@ -131,7 +134,7 @@ def stop(
     server: Annotated[str, typer.Argument(metavar="SERVER", help="Id or name of the server.")],
     yes: Yes = False,
 ) -> None:
-    """Stop a server that no instance stands for. Its data stays where it is."""
+    """Stop a server that belongs to no instance. Its data is not changed."""
     confirm(f"Stop server {server} of host {host}?", yes)
     session.client.post("hosts", host, "servers", server, "stop", json={})
 

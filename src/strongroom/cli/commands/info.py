@@ -1,4 +1,4 @@
-"""``strongroom datastore|flavor list``: what the service offers."""
+"""The commands ``strongroom datastore list`` and ``strongroom flavor list``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from strongroom.cli.output.columns import Column
 from strongroom.cli.output.values import size
 from strongroom.cli.session import Session, command
 
-datastore = typer.Typer(no_args_is_help=True, help="Databases that can be served.")
+datastore = typer.Typer(no_args_is_help=True, help="Installed databases.")
 flavor = typer.Typer(no_args_is_help=True, help="Sizes of instances.")
 
 
 @command(datastore, "list", example="strongroom datastore list")
 def datastores(session: Session) -> None:
-    """List the databases and their versions that are installed on the hosts."""
+    """List the databases installed on the hosts, with their versions."""
     rows = [
         {**v, "datastore": d["name"], "default": v["id"] == d.get("default_version")}
         for d in session.client.get("datastores")["datastores"]
@@ -32,7 +32,7 @@ def datastores(session: Session) -> None:
 
 @command(flavor, "list", example="strongroom flavor list")
 def flavors(session: Session) -> None:
-    """List the sizes that an instance can have."""
+    """List the flavors."""
     columns = [
         Column("Name", "name"),
         Column("Memory", "ram", lambda mb: size(mb * 1024**2), right=True),

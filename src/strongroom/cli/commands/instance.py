@@ -1,4 +1,4 @@
-"""``strongroom instance``: database servers."""
+"""The commands ``strongroom instance …``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli import deletion, names
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import Filters, Limit, Sort, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
@@ -18,7 +18,7 @@ from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, look at, start, stop, delete.")
+app = typer.Typer(no_args_is_help=True, help="Database servers: create, adopt, show, start, stop, delete.")
 
 STATUSES = (
     *("ACTIVE", "BACKUP", "BLOCKED", "BUILD", "BUILDING", "DELETING", "ERROR", "REBOOT", "RECOVERING", "RESIZE", "RESTARTING"),
@@ -30,13 +30,15 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="INSTANCE",
-        help="Name or id of the instance; of an id the first 8 characters.",
-        autocompletion=names_of("instances"),
+        help="Name or id of the instance, or the first 8 characters of its id.",
+        autocompletion=complete_names("instances"),
     ),
 ]
 Flavor = Annotated[str | None, typer.Option(help="Size of the server's memory (`strongroom flavor list`).")]
-Size = Annotated[int | None, typer.Option(min=1, help="Largest size of the data, in GB.")]
-Host = Annotated[str | None, typer.Option(help="Host to put it on (`strongroom host list`). Default: where most is left.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Maximum size of the data in GB.")]
+Host = Annotated[
+    str | None, typer.Option(help="Host for it (`strongroom host list`). Default: the host with the most free capacity.")
+]
 Version = Annotated[str | None, typer.Option(help="Series (10.11) or full version (10.11.19).")]
 
 
@@ -45,7 +47,7 @@ def _old_data(value: list[dict[str, Any]] | None) -> str:
 
 
 def _isolated(value: bool | None) -> str:
-    """Only worth a line where it is so."""
+    """Shown only if true."""
     return "yes" if value else ""
 
 
@@ -80,7 +82,7 @@ SHOW = [
     Column("Flavor", "flavor.id"),
     Column("Volume (GB)", "volume.size"),
     Column("On disk", "data_bytes", size),
-    Column("Old data", "old_data", _old_data),
+    Column("Previous data", "old_data", _old_data),
     Column("Protected", "protected"),
     Column("Fault", "fault.message"),
     When("Fault at", "fault.created"),
@@ -96,7 +98,7 @@ def show_instance(session: Session, ref: str) -> None:
 
 
 def make(session: Session, body: dict[str, Any], wait: bool) -> str:
-    """POST an instance without the keys that are None, follow its job, print it; its id."""
+    """Create an instance (keys that are None are left out), follow its job, print it, and return its id."""
     reply = session.client.post("instances", json={"instance": {key: value for key, value in body.items() if value is not None}})
     key = reply.body["instance"]["id"]
     session.finish_new("instance", body["name"], key, reply.job, wait)
@@ -105,7 +107,7 @@ def make(session: Session, body: dict[str, Any], wait: bool) -> str:
 
 
 def datastore_body(datastore: str | None, version: str | None) -> dict[str, str] | None:
-    """The ``datastore`` of a request, or None when the defaults will do."""
+    """The ``datastore`` of a request, or None for the defaults."""
     body = {"type": datastore, "version": version}
     return {key: value for key, value in body.items() if value is not None} or None
 
@@ -118,12 +120,12 @@ def create(
     size: Size = None,
     datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
     version: Version = None,
-    database: Annotated[list[str] | None, typer.Option(help="Create this database in it; may be repeated.")] = None,
+    database: Annotated[list[str] | None, typer.Option(help="Database to create in it; may be repeated.")] = None,
     host: Host = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Create a database server. Only the name is needed."""
+    """Create a database server. Only the name is required."""
     require_free_name(session, "instance", name, allow_same_name)
     body = {
         "name": name,
@@ -136,12 +138,12 @@ def create(
     make(session, body, wait)
 
 
-def words_of(command: str) -> list[str]:
-    """A command as a shell would split it; none runs it. Raises InvalidRequest."""
+def split_command(command: str) -> list[str]:
+    """Split a command like a shell, which is not run. Raises InvalidRequest."""
     try:
         return shlex.split(command)
     except ValueError as error:
-        raise InvalidRequest(f"{command!r} is not a command: {error}", remedy="Close every quotation mark.") from error
+        raise InvalidRequest(f"{command!r} is not a valid command: {error}", remedy="Close every quotation mark.") from error
 
 
 @command(
@@ -152,21 +154,21 @@ def words_of(command: str) -> list[str]:
 )
 def adopt(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it here.")],
-    socket: Annotated[Path | None, typer.Option(help="Socket on which the server answers.")] = None,
-    address: Annotated[str | None, typer.Option(help="Address on which it answers, when there is no socket.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster or instance in Strongroom.")],
+    socket: Annotated[Path | None, typer.Option(help="Unix socket of the server.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of the server, if it has no socket.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port, with --address.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Its data directory. Default: what the server says.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Its data directory. Default: as reported by the server.")] = None,
     defaults_file: Annotated[Path | None, typer.Option(help="The server's own option file.")] = None,
     credentials_file: Annotated[
         Path | None, typer.Option(help="Option file (mode 0600) with user and password in [client]; on the server's host.")
     ] = None,
-    start_command: Annotated[str | None, typer.Option(help="How to start it; needed for a restore in place.")] = None,
-    stop_command: Annotated[str | None, typer.Option(help="How to stop it; needed for a restore in place.")] = None,
+    start_command: Annotated[str | None, typer.Option(help="Command that starts it; required for a restore in place.")] = None,
+    stop_command: Annotated[str | None, typer.Option(help="Command that stops it; required for a restore in place.")] = None,
     user: Annotated[str | None, typer.Option(help="OS user it runs as. Default: the owner of the data directory.")] = None,
     datastore: Annotated[str | None, typer.Option(help="mariadb, … (`strongroom datastore list`).")] = None,
     version: Version = None,
-    host: Annotated[str | None, typer.Option(help="Host it runs on; needed when there are several.")] = None,
+    host: Annotated[str | None, typer.Option(help="Host it runs on; required if there are several.")] = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
@@ -181,8 +183,8 @@ def adopt(
         "address": address,
         "port": port,
         "user": user,
-        "start_command": words_of(start_command) if start_command else None,
-        "stop_command": words_of(stop_command) if stop_command else None,
+        "start_command": split_command(start_command) if start_command else None,
+        "stop_command": split_command(stop_command) if stop_command else None,
     }
     given = {key: value for key, value in terms.items() if value is not None}
     body = {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}
@@ -192,7 +194,7 @@ def adopt(
 
 
 def _note_checks(session: Session, instance: str) -> None:
-    """What stops or limits backups and restores of the server, a line each, on stderr."""
+    """Print problems that prevent or limit backups and restores of the server, on stderr."""
     found = session.client.get("instances", instance, "checks")["checks"]
     for check in found:
         if check["level"] != "ok":
@@ -208,12 +210,12 @@ def _note_checks(session: Session, instance: str) -> None:
 )
 def list_(
     session: Session,
-    status: Annotated[list[str] | None, typer.Option(help="Only in this status, as ACTIVE; may be repeated.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only with this status, such as ACTIVE; may be repeated.")] = None,
     limit: Limit = None,
     sort: Sort = None,
     all_projects: AllProjects = False,
 ) -> None:
-    """List the instances of the project, the newest first."""
+    """List the instances of the project, newest first."""
     require_known("--status", status, STATUSES)
     filters = Filters.given(limit=limit, sort=sort, status=status)
     path, columns = ["instances"], LIST
@@ -225,7 +227,7 @@ def list_(
 
 @command(app, "show", example="strongroom instance show mysql1\nstrongroom instance show mysql1 -f value -c socket")
 def show(session: Session, instance: Name) -> None:
-    """Show one instance: where it listens, how it does, what went wrong last."""
+    """Show one instance: address, health, last error."""
     show_instance(session, instance)
 
 
@@ -243,7 +245,7 @@ def restart(session: Session, instance: Name, wait: Wait = True) -> None:
 
 @command(app, "start", example="strongroom instance start mysql1")
 def start(session: Session, instance: Name, wait: Wait = True) -> None:
-    """Start the server; from now on it is started again when it dies."""
+    """Start the server. If it crashes, it is restarted."""
     _act(session, instance, "start", wait)
 
 
@@ -255,22 +257,22 @@ def stop(session: Session, instance: Name, wait: Wait = True) -> None:
 
 @command(app, "discard-old", example="strongroom instance discard-old mysql1")
 def discard_old(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
-    """Delete the data directories that restores in place have put aside."""
+    """Delete the previous data that restores in place kept."""
     old = session.client.get("instances", instance)["instance"]["old_data"]
     if old:
-        confirm(f"Delete the old data of {instance} for good?\n{_old_data(old)}\n", yes)
+        confirm(f"Delete the previous data of {instance} permanently?\n{_old_data(old)}\n", yes)
     _act(session, instance, "discard_old", wait)
 
 
 @command(app, "activate", example="strongroom instance activate mysql2")
 def activate(session: Session, instance: Name, yes: Yes = False, wait: Wait = True) -> None:
-    """Let an isolated copy run what it did at its source: events, replication, subscriptions, workers. Restarts it."""
+    """Enable events, replication, subscriptions and workers of an isolated copy. Restarts it."""
     found = session.client.get("instances", instance, "activation")["activation"]
     lines = [f"  {enabled['item']}: {enabled['message']}" for enabled in found["enables"]]
-    what = "\n".join(lines) or "  nothing that its backup names; the settings that disable such work are taken back"
+    what = "\n".join(lines) or "  nothing listed in its backup; the settings that disable such work are removed"
     if found["isolated"]:
-        note(f"An activation enables in {instance}:\n{what}")
-        confirm(f"Activate {instance}? It may contact servers that its source works with.", yes)
+        note(f"Activation enables in {instance}:\n{what}")
+        confirm(f"Activate {instance}? It may contact other servers that its source uses.", yes)
     _act(session, instance, "activate", wait)
 
 
@@ -281,23 +283,23 @@ def rename(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
     allow_same_name: AllowSameName = False,
 ) -> None:
-    """Give an instance another name. Its backups keep the name that it had."""
+    """Rename an instance. Its backups keep the previous name."""
     names.rename(session, "instance", instance, name, allow_same_name)
 
 
 @command(app, "protect", example="strongroom instance protect mysql1")
 def protect(session: Session, instance: Name) -> None:
-    """Protect an instance: it cannot be deleted, by anybody, until `strongroom instance unprotect`."""
+    """Protect an instance: nobody can delete it until `strongroom instance unprotect`."""
     names.protect(session, "instance", instance, True)
 
 
 @command(app, "unprotect", example="strongroom instance unprotect mysql1")
 def unprotect(session: Session, instance: Name) -> None:
-    """Let an instance be deleted again."""
+    """Remove the protection of an instance."""
     names.protect(session, "instance", instance, False)
 
 
 @command(app, "delete", example="strongroom instance delete mysql1 --plan\nstrongroom instance delete mysql1")
 def delete(session: Session, instance: Name, plan: deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
-    """Stop the server and delete its data. An adopted server is only forgotten. Its backups stay."""
+    """Stop the server and delete its data. Of an adopted server, only the record is deleted. Backups remain."""
     deletion.delete(session, "instance", instance, plan=plan, yes=yes, wait=wait)

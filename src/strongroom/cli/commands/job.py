@@ -1,4 +1,4 @@
-"""``strongroom job``: what the service is doing and has done."""
+"""The commands ``strongroom job …``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import Filters, Since, Sort, Until, require_known
 from strongroom.cli.output.columns import Column, JobId, Look, When
 from strongroom.cli.output.progress import Meter, figures
@@ -17,9 +17,9 @@ from strongroom.cli.output.values import duration, size
 from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import NotFound
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: what the service is doing and has done.")
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, follow, cancel.")
 
-Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job; or the last 8 characters of it.")]
+Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last 8 characters.")]
 
 
 KINDS = (
@@ -52,7 +52,7 @@ class Status(StrEnum):
 
 
 class Progress(Column):
-    """Where the job is, from several fields of its view."""
+    """Progress of a job, from several fields of its view."""
 
     def text(self, item: Any, _look: Look) -> str:
         return "" if item["finished"] else figures(item, Meter())
@@ -104,20 +104,20 @@ def list_(
     session: Session,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", "-i", help="Only on this instance: name or id.", autocompletion=names_of("instances")),
+        typer.Option("--instance", "-i", help="Only this instance: name or id.", autocompletion=complete_names("instances")),
     ] = None,
     backup: Annotated[
-        str | None, typer.Option(help="Only about this backup: name or id.", autocompletion=names_of("backups"))
+        str | None, typer.Option(help="Only this backup: name or id.", autocompletion=complete_names("backups"))
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="Only in this state.")] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Only of this kind, as backup or restore; may be repeated.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only this status.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this kind, such as backup or restore; may be repeated.")] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 50,
     sort: Sort = None,
     all_projects: AllProjects = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     require_known("--kind", kind, KINDS)
     filters = Filters.given(since, until, limit, sort, kind=kind)
     query: dict[str, Any] = {"instance_id": instance, "backup_id": backup, "status": status.value if status else None}
@@ -137,16 +137,16 @@ def show(session: Session, job: Id) -> None:
 
 @command(app, "follow", example="strongroom job follow 4b6f0e0a-8a5d-4b52-9b0d-0f5b8f3c2a11")
 def follow(session: Session, job: Id) -> None:
-    """Show the progress of a job until it ends. Fails when the job does."""
+    """Show the progress of a job until it ends. Exits with 1 if the job fails."""
     session.output.record(follow_job(session.client, job), SHOW)
 
 
 @command(app, "cancel", example="strongroom job cancel 4b6f0e0a-8a5d-4b52-9b0d-0f5b8f3c2a11")
 def cancel(session: Session, job: Id, wait: Wait = True) -> None:
-    """End a job. What it has written is removed."""
+    """Cancel a job. Everything it wrote is removed."""
     session.client.delete("jobs", job)
     if wait:
         *_, view = session.client.watch(job)
         if view["status"] != "cancelled":
-            note(f"The job had {view['status']} before it could be cancelled.")
+            note(f"The job had already {view['status']}.")
         session.output.record(view, SHOW)

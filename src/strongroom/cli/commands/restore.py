@@ -1,4 +1,4 @@
-"""``strongroom restore``: a backup becomes a running database."""
+"""The command ``strongroom restore``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.commands.instance import Flavor, Host, Size, make, show_instance
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
@@ -22,9 +22,9 @@ from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomErr
 
 app = typer.Typer()
 _NAMED = 4
-"""Settings that the table of a plan names, and backups that a failed restore names."""
+"""How many settings a plan and how many backups an error lists."""
 _SEARCHED = 1000
-"""Backups among which a failed restore looks for good ones."""
+"""How many backups are searched for restorable ones after a failure."""
 
 
 def _chain(value: list[dict[str, Any]] | None) -> str:
@@ -53,7 +53,7 @@ EFFECTS = [
 
 
 def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
-    """Print a plan: what is restored to where, then each effect."""
+    """Print a plan: source and target, then each effect."""
     session.output.record(plan, PLAN)
     if session.output.format is Format.table and not session.output.columns and plan["effects"]:
         print()
@@ -61,7 +61,7 @@ def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
 
 
 def _fold_carried(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The effects, with one row for the settings that are carried when they are many; JSON has a row each."""
+    """The effects; many carried settings are combined into one row."""
     carried = [effect["item"] for effect in effects if effect["effect"] == "carried"]
     if len(carried) <= _NAMED:
         return [dict(effect) for effect in effects]
@@ -72,7 +72,7 @@ def _fold_carried(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
-    """The plan; none when the host does not answer: the restore itself waits for it, and looks again."""
+    """Fetch the plan, or None if the host is unreachable: the restore waits for the host and checks again."""
     try:
         reply = session.client.get("backups", backup, "restore-plan", **{k: v for k, v in target.items() if v is not None})
     except Unavailable as error:
@@ -85,11 +85,11 @@ def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required:
 
 
 def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
-    """One line an effect, on stderr; of a restore to a new instance only what people must know."""
+    """Print one line per effect on stderr; for a new instance, only what the user must know."""
     shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
     if everything:
         fetched, data = size(plan["stored_size"]), size(plan["data_size"])
-        note(f"Plan: {_chain(plan['chain'])}; {fetched} are fetched, {data} are restored.")
+        note(f"Plan: {_chain(plan['chain'])}; fetches {fetched}, restores {data}.")
     for effect in _fold_carried(shown):
         remedy = f" {effect['remedy']}" if effect["remedy"] else ""
         note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
@@ -116,8 +116,8 @@ def restore(
         str,
         typer.Argument(
             metavar="BACKUP",
-            help="Name or id of the backup; an incremental brings its chain along.",
-            autocompletion=names_of("backups"),
+            help="Name or id of the backup; an incremental includes its chain.",
+            autocompletion=complete_names("backups"),
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Restore to a new instance with this name.")] = None,
@@ -125,8 +125,8 @@ def restore(
         str | None,
         typer.Option(
             metavar="INSTANCE",
-            help="Replace the data of this instance; the old data is kept aside.",
-            autocompletion=names_of("instances"),
+            help="Replace the data of this instance; the previous data is kept.",
+            autocompletion=complete_names("instances"),
         ),
     ] = None,
     flavor: Flavor = None,
@@ -141,7 +141,7 @@ def restore(
         ),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only show what the restore would do; fails when it would be refused.")
+        bool, typer.Option("--plan", help="Only show what the restore would do; fails if it would be refused.")
     ] = False,
     yes: Yes = False,
     allow_same_name: AllowSameName = False,
@@ -149,12 +149,12 @@ def restore(
 ) -> None:
     """Restore a backup to a new instance, or in place.
 
-    In place, the old data directory is put aside when the new one is ready, and put back if the new one does not come up.
-    `strongroom instance discard-old` deletes it. A copy with a new name is isolated: it contacts nobody and runs no events,
-    replication or scheduled work until `strongroom instance activate`.
+    In place, the previous data directory is kept, and put back automatically if the server does not start on the new one.
+    `strongroom instance discard-old` deletes it. A copy with a new name is isolated: it contacts no other server and runs no
+    events, replication or scheduled work until `strongroom instance activate`.
     """
     if (name is None) == (in_place is None):
-        raise InvalidRequest("a restore needs one target", remedy="Give either --name NEW or --in-place INSTANCE.")
+        raise InvalidRequest("a restore needs one target", remedy="Pass either --name NEW or --in-place INSTANCE.")
     if in_place is not None and (flavor or size or host or tablespace):
         raise InvalidRequest(
             "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
@@ -163,8 +163,8 @@ def restore(
         require_free_name(session, "instance", name, allow_same_name)
     found = session.client.get("backups", backup)["backup"]
     directories = _directories(tablespace or ())
-    wish = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
-    planned = _plan(session, found["id"], wish, required=plan)
+    requested = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
+    planned = _plan(session, found["id"], requested, required=plan)
     if plan:
         assert planned is not None
         print_plan(session, planned)
@@ -180,36 +180,36 @@ def restore(
             "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": directories} if directories else {}),
             "host": host,
         }
-        with naming_good_backups(session, found):
+        with name_good_backups(session, found):
             make(session, body, wait)
         if wait:
-            note(f"{name} is isolated: it contacts nobody. `strongroom instance activate {name}` shows and ends that.")
+            note(f"{name} is isolated: it contacts no other server until `strongroom instance activate {name}`.")
     elif in_place is not None:
         target = session.client.get("instances", in_place)["instance"]
         if found["instance_id"] != target["id"]:
             warn(_describe_other_source(found, target))
         when = f"{found['name']}, taken {moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
-        lost = f"What was written to {target['name']} later is only in the previous data, which is kept."
-        confirm(f"{lost}\nReplace the data of {target['name']} by backup {when}?", yes)
-        with naming_good_backups(session, found):
+        lost = f"Later changes in {target['name']} are only in the previous data, which is kept."
+        confirm(f"{lost}\nReplace the data of {target['name']} with backup {when}?", yes)
+        with name_good_backups(session, found):
             reply = session.client.post("instances", target["id"], "action", json={"restore": {"backupRef": found["id"]}})
             session.finish(reply.job, wait)
         show_instance(session, target["id"])
 
 
 def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
-    """A backup of another instance is restored in place: that may be an older one of the same name."""
+    """The warning if a backup of another instance is restored in place, maybe an earlier one of the same name."""
     here = f"{target['name']} ({target['id'][:8]}, created {moment(target['created'])} UTC)"
     if not backup["instance_id"]:
-        return f"Warning: which instance backup {backup['name']} was taken from is not known; {here} gets its data."
+        return f"Warning: the instance of backup {backup['name']} is unknown; its data replaces that of {here}."
     namesake = ", an earlier instance of the same name" if backup["instance_name"] == target["name"] else ""
     source = f"{backup['instance_name']} ({backup['instance_id'][:8]}{namesake})"
-    return f"Warning: backup {backup['name']} was taken from another instance, {source}; {here} gets its data."
+    return f"Warning: backup {backup['name']} was taken from another instance, {source}; its data replaces that of {here}."
 
 
 @contextmanager
-def naming_good_backups(session: Session, failed: Mapping[str, Any]) -> Iterator[None]:
-    """A restore that fails tells which other backups of the same instance are good."""
+def name_good_backups(session: Session, failed: Mapping[str, Any]) -> Iterator[None]:
+    """Add other restorable backups of the same instance to the error of a failed restore."""
     try:
         yield
     except JobError as error:
@@ -219,7 +219,7 @@ def naming_good_backups(session: Session, failed: Mapping[str, Any]) -> Iterator
 
 
 def _name_good(session: Session, failed: Mapping[str, Any]) -> str:
-    """The newest restorable backups of the same instance, those first that a verification found good."""
+    """The newest restorable backups of the same instance, verified ones first."""
     if not failed["instance_id"]:
         return ""
     try:
@@ -229,7 +229,7 @@ def _name_good(session: Session, failed: Mapping[str, Any]) -> str:
         return ""
     if not good:
         return f"No other backup of {failed['instance_name']} can be restored."
-    good.sort(key=lambda b: not (b["verified"] and b["verified"]["ok"]))  # keeps the newest first among its like
+    good.sort(key=lambda b: not (b["verified"] and b["verified"]["ok"]))  # a stable sort, so that newer ones remain first
     now = datetime.now(UTC)
     told = [f"{b['name']} ({b['id'][:8]}, {age(b['created'], now)}, {_proof(b)})" for b in good[:_NAMED]]
     return f"Other restorable backups of {failed['instance_name']}: {'; '.join(told)}."
@@ -240,7 +240,7 @@ def _proof(backup: Mapping[str, Any]) -> str:
 
 
 def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
-    """Of OLD=NEW each. A directory may have a = in its name when it stands before the last one."""
+    """Parse OLD=NEW arguments at their last =, so OLD may contain =."""
     found = {}
     for text in tablespaces:
         old, _, new = text.rpartition("=")
@@ -249,6 +249,6 @@ def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
                 f"--tablespace {text!r} is not OLD=NEW", remedy="NEW is an absolute path: --tablespace data=/srv/data"
             )
         if old in found:
-            raise InvalidRequest(f"--tablespace names {old!r} twice", remedy="Name each tablespace once.")
+            raise InvalidRequest(f"--tablespace contains {old!r} twice", remedy="Specify each tablespace once.")
         found[old] = new
     return found

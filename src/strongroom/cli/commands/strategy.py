@@ -1,4 +1,4 @@
-"""``strongroom strategy``: which container the backups of an instance go to."""
+"""The commands ``strongroom strategy …``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from strongroom.cli.output.columns import Column
 from strongroom.cli.session import AllProjects, Session, command
 
-app = typer.Typer(no_args_is_help=True, help="Backup strategies: the container that backups go to.")
+app = typer.Typer(no_args_is_help=True, help="Backup strategies: the container for backups.")
 
 COLUMNS = [
     Column("Instance ID", "instance_id"),
@@ -17,18 +17,18 @@ COLUMNS = [
     Column("Backend", "backend"),
     Column("Project", "project_id"),
 ]
-Instance = Annotated[str | None, typer.Option("--instance", "-i", help="For this instance only: name or id. Default: all.")]
+Instance = Annotated[str | None, typer.Option("--instance", "-i", help="Only this instance: name or id. Default: all.")]
 
 
 def _id(session: Session, instance: str | None) -> str | None:
-    """Strategies outlive names: they are kept by id."""
+    """Strategies are stored by id, and outlive names."""
     return session.client.get("instances", instance)["instance"]["id"] if instance else None
 
 
 @command(app, "create", example="strongroom strategy create --instance mysql1 --container my-trove-backups")
 def create(
     session: Session,
-    container: Annotated[str, typer.Option(help="Container that backups go to.")],
+    container: Annotated[str, typer.Option(help="Container for backups.")],
     instance: Instance = None,
 ) -> None:
     """Set the container for the backups of an instance, or of the whole project."""
@@ -48,5 +48,5 @@ def list_(session: Session, instance: Instance = None, all_projects: AllProjects
 
 @command(app, "delete", example="strongroom strategy delete --instance mysql1")
 def delete(session: Session, instance: Instance = None) -> None:
-    """Forget the strategy of an instance, or that of the whole project. Backups stay where they are."""
+    """Delete the strategy of an instance, or of the whole project. Existing backups are not moved."""
     session.client.delete("backup_strategies", instance_id=_id(session, instance))

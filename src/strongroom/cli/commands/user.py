@@ -1,4 +1,4 @@
-"""``strongroom user``: accounts of an instance."""
+"""The commands ``strongroom user …``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.commands.instance import Name
-from strongroom.cli.connection.password import new_password
+from strongroom.cli.connection.password import read_new_password
 from strongroom.cli.output.columns import Column
 from strongroom.cli.session import Session, Yes, command, confirm
 
-app = typer.Typer(no_args_is_help=True, help="Accounts of an instance, and which databases they may use.")
+app = typer.Typer(no_args_is_help=True, help="Users of an instance, and the databases they may use.")
 
-User = Annotated[str, typer.Argument(metavar="USER", help="Name of the account.")]
-Host = Annotated[str, typer.Option(help="Where the account may connect from; % is anywhere.")]
+User = Annotated[str, typer.Argument(metavar="USER", help="Name of the user.")]
+Host = Annotated[str, typer.Option(help="Host from which the user may connect; % is any host.")]
 Databases = Annotated[list[str], typer.Argument(metavar="DATABASE...", help="Databases.")]
 
 
@@ -25,10 +25,10 @@ def _names(value: list[dict[str, Any]] | None) -> str:
 
 @command(app, "list", example="strongroom user list mysql1")
 def list_(session: Session, instance: Name) -> None:
-    """List the accounts, without the server's own."""
+    """List the users, without system users."""
     found = session.client.pages("instances", instance, "users")
     columns = [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _names)]
-    session.output.rows(found, columns, noun="accounts")
+    session.output.rows(found, columns, noun="users")
 
 
 @command(
@@ -42,17 +42,17 @@ def create(
     instance: Name,
     user: User,
     host: Host = "%",
-    database: Annotated[list[str] | None, typer.Option(help="Give it all rights on this database; may be repeated.")] = None,
+    database: Annotated[list[str] | None, typer.Option(help="Grant all rights on this database; may be repeated.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
     ] = False,
     password_file: Annotated[Path | None, typer.Option(help="Read the password from this file.")] = None,
 ) -> None:
-    """Create an account. The password is asked for, or read from stdin or a file."""
+    """Create a user. The password is asked for, or read from stdin or a file."""
     body = {
         "name": user,
         "host": host,
-        "password": new_password(password_stdin, password_file),
+        "password": read_new_password(password_stdin, password_file),
         "databases": [{"name": d} for d in database or []],
     }
     session.client.post("instances", instance, "users", json={"users": [body]})
@@ -60,20 +60,20 @@ def create(
 
 @command(app, "delete", example="strongroom user delete mysql1 user1")
 def delete(session: Session, instance: Name, user: User, host: Host = "%", yes: Yes = False) -> None:
-    """Delete an account."""
-    confirm(f"Delete account {user}@{host} of {instance}?", yes)
+    """Delete a user."""
+    confirm(f"Delete user {user}@{host} of {instance}?", yes)
     session.client.delete("instances", instance, "users", f"{user}@{host}")
 
 
 @command(app, "grant", example="strongroom user grant mysql1 user1 db1 db2")
 def grant(session: Session, instance: Name, user: User, databases: Databases, host: Host = "%") -> None:
-    """Give an account all rights on databases."""
+    """Grant all rights on databases to a user."""
     body = {"databases": [{"name": d} for d in databases]}
     session.client.put("instances", instance, "users", f"{user}@{host}", "databases", json=body)
 
 
 @command(app, "revoke", example="strongroom user revoke mysql1 user1 db2")
 def revoke(session: Session, instance: Name, user: User, databases: Databases, host: Host = "%") -> None:
-    """Take the rights on databases back."""
+    """Revoke the rights on databases."""
     for database in databases:
         session.client.delete("instances", instance, "users", f"{user}@{host}", "databases", database)

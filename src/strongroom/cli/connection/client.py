@@ -1,4 +1,4 @@
-"""The command line's side of the HTTP API: every reply that is not a success becomes an error of ``strongroom.errors``."""
+"""The client of the HTTP API. Error replies are raised as errors of ``strongroom.errors``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from strongroom.errors import (
 )
 
 POLL = 20.0
-"""Seconds that the service may hold a long poll."""
+"""Seconds of a long poll."""
 PATIENCE = 120.0
-"""Seconds for which a followed job may be out of sight while the service restarts."""
+"""Seconds to wait for a service that restarts while a job is followed."""
 
 _BY_STATUS: dict[int, type[StrongroomError]] = {
     400: InvalidRequest,
@@ -39,7 +39,7 @@ _BY_STATUS: dict[int, type[StrongroomError]] = {
 
 
 class Reply:
-    """A success: the JSON ``body`` (empty when there was none), and the ``job`` that the request started, if any."""
+    """A successful reply: the JSON ``body`` (or an empty one), and the ``job`` that the request started, if any."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.body: dict[str, Any] = response.json() if response.content else {}
@@ -47,10 +47,10 @@ class Reply:
 
 
 class Client:
-    """The API of one service as one project sees it. Every call raises a StrongroomError; Unavailable when nobody answers."""
+    """The API of a service, for one project. Calls raise StrongroomError: Unavailable if the service is unreachable."""
 
     def __init__(self, url: str, project: str | None, credentials: Credentials, *, patience: float = POLL + 15) -> None:
-        """``project`` None: that of the credentials, or else ``default``. ``patience``: seconds that an answer may take."""
+        """``project``: default is that of the credentials, or else ``default``. ``patience``: seconds to wait for a reply."""
         self.url = url.rstrip("/")
         self._project = project
         self._credentials = credentials
@@ -69,11 +69,11 @@ class Client:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close all connections."""
         self._http.close()
 
     def get(self, *path: str, **query: Any) -> dict[str, Any]:
-        """The body of a GET; parts of ``path`` are quoted, queries that are None are left out."""
+        """GET; returns the body. Parts of ``path`` are quoted; query parameters that are None are left out."""
         return self._send("GET", path, query=query).body
 
     def post(self, *path: str, json: dict[str, Any]) -> Reply:
@@ -93,7 +93,7 @@ class Client:
         return self._send("DELETE", path, query=query)
 
     def items(self, *path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """The items of a list of Trove's, page after page as they are asked for."""
+        """Yield the items of a list; pages are fetched as needed."""
         while True:
             body = self.get(*path, **query)
             yield from body[path[-1]]
@@ -103,11 +103,11 @@ class Client:
             query["marker"] = httpx.URL(following).params["marker"]
 
     def pages(self, *path: str, **query: Any) -> list[dict[str, Any]]:
-        """Every item of a list of Trove's, over all its pages."""
+        """All items of a list, from all pages."""
         return list(self.items(*path, **query))
 
     def exists(self, *path: str) -> bool:
-        """Whether the path leads to a thing, or to several of one name."""
+        """Whether the path names one or more resources."""
         try:
             self.get(*path)
         except NotFound:
@@ -117,9 +117,9 @@ class Client:
         return True
 
     def watch(self, job: str, lost: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
-        """The job as it goes on, the last view being its end. A service that is away for a while is waited for.
+        """Yield views of the job until it has ended. If the service is unreachable, wait for it.
 
-        ``lost`` is called each time that the wait begins.
+        ``lost`` is called whenever the service becomes unreachable.
         """
         view = self.get("jobs", job)["job"]
         job = view["id"]
@@ -143,7 +143,7 @@ class Client:
         self, method: str, path: tuple[str, ...], *, query: dict[str, Any] | None = None, json: dict[str, Any] | None = None
     ) -> Reply:
         if any(part in ("", ".", "..") for part in path):
-            raise InvalidRequest(f"{path[-1]!r} cannot be the name of anything", remedy="Use the id; `list` shows it.")
+            raise InvalidRequest(f"{path[-1]!r} is not a valid name", remedy="Use the id; `list` shows it.")
         params = {key: value for key, value in (query or {}).items() if value is not None}
         try:
             response = self._http.request(method, self._at(path), params=params or None, json=json)
@@ -156,16 +156,16 @@ class Client:
                 return Reply(response)
         except httpx.ReadTimeout as error:
             raise Unavailable(
-                f"the service at {self.url} was reached and did not answer within {self._patience:.0f} s",
-                remedy="What it was asked may go on there: see `strongroom job list` before you ask again.",
+                f"the service at {self.url} accepted the connection but did not reply within {self._patience:.0f} s",
+                remedy="The operation may still be running: see `strongroom job list` before you try again.",
             ) from error
         except httpx.TransportError as error:
             raise Unavailable(
-                f"no service answers at {self.url}: {str(error) or type(error).__name__}",
-                remedy="Start it with `strongroom serve`, or point to it with --url or STRONGROOM_URL.",
+                f"the service at {self.url} is unreachable: {str(error) or type(error).__name__}",
+                remedy="Start it with `strongroom serve`, or set --url or STRONGROOM_URL.",
             ) from error
         except ValueError as error:
-            raise Unavailable(f"{self.url} answers, but not as the API: its reply is not JSON", remedy="Check --url.") from error
+            raise Unavailable(f"unexpected reply from {self.url}: not JSON", remedy="Check --url.") from error
         raise _error(response)
 
     def _at(self, path: tuple[str, ...]) -> str:
@@ -174,14 +174,14 @@ class Client:
 
 
 def _error(response: httpx.Response) -> StrongroomError:
-    """What a refusal says: Trove's ``{"itemNotFound": {"code", "message"}}``, with our ``error_code`` and ``remedy`` in it."""
+    """The error in a reply: Trove's ``{"itemNotFound": {"code", "message"}}``, and our ``error_code`` and ``remedy``."""
     try:
         body = response.json()
         fault = next(iter(body.values()))
         message = str(fault["message"])
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
         return Unavailable(
-            f"{response.request.url.host} answers {response.status_code} {response.reason_phrase}, which is not the API's way",
+            f"unexpected reply from {response.request.url.host}: HTTP {response.status_code} {response.reason_phrase}",
             remedy="Check --url.",
         )
     if fault.get("error_code"):

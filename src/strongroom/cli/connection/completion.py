@@ -1,4 +1,4 @@
-"""Names for the shell's completion. Whatever goes wrong there is no name: a shell that waits or prints errors helps nobody."""
+"""Names for the shell's completion. After any error there are none: a shell must neither wait nor print errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from strongroom.cli.connection.credentials import DEFAULT_URL, Credentials
 from strongroom.cli.names import PATTERN
 
 PATIENCE = 1.5
-"""Seconds that the service has for its answer."""
+"""Seconds to wait for the service."""
 
 
-def names_of(collection: str) -> Callable[[typer.Context, str], list[str]]:
-    """A completion by the names of all instances, backups, clusters or hosts.
+def complete_names(collection: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return a function that completes names of instances, backups, clusters or hosts.
 
-    Others are left out: a shell would split them, and run what stands in ``$()`` when the line is entered.
+    Names with special characters are left out: a shell would split them, or run commands in ``$()``.
     """
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:

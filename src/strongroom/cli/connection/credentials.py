@@ -1,4 +1,4 @@
-"""Who the person at the command line is. Nothing is asked for, and nothing sent, before the service wants to know."""
+"""The user's credentials. They are read and sent only when the service requires authentication."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 
 import typer
 
-from strongroom.cli.connection.password import password_in
+from strongroom.cli.connection.password import read_secret
 from strongroom.errors import InvalidRequest, NotAuthenticated, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8779"
 DEFAULT_PROJECT = "default"
 CLOUD_FILES = (Path("clouds.yaml"), Path("~/.config/openstack/clouds.yaml"), Path("/etc/openstack/clouds.yaml"))
-"""Where OpenStack's clients look for clouds; ``secure.yaml`` beside one holds what nobody else should read."""
+"""Files with clouds of OpenStack's clients; ``secure.yaml`` in the same directory contains secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What meets a challenge; ``project`` is the id of the one that the credentials are for, if they are for one."""
+    """The response to a challenge; ``project`` is the id of the credentials' project, if any."""
 
     headers: dict[str, str]
     project: str | None = None
 
 
 class Credentials:
-    """Answers the challenge of a 401. With ``patience`` at once, or not at all: nobody is asked for a password then."""
+    """Answers the challenge of a 401. With ``patience``, no password is prompted for."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Credentials:
         *,
         patience: float | None = None,
     ) -> None:
-        """``patience``: seconds that Keystone has for an answer."""
+        """``patience``: seconds to wait for Keystone."""
         self._username = username
         self._password_file = password_file
         self._cloud = cloud
@@ -47,46 +47,48 @@ class Credentials:
         self._keystone: Any = None
 
     def answer(self, challenge: str) -> Answer:
-        """Raises NotAuthenticated that says how to give what is missing; InvalidRequest; Unavailable when Keystone is away."""
+        """Raises NotAuthenticated if credentials are missing, InvalidRequest, or Unavailable if Keystone is unreachable."""
         match challenge.partition(" ")[0].lower():
             case "basic":
                 return self._basic()
             case "keystone":
                 return self._token()
-        raise NotAuthenticated("the service wants credentials of a kind that this program does not know", remedy="Check --url.")
+        raise NotAuthenticated("the service requires an unknown kind of credentials", remedy="Check --url.")
 
     def _basic(self) -> Answer:
         if not self._username:
             raise NotAuthenticated(
-                "the service wants to know who you are",
-                remedy="Give --username (STRONGROOM_USERNAME). The password is asked for, or read from --auth-password-file.",
+                "the service requires authentication",
+                remedy="Pass --username (STRONGROOM_USERNAME). The password is asked for, or read from --auth-password-file.",
             )
         if self._password_file:
-            password = password_in(self._password_file)
+            password = read_secret(self._password_file)
         else:
-            remedy = "Give it by --auth-password-file (STRONGROOM_PASSWORD_FILE)."
+            remedy = "Pass --auth-password-file (STRONGROOM_PASSWORD_FILE)."
             password = _ask(self._username, remedy, allowed=self._patience is None)
         encoded = base64.b64encode(f"{self._username}:{password}".encode()).decode()
         return Answer({"Authorization": f"Basic {encoded}"})
 
     def _token(self) -> Answer:
-        from keystoneauth1 import exceptions  # slow to load, and most have no need of it
+        from keystoneauth1 import exceptions  # slow to load, and rarely needed
 
         try:
             if self._keystone is None:
                 self._keystone = _session(self._cloud, self._patience)
             else:
-                self._keystone.invalidate()  # the token that was good before is not any more
+                self._keystone.invalidate()  # the previous token has become invalid
             headers = {"X-Auth-Token": str(self._keystone.get_token())}
             return Answer(headers, self._keystone.get_project_id())
         except exceptions.Unauthorized as error:
-            raise NotAuthenticated("Keystone refuses the user or the password", remedy="Check OS_USERNAME and so on.") from error
+            raise NotAuthenticated("Keystone rejected the user or the password", remedy="Check OS_USERNAME and so on.") from error
         except (exceptions.MissingRequiredOptions, exceptions.NoMatchingPlugin, exceptions.OptionError) as error:
             raise InvalidRequest(
-                f"the settings for Keystone are not complete: {error}", remedy="Check --os-cloud, or the variables OS_*."
+                f"the settings for Keystone are incomplete: {error}", remedy="Check --os-cloud, or the variables OS_*."
             ) from error
         except exceptions.ClientException as error:
-            raise Unavailable(f"Keystone gives no token: {error}", remedy="Check OS_AUTH_URL, and that Keystone runs.") from error
+            raise Unavailable(
+                f"cannot get a token from Keystone: {error}", remedy="Check OS_AUTH_URL, and whether Keystone is running."
+            ) from error
 
 
 def _session(cloud: str | None, patience: float | None) -> Any:
@@ -97,8 +99,8 @@ def _session(cloud: str | None, patience: float | None) -> Any:
     settings = _of_cloud(name) if name else _of_environment()
     if not settings.get("auth_url"):
         raise NotAuthenticated(
-            "the service wants a token of OpenStack's Keystone",
-            remedy="Give --os-cloud (of clouds.yaml), or set OS_AUTH_URL, OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME and so on.",
+            "the service requires a token of OpenStack's Keystone",
+            remedy="Pass --os-cloud (from clouds.yaml), or set OS_AUTH_URL, OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME and so on.",
         )
     loader: Any = loading.get_plugin_loader(settings.get("auth_type", "password"))
     wanted: dict[str, Any] = {}
@@ -129,7 +131,9 @@ def _of_cloud(name: str) -> dict[str, Any]:
     paths = [Path(configured)] if configured else [path.expanduser() for path in CLOUD_FILES]
     file = next((path for path in paths if path.is_file()), None)
     if file is None:
-        raise InvalidRequest(f"cloud {name} is not known: there is no {paths[0]}", remedy="See OpenStack's page on clouds.yaml.")
+        raise InvalidRequest(
+            f"cloud {name} is unknown: {paths[0]} does not exist", remedy="See OpenStack's documentation of clouds.yaml."
+        )
     found: dict[str, Any] = {}
     for path in (file, file.with_name("secure.yaml")):
         if path is file or path.is_file():
@@ -137,7 +141,7 @@ def _of_cloud(name: str) -> dict[str, Any]:
                 content = (yaml.safe_load(path.read_text()) or {}).get("clouds", {}).get(name) or {}
                 found |= {key.replace("-", "_"): value for key, value in {**content, **content.get("auth", {})}.items()}
             except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-                raise InvalidRequest(f"{path} cannot be read as a file of clouds") from error
+                raise InvalidRequest(f"{path} is not a valid file of clouds") from error
     if not found:
         raise InvalidRequest(f"there is no cloud {name} in {file}")
     return found
@@ -145,5 +149,5 @@ def _of_cloud(name: str) -> dict[str, Any]:
 
 def _ask(user: str, remedy: str, *, allowed: bool) -> str:
     if not (allowed and sys.stdin.isatty()):
-        raise NotAuthenticated(f"the password of {user} is needed, and there is no terminal to ask on", remedy=remedy)
+        raise NotAuthenticated(f"a password is required for {user}, and there is no terminal to ask for it", remedy=remedy)
     return str(typer.prompt(f"Password of {user}", hide_input=True, err=True))

@@ -23,7 +23,7 @@ class Times(StrEnum):
 
 @dataclass(frozen=True)
 class Look:
-    """How a table is written: times, and how many characters of an id."""
+    """The style of a table: format of times, length of ids."""
 
     times: Times = Times.utc
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -44,10 +44,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a list or a field of a record: a title for people, a dotted ``path`` into the view, and how it looks.
+    """A column of a list or a field of a record: a title, a dotted ``path`` into the view, and a style.
 
-    Where a terminal is too narrow, the columns with the highest ``rank`` are left out; those of rank 0 always stay.
-    A ``cut`` one is shortened instead.
+    If the terminal is too narrow, columns with the highest ``rank`` are left out, except those of rank 0.
+    A ``cut`` column is shortened instead.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Column:
     cut: bool = False
 
     def raw(self, item: Mapping[str, Any]) -> Any:
-        """The value as the API gives it; null when the path leads nowhere."""
+        """The value in the view, or None."""
         value: Any = item
         for part in self.path.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -74,7 +74,7 @@ class Column:
 
 
 class When(Column):
-    """A time: how long ago, in UTC, or here."""
+    """A time: its age, in UTC, or in local time."""
 
     def heading(self, look: Look) -> str:
         match look.times:
@@ -90,14 +90,14 @@ class When(Column):
 
 
 class Id(Column):
-    """An id, of which the first characters will do."""
+    """An id, shortened to its first characters."""
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
         return safe(str(self.raw(item) or "")[: look.digits])
 
 
 class JobId(Id):
-    """Ids of jobs begin with the time: their last characters tell them apart."""
+    """An id of a job, shortened to its last characters: the first ones are a time."""
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
         return safe(str(self.raw(item) or "")[-look.digits :])

@@ -1,4 +1,4 @@
-"""Follows a job to its end: a live bar on a terminal, a plain line now and then elsewhere. All on stderr."""
+"""The progress of jobs on stderr: a live bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from strongroom.cli.connection.client import Client
 
 INTERVAL = 5.0
-"""Seconds between two plain lines of one phase."""
+"""Seconds between two lines in one phase."""
 
 
 class Meter:
-    """Rate and time left of the current phase, from what was seen in the last seconds."""
+    """Rate and remaining time of the current phase, from the last seconds."""
 
     WINDOW = 10.0
 
@@ -30,7 +30,7 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, done: int, now: float) -> None:
-        """``done`` bytes at the time ``now``, in seconds of any clock that only goes on. Fewer than before: a new attempt."""
+        """Record ``done`` bytes at ``now`` on a monotonic clock. A smaller number means a new attempt."""
         if self._seen and done < self._seen[-1][1]:
             self._seen.clear()
         self._seen.append((now, done))
@@ -39,24 +39,24 @@ class Meter:
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second, or None while there is too little to tell."""
+        """Bytes per second, or None if not yet known."""
         if len(self._seen) < 2 or self._seen[-1][0] == self._seen[0][0]:
             return None
         return (self._seen[-1][1] - self._seen[0][1]) / (self._seen[-1][0] - self._seen[0][0])
 
     def left(self, total: int | None) -> float | None:
-        """Seconds until ``total``, or None."""
+        """Remaining seconds until ``total``, or None."""
         done = self._seen[-1][1] if self._seen else 0
         return (total - done) / self.rate if total and total >= done and self.rate else None
 
 
-def phase_of(job: dict[str, Any]) -> str:
-    """What the job is at, also before and after it has phases."""
-    return job["phase"] or ("waiting for its turn" if job["status"] == "queued" else "starting")
+def describe_phase(job: dict[str, Any]) -> str:
+    """The phase of the job, or a substitute if it has none."""
+    return job["phase"] or ("waiting in the queue" if job["status"] == "queued" else "starting")
 
 
-def figures(job: dict[str, Any], meter: Meter, room: int | None = None) -> str:
-    """``120.0 MiB of 300.0 MiB, 2 s left, 110.0 MiB/s, stored 40.0 MiB (3.0x)``: what is known of it, as far as there is room."""
+def figures(job: dict[str, Any], meter: Meter, width: int | None = None) -> str:
+    """``120.0 MiB of 300.0 MiB, 2 s left, 110.0 MiB/s, stored 40.0 MiB (3.0x)``: all known values that fit."""
     done, total, stored = job["done"], job["total"], job["stored"]
     verb = "stored" if job["kind"] == "backup" else "fetched"
     parts = []
@@ -70,26 +70,26 @@ def figures(job: dict[str, Any], meter: Meter, room: int | None = None) -> str:
         parts.append(f"{size(meter.rate)}/s")
     if stored:
         parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
-    while len(parts) > 1 and room is not None and len(", ".join(parts)) > room:
+    while len(parts) > 1 and width is not None and len(", ".join(parts)) > width:
         parts.pop()
     return ", ".join(parts)
 
 
 class Reporter(Protocol):
-    """Shows a job while it goes on."""
+    """Shows the progress of a job."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the screen as it should stay."""
+        """Restore the screen."""
 
     def show(self, job: dict[str, Any]) -> None:
-        """The job changed."""
+        """Show a new view of the job."""
 
 
 class Lines:
-    """Plain lines: one when a phase begins, one every few seconds in it."""
+    """Prints a line at the start of each phase, and every few seconds."""
 
     def __init__(self) -> None:
         self._phase: str | None = None
@@ -104,7 +104,7 @@ class Lines:
 
     def show(self, job: dict[str, Any]) -> None:
         now = time.monotonic()
-        phase = phase_of(job)
+        phase = describe_phase(job)
         new = phase != self._phase
         if new:
             self._phase, self._meter = phase, Meter()
@@ -117,10 +117,10 @@ class Lines:
 
 
 class Bar:
-    """One live line; phases that are done scroll away above it."""
+    """A live line; finished phases remain above it."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # only who looks on has to wait for it
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # loaded only if shown
 
         bar = 24 if console.width >= 110 else 10
         self._taken = bar + 6  # with the spinner and the gaps
@@ -147,16 +147,16 @@ class Bar:
 
     def show(self, job: dict[str, Any]) -> None:
         now = time.monotonic()
-        phase = phase_of(job)
+        phase = describe_phase(job)
         if phase != self._phase:
             self._close_phase(now)
             self._phase, self._began, self._meter = phase, now, Meter()
         self._last = job
         self._meter.add(job["done"], now)
         total = job["total"] if job["total"] and job["total"] >= job["done"] else None
-        room = self._progress.console.width - self._taken - len(safe(phase))
+        width = self._progress.console.width - self._taken - len(safe(phase))
         self._progress.update(
-            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter, room)
+            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter, width)
         )
         if job["finished"] is not None and job["status"] == "succeeded":
             self._close_phase(now)
@@ -167,31 +167,31 @@ class Bar:
         self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {duration(now - self._began)}"))
 
 
-def reporter() -> Reporter:
-    """The reporter that fits stderr."""
+def choose_reporter() -> Reporter:
+    """Choose the reporter for stderr."""
     if Remarks.quiet:
         return Lines()
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     return Bar(console) if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
-_LOST = "The service does not answer, and is waited for; what it has begun on the hosts goes on."
+_LOST = "The service is unreachable; waiting for it. Running jobs continue on the hosts."
 
 
 def follow(client: Client, job_id: str) -> dict[str, Any]:
-    """Show the job until it ends, and give its last view. Raises JobError when it failed or was cancelled.
+    """Show the job until it ends, and return its last view. Raises JobError if it failed or was cancelled.
 
-    Ctrl-C leaves the job alone and says so, then goes on as KeyboardInterrupt.
+    Ctrl-C does not cancel the job; it prints how to continue, and raises KeyboardInterrupt.
     """
     job: dict[str, Any] = {}
     try:
-        with reporter() as screen:
+        with choose_reporter() as screen:
             for job in client.watch(job_id, lambda: note(_LOST)):
                 screen.show(job)
     except KeyboardInterrupt:
         note(
-            f"No longer following; job {job_id} goes on.\n"
-            f"`strongroom job follow {job_id}` follows it again, `strongroom job cancel {job_id}` ends it."
+            f"No longer following; job {job_id} continues.\n"
+            f"`strongroom job follow {job_id}` follows it again, `strongroom job cancel {job_id}` cancels it."
         )
         raise
     if job["status"] == "succeeded":

@@ -8,17 +8,17 @@ from strongroom.cli.output.values import safe
 
 
 class Remarks:
-    """Whether remarks and progress are left out; one for the whole program."""
+    """Whether remarks and progress are suppressed, in the whole program."""
 
     quiet = False
 
 
 def note(text: str) -> None:
-    """A remark for the person, on stderr, so that stdout holds the result alone."""
+    """Print a remark on stderr; stdout contains only the result."""
     if not Remarks.quiet:
         warn(text)
 
 
 def warn(text: str) -> None:
-    """An error, a warning or a question: on stderr, and also shown to those who want no remarks."""
+    """Print an error, a warning or a question on stderr, even if remarks are suppressed."""
     print(safe(text), file=sys.stderr, flush=True)

@@ -37,9 +37,9 @@ FORMULAS = ("=", "+", "-", "@")
 
 @dataclass(frozen=True)
 class Output:
-    """Prints results in the asked format. ``columns``, when given, are titles or paths that choose what is printed.
+    """Prints results in a format. ``columns`` are titles or paths of the columns to print; default: all.
 
-    A list on a terminal shows the columns that fit, short ids and ages; ``wide``, and where there is no terminal, all in full.
+    On a terminal, a list has the columns that fit, short ids and ages; with ``wide``, or without a terminal, everything.
     """
 
     format: Format = Format.table
@@ -48,7 +48,7 @@ class Output:
     times: Times | None = None
 
     def rows(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, noun: str = "") -> None:
-        """A list: one row an item. ``noun`` (in the plural) tells what there is none of."""
+        """Print a list, one row per item. ``noun`` (plural) is for the message about an empty list."""
         chosen = self._choose(columns, items[0] if items else {})
         match self.format:
             case Format.json:
@@ -75,13 +75,13 @@ class Output:
             column: max(cell_len(line) for text in [column.heading(look), *texts] for line in text.split("\n"))
             for column, texts in cells.items()
         }
-        room = Console().width if compact else None
+        width = Console().width if compact else None
         some = {c: width for c, width in widths.items() if c.rank == 0 or any(cells[c])}
-        shown = _fitting(some, room) if room else list(columns)
+        shown = _fitting(some, width) if width else list(columns)
         table = _table()
         for column in shown:
             others = sum(widths[c] for c in shown if c is not column) + GAP * (len(shown) - 1)
-            most = max(SHORTEST, room - others) if room and column.cut else None
+            most = max(SHORTEST, width - others) if width and column.cut else None
             table.add_column(
                 Text(column.heading(look)),
                 justify="right" if column.right else "left",
@@ -94,7 +94,7 @@ class Output:
         _show(table)
 
     def record(self, item: Mapping[str, Any], fields: Sequence[Column]) -> None:
-        """One thing: a field a row; fields that are empty are left out of the table, unless asked for."""
+        """Print a record, one row per field. Tables leave out empty fields that were not selected."""
         chosen = self._choose(fields, item)
         match self.format:
             case Format.json:
@@ -128,7 +128,7 @@ class Output:
             if column is None and item and name.split(".")[0] not in item:
                 raise InvalidRequest(
                     f"there is no column {name}",
-                    remedy=f"Columns are {', '.join(c.path for c in columns)}, and all that JSON shows.",
+                    remedy=f"Columns are {', '.join(c.path for c in columns)}, and all fields in JSON.",
                 )
             chosen.append(column or Column(name, name))
         return chosen
@@ -140,13 +140,13 @@ class Output:
 GAP = 2
 """Spaces between two columns."""
 SHORTEST = 12
-"""Width below which no column is cut."""
+"""Minimum width of a shortened column."""
 
 
-def _fitting(widths: Mapping[Column, int], room: int) -> list[Column]:
+def _fitting(widths: Mapping[Column, int], width: int) -> list[Column]:
     """The columns that fit into the width."""
     shown = list(widths)
-    while sum(min(widths[c], SHORTEST) if c.cut else widths[c] for c in shown) + GAP * (len(shown) - 1) > room:
+    while sum(min(widths[c], SHORTEST) if c.cut else widths[c] for c in shown) + GAP * (len(shown) - 1) > width:
         least = max(shown, key=lambda column: column.rank)
         if least.rank == 0:
             break
@@ -155,7 +155,7 @@ def _fitting(widths: Mapping[Column, int], room: int) -> list[Column]:
 
 
 def _digits(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> int:
-    """How many characters of the ids tell them apart; at least 8."""
+    """The number of characters that distinguish the ids; at least 8."""
     digits = 8
     for column in columns:
         ids = {str(column.raw(item)) for item in items} if isinstance(column, Id) else set()
@@ -165,7 +165,7 @@ def _digits(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> in
 
 
 def _line(value: Any) -> str:
-    """A value on one line, as a program wants it: numbers bare, structures as JSON."""
+    """A value on one line for programs: plain numbers, structures as JSON."""
     text = json.dumps(value) if isinstance(value, (dict, list, bool)) else "" if value is None else str(value)
     return safe(text).replace("\n", "\\n")
 
@@ -186,7 +186,7 @@ def _table() -> Table:
 
 
 def _show(table: Table) -> None:
-    """Print a table on stdout: as wide as the terminal, or as wide as the data where there is none."""
+    """Print a table on stdout: as wide as the terminal, or without one as wide as the data."""
     console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(table)

@@ -7,12 +7,12 @@ from typing import Any
 
 
 def safe(value: object) -> str:
-    """Text that cannot move the cursor, ring, or turn the line around: what is not printable is escaped, newlines stay."""
+    """Escape unprintable characters except newlines, such as those that control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def plain(value: Any) -> str:
-    """A value of the API as a word: nothing for null, yes and no, lists with commas."""
+    """A value of the API as text: empty for null, yes or no, lists with commas."""
     match value:
         case None:
             return ""
@@ -74,5 +74,5 @@ def instant(value: str) -> datetime:
 
 
 def times(raw: float | None, stored: float | None) -> str:
-    """How many times smaller the stored bytes are: ``3.1x``."""
+    """The compression ratio: ``3.1x``."""
     return f"{raw / stored:.1f}x" if raw and stored else ""

@@ -1,4 +1,4 @@
-"""``strongroom backup``: what can be restored."""
+"""The commands ``strongroom backup …``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup.listing import Ratio, list_backups
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, When
@@ -20,22 +20,24 @@ from strongroom.cli.output.values import duration, moment, size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command
 from strongroom.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True, help="Backups: take, look at, check, delete.")
+app = typer.Typer(no_args_is_help=True, help="Backups: create, show, verify, delete.")
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="BACKUP", help="Name or id of the backup; of an id the first 8 characters.", autocompletion=names_of("backups")
+        metavar="BACKUP",
+        help="Name or id of the backup, or the first 8 characters of its id.",
+        autocompletion=complete_names("backups"),
     ),
 ]
 Instance = Annotated[
     str | None,
-    typer.Option("--instance", "-i", help="What to back up: name or id.", autocompletion=names_of("instances")),
+    typer.Option("--instance", "-i", help="Instance to back up: name or id.", autocompletion=complete_names("instances")),
 ]
 
 
 class Codec(StrEnum):
-    """How the artifact is compressed."""
+    """Compression of the artifact."""
 
     zstd = "zstd"
     gzip = "gzip"
@@ -45,14 +47,14 @@ STATUSES = ("NEW", "BUILDING", "COMPLETED", "FAILED", "DELETING", "DELETE_FAILED
 
 
 class Kind(StrEnum):
-    """What a backup holds."""
+    """The kind of a backup."""
 
     full = "full"
     incremental = "incremental"
 
 
 class DamagedPages(StrEnum):
-    """What damaged pages do to a backup."""
+    """The effect of damaged pages on a backup."""
 
     fail = "fail"
     warn = "warn"
@@ -137,42 +139,44 @@ def create(
     name: Annotated[str | None, typer.Argument(help="Name of the backup. Default: instance, date and time.")] = None,
     instance: Instance = None,
     incremental: Annotated[
-        bool, typer.Option("--incremental", help="Only what changed since the newest backup; a full, when there is none.")
+        bool, typer.Option("--incremental", help="Only changes since the newest backup; a full backup if there is none.")
     ] = False,
-    parent: Annotated[str | None, typer.Option(help="Only what changed since this backup: name or id.")] = None,
-    container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the strategy's, else the service's.")] = None,
-    description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
-    codec: Annotated[Codec | None, typer.Option(help="How to compress. Default: the service's.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Only changes since this backup: name or id.")] = None,
+    container: Annotated[
+        str | None, typer.Option(help="Container for it. Default: the strategy's, or else the service's.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
+    codec: Annotated[Codec | None, typer.Option(help="Compression. Default: the service's.")] = None,
     damaged_pages: Annotated[
         DamagedPages,
         typer.Option(
-            help="What pages of the database with wrong checksums do to the backup (PostgreSQL); `warn` takes it and marks it."
+            help="If pages of the database have wrong checksums (PostgreSQL): `fail` the backup, or `warn` and mark it."
         ),
     ] = DamagedPages.warn,
     restore_from: Annotated[
-        str | None, typer.Option(metavar="URL", help="Take none: record one of another region, by its location.")
+        str | None, typer.Option(metavar="URL", help="Do not take a backup; register an existing one from another region by URL.")
     ] = None,
-    restore_datastore_version: Annotated[str | None, typer.Option(help="Datastore version of that one: id or name.")] = None,
-    restore_size: Annotated[float | None, typer.Option(help="Size of that one in GB.")] = None,
+    restore_datastore_version: Annotated[str | None, typer.Option(help="Its datastore version: id or name.")] = None,
+    restore_size: Annotated[float | None, typer.Option(help="Its size in GB.")] = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take a backup of a running instance; or record one that is in the store already."""
+    """Take a backup of a running instance, or register an existing one in the store."""
     if name is not None:
         require_free_name(session, "backup", name, allow_same_name)
     if restore_from is not None:
         if name is None or restore_datastore_version is None or restore_size is None:
             raise InvalidRequest(
                 "--restore-from needs a name, --restore-datastore-version and --restore-size",
-                remedy="`strongroom backup show` tells them where the backup was taken.",
+                remedy="See `strongroom backup show` in the region where the backup was taken.",
             )
         source = {
             "remote_location": restore_from,
             "local_datastore_version_id": restore_datastore_version,
             "size": restore_size,
         }
-        wish = {"name": name, "restore_from": source, **({"description": description} if description else {})}
-        session.output.record(session.client.post("backups", json={"backup": wish}).body["backup"], SHOW)
+        requested = {"name": name, "restore_from": source, **({"description": description} if description else {})}
+        session.output.record(session.client.post("backups", json={"backup": requested}).body["backup"], SHOW)
         return
     if instance is None:
         raise InvalidRequest("a backup needs an instance", remedy="Name it with --instance.")
@@ -207,14 +211,18 @@ def import_(
         str, typer.Argument(metavar="LOCATION", help="CONTAINER/OBJECT in the store, its URL, or a path on the service's host.")
     ],
     name: Annotated[str, typer.Option(help="Name of the backup.")],
-    parent: Annotated[str | None, typer.Option(help="Imported backup that an incremental stands on. Default: found.")] = None,
-    datastore: Annotated[str | None, typer.Option(help="What it is a backup of. Default: the service's.")] = None,
-    datastore_version: Annotated[str | None, typer.Option(help="Its series, as 10.11. Default: the newest installed.")] = None,
-    description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Imported backup that is the parent of an incremental. Default: detected.")
+    ] = None,
+    datastore: Annotated[str | None, typer.Option(help="Its datastore. Default: the service's.")] = None,
+    datastore_version: Annotated[
+        str | None, typer.Option(help="Its series, such as 10.11. Default: the newest installed.")
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Take in a backup that OpenStack Trove or Kolla wrote. It is read once, and stays where it is."""
+    """Import a backup by OpenStack Trove or Kolla. It is read once, and neither moved nor changed."""
     require_free_name(session, "backup", name, allow_same_name)
     source = {"location": location, "datastore": datastore, "datastore_version": datastore_version}
     body = {
@@ -238,27 +246,29 @@ def list_(
     session: Session,
     instance: Annotated[
         str | None,
-        typer.Option("--instance", "-i", help="Only of this instance: name or id.", autocompletion=names_of("instances")),
+        typer.Option("--instance", "-i", help="Only this instance: name or id.", autocompletion=complete_names("instances")),
     ] = None,
     chain: Annotated[
         str | None,
         typer.Option(
             metavar="BACKUP",
-            help="Only of the chain of this backup: name or id.",
-            autocompletion=names_of("backups"),
+            help="Only the chain of this backup: name or id.",
+            autocompletion=complete_names("backups"),
         ),
     ] = None,
-    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
-    status: Annotated[list[str] | None, typer.Option(help="Only in this status, as COMPLETED; may be repeated.")] = None,
-    unverified: Annotated[bool, typer.Option("--unverified", help="Only those that no verification has found good.")] = False,
+    kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only with this status, such as COMPLETED; may be repeated.")] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Only those without a successful verification.")] = False,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
     sort: Sort = None,
-    tree: Annotated[bool, typer.Option("--tree", help="Each chain as a tree: a full, and below it what depends on it.")] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show each chain as a tree: a full backup with its incrementals below it.")
+    ] = False,
     all_projects: AllProjects = False,
 ) -> None:
-    """List backups, the newest first."""
+    """List backups, newest first."""
     require_known("--status", status, STATUSES)
     filters = Filters.given(since, until, limit, sort, status=status, kind=[kind.value] if kind else None)
     list_backups(session, filters, instance=instance, chain=chain, unverified=unverified, tree=tree, all_projects=all_projects)
@@ -266,7 +276,7 @@ def list_(
 
 @command(app, "show", example="strongroom backup show monday\nstrongroom backup show monday -f value -c id")
 def show(session: Session, backup: Name) -> None:
-    """Show one backup: what it holds, where it is, whether it was checked."""
+    """Show one backup: contents, location, verification."""
     session.output.record(session.client.get("backups", backup)["backup"], SHOW)
 
 
@@ -279,28 +289,26 @@ def verify(
     session: Session,
     backup: Name,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Also restore the whole chain into a scratch directory, and read every table there.")
+        bool, typer.Option("--prepare", help="Also restore the whole chain to a scratch directory and read every table.")
     ] = False,
     no_start: Annotated[
-        bool, typer.Option("--no-start", help="With --prepare: do not start a private server that reads every table.")
+        bool, typer.Option("--no-start", help="With --prepare: do not start a private server to read every table.")
     ] = False,
-    no_chain: Annotated[
-        bool, typer.Option("--no-chain", help="Read this backup only, not the backups that it is based on.")
-    ] = False,
+    no_chain: Annotated[bool, typer.Option("--no-chain", help="Read only this backup, not its ancestors.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Only compare the sizes of all objects in the store.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Read a backup and all that it is based on, and verify every hash; exits non-zero if anything is wrong.
+    """Read a backup and its ancestors and verify every hash; exits non-zero if anything is wrong.
 
-    The result is kept in the store beside each backup. A backup that was found damaged, and every backup that is based on it,
-    counts as not restorable until a verification that looks as closely finds it good.
+    The result is stored with each backup. A damaged backup and all its descendants count as not restorable until an equally
+    thorough verification succeeds.
     """
-    wish = {"prepare": prepare, "start": not no_start}
+    requested = {"prepare": prepare, "start": not no_start}
     if no_chain:
-        wish["chain"] = False
+        requested["chain"] = False
     if quick:
-        wish["quick"] = True
-    reply = session.client.post("backups", backup, "action", json={"verify": wish})
+        requested["quick"] = True
+    reply = session.client.post("backups", backup, "action", json={"verify": requested})
     job = session.finish(reply.job, wait)
     if job is not None:
         note(_describe_coverage(job["output"]))
@@ -321,19 +329,19 @@ def rename(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
     allow_same_name: AllowSameName = False,
 ) -> None:
-    """Give a backup another name. In the store it keeps the one that it was taken with."""
+    """Rename a backup. The artifact keeps the original name."""
     names.rename(session, "backup", backup, name, allow_same_name)
 
 
 @command(app, "protect", example="strongroom backup protect monday")
 def protect(session: Session, backup: Name) -> None:
-    """Protect a backup: neither it nor what it depends on can be deleted until `strongroom backup unprotect`."""
+    """Protect a backup: it and its ancestors cannot be deleted until `strongroom backup unprotect`."""
     names.protect(session, "backup", backup, True)
 
 
 @command(app, "unprotect", example="strongroom backup unprotect monday")
 def unprotect(session: Session, backup: Name) -> None:
-    """Let a backup be deleted again."""
+    """Remove the protection of a backup."""
     names.protect(session, "backup", backup, False)
 
 
@@ -351,5 +359,5 @@ def delete(
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
-    """Delete a backup and its bytes in the store."""
+    """Delete a backup and its data in the store."""
     deletion.delete(session, "backup", backup, plan=plan, yes=yes, wait=wait, cascade="true" if cascade else None)

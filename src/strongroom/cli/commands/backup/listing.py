@@ -1,4 +1,4 @@
-"""The list of backups: its columns, its filters, and chains drawn as trees."""
+"""The list of backups: columns, filters, trees of chains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Backup = Mapping[str, Any]
 
 
 class Ratio(Column):
-    """The whole view gives two numbers, the column their quotient."""
+    """The ratio of the sizes of the stream and of the stored data."""
 
     def raw(self, item: Mapping[str, Any]) -> Any:
         raw, stored = item.get("raw_size"), item.get("stored_size")
@@ -75,7 +75,7 @@ def list_backups(
     tree: bool,
     all_projects: bool,
 ) -> None:
-    """Print the backups that are wanted. Raises NotFound when there is neither the instance nor a backup of it."""
+    """Print the selected backups. Raises NotFound if there is neither the instance nor a backup of it."""
     if chain is not None:
         root = session.client.get("backups", chain)["backup"]["chain_id"]
         filters = replace(filters, fields=(*filters.fields, ("chain_id", (root,))))
@@ -90,7 +90,9 @@ def list_backups(
             raise NotFound(f"there is no instance {instance}, and no backup of one", remedy="See `strongroom instance list`.")
         if len({b["instance_id"] for b in named}) > 1:
             known = ", ".join(sorted({f"{b['instance_id']}" for b in named}))
-            raise Conflict(f"backups of several deleted instances {instance} are there: {known}", remedy="Name one by its id.")
+            raise Conflict(
+                f"there are backups of several deleted instances named {instance}: {known}", remedy="Specify one of these ids."
+            )
         found = filters.apply(_unless(unverified, named), columns)
     if tree and session.output.format is Format.table:
         found = list(_as_tree(found))
@@ -100,12 +102,12 @@ def list_backups(
 
 
 def _unless(unverified: bool, backups: Iterable[Backup]) -> Iterator[Backup]:
-    """``backups``; with ``unverified`` without those that a verification found good."""
+    """The backups; with ``unverified``, without those that a verification found good."""
     return (b for b in backups if not (unverified and b["verified"] and b["verified"]["ok"]))
 
 
 def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
-    """Each full, the newest first, with its descendants below it, the oldest first; side branches come first and deeper."""
+    """Each full backup, newest first, with its descendants below it, oldest first; side branches come first and deeper."""
     ids = {backup["id"] for backup in backups}
     children: dict[str | None, list[Backup]] = {}
     for backup in reversed(backups):

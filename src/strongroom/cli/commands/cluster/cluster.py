@@ -1,4 +1,4 @@
-"""``strongroom cluster``: Galera clusters."""
+"""The commands ``strongroom cluster …``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup import backup as backups
-from strongroom.cli.commands.cluster.plan import note_plan, place_of, print_plan
-from strongroom.cli.commands.instance import Flavor, Size, Version, datastore_body, words_of
-from strongroom.cli.connection.completion import names_of
+from strongroom.cli.commands.cluster.plan import describe_place, note_plan, print_plan
+from strongroom.cli.commands.instance import Flavor, Size, Version, datastore_body, split_command
+from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note
@@ -20,18 +20,20 @@ from strongroom.cli.output.values import size
 from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True, help="Galera clusters: create, adopt, back up, restore, bring back.")
+app = typer.Typer(no_args_is_help=True, help="Galera clusters: create, adopt, back up, restore, recover.")
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="CLUSTER", help="Name or id of the cluster; of an id the first 8 characters.", autocompletion=names_of("clusters")
+        metavar="CLUSTER",
+        help="Name or id of the cluster, or the first 8 characters of its id.",
+        autocompletion=complete_names("clusters"),
     ),
 ]
 
 
 class Method(StrEnum):
-    """How the nodes of a cluster get the data of a backup."""
+    """How a backup is restored to the nodes of a cluster."""
 
     seed = "seed"
     sst = "sst"
@@ -74,7 +76,7 @@ NODES = [
     Column("Position", "position", rank=3),
     Column("Newest backup", "last_backup", rank=1),
     Column("On disk", "data_bytes", size, right=True, rank=4),
-    Column("Old data", "old_bytes", lambda value: size(value) if value else "", right=True, rank=5),
+    Column("Previous data", "old_bytes", lambda value: size(value) if value else "", right=True, rank=5),
     Column("Instance", "name", rank=6),
 ]
 
@@ -83,19 +85,19 @@ def _show(session: Session, ref: str) -> None:
     view = session.client.get("clusters", ref)["cluster"]
     run = view.get("restore")
     if run and run["phase"] not in ("done", "undone"):
-        end = "can be undone" if run["reversible"] else f"go on with --resume: strongroom cluster restore {view['name']} --resume"
-        view["unfinished"] = f"cut off or running in phase {run['phase']}; {end}"
+        end = "can be undone" if run["reversible"] else f"continue with: strongroom cluster restore {view['name']} --resume"
+        view["unfinished"] = f"interrupted or running in phase {run['phase']}; {end}"
         if run["facts"].get("waits"):
             view["unfinished"] = (
-                f"prepared, and waits for its outage: begin it with `strongroom cluster restore {view['name']} --resume`, "
-                f"or give it up with `strongroom cluster recover {view['name']}`"
+                f"prepared, waiting for the outage: start it with `strongroom cluster restore {view['name']} --resume`, "
+                f"or abort with `strongroom cluster recover {view['name']}`"
             )
     session.output.record(view, SHOW)
     if session.output.format is Format.table and not session.output.columns:
         print()
         session.output.rows(view["instances"], NODES)
     if any(node["isolated"] for node in view["instances"]):
-        note(f"{view['name']} is isolated: it contacts nobody. `strongroom cluster activate {view['name']}` ends that.")
+        note(f"{view['name']} is isolated: it contacts no other server until `strongroom cluster activate {view['name']}`.")
 
 
 def _act(session: Session, cluster: str, what: str, body: dict[str, Any], wait: bool) -> None:
@@ -117,12 +119,12 @@ def create(
     flavor: Flavor = None,
     size: Size = None,
     version: Version = None,
-    host: Annotated[list[str] | None, typer.Option(help="Put nodes on this host; may be repeated. Default: any.")] = None,
-    backup: Annotated[str | None, typer.Option(help="Give it the data of this backup: name or id.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="Host for nodes; may be repeated. Default: any.")] = None,
+    backup: Annotated[str | None, typer.Option(help="Restore this backup to it: name or id.")] = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Create a cluster, its nodes spread over the hosts. Only the name is needed."""
+    """Create a cluster with its nodes spread over the hosts. Only the name is required."""
     require_free_name(session, "cluster", name, allow_same_name)
     one = {"flavorRef": flavor, "volume": {"size": size} if size else None}
     body: dict[str, Any] = {
@@ -153,17 +155,19 @@ def _make(session: Session, body: dict[str, Any], wait: bool) -> None:
 )
 def adopt(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it here.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster or instance in Strongroom.")],
     node: Annotated[
         list[str],
         typer.Option(
-            help="A node, as KEY=VALUE,…: host, socket, address, port, data_dir, defaults_file, credentials_file, user, "
+            help="A node as KEY=VALUE,…: host, socket, address, port, data_dir, defaults_file, credentials_file, user, "
             "start_command, stop_command, bootstrap_command; once for each node."
         ),
     ],
-    start_command: Annotated[str | None, typer.Option(help="How to start a node; needed for a restore.")] = None,
-    stop_command: Annotated[str | None, typer.Option(help="How to stop a node; needed for a restore.")] = None,
-    bootstrap_command: Annotated[str | None, typer.Option(help="How to start the first node; needed for a restore.")] = None,
+    start_command: Annotated[str | None, typer.Option(help="Command that starts a node; required for a restore.")] = None,
+    stop_command: Annotated[str | None, typer.Option(help="Command that stops a node; required for a restore.")] = None,
+    bootstrap_command: Annotated[
+        str | None, typer.Option(help="Command that bootstraps the first node; required for a restore.")
+    ] = None,
     version: Version = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
@@ -174,7 +178,7 @@ def adopt(
     """
     require_free_name(session, "cluster", name, allow_same_name)
     commands = {"start_command": start_command, "stop_command": stop_command, "bootstrap_command": bootstrap_command}
-    shared = {key: words_of(value) for key, value in commands.items() if value}
+    shared = {key: split_command(value) for key, value in commands.items() if value}
     body = {
         "name": name,
         "datastore": datastore_body("mariadb" if version else None, version),
@@ -188,9 +192,13 @@ def _node(text: str) -> dict[str, Any]:
     for part in text.split(","):
         key, separator, value = part.partition("=")
         if not separator or not value:
-            raise InvalidRequest(f"{part!r} is not KEY=VALUE", remedy="Give a node like host=db1,socket=/run/mysqld/mysqld.sock.")
+            raise InvalidRequest(
+                f"{part!r} is not KEY=VALUE", remedy="Write a node like host=db1,socket=/run/mysqld/mysqld.sock."
+            )
         key = key.strip().replace("-", "_")
-        terms[key] = words_of(value) if key.endswith("_command") else int(value) if key == "port" and value.isdigit() else value
+        terms[key] = (
+            split_command(value) if key.endswith("_command") else int(value) if key == "port" and value.isdigit() else value
+        )
     return terms
 
 
@@ -203,7 +211,7 @@ def list_(session: Session) -> None:
 
 @command(app, "show", example="strongroom cluster show shop\nstrongroom cluster show shop --format json")
 def show(session: Session, cluster: Name) -> None:
-    """Show one cluster and each of its nodes: state, position, and which one the newest backup was taken from."""
+    """Show one cluster and its nodes: state, position, newest backup."""
     _show(session, cluster)
 
 
@@ -217,21 +225,21 @@ def backup(
     session: Session,
     cluster: Name,
     name: Annotated[str | None, typer.Option(help="Name of the backup. Default: cluster, date and time.")] = None,
-    incremental: Annotated[bool, typer.Option("--incremental", help="Only what changed since the newest backup.")] = False,
+    incremental: Annotated[bool, typer.Option("--incremental", help="Only changes since the newest backup.")] = False,
     node: Annotated[str | None, typer.Option(help="Back up this node. Default: a healthy one that serves few writes.")] = None,
-    desync: Annotated[bool, typer.Option("--desync", help="The cluster does not wait for the node meanwhile.")] = False,
-    container: Annotated[str | None, typer.Option(help="Where to keep it. Default: the service's.")] = None,
-    description: Annotated[str | None, typer.Option(help="A remark to keep with it.")] = None,
+    desync: Annotated[bool, typer.Option("--desync", help="Exclude the node from flow control during the backup.")] = False,
+    container: Annotated[str | None, typer.Option(help="Container for it. Default: the service's.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
     """Take a backup of the cluster, from one of its nodes. No earlier backup is overwritten.
 
-    An incremental is of the node that has the chain. Where that cannot be, a full is taken of another one, and the reason said.
+    An incremental is taken on the node of its chain. If that is impossible, a full backup is taken, and the reason is shown.
     """
     if name is not None:
         require_free_name(session, "backup", name, allow_same_name)
-    wish = {
+    requested = {
         "name": name,
         "incremental": incremental or None,
         "node": node,
@@ -239,7 +247,7 @@ def backup(
         "swift_container": container,
         "description": description,
     }
-    body = {"backup": {key: value for key, value in wish.items() if value is not None}}
+    body = {"backup": {key: value for key, value in requested.items() if value is not None}}
     reply = session.client.post("clusters", cluster, "backup", json=body)
     assert reply.job is not None
     job = session.client.get("jobs", reply.job)["job"]
@@ -258,27 +266,28 @@ def backup(
 def restore(
     session: Session,
     cluster: Name,
-    backup: Annotated[str | None, typer.Option(help="Name or id of the backup; an incremental brings its chain along.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the restore that failed on its way.")] = False,
+    backup: Annotated[str | None, typer.Option(help="Name or id of the backup; an incremental includes its chain.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the restore that failed.")] = False,
     method: Annotated[
-        Method | None, typer.Option(help="seed: all nodes from the backup at once; sst: one, which sends it to the others.")
+        Method | None,
+        typer.Option(help="seed: restore the backup to all nodes; sst: to one node, which transfers it to the others."),
     ] = None,
-    without: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Leave this node out, and fence it.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Leave this node out and fence it.")] = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Only show what the restore would do.")] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
     """Restore a backup to the whole cluster.
 
-    All is prepared and verified while the cluster still serves. Then all nodes are stopped, the new data takes the place of the
-    old on each, the first node begins a new history and the others join. Until the first one serves, a failure puts everything
-    back by itself; after that the way is --resume. The old data stays until `strongroom cluster discard-old`.
+    The new data is prepared and verified while the cluster still serves. Then all nodes are stopped, their data is replaced, the
+    first node starts a new history, and the others join. If the restore fails before the first node serves, the previous state is
+    restored automatically; after that, use --resume. The previous data is kept until `strongroom cluster discard-old`.
     """
     if resume == (backup is not None):
-        raise InvalidRequest("a restore needs a backup", remedy="Give --backup BACKUP, or --resume to go on with one.")
+        raise InvalidRequest("a restore needs a backup", remedy="Pass --backup BACKUP, or --resume to continue one.")
     if resume:
         if only_plan:
-            raise InvalidRequest("--plan is for a new restore", remedy="`strongroom cluster show` tells where this one is.")
+            raise InvalidRequest("--plan is for a new restore", remedy="See `strongroom cluster show` for the state of this one.")
         _act(session, cluster, "restore", {"restore": {"resume": True}}, wait)
         return
     found = session.client.get(
@@ -289,10 +298,10 @@ def restore(
         return
     note_plan(cluster, found)
     confirm(f"Replace the data of cluster {cluster}?", yes)
-    wish: dict[str, Any] = {"backupRef": found["backup"], "without": without or []}
+    requested: dict[str, Any] = {"backupRef": found["backup"], "without": without or []}
     if method:
-        wish["method"] = method.value
-    _act(session, cluster, "restore", {"restore": wish}, wait)
+        requested["method"] = method.value
+    _act(session, cluster, "restore", {"restore": requested}, wait)
 
 
 @command(
@@ -303,14 +312,17 @@ def restore(
 def recover(
     session: Session,
     cluster: Name,
-    node: Annotated[str | None, typer.Option(help="The node that begins. Default: the one that is farthest.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Though nodes cannot be asked, or know more.")] = False,
+    node: Annotated[str | None, typer.Option(help="Node to bootstrap from. Default: the most advanced one.")] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Proceed even if some nodes are unreachable or have newer transactions (those are lost)."),
+    ] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
-    """Bring a cluster back that is down, without a backup: the node that is farthest begins, the others join."""
+    """Recover a cluster that is down, without a backup: bootstrap the most advanced node; the others join."""
     if force:
-        confirm(f"Bring {cluster} back though transactions may be lost?", yes)
+        confirm(f"Recover {cluster} although transactions may be lost?", yes)
     body: dict[str, Any] = {"force": force, **({"node": node} if node else {})}
     reply = session.client.post("clusters", cluster, "recover", json={"recover": body})
     session.finish(reply.job, wait)
@@ -324,24 +336,24 @@ def recover(
 
 @command(app, "restart", example="strongroom cluster restart shop")
 def restart(session: Session, cluster: Name, wait: Wait = True) -> None:
-    """Restart one node after the other; each is back before the next one goes."""
+    """Restart the nodes one by one; each has joined again before the next one stops."""
     _act(session, cluster, "restart", {}, wait)
 
 
 @command(app, "activate", example="strongroom cluster activate shop")
 def activate(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
-    """Let the nodes of an isolated copy run what they did at their source: events, replication. Restarts one after the other."""
-    confirm(f"Activate the copy {cluster}? Its nodes run their events and replication from then on.", yes)
+    """Enable events and replication on the nodes of an isolated copy. Restarts them one by one."""
+    confirm(f"Activate the copy {cluster}? This enables events and replication on its nodes.", yes)
     _act(session, cluster, "activate", {}, wait)
 
 
 @command(app, "discard-old", example="strongroom cluster discard-old shop")
 def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = True) -> None:
-    """Delete the data that restores have put aside on the nodes."""
+    """Delete the previous data that restores kept on the nodes."""
     if not yes:
         nodes = session.client.get("clusters", cluster)["cluster"]["instances"]
-        kept = "\n".join(f"  {place_of(node)}: {size(node['old_bytes'])}" for node in nodes)
-        confirm(f"Delete the old data of cluster {cluster} for good?\n{kept}\n", yes)
+        kept = "\n".join(f"  {describe_place(node)}: {size(node['old_bytes'])}" for node in nodes)
+        confirm(f"Delete the previous data of cluster {cluster} permanently?\n{kept}\n", yes)
     _act(session, cluster, "discard_old", {}, wait)
 
 
@@ -352,23 +364,23 @@ def rename(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
     allow_same_name: AllowSameName = False,
 ) -> None:
-    """Give a cluster another name. Its nodes, and what they call it among themselves, stay as they are."""
+    """Rename a cluster. Its nodes and wsrep_cluster_name are not changed."""
     names.rename(session, "cluster", cluster, name, allow_same_name)
 
 
 @command(app, "protect", example="strongroom cluster protect shop")
 def protect(session: Session, cluster: Name) -> None:
-    """Protect a cluster: it cannot be deleted, by anybody, until `strongroom cluster unprotect`."""
+    """Protect a cluster: nobody can delete it until `strongroom cluster unprotect`."""
     names.protect(session, "cluster", cluster, True)
 
 
 @command(app, "unprotect", example="strongroom cluster unprotect shop")
 def unprotect(session: Session, cluster: Name) -> None:
-    """Let a cluster be deleted again."""
+    """Remove the protection of a cluster."""
     names.protect(session, "cluster", cluster, False)
 
 
 @command(app, "delete", example="strongroom cluster delete shop --plan\nstrongroom cluster delete shop")
 def delete(session: Session, cluster: Name, plan: deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
-    """Stop all nodes and delete their data. An adopted cluster is only forgotten. Its backups stay."""
+    """Stop all nodes and delete their data. Of an adopted cluster, only the record is deleted. Backups remain."""
     deletion.delete(session, "cluster", cluster, plan=plan, yes=yes, wait=wait)

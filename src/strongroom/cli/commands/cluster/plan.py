@@ -1,4 +1,4 @@
-"""The plan of a restore of a cluster: as a result, and for the person who confirms it."""
+"""The plan of a cluster's restore, as a result and for confirmation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESTORE = [
     Column("Method", "method"),
     Column("Why", "why"),
     Column("Left out", "left_out"),
-    Column("Old data", "old_data"),
+    Column("Previous data", "old_data"),
 ]
 NODES = [
     Column("Node", "node"),
@@ -39,17 +39,17 @@ def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
 
 
 def note_plan(cluster: str, plan: Mapping[str, Any]) -> None:
-    """The plan, for the person who confirms it."""
+    """Print the plan on stderr, for confirmation."""
     chain = f", a chain of {len(plan['chain'])}" if len(plan["chain"]) > 1 else ""
     taken = moment(plan["taken"]) or "an unknown time"
     note(f"Restore of backup {plan['backup_name']} ({size(plan['data_bytes'])} of data{chain}) to cluster {cluster}:")
-    note(f"  what was written after {taken} UTC is lost;")
+    note(f"  changes after {taken} UTC are lost;")
     note(f"  {plan['why']};")
     for node in plan["nodes"]:
-        note(f"  {place_of(node)} {node['does']}, with data {node['data']};")
-    note(f"  the old data {plan['old_data']}.")
+        note(f"  {describe_place(node)} {node['does']}, with data {node['data']};")
+    note(f"  the previous data {plan['old_data']}.")
 
 
-def place_of(node: Mapping[str, Any]) -> str:
-    """The name of the node, and of its host for those who are told: administrators."""
+def describe_place(node: Mapping[str, Any]) -> str:
+    """The name of the node, and of its host if the caller may see it."""
     return f"{node['node']} on {node['host']}" if node.get("host") else str(node["node"])

@@ -1,4 +1,4 @@
-"""``strongroom config``: the configuration of the service on this machine."""
+"""The commands ``strongroom config …``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format, Output
-from strongroom.cli.session import epilog, guarded
+from strongroom.cli.session import epilog, handle_errors
 
-app = typer.Typer(no_args_is_help=True, help="The configuration on this machine: what holds, and whether a file is right.")
+app = typer.Typer(no_args_is_help=True, help="The configuration on this machine: show it, check a file.")
 
 COLUMNS = [Column("Option", "option"), Column("Value", "value"), Column("Source", "source")]
 
@@ -20,15 +20,15 @@ COLUMNS = [Column("Option", "option"), Column("Value", "value"), Column("Source"
 @app.command("show", epilog=epilog("strongroom config show\nstrongroom config show --changed --config /etc/strongroom.toml"))
 def show(
     config: Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file (TOML).")] = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Only what is not a default.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Only options that differ from their defaults.")] = False,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
 ) -> None:
-    """Show every option with its value and where that comes from: the file, the environment, or the default.
+    """Show every option with its value and the source of it: file, environment or default.
 
-    Secrets are not shown. Options of `strongroom serve`, as --data-dir, come on top of this.
+    Secrets are not shown. Options of `strongroom serve`, such as --data-dir, override these values.
     """
-    with guarded():
-        from strongroom.settings import effective  # pydantic's weight, which other commands need not load
+    with handle_errors():
+        from strongroom.settings import effective  # slow to load, and not needed by other commands
 
         rows = [{"option": o.option, "value": o.value, "source": o.source} for o in effective(config)]
         Output(format, ()).rows(
@@ -40,9 +40,9 @@ def show(
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (TOML).")],
 ) -> None:
-    """Check a configuration file: its options and their values. `strongroom check --local` tells whether they work, too."""
-    with guarded():
+    """Check the options and values of a configuration file. `strongroom check --local` also checks whether they work."""
+    with handle_errors():
         from strongroom.settings import effective
 
         count = sum(option.source == str(file) for option in effective(file))
-        note(f"{file} is right: {count} options.")
+        note(f"{file} is valid: {count} options.")

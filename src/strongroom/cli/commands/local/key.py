@@ -1,4 +1,4 @@
-"""``strongroom key``: age keys, so that nobody but you can read your backups."""
+"""The command ``strongroom key new``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from strongroom.cli.output.remarks import note
-from strongroom.cli.session import epilog, guarded
+from strongroom.cli.session import epilog, handle_errors
 from strongroom.errors import AlreadyExists
 
 app = typer.Typer(no_args_is_help=True, help="Keys for encrypted backups.")
@@ -21,24 +21,24 @@ def keys() -> None:
 
 @app.command("new", epilog=epilog("strongroom key new --output /etc/strongroom/identity.txt"))
 def new(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the identity, which must stay secret.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the identity, which must be kept secret.")] = Path(
         "strongroom-identity.txt"
     ),
 ) -> None:
-    """Make a key pair: the identity goes to a file that only you can read, the recipient is printed.
+    """Create a key pair: write the identity to a file that only you can read, and print the recipient.
 
-    Hosts that take backups need the recipient only ([encryption] recipients); hosts that restore need the file.
+    Hosts that take backups need only the recipient ([encryption] recipients); hosts that restore need the file.
     """
-    from strongroom.artifact import new_identity  # native code that the other commands need not load
+    from strongroom.artifact import new_identity  # slow to load, and not needed by other commands
     from strongroom.system.files import create_file
 
-    with guarded():
+    with handle_errors():
         identity, recipient = new_identity()
         try:
             create_file(output, f"# age identity of Strongroom, recipient {recipient}\n{identity}\n")
         except FileExistsError as error:
             raise AlreadyExists(
-                f"{output} exists already and is not overwritten: backups made for it could never be read again",
+                f"{output} already exists and is not overwritten: backups encrypted for it would become unreadable",
                 remedy="Choose another file with --output.",
             ) from error
         note(f"The identity is in {output}. Keep a copy somewhere safe: without it no encrypted backup can be restored.")

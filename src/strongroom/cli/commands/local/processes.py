@@ -1,4 +1,4 @@
-"""``strongroom serve`` and ``strongroom agent``: the processes that stay."""
+"""The processes of ``strongroom serve`` and ``strongroom agent``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from strongroom.settings import Settings, load
 
 
 def run(config: Path | None, *, data_dir: Path | None, host: str | None, port: int | None, database: str | None) -> None:
-    """Load the settings (flags over environment over file), then serve until SIGTERM. Raises ConfigurationError."""
+    """Load the settings (options override the environment, which overrides the file), then serve until SIGTERM. Raises
+    ConfigurationError."""
     if database is not None:
         _refuse_password(database)
-    settings = settings_of(config, service={"data_dir": data_dir, "host": host, "port": port, "database_url": database})
-    uvloop.run(serve(settings))  # half as much work again for the same core, with httptools, which uvicorn finds by itself
+    settings = load_settings(config, service={"data_dir": data_dir, "host": host, "port": port, "database_url": database})
+    uvloop.run(serve(settings))  # 50 % more requests per core, together with httptools, which uvicorn selects automatically
 
 
 def run_agent(
@@ -34,13 +35,13 @@ def run_agent(
     control_plane: str | None,
     token: Token | None,
 ) -> None:
-    """The same for the agent of a host. Raises what ``serve_agent`` does."""
-    settings = settings_of(config, service={"data_dir": data_dir}, agent={"address": address, "port": port})
+    """Load the settings, then run the agent of a host. Raises the errors of ``serve_agent``."""
+    settings = load_settings(config, service={"data_dir": data_dir}, agent={"address": address, "port": port})
     uvloop.run(serve_agent(settings, control_plane=control_plane, token=token))
 
 
-def settings_of(config: Path | None, **flags: dict[str, Any]) -> Settings:
-    """The settings of a process that serves, its logging set up; flags that are None were not given."""
+def load_settings(config: Path | None, **flags: dict[str, Any]) -> Settings:
+    """Load the settings and set up logging. ``flags`` are options of the command; None means not given."""
     given = {section: {k: v for k, v in options.items() if v is not None} for section, options in flags.items()}
     settings = load(config, **{section: options for section, options in given.items() if options})
     settings.service.data_dir = settings.service.data_dir.absolute()
@@ -49,17 +50,17 @@ def settings_of(config: Path | None, **flags: dict[str, Any]) -> Settings:
 
 
 def _refuse_password(database: str) -> None:
-    """Whoever looks at the processes of the machine sees our arguments."""
+    """Arguments are visible to all users of the machine."""
     if "password" in database or ("@" in database and ":" in database.partition("://")[2].rpartition("@")[0]):
         raise InvalidRequest(
-            "a password does not belong into the command line",
-            remedy="Leave it out of --database: put it into ~/.pgpass (or the file that PGPASSFILE names), or set "
+            "a password must not be given on the command line",
+            remedy="Remove it from --database and put it into ~/.pgpass (or the file in PGPASSFILE), or set "
             "service.database_url in the configuration file.",
         )
 
 
 def configure_logging(settings: Settings) -> None:
-    """Log lines to stderr, as text or as JSON."""
+    """Set up logging to stderr, as text or JSON."""
     as_json = settings.service.log_format == "json"
     structlog.configure(
         processors=[

@@ -1,4 +1,4 @@
-"""``strongroom user-file``: who may use a service whose authentication is ``basic``."""
+"""The commands ``strongroom user-file …``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from strongroom.cli.connection.password import new_password
+from strongroom.cli.connection.password import read_new_password
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format, Output
-from strongroom.cli.session import Yes, confirm, epilog, guarded
+from strongroom.cli.session import Yes, confirm, epilog, handle_errors
 from strongroom.errors import AlreadyExists, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from strongroom.identity import Role, User
 
-app = typer.Typer(no_args_is_help=True, help="Users of a service with basic authentication: the file, on the service's host.")
+app = typer.Typer(no_args_is_help=True, help="Users of a service with basic authentication: the user file on its host.")
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="The file. Default: that of the configuration, which is users.json in its data_dir.")
+    Path | None, typer.Option("--file", help="The user file. Default: as configured, which is users.json in data_dir.")
 ]
 Config = Annotated[Path | None, typer.Option(envvar="STRONGROOM_CONFIG", help="Configuration file of the service (TOML).")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
 Grants = Annotated[
     list[str],
-    typer.Argument(
-        metavar="PROJECT=ROLE...", help="Projects, and what the user is there: reader, member or admin (of all projects)."
-    ),
+    typer.Argument(metavar="PROJECT=ROLE...", help="Projects with the user's role: reader, member or admin (of all projects)."),
 ]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
 PasswordFile = Annotated[Path | None, typer.Option(help="Read the password from this file.")]
@@ -51,19 +49,21 @@ def add(
     file: File = None,
     config: Config = None,
 ) -> None:
-    """Add a user. The password is asked for, or read from stdin or a file. The service need not be restarted."""
-    with guarded():
-        from strongroom.identity import NAME, User, edit_users, hash_password  # the service's weight, which others need not load
+    """Add a user. The password is asked for, or read from stdin or a file. Takes effect without a restart of the service."""
+    with handle_errors():
+        from strongroom.identity import NAME, User, edit_users, hash_password  # slow to load, and not needed by other commands
 
         path, projects = _path(file, config), _grants(grant)
         if not re.fullmatch(NAME, name):
-            raise InvalidRequest(f"{name!r} cannot be the name of a user", remedy="Use up to 64 letters, digits, and . _ @ + -")
-        hashed = hash_password(new_password(password_stdin, password_file))
+            raise InvalidRequest(f"{name!r} is not a valid user name", remedy="Use up to 64 letters, digits, and . _ @ + -")
+        hashed = hash_password(read_new_password(password_stdin, password_file))
         with edit_users(path) as users:
             if name in users:
-                raise AlreadyExists(f"user {name} is in {path} already", remedy="Use `user-file grant` or `user-file passwd`.")
+                raise AlreadyExists(
+                    f"user {name} already exists in {path}", remedy="Use `user-file grant` or `user-file passwd`."
+                )
             users[name] = User(password=hashed, projects=projects)
-        note(f"User {name} is in {path}.")
+        note(f"User {name} was added to {path}.")
 
 
 @app.command("list", epilog=epilog("strongroom user-file list"))
@@ -72,8 +72,8 @@ def list_(
     config: Config = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.table,
 ) -> None:
-    """List the users with their projects."""
-    with guarded():
+    """List the users with their roles."""
+    with handle_errors():
         from strongroom.identity import UserFile
 
         users = UserFile(_path(file, config)).users()
@@ -86,8 +86,8 @@ def list_(
 
 @app.command("grant", epilog=epilog("strongroom user-file grant alice shop=admin"))
 def grant(name: Name, grant: Grants, file: File = None, config: Config = None) -> None:
-    """Give a user a role in projects; in each it has one, and the new one replaces the old one."""
-    with guarded():
+    """Grant a user a role in projects. A new role replaces the previous one in the same project."""
+    with handle_errors():
         from strongroom.identity import edit_users
 
         projects = _grants(grant)
@@ -98,12 +98,12 @@ def grant(name: Name, grant: Grants, file: File = None, config: Config = None) -
 @app.command("revoke", epilog=epilog("strongroom user-file revoke alice lab"))
 def revoke(
     name: Name,
-    project: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects that the user is to have no role in.")],
+    project: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects in which to revoke the role.")],
     file: File = None,
     config: Config = None,
 ) -> None:
-    """Take a user's roles in projects away, at once."""
-    with guarded():
+    """Revoke a user's roles in projects. Takes effect immediately."""
+    with handle_errors():
         from strongroom.identity import edit_users
 
         with edit_users(path := _path(file, config)) as users:
@@ -121,21 +121,21 @@ def passwd(
     file: File = None,
     config: Config = None,
 ) -> None:
-    """Change a user's password. The old one is worth nothing at once."""
-    with guarded():
+    """Change a user's password. The previous one becomes invalid immediately."""
+    with handle_errors():
         from strongroom.identity import UserFile, edit_users, hash_password
 
         path = _path(file, config)
         _one(UserFile(path).users(), name, path)
-        hashed = hash_password(new_password(password_stdin, password_file))
+        hashed = hash_password(read_new_password(password_stdin, password_file))
         with edit_users(path) as users:
             _one(users, name, path).password = hashed
 
 
 @app.command("remove", epilog=epilog("strongroom user-file remove alice"))
 def remove(name: Name, yes: Yes = False, file: File = None, config: Config = None) -> None:
-    """Remove a user, at once. What the user has made stays in its project."""
-    with guarded():
+    """Remove a user. Takes effect immediately; the user's instances and backups remain."""
+    with handle_errors():
         from strongroom.identity import UserFile, edit_users
 
         path = _path(file, config)
@@ -160,9 +160,7 @@ def _grants(words: Sequence[str]) -> dict[str, Role]:
     for word in words:
         project, equals, role = word.rpartition("=")
         if not equals or not project or role not in ("reader", "member", "admin"):
-            raise InvalidRequest(
-                f"{word!r} is no project with a role", remedy="Write PROJECT=ROLE; roles are reader, member, admin."
-            )
+            raise InvalidRequest(f"{word!r} is not PROJECT=ROLE", remedy="Write PROJECT=ROLE; roles are reader, member, admin.")
         projects[project] = cast("Role", role)
     return projects
 
