@@ -275,7 +275,7 @@ def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monk
     left: list[str] = []
     stop = world.ring.stop_server
 
-    async def slowly(server: str) -> Any:
+    async def slowly(server: str, **how: Any) -> Any:
         node = world.ring.nodes[server]
         assert all(each.serves or each.id in left for each in world.ring.nodes.values())  # no other is about to leave
         data, node.data = node.data, None  # it serves no more
@@ -285,7 +285,7 @@ def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monk
         async with asyncio.timeout(30):
             while len(left) < 3:
                 await asyncio.sleep(0.01)
-        return await stop(server)
+        return await stop(server, **how)
 
     monkeypatch.setattr(world.ring, "stop_server", slowly)
     assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is None
