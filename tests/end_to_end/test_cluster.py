@@ -116,7 +116,7 @@ def test_the_command_line_tells_what_it_will_do(shop: Shop, service: Service) ->
     assert "full backup of shop-" in done.stderr
     assert service.cli("cluster", "restore", "shop", "--backup", "by-hand", check=False).returncode == 2  # nobody to ask
     done = service.cli("cluster", "restore", "shop", "--backup", "by-hand", "--yes")
-    for said in ("is lost", "every node gets the backup", "node1 on local bootstraps", "out of service for", "join node2"):
+    for said in ("are lost", "every node gets the backup", "node1 on local bootstraps", "out of service for", "join node2"):
         assert said in done.stderr
     shop.require(expected)
     shown = json.loads(service.cli("cluster", "show", "shop", "--format", "json").stdout)
