@@ -88,10 +88,11 @@ def test_a_clock_that_goes_back_repeats_nothing() -> None:
 
 
 def test_ten_years_without_service_are_one_row_and_quick() -> None:
-    plan = Plan(None, parse_schedule("*/5 * * * *", anchor=SUNDAY))
+    plan = Plan(parse_schedule("monthly", anchor=SUNDAY), parse_schedule("*/5 * * * *", anchor=SUNDAY))
     due = find_due(plan, handled=SUNDAY - 3650 * DAY, now=SUNDAY)
-    assert due.run == SUNDAY
+    assert (due.run, due.kind) == (SUNDAY, "full"), "many fulls are among them"
     assert len(due.missed) == 1
+    assert due.missed[0].first == SUNDAY - 3650 * DAY + 5 * MINUTE
 
 
 def test_no_schedule_is_never_due() -> None:

@@ -87,6 +87,7 @@ class Missed:
     first: datetime
     last: datetime
     count: int
+    """At least this many: of very many, only the newest are counted."""
     reason: Miss
 
 
@@ -128,8 +129,10 @@ def find_due(
     if not pending:
         return Due(None, "incremental", (), handled, wake)
     nominal = pending[-1][0]
-    kind: Kind = "full" if full_owed or any(kind == "full" for _, kind in pending) else "incremental"
+    kind: Kind = "full" if full_owed or (plan.full and plan.full.next_after(handled) <= nominal) else "incremental"
     earlier = [time for time, _ in pending[:-1]]
+    if earlier and (oldest := plan.next_after(handled)) is not None:
+        earlier[0] = oldest[0]
     missed = [_miss(earlier, Miss.SERVICE_DOWN)] if earlier else []
     is_late = now - nominal > plan.spread + GRACE
     is_near = wake is not None and wake - now < max(GRACE, (wake - nominal) / 10)
