@@ -212,7 +212,7 @@ def test_a_chain_of_ten_thousand_links_is_decided_quickly() -> None:
     history = History(backups)
     decisions = decide(history, Rules(last=1), zone="UTC", now=backups[-1].point)
     assert all(decision.is_kept for decision in decisions.values())
-    assert history.get_depth(backups[-1]) == 9_999
+    assert history.count_ancestors(backups[-1]) == 9_999
 
 
 def test_imported_damaged_running_and_future_backups_are_never_removed() -> None:

@@ -51,7 +51,7 @@ class History:
         self._by_id = {backup.id: backup for backup in self.backups}
         if len(self._by_id) != len(self.backups):
             raise ValueError("two backups have the same id")
-        self._depth: dict[str, int | None] = {}
+        self._ancestors: dict[str, int] = {}
         self._good: dict[str, bool] = {}
         self._verified: dict[str, bool] = {}
         for backup in self.backups:
@@ -77,25 +77,21 @@ class History:
         """Whether it is good, and every link of its chain was verified."""
         return self._verified[backup.id]
 
-    def get_depth(self, backup: KnownBackup) -> int | None:
-        """Number of its ancestors; None if one is not known."""
-        return self._depth[backup.id]
+    def count_ancestors(self, backup: KnownBackup) -> int:
+        """Number of its known ancestors."""
+        return self._ancestors[backup.id]
 
     def _judge(self, backup: KnownBackup) -> None:
         """Judge the backup after those ancestors that were not judged yet; without recursion, and in a circle nothing is good."""
-        waiting = []
+        waiting: dict[str, KnownBackup] = {}
         current: KnownBackup | None = backup
-        on_the_way = set()
-        while current is not None and current.id not in self._depth and current.id not in on_the_way:
-            waiting.append(current)
-            on_the_way.add(current.id)
-            current = self._by_id.get(current.parent) if current.parent else None
-        for link in reversed(waiting):
-            parent = self._by_id.get(link.parent) if link.parent else None
-            is_whole = link.parent is None or (parent is not None and self._depth.get(parent.id) is not None)
-            self._depth[link.id] = (
-                (self._depth[parent.id] or 0) + 1 if is_whole and parent is not None else 0 if is_whole else None
-            )
-            own = link.state is State.STORED and not link.damaged
-            self._good[link.id] = own and is_whole and (parent is None or self._good[parent.id])
-            self._verified[link.id] = self._good[link.id] and link.verified and (parent is None or self._verified[parent.id])
+        while current is not None and current.id not in self._ancestors and current.id not in waiting:
+            waiting[current.id] = current
+            current = self._by_id.get(current.parent or "")
+        for link in reversed(waiting.values()):
+            is_base = link.parent is None
+            parent = link.parent or ""
+            self._ancestors[link.id] = self._ancestors[parent] + 1 if parent in self._ancestors else 0
+            is_stored = link.state is State.STORED and not link.damaged
+            self._good[link.id] = is_stored and (is_base or self._good.get(parent, False))
+            self._verified[link.id] = self._good[link.id] and link.verified and (is_base or self._verified.get(parent, False))

@@ -157,7 +157,7 @@ def _apply_rules(good: Sequence[KnownBackup], rules: Rules, zone_name: str, reas
 def order_removals(history: History, decisions: dict[str, Decision]) -> list[KnownBackup]:
     """Backups that expire, children before their parents: stopped anywhere, what is left has all its ancestors."""
     gone = [decision.backup for decision in decisions.values() if not decision.is_kept]
-    return sorted(gone, key=lambda backup: (-len(history.list_chain(backup)), backup.started, backup.id))
+    return sorted(gone, key=lambda backup: (-history.count_ancestors(backup), backup.started, backup.id))
 
 
 def needs_confirmation(history: History, removals: Sequence[KnownBackup], *, max_chain: int) -> bool:

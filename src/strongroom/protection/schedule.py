@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
 
 from cronsim import CronSim, CronSimError
 
@@ -78,20 +77,15 @@ class Schedule:
     def _next_shown(self, instant: datetime) -> datetime:
         zone = find_zone(self.zone)
         assert self.cron is not None
+        start = instant
         while True:
-            offset = instant.astimezone(zone).utcoffset() or timedelta(0)
+            offset = start.astimezone(zone).utcoffset() or timedelta(0)
             wall = next(CronSim(self.cron, (instant + offset).replace(tzinfo=None)))
             due = (wall - offset).replace(tzinfo=UTC)
-            change = next_change(instant, due, zone)
+            change = next_change(start, due, zone)
             if change is None:
                 return due
-            instant = change - _MICROSECOND
-            offset_after = change.astimezone(zone).utcoffset() or timedelta(0)
-            wall = next(CronSim(self.cron, (instant + offset_after).replace(tzinfo=None)))
-            due = (wall - offset_after).replace(tzinfo=UTC)
-            if next_change(change, due, zone) is None:
-                return due
-            instant = change
+            start, instant = change, change - _MICROSECOND  # the instant of the change itself may be due
 
 
 def parse_schedule(text: str, *, zone: str = "UTC", anchor: datetime) -> Schedule:
@@ -120,15 +114,6 @@ def warn_about(schedule: Schedule) -> str:
             'for one weekday of each month write for example "first sun 02:00"'
         )
     return ""
-
-
-def longest_gap(schedules: list[Schedule], after: datetime, count: int = 400) -> timedelta:
-    """The longest time between two due times of all schedules together, looking at ``count`` due times of each."""
-    times = sorted({time for schedule in schedules for time in islice(schedule.due_times(after), count)})
-    ends = [list(islice(schedule.due_times(after), count))[-1] for schedule in schedules]
-    horizon = min(ends)
-    times = [time for time in times if time <= horizon]
-    return max((later - earlier for earlier, later in pairwise(times)), default=timedelta(0))
 
 
 def _read_interval(words: str) -> timedelta | None:

@@ -137,39 +137,25 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
     if found is not None and wanted:
         log.info("a backup is whole although its job failed", job=job_id, backup=backup.id)
         return _complete(site, job_id, store, *found)
-    if wanted and _said_complete(site, job_id):
-        raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
-    if wanted and _is_undecided(site, job_id):
+    with site.catalog.read() as session:
+        job = find_job(session, None, job_id)
+    if wanted and "left" in job.output:
         _require_shown(store, location_of(backup))
-    _require_writer_over(site, job_id)
+    elif wanted and "manifest" in job.output:  # a store may show it late
+        raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    _require_writer_over(site, job)
     delete_artifact(store, location_of(backup))
     return False
 
 
-def _require_writer_over(site: Site, job_id: str) -> None:
+def _require_writer_over(site: Site, job: Job) -> None:
     """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
-    with site.catalog.read() as session:
-        host = find_job(session, None, job_id).host
-    cause = site.agents.presence.cause(host) if host else None
+    cause = site.agents.presence.cause(job.host) if job.host else None
     if cause is not None:
         raise HostSilent(
-            f"the worker of job {job_id} may still write: {cause.message}",
-            remedy=f"What it wrote is removed when host {host} is back, or was removed.",
+            f"the worker of job {job.id} may still write: {cause.message}",
+            remedy=f"What it wrote is removed when host {job.host} is back, or was removed.",
         )
-
-
-def _said_complete(site: Site, job_id: str) -> bool:
-    """The worker reported a manifest, and the job has not been looked at again since: a store may show it late."""
-    with site.catalog.read() as session:
-        output = find_job(session, None, job_id).output
-        return "manifest" in output and "left" not in output
-
-
-def _is_undecided(site: Site, job_id: str) -> bool:
-    """The worker reported a manifest, or the store failed when the job ended: the backup may be whole."""
-    with site.catalog.read() as session:
-        output = find_job(session, None, job_id).output
-        return "manifest" in output or "left" in output
 
 
 def _require_shown(store: Store, location: Location) -> None:
