@@ -22,7 +22,7 @@ import pymysql
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
-from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores.innodb.connection import connect
 from strongroom.errors import LogPastEnd, StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user

@@ -1,5 +1,5 @@
 """MariaDB: mariadb-backup and mbstream, log-applying incrementals."""
 
-from strongroom.datastores.mariadb._driver import MariaDB
+from strongroom.datastores.mariadb.driver import MariaDB
 
 __all__ = ["MariaDB"]
