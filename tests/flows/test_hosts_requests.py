@@ -297,7 +297,7 @@ def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> N
     joined(control, "a")
     joined(control, "b")
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
-    with pytest.raises(InvalidRequest, match="on which host"):
+    with pytest.raises(InvalidRequest, match="host of the server is not specified"):
         request_instance(control, "p", name="x", adopt=server)
     assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
 
