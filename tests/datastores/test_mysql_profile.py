@@ -290,5 +290,5 @@ def test_versions_that_programs_tell(tmp_path: Path) -> None:
             program = tmp_path / name
             program.write_text(f"#!/bin/sh\necho '{program}  {said.split('  ')[1]}'\n")
             program.chmod(0o755)
-        found: list[Version] = [v for v in driver.discover([tmp_path]) if v.programs["server"].parent == tmp_path]
+        found: list[Version] = [v for v in driver.servers.find_versions([tmp_path]) if v.programs["server"].parent == tmp_path]
         assert [(v.number, v.series) for v in found] == [(number, series(number))]

@@ -32,4 +32,5 @@ def installation(place: Path, name: str, keys: Path | None) -> Version:
     if keys is not None:
         (own / "sbin" / "mysqld.my").write_text(json.dumps({"components": "file://component_keyring_file"}))
         (plugins / "component_keyring_file.cnf").write_text(json.dumps({"path": str(keys), "read_only": False}))
-    return next(found for found in get("mysql").discover([own / "sbin"]) if found.programs["server"].parent == own / "sbin")
+    installed = get("mysql").servers.find_versions([own / "sbin"])
+    return next(found for found in installed if found.programs["server"].parent == own / "sbin")

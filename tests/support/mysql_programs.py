@@ -65,7 +65,7 @@ def _tried() -> Path | OSError | RuntimeError:
 def version() -> Version:
     """The same, as the driver finds it."""
     folder = programs()
-    return next(found for found in get("mysql").discover([folder]) if found.programs["server"].parent == folder)
+    return next(found for found in get("mysql").servers.find_versions([folder]) if found.programs["server"].parent == folder)
 
 
 def _fetch(home: Path) -> None:

@@ -29,7 +29,7 @@ def version(series: str) -> Version:
     if not isinstance(found, Path):
         pytest.skip(f"PostgreSQL {series} cannot be had from Debian: {found}")
     folder = found / "usr" / "lib" / "postgresql" / series / "bin"
-    return next(each for each in get("postgresql").discover([folder]) if each.programs["server"].parent == folder)
+    return next(each for each in get("postgresql").servers.find_versions([folder]) if each.programs["server"].parent == folder)
 
 
 @cache

@@ -39,7 +39,7 @@ def programs(series: str) -> Path:
 def version(series: str) -> Version:
     """The same, as the driver finds it."""
     folder = programs(series)
-    return next(found for found in get("postgresql").discover([folder]) if found.programs["server"].parent == folder)
+    return next(found for found in get("postgresql").servers.find_versions([folder]) if found.programs["server"].parent == folder)
 
 
 @cache

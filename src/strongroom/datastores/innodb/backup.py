@@ -13,7 +13,7 @@ from strongroom.datastores.innodb import options, witness
 from strongroom.datastores.innodb.checkpoints import Checkpoints, positions, read_checkpoints
 from strongroom.datastores.innodb.connection import account, connect, query, where
 from strongroom.datastores.innodb.paths import socket_of
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, Inspection
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
 from strongroom.datastores.toolkit.tools import Tool

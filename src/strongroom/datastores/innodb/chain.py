@@ -15,7 +15,7 @@ from pathlib import Path
 from strongroom.datastores.innodb.backup import COMPLETED
 from strongroom.datastores.innodb.checkpoints import PREFIXES, TOOL_FILES, Checkpoints, read_checkpoints, read_side_file
 from strongroom.datastores.innodb.unpack import Unpack
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.mark import unfinished
 from strongroom.datastores.toolkit.tools import Tool

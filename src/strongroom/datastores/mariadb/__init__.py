@@ -1,5 +1,5 @@
 """MariaDB: mariadb-backup and mbstream, log-applying incrementals."""
 
-from strongroom.datastores.mariadb.driver import MariaDB
+from strongroom.datastores.mariadb.driver import DATASTORE
 
-__all__ = ["MariaDB"]
+__all__ = ["DATASTORE"]

@@ -1,5 +1,5 @@
 """MySQL: the clone plugin's protocol and the binary log, or XtraBackup where it is installed."""
 
-from strongroom.datastores.mysql.driver import MySQL
+from strongroom.datastores.mysql.driver import DATASTORE
 
-__all__ = ["MySQL"]
+__all__ = ["DATASTORE"]

@@ -19,7 +19,7 @@ from strongroom.datastores.mariadb.backup import redo
 from strongroom.datastores.mariadb.backup.locks import LockWatch
 from strongroom.datastores.mariadb.profile.layout import left_out, walk_of
 from strongroom.datastores.mariadb.server.versions import require_tool
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.names import name_some
 from strongroom.errors import ConfigurationError, StrongroomError, ToolFailed

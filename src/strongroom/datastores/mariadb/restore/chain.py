@@ -11,7 +11,7 @@ from strongroom.datastores.innodb.prepare import FILE
 from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mariadb.restore.prepare import rewrite_options
 from strongroom.datastores.mariadb.server.versions import require_tool
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 
 
@@ -30,7 +30,7 @@ class _Restore(ChainRestore):
 
 
 def restore(
-    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None
+    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
 ) -> Restored:
     """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     _require_tool(version, max((link.server_version for link in chain), key=key))

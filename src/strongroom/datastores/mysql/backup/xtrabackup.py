@@ -19,7 +19,8 @@ from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup.full import require_own_data
 from strongroom.datastores.mysql.profile.settings import DEMANDED
 from strongroom.datastores.mysql.server.versions import XTRABACKUP, version_of
-from strongroom.datastores.protocol.datastore import BackupRequest, ChainLink, Phase, Restored
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import VersionMismatch
 from strongroom.system.files import write_file
