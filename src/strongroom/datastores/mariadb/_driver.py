@@ -19,7 +19,6 @@ from strongroom.datastores.mariadb import (
     _profile,
     _redo,
     _restore,
-    _versions,
     _witness,
 )
 from strongroom.datastores.mariadb._galera_driver import Nodes
@@ -59,9 +58,6 @@ class MariaDB:
 
     def load(self) -> None:
         pass
-
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        return _versions.discover(places)
 
     def configure(self, server: Server) -> None:
         _config.configure(server)
