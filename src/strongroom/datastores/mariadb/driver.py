@@ -13,7 +13,7 @@ from strongroom.datastores.mariadb.galera import lineage as lineage_module
 from strongroom.datastores.mariadb.galera.nodes import Nodes
 from strongroom.datastores.mariadb.profile import server_profile
 from strongroom.datastores.mariadb.restore import chain as chain_module
-from strongroom.datastores.mariadb.server import config, facts, kept, versions
+from strongroom.datastores.mariadb.server import config, facts, kept
 from strongroom.datastores.protocol.datastore import (
     BackupRequest,
     BackupSession,
@@ -50,9 +50,6 @@ class MariaDB:
 
     def load(self) -> None:
         pass
-
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        return versions.discover(places)
 
     def configure(self, server: Server) -> None:
         config.configure(server)

@@ -11,7 +11,7 @@ from strongroom.datastores.innodb import admin, checkpoints
 from strongroom.datastores.mysql.backup import full, xtrabackup
 from strongroom.datastores.mysql.profile import server_profile
 from strongroom.datastores.mysql.restore import chain as chain_module
-from strongroom.datastores.mysql.server import config, facts, outside, versions
+from strongroom.datastores.mysql.server import config, facts, outside
 from strongroom.datastores.mysql.server import examine as examine_module
 from strongroom.datastores.protocol.datastore import (
     BackupRequest,
@@ -51,9 +51,6 @@ class MySQL:
 
     def load(self) -> None:
         pass
-
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        return versions.discover(places)
 
     def configure(self, server: Server) -> None:
         config.configure(server)
