@@ -26,13 +26,14 @@ from support.agents import AgentMaker
 _PROGRAM = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text('1.2.3'); time.sleep(600)"
 
 
+def discover(places: Sequence[Path]) -> list[Version]:
+    return [Version(datastore="small", series="1.2", number="1.2.3", programs={"server": Path(sys.executable)})]
+
+
 class Servers:
     """The only part that the test needs, apart from the placement."""
 
     ensure_lineage = staticmethod(ensure_lineage)
-
-    def find_versions(self, places: Sequence[Path]) -> list[Version]:
-        return [Version(datastore="small", series="1.2", number="1.2.3", programs={"server": Path(sys.executable)})]
 
     def configure(self, server: Server) -> None:
         pass
@@ -57,7 +58,7 @@ class Servers:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Datastore:
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Datastore]:
     part = types.SimpleNamespace()
     made = Datastore(
         name="small",
@@ -72,11 +73,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Datastore:
         profiles=part,  # type: ignore[arg-type]
         placement=EntryPlacement(),
     )
-    package = types.ModuleType("strongroom.datastores.small")
-    package.DATASTORE = made  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, package.__name__, package)
+    for module, values in {"driver": {"DATASTORE": made}, "server.versions": {"discover": discover}}.items():
+        monkeypatch.setitem(sys.modules, f"strongroom.datastores.small.{module}", types.SimpleNamespace(**values))
     monkeypatch.setattr(registry, "_PACKAGES", (*registry._PACKAGES, "small"))
-    return made
+    yield made
+    registry.get.cache_clear()
 
 
 def test_an_agent_runs_servers_of_a_small_datastore(small: Datastore, agents: AgentMaker) -> None:

@@ -126,17 +126,17 @@ def test_versions_compare_as_numbers() -> None:
 
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
-    (version, *_) = versions.find_versions([])
+    (version, *_) = versions.discover([])
     assert set(version.programs) - set(clusters.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
     own = place / "own" / "bin"
     own.mkdir(parents=True)
     for role, name in versions.PROGRAMS.items():
         (own / name).symlink_to(version.programs[role])
-    (found,) = [v for v in versions.find_versions([own]) if v.number == version.number]
+    (found,) = [v for v in versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] == own / "mariadbd"
     (own / "mbstream").unlink()
-    (found,) = [v for v in versions.find_versions([own]) if v.number == version.number]
+    (found,) = [v for v in versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] != own / "mariadbd"
 
 
@@ -147,11 +147,11 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
         pytest.skip("the system has them")
     folder = place / "libexec" / "galera"
     monkeypatch.setattr(sys, "prefix", str(place))
-    assert "transfer" not in versions.find_versions([])[0].programs
+    assert "transfer" not in versions.discover([])[0].programs
     folder.mkdir(parents=True)
     (folder / "wsrep_sst_common").touch()
-    assert versions.find_versions([])[0].programs["transfer"] == folder / "wsrep_sst_common"
+    assert versions.discover([])[0].programs["transfer"] == folder / "wsrep_sst_common"
     folder.chmod(0o700)
-    (version, *_) = versions.find_versions([])
+    (version, *_) = versions.discover([])
     assert "transfer" not in version.programs
     assert clusters.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.datastores import GaleraMember, GaleraPosition, Server, Version
 from strongroom.datastores.innodb import options as options_module
-from strongroom.datastores.mariadb import DATASTORE
+from strongroom.datastores.mariadb.driver import DATASTORE
 from strongroom.datastores.mariadb.galera import config, files, lineage
 from strongroom.errors import ConfigurationError, ServerFailed
 from support.galera import SCRIPTS

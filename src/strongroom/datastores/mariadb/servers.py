@@ -9,10 +9,9 @@ from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
 from strongroom.datastores.mariadb.server import facts
 from strongroom.datastores.mariadb.server.config import build_command, configure, initialize
 from strongroom.datastores.mariadb.server.facts import check_data, read_facts
-from strongroom.datastores.mariadb.server.versions import find_versions
 from strongroom.datastores.protocol.servers import Finding, Server
 
-__all__ = ["build_command", "check_data", "configure", "ensure_lineage", "examine", "find_versions", "initialize", "read_facts"]
+__all__ = ["build_command", "check_data", "configure", "ensure_lineage", "examine", "initialize", "read_facts"]
 
 
 def examine(server: Server) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -80,13 +80,10 @@ class Finding(Strict):
 
 
 class Servers(Protocol):
-    """Finds, configures, starts and examines servers. Stateless: every call names the server.
+    """Configures, starts and examines servers. Stateless: every call names the server.
 
     Called by the agent, as root or as the server's own user; ``initialize`` by the worker.
     """
-
-    def find_versions(self, places: Sequence[Path]) -> list[Version]:
-        """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""
 
     def configure(self, server: Server) -> None:
         """Write the server's own files below ``base_dir`` (process runtime). Idempotent; secrets are made once, 0600."""

@@ -17,7 +17,7 @@ PROGRAMS = {"server": "mariadbd", "backup": "mariadb-backup", "stream": "mbstrea
 _LIBRARIES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "lib/*/galera", "lib/*/galera-4")
 
 
-def find_versions(places: Sequence[Path]) -> list[Version]:
+def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations, newest first. Of two with one number, the one in ``places`` counts."""
     found: dict[str, Version] = {}
     for root in installed.roots(places, "mariadb"):

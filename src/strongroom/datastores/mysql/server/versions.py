@@ -24,7 +24,7 @@ def is_innovation(name: str) -> bool:
     return name not in _LONG_TERM
 
 
-def find_versions(places: Sequence[Path]) -> list[Version]:
+def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations, newest first. Of two with one number, the one in ``places`` counts.
 
     Programs of MariaDB go by the same names; they are left out.

@@ -15,7 +15,7 @@ OLDEST = 13
 """The first series whose base backups carry a manifest."""
 
 
-def find_versions(places: Sequence[Path]) -> list[Version]:
+def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations, newest first; several series side by side. Of two with one number, the one in ``places`` counts."""
     found: dict[str, Version] = {}
     for folder in _folders(places):
