@@ -169,8 +169,8 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
 
 
 def _require_writer_over(site: Site, job: Job) -> None:
-    """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
-    cause = site.agents.presence.cause(job.host) if job.host else None
+    """Raise HostSilent while the worker of the job may still write. It is cancelled when its host answers."""
+    cause = site.agents.presence.may_write(job.host) if job.host else None
     if cause is not None:
         raise HostSilent(
             f"the worker of job {job.id} may still write: {cause.message}",

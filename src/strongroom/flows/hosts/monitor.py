@@ -157,7 +157,7 @@ class Monitor:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
-            if answers and not self._answers.get(host, False):
+            if answers and (not self._answers.get(host, False) or self._is_unsettled(host)):
                 self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
         except OperationalError as error:
@@ -166,6 +166,11 @@ class Monitor:
             log.exception("monitor stumbled", host=host)
         finally:
             self._wake.set()
+
+    def _is_unsettled(self, host: str) -> bool:
+        """Whether workers there may run that nobody waits for, and nothing is being done about them."""
+        done = host not in self._returns or self._returns[host].done()
+        return done and self._site.agents.presence.may_write(host) is not None
 
     def _note_change(self, host: str, answers: bool) -> None:
         cause = self._site.agents.presence.cause(host)

@@ -29,6 +29,7 @@ async def call_back(site: Site, host: str) -> None:
 
 async def _call_back(site: Site, host: str) -> None:
     agent = site.agents.client(host)
+    ended: list[Job] = []
     for view in await agent.jobs():
         job = await asyncio.to_thread(_over, site, host, view.id)
         if job is None or (view.status != "running" and not _given_up(job)):
@@ -36,6 +37,9 @@ async def _call_back(site: Site, host: str) -> None:
         if view.status == "running":
             log.info("cancelling what nobody waits for", host=host, job=view.id)
             await _cancel(agent, view.id)
+        ended.append(job)
+    site.agents.presence.settle(host)
+    for job in ended:
         await asyncio.to_thread(_settled, site, job.id)
         if clean := kind_of(job.kind).clean:
             try:
