@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-
 from sqlalchemy import select
 
 from strongroom.agent.client import AgentClient
