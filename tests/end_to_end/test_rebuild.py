@@ -61,7 +61,7 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     genuine = manifest.read_text()
     manifest.write_text(genuine.replace('"name": "child"', '"name": "other"'))
     forged = service.cli("catalog", "rebuild", "--dry-run")
-    assert f"database_backups/{child['id']}: its manifest was exchanged" in forged.stderr
+    assert f"database_backups/{child['id']}: its manifest was replaced" in forged.stderr
     manifest.write_text(genuine)
     dry = json.loads(service.cli("catalog", "rebuild", "--dry-run", "--format", "json").stdout)
     assert {b["id"] for b in dry} == {full["id"], child["id"], child_of_lost["id"]}

@@ -136,7 +136,7 @@ def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(con
 def test_paths_of_the_host_are_for_who_operates_it(control: Site, place: Path) -> None:
     path = put(control, "one.xbstream.gz", place / "elsewhere")
     for location in (str(path), path.as_uri(), "/etc/shadow", "/etc/shadow.gz"):
-        with pytest.raises(Forbidden, match="paths of the host"):
+        with pytest.raises(Forbidden, match="paths on the host"):
             request_import(control, "p", name="i", location=location, admin=True)
     row, job = request_import(control, "p", name="i", location=str(path), paths=True)
     assert (row.status, row.location, job.host) == ("NEW", path.as_uri(), "local")

@@ -45,7 +45,7 @@ from strongroom.flows import (
 )
 from strongroom.flows.hosts import presence as _presence
 from strongroom.flows.hosts.placement import Need, place, reader_of
-from strongroom.flows.hosts.presence import Presence, attend
+from strongroom.flows.hosts.presence import Presence, retry_while_silent
 from strongroom.flows.hosts.reconcile import forget_adopted
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -330,7 +330,7 @@ def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> N
     joined(control, "a")
     joined(control, "b")
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
-    with pytest.raises(InvalidRequest, match="on which host"):
+    with pytest.raises(InvalidRequest, match="host of the server is not specified"):
         request_instance(control, "p", name="x", adopt=server)
     assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
 
@@ -362,12 +362,12 @@ class Away:
 
 
 def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     there = Presence(lost_after=60)
     there.expect("h")
     work = Away(2)
-    asyncio.run(attend(there, "h", work))
+    asyncio.run(retry_while_silent(there, "h", work))
     assert work.calls == 3
     lost = Presence(lost_after=0.05)
     lost.expect("h")
@@ -376,9 +376,9 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
     lost.require("h")  # it is we who have slept, perhaps
     lost.missed("h")
     with pytest.raises(HostSilent, match="host h has not answered for"):
-        asyncio.run(attend(lost, "h", Away(10**6)))
+        asyncio.run(retry_while_silent(lost, "h", Away(10**6)))
     with pytest.raises(HostSilent, match="away"):
-        asyncio.run(attend(lost, None, Away(10**6)))  # several hosts, or none: what does not answer is raised, later
+        asyncio.run(retry_while_silent(lost, None, Away(10**6)))  # several hosts, or none: what does not answer is raised, later
     ended: list[str] = []
 
     async def hang() -> None:
@@ -388,14 +388,14 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
             ended.append("ended")
 
     with pytest.raises(HostSilent, match="host h has not answered for"):
-        asyncio.run(attend(lost, "h", hang))
+        asyncio.run(retry_while_silent(lost, "h", hang))
     assert ended == ["ended"]
 
     async def refuse() -> None:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
-        asyncio.run(attend(there, "h", refuse))
+        asyncio.run(retry_while_silent(there, "h", refuse))
 
 
 def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
@@ -439,7 +439,7 @@ def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch
 
 
 def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     monkeypatch.setattr(_presence, "PROGRESS", 0.05)
     presence = Presence(lost_after=0.15)
@@ -452,20 +452,20 @@ def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.1)  # it works with its host for a while before the next restart
             raise error
 
-    asyncio.run(attend(presence, "h", lambda: follow(HostSilent("away"), 5)))
+    asyncio.run(retry_while_silent(presence, "h", lambda: follow(HostSilent("away"), 5)))
     assert calls == 6
     calls = 0
     with pytest.raises(HostTimeout):  # waiting is no progress
-        asyncio.run(attend(presence, "h", lambda: follow(HostTimeout("slow"), 50)))
+        asyncio.run(retry_while_silent(presence, "h", lambda: follow(HostTimeout("slow"), 50)))
     assert calls < 5
     calls = 0
     with pytest.raises(HostSilent):  # a step of a cluster waits for each of the nodes that are away, and is no nearer to its end
-        asyncio.run(attend(presence, None, lambda: follow(HostSilent("two are away"), 50)))
+        asyncio.run(retry_while_silent(presence, None, lambda: follow(HostSilent("two are away"), 50)))
     assert calls < 5
 
 
 def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     calls = 0
 
     async def ask() -> None:
@@ -474,5 +474,5 @@ def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.Monke
         raise AgentBroken("unexpected response (HTTP 500)")
 
     with pytest.raises(AgentBroken):
-        asyncio.run(attend(Presence(lost_after=600), "h", ask))
+        asyncio.run(retry_while_silent(Presence(lost_after=600), "h", ask))
     assert calls == _presence.MOST_BROKEN

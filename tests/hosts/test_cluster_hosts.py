@@ -332,7 +332,9 @@ def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: Spre
     shop.reboot(hosts_of["node1"], hosts_of["node2"])
     for name in (hosts_of["node1"], hosts_of["node2"]):
         hosts.wait_status(name, "up", 60)
-    shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
+    done = shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)["output"]
+    assert done["positions"].keys() == {"node1", "node2"}, done
+    assert [warning.partition(",")[0] for warning in done["warnings"]] == ["node3 was left out"]
     assert shop.view["epoch"] == epoch + 1
     with shop.sql(0) as connection:
         assert checksums(connection) == before

@@ -94,12 +94,12 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
             owner=job.owner,
             on_progress=progress,
         )
-        try:
-            writer.open()
-        except ArtifactExists:
-            manifest, sha256 = read_manifest(store, job.location)
-            return _make_output(manifest, events) | {"manifest_sha256": sha256}
         with abort_on_error(writer):
+            try:
+                writer.open()
+            except ArtifactExists:
+                manifest, sha256 = read_manifest(store, job.location)
+                return _make_output(manifest, events) | {"manifest_sha256": sha256}
             return _write_artifact(spec, job, events, store, writer, server, datastore)
 
     for number in range(1, _ATTEMPTS):
@@ -129,7 +129,7 @@ def _require_mounted(storage: StorageSpec, container: str) -> None:
 
 @contextmanager
 def abort_on_error(writer: Writer) -> Iterator[None]:
-    """Remove the written segments if the block raises. Its error is raised even if the removal fails."""
+    """Remove what was written if the block raises. Its error is raised even if the removal fails."""
     try:
         yield
     except BaseException:

@@ -26,6 +26,8 @@ from strongroom.flows.site import Site
 T = TypeVar("T")
 LOOK = 0.5
 """Seconds between two looks at a node that is waited for."""
+REPEAT = 10.0
+"""Seconds for which a node is asked again when the request failed although its host answers."""
 SOON = 0.05
 """Seconds until the second look at a node that is about to be Synced: nobody serves meanwhile, perhaps."""
 TELL = 1.0
@@ -72,13 +74,23 @@ class Ring:
             await side_by_side(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
     async def views(self) -> dict[str, GaleraView | StrongroomError]:
-        """Each node as it is now, or why it cannot be asked."""
+        """Each node as it is now, or why it cannot be asked.
+
+        A request that fails although the host answers others is repeated: a node that cannot be asked may be given up.
+        """
+        deadline = asyncio.get_running_loop().time() + REPEAT
 
         async def look(node: Instance) -> GaleraView | StrongroomError:
-            try:
-                return await self.agent(node).galera(node.id)
-            except StrongroomError as error:
-                return error
+            while True:
+                try:
+                    return await self.agent(node).galera(node.id)
+                except HostSilent as error:
+                    is_heard = self.site.agents.presence.answers(node.host)
+                    if not is_heard or asyncio.get_running_loop().time() > deadline:
+                        return error
+                except StrongroomError as error:
+                    return error
+                await asyncio.sleep(LOOK)
 
         found = await asyncio.gather(*(look(node) for node in self.nodes))
         return dict(zip((node.id for node in self.nodes), found, strict=True))

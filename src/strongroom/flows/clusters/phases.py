@@ -16,7 +16,7 @@ from strongroom.flows.clusters import restore, undo
 from strongroom.flows.clusters.nodes import Ring
 from strongroom.flows.clusters.restore import begin, taking_part
 from strongroom.flows.clusters.run import Facts, Journal, PhaseName
-from strongroom.flows.hosts.presence import attend
+from strongroom.flows.hosts.presence import retry_while_silent
 from strongroom.flows.kind import Step
 from strongroom.flows.site import Site
 
@@ -91,7 +91,7 @@ async def undo_run(site: Site, job_id: str) -> None:
         if is_reversible(journal.run.phase) and not journal.facts.get("waits"):
             await put_back(ring, journal)
 
-    await attend(site.agents.presence, None, put)
+    await retry_while_silent(site.agents.presence, None, put)
 
 
 async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None:

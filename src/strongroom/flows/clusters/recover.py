@@ -24,9 +24,23 @@ async def bring_up(
     Where a part serves, the others join it. Otherwise all are stopped and asked for their positions. When every node has the
     same last view of the cluster, as after a power cut, they find each other without anybody's word; else the node that is
     farthest (or ``first``) bootstraps, and the others join one at a time. Raises Conflict, unless ``force``, when a node cannot
-    be asked (it may know more), or when nodes are of different histories.
+    be asked (it may know more), or when nodes are of different histories. A node that was left out is named in a warning.
     """
     views = await _settled(ring, said)
+    found = await _bring_up(ring, views, first, force, said)
+    for node in ring.nodes:
+        if isinstance(error := views[node.id], StrongroomError):
+            await ring.warn(f"{name(node)} was left out, because it could not be asked: {error.message}")
+    return found
+
+
+async def _bring_up(
+    ring: Ring,
+    views: dict[str, GaleraView | StrongroomError],
+    first: Instance | None,
+    force: bool,
+    said: Callable[[], str],
+) -> dict[str, Any]:
     seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     reached = [node for node in ring.nodes if node.id in seen]
     serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]

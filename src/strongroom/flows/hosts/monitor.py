@@ -277,7 +277,7 @@ def _is_settled(view: ServerView) -> bool:
 
 def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
     """Whether what the agent says of the server, or that it says nothing, is news."""
-    return outcomes.mirror(instance, view) if view is not None else outcomes.miss(instance)
+    return outcomes.mirror(instance, view) if view is not None else outcomes.mark_missing(instance)
 
 
 def _is_leaving(instance: Instance | None, host: str) -> bool:

@@ -11,7 +11,7 @@ from strongroom.errors import AgentBroken, HostSilent, HostTimeout
 
 LOOK = 1.0
 """Seconds between two looks whether the host of a running step is lost."""
-AGAIN = 2.0
+RETRY_PAUSE = 2.0
 """Seconds after which a step whose host did not answer is tried again."""
 PROGRESS = 10.0
 """Seconds that an attempt lasts which has worked with its host for a while: nobody waits that long for a connection."""
@@ -60,6 +60,10 @@ class Presence:
         answered = self._answered.get(host or "")
         return 0.0 if answered is None else time.monotonic() - answered
 
+    def answers(self, host: str) -> bool:
+        """Whether a host that may be cut off answered when it was last asked."""
+        return host in self._answered and host not in self._causes
+
     def cause(self, host: str) -> HostSilent | None:
         """Why it did not answer when it was asked last; none when it did."""
         return self._causes.get(host)
@@ -91,7 +95,7 @@ class Presence:
             )
 
 
-async def attend(presence: Presence, host: str | None, action: Callable[[], Awaitable[None]]) -> None:
+async def retry_while_silent(presence: Presence, host: str | None, action: Callable[[], Awaitable[None]]) -> None:
     """Do ``action``, which is idempotent, and again while a host does not answer. Raises HostSilent when it is lost.
 
     A host is lost when it does not answer anybody for ``lost_after``, or when the action alone fails for that long without having
@@ -126,4 +130,4 @@ async def attend(presence: Presence, host: str | None, action: Callable[[], Awai
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await work
-        await asyncio.sleep(AGAIN)
+        await asyncio.sleep(RETRY_PAUSE)

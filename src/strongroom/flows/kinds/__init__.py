@@ -1,4 +1,4 @@
-"""Every kind of job, with its request. A new kind is a module and a line of this list."""
+"""All kinds of jobs with their requests. A new kind is a module here and one line of this list."""
 
 from strongroom.flows.kind import register
 from strongroom.flows.kinds import (

@@ -1,4 +1,4 @@
-"""Rebuild the catalog: every backup in the store is found again by its manifest."""
+"""Rebuild the catalog from the manifests in the store."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from strongroom.flows.records import check_container
 from strongroom.flows.site import Site
 
 MOST_SHOWN = 1000
-"""Lines of each list in the output of the job; the counts are of all."""
+"""Maximum length of each list in the output of the job; the counts include all entries."""
 _LONGEST_ID = 36
 PROGRESS = 1.0
-"""Seconds between two changes of the progress of the job."""
-_TOGETHER = 100
-"""Rows written in one transaction: others wait for it."""
+"""Seconds between two updates of the job's progress."""
+_ROWS_PER_TRANSACTION = 100
+"""Other writers wait while a transaction is open."""
 
 
 def request_rebuild(site: Site, project: str, *, container: str | None = None, dry_run: bool = False) -> Job:
-    """Look through the store, or one container of it, and add every backup that the catalog does not know.
+    """Search the store, or one container, and add every backup that the catalog does not know.
 
-    Backups of all projects, unless each has a store of its own. What is there stays as it is; instances cannot be found again.
-    ``dry_run`` only tells. Raises InvalidRequest, Busy.
+    This adds backups of all projects, unless each project has its own store. Existing entries are not changed; instances cannot
+    be recovered. ``dry_run`` only reports what would be added. Raises InvalidRequest, Busy.
     """
     if container is not None:
         check_container(container)
@@ -52,17 +52,17 @@ def request_rebuild(site: Site, project: str, *, container: str | None = None, d
 
 
 async def rebuild(site: Site, job_id: str) -> None:
-    """Read every manifest; add rows for those that have none. A broken manifest is told, and stops nothing."""
+    """Read every manifest, and add rows for those that have none. Damaged manifests are reported and skipped."""
 
     def work() -> None:
         with site.catalog.read() as session:
             job = find_job(session, None, job_id)
         search = _Search(site, job)
         for found in list_artifacts(search.store, job.params.get("container")):
-            search.take(found)
+            search.add(found)
         search.write()
         search.require_shown()
-        search.miss_parents()
+        search.report_missing_parents()
         with site.catalog.write() as session:
             find_job(session, None, job_id).output = search.output()
 
@@ -84,19 +84,19 @@ class _Search:
         self._next_progress = 0.0
         self._found = self._known = self._unsealed = 0
 
-    def take(self, found: Manifest | Problem) -> None:
-        """One more of what is in the store."""
+    def add(self, found: Manifest | Problem) -> None:
+        """Add a manifest or a problem that was found in the store."""
         if isinstance(found, Problem):
             self._doubt(found)
-            if self._is_artifact(found) and not self._is_ours(found.id):
-                self._tell(found.container, found.id, found.error.code, found.error.message)
+            if self._is_artifact(found) and not self._is_in_use(found.id):
+                self._report(found.container, found.id, found.error.code, found.error.message)
             return
         self._found += 1
         if len(found.id) > _LONGEST_ID:
-            self._tell(found.container, found.id, "ManifestInvalid", f"an id of more than {_LONGEST_ID} characters")
+            self._report(found.container, found.id, "ManifestInvalid", f"an id of more than {_LONGEST_ID} characters")
             return
         if found.id in self._seen:
-            self._tell(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
+            self._report(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
             return
         self._seen.add(found.id)
         slim = found.model_copy(update={"segments": []})
@@ -104,27 +104,27 @@ class _Search:
             self._parents[slim.id] = slim
         self._waiting.append(slim)
         self._show_progress()
-        if len(self._waiting) >= _TOGETHER:
+        if len(self._waiting) >= _ROWS_PER_TRANSACTION:
             self.write()
 
     def write(self) -> None:
-        """Add rows for what waits and is not known."""
+        """Write rows for the added manifests that the catalog does not know."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         with self._site.catalog.read() as session:
-            there = _known_of(session, [manifest.id for manifest in waiting])
-        self._known += len(there)
+            known = _find_known(session, [manifest.id for manifest in waiting])
+        self._known += len(known)
         rows: list[Backup] = []
-        for manifest in waiting:  # asks the store: no transaction is open
+        for manifest in waiting:  # this reads from the store, so no transaction is open
             self._show_progress()
-            if manifest.id not in there and (row := self._row(manifest)) is not None:
+            if manifest.id not in known and (row := self._make_row(manifest)) is not None:
                 rows.append(row)
         with self._site.catalog.write() as session:
-            there = _known_of(session, [row.id for row in rows])
-            self._known += len(there)
+            known = _find_known(session, [row.id for row in rows])
+            self._known += len(known)
             for row in rows:
-                if row.id in there:
+                if row.id in known:
                     continue
                 self._added.append(_describe(row))
                 if not self._dry:
@@ -162,17 +162,17 @@ class _Search:
                 remedy="Check that its file system is mounted, and that it is the right directory, bucket or project.",
             )
 
-    def miss_parents(self) -> None:
-        """Tell of backups whose parent is not to be found: they cannot be restored."""
+    def report_missing_parents(self) -> None:
+        """Report backups that cannot be restored because their parent was not found."""
         with self._site.catalog.read() as session:
             for manifest in self._parents.values():
                 assert manifest.parent is not None
                 parent = manifest.parent.location
                 if parent.id not in self._seen and session.get(Backup, parent.id) is None:
-                    self._tell(manifest.container, manifest.id, "ArtifactMissing", f"its parent {parent.prefix} is not there")
+                    self._report(manifest.container, manifest.id, "ArtifactMissing", f"its parent {parent.prefix} does not exist")
 
     def output(self) -> dict[str, Any]:
-        """What the job tells in the end."""
+        """The output of the job."""
         return {
             "dry_run": self._dry,
             "found": self._found,
@@ -184,8 +184,8 @@ class _Search:
             "problems": self._problems[:MOST_SHOWN],
         }
 
-    def _row(self, manifest: Manifest) -> Backup | None:
-        """The row of a backup; none when its seal proves that its manifest was exchanged."""
+    def _make_row(self, manifest: Manifest) -> Backup | None:
+        """The row of a backup; None if its seal proves that its manifest was replaced."""
         row = Backup(
             id=manifest.id,
             project=manifest.project or self._job.project,
@@ -201,8 +201,8 @@ class _Search:
         manifest, sha256 = read_manifest(self.store, manifest.location)
         verdict = judge_backup(self._site, self.store, manifest.location, sha256)
         if verdict == "forged":
-            self._tell(
-                manifest.container, manifest.id, "ManifestInvalid", "its manifest was exchanged: the seal is of another one"
+            self._report(
+                manifest.container, manifest.id, "ManifestInvalid", "its manifest was replaced: the seal belongs to another one"
             )
             return None
         self._unsealed += verdict != "sealed"
@@ -213,7 +213,7 @@ class _Search:
         return row
 
     def _is_artifact(self, found: Problem) -> bool:
-        """Whether it ever was one: a store may hold other things, too, such as what another program wrote."""
+        """Whether an artifact was ever here: a store may also hold files of other programs."""
         try:
             location = Location(container=found.container, id=found.id)
         except ValidationError:
@@ -226,13 +226,13 @@ class _Search:
                 return True
         return False
 
-    def _is_ours(self, backup_id: str) -> bool:
-        """A folder without a manifest is no problem while its backup is being written or removed."""
+    def _is_in_use(self, backup_id: str) -> bool:
+        """Whether the backup is being written or deleted: then its folder may have no manifest."""
         with self._site.catalog.read() as session:
             row = session.get(Backup, backup_id)
             return row is not None and (row.status in Backup.RUNNING or row.status == "DELETING")
 
-    def _tell(self, container: str, name: str, code: str, message: str) -> None:
+    def _report(self, container: str, name: str, code: str, message: str) -> None:
         self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
 
 
@@ -247,7 +247,7 @@ def _describe(row: Backup) -> dict[str, Any]:
     }
 
 
-def _known_of(session: Session, ids: Sequence[str]) -> set[str]:
+def _find_known(session: Session, ids: Sequence[str]) -> set[str]:
     """Those of ``ids`` that the catalog knows."""
     return set(session.scalars(select(Backup.id).where(Backup.id.in_(ids))))
 
