@@ -73,8 +73,8 @@ class Ring:
         if not self.cluster.is_adopted:
             await side_by_side(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
-    async def views(self) -> dict[str, GaleraView | StrongroomError]:
-        """Each node as it is now, or why it cannot be asked.
+    async def views(self, nodes: Sequence[Instance] | None = None) -> dict[str, GaleraView | StrongroomError]:
+        """Each node, or each of ``nodes``, as it is now, or why it cannot be asked.
 
         A request that fails although the host answers others is repeated: a node that cannot be asked may be given up.
         """
@@ -92,8 +92,9 @@ class Ring:
                     return error
                 await asyncio.sleep(LOOK)
 
-        found = await asyncio.gather(*(look(node) for node in self.nodes))
-        return dict(zip((node.id for node in self.nodes), found, strict=True))
+        nodes = self.nodes if nodes is None else nodes
+        found = await asyncio.gather(*(look(node) for node in nodes))
+        return dict(zip((node.id for node in nodes), found, strict=True))
 
     async def see(self, view: ServerView) -> None:
         """Keep what an agent told of a node."""

@@ -59,9 +59,10 @@ async def _bring_up(
             raise closed
         positions = {name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         return {"positions": positions, "began": None, "how": f"{name(serving[0])} served; the others joined it", "uuid": uuid}
-    await _stop(ring, [node for node in reached if seen[node.id].running], said, force=force)
+    await _stop(ring, reached, said, force=force)  # also those that do not run: their agents may be about to start them again
     states = await _positions(ring, reached, said)
-    seen |= {key: view for key, view in (await ring.views()).items() if isinstance(view, GaleraView)}  # a stop ends their views
+    views = await ring.views(reached)  # a stop ends what they knew of their last view
+    seen |= {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     positions = {name(node): _told(states.get(node.id)) for node in reached}
     known = {
         key: state

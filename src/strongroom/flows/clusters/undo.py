@@ -60,8 +60,11 @@ def _old_epoch(ring: Ring, journal: Journal) -> None:
 
 async def make_up(ring: Ring) -> None:
     """On nodes that could not be reached when everything was put back, it is done now, if they answer."""
+    owing = await asyncio.to_thread(_owing, ring)
+    if not owing:
+        return
     views = await ring.views()
-    for journal in await asyncio.to_thread(_owing, ring):
+    for journal in owing:
         answer = [n for n in ring.nodes if journal.node(n.id).get("owed") and isinstance(views[n.id], GaleraView)]
         nodes = [node for node in answer if not _is_whole(ring, views[node.id])]
         await swap_back(ring, journal, nodes, force=False)
