@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support.matrix import Line, Refused, run_line
+from support.matrix import run_group
+from support.matrix_lines import Group, Line, Refused
 from support.matrix_servers import OwnPostgreSQL
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 MOVE = "mkdir -p {base}/elsewhere && mv {data}/%s {base}/elsewhere/ && ln -s {base}/elsewhere/%s {data}/%s"
 
@@ -168,7 +169,8 @@ LINES = [
     Line("large objects", prepare=("SELECT lo_from_bytea(0, 'large')",), new_has=(("SELECT count(*) FROM pg_largeobject", "1"),)),
 ]
 
+GROUPS = [Group(line.name, (line,)) for line in LINES]
 
-@pytest.mark.parametrize("line", LINES, ids=str)
-def test_matrix(line: Line, place: Path, pool: str) -> None:
-    run_line(line, OwnPostgreSQL(line, place), place, pool)
+
+def test_matrix(group: Group, place: Path, pool: str) -> None:
+    run_group(group, OwnPostgreSQL(group, place), place, pool)
