@@ -26,6 +26,7 @@ from strongroom.artifact import (
     load_verification,
     open_artifact,
     read_manifest,
+    require_container,
     sweep_orphans,
     verify,
 )
@@ -180,6 +181,9 @@ def test_a_deletion_takes_the_artifact_and_nothing_else(written: Raw) -> None:
     assert take(open_artifact(written.store, OTHER))
     found = {item.id: item for item in list_artifacts(written.store)}
     assert not isinstance(found["one-more"], Problem)
+    require_container(written.store, HERE)
+    with pytest.raises(StorageError, match="shows nothing in container boxes"):
+        require_container(written.store, Location(container="boxes", id="one"))
 
 
 ODD = ("box/one//00000000", "box/one/../two/00000000", "box/one/a\nb", "box/one/.hidden", "box/one/ü/00000001")

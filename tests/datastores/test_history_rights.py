@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.datastores import get
-from strongroom.datastores.mariadb._options import dump
+from strongroom.datastores.innodb.options import dump
 from strongroom.errors import LineageChanged
 from support import history, postgresql
 from support.mariadb import MariaDBServer

@@ -53,7 +53,7 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
         a.sql("CREATE USER boss@localhost IDENTIFIED BY %s", SECRET)
         a.sql("GRANT ALL ON *.* TO boss@localhost")
         credentials = a.server.base_dir / "boss.cnf"
-        from strongroom.datastores.mariadb._options import dump
+        from strongroom.datastores.innodb.options import dump
 
         credentials.write_text(dump("client", {"user": "boss", "password": SECRET}))
         os.chown(credentials, a.server.base_dir.stat().st_uid, -1)

@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from strongroom.datastores import DatabaseSpec, Datastore, UserChange, UserSpec, get
-from strongroom.datastores.mariadb._connection import identifier
+from strongroom.datastores.innodb.connection import identifier
 from strongroom.errors import AlreadyExists, ConfigurationError, InvalidRequest, NoConnections, NotFound, ServerFailed
 from support import mariadb, mysql, own_mariadb
 from support.mariadb import MariaDBServer

@@ -17,7 +17,7 @@ import pytest
 from crc32c import crc32c
 
 from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get
-from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores.innodb.connection import connect
 from strongroom.datastores.mysql.backup import keys as keys_module
 from strongroom.datastores.mysql.backup.archive import FACTS
 from strongroom.datastores.mysql.backup.clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File

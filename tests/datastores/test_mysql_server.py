@@ -11,7 +11,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from strongroom.datastores import Server, get
+from strongroom.datastores import Server, discover, get
 from strongroom.datastores.mysql.server.config import account_sql
 from strongroom.errors import ServerFailed
 from support import mariadb, mysql
@@ -26,23 +26,23 @@ def test_mysql_is_found_where_it_was_said_to_be() -> None:
     assert re.fullmatch(r"\d+\.\d+", found.series)
     assert found.number.startswith(f"{found.series}.")
     assert set(found.programs) >= {"server", "client", "binlog"}
-    assert found in driver.discover([programs().parent])
+    assert found in discover("mysql", [programs().parent])
 
 
 def test_mariadb_is_not_taken_for_mysql(place: Path) -> None:
     """Its programs go by the same names."""
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)")
-    assert place not in {v.programs["server"].parent for v in driver.discover([place])}
+    assert place not in {v.programs["server"].parent for v in discover("mysql", [place])}
 
 
 def test_a_program_that_only_says_so(place: Path) -> None:
     """Found by what it says, whoever made it; without its companions it is no installation."""
     for name, said in (("mysqld", "Ver 8.0.36-28 for Linux on x86_64 (Percona Server (GPL))"), ("mysql", "Ver 8.0.36-28")):
         _script(place / name, said)
-    assert place not in {v.programs["server"].parent for v in driver.discover([place])}
+    assert place not in {v.programs["server"].parent for v in discover("mysql", [place])}
     _script(place / "mysqlbinlog", "Ver 8.0.36-28 for Linux")
-    (found,) = [v for v in driver.discover([place]) if v.programs["server"].parent == place]
+    (found,) = [v for v in discover("mysql", [place]) if v.programs["server"].parent == place]
     assert (found.number, found.series) == ("8.0.36", "8.0")
 
 
@@ -51,7 +51,7 @@ def test_xtrabackup_counts_when_it_is_of_the_series_of_the_server(place: Path, n
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 8.0.36 for Linux on x86_64")
     _script(place / "xtrabackup", f"xtrabackup version {number}-31 based on MySQL server {number} Linux (x86_64)")
-    (found,) = [v for v in driver.discover([place]) if v.programs["server"].parent == place]
+    (found,) = [v for v in discover("mysql", [place]) if v.programs["server"].parent == place]
     assert ("xtrabackup" in found.programs) is fits
 
 

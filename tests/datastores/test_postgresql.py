@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from strongroom.artifact import Ranges
-from strongroom.datastores import BackupRequest, DatabaseSpec, Server, UserChange, UserSpec, get
+from strongroom.datastores import BackupRequest, DatabaseSpec, Server, UserChange, UserSpec, discover, get
 from strongroom.errors import (
     AlreadyExists,
     ArtifactCorrupt,
@@ -42,7 +42,7 @@ def test_programs_are_found() -> None:
     version = postgresql.version()
     assert version.series == version.number.partition(".")[0]
     assert {path.name for path in version.programs.values()} == {"postgres", "pg_basebackup", "initdb"}
-    assert version.number in {found.number for found in driver.discover([Path("/nonexistent")])}
+    assert version.number in {found.number for found in discover("postgresql", [Path("/nonexistent")])}
 
 
 def with_data(instance: PostgreSQLServer) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.artifact import Profile
-from strongroom.datastores import BackupRequest, Server, Version
+from strongroom.datastores import BackupRequest, Server, Version, discover
 from strongroom.datastores.postgresql.server import versions
 from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.errors import LineageChanged
@@ -126,7 +126,7 @@ def test_versions_that_are_not_released_yet(tmp_path: Path, said: str, number: s
     for name in versions.PROGRAMS.values():
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
         (tmp_path / name).chmod(0o755)
-    found = next(each for each in driver.discover([tmp_path]) if each.programs["server"].parent == tmp_path)
+    found = next(each for each in discover("postgresql", [tmp_path]) if each.programs["server"].parent == tmp_path)
     assert (found.number, found.series, versions.key(found.number)) == (number, series, key)
     assert versions.number_in(said.partition(") ")[2]) == number
 

@@ -830,8 +830,10 @@ def test_a_node_that_cannot_be_asked_may_know_more(world: World) -> None:
     assert not any(node.running for node in nodes)
     assert nodes[1].data is not None
     nodes[1].data.rows = "newer"
-    assert world.run(request_recover(world.control, "p", "shop", force=True)) is None
+    job = request_recover(world.control, "p", "shop", force=True)
+    assert world.run(job) is None
     assert [node.running for node in nodes] == [True, False, True]
+    assert "node2 was left out" in world.job(job.id).output["warnings"][0]
     world.ring.unreachable.clear()  # it comes back, and what only it knows was given up
     assert nodes[1].member is not None and nodes[0].member is not None
     assert nodes[1].member.group != nodes[0].member.group
@@ -887,8 +889,29 @@ def test_a_part_that_serves_does_not_wait_for_a_host_that_is_silent(world: World
     nodes = [world.ring.nodes[member.id] for member in world.members()]
     nodes[1].running = nodes[2].running = False
     world.ring.unreachable.add(nodes[2].id)
-    assert world.run(request_recover(world.control, "p", "shop")) is None
+    job = request_recover(world.control, "p", "shop")
+    assert world.run(job) is None
     assert [node.serves for node in nodes] == [True, True, False]
+    (warning,) = world.job(job.id).output["warnings"]
+    assert warning == "node3 was left out, because it is unreachable: the agent does not answer"
+
+
+@pytest.mark.parametrize("others_serve", [False, True])
+def test_a_node_whose_host_answers_is_asked_again_before_it_is_left_out(world: World, others_serve: bool) -> None:
+    nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
+    nodes[1].running = False
+    world.control.agents.presence.expect("local")
+    world.ring.unreachable.add(nodes[1].id)
+
+    def strike(count: int) -> None:
+        if world.ring.calls.count(f"look {nodes[1].id}") == 2:
+            world.ring.unreachable.clear()
+
+    world.ring.before = strike
+    job = request_recover(world.control, "p", "shop", force=True)
+    assert world.run(job) is None
+    world.require("today", 1)
+    assert "warnings" not in world.job(job.id).output
 
 
 def test_hosts_that_are_silent_are_not_counted_on(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 from strongroom.artifact import ForeignBackup, Location, Positions, Profile
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
+from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StorageError, StrongroomError
 from strongroom.flows import (
     Site,
     open_site,
@@ -218,6 +218,12 @@ def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
     for row in (ours, theirs):
         with pytest.raises(Conflict, match="which was changed"):
             request_instance(control, "p", name="new", backup=row.id)
+    box = path.parent
+    box.rename(box.with_name("unmounted"))
+    for row in (ours, theirs):
+        with pytest.raises(StorageError, match="nothing is known of its backups"):
+            request_instance(control, "p", name="new", backup=row.id)
+    box.with_name("unmounted").rename(box)
     control.stores.default.delete([location.manifest])
     path.unlink()
     for row in (ours, theirs):

@@ -245,7 +245,7 @@ def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hos
             shop.backup("of-one-part", node="node1")
         assert shop.backup("of-the-others")["instance_id"] != shop.ids[0]
         for wish in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
-            with pytest.raises(Failed, match=f"node1 on {alone} does not reach node2 on {shop.host('node2')}"):
+            with pytest.raises(Failed, match=f"node1 on {alone} cannot reach node2 on {shop.host('node2')}"):
                 wish()
         assert shop.pids() == pids  # nobody was stopped or begun anew
         with hosts.sql(shop.ids[1]) as connection:
@@ -332,7 +332,9 @@ def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: Spre
     shop.reboot(hosts_of["node1"], hosts_of["node2"])
     for name in (hosts_of["node1"], hosts_of["node2"]):
         hosts.wait_status(name, "up", 60)
-    shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
+    done = shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)["output"]
+    assert done["positions"].keys() == {"node1", "node2"}, done
+    assert [warning.partition(",")[0] for warning in done["warnings"]] == ["node3 was left out"]
     assert shop.view["epoch"] == epoch + 1
     with shop.sql(0) as connection:
         assert checksums(connection) == before

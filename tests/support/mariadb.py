@@ -21,8 +21,8 @@ import pymysql
 
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.artifact.streams.mbstream import Mbstream
-from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
-from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, discover, get, socket_path
+from strongroom.datastores.innodb.connection import connect
 from strongroom.errors import LogPastEnd, StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
@@ -36,7 +36,7 @@ driver = get("mariadb")
 @cache
 def version() -> Version:
     """The MariaDB of this machine."""
-    return driver.discover([])[0]
+    return discover("mariadb", [])[0]
 
 
 def _template(user: str, of: Version) -> Path:

@@ -25,7 +25,7 @@ import psycopg
 
 from strongroom.artifact import Pages, Positions, Profile, Ranges, Witness
 from strongroom.artifact.streams.tar import Tar, content
-from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, get, socket_path
+from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, discover, get, socket_path
 from strongroom.datastores.postgresql.backup import copy as copy_module
 from strongroom.datastores.postgresql.server.connection import connect
 from strongroom.errors import StrongroomError
@@ -46,7 +46,7 @@ def server_user() -> str:
 @cache
 def version() -> Version:
     """The newest PostgreSQL of this machine."""
-    return driver.discover([])[0]
+    return discover("postgresql", [])[0]
 
 
 def describe(place: Path, name: str, address: str | None, of: Version | None = None) -> Server:

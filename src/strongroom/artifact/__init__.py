@@ -4,6 +4,7 @@ It imports no database package, but its records have fields that only some datab
 """
 
 from strongroom.artifact.chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
+from strongroom.artifact.container import require_container
 from strongroom.artifact.foreign.backups import (
     ForeignBackup,
     ForeignChain,
@@ -107,6 +108,7 @@ __all__ = [
     "put_seal",
     "read_manifest",
     "recipients_of",
+    "require_container",
     "require_known_manifest",
     "supersedes",
     "sweep_orphans",

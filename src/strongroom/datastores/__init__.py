@@ -34,7 +34,7 @@ from strongroom.datastores.protocol.profiles import (
     write_restored_profile,
 )
 from strongroom.datastores.protocol.servers import Runtime, Server, ServerBase, Version
-from strongroom.datastores.registry import get, names
+from strongroom.datastores.registry import discover, get, names
 from strongroom.datastores.toolkit.keep import keep_modes
 from strongroom.datastores.toolkit.socket import socket_path
 from strongroom.datastores.toolkit.stall import Progress, set_stall_timeout
@@ -79,6 +79,7 @@ __all__ = [
     "UserChange",
     "UserSpec",
     "Version",
+    "discover",
     "get",
     "keep_modes",
     "lacking",

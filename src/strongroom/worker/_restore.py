@@ -26,6 +26,7 @@ from strongroom.datastores import (
     RestoreTarget,
     Server,
     Version,
+    discover,
     get,
     keep_modes,
     write_restored_profile,
@@ -167,7 +168,7 @@ def restore_chain(
 
 def installed(spec: WorkerSpec, manifest: Manifest | ForeignBackup) -> Version:
     """The newest installed version of the backup's series. Raises VersionMismatch if none is installed on this host."""
-    found = get(manifest.datastore).discover(spec.programs_places.get(manifest.datastore, []))
+    found = discover(manifest.datastore, spec.programs_places.get(manifest.datastore, []))
     for version in found:
         if version.series == manifest.datastore_version:
             return version

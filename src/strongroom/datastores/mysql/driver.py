@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from strongroom.artifact import Check, Collation, Format, Positions
-from strongroom.datastores.mariadb import _admin, _checkpoints
+from strongroom.datastores.innodb import admin, checkpoints
 from strongroom.datastores.mysql.backup import full, xtrabackup
 from strongroom.datastores.mysql.profile import server_profile
 from strongroom.datastores.mysql.restore import chain as chain_module
-from strongroom.datastores.mysql.server import config, facts, outside, versions
+from strongroom.datastores.mysql.server import config, facts, outside
 from strongroom.datastores.mysql.server import examine as examine_module
 from strongroom.datastores.protocol.datastore import (
     BackupRequest,
@@ -44,16 +44,13 @@ class MySQL:
     socket_name = "mysqld.sock"
     stop_signal = signal.SIGTERM
     capabilities = Capabilities(incremental=True, log_apply=True, aio_events=2305)
-    side_files = _checkpoints.SIDE_FILES
+    side_files = checkpoints.SIDE_FILES
     galera: Galera | None = None
     profiles: Profiles = server_profile.ServerProfiles()
     placement: Placement = outside.ServerPlacement()
 
     def load(self) -> None:
         pass
-
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        return versions.discover(places)
 
     def configure(self, server: Server) -> None:
         config.configure(server)
@@ -117,43 +114,43 @@ class MySQL:
         return None
 
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
-        return _checkpoints.describe(files, "MySQL")  # by others there are only those of XtraBackup
+        return checkpoints.describe(files, "MySQL")  # by others there are only those of XtraBackup
 
     def check_new(self, databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
-        _admin.check_new(self.name, databases, users)
+        admin.check_new(self.name, databases, users)
 
     def databases(self, server: Server) -> list[DatabaseSpec]:
-        return _admin.databases(server)
+        return admin.databases(server)
 
     def create_databases(self, server: Server, databases: Sequence[DatabaseSpec]) -> None:
-        _admin.create_databases(server, databases)
+        admin.create_databases(server, databases)
 
     def drop_database(self, server: Server, name: str) -> None:
-        _admin.drop_database(server, name)
+        admin.drop_database(server, name)
 
     def users(self, server: Server) -> list[UserSpec]:
-        return _admin.users(server)
+        return admin.users(server)
 
     def create_users(self, server: Server, users: Sequence[UserSpec]) -> None:
-        _admin.create_users(server, users)
+        admin.create_users(server, users)
 
     def drop_user(self, server: Server, name: str, host: str) -> None:
-        _admin.drop_user(server, name, host)
+        admin.drop_user(server, name, host)
 
     def change_user(self, server: Server, name: str, host: str, change: UserChange) -> None:
-        _admin.change_user(server, name, host, change)
+        admin.change_user(server, name, host, change)
 
     def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
-        _admin.grant(server, name, host, databases)
+        admin.grant(server, name, host, databases)
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
-        _admin.revoke(server, name, host, database)
+        admin.revoke(server, name, host, database)
 
     def superuser_enabled(self, server: Server) -> bool:
-        return _admin.superuser_enabled(server)
+        return admin.superuser_enabled(server)
 
     def enable_superuser(self, server: Server, password: str) -> str:
-        return _admin.enable_superuser(server, password)
+        return admin.enable_superuser(server, password)
 
     def disable_superuser(self, server: Server) -> None:
-        _admin.disable_superuser(server)
+        admin.disable_superuser(server)

@@ -13,7 +13,7 @@ from strongroom.datastores.postgresql.backup.stream_check import StreamCheck
 from strongroom.datastores.postgresql.files import manifest
 from strongroom.datastores.postgresql.profile import collations as collations_module
 from strongroom.datastores.postgresql.profile import server_profile
-from strongroom.datastores.postgresql.server import admin, config, facts, outside, versions
+from strongroom.datastores.postgresql.server import admin, config, facts, outside
 from strongroom.datastores.postgresql.server import examine as examine_module
 from strongroom.datastores.protocol.datastore import (
     BackupRequest,
@@ -55,9 +55,6 @@ class PostgreSQL:
 
     def load(self) -> None:
         from strongroom.datastores.postgresql.restore import chain as chain_module  # noqa: F401
-
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        return versions.discover(places)
 
     def configure(self, server: Server) -> None:
         config.configure(server)

@@ -268,9 +268,6 @@ class Datastore(Protocol):
     def load(self) -> None:
         """Import what only backups and restores need, for a process that cannot read its own modules later."""
 
-    def discover(self, places: Sequence[Path]) -> list[Version]:
-        """Versions installed on this host: the usual places, then ``places``. An unusable one is left out."""
-
     # --- life of a server (called by the agent, as root or as the server's own user)
 
     def configure(self, server: Server) -> None:

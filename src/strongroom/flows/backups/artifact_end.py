@@ -10,7 +10,14 @@ import time
 
 import structlog
 
-from strongroom.artifact import Location, Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
+from strongroom.artifact import (
+    Manifest,
+    artifact_url,
+    delete_artifact,
+    read_manifest,
+    require_container,
+    require_known_manifest,
+)
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
@@ -139,10 +146,10 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
         return _complete(site, job_id, store, *found)
     with site.catalog.read() as session:
         job = find_job(session, None, job_id)
-    if wanted and "left" in job.output:
-        _require_shown(store, location_of(backup))
-    elif wanted and "manifest" in job.output:  # a store may show it late
+    if wanted and "left" not in job.output and "manifest" in job.output:  # a store may show it late
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    if wanted and ("left" in job.output or _may_be_whole(job)):
+        require_container(store, location_of(backup))
     _require_writer_over(site, job)
     delete_artifact(store, location_of(backup))
     return False
@@ -158,13 +165,9 @@ def _require_writer_over(site: Site, job: Job) -> None:
         )
 
 
-def _require_shown(store: Store, location: Location) -> None:
-    """Raise StorageError if the store shows neither the artifact nor its container: it may be unmounted, or another one."""
-    if next(iter(store.list(location.prefix)), None) is None and location.container not in store.folders():
-        raise StorageError(
-            f"the store has no container {location.container}: whether backup {location.id} is whole is not known",
-            remedy=f"Make the store available again, or delete the backup: strongroom backup delete {location.id}",
-        )
+def _may_be_whole(job: Job) -> bool:
+    """Whether a worker may have written the manifest. The last one wrote nothing if it was still in its checks."""
+    return job.attempts > 1 or (job.attempts == 1 and job.phase != "check")
 
 
 def finish_left(site: Site, job_id: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Location, load_chain, read_manifest
+from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Location, load_chain, read_manifest, require_container
 from strongroom.catalog import Backup
 from strongroom.catalog.find import chain_of, find_backup
 from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, NotFound
@@ -64,6 +64,7 @@ def require_source(site: Site, project: str | None, ref: str) -> None:
             if read_manifest(store, target)[1] != source.manifest_sha256:
                 raise Conflict("its manifest is another one now")
     except ArtifactMissing as error:
+        require_container(store, target)
         raise NotFound(
             f"backup {backup.name} ({backup.id}) points to {backup.location}, which is gone: {error.message}",
             remedy="It cannot be restored any more; delete this record, and choose another backup.",

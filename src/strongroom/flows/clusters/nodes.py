@@ -26,6 +26,8 @@ from strongroom.flows.site import Site
 T = TypeVar("T")
 LOOK = 0.5
 """Seconds between two queries of a node while waiting for it."""
+REPEAT = 10.0
+"""Seconds for which a failed query of a node is repeated while its host answers."""
 SOON = 0.05
 """Seconds until the second query of a node that is about to be Synced: perhaps no node serves meanwhile."""
 TELL = 1.0
@@ -72,13 +74,23 @@ class Ring:
             await call_nodes(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
     async def views(self) -> dict[str, GaleraView | StrongroomError]:
-        """The current view of each node, or the error of its query."""
+        """The current view of each node, or the error of its query.
+
+        A query that fails although the host answers other requests is repeated, because a recovery may leave the node out.
+        """
+        deadline = asyncio.get_running_loop().time() + REPEAT
 
         async def look(node: Instance) -> GaleraView | StrongroomError:
-            try:
-                return await self.agent(node).galera(node.id)
-            except StrongroomError as error:
-                return error
+            while True:
+                try:
+                    return await self.agent(node).galera(node.id)
+                except HostSilent as error:
+                    is_heard = self.site.agents.presence.answers(node.host)
+                    if not is_heard or asyncio.get_running_loop().time() > deadline:
+                        return error
+                except StrongroomError as error:
+                    return error
+                await asyncio.sleep(LOOK)
 
         found = await asyncio.gather(*(look(node) for node in self.nodes))
         return dict(zip((node.id for node in self.nodes), found, strict=True))

@@ -34,9 +34,23 @@ async def bring_up(
     If some nodes serve, the others join them. Otherwise all nodes are stopped and their positions are read. If every node has
     the same last view of the cluster, as after a power failure, all are started and form the cluster on their own; else the most
     advanced node (or ``first``) bootstraps, and the others join one at a time. Raises Conflict, unless ``force``, if a node is
-    unreachable (it may have newer transactions) or if nodes have different histories.
+    unreachable (it may have newer transactions) or if nodes have different histories. Warns of nodes that were left out.
     """
     views = await _wait_settled(ring, status)
+    found = await _bring_up(ring, views, first, force, status)
+    for node in ring.nodes:
+        if isinstance(error := views[node.id], StrongroomError):
+            await ring.add_warning(f"{node_name(node)} was left out, because it is unreachable: {error.message}")
+    return found
+
+
+async def _bring_up(
+    ring: Ring,
+    views: dict[str, GaleraView | StrongroomError],
+    first: Instance | None,
+    force: bool,
+    status: Callable[[], str],
+) -> dict[str, Any]:
     seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     reached = [node for node in ring.nodes if node.id in seen]
     serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]

@@ -57,6 +57,10 @@ class Presence:
         answered = self._answered.get(host or "")
         return 0.0 if answered is None else time.monotonic() - answered
 
+    def answers(self, host: str) -> bool:
+        """Whether a host that may be cut off answered when it was last asked."""
+        return host in self._answered and host not in self._causes
+
     def cause(self, host: str) -> HostSilent | None:
         """Why it did not answer when it was asked last; none when it did."""
         return self._causes.get(host)

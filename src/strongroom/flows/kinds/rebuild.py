@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest
+from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest, require_container
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
-from strongroom.errors import ArtifactMissing, Busy, StorageNotFound
+from strongroom.errors import ArtifactMissing, Busy, StorageError, StorageNotFound
 from strongroom.flows import outcomes
 from strongroom.flows.backups.seals import judge_backup
 from strongroom.flows.backups.verification import take_over
@@ -57,6 +57,7 @@ async def rebuild(site: Site, job_id: str) -> None:
         for found in list_artifacts(search.store, job.params.get("container")):
             search.add(found)
         search.write()
+        search.require_shown()
         search.report_missing_parents()
         with site.catalog.write() as session:
             find_job(session, None, job_id).output = search.output()
@@ -73,6 +74,7 @@ class _Search:
         self._waiting: list[Manifest] = []
         self._parents: dict[str, Manifest] = {}
         self._seen: set[str] = set()
+        self._doubtful: dict[str, Location] = {}
         self._added: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
         self._found = self._known = self._unsealed = 0
@@ -80,6 +82,7 @@ class _Search:
     def add(self, found: Manifest | Problem) -> None:
         """Add a manifest or a problem that was found in the store."""
         if isinstance(found, Problem):
+            self._doubt(found)
             if self._is_artifact(found) and not self._is_in_use(found.id):
                 self._report(found.container, found.id, found.error.code, found.error.message)
             return
@@ -118,6 +121,27 @@ class _Search:
                     session.add(row)
             job = find_job(session, None, self._job.id)
             job.phase, job.done, job.events = "read", self._found, job.events + 1
+
+    def _doubt(self, found: Problem) -> None:
+        """Raise StorageError if the store fails as a whole, and not only at this artifact."""
+        with contextlib.suppress(ValidationError):
+            location = Location(container=found.container, id=found.id)
+            if isinstance(found.error, StorageError):
+                require_container(self.store, location)
+            self._doubtful.setdefault(found.container, location)
+
+    def require_shown(self) -> None:
+        """Raise StorageError if the store shows nothing, or lost a container meanwhile: that says nothing about the backups."""
+        for location in self._doubtful.values():
+            require_container(self.store, location)
+        wanted = self._job.params.get("container")
+        if not self._found and wanted:
+            require_container(self.store, Location(container=wanted, id="any"))
+        elif not self._found and next(iter(self.store.folders()), None) is None:
+            raise StorageError(
+                f"the store {self.store.url('')} shows no backups and no containers",
+                remedy="Check that its file system is mounted, and that it is the right directory, bucket or project.",
+            )
 
     def report_missing_parents(self) -> None:
         """Report backups that cannot be restored because their parent was not found."""

@@ -18,16 +18,9 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores.mariadb._connection import connect, query, where
-from strongroom.datastores.mariadb._witness import (
-    TABLE,
-    describe_failure,
-    grant,
-    may_write_table,
-    require_token,
-    write_token,
-)
-from strongroom.datastores.mysql.server.versions import key, number_of
+from strongroom.datastores.innodb.connection import connect, query, where
+from strongroom.datastores.innodb.versions import key, number_of
+from strongroom.datastores.innodb.witness import TABLE, describe_failure, grant, may_write_table, require_token, write_token
 from strongroom.datastores.protocol.datastore import BackupRequest, Finding
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit import witness as witness_module

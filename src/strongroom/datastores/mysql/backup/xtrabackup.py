@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores.mariadb import _backup, _restore, _witness
-from strongroom.datastores.mariadb._checkpoints import PREPARED
-from strongroom.datastores.mariadb._connection import connect, query, variables
+from strongroom.datastores.innodb import witness
+from strongroom.datastores.innodb.checkpoints import PREPARED
+from strongroom.datastores.innodb.connection import connect, query, variables
+from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.mariadb.backup import session
+from strongroom.datastores.mariadb.restore import chain as chain_module
 from strongroom.datastores.mysql.backup.full import require_own_data
-from strongroom.datastores.mysql.server.versions import XTRABACKUP, key, number_of, series, version_of
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, version_of
 from strongroom.datastores.protocol.datastore import BackupRequest, ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, VersionMismatch
@@ -21,7 +24,7 @@ FINISHED = "full-prepared"
 """State of data that a server may start on; ``log-applied`` can take further incrementals, and no server."""
 
 
-class _Session(_backup.Session):
+class _Session(session.Session):
     def _command(self, options: Path) -> list[str]:
         return [
             str(self._server.version.programs[XTRABACKUP]),
@@ -39,7 +42,7 @@ def serves(version: Version) -> bool:
     return XTRABACKUP in version.programs
 
 
-def begin(server: Server, request: BackupRequest) -> _backup.Session:
+def begin(server: Server, request: BackupRequest) -> session.Session:
     """Check that it fits the server and that the server serves the data directory that will be read, then start."""
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
         raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
@@ -47,14 +50,14 @@ def begin(server: Server, request: BackupRequest) -> _backup.Session:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
         if lsn is not None:  # since 8.0.30
-            _backup.require_history(server, request, int(lsn))
-        _witness.require(connection, server, request)
+            session.require_history(server, request, int(lsn))
+        witness.require(connection, server, request)
     tool = _require_tool(server.version, version)
     require_own_data(server, Path(data_dir), uuid)
     return _Session(server, request, server_version=number_of(version), tool_version=tool, galera=False)
 
 
-class _Work(_restore.Work):
+class _Work(chain_module.Work):
     def _last(self, number: int) -> bool:
         return number + 1 == len(self._chain)
 

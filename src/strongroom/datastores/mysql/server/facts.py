@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores.mariadb._checkpoints import read_checkpoints
-from strongroom.datastores.mariadb._connection import connect, parts, query, where
+from strongroom.datastores.innodb.checkpoints import read_checkpoints
+from strongroom.datastores.innodb.connection import connect, parts, query, where
+from strongroom.datastores.innodb.versions import number_of
 from strongroom.datastores.mysql.backup.xtrabackup import FINISHED
-from strongroom.datastores.mysql.server.versions import number_of
 from strongroom.datastores.protocol.datastore import Facts
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
