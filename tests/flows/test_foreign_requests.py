@@ -227,7 +227,7 @@ def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
     control.stores.default.delete([location.manifest])
     path.unlink()
     for row in (ours, theirs):
-        with pytest.raises(NotFound, match="which is gone"):
+        with pytest.raises(NotFound, match="which no longer exists"):
             request_instance(control, "p", name="new", backup=row.id)
 
 

@@ -122,11 +122,11 @@ def test_the_answer_to_a_join_may_be_asked_for_again(control: Site, place: Path)
 def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     first, second = request_host(control, "db1")[0], request_host(control, "db2")[0]
-    for version, said in (("0.0.1", "is of version 0.0.1, the service of version"), ("", "is of version unknown")):
+    for version, said in (("0.0.1", "has version 0.0.1, the service has version"), ("", "has version unknown")):
         with pytest.raises(Conflict, match=said):
             join_host(control, asked(first, mine).model_copy(update={"version": version}))
     join_host(control, asked(first, mine))
-    with pytest.raises(Conflict, match="has joined already, as host db1: it cannot be host db2 as well"):
+    with pytest.raises(Conflict, match="has already joined as host db1; it cannot also be host db2"):
         join_host(control, asked(second, mine))
     assert control.agents.names == ["db1"]
 
@@ -150,7 +150,7 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place, "data_bytes": 3 * GB}
     control.agents.unknown["a"] = [ServerView(id=key, name=name, **facts) for key, name in ((instance.id, "x"), ("s-1", "y"))]
     assert [check.level for check in check_hosts(control)] == ["warning", "warning"]
-    with pytest.raises(Conflict, match="is on host a, too"):
+    with pytest.raises(Conflict, match="is already on host a"):
         request_reclaim(control, "q", "a", instance.id)
     with control.catalog.write() as session:
         row = session.get(Instance, instance.id)
@@ -161,7 +161,7 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     new = request_reclaim(control, "q", "a", "y")
     assert (new.id, new.project, new.name, new.volume_size, new.host) == ("s-1", "q", "y", 3, "a")
     assert control.agents.unknown["a"] == [] and check_hosts(control) == []
-    with pytest.raises(NotFound, match="has no server y"):
+    with pytest.raises(NotFound, match="has no unknown server y"):
         request_reclaim(control, "q", "a", "y")
     control.agents.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
     with pytest.raises(Conflict, match="2 servers of host a are named z"):
@@ -202,19 +202,19 @@ def test_an_old_token_and_a_strange_address_are_refused(control: Site, place: Pa
     mine = key_pair(place / "a", "a").certificate
     token, _ = request_host(control, "db1")
     for url in ("http://10.0.0.1:8780", "https://10.0.0.1:8780/x", "https://", "x"):
-        with pytest.raises(InvalidRequest, match="not where an agent listens"):
+        with pytest.raises(InvalidRequest, match="not a valid URL of an agent"):
             join_host(control, asked(token, mine, url))
     with control.catalog.write() as session:
         row = session.get(Host, "db1")
         assert row is not None
         row.token_until = now() - timedelta(seconds=1)
-    with pytest.raises(Forbidden, match="too old"):
+    with pytest.raises(Forbidden, match="used or expired"):
         join_host(control, asked(token, mine))
 
 
 @pytest.mark.parametrize("name", ["", "DB1", "-a", "a b", "a" * 64, "a:b", "../a"])
 def test_names_that_no_host_has(control: Site, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="cannot be the name of a host"):
+    with pytest.raises(InvalidRequest, match="is not a valid name of a host"):
         request_host(control, name)
 
 
@@ -299,7 +299,7 @@ def test_nodes_go_where_the_programs_of_nodes_are(control: Site) -> None:
     programs = {"server": "/usr/sbin/mariadbd", "galera": "/usr/lib/galera/libgalera_smm.so"}
     joined(control, "bare", memory=64, programs=programs)
     assert placed(control) == "bare"
-    with pytest.raises(Conflict, match="bare has not got the scripts wsrep_sst") as refused:
+    with pytest.raises(Conflict, match="bare lacks the scripts wsrep_sst") as refused:
         placed(control, node=True)
     assert "mariadb-server" in (refused.value.remedy or "")
     joined(control, "whole", programs={**programs, "transfer": "/usr/bin/wsrep_sst_common"})
@@ -313,10 +313,10 @@ def test_what_each_host_lacks_is_said(control: Site) -> None:
     joined(control, "d-silent", seen=now() - timedelta(minutes=1))
     joined(control, "e-new", view={}, url=None)
     with pytest.raises(Conflict) as refused:
-        placed(control, versions=["10.11"], ram=2048, room=5 * GB)
+        placed(control, versions=["10.11"], ram=2048, disk=5 * GB)
     assert refused.value.message == (
         "no host can take the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
-        "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is silent; e-new has not joined"
+        "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is unreachable; e-new has not joined"
     )
     with pytest.raises(NotFound, match="host x cannot be found"):
         placed(control, hosts=["x"])
@@ -340,7 +340,7 @@ def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control
         with control.catalog.read() as session:
             return reader_of(session, control, Backup(instance_id=instance, datastore="mariadb", series=series))
 
-    with pytest.raises(Unavailable, match="there is no host"):
+    with pytest.raises(Unavailable, match="no host is available"):
         reader(None)
     joined(control, "a", series="10.6")
     joined(control, "b")

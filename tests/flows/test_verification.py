@@ -137,7 +137,7 @@ def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Sit
     # a look at sizes finds nothing, and lifts nothing
     quick = site.verify("full", quick=True)
     assert (quick.status, quick.output["level"]) == ("succeeded", "sizes")
-    assert "counts until one that looks as closely finds it good" in quick.output["warnings"][0]
+    assert "remains valid until an equally thorough verification succeeds" in quick.output["warnings"][0]
     assert not site.view("full").restorable
     # the catalog is lost
     with site.control.catalog.write() as session:

@@ -243,7 +243,7 @@ def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hos
             shop.backup("of-one-part", node="node1")
         assert shop.backup("of-the-others")["instance_id"] != shop.ids[0]
         for wish in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
-            with pytest.raises(Failed, match=f"node1 on {alone} does not reach node2 on {shop.host('node2')}"):
+            with pytest.raises(Failed, match=f"node1 on {alone} cannot reach node2 on {shop.host('node2')}"):
                 wish()
         assert shop.pids() == pids  # nobody was stopped or begun anew
         with hosts.sql(shop.ids[1]) as connection:
