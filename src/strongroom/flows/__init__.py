@@ -37,6 +37,7 @@ from strongroom.flows.kinds.restore import request_restore
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
 from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
@@ -73,6 +74,7 @@ __all__ = [
     "check_request",
     "connect_hosts",
     "create_policy",
+    "declare_policies",
     "delete_policy",
     "describe_type",
     "detach_policy",
