@@ -44,7 +44,7 @@ class Session(Piped, ABC):
         self._meta = request.work_dir / "meta"
         self._meta.mkdir(mode=0o700)
         path = request.work_dir / "backup.cnf"
-        write_file(path, options.dump(self.option_group, self._options()), find_owner(request.work_dir))
+        write_file(path, options.format_options(self.option_group, self._options()), find_owner(request.work_dir))
         argv = self._command(path)
         if request.kind == "incremental":
             assert request.parent is not None and request.parent.to_lsn is not None
@@ -94,7 +94,7 @@ class Session(Piped, ABC):
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_contents(checkpoints)
-        left, warnings = witness.leave(self._server)
+        left, warnings = witness.leave_witness(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,

@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import read_options
 from strongroom.datastores.innodb.paths import credentials_file, error_log, named_log, socket_of
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.server_log import read_log
@@ -40,7 +40,7 @@ def account(server: Server) -> tuple[str, str]:
     path = credentials_file(server)
     if path is None:
         return current_user().name, ""
-    options = options_module.read(path)
+    options = read_options(path)
     return options.get("user") or current_user().name, options.get("password", "")
 
 

@@ -12,7 +12,7 @@ from strongroom.system.files import read_text
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "s": " ", "\\": "\\", '"': '"', "'": "'"}
 
 
-def dump(group: str, options: Mapping[str, str | int | Path | None]) -> str:
+def format_options(group: str, options: Mapping[str, str | int | Path | None]) -> str:
     """A group. An option whose value is none is a bare flag."""
     lines = [f"[{group}]"]
     for name, value in options.items():
@@ -29,7 +29,7 @@ def _quote(value: str | int | Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def read(path: Path, groups: Iterable[str] = ("client", "client-server", "client-mariadb")) -> dict[str, str]:
+def read_options(path: Path, groups: Iterable[str] = ("client", "client-server", "client-mariadb")) -> dict[str, str]:
     """Options of ``groups`` in the file; later ones win. Raises ConfigurationError when it cannot be read."""
     text = read_text(path)
     if text is None:

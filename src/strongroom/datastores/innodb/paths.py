@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import read_options
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.socket import socket_path
 from strongroom.errors import ConfigurationError
@@ -42,7 +42,7 @@ def named_log(server: Server) -> Path | None:
     if server.defaults_file is None:
         return None
     try:
-        options = options_module.read(server.defaults_file, ("mysqld", "server", "mariadb", "mariadbd", "galera"))
+        options = read_options(server.defaults_file, ("mysqld", "server", "mariadb", "mariadbd", "galera"))
     except ConfigurationError:
         return None
     value = options.get("log-error")

@@ -16,8 +16,19 @@ from strongroom.artifact import Witness
 from strongroom.datastores.innodb.connection import connect, parts, query, server_pid, variables, where
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
-from strongroom.datastores.toolkit import witness as witness_module
 from strongroom.datastores.toolkit.lineage import ensure_lineage
+from strongroom.datastores.toolkit.witness import (
+    KEPT_TOKENS,
+    WITNESS_FILE,
+    WITNESS_LOST,
+    WITNESS_NEVER_WRITTEN,
+    describe_process,
+    has_token,
+    is_same_process,
+    keep_token,
+    new_token,
+    no_proof,
+)
 from strongroom.errors import StrongroomError
 
 SCHEMA, NAME = "mysql", "strongroom_witness"
@@ -36,20 +47,20 @@ _READ_ONLY = {1290, 1836}
 _MISSING = {1049, 1146}
 
 
-def leave(server: Server) -> tuple[Witness | None, list[str]]:
+def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
     """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
     then, and a warning says why the next backup is a full.
     """
     pid = None
     try:
-        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), new_token()
         with connect(server, patience=_PATIENCE) as connection:
             pid = server_pid(connection)
             keep_local(connection)
             write_token(connection, lineage, token)
-        witness_module.keep_token(server.data_dir, lineage, token)
+        keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
-        evidence = witness_module.describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
+        evidence = describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
         return (Witness(evidence=evidence), []) if evidence else (None, [describe_failure(server, error)])
     return Witness(token=token), []
 
@@ -68,7 +79,7 @@ def write_token(connection: Connection[Cursor], lineage: str, token: str) -> Non
     prepare_table(connection)
     query(connection, f"INSERT INTO {TABLE} (lineage, token) VALUES (%s, %s)", lineage, token)  # noqa: S608
     query(connection, f"DELETE FROM {TABLE} WHERE lineage <> %s", lineage)  # noqa: S608
-    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {witness_module.KEPT}")  # noqa: S608
+    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {KEPT_TOKENS}")  # noqa: S608
     for (oldest,) in kept:
         query(connection, f"DELETE FROM {TABLE} WHERE id <= {int(oldest)}")  # noqa: S608
 
@@ -99,17 +110,19 @@ def holds_token(connection: Connection[Cursor], lineage: str, token: str) -> boo
         return False
 
 
-def require(connection: Connection[Cursor], server: Server, request: BackupRequest) -> None:
+def require_witness(connection: Connection[Cursor], server: Server, request: BackupRequest) -> None:
     """Raises LineageChanged unless the server proves that its history contains the parent of an incremental."""
     if request.kind != "incremental":
         return
     witness = request.parent_witness
     if witness is None:
-        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
     if witness.token is None:
-        if not witness_module.is_same_process(witness.evidence, server_pid(connection)):
-            raise witness_module.no_proof(
-                where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
+        if not is_same_process(witness.evidence, server_pid(connection)):
+            raise no_proof(
+                where(server),
+                "the account may write no token into it, and it was restarted since",
+                describe_grant(connection, server),
             )
         return
     require_token(connection, server, witness.token)
@@ -119,9 +132,9 @@ def require_token(connection: Connection[Cursor], server: Server, token: str) ->
     """Raises LineageChanged unless the token is in the data and in the file."""
     lineage = ensure_lineage(server.data_dir)
     if not holds_token(connection, lineage, token):
-        raise witness_module.no_proof(where(server), witness_module.LOST.format(TABLE))
-    if not witness_module.has_token(server.data_dir, lineage, token):
-        raise witness_module.no_proof(where(server), witness_module.LOST.format(server.data_dir / witness_module.FILE))
+        raise no_proof(where(server), WITNESS_LOST.format(TABLE))
+    if not has_token(server.data_dir, lineage, token):
+        raise no_proof(where(server), WITNESS_LOST.format(server.data_dir / WITNESS_FILE))
 
 
 def describe_failure(server: Server, error: Exception) -> str:
@@ -136,7 +149,7 @@ def describe_failure(server: Server, error: Exception) -> str:
 # --- what an account may do
 
 
-def grant(connection: Connection[Cursor], server: Server, *, local: bool = True) -> str:
+def describe_grant(connection: Connection[Cursor], server: Server, *, local: bool = True) -> str:
     """The statements that give our account the right to write tokens; ``local`` ones stay out of the binary log."""
     ((account, logs),) = query(connection, "SELECT CURRENT_USER(), @@log_bin")
     name, _, host = str(account).rpartition("@")
@@ -167,13 +180,13 @@ def may_write_table(connection: Connection[Cursor]) -> bool:
     return bool({"ALL PRIVILEGES", "ALL"} & held) or held.issuperset(RIGHTS)
 
 
-def examine(server: Server) -> Iterator[Finding]:
+def examine_witness(server: Server) -> Iterator[Finding]:
     """What the owner of the server has to grant, so that incrementals are possible after a restart."""
     try:
         with connect(server, timeout=5, patience=_PATIENCE) as connection:
             if may_write(connection):
                 return
-            remedy = grant(connection, server)
+            remedy = describe_grant(connection, server)
     except (StrongroomError, pymysql.MySQLError):
         return  # said elsewhere
     yield Finding(

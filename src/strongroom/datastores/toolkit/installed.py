@@ -11,7 +11,7 @@ from pathlib import Path
 from strongroom.system.children import SAFE_PATH, run_program
 
 
-def roots(places: Sequence[Path], product: str) -> Iterator[Path]:
+def list_roots(places: Sequence[Path], product: str) -> Iterator[Path]:
     """Prefixes below which a product may be installed; ``places``, which may be folders of programs as well, come first."""
     for place in places:
         yield place
@@ -28,7 +28,7 @@ def search_path() -> Iterator[Path]:
             yield Path(folder)
 
 
-def program(root: Path, name: str) -> Path | None:
+def find_program(root: Path, name: str) -> Path | None:
     """The program below a prefix, or in the folder itself."""
     for folder in ("", "sbin", "bin", "libexec", "scripts"):
         path = root / folder / name
@@ -37,7 +37,7 @@ def program(root: Path, name: str) -> Path | None:
     return None
 
 
-def said(path: Path, *options: str) -> str | None:
+def ask_program(path: Path, *options: str) -> str | None:
     """What a program says with these options, none when it cannot be run or fails. Remembered until the file changes."""
     try:
         return _said(path, options, path.stat().st_mtime_ns)

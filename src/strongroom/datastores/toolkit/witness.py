@@ -17,10 +17,10 @@ from strongroom.errors import ConfigurationError, LineageChanged
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
-FILE = "strongroom_witness"
-KEPT = 100
+WITNESS_FILE = "strongroom_witness"
+KEPT_TOKENS = 100
 """Tokens that a server keeps: after a rollback to a state between two backups, the older one can still be a parent."""
-FULL = "Take a full backup; incrementals can go on from that."
+TAKE_FULL = "Take a full backup; incrementals can go on from that."
 _CLOCK_STEP = 10
 """Seconds that clocks may drift apart before a process counts as one that was put back with the memory of its machine."""
 
@@ -33,8 +33,8 @@ def new_token() -> str:
 def keep_token(data_dir: Path, lineage: str, token: str) -> None:
     """Add a token to the file; those of another lineage are dropped, and what cannot be read. Raises ConfigurationError."""
     known = [line for line in _read_lines(data_dir) if line.startswith(f"{lineage} ")]
-    lines = [*known, f"{lineage} {token}"][-KEPT:]
-    write_file(data_dir / FILE, "\n".join(lines) + "\n", find_owner(data_dir))
+    lines = [*known, f"{lineage} {token}"][-KEPT_TOKENS:]
+    write_file(data_dir / WITNESS_FILE, "\n".join(lines) + "\n", find_owner(data_dir))
 
 
 def has_token(data_dir: Path, lineage: str, token: str) -> bool:
@@ -44,7 +44,7 @@ def has_token(data_dir: Path, lineage: str, token: str) -> bool:
 
 def _read_lines(data_dir: Path) -> list[str]:
     try:
-        return (read_text(data_dir / FILE) or "").splitlines()
+        return (read_text(data_dir / WITNESS_FILE) or "").splitlines()
     except (ConfigurationError, OSError):
         return []
 
@@ -52,12 +52,13 @@ def _read_lines(data_dir: Path) -> list[str]:
 def no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:
     """The error when nothing proves that the history of ``server`` contains the parent."""
     return LineageChanged(
-        f"nothing proves that the data of {server} still contains the parent backup: {why}", remedy=f"{FULL} {remedy}".strip()
+        f"nothing proves that the data of {server} still contains the parent backup: {why}",
+        remedy=f"{TAKE_FULL} {remedy}".strip(),
     )
 
 
-NEVER_WRITTEN = "no token was written into the server after the parent backup ended"
-LOST = (
+WITNESS_NEVER_WRITTEN = "no token was written into the server after the parent backup ended"
+WITNESS_LOST = (
     "the token that was written after the parent backup ended is missing in {}; "
     "the data was put back to an older state, or it is a copy"
 )

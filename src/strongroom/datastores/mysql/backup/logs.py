@@ -92,7 +92,7 @@ def client_options(server: Server) -> str:
     place: dict[str, str | int | Path | None] = (
         {"socket": socket} if socket else {"host": server.address or "127.0.0.1", "port": server.port or 3306}
     )
-    return options.dump("client", {"user": user, "password": password, **place})
+    return options.format_options("client", {"user": user, "password": password, **place})
 
 
 def _blame(error: ToolFailed) -> StrongroomError:

@@ -73,7 +73,7 @@ _LOCKED = "2s"
 """How long a table that another session has locked is waited for."""
 
 
-def read(server: Server) -> Profile:
+def read_profile(server: Server) -> Profile:
     """Raises ServerFailed, ConfigurationError."""
     try:
         with connect(server, patience=60) as connection:

@@ -128,7 +128,7 @@ def _state(connection: Connection) -> Iterator[Finding]:
 
 def _profile(server: Server) -> Iterator[Finding]:
     """What a backup of this server would not hold, or a restore would stumble over."""
-    profile = read.read(server)
+    profile = read.read_profile(server)
     for notice in profile.notices:
         yield Finding(level="error" if notice.effect == "refuse" else "warning", message=notice.message, remedy=notice.remedy)
     for sentence in profile.absent:
