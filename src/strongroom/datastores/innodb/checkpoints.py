@@ -88,7 +88,7 @@ def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFact
     def text(name: str) -> str:
         found = next((texts[prefix + name] for prefix in PREFIXES if prefix + name in texts), None)
         if found is None:
-            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy=f"It is not a whole backup of {product}.")
+            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy=f"The backup of {product} is incomplete.")
         return found
 
     checkpoints, info = _parse(text("checkpoints")), text("info")

@@ -1,4 +1,4 @@
-"""Programs that are installed here: where they may be, and what they say of themselves."""
+"""Installed programs: where they may be, and their output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom.system.children import SAFE_PATH, run_program
 
 
 def list_roots(places: Sequence[Path], product: str) -> Iterator[Path]:
-    """Prefixes below which a product may be installed; ``places``, which may be folders of programs as well, come first."""
+    """Prefixes below which a product may be installed. ``places``, which may also be directories of programs, come first."""
     for place in places:
         yield place
         yield place.parent
@@ -22,23 +22,23 @@ def list_roots(places: Sequence[Path], product: str) -> Iterator[Path]:
 
 
 def search_path() -> Iterator[Path]:
-    """Folders of ``PATH``."""
+    """Directories of ``PATH``."""
     for folder in os.environ.get("PATH", SAFE_PATH).split(":"):
         if folder.startswith("/"):
             yield Path(folder)
 
 
 def find_program(root: Path, name: str) -> Path | None:
-    """The program below a prefix, or in the folder itself."""
+    """The program below a prefix, or in the directory itself."""
     for folder in ("", "sbin", "bin", "libexec", "scripts"):
         path = root / folder / name
-        if os.access(path, os.X_OK) and path.is_file():  # in this order: some folders are closed to us
+        if os.access(path, os.X_OK) and path.is_file():  # in this order: some directories are not readable
             return path
     return None
 
 
 def ask_program(path: Path, *options: str) -> str | None:
-    """What a program says with these options, none when it cannot be run or fails. Remembered until the file changes."""
+    """The output of a program with these options; none if it cannot be run or fails. Cached until the file changes."""
     try:
         return _said(path, options, path.stat().st_mtime_ns)
     except OSError:

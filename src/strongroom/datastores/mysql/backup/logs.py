@@ -15,7 +15,7 @@ from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
-FULL = "Take a full backup; incrementals can go on from that."
+FULL = "Take a full backup; later incrementals are based on it."
 _PLAIN = "--read-from-remote-server"
 _BY_GTID = "--read-from-remote-source=BINLOG-DUMP-GTIDS"
 _LONGEST = 100_000

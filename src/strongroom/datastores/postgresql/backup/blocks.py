@@ -29,7 +29,7 @@ _COPIES = "backups"
 _MOST_COPIES = 16
 _LARGEST_LIST = 48 << 20
 """Bytes of the parent's list of files. That of the incremental is a little larger, and is kept up to 64 MiB."""
-_REMEDY = "Take a full backup; incrementals can go on from that."
+_REMEDY = "Take a full backup; later incrementals are based on it."
 _MARKS = {
     "start": rf"START WAL LOCATION: ({lsn.PATTERN}) ",
     "from": rf"INCREMENTAL FROM LSN: ({lsn.PATTERN})",

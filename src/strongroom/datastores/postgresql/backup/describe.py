@@ -15,7 +15,7 @@ from strongroom.errors import ArtifactCorrupt, Unsupported, VersionMismatch
 _VERSION, _LABEL, _CONTROL, FOLDER = "PG_VERSION", "backup_label", "global/pg_control", "pg_wal/"
 SIDE_FILES = frozenset({_VERSION, _LABEL, _CONTROL, MANIFEST})
 _HEADER = 512
-_REMEDY = "It is not a whole backup of PostgreSQL."
+_REMEDY = "The backup of PostgreSQL is incomplete."
 
 
 def describe(files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:

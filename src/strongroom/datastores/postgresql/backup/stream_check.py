@@ -42,7 +42,7 @@ class StreamCheck:
         """Files that are not as the manifest says."""
         self._close()
         if not self._manifest:
-            return [ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="It is not a whole backup.")]
+            return [ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="The backup is incomplete.")]
         try:
             manifest = Manifest.parse(bytes(self._manifest))
             require_wal(manifest.wal, {p.removeprefix(_WAL): n for p, n in self._sizes.items() if p.startswith(_WAL)})

@@ -26,7 +26,7 @@ from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, 
 
 FOLDER = "pg_wal"
 _BLOCK = 512
-_FULL = "Take a full backup; incrementals can go on from that."
+_FULL = "Take a full backup; later incrementals are based on it."
 _MAX_HISTORY = 1 << 20
 
 

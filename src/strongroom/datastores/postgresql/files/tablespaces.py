@@ -140,5 +140,5 @@ def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, in
     if has_tablespace_records(waldump, server.data_dir / "pg_wal", names, span, work_dir):
         raise LineageChanged(
             f"a tablespace was made or dropped on {where(server)} since the parent backup",
-            remedy="Take a full backup; incrementals can go on from that.",
+            remedy="Take a full backup; later incrementals are based on it.",
         )

@@ -129,7 +129,7 @@ def _extract(tar: TarReader, target: Path) -> None:
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
                 raise ArtifactCorrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
         if control is None:
-            raise ArtifactCorrupt("the stream holds no pg_control", remedy="It is not a whole backup of PostgreSQL.")
+            raise ArtifactCorrupt("the stream holds no pg_control", remedy="The backup of PostgreSQL is incomplete.")
         _copy(writer, target / _CONTROL, iter([memoryview(control)]))
 
 
@@ -150,7 +150,7 @@ def _listed(target: Path) -> list[WalRange]:
     try:
         data = (target / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="It is not a whole backup.") from None
+        raise ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="The backup is incomplete.") from None
     manifest = parse_manifest(data)
     check_files(manifest, target)
     return manifest.wal
