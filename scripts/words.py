@@ -34,6 +34,8 @@ PYTHON = [
     "src/strongroom/cli/**/*.py",
     "src/strongroom/sections/*.py",
     "src/strongroom/catalog/*.py",
+    "src/strongroom/datastores/*.py",
+    "src/strongroom/datastores/innodb/*.py",
     "src/strongroom/datastores/protocol/*.py",
     "src/strongroom/datastores/toolkit/*.py",
     "src/strongroom/identity/*.py",

@@ -89,7 +89,7 @@ class Session(Piped, ABC):
         checkpoints = read_checkpoints(self._meta)
         kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
         if checkpoints is None or checkpoints.backup_type != kind:
-            raise ToolFailed(f"{self._tool.name} ended well, but left no record of a {self._request.kind} backup")
+            raise ToolFailed(f"{self._tool.name} reported success, but wrote no checkpoints of a {self._request.kind} backup")
         wanted = self._request.parent.to_lsn if self._request.parent and kind == "incremental" else 0
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
@@ -135,7 +135,7 @@ class Session(Piped, ABC):
 def require_parent_lsn(request: BackupRequest) -> None:
     """Raises ConfigurationError when the parent of an incremental has no LSN."""
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
-        raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
+        raise ConfigurationError("the parent backup has no LSN", remedy="Take a full backup.")
 
 
 def require_history(server: Server, request: BackupRequest, lsn: int) -> None:

@@ -49,7 +49,7 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
                     files[path] = target / path
                     _copy(writer, tar, target / path)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-                raise _corrupt(f"holds {path!r} in a wrong place: {error.strerror}") from error
+                raise _corrupt(f"has {path!r} in a wrong place: {error.strerror}") from error
     if facts is None:
         raise _corrupt(f"holds no {FACTS}")
     _rename(facts["names"], files, target)

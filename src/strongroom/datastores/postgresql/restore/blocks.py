@@ -176,7 +176,7 @@ class _Merger:
                 elif member.path != MANIFEST:
                     self._new(link, member, tar, self._expected(files, member))
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise corrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+                raise corrupt(f"the stream has {member.path!r} in a wrong place: {error.strerror}") from error
         if files:
             raise corrupt(f"{len(files)} files are missing: {', '.join(sorted(files)[:10])}")
         if self._control is None:

@@ -127,7 +127,7 @@ def _extract(tar: TarReader, target: Path) -> None:
                 else:
                     _copy(writer, path, tar.data())
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise ArtifactCorrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+                raise ArtifactCorrupt(f"the stream has {member.path!r} in a wrong place: {error.strerror}") from error
         if control is None:
             raise ArtifactCorrupt("the stream holds no pg_control", remedy="The backup of PostgreSQL is incomplete.")
         _copy(writer, target / _CONTROL, iter([memoryview(control)]))
@@ -169,7 +169,7 @@ def _check(version: Version, link: ChainLink, wal: Sequence[WalRange], target: P
         raise ArtifactCorrupt(
             f"the stream is a backup from {found.wal_start} to {found.wal_stop} "
             f"instead of from {meant.wal_start} to {meant.wal_stop}",
-            remedy="The artifact is not what its manifest says; restore another backup.",
+            remedy="The artifact does not match its manifest; restore another backup.",
         )
     return found
 
