@@ -16,6 +16,7 @@ from strongroom.flows.backups.chains import newest_parent
 from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
 from strongroom.flows.clusters.nodes import name as node_name
 from strongroom.flows.clusters.nodes import nodes_named
+from strongroom.flows.hosts.fresh import refresh_nodes
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.backup import new_backup
 from strongroom.flows.records import check_container, check_name
@@ -48,6 +49,7 @@ def request_cluster_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    refresh_nodes(site, project, cluster, unless=is_synced)
     if node is not None or incremental:
         _await_synced(site, project, cluster, node)
     with site.catalog.write() as session:

@@ -24,6 +24,8 @@ class Agents:
         """What happened to the keys of this control plane, if it had to make new ones though hosts know the previous ones."""
         self.ask: Callable[[], None] = _ask_nobody
         """Set by the monitor: asks all hosts for their facts, and waits for those that answer soon. Not for the event loop."""
+        self.ask_server: Callable[[str, str], None] = _ask_no_server
+        """Set by the monitor: asks the agent of a host for the state of a server now. Not for the event loop."""
         self.on_host: Callable[[str, int | None], None] = ignore_host
         """Set by the engine: called for every host that joins, with its limit of jobs once that is known."""
 
@@ -61,4 +63,8 @@ def ignore_host(_host: str, _limit: int | None) -> None:
 
 
 def _ask_nobody() -> None:
+    """While the monitor does not run."""
+
+
+def _ask_no_server(_host: str, _server: str) -> None:
     """While the monitor does not run."""
