@@ -43,13 +43,13 @@ def ask_program(path: Path, *options: str) -> str | None:
     A failure to run it is not cached: the host may be overloaded for a moment.
     """
     try:
-        return _said(path, options, path.stat().st_mtime_ns)
+        return _run_with(path, options, path.stat().st_mtime_ns)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=128)
-def _said(path: Path, options: tuple[str, ...], mtime_ns: int) -> str | None:
+def _run_with(path: Path, options: tuple[str, ...], mtime_ns: int) -> str | None:
     run = run_program([path, *options])
     if run is None:
         raise OSError(f"{path} cannot be run")
