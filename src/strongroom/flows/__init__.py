@@ -10,6 +10,7 @@ from strongroom.flows.clusters.phases import is_reversible
 from strongroom.flows.clusters.plan import plan_cluster_restore
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.hosts.join import (
     connect_hosts,
     join_host,
@@ -100,6 +101,7 @@ __all__ = [
     "plan_delete_instance",
     "plan_restore",
     "preview_runs",
+    "refresh_instance",
     "request_action",
     "request_adopt_cluster",
     "request_backup",

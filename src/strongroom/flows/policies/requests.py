@@ -14,6 +14,8 @@ from strongroom.catalog import Attachment, Cluster, Instance, Job, Policy, Polic
 from strongroom.catalog.find import find_cluster, find_instance
 from strongroom.catalog.policies import Database, find_policy, policy_of
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
+from strongroom.flows.clusters.backup import is_synced
+from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
 from strongroom.flows.policies.attempts import begin_attempt, new_run
 from strongroom.flows.policies.coverage import restart_schedules
 from strongroom.flows.policies.ends import find_database
@@ -162,9 +164,15 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
     Raises NotFound, Conflict, Busy and what a request for a backup raises.
     """
     moment = now()
+    with site.catalog.read() as session:
+        found = find_attachable(session, project, database)
+    if isinstance(found, Cluster):
+        refresh_nodes(site, project, found.id, unless=is_synced)
+    else:
+        refresh_instance(site, project, found.id)
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
-        row = find_attachable(session, project, database)
+        row = find_attachable(session, project, found.id)
         if (applies := policy_of(session, row)) is None or applies.id != policy.id:
             other = f"policy {applies.name}" if applies else "no policy"
             raise Conflict(
