@@ -28,6 +28,7 @@ from strongroom.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
 from strongroom.flows.policies.declared import declare_policies
+from strongroom.flows.policies.history import forget_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -438,6 +439,17 @@ def test_the_configuration_declares_policies_that_users_cannot_change(world: Wor
     declare(full="every 8h")
     declare()
     assert world.all(Policy) == []
+
+
+def test_old_runs_are_forgotten_unless_their_backup_exists(world: World) -> None:
+    begin_with_full(world, incremental="every 1h")
+    world.end(world.tick(HOUR)[0], "disk full", code="Cancelled")
+    (failed,) = [row for row in world.all(Backup) if row.status == "FAILED"]
+    with world.site.catalog.write() as session:
+        session.get_one(Backup, failed.id).deleted = world.at
+    assert forget_runs(world.site, world.at + 399 * DAY) == 0
+    assert forget_runs(world.site, world.at + 401 * DAY) == 1
+    assert world.runs() == [("full", "succeeded")]
 
 
 def test_a_cluster_is_backed_up_from_a_node_that_is_synced(world: World) -> None:
