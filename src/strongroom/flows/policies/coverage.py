@@ -9,6 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Cluster, Instance, Policy, Schedule
+from strongroom.catalog.policies import close_incident
+from strongroom.flows.policies.ends import FAILING, STUCK
 from strongroom.flows.site import Site
 from strongroom.protection.runs import spread_offset
 
@@ -61,6 +63,9 @@ def _follow(session: Session, database_id: str, policy_id: str | None, at: datet
     if row is not None:
         session.delete(row)
         session.flush()
+    if policy_id is None:
+        for condition in (FAILING, STUCK):
+            close_incident(session, database_id, condition)
     if policy_id is not None and owner is not None:
         begin = at.replace(microsecond=0)
         session.add(
