@@ -188,7 +188,7 @@ def test_names_that_no_host_has(control: Site, name: str) -> None:
 def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Site) -> None:
     joined(control, "db1")
     instance, job = request_instance(control, "p", name="a")
-    for force, error in ((False, "has instances: a"), (True, "answers")):
+    for force, error in ((False, "has instances: a"), (True, "is reachable")):
         with pytest.raises(StrongroomError, match=error):
             request_remove_host(control, "db1", force=force)
     with control.catalog.write() as session:
@@ -215,9 +215,9 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Sit
         request_remove_host(control, "db1")
 
 
-def placed(control: Site, **wish: Any) -> str:
+def placed(control: Site, **need: Any) -> str:
     with control.catalog.read() as session:
-        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "room": GB, **wish}))[0]
+        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "disk": GB, **need}))[0]
 
 
 def test_placement_takes_the_newest_version_then_the_least_used_host(control: Site) -> None:
@@ -231,7 +231,7 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Si
     assert placed(control, hosts=["small"]) == "small"
 
 
-def test_room_that_was_made_just_now_counts(control: Site) -> None:
+def test_disk_space_that_was_freed_just_now_counts(control: Site) -> None:
     joined(control, "a", free=0)
     asked: list[str] = []
 
