@@ -226,7 +226,7 @@ def test_results_of_verifications_are_those_of_this_artifact(written: Raw) -> No
     keep_verification(written.store, result(written, HERE, ok=False))
     replayed = result(written, OTHER, level="tables").model_dump_json().encode()
     for number, data in enumerate([replayed, b"", b"{", b'{"ok":true,"x":' + b"[" * 100_000], 1):
-        written.write(HERE.verification(number), data)
+        written.write(f"{HERE.verifications}/{number:08d}.json", data)
     written.write(f"{HERE.verifications}/99999999.json", replayed)
     found = load_verification(written.store, HERE, sha256)
     assert found is not None

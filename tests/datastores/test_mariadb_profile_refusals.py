@@ -52,7 +52,7 @@ def effects(profile: Profile) -> dict[str, str]:
 
 
 def restore(version: Version, chain: Sequence[FileLink], target: Path, work: Path, server: Server | None) -> Any:
-    return driver.restore(version, chain, target, work, lambda phase: None, server)
+    return driver.restores.restore(version, chain, target, work, lambda phase: None, server)
 
 
 def put(own: OwnServer, path: Path, content: str = "x") -> None:
@@ -279,7 +279,7 @@ def take_without(server: Server, work: Path, left_out: str) -> None:
     def paths() -> list[str]:
         return [path for path, _ in walk.ranges() if not path.startswith(left_out.removesuffix(".ibd"))]
 
-    session = driver.begin_backup(server, BackupRequest("full", None, work, paths=paths))
+    session = driver.backups.begin(server, BackupRequest("full", None, work, paths=paths))
     try:
         for data in pieces(session.stdout):
             walk.feed(data)

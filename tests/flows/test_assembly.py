@@ -752,7 +752,9 @@ def test_the_farthest_begins_and_the_others_join(world: World) -> None:
     output = world.job(job.id).output
     assert output["began"] == "node2"
     assert [position.rpartition(":")[2] for position in output["positions"].values()] == ["5", "9", "7"]
-    assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [world.members()[n].id for n in (1, 0, 2)]
+    ids = [member.id for member in world.members()]
+    assert [c.split()[1] for c in world.ring.calls if c.startswith("stop")] == ids, "no agent starts its node again meanwhile"
+    assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [ids[n] for n in (1, 0, 2)]
     world.require("today", 1)
 
 

@@ -16,7 +16,7 @@ from strongroom.datastores import Server, Version
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
 from strongroom.flows import open_site, request_backup, request_instance
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.chores.sweep import finish_failed
+from strongroom.flows.chores.sweep import SOON, SWEEP, finish_failed
 from strongroom.flows.follow import make_request
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
@@ -270,17 +270,22 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
 
 
 def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
-    """Its host does not answer; the worker there may."""
+    """Its host was not asked yet, or does not answer: a worker may run there, until it was cancelled."""
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
     presence = site.control.agents.presence
     presence.expect("local")
-    presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None
-    finish_failed(site.control)
+    assert SWEEP.run(site.control) == SOON
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert SWEEP.run(site.control) is None
     assert len(list(site.real.list(backup.container))) == 1
     presence.heard("local")
+    finish_failed(site.control)
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.settle("local")
     finish_failed(site.control)
     assert list(site.real.list(backup.container)) == []
 

@@ -17,6 +17,7 @@ from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
 from strongroom.catalog import Backup, Cluster, Host, Instance, Job, now, open_catalog
+from strongroom.catalog.find import find_job
 from strongroom.errors import (
     AgentBroken,
     Conflict,
@@ -40,12 +41,15 @@ from strongroom.flows import (
     request_instance,
     request_reclaim,
     request_remove_host,
+    request_reset,
 )
 from strongroom.flows.hosts import presence as _presence
 from strongroom.flows.hosts.placement import Need, place, reader_of
 from strongroom.flows.hosts.presence import Presence, retry_while_silent
+from strongroom.flows.hosts.reconcile import forget_adopted
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 GB = 1024**3
 URL = "https://10.0.0.1:8780"
@@ -163,6 +167,35 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     with pytest.raises(Conflict, match="2 servers of host a are named z"):
         request_reclaim(control, "q", "a", "z")
     assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
+
+
+def test_a_server_whose_adoption_was_reset_is_forgotten_by_its_agent(control: Site, place: Path) -> None:
+    """The agent went on with it. One that was an instance for a while is left to people."""
+
+    class Agent:
+        def __init__(self) -> None:
+            self.forgotten: list[str] = []
+
+        async def delete_server(self, server: str) -> None:
+            self.forgotten.append(server)
+
+    joined(control, "a")
+    agent: Any = Agent()
+    control.agents.connect("a", lambda: agent)
+    server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
+    facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "adopted"}
+    facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place}
+    reset, adopted, going = (request_instance(control, "p", name=name, adopt=server, host="a") for name in "xyz")
+    views = [ServerView(id=key, name="n", **facts) for key in (reset[0].id, adopted[0].id, going[0].id, "stranger")]
+    request_reset(control, "p", reset[0].id)
+    with control.catalog.write() as session:
+        settle(session, find_job(session, None, adopted[1].id), None)
+        for gone in (adopted[0].id, going[0].id):
+            row = session.get(Instance, gone)
+            assert row is not None
+            row.deleted = now()
+    asyncio.run(forget_adopted(control, "a", views))
+    assert agent.forgotten == [reset[0].id]
 
 
 def test_an_old_token_and_a_strange_address_are_refused(control: Site, place: Path) -> None:

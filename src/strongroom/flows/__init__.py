@@ -28,6 +28,7 @@ from strongroom.flows.kinds.cluster_restore import request_cluster_restore, requ
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.deletion import request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.label import change_backup
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
 from strongroom.flows.kinds.rebuild import request_rebuild
 from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
@@ -35,7 +36,7 @@ from strongroom.flows.kinds.restore import request_restore
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
-from strongroom.flows.records import change_backup, change_cluster, change_record
+from strongroom.flows.records import change_cluster, change_record
 from strongroom.flows.site import Site, open_site
 
 __all__ = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores.innodb.versions import number_of
-from strongroom.datastores.protocol.datastore import BackupKind, StreamFacts
+from strongroom.datastores.protocol.backups import BackupKind, StreamFacts
 from strongroom.datastores.toolkit.tools import tail
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from strongroom.system.files import read_text

@@ -13,6 +13,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
+from strongroom.artifact import Notice
 from strongroom.datastores.innodb import options as options_module
 from strongroom.datastores.innodb.paths import credentials_file, error_log, named_log, socket_of
 from strongroom.datastores.protocol.servers import Server
@@ -28,6 +29,7 @@ _TAKEN = {1040, 1203, 1226}
 """No connection is free: of all, of this account, or of this account within an hour."""
 _NO_PLUGIN = {1156, 1251, 2059, 2061}
 _NO_TLS = 2026
+CLIENT_ERRORS = range(2000, 3000)
 GONE = (0, 1053, 2006, 2013, 2055)
 """The connection broke, or the server shuts down."""
 _LOG_IN = "Give a credentials file with an account that may log in and take backups."
@@ -187,6 +189,22 @@ def explain_refusals(server: Server) -> Iterator[None]:
                 remedy="`strongroom check` names the rights that it needs.",
             ) from error
         raise ServerFailed(f"{where(server)} does not answer a question: {text}", remedy="See its error log.") from error
+
+
+def not_asked(error: pymysql.MySQLError) -> Notice:
+    """What the server refuses to tell the account, which may have had fewer rights when the backup was taken, is not known.
+
+    Raises the error when it is one of the connection.
+    """
+    code, text = parts(error)
+    if code == 0 or code in CLIENT_ERRORS or code == 1053:
+        raise error
+    return Notice(
+        item="rights of the account",
+        effect="warn",
+        message=f"the restored server could not be asked for all that the backup's server had: {text}",
+        remedy="Look whether the account has the rights that docs/adopt.md names.",
+    )
 
 
 def query(connection: Connection[Cursor], sql: str, *values: str) -> list[tuple[Any, ...]]:

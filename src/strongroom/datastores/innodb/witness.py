@@ -14,9 +14,10 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
 from strongroom.datastores.innodb.connection import connect, parts, query, server_pid, variables, where
-from strongroom.datastores.protocol.datastore import BackupRequest, Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.errors import StrongroomError
 
 SCHEMA, NAME = "mysql", "strongroom_witness"
@@ -41,7 +42,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     """
     pid = None
     try:
-        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
         with connect(server, patience=_PATIENCE) as connection:
             pid = server_pid(connection)
             keep_local(connection)
@@ -116,7 +117,7 @@ def require(connection: Connection[Cursor], server: Server, request: BackupReque
 
 def require_token(connection: Connection[Cursor], server: Server, token: str) -> None:
     """Raises LineageChanged unless the token is in the data and in the file."""
-    lineage = witness_module.read_lineage(server.data_dir)
+    lineage = ensure_lineage(server.data_dir)
     if not holds_token(connection, lineage, token):
         raise witness_module.no_proof(where(server), witness_module.LOST.format(TABLE))
     if not witness_module.has_token(server.data_dir, lineage, token):

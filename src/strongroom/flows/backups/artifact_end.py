@@ -22,6 +22,7 @@ from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import outcomes
+from strongroom.flows.backups.labels import store_label
 from strongroom.flows.backups.seals import seal_backup
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.site import Site
@@ -78,11 +79,23 @@ def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256:
         _require_own(row, manifest)
         require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
-    if warning := seal_backup(site, store, manifest.location, sha256):
+        is_changed = row.protected or row.name != manifest.name
+    warnings = [seal_backup(site, store, manifest.location, sha256), _label_backup(store, row) if is_changed else None]
+    if any(warnings):
         with site.catalog.write() as session:
             job = find_job(session, None, job_id)
-            job.output = {**job.output, "warnings": [*job.output.get("warnings", []), warning]}
+            job.output = {**job.output, "warnings": [*job.output.get("warnings", []), *filter(None, warnings)]}
     return True
+
+
+def _label_backup(store: Store, backup: Backup) -> str | None:
+    """Store the label of a backup that was renamed or protected before it was complete. Why that failed, for people."""
+    try:
+        store_label(store, backup)
+    except StorageError as error:
+        log.warning("cannot store the label of a backup", backup=backup.id, reason=error.message)
+        return f"its name and its protection are only in the catalog: {error.message}"
+    return None
 
 
 def _require_own(backup: Backup, manifest: Manifest) -> None:
@@ -156,8 +169,8 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
 
 
 def _require_writer_over(site: Site, job: Job) -> None:
-    """Raise HostSilent while the host of the job is unreachable: its worker may still write, until it is cancelled later."""
-    cause = site.agents.presence.cause(job.host) if job.host else None
+    """Raise HostSilent while the worker of the job may still write. It is cancelled when its host answers."""
+    cause = site.agents.presence.may_write(job.host) if job.host else None
     if cause is not None:
         raise HostSilent(
             f"the worker of job {job.id} may still write: {cause.message}",

@@ -20,14 +20,19 @@ MIN_AGE = timedelta(hours=1)
 """Younger objects are kept: the row of their backup may not be visible yet."""
 
 
-def _sweep(site: Site) -> None:
+SOON = 60.0
+"""Seconds until the next sweep if a host was not asked yet which workers it runs: what they may write is not removed."""
+
+
+def _sweep(site: Site) -> float | None:
     """Sweep all stores. If stores are accessed with tokens of users, what is left there is only logged."""
 
     def is_running(backup_id: str) -> bool:
         with site.catalog.read() as session:
             row = session.get(Backup, backup_id)
-            hosts = session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup"))
-            may_write = any(host and site.agents.presence.cause(host) for host in hosts)
+            known = list(session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup")))
+            hosts = known or site.agents.names  # the catalog may be older than the backup
+            may_write = any(host and site.agents.presence.may_write(host) for host in hosts)
             return may_write or (row is not None and row.status in Backup.RUNNING)
 
     swept = 0
@@ -39,6 +44,9 @@ def _sweep(site: Site) -> None:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
     log.info("swept the stores", orphans=swept)
+    presence = site.agents.presence
+    new = [host for host in site.agents.names if presence.may_write(host) and not presence.cause(host)]
+    return SOON if new else None
 
 
 def finish_failed(site: Site) -> None:

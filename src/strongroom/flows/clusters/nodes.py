@@ -73,8 +73,8 @@ class Ring:
         if not self.cluster.is_adopted:
             await call_nodes(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
-    async def views(self) -> dict[str, GaleraView | StrongroomError]:
-        """The current view of each node, or the error of its query.
+    async def views(self, nodes: Sequence[Instance] | None = None) -> dict[str, GaleraView | StrongroomError]:
+        """The current view of each node, or of each of ``nodes``, or the error of its query.
 
         A query that fails although the host answers other requests is repeated, because a recovery may leave the node out.
         """
@@ -92,8 +92,9 @@ class Ring:
                     return error
                 await asyncio.sleep(LOOK)
 
-        found = await asyncio.gather(*(look(node) for node in self.nodes))
-        return dict(zip((node.id for node in self.nodes), found, strict=True))
+        nodes = self.nodes if nodes is None else nodes
+        found = await asyncio.gather(*(look(node) for node in nodes))
+        return dict(zip((node.id for node in nodes), found, strict=True))
 
     async def record_view(self, view: ServerView) -> None:
         """Copy an agent's view of a node into the catalog."""

@@ -97,7 +97,7 @@ async def undo_run(site: Site, job_id: str) -> None:
 async def undo_phases(ring: Ring, journal: Journal, *, force: bool = False) -> None:
     """Undo all phases of a run that has not reached the point of no return. Idempotent. Raises the errors of ``bring_up``.
 
-    With ``force``, unreachable nodes are skipped; ``undo.make_up`` does them later.
+    With ``force``, unreachable nodes are skipped; ``undo.undo_owed`` does them later.
     """
     await ring.report("undo the restore", "the restore failed before the point of no return")
     views: dict[str, GaleraView | Exception] = dict(await ring.views()) if force else {}

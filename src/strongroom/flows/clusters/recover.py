@@ -70,9 +70,10 @@ async def _bring_up(
         positions = {node_name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
         text = f"{node_name(serving[0])} was serving; the others joined it"
         return {"positions": positions, "began": None, "how": text, "uuid": uuid}
-    await _stop(ring, [node for node in reached if seen[node.id].running], status, force=force)
+    await _stop(ring, reached, status, force=force)  # also those that do not run: their agents may be about to start them again
     states = await _read_positions(ring, reached, status)
-    seen |= {key: view for key, view in (await ring.views()).items() if isinstance(view, GaleraView)}  # a stop changes them
+    views = await ring.views(reached)  # a stop ends what they knew of their last view
+    seen |= {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     positions = {node_name(node): _describe_position(states.get(node.id)) for node in reached}
     known = {
         key: state

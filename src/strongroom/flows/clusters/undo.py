@@ -31,7 +31,7 @@ async def drop_prepared(ring: Ring, journal: Journal, reached: Sequence[Instance
 
 
 async def resume_service(ring: Ring, journal: Journal, reached: Sequence[Instance], force: bool) -> None:
-    """Undo ``stop``: the nodes serve their previous data, in its epoch. Unreachable nodes are noted for ``make_up``."""
+    """Undo ``stop``: the nodes serve their previous data, in its epoch. Unreachable nodes are noted for ``undo_owed``."""
     if "stopped" not in journal.facts:
         return
     await asyncio.to_thread(_reset_epoch, ring, journal)
@@ -62,8 +62,11 @@ def _reset_epoch(ring: Ring, journal: Journal) -> None:
 
 async def undo_owed(ring: Ring) -> None:
     """Undo runs on nodes that were unreachable when they were undone, if the nodes answer now."""
+    owing = await asyncio.to_thread(_find_owing, ring)
+    if not owing:
+        return
     views = await ring.views()
-    for journal in await asyncio.to_thread(_find_owing, ring):
+    for journal in owing:
         reached = [n for n in ring.nodes if journal.node(n.id).get("owed") and isinstance(views[n.id], GaleraView)]
         nodes = [node for node in reached if not _is_restored(ring, views[node.id])]
         await swap_back(ring, journal, nodes, force=False)

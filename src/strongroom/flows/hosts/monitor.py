@@ -23,7 +23,7 @@ from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomEr
 from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
-from strongroom.flows.hosts.reconcile import call_back
+from strongroom.flows.hosts.reconcile import call_back, forget_adopted
 from strongroom.flows.site import Site
 
 log = structlog.get_logger()
@@ -56,6 +56,7 @@ class Monitor:
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
         self._fences: dict[str, asyncio.Task[None]] = {}
+        self._forgets: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
         self._next_look: dict[str, float] = {}
@@ -106,7 +107,8 @@ class Monitor:
 
     async def stop(self) -> None:
         """End all tasks."""
-        tasks = [*self._looks.values(), *self._returns.values(), *self._fences.values(), *([self._task] if self._task else [])]
+        groups = (self._looks, self._returns, self._fences, self._forgets)
+        tasks = [*(task for group in groups for task in group.values()), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -157,7 +159,7 @@ class Monitor:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
-            if answers and not self._answers.get(host, False):
+            if answers and (not self._answers.get(host, False) or self._is_unsettled(host)):
                 self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
         except OperationalError as error:
@@ -166,6 +168,11 @@ class Monitor:
             log.exception("unexpected error in the monitor", host=host)
         finally:
             self._wake.set()
+
+    def _is_unsettled(self, host: str) -> bool:
+        """Whether workers there may run that nobody waits for, and nothing is being done about them."""
+        done = host not in self._returns or self._returns[host].done()
+        return done and self._site.agents.presence.may_write(host) is not None
 
     def _note_change(self, host: str, answers: bool) -> None:
         cause = self._site.agents.presence.cause(host)
@@ -197,6 +204,9 @@ class Monitor:
         await asyncio.to_thread(self._write, host, queried, servers, facts)
         if host not in self._fences or self._fences[host].done():  # a hanging node must not delay the queries of its host
             self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
+        unknown = self._site.agents.unknown.get(host, [])
+        if unknown and (host not in self._forgets or self._forgets[host].done()):
+            self._forgets[host] = asyncio.create_task(forget_adopted(self._site, host, unknown))
         return True
 
     def _write(self, host: str, queried: datetime, servers: list[ServerView], facts: HostView | None) -> None:

@@ -28,6 +28,7 @@ class Presence:
         self._answered: dict[str, float] = {}
         self._missed: dict[str, int] = {}
         self._causes: dict[str, HostSilent] = {}
+        self._settled: set[str] = set()
 
     def expect(self, host: str) -> None:
         """Add a host, which should answer from now on."""
@@ -38,6 +39,7 @@ class Presence:
         self._answered.pop(host, None)
         self._missed.pop(host, None)
         self._causes.pop(host, None)
+        self._settled.discard(host)
 
     def heard(self, host: str) -> None:
         """Note that the host answered."""
@@ -49,6 +51,7 @@ class Presence:
     def missed(self, host: str, cause: HostSilent | None = None) -> None:
         """Note that the host did not answer correctly."""
         self._missed[host] = self._missed.get(host, 0) + 1
+        self._settled.discard(host)
         if cause is not None and host in self._answered:
             self._causes[host] = cause
 
@@ -64,6 +67,17 @@ class Presence:
     def cause(self, host: str) -> HostSilent | None:
         """Why the host did not answer the last query; None if it answered."""
         return self._causes.get(host)
+
+    def settle(self, host: str) -> None:
+        """It has answered, and workers there that nobody waits for were stopped."""
+        if host in self._answered:
+            self._settled.add(host)
+
+    def may_write(self, host: str) -> HostSilent | None:
+        """Why a worker that nobody waits for may run on the host; none when there is none. At first it was not asked yet."""
+        if host not in self._answered or host in self._settled:
+            return None
+        return self._causes.get(host) or HostSilent(f"host {host} was not asked yet which workers run there")
 
     def require(self, host: str | None) -> None:
         """Raise HostSilent, or the subclass of the cause, if the host is lost."""

@@ -1,13 +1,16 @@
-"""Cancels workers whose jobs have ended in the catalog, when their host answers again or for the first time."""
+"""Ends what an agent still has or does for jobs that ended in the catalog: workers, servers whose adoption failed."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
+from sqlalchemy import select
 
 from strongroom.agent.client import AgentClient
-from strongroom.catalog import Job
+from strongroom.agent.models import ServerView
+from strongroom.catalog import Instance, Job
 from strongroom.errors import HOST_ERRORS, StrongroomError
 from strongroom.flows.kind import kind_of
 from strongroom.flows.site import Site
@@ -28,6 +31,7 @@ async def call_back(site: Site, host: str) -> None:
 
 async def _call_back(site: Site, host: str) -> None:
     agent = site.agents.client(host)
+    ended: list[Job] = []
     for view in await agent.jobs():
         job = await asyncio.to_thread(_find_ended, site, host, view.id)
         if job is None or (view.status != "running" and not _needs_cleanup(job)):
@@ -35,12 +39,38 @@ async def _call_back(site: Site, host: str) -> None:
         if view.status == "running":
             log.info("cancelling the worker of an ended job", host=host, job=view.id)
             await _cancel(agent, view.id)
+        ended.append(job)
+    site.agents.presence.settle(host)
+    for job in ended:
         await asyncio.to_thread(_mark_tidied, site, job.id)
         if clean := kind_of(job.kind).clean:
             try:
                 await clean(site.for_job(job.id), job.id)
             except StrongroomError as error:
                 log.warning("cleanup failed; the sweep will retry it", job=job.id, error=error.code, reason=error.message)
+
+
+async def forget_adopted(site: Site, host: str, unknown: Sequence[ServerView]) -> None:
+    """Have the agent forget servers whose adoption was given up while it went on. The servers themselves stay as they are."""
+    for view in unknown:
+        if not await asyncio.to_thread(_adoption_failed, site, host, view.id):
+            continue
+        try:
+            await site.agents.client(host).delete_server(view.id)
+        except StrongroomError as error:
+            log.warning("cannot forget a server whose adoption failed", host=host, server=view.id, reason=error.message)
+        else:
+            log.info("forgot a server whose adoption failed; it stays as it is", host=host, server=view.id, name=view.name)
+
+
+def _adoption_failed(site: Site, host: str, server: str) -> bool:
+    """Whether the server is of an instance that is gone, and that never was more than the attempt to adopt it."""
+    with site.catalog.read() as session:
+        row = session.get(Instance, server)
+        ends = set(session.scalars(select(Job.status).where(Job.instance_id == server, Job.kind == "adopt")))
+    if row is None or row.host != host or row.deleted is None or not row.is_adopted:
+        return False
+    return bool(ends) and ends <= {"failed", "cancelled"}
 
 
 async def _cancel(agent: AgentClient, agent_job: str) -> None:

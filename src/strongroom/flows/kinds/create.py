@@ -85,7 +85,10 @@ def request_instance(
                 f"it cannot be restored to {found['datastore']} {found['series']}",
                 remedy=f"Specify --datastore-version {source.series}.",
             )
-        datastores.get(found["datastore"]).check_new(databases, users)
+        if databases or users:
+            administration = datastores.get(found["datastore"]).require_administration()
+            administration.databases.check(databases)
+            administration.users.check(users)
         volume_size = volume_size or DEFAULT_VOLUME
         resources = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
         quotas.require(session, project, settings, {"instances": 1, **resources})

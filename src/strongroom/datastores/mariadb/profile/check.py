@@ -10,16 +10,16 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.innodb.connection import connect, identifier, parts, query
+from strongroom.datastores.innodb.connection import CLIENT_ERRORS, connect, identifier, not_asked, parts, query
 from strongroom.datastores.mariadb.profile import layout
 from strongroom.datastores.mariadb.profile import tables as tables_module
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
-from strongroom.datastores.mariadb.profile.tables import name_some
 from strongroom.datastores.mariadb.restore.prepare import option_file_of
 from strongroom.datastores.mariadb.server import plugins as plugins_module
 from strongroom.datastores.mariadb.server import settings as settings_module
 from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.names import name_some
 from strongroom.errors import StrongroomError
 
 _DEFAULTS = {
@@ -33,7 +33,6 @@ _DENIED = {1142, 1143, 1044, 1370}
 _NO_TABLE = 1146
 _IN_USE = {1205, 1213, 1317, 1412, 1684, 1969}
 """A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
-_OF_CLIENT = range(2000, 3000)
 _LOCK_WAIT = 5
 """Seconds for a table that a client has locked."""
 _STOPS: Mapping[plugins_module.Kind, str] = {"provider": "page compression", "keys": "encryption"}
@@ -154,22 +153,6 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     return notices
 
 
-def not_asked(error: pymysql.MySQLError) -> Notice:
-    """What the server refuses to tell the account, which may have had fewer rights when the backup was taken, is not known.
-
-    Raises the error when it is one of the connection.
-    """
-    code, text = parts(error)
-    if code == 0 or code in _OF_CLIENT or code == 1053:
-        raise error
-    return Notice(
-        item="rights of the account",
-        effect="warn",
-        message=f"the restored server could not be asked for all that the backup's server had: {text}",
-        remedy="Look whether the account has the rights that docs/adopt.md names.",
-    )
-
-
 def _check_settings(connection: Connection[Cursor], server: Server, profile: Profile, *, isolated: bool) -> Iterator[Notice]:
     actual, _ = read_settings(connection)
     options = settings_module.carried(profile, isolated=isolated, galera=server.galera is not None)
@@ -254,7 +237,7 @@ def _try_read(connection: Connection[Cursor], schema: str, name: str) -> str | N
         query(connection, f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} LIMIT 1")  # noqa: S608 - both are quoted
     except pymysql.MySQLError as error:
         code, text = parts(error)
-        if code == 0 or code in _OF_CLIENT:  # the connection is gone: that says nothing of the table
+        if code == 0 or code in CLIENT_ERRORS:  # the connection is gone: that says nothing of the table
             raise
         if code in _DENIED | _IN_USE or (code == _NO_TABLE and not _is_listed(connection, schema, name)):
             return None

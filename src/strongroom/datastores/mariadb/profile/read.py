@@ -18,10 +18,10 @@ from strongroom.datastores.mariadb.profile import accounts as accounts_module
 from strongroom.datastores.mariadb.profile import layout as layout_module
 from strongroom.datastores.mariadb.profile import tables as tables_module
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
-from strongroom.datastores.mariadb.profile.tables import name_some
 from strongroom.datastores.mariadb.server import plugins as plugins_module
 from strongroom.datastores.mariadb.server import settings as settings_module
 from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.names import name_some
 from strongroom.datastores.toolkit.nets import is_below
 from strongroom.errors import ConfigurationError
 

@@ -12,11 +12,11 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Profile
 from strongroom.datastores.innodb.connection import GONE, connect, identifier, parts, query
 from strongroom.datastores.mariadb.profile import tables as tables_module
-from strongroom.datastores.mariadb.profile.tables import name_some
 from strongroom.datastores.mariadb.restore.private import private_server
 from strongroom.datastores.mariadb.server import plugins
 from strongroom.datastores.protocol.profiles import Rehearsal
 from strongroom.datastores.protocol.servers import Version
+from strongroom.datastores.toolkit.names import name_some
 from strongroom.errors import ArtifactCorrupt, ConfigurationError
 
 _PATIENCE = 86400.0

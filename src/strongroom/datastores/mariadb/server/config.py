@@ -155,7 +155,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> 
     return options | _sizes(server.ram_mb) | carried | cluster
 
 
-def start_argv(server: Server) -> list[str]:
+def build_command(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
     if server.is_adopted:
         return list(server.start_command)

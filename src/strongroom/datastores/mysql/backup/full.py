@@ -37,7 +37,7 @@ from strongroom.datastores.mysql.backup.size import data_bytes
 from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import CLONES
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, BackupSession
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, BackupSession
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch

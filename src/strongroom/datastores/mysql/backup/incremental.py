@@ -25,7 +25,7 @@ from strongroom.datastores.mysql.backup.logs import FULL as _FULL
 from strongroom.datastores.mysql.backup.logs import Logs, client_options
 from strongroom.datastores.mysql.backup.size import data_bytes
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.datastores.toolkit.tar import BLOCK, header

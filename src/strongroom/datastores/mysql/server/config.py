@@ -51,7 +51,7 @@ def configure(server: Server) -> None:
     write_file(option_file(server), options_module.dump("mysqld", _server_options(server, socket, restored)), owner)
 
 
-def keep(server: Server, new: Path) -> None:
+def keep_configuration(server: Server, new: Path) -> None:
     """What SET PERSIST has set, the keys for TLS, which clients of an adopted server know, and where its keyring is."""
     if not server.is_adopted:
         return
@@ -155,7 +155,7 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
     return found
 
 
-def start_argv(server: Server) -> list[str]:
+def build_command(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
     if server.is_adopted:
         return list(server.start_command)

@@ -13,8 +13,7 @@ from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.backup import witness
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP
-from strongroom.datastores.protocol.datastore import Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import ConfigurationError, StrongroomError
 
 _DAY = 86400

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Literal
+from collections.abc import Collection, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
 from strongroom.datastores.protocol.strict import Strict
+
+if TYPE_CHECKING:
+    from strongroom.datastores.protocol.servers import Server
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 NO_UUID = "00000000-0000-0000-0000-000000000000"
@@ -97,3 +102,55 @@ class GaleraView(Strict):
     def synced(self) -> bool:
         """It serves, with all that the cluster has."""
         return self.ready and self.primary and self.connected and self.state == "Synced"
+
+
+class Nodes(Protocol):
+    """The nodes of clusters, running or stopped."""
+
+    def view(self, server: Server, *, running: bool) -> GaleraView:
+        """The node as it is now; never fails."""
+
+    def is_receiving(self, server: Server) -> bool:
+        """Another node sends it all its data, or was cut off in that: what it has is not whole."""
+
+    def find_position(self, server: Server) -> GaleraPosition:
+        """Where the data of a stopped node stands. Raises Conflict when it has none, ToolFailed, ServerFailed."""
+
+    def start_options(self, server: Server, *, bootstrap: bool, expected: str | None = None) -> list[str]:
+        """What is added to the start command this once. Raises Conflict when it cannot bootstrap, or not at ``expected``."""
+
+    def seed(self, server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
+        """Give a prepared directory the identity of a new cluster. Idempotent. Raises ToolFailed, ServerFailed."""
+
+    def list_ports(self) -> Sequence[int]:
+        """Where nodes listen, beside the port of the datastore."""
+
+
+class RunningNodes(Protocol):
+    """What running nodes do to prove that their cluster is complete."""
+
+    def set_desync(self, server: Server, desync: bool) -> bool:
+        """Whether the cluster waits for this node when it falls behind; true when this has changed something."""
+
+    def write_canary(self, server: Server, word: str) -> None:
+        """Write a word through this node."""
+
+    def read_canaries(self, server: Server) -> list[str]:
+        """Words that it reads, with all that was committed on any node."""
+
+    def drop_canaries(self, server: Server) -> None:
+        """Remove them."""
+
+    def sum_tables(self, server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
+        """Checksums of the tables of users that clusters replicate, or of those of them that are named.
+
+        With ``at`` all are taken from one snapshot, made after this transaction if it comes within a few seconds.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Clusters of a datastore."""
+
+    nodes: Nodes
+    running: RunningNodes
