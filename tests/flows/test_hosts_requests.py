@@ -315,7 +315,7 @@ def test_what_each_host_lacks_is_said(control: Site) -> None:
     with pytest.raises(Conflict) as refused:
         placed(control, versions=["10.11"], ram=2048, disk=5 * GB)
     assert refused.value.message == (
-        "no host can take the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
+        "no host can run the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
         "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is unreachable; e-new has not joined"
     )
     with pytest.raises(NotFound, match="host x cannot be found"):
