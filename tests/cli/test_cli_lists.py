@@ -128,6 +128,7 @@ def test_invalid_filters_are_refused(run: Run, listed: Canned) -> None:
     with pytest.raises(InvalidRequest, match="is not a time"):
         parse_time("999999w", NOW)
     assert parse_time("2w", NOW) == NOW - timedelta(weeks=2)
+    assert parse_time("1d12h", NOW) == NOW - timedelta(hours=36)  # as in policies
     assert parse_time("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
 
