@@ -119,7 +119,7 @@ def _require(theirs: list[OwnNode], wanted: Sums) -> None:
             assert checksums(connection) == wanted
 
 
-def test_wrong_credentials_of_transfers_matter_to_transfers_only(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
+def test_wrong_credentials_for_transfers_affect_only_transfers(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
     service = _adopted(serve, theirs)
     with theirs[1].connect() as connection:
         wanted = checksums(connection)

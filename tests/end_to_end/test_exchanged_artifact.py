@@ -23,7 +23,7 @@ def exchange(store: Path, victim: str, other: str) -> None:
     assert old["id"] == other
 
 
-def test_an_exchanged_artifact_is_refused(serve: Callable[..., Service], place: Path) -> None:
+def test_replaced_artifact_is_refused(serve: Callable[..., Service], place: Path) -> None:
     store = place / "store"
     service = serve(config=f'[storage]\npath = "{store}"\n')
     one, two = service.create("mysql1"), service.create("mysql2")

@@ -65,7 +65,7 @@ def restored(service: Service, name: str, backup: str) -> Sums:
         return checksums(connection)
 
 
-def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, server: dict[str, Any], source: Source) -> None:
+def test_backups_of_trove_full_incrementals_and_in_segments(service: Service, server: dict[str, Any], source: Source) -> None:
     container = service.data_dir / "store" / "my-trove-backups"
     before = write(server, "zero")
     full = source.full(container)
@@ -120,7 +120,7 @@ def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, se
     assert "--datastore postgresql" in refused.value.remedy
 
 
-def test_a_child_of_trove_that_lacks_wal_is_never_a_restore_with_rows_missing(
+def test_trove_backup_that_lacks_wal_never_restores_with_missing_rows(
     service: Service, server: dict[str, Any], source: Source, place: Path
 ) -> None:
     """Of two children of one parent Trove gives the second no more WAL than since the first."""

@@ -50,7 +50,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return control
 
 
-def test_the_newest_parent_and_its_chain_are_found(control: Site) -> None:
+def test_newest_parent_and_its_chain_are_found(control: Site) -> None:
     began = time.monotonic()
     with control.catalog.read() as session:
         parent, reason = newest_parent(session, Instance(id="i", lineage=None))

@@ -108,7 +108,9 @@ class Many(Wrapped):
         return iter(())
 
 
-def test_thousands_of_backups_block_nobody_and_can_be_cancelled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_of_thousands_of_backups_blocks_no_writer_and_can_be_cancelled(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     control = open_control(place / "a")
     count = 3_000
     control.stores.default = Many(control.stores.default, count)
