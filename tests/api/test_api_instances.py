@@ -114,10 +114,10 @@ def test_a_fault_is_wrapped_as_trove_does(site: Site) -> None:
     key = site.instance()
     text = f"Failed to create backup {uuid.UUID(int=7)}, error: Cannot find parent backup WAL file."
 
-    def blame(row: Instance) -> None:
+    def set_fault(row: Instance) -> None:
         row.fault = {"message": text, "details": "Take a full.", "created": "2026-11-21T10:00:00.5+00:00"}
 
-    site.edit(Instance, key, blame)
+    site.edit(Instance, key, set_fault)
     fault = site.get(f"/instances/{key}")["instance"]["fault"]
     assert fault["message"] == f"Failed to create backup {uuid.UUID(int=7)}, error:\n    Cannot find parent backup WAL file."
     assert fault["created"] == "2026-11-21T10:00:00"
@@ -127,10 +127,10 @@ def test_a_fault_is_wrapped_as_trove_does(site: Site) -> None:
 def test_long_fault_is_truncated_but_its_details_are_complete(site: Site) -> None:
     key = site.instance()
 
-    def blame(row: Instance) -> None:
+    def set_fault(row: Instance) -> None:
         row.fault = {"message": "x" * 300, "details": "Do this.", "created": "2026-11-21T10:00:00+00:00"}
 
-    site.edit(Instance, key, blame)
+    site.edit(Instance, key, set_fault)
     fault = site.get(f"/instances/{key}")["instance"]["fault"]
     assert len(fault["message"]) == 255
     assert fault["details"] == "x" * 300 + "\nDo this."

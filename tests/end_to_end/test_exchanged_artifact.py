@@ -10,15 +10,15 @@ from support.load import fill
 from support.service import Service
 
 
-def exchange(store: Path, victim: str, other: str) -> None:
-    """Copy the artifact ``other`` over ``victim``, with all ids in its manifest made to fit."""
-    here, there = store / "database_backups" / victim, store / "database_backups" / other
+def exchange(store: Path, target: str, other: str) -> None:
+    """Copy the artifact ``other`` over ``target``, with all ids in its manifest made to fit."""
+    here, there = store / "database_backups" / target, store / "database_backups" / other
     for path in here.iterdir():
         path.unlink()
     for path in there.iterdir():
         (here / path.name).write_bytes(path.read_bytes())
     old = json.loads((here / "manifest.json").read_text())
-    text = (here / "manifest.json").read_text().replace(other, victim)
+    text = (here / "manifest.json").read_text().replace(other, target)
     (here / "manifest.json").write_text(text)
     assert old["id"] == other
 

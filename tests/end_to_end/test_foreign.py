@@ -78,11 +78,11 @@ def test_backups_of_trove_full_incremental_and_in_segments(service: Service, ser
 
     # Recorded at once, as the stock client asks for it; only container and object of the location count.
     location = f"{service.data_dir.as_uri()}/elsewhere/my-trove-backups/{first.name}"
-    wish = {
+    params = {
         "name": "test-restore",
         "restore_from": {"remote_location": location, "local_datastore_version_id": version_id("mariadb", "10.11"), "size": 0.3},
     }
-    record = service.call("POST", "/backups", {"backup": wish}).json()["backup"]
+    record = service.call("POST", "/backups", {"backup": params}).json()["backup"]
     assert (record["status"], record["size"], record["locationRef"]) == ("RESTORED", 0.3, location)
     assert (record["instance_id"], record["parent_id"]) == (None, None)
     assert restored(service, "mysql3", record["id"]) == after_first

@@ -193,9 +193,9 @@ def test_restore_replaces_the_data_of_every_node_and_keeps_the_previous(world: W
 def test_prepared_data_is_verified_before_the_outage(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     world.run(job)
-    deeds = [call.split()[0] for call in world.ring.calls]
-    assert max(i for i, deed in enumerate(deeds) if deed == "seed") < deeds.index("stop")
-    assert max(i for i, deed in enumerate(deeds) if deed == "prove") < deeds.index("swap")
+    operations = [call.split()[0] for call in world.ring.calls]
+    assert max(i for i, operation in enumerate(operations) if operation == "seed") < operations.index("stop")
+    assert max(i for i, operation in enumerate(operations) if operation == "prove") < operations.index("swap")
     stopped = [call.split()[1] for call in world.ring.calls if call.startswith("stop")]
     assert stopped == [member.id for member in reversed(world.members())]  # who bootstraps goes last
 
@@ -349,14 +349,14 @@ def test_cancellation_is_refused_after_the_point_of_no_return(world: World) -> N
 
 def test_one_thing_at_a_time(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
-    for wish in (
+    for attempt in (
         lambda: request_cluster_restore(world.control, "p", "shop", "monday"),
         lambda: request_cluster_backup(world.control, "p", "shop", name="b"),
         lambda: request_recover(world.control, "p", "shop"),
         lambda: request_cluster_action(world.control, "p", "shop", "restart"),
     ):
         with pytest.raises(Busy, match=job.id):
-            wish()
+            attempt()
 
 
 def test_copy_is_activated_one_node_at_a_time(world: World) -> None:
@@ -373,20 +373,20 @@ def test_copy_is_activated_one_node_at_a_time(world: World) -> None:
 
 def test_operations_on_a_single_node_are_refused(world: World) -> None:
     node = world.members()[0].name
-    for wish in (
+    for attempt in (
         lambda: request_action(world.control, "p", node, "stop"),
         lambda: request_backup(world.control, "p", instance=node, name="b"),
         lambda: request_delete_instance(world.control, "p", node),
     ):
         with pytest.raises(Unsupported, match="node1 of a cluster"):
-            wish()
+            attempt()
 
 
 # --- the check, while clients write
 
 
-def _restore(world: World, **wish: Any) -> tuple[dict[str, str] | None, dict[str, Any]]:
-    job = request_cluster_restore(world.control, "p", "shop", "monday", **wish)
+def _restore(world: World, **options: Any) -> tuple[dict[str, str] | None, dict[str, Any]]:
+    job = request_cluster_restore(world.control, "p", "shop", "monday", **options)
     failure = world.run(job)
     return failure, world.job(job.id).output
 
@@ -438,8 +438,8 @@ def test_table_that_cannot_be_compared_at_one_position_is_named(world: World, mo
 
     summed = world.ring.checksums
 
-    async def at_no_known_position(server: str, **wish: Any) -> Any:
-        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+    async def at_no_known_position(server: str, **options: Any) -> Any:
+        return (await summed(server, **options)).model_copy(update={"seqno": None})
 
     world.ring.sums = sums
     monkeypatch.setattr(world.ring, "checksums", at_no_known_position)
@@ -453,8 +453,8 @@ def test_table_that_cannot_be_compared_at_one_position_is_named(world: World, mo
 def _at_no_known_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     summed = world.ring.checksums
 
-    async def checksums(server: str, **wish: Any) -> Any:
-        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+    async def checksums(server: str, **options: Any) -> Any:
+        return (await summed(server, **options)).model_copy(update={"seqno": None})
 
     monkeypatch.setattr(world.ring, "checksums", checksums)
 
@@ -595,11 +595,11 @@ def test_shown_outage_keeps_counting_while_a_node_stops(world: World, monkeypatc
 # --- a service that was away
 
 
-def _go_away(world: World, deed: str, seconds: int) -> None:
+def _go_away(world: World, operation: str, seconds: int) -> None:
     """The control plane dies before the first such call, and is back after so long."""
 
     def strike(_: int) -> None:
-        if world.ring.calls[-1].startswith(deed):
+        if world.ring.calls[-1].startswith(operation):
             world.ring.before = lambda number: None
             before = (now() - timedelta(seconds=seconds)).isoformat()
             with world.control.catalog.write() as session:
@@ -610,9 +610,9 @@ def _go_away(world: World, deed: str, seconds: int) -> None:
     world.ring.before = strike
 
 
-@pytest.mark.parametrize("deed", ["seed", "unreached"])
-def test_outage_needs_consent_after_a_long_absence(world: World, deed: str) -> None:
-    _go_away(world, deed, 3600)
+@pytest.mark.parametrize("operation", ["seed", "unreached"])
+def test_outage_needs_consent_after_a_long_absence(world: World, operation: str) -> None:
+    _go_away(world, operation, 3600)
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     failure = world.run(job)
     assert failure is not None
@@ -646,9 +646,9 @@ def test_restore_that_waits_for_the_outage_can_be_abandoned(world: World) -> Non
     assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is None
 
 
-@pytest.mark.parametrize(("deed", "seconds"), [("seed", 60), ("swap", 3600)])
-def test_short_absence_or_absence_during_the_outage_does_not_stop_the_restore(world: World, deed: str, seconds: int) -> None:
-    _go_away(world, deed, seconds)
+@pytest.mark.parametrize(("operation", "seconds"), [("seed", 60), ("swap", 3600)])
+def test_short_absence_or_absence_during_the_outage_does_not_stop_the_restore(world: World, operation: str, seconds: int) -> None:
+    _go_away(world, operation, seconds)
     assert _restore(world)[0] is None
     world.require("restored", 2)
 
@@ -693,8 +693,8 @@ def test_broken_chain_is_followed_by_a_full_with_the_reason(
     assert says in (backup.reason or "")
 
 
-@pytest.mark.parametrize(("number", "wish"), [(0, {"node": "node1"}), (2, {"incremental": True})])
-def test_backup_waits_for_a_node_that_has_just_sent_its_data(world: World, number: int, wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("number", "options"), [(0, {"node": "node1"}), (2, {"incremental": True})])
+def test_backup_waits_for_a_node_that_has_just_sent_its_data(world: World, number: int, options: dict[str, Any]) -> None:
     first = world.members()[number].id
 
     def say(state: str) -> None:
@@ -703,7 +703,7 @@ def test_backup_waits_for_a_node_that_has_just_sent_its_data(world: World, numbe
     say("Donor/Desynced")
     timer = threading.Timer(0.5, say, ["Synced"])
     timer.start()
-    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **wish)
+    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **options)
     timer.join()
     assert (backup.kind, job.instance_id) == ("incremental" if number else "full", first)
 

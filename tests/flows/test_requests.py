@@ -87,8 +87,8 @@ def running(control: Site, name: str = "mysql1", lineage: str = "L1") -> Instanc
     return instance
 
 
-def taken(control: Site, instance: Instance, name: str, **wish: Any) -> Backup:
-    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **wish)
+def taken(control: Site, instance: Instance, name: str, **options: Any) -> Backup:
+    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **options)
 
     def done(row: Backup) -> None:
         row.status, row.lineage, row.data_size = "COMPLETED", "L1", 3 * GB
@@ -116,7 +116,7 @@ def test_version_is_selected_by_series_or_full_version(control: Site, version: s
 
 
 @pytest.mark.parametrize(
-    ("wish", "error", "says"),
+    ("options", "error", "says"),
     [
         ({"name": ""}, InvalidRequest, "0 characters"),
         ({"name": "x" * 256}, InvalidRequest, "256 characters"),
@@ -131,10 +131,10 @@ def test_version_is_selected_by_series_or_full_version(control: Site, version: s
     ],
 )
 def test_invalid_instances_are_refused_with_a_message(
-    control: Site, wish: dict[str, Any], error: type[StrongroomError], says: str
+    control: Site, options: dict[str, Any], error: type[StrongroomError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        request_instance(control, "p", **wish)
+        request_instance(control, "p", **options)
     with control.catalog.read() as session:
         assert session.query(Instance).count() == 0
 
@@ -284,9 +284,9 @@ def test_backup_in_use_is_not_deleted(control: Site) -> None:
     edit(control, Backup, backup.id, lambda r: setattr(r, "status", "COMPLETED"))
     child = taken(control, instance, "child", parent=backup.id)
     request_instance(control, "p", name="mysql3", backup=child.id)
-    for victim in (child.id, backup.id):
+    for selected in (child.id, backup.id):
         with pytest.raises(Busy, match="in use by create job"):
-            request_delete_backup(control, "p", victim, cascade=True)
+            request_delete_backup(control, "p", selected, cascade=True)
     assert row(control, Backup, child.id).status == "COMPLETED"
 
 

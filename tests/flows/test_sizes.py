@@ -44,8 +44,8 @@ def control_with(place: Path) -> MakeControl:
     return make
 
 
-def running(control: Site, name: str = "mysql1", **wish: Any) -> Instance:
-    instance, _ = request_instance(control, "p", name=name, **wish)
+def running(control: Site, name: str = "mysql1", **options: Any) -> Instance:
+    instance, _ = request_instance(control, "p", name=name, **options)
     end_jobs(control)
     edit(control, Instance, instance.id, state="running", healthy=True)
     return instance

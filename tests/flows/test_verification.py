@@ -65,9 +65,9 @@ class Site:
         with self.control.catalog.write() as session:
             settle(session, find_job(session, None, job_id), failure)
 
-    def verify(self, name: str, **wish: Any) -> Job:
+    def verify(self, name: str, **options: Any) -> Job:
         """Run a verify job to its end, as engine and worker do."""
-        job = request_verify(self.control, "p", name, **wish)
+        job = request_verify(self.control, "p", name, **options)
         with self.control.catalog.read() as session:
             asked = make_request(self.control, session, job).job
         assert isinstance(asked, VerifyJob)
