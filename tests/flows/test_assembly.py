@@ -19,22 +19,14 @@ from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Run, now, o
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
-from strongroom.flows import (
-    open_site,
-    outcomes,
-    request_action,
-    request_backup,
-    request_cancel,
-    request_cluster,
-    request_cluster_action,
-    request_cluster_backup,
-    request_cluster_restore,
-    request_delete_instance,
-    request_recover,
-    request_resume,
-)
+from strongroom.flows import open_site, outcomes, request_cancel, request_cluster_backup
 from strongroom.flows.clusters import backup, comparison, nodes, restore
 from strongroom.flows.clusters.fence import fence
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.cluster_actions import request_cluster_action, request_recover
+from strongroom.flows.kinds.cluster_create import request_cluster
+from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
+from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle

@@ -14,10 +14,12 @@ from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
 from strongroom.datastores import Server, Version
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
-from strongroom.flows import open_site, request_backup, request_instance
+from strongroom.flows import open_site
 from strongroom.flows.backups import artifact_end
 from strongroom.flows.chores.sweep import SOON, SWEEP, finish_failed
 from strongroom.flows.follow import make_request
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import back_up

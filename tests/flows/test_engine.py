@@ -18,7 +18,8 @@ from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Engine, Site, dbos_pace, open_site, request_delete_backup
+from strongroom.flows import Engine, Site, dbos_pace, open_site
+from strongroom.flows.kinds.deletion import request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until

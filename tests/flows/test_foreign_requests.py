@@ -14,21 +14,13 @@ from strongroom.artifact import ForeignBackup, Location, Positions, Profile
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StorageError, StrongroomError
-from strongroom.flows import (
-    Site,
-    open_site,
-    request_delete_backup,
-    request_import,
-    request_instance,
-    request_rebuild,
-    request_restore_from,
-    request_verify,
-    version_id,
-)
+from strongroom.flows import Site, open_site, version_id
 from strongroom.flows.backups.sources import source_of
-from strongroom.flows.kinds.deletion import delete_stored
-from strongroom.flows.kinds.foreign import record_import
-from strongroom.flows.kinds.rebuild import rebuild
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.deletion import delete_stored, request_delete_backup
+from strongroom.flows.kinds.foreign import record_import, request_import, request_restore_from
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact

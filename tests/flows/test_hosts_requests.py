@@ -38,15 +38,15 @@ from strongroom.flows import (
     join_host,
     open_site,
     request_host,
-    request_instance,
     request_reclaim,
     request_remove_host,
-    request_reset,
 )
 from strongroom.flows.hosts import presence as _presence
 from strongroom.flows.hosts.placement import Need, place, reader_of
 from strongroom.flows.hosts.presence import Presence, retry_while_silent
 from strongroom.flows.hosts.reconcile import forget_adopted
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_reset
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle

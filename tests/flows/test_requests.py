@@ -27,23 +27,16 @@ from strongroom.errors import (
     StrongroomError,
     TooLarge,
 )
-from strongroom.flows import (
-    Site,
-    open_site,
-    plan_restore,
-    request_action,
-    request_backup,
-    request_cancel,
-    request_delete_backup,
-    request_delete_instance,
-    request_instance,
-    request_restore,
-    request_verify,
-    wait_job,
-)
+from strongroom.flows import Site, open_site, plan_restore, request_cancel, wait_job
 from strongroom.flows.backups import verification
 from strongroom.flows.follow import make_request
 from strongroom.flows.jobs import new_job
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
+from strongroom.flows.kinds.restore import request_restore
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import run_step, settle_job
 from strongroom.settings import load
 from strongroom.storage import open_store

@@ -12,16 +12,11 @@ import pytest
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog, quotas
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
-from strongroom.flows import (
-    Site,
-    open_site,
-    request_backup,
-    request_delete_instance,
-    request_instance,
-    request_reset,
-    request_resize_flavor,
-    request_resize_volume,
-)
+from strongroom.flows import Site, open_site
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_delete_instance, request_reset
+from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle

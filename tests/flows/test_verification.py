@@ -14,10 +14,11 @@ from strongroom.artifact import Location, Parent, Positions, load_verification, 
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
-from strongroom.flows import open_site, request_verify
+from strongroom.flows import open_site
 from strongroom.flows.backups import verification
 from strongroom.flows.follow import make_request
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog
