@@ -148,7 +148,7 @@ def test_adopt_back_up_restore_recover(service: Service, theirs: list[OwnNode]) 
     _require(theirs, wanted)
 
 
-def test_wrong_credentials_of_transfers_matter_to_transfers_only(service: Service, theirs: list[OwnNode]) -> None:
+def test_wrong_credentials_for_transfers_affect_only_transfers(service: Service, theirs: list[OwnNode]) -> None:
     with theirs[1].connect() as connection:
         wanted = checksums(connection)
     service.cli("cluster", "backup", "theirs", "--name", "credentials")

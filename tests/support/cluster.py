@@ -91,12 +91,12 @@ class Shop:
         """The job of a request about it."""
         return str(self.service.call("POST", f"/clusters/shop/{what}", body or {}).headers["Strongroom-Job"])
 
-    def backup(self, name: str, **wish: Any) -> dict[str, Any]:
-        job = self.service.wait(self.post("backup", {"backup": {"name": name, **wish}}))
+    def backup(self, name: str, **options: Any) -> dict[str, Any]:
+        job = self.service.wait(self.post("backup", {"backup": {"name": name, **options}}))
         return dict(self.service.get(f"/backups/{job['backup_id']}")["backup"])
 
-    def restore(self, backup: str, **wish: Any) -> dict[str, Any]:
-        return self.service.wait(self.post("restore", {"restore": {"backupRef": backup, **wish}}), 300)
+    def restore(self, backup: str, **options: Any) -> dict[str, Any]:
+        return self.service.wait(self.post("restore", {"restore": {"backupRef": backup, **options}}), 300)
 
     def pids(self) -> list[int]:
         """Of its servers."""
