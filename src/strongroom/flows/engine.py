@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from strongroom.system.imports import defer_modules
 
-with defer_modules("psycopg", "psycopg.errors"):  # DBOS uses them with PostgreSQL only: 8 MB
+with defer_modules("psycopg", "psycopg.errors", "yaml"):  # DBOS uses them with PostgreSQL and with files of its own: 9 MB
     from dbos import DBOS, DBOSConfig, SetWorkflowID
     from dbos import _serialization as dbos_serialization
     from dbos._utils import INTERNAL_QUEUE_NAME

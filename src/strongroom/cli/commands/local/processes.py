@@ -15,6 +15,7 @@ with hide_packages("rich", "cryptography"):
     import pymysql  # noqa: F401 - loads cryptography, 7 MB, for logins over TCP; `connect` of MariaDB loads it for them
     import structlog  # loads Rich, 4 MB, for tracebacks, which have another form in the log
 import uvloop
+from pydantic import BaseModel
 
 from strongroom.errors import InvalidRequest, StrongroomError
 from strongroom.settings import Settings, load
@@ -103,9 +104,11 @@ def main() -> None:
     Path("/proc/self/comm").write_text("strongroom")  # as `ps` and `pgrep` show it
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    BaseModel.model_config["defer_build"] = True  # most models are not used while a service is idle: 6 MB
     commands: dict[str, Callable[..., None]] = {"serve": run, "agent": run_agent}
     try:
-        commands[command](**options)
+        with hide_packages("pydantic.v1"):  # FastAPI would load it to find models of it: 2 MB
+            commands[command](**options)
     except StrongroomError as error:
         from strongroom.cli.session import print_error  # loads the command line
 
