@@ -36,6 +36,7 @@ PYTHON = [
     "src/strongroom/catalog/*.py",
     "src/strongroom/datastores/*.py",
     "src/strongroom/datastores/innodb/*.py",
+    "src/strongroom/datastores/mariadb/**/*.py",
     "src/strongroom/datastores/protocol/*.py",
     "src/strongroom/datastores/toolkit/*.py",
     "src/strongroom/identity/*.py",

@@ -37,13 +37,13 @@ def check_data(server: Server, data_dir: Path) -> None:
     """Refuse a directory that is no database, or that a restore has not finished."""
     if is_unfinished(data_dir):
         raise ServerFailed(
-            f"{data_dir} holds a restore that was not finished",
+            f"{data_dir} has an unfinished restore",
             remedy=_REMEDY,
         )
     checkpoints = read_checkpoints(data_dir)
     if checkpoints is not None and checkpoints.backup_type != FINISHED:
         raise ServerFailed(
-            f"{data_dir} holds a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=_REMEDY
+            f"{data_dir} has a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=_REMEDY
         )
     if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
         raise ServerFailed(f"{data_dir} holds no MySQL database", remedy="Initialize it, or restore a backup into it.")
