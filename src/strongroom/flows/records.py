@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable
 
 from strongroom.catalog import Backup, Cluster, Instance, now
-from strongroom.catalog.find import (
-    find_backup,
-    find_cluster,
-)
+from strongroom.catalog.find import find_cluster
 from strongroom.errors import Busy, InvalidRequest, Protected
 from strongroom.flows.site import Site
 from strongroom.sections import CONTAINER_PATTERN
@@ -19,7 +16,7 @@ NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluste
 
 
 def change_record(row: Record, *, name: str | None = None, protected: bool | None = None) -> None:
-    """Set what is given. In the store, a backup keeps the name with which it was taken.
+    """Set what is given.
 
     Raises Busy for the protection of something that is being deleted: the deletion would not stop.
     """
@@ -36,14 +33,6 @@ def _is_being_deleted(row: Record) -> bool:
     if isinstance(row, Backup):
         return row.status == "DELETING"
     return row.task == ("DELETING" if isinstance(row, Cluster) else "SHUTDOWN")
-
-
-def change_backup(site: Site, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
-    """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
-    with site.catalog.write() as session:
-        row = find_backup(session, project, backup)
-        change_record(row, name=name, protected=protected)
-    return row
 
 
 def change_cluster(site: Site, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from sqlalchemy.orm import Session
 from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest, require_container
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
-from strongroom.errors import ArtifactMissing, Busy, StorageError, StorageNotFound
+from strongroom.errors import ArtifactMissing, Busy, Cancelled, StorageError, StorageNotFound
 from strongroom.flows import outcomes
+from strongroom.flows.backups.labels import take_over_label
 from strongroom.flows.backups.seals import judge_backup
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.jobs import new_job
@@ -26,7 +28,9 @@ from strongroom.flows.site import Site
 MOST_SHOWN = 1000
 """Maximum length of each list in the output of the job; the counts include all entries."""
 _LONGEST_ID = 36
-_ROWS_PER_TRANSACTION = 200
+PROGRESS = 1.0
+"""Seconds between two updates of the job's progress."""
+_ROWS_PER_TRANSACTION = 100
 """Other writers wait while a transaction is open."""
 
 
@@ -77,6 +81,7 @@ class _Search:
         self._doubtful: dict[str, Location] = {}
         self._added: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
+        self._next_progress = 0.0
         self._found = self._known = self._unsealed = 0
 
     def add(self, found: Manifest | Problem) -> None:
@@ -94,9 +99,11 @@ class _Search:
             self._report(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
             return
         self._seen.add(found.id)
-        if found.parent is not None:
-            self._parents[found.id] = found.model_copy(update={"segments": []})
-        self._waiting.append(found)
+        slim = found.model_copy(update={"segments": []})
+        if slim.parent is not None:
+            self._parents[slim.id] = slim
+        self._waiting.append(slim)
+        self._show_progress()
         if len(self._waiting) >= _ROWS_PER_TRANSACTION:
             self.write()
 
@@ -108,18 +115,30 @@ class _Search:
         with self._site.catalog.read() as session:
             known = _find_known(session, [manifest.id for manifest in waiting])
         self._known += len(known)
-        # this reads from the store, so no transaction is open
-        rows = [row for manifest in waiting if manifest.id not in known and (row := self._make_row(manifest)) is not None]
+        rows: list[Backup] = []
+        for manifest in waiting:  # this reads from the store, so no transaction is open
+            self._show_progress()
+            if manifest.id not in known and (row := self._make_row(manifest)) is not None:
+                rows.append(row)
         with self._site.catalog.write() as session:
             known = _find_known(session, [row.id for row in rows])
             self._known += len(known)
             for row in rows:
                 if row.id in known:
                     continue
-                self._added.append({"id": row.id, "name": row.name, "kind": row.kind, "project": row.project, "at": row.location})
+                self._added.append(_describe(row))
                 if not self._dry:
                     session.add(row)
+
+    def _show_progress(self) -> None:
+        """Show in the job how many backups were found, once a second. Raises Cancelled."""
+        if time.monotonic() < self._next_progress:
+            return
+        self._next_progress = time.monotonic() + PROGRESS
+        with self._site.catalog.write() as session:
             job = find_job(session, None, self._job.id)
+            if job.cancel:
+                raise Cancelled(f"rebuild job {job.id} was cancelled; the backups that it added stay")
             job.phase, job.done, job.events = "read", self._found, job.events + 1
 
     def _doubt(self, found: Problem) -> None:
@@ -189,6 +208,7 @@ class _Search:
         self._unsealed += verdict != "sealed"
         outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
         take_over(row, self.store, manifest, sha256)
+        take_over_label(row, self.store)
         row.updated = manifest.finished
         return row
 
@@ -214,6 +234,17 @@ class _Search:
 
     def _report(self, container: str, name: str, code: str, message: str) -> None:
         self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
+
+
+def _describe(row: Backup) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "kind": row.kind,
+        "project": row.project,
+        "protected": row.protected,
+        "at": row.location,
+    }
 
 
 def _find_known(session: Session, ids: Sequence[str]) -> set[str]:
