@@ -14,12 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from strongroom.catalog import Backup, Catalog, Instance, Strategy, _engine, open_catalog
+from strongroom.catalog import Attachment, Backup, Catalog, Instance, Policy, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
 from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance, owner_of
+from strongroom.catalog.policies import close_incident, find_policy, open_incident, policy_of
 from strongroom.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from strongroom.settings import load
 
@@ -45,34 +46,46 @@ def backup(id: str, parent: str | None = None, chain: str | None = None) -> Back
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def catalog(request: pytest.FixtureRequest, place: Path) -> Iterator[Catalog]:
-    there = {"data_dir": place}
+def options(request: pytest.FixtureRequest, place: Path) -> dict[str, object]:
+    there: dict[str, object] = {"data_dir": place}
     if request.param == "postgresql":
         there["database_url"] = request.getfixturevalue("new_database")()
-    catalog = open_catalog(load(service=there))
+    return there
+
+
+@pytest.fixture
+def catalog(options: dict[str, object]) -> Iterator[Catalog]:
+    catalog = open_catalog(load(service=options))
     yield catalog
     catalog.close()
 
 
-def test_migrations_create_the_tables_of_the_code(catalog: Catalog) -> None:
+def require_current_tables(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == ScriptDirectory(str(_engine._MIGRATIONS)).get_current_head()
+        differences = compare_metadata(context, Table.metadata)
     assert [d for d in differences if "modify_type" not in str(d)] == []
 
 
-def test_older_catalog_is_migrated(place: Path) -> None:
-    engine = create_engine(f"sqlite:///{place / 'catalog.sqlite'}")
+def test_new_catalog_is_created_without_migrations(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_current_tables(catalog)
+    monkeypatch.setattr(command, "upgrade", lambda *_: pytest.fail("a new catalog has nothing to migrate"))
+    _engine.migrate(catalog.engine)
+
+
+def test_older_catalog_is_migrated(options: dict[str, object], place: Path) -> None:
+    url = _engine.database_url(load(service=options)) or f"sqlite:///{place / 'catalog.sqlite'}"
+    engine = create_engine(url)
     config = Config()
     config.set_main_option("script_location", str(_engine._MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
     engine.dispose()
-    catalog = open_catalog(load(service={"data_dir": place}))
-    with catalog.engine.connect() as connection:
-        reached = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    assert reached == ScriptDirectory.from_config(config).get_current_head()
-    test_migrations_create_the_tables_of_the_code(catalog)
+    catalog = open_catalog(load(service=options))
+    require_current_tables(catalog)
+    catalog.close()
 
 
 def test_only_one_service_runs_on_a_database(new_database: Callable[[], str], place: Path) -> None:
@@ -241,3 +254,38 @@ def test_full_disk_and_foreign_lock_are_temporary(place: Path) -> None:
             other.exec_driver_sql("SELECT nothing FROM nowhere")
     assert catalog.is_temporary(full.value)
     assert not catalog.is_temporary(wrong.value)
+
+
+def test_a_database_has_its_own_policy_or_the_one_of_its_project(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add_all([instance("i1"), instance("i2", "two"), instance("n1", "node"), instance("o1", project="other")])
+        for name in ("gold", "silver"):
+            session.add(Policy(id=name[0], project="p", name=name, document={"full": "daily", "keep_last": 1}))
+        session.add(Attachment(project="p", policy_id="s"))
+        session.add(Attachment(project="p", database_id="i1", policy_id="g"))
+        session.add(Attachment(project="p", database_id="c1", policy_id="g"))
+        session.flush()
+        rows = {row.id: row for row in session.query(Instance)}
+        rows["n1"].cluster_id = "c1"
+        policies = {key: policy_of(session, row) for key, row in rows.items()}
+        assert {key: policy.name if policy else None for key, policy in policies.items()} == {
+            "i1": "gold",
+            "i2": "silver",
+            "n1": "gold",
+            "o1": None,
+        }
+        assert find_policy(session, "p", "gold").spec.keep_last == 1
+        with pytest.raises(NotFound):
+            find_policy(session, "other", "gold")
+
+
+def test_a_condition_that_comes_back_soon_is_the_same_incident(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add(instance("i1"))
+        row = session.get_one(Instance, "i1")
+        first = open_incident(session, row, "failing", "disk full")
+        assert open_incident(session, row, "failing", "host gone").id == first.id
+        assert close_incident(session, "i1", "failing")
+        assert not close_incident(session, "i1", "failing")
+        assert open_incident(session, row, "failing", "disk full").id == first.id
+        assert open_incident(session, row, "stuck", "skipped").id != first.id

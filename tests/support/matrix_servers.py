@@ -21,7 +21,7 @@ import pytest
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server, Version
-from strongroom.datastores.mariadb._connection import connect as connect_mysql
+from strongroom.datastores.innodb.connection import connect as connect_mysql
 from strongroom.datastores.postgresql.server.connection import connect as connect_postgresql
 from support import identity, mariadb, mysql_programs, postgresql, postgresql_versions
 from support.agents import until
