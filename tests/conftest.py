@@ -23,6 +23,7 @@ _counter = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long soak tests too")
+    parser.addoption("--alone", action="store_true", help="give each line of the matrix a server of its own")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ from strongroom.datastores import get, names, socket_path
 from strongroom.datastores.innodb import options
 from strongroom.datastores.innodb.checkpoints import positions, read_checkpoints
 from strongroom.datastores.mariadb.server import versions
-from strongroom.datastores.protocol import nodes
+from strongroom.datastores.protocol import clusters
 from strongroom.errors import ConfigurationError, InvalidRequest
 from support import mariadb
 from support.identity import server_user
@@ -33,11 +33,11 @@ def test_names() -> None:
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0xFFFF, exclude_categories=["Cs", "Zl", "Zp", "Cc"]), max_size=40))
 def test_option_values_survive(value: str) -> None:
-    text = options.dump("client", {"password": value})
+    text = options.format_options("client", {"password": value})
     path = Path(f"/tmp/sr-options-{os.getpid()}.cnf")
     try:
         path.write_text(text)
-        assert options.read(path)["password"] == value
+        assert options.read_options(path)["password"] == value
     finally:
         path.unlink()
 
@@ -48,12 +48,12 @@ def test_option_files_of_people(place: Path) -> None:
         "# c\n[mysqld]\nuser=no\n!include x\n"
         "[client]\nuser = bob  # who\npassword='a#b \\s'\nssl\nmax_allowed=1\n[client-mariadb]\nport=3\n"
     )
-    read = options.read(path)
+    read = options.read_options(path)
     assert read == {"user": "bob", "password": "a#b  ", "ssl": "", "max-allowed": "1", "port": "3"}
     with pytest.raises(ConfigurationError, match="does not exist"):
-        options.read(place / "none")
+        options.read_options(place / "none")
     with pytest.raises(ConfigurationError):
-        options.dump("client", {"password": "a\nb"})
+        options.format_options("client", {"password": "a\nb"})
 
 
 def test_socket_path_is_short(place: Path) -> None:
@@ -92,31 +92,31 @@ def test_check_data(place: Path) -> None:
 
     def refused() -> str:
         with pytest.raises(Exception) as caught:
-            driver.check_data(server, place)
+            driver.servers.check_data(server, place)
         return str(caught.value)
 
     assert "holds no MariaDB" in refused()
     (place / "mysql").mkdir()
-    driver.check_data(server, place)
+    driver.servers.check_data(server, place)
     for type in ("full-backuped", "incremental", "full-prepared"):
         (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type=type))
         assert "not prepared" in refused()
     (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
-    driver.check_data(server, place)
+    driver.servers.check_data(server, place)
     (place / "strongroom_incomplete").touch()
     assert "not finished" in refused()
 
 
 def test_lineage(place: Path) -> None:
     driver = get("mariadb")
-    first = driver.lineage(place)
-    assert driver.lineage(place) == first
+    first = driver.servers.ensure_lineage(place)
+    assert driver.servers.ensure_lineage(place) == first
     path = place / "strongroom_lineage"
     assert path.stat().st_mode & 0o777 == 0o600
-    second = driver.lineage(place, renew=True)
-    assert second != first and driver.lineage(place) == second
+    second = driver.servers.ensure_lineage(place, renew=True)
+    assert second != first and driver.servers.ensure_lineage(place) == second
     path.write_text("rubbish")
-    assert driver.lineage(place) not in (first, second, "rubbish")
+    assert driver.servers.ensure_lineage(place) not in (first, second, "rubbish")
 
 
 def test_versions_compare_as_numbers() -> None:
@@ -127,7 +127,7 @@ def test_versions_compare_as_numbers() -> None:
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
     (version, *_) = versions.discover([])
-    assert set(version.programs) - set(nodes.PROGRAMS) == {"server", "backup", "stream", "initialize"}
+    assert set(version.programs) - set(clusters.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
     own = place / "own" / "bin"
     own.mkdir(parents=True)
@@ -154,4 +154,4 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
     folder.chmod(0o700)
     (version, *_) = versions.discover([])
     assert "transfer" not in version.programs
-    assert nodes.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
+    assert clusters.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.datastores import GaleraMember, GaleraPosition, Server, Version
 from strongroom.datastores.innodb import options as options_module
-from strongroom.datastores.mariadb.driver import MariaDB
+from strongroom.datastores.mariadb.driver import DATASTORE
 from strongroom.datastores.mariadb.galera import config, files, lineage
 from strongroom.errors import ConfigurationError, ServerFailed
 from support.galera import SCRIPTS
@@ -101,7 +101,7 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
     assert "gmcast.listen_addr=tcp://127.1.0.2:4567" in str(options["wsrep_provider_options"])
     assert "ist.recv_bind=127.1.0.2:4568" in str(options["wsrep_provider_options"])
     assert not any("password" in str(value) for value in options.values())
-    text = options_module.dump("mysqld", options)
+    text = options_module.format_options("mysqld", options)
     assert 'wsrep_provider_options="' in text  # quoted: it holds semicolons
 
 
@@ -118,25 +118,25 @@ def test_the_name_on_the_wire_tells_the_epoch() -> None:
 
 
 def test_lineage_below_and_above_must_agree(tmp_path: Path) -> None:
-    assert lineage.lineage(tmp_path) == lineage.lineage(tmp_path)  # an empty directory has one as well
+    assert lineage.ensure_lineage(tmp_path) == lineage.ensure_lineage(tmp_path)  # an empty directory has one as well
     (tmp_path / "mysql").mkdir()
-    first = lineage.lineage(tmp_path)
-    assert first == lineage.lineage(tmp_path)
+    first = lineage.ensure_lineage(tmp_path)
+    assert first == lineage.ensure_lineage(tmp_path)
     (tmp_path / "mysql/strongroom_lineage").write_text("0" * 32 + "\n")  # another node's, sent by rsync
-    second = lineage.lineage(tmp_path)
+    second = lineage.ensure_lineage(tmp_path)
     assert second not in (first, "0" * 32)
     (tmp_path / "strongroom_lineage").unlink()
-    third = lineage.lineage(tmp_path)
+    third = lineage.ensure_lineage(tmp_path)
     assert third not in (first, second)
-    assert lineage.lineage(tmp_path, renew=True) != third
+    assert lineage.ensure_lineage(tmp_path, renew=True) != third
 
 
 def test_only_a_node_may_start_on_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     node = server(tmp_path, {})
-    MariaDB().check_data(node, node.data_dir)
+    DATASTORE.servers.check_data(node, node.data_dir)
     with pytest.raises(ServerFailed, match="no MariaDB database"):
-        MariaDB().check_data(node.model_copy(update={"galera": None}), node.data_dir)
+        DATASTORE.servers.check_data(node.model_copy(update={"galera": None}), node.data_dir)
     (tmp_path / "data/ibdata1").touch()
     with pytest.raises(ServerFailed, match="no MariaDB database"):
-        MariaDB().check_data(node, node.data_dir)
+        DATASTORE.servers.check_data(node, node.data_dir)

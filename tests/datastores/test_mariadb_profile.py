@@ -85,7 +85,7 @@ def prepare(place: Path, name: str, version: Version, links: Sequence[FileLink])
 
 
 def _restore(version: Version, links: Sequence[FileLink], target: Path, work: Path) -> Restored:
-    return driver.restore(version, links, target, work, lambda phase: None)
+    return driver.restores.restore(version, links, target, work, lambda phase: None)
 
 
 def rehearse(place: Path, name: str, version: Version, link: FileLink) -> Rehearsal:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from pymysql import _auth
 
 from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
@@ -56,7 +57,7 @@ def own() -> Iterator[MySQLServer]:
 
 
 def begin(server: Server, work_dir: Path) -> BackupSession:
-    return driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    return driver.backups.begin(server, BackupRequest("full", None, work_dir))
 
 
 class Statement:
@@ -354,8 +355,9 @@ def finish(session: BackupSession) -> None:
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_over_tcp(place: Path, pool: str, tls: bool) -> None:
+def test_over_tcp(place: Path, pool: str, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """caching_sha2_password, by which a password goes over TLS, or by the server's own key where it has none."""
+    monkeypatch.setattr(_auth, "_have_cryptography", False)  # as in a service
     address = pool.replace("0/24", "1")
     settings = f"skip_networking=OFF\nbind-address={address}\nport=3306\nplugin-load-add=mysql_clone.so\ngtid_mode=OFF\n"
     own = OwnMySQL(place, settings=settings + ("require_secure_transport=ON\n" if tls else "tls_version=\n"))
@@ -384,4 +386,4 @@ def restore(other: MySQLServer, chain: list[FileLink], place: Path) -> None:
     shutil.rmtree(other.data_dir)
     target = scratch(other.server.base_dir, "data")
     work_dir = scratch(place, f"restore-{other.server.name}")
-    run_as(other.server.user, driver.restore, other.server.version, chain, target, work_dir, len)
+    run_as(other.server.user, driver.restores.restore, other.server.version, chain, target, work_dir, len)

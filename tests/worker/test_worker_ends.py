@@ -99,7 +99,7 @@ def test_cancel(place: Path, a: MariaDBServer, phase: str) -> None:
     require_no_orphans(place)
     if worker.target is not None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
-            driver.check_data(a.server, worker.target)
+            driver.servers.check_data(a.server, worker.target)
     a.sql("CREATE DATABASE not_locked")
     backup(place, a.server, "after", "inc")
 
@@ -112,7 +112,7 @@ def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
     assert not (worker.directory / "result.json").exists()
     if worker.target is not None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
-            driver.check_data(a.server, worker.target)
+            driver.servers.check_data(a.server, worker.target)
     a.sql("CREATE DATABASE not_locked")
     if phase.startswith("copy"):  # a new attempt removes what the killed one left
         backup(place, a.server, "new", "inc")

@@ -88,7 +88,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
             job.location,
             job.artifact,
             job.recipients,
-            stream=datastore.stream(server),
+            stream=datastore.backups.stream_format(server),
             keep=datastore.capabilities.keep,
             keep_end=datastore.capabilities.keep_end,
             owner=job.owner,
@@ -106,7 +106,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         try:
             return attempt(spec)
         except (FileTwice, LogPastEnd) as error:  # both depend on timing
-            events.add_message(f"{error.message}: the backup is begun again")
+            events.add_message(f"{error.message}: the backup is started again")
             again = spec.work_dir / f"again-{number}"
             again.mkdir(mode=0o700)
             spec = spec.model_copy(update={"work_dir": again})
@@ -143,7 +143,7 @@ def abort_on_error(writer: Writer) -> Iterator[None]:
 def _write_artifact(
     spec: WorkerSpec, job: BackupJob, events: EventLog, store: Store, writer: Writer, server: Server, datastore: Datastore
 ) -> dict[str, Any]:
-    lineage = datastore.lineage(server.data_dir)
+    lineage = datastore.servers.ensure_lineage(server.data_dir)
     profile = _read_profile(datastore, server)
     base = _choose_base(store, job, server, lineage)
     session, base = _begin_session(spec, job, events, store, writer, server, datastore, base, profile)
@@ -162,7 +162,7 @@ def _write_artifact(
         result = session.finish()
     finally:
         session.abort()
-    if datastore.lineage(server.data_dir) != lineage:
+    if datastore.servers.ensure_lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
     profile, changed = _merge_profiles(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
     writer.wait()
@@ -193,7 +193,7 @@ def _write_artifact(
         data_size=result.data_bytes,
     )
     try:
-        datastore.stored(server, manifest.positions)
+        datastore.backups.release(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
     return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
@@ -342,7 +342,7 @@ def _begin_session(
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,
         )
-        return datastore.begin_backup(server, request)
+        return datastore.backups.begin(server, request)
 
     try:
         return start(base), base

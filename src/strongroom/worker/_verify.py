@@ -196,7 +196,7 @@ def _read_links(job: VerifyJob, store: Store, wanted: Sequence[_Wanted], found: 
         def advance(raw: int, stored: int, raw_before: int = raw_before, stored_before: int = stored_before) -> None:
             events.advance("read", raw_before + raw, stored_before + stored)
 
-        report = read_all(reader, advance, get(each.manifest.datastore).stream_check(each.manifest.positions))
+        report = read_all(reader, advance, get(each.manifest.datastore).backups.stream_check(each.manifest.positions))
         expiring = list(compare_sizes(store, each.manifest).warnings) if store.capabilities.expiry else []
         found.warnings += expiring
         found.add(each.result("content", report, [*damage([each.manifest]), *expiring]), report.problems)

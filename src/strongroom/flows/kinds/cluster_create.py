@@ -17,7 +17,7 @@ from strongroom.flows.backups.sources import require_source
 from strongroom.flows.clusters import actions, restore
 from strongroom.flows.clusters.phases import make_steps
 from strongroom.flows.clusters.run import new_run
-from strongroom.flows.hosts.placement import DEFAULT_VOLUME, ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import DEFAULT_VOLUME, INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import Failure, JobKind
@@ -68,11 +68,11 @@ def request_cluster(
             settings,
             {"instances": nodes, "ram": nodes * settings.flavors[flavor].ram, "volumes": nodes * volume_size},
         )
-        ram, room = settings.flavors[flavor].ram, (source.data_size or 0 if source else 0) or ROOM
+        ram, disk = settings.flavors[flavor].ram, (source.data_size or 0 if source else 0) or INITIAL_DISK
         places: list[tuple[str, dict[str, Any]]] = []
         for _ in range(nodes):
             beside = [host for host, _ in places]
-            need = Need(datastore, [version] if version else [], ram=ram, room=room, hosts=hosts, beside=beside, node=True)
+            need = Need(datastore, [version] if version else [], ram=ram, disk=disk, hosts=hosts, beside=beside, node=True)
             places.append(place(session, site, need))
         if source is not None and (source.datastore, source.series) != (datastore, places[0][1]["series"]):
             raise Conflict(

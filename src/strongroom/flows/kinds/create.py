@@ -15,7 +15,7 @@ from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import DEFAULT_VOLUME, ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import DEFAULT_VOLUME, INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import JobKind
@@ -75,7 +75,7 @@ def request_instance(
             datastore or (adopt.datastore if adopt else settings.datastores.default),
             [named for named in (version, version_number, adopt.series if adopt else None) if named],
             ram=0 if adopt else settings.flavors[flavor].ram,
-            room=0 if adopt else (source.data_size or 0 if source else 0) or ROOM,
+            disk=0 if adopt else (source.data_size or 0 if source else 0) or INITIAL_DISK,
             hosts=[where] if where else [],
         )
         host, found = place(session, site, need)
@@ -85,7 +85,10 @@ def request_instance(
                 f"it cannot be restored to {found['datastore']} {found['series']}",
                 remedy=f"Specify --datastore-version {source.series}.",
             )
-        datastores.get(found["datastore"]).check_new(databases, users)
+        if databases or users:
+            administration = datastores.get(found["datastore"]).require_administration()
+            administration.databases.check(databases)
+            administration.users.check(users)
         volume_size = volume_size or DEFAULT_VOLUME
         resources = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
         quotas.require(session, project, settings, {"instances": 1, **resources})

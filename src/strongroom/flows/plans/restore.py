@@ -16,7 +16,7 @@ from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import refuse_if_node
 from strongroom.flows.kinds.restore import is_copy, is_isolated, require_same_version
@@ -131,7 +131,7 @@ def _read_catalog(
                 source.datastore,
                 [version_id(source.datastore, source.series)],
                 ram=ram,
-                room=source.data_size or ROOM,
+                disk=source.data_size or INITIAL_DISK,
                 hosts=[host] if host else [],
             )
             host, found = place(session, site, need)

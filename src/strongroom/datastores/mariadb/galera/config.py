@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores.protocol.nodes import REMEDY, lacking
+from strongroom.datastores.protocol.clusters import REMEDY, lacking
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
 

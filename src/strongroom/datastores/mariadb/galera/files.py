@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.datastores.protocol import nodes
-from strongroom.datastores.protocol.nodes import NO_UUID, GaleraPosition
+from strongroom.datastores.protocol.clusters import NO_UUID, UUID, GaleraPosition
 from strongroom.system.directories import sync_directory
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
@@ -36,7 +35,7 @@ class PrimaryView:
 def read_saved(data_dir: Path) -> Saved | None:
     """None when there is no such file, or nothing of use in it."""
     text = read_text(data_dir / GRASTATE) or ""
-    uuid = re.search(rf"^uuid:\s+({nodes.UUID})\s*$", text, re.MULTILINE)
+    uuid = re.search(rf"^uuid:\s+({UUID})\s*$", text, re.MULTILINE)
     seqno = re.search(r"^seqno:\s+(-?\d{1,19})\s*$", text, re.MULTILINE)
     safe = re.search(r"^safe_to_bootstrap:\s+1\s*$", text, re.MULTILINE)
     if uuid is None:
@@ -56,8 +55,8 @@ def write_saved(data_dir: Path, position: GaleraPosition, *, safe_to_bootstrap: 
 def read_view(data_dir: Path) -> PrimaryView | None:
     """None when there is no such file, or half of one."""
     text = read_text(data_dir / GVWSTATE) or ""
-    found = re.search(rf"^view_id:\s+(\d+\s+{nodes.UUID}\s+\d+)\s*$", text, re.MULTILINE)
-    members = re.findall(rf"^member:\s+({nodes.UUID})\s", text, re.MULTILINE)
+    found = re.search(rf"^view_id:\s+(\d+\s+{UUID}\s+\d+)\s*$", text, re.MULTILINE)
+    members = re.findall(rf"^member:\s+({UUID})\s", text, re.MULTILINE)
     if found is None or not members or "#vwend" not in text:
         return None
     return PrimaryView(" ".join(found[1].split()), sorted(members))

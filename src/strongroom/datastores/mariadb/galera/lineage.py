@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores.toolkit import lineage as lineage_module
+from strongroom.datastores.toolkit import lineage
 
 
-def lineage(data_dir: Path, *, renew: bool = False) -> str:
+def ensure_lineage(data_dir: Path, *, renew: bool = False) -> str:
     """The id in the data directory, made when it is missing or when the data came from elsewhere; ``renew`` makes another."""
     below = data_dir / "mysql"
     if not below.is_dir():
-        return lineage_module.lineage(data_dir, renew=renew)
-    known = lineage_module.read(data_dir)
-    if renew or known is None or known != lineage_module.read(below):
-        known = lineage_module.lineage(below, renew=True)  # first below: a crash in between leaves two that differ
-        lineage_module.put(data_dir, known)
+        return lineage.ensure_lineage(data_dir, renew=renew)
+    known = lineage.read_lineage(data_dir)
+    if renew or known is None or known != lineage.read_lineage(below):
+        known = lineage.ensure_lineage(below, renew=True)  # first below: a crash in between leaves two that differ
+        lineage.write_lineage(data_dir, known)
     return known

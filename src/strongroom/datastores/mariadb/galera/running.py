@@ -13,7 +13,7 @@ from pymysql.cursors import Cursor
 from strongroom.datastores.innodb.admin import SYSTEM_DATABASES
 from strongroom.datastores.innodb.connection import connect, identifier, parts, query, variables
 from strongroom.datastores.mariadb.galera import files
-from strongroom.datastores.protocol.nodes import GaleraView, TableSums
+from strongroom.datastores.protocol.clusters import GaleraView, TableSums
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, NoConnections, StrongroomError
 from strongroom.system.disks import measure_files
@@ -85,7 +85,7 @@ def write_canary(server: Server, word: str) -> None:
         query(connection, "REPLACE INTO mysql.strongroom_canary VALUES (%s)", word)
 
 
-def canaries(server: Server) -> list[str]:
+def read_canaries(server: Server) -> list[str]:
     """Words that this node has, once it has applied all that was committed anywhere when it was asked."""
     with connect(server) as connection:
         query(connection, "SET SESSION wsrep_sync_wait=15")
@@ -100,7 +100,7 @@ def drop_canaries(server: Server) -> None:
         query(connection, "DROP TABLE IF EXISTS mysql.strongroom_canary")
 
 
-def checksums(server: Server, tables: Collection[str] | None, at: int | None) -> TableSums:
+def sum_tables(server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
     """Checksums of tables of users, by ``database.table``: those of InnoDB, for a cluster replicates no others."""
     with connect(server, patience=86400) as connection:
         query(connection, "SET SESSION wsrep_sync_wait=15")

@@ -18,7 +18,7 @@ from strongroom.datastores.innodb.paths import option_file
 from strongroom.datastores.mariadb.galera import files
 from strongroom.datastores.mariadb.galera.config import library, ring_buffer_mb
 from strongroom.datastores.mariadb.server import facts, plugins, settings
-from strongroom.datastores.protocol.nodes import UUID, GaleraPosition
+from strongroom.datastores.protocol.clusters import UUID, GaleraPosition
 from strongroom.datastores.protocol.profiles import read_restored_profile
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.socket import socket_path
@@ -34,11 +34,12 @@ TEMPORARY_MB = 16
 """What a server makes for its temporary tables at its start: 12 MB, and a little for what is small."""
 
 
-def position(server: Server, data_dir: Path) -> GaleraPosition:
-    """Where the data of a stopped server stands, by ``--wsrep-recover`` with a log of its own.
+def find_position(server: Server, data_dir: Path | None = None) -> GaleraPosition:
+    """The position of the data of a stopped server (or of another directory), by ``--wsrep-recover`` with a log of its own.
 
     ``grastate.dat`` knows it after a stop in good order only. Raises Conflict without data, ToolFailed.
     """
+    data_dir = data_dir or server.data_dir
     if not (data_dir / "mysql").is_dir():
         raise Conflict(f"{data_dir} holds no data")
     if files.is_receiving(data_dir):
@@ -52,7 +53,7 @@ def position(server: Server, data_dir: Path) -> GaleraPosition:
     return GaleraPosition(uuid=uuid, seqno=int(seqno))
 
 
-def start_options(server: Server, *, bootstrap: bool, expected: str | None) -> list[str]:
+def start_options(server: Server, *, bootstrap: bool, expected: str | None = None) -> list[str]:
     """What is added to the command of this one start; the files of the data directory are made ready for it.
 
     Without its position a node that had crashed would begin or join a history of zeros. Raises Conflict when it cannot
@@ -63,9 +64,9 @@ def start_options(server: Server, *, bootstrap: bool, expected: str | None) -> l
     if not bootstrap:
         if saved is None or saved.position.seqno >= 0 or not (data_dir / "mysql").is_dir():
             return []
-        place = position(server, data_dir)
+        place = find_position(server, data_dir)
         return [f"--wsrep-start-position={place}"] if place.known else []
-    place = position(server, data_dir)
+    place = find_position(server, data_dir)
     if not place.known:
         raise Conflict(
             f"the data of node {server.name or server.id} is of no cluster, and cannot begin one", remedy="Restore a backup."
@@ -87,13 +88,13 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
     private server with nobody around it begins the cluster, and is stopped: it has the same first transaction everywhere.
     Raises NoSpace when it would not have the room to serve: that is known here before the outage.
     """
-    facts.check_data(data_dir)
-    if position(server, data_dir).uuid != uuid:
+    facts.check_data(server, data_dir)
+    if find_position(server, data_dir).uuid != uuid:
         files.forget_cluster(data_dir)
         files.write_saved(data_dir, GaleraPosition(uuid=uuid, seqno=0), safe_to_bootstrap=True)
         restored = read_restored_profile(data_dir)
         _begin_and_end(server, data_dir, uuid, isolated=restored is not None and restored.isolated)
-    place = position(server, data_dir)
+    place = find_position(server, data_dir)
     if place != GaleraPosition(uuid=uuid, seqno=1):
         raise ServerFailed(f"{data_dir} is at {place} after it was given the identity {uuid}", remedy="Restore again.")
     files.forget_cluster(data_dir)
@@ -156,7 +157,7 @@ def needed_options(server: Server, data_dir: Path) -> list[str]:
     restored = read_restored_profile(data_dir)
     if restored is None:
         return []
-    options = [f"--{name}={value}" for name, value in settings.demanded(restored.profile.settings).items()]
+    options = [f"--{name}={value}" for name, value in settings.select_demanded(restored.profile.settings).items()]
     options += [f"--plugin-load-add={library}" for library in plugins.to_load(server.version, restored.profile.plugins)]
     return [*options, "--default-time-zone=SYSTEM"]
 

@@ -14,7 +14,7 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice
 from strongroom.datastores.innodb.connection import query
 from strongroom.datastores.innodb.paths import ACCOUNT
-from strongroom.datastores.mariadb.profile.tables import name_some
+from strongroom.datastores.toolkit.names import name_some
 
 _BUILT_IN = frozenset({"mysql_native_password", "mysql_old_password", "unix_socket", "socket", ""})
 _ADDRESS = re.compile(r"[0-9.%_]+(/[0-9.]+)?|[0-9a-fA-F:%_.]*:[0-9a-fA-F:%_.]*|localhost|%?")

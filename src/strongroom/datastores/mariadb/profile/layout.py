@@ -14,7 +14,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
 from strongroom.datastores.innodb.connection import query
-from strongroom.datastores.mariadb.profile.tables import name_some
+from strongroom.datastores.toolkit.names import name_some
 from strongroom.datastores.toolkit.nets import Oddity, Walked, is_below, open_files, walk
 
 DIRECTORIES: Mapping[str, str] = {

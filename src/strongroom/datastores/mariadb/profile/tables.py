@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pymysql.connections import Connection
@@ -16,7 +16,6 @@ _SQL = f"""
     SELECT table_schema, table_name, engine, create_options FROM information_schema.tables
     WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')
     AND table_schema NOT IN ({", ".join(repr(name) for name in sorted(SYSTEM))})"""  # noqa: S608 - constants
-_NAMES = 20
 BUILT_IN = frozenset({"InnoDB", "Aria", "MyISAM", "MEMORY", "CSV", "MRG_MyISAM", "SEQUENCE"})
 
 
@@ -55,13 +54,6 @@ def read_tables(connection: Connection[Cursor]) -> Tables:
         if engine not in BUILT_IN or any(word in text for word in ("page_compressed", "encrypt", "directory", "partitioned")):
             tables.special.append((str(schema), str(name)))
     return tables
-
-
-def name_some(names: Iterable[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    listed = sorted(names)
-    more = f" and {len(listed) - _NAMES} more" if len(listed) > _NAMES else ""
-    return ", ".join(listed[:_NAMES]) + more
 
 
 def all_tables(connection: Connection[Cursor]) -> Iterator[tuple[str, str, str]]:

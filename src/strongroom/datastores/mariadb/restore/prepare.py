@@ -1,4 +1,4 @@
-"""Options for preparing a backup. What the stream brings is hostile: it names libraries to load and files to read."""
+"""Options for the prepare of a backup: plugins and keys of this installation in place of those that the backup names."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import re
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import format_options
+from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
 from strongroom.datastores.mariadb.server import plugins, settings
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
 from strongroom.system.children import run_program
-from strongroom.system.files import read_text, write_file
+from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
-
-FILE = "backup-my.cnf"
-_ALLOWED = {
-    **{setting.name: setting.pattern for setting in settings.DEMANDED},
-    "innodb_checksum_algorithm": "crc32|strict_crc32|full_crc32|strict_full_crc32|innodb|none",
-    "innodb_log_file_size": r"\d{1,15}",
-    "innodb_undo_tablespaces": r"\d{1,3}",
-    "innodb_compression_level": "[0-9]",
-    "innodb_encrypt_log": "0|1|ON|OFF",
-}
 
 
 def _keys(server: Server | None) -> dict[str, str]:
@@ -59,14 +50,11 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
     Plugins are loaded by name, from the plugin directory of this installation; keys are those of ``server``, if any, by its own
     option file. Returns the settings that the data needs. Raises ConfigurationError when a plugin or keys are not here.
     """
-    text = read_text(directory / FILE)
-    if text is None:
+    found = read_backup_options(directory)
+    if found is None:
         return {}
-    said = {name.replace("-", "_"): value for name, value in options_module.read(directory / FILE, ("mysqld",)).items()}
-    options: dict[str, str | int | Path | None] = {
-        name: said[name] for name, pattern in _ALLOWED.items() if name in said and re.fullmatch(pattern, said[name])
-    }
-    names = [name for name in re.findall(r"(\w+)(?:=\w+)?", said.get("plugin_load", "")) if name in plugins.KNOWN]
+    options = keep_allowed(found, {setting.name: setting.pattern for setting in settings.DEMANDED})
+    names = [name for name in re.findall(r"(\w+)(?:=\w+)?", found.get("plugin_load", "")) if name in plugins.KNOWN]
     kinds = {name: plugins.KNOWN[name].kind for name in names}
     used = profile.facts if profile is not None else {"encryption": "?", "page compression": True}
     lacking = [name for name, kind in kinds.items() if kind == "provider" and not plugins.is_installed(version, name)]
@@ -85,5 +73,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
         options |= keys
     if libraries:
         options |= {"plugin_dir": place, "plugin_load": ";".join(sorted(libraries))}
-    write_file(directory / FILE, options_module.dump("mysqld", options), find_owner(directory))
-    return {name: str(options[name]) for name in settings.demanded({k: str(v) for k, v in options.items()}) if name in options}
+    write_file(directory / FILE, format_options("mysqld", options), find_owner(directory))
+    return {
+        name: str(options[name]) for name in settings.select_demanded({k: str(v) for k, v in options.items()}) if name in options
+    }

@@ -12,8 +12,7 @@ from strongroom.datastores.innodb.checkpoints import PREPARED, read_checkpoints
 from strongroom.datastores.innodb.connection import connect, parts, variables, where
 from strongroom.datastores.innodb.versions import number_of
 from strongroom.datastores.mariadb.profile import read
-from strongroom.datastores.protocol.datastore import Facts, Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Facts, Finding, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
 from strongroom.system.disks import measure_files
@@ -33,7 +32,7 @@ _GALERA = (
 )
 
 
-def ready(server: Server) -> Facts:
+def read_facts(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, NotInCluster when it is its cluster that does not let it.
 
     Raises NoConnections when all are taken, ConfigurationError when it does not serve this account.
@@ -63,8 +62,8 @@ def ready(server: Server) -> Facts:
 def examine(server: Server) -> Iterator[Finding]:
     """What a backup, or a restore of one, would meet. Asks only."""
     try:
-        ready(server)
-        notices = read.read(server).notices
+        read_facts(server)
+        notices = read.read_profile(server).notices
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
@@ -83,11 +82,12 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="ok", message="it answers, and can be backed up")
 
 
-def check_data(data_dir: Path, *, may_be_empty: bool = False) -> None:
-    """Refuse a directory that is no database, or that a restore has not finished. Another node fills one that ``may_be_empty``.
+def check_data(server: Server, data_dir: Path) -> None:
+    """Refuse a directory that is no database, or that a restore has not finished. That of a node may be empty: another fills it.
 
     MariaDB starts on an unprepared backup without complaint, and serves wrong data.
     """
+    may_be_empty = server.galera is not None and data_dir == server.data_dir
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
         raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)

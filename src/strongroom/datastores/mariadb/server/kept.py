@@ -17,7 +17,7 @@ _OF_THE_SERVER = re.compile(
 )
 
 
-def keep(server: Server, new: Path) -> None:
+def keep_configuration(server: Server, new: Path) -> None:
     """Take them along into the restored data: a backup has none of them. A directory with a point in its name is no database."""
     if server.is_adopted and server.data_dir.is_dir():
         restored = {path.name for path in new.iterdir()}

@@ -16,7 +16,7 @@ from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.mysql.restore.unpack import unpack
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import is_innovation
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.mark import unfinished
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch

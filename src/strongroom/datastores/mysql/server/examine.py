@@ -13,8 +13,7 @@ from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.backup import witness
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP
-from strongroom.datastores.protocol.datastore import Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import ConfigurationError, StrongroomError
 
 _DAY = 86400
@@ -48,7 +47,7 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except pymysql.MySQLError as error:
-        yield Finding(level="error", message=f"{where(server)} does not answer a question: {error}", remedy="See its log.")
+        yield Finding(level="error", message=f"{where(server)} failed to answer a query: {error}", remedy="See its log.")
         return
     if not (server.start_command and server.stop_command):
         findings.append(
