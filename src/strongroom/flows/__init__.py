@@ -9,6 +9,7 @@ from strongroom.flows.clusters.phases import is_reversible
 from strongroom.flows.clusters.plan import plan_cluster_restore
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.hosts.join import (
     connect_hosts,
     join_host,
@@ -56,6 +57,7 @@ __all__ = [
     "plan_delete_cluster",
     "plan_delete_instance",
     "plan_restore",
+    "refresh_instance",
     "request_cancel",
     "request_cluster_backup",
     "request_host",
