@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
-from strongroom.api.http.caller import CallerDep, ControlDep, accepted
+from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Name, OwnBody, Segment, View
 from strongroom.flows import (
     DeletePlan,
@@ -18,7 +18,7 @@ from strongroom.flows import (
     plan_delete_instance,
 )
 
-router = APIRouter(tags=["records"])
+router = project_router("records")
 
 
 class RecordChanges(OwnBody):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from strongroom.agent.models import ServerDefinition
@@ -27,6 +27,7 @@ from strongroom.api.http.caller import (
     PageDep,
     accepted,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -52,7 +53,7 @@ from strongroom.flows import (
 )
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["clusters"])
+router = project_router("clusters")
 
 
 class PlannedNode(View):
