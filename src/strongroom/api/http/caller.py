@@ -9,7 +9,7 @@ from functools import lru_cache, partial, wraps
 from typing import Annotated, ParamSpec, cast
 from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
@@ -124,6 +124,14 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
             owner = partial(caller.owner, control, noun, ref)
             return replace(caller, project=owner() if control.catalog.is_local else await run_in_threadpool(owner))
     return caller
+
+
+def project_router(tag: str) -> APIRouter:
+    """A router for routes in a project. Its routes are added to the application as they are.
+
+    FastAPI's ``include_router`` would build each of them once more on the first request, which takes 9 MB.
+    """
+    return APIRouter(prefix=PREFIX, dependencies=[Depends(authorized)], tags=[tag])
 
 
 def route_name(method: str, route: APIRoute) -> str:

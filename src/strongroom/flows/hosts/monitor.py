@@ -87,7 +87,7 @@ class Monitor:
             asyncio.run_coroutine_threadsafe(self._ask_all(), self._loop).result()
 
     def ask_server(self, host: str, server: str) -> None:
-        """Ask for the state of a server now. If its host does not answer soon, the catalog keeps the last state."""
+        """Query the state of a server now. If its host does not answer soon, the catalog keeps the last known state."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
 
@@ -97,7 +97,7 @@ class Monitor:
                 view = await self._site.agents.client(host).server(server)
             await record_view(self._site, view)
         except (StrongroomError, TimeoutError) as error:
-            log.info("cannot ask for the state of a server now", host=host, server=server, reason=str(error))
+            log.info("cannot query the state of a server now", host=host, server=server, reason=str(error))
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
