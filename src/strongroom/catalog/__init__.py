@@ -4,16 +4,22 @@ The rows of backups are a cache of the manifests in the store, which are authori
 """
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog
-from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Quota, Run, Strategy, now
+from strongroom.catalog._retention_tables import Confirmation, Expiration, Hold, Removal
+from strongroom.catalog._tables import Backup, Cluster, Fact, Host, Instance, Job, Quota, Run, Strategy, now
 
 __all__ = [
     "Backup",
     "Catalog",
     "Cluster",
+    "Confirmation",
+    "Expiration",
+    "Fact",
+    "Hold",
     "Host",
     "Instance",
     "Job",
     "Quota",
+    "Removal",
     "Run",
     "Strategy",
     "database_url",
