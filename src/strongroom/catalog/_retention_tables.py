@@ -27,10 +27,10 @@ class Expiration(Table):
     """A backup that is marked to be removed. It can be restored, and unmarked, until it is swept."""
 
     __tablename__ = "expirations"
-    __table_args__ = (Index("expirations_subject", "subject_id"), Index("expirations_sweep_at", "sweep_at"))
+    __table_args__ = (Index("expirations_database", "database_id"), Index("expirations_sweep_at", "sweep_at"))
 
     backup_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    subject_id: Mapped[str] = mapped_column(String(36), default="")
+    database_id: Mapped[str] = mapped_column(String(36), default="")
     """The cluster or instance; empty for an imported backup."""
     by_person: Mapped[bool]
     """A person deleted it; otherwise no rule of the policy keeps it."""
@@ -53,11 +53,11 @@ class Removal(Table):
     """The record of a backup that was removed. It is kept for good."""
 
     __tablename__ = "removals"
-    __table_args__ = (Index("removals_subject", "subject_id", "removed"), Index("removals_project", "project", "removed"))
+    __table_args__ = (Index("removals_database", "database_id", "removed"), Index("removals_project", "project", "removed"))
 
     backup_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
-    subject_id: Mapped[str] = mapped_column(String(36), default="")
+    database_id: Mapped[str] = mapped_column(String(36), default="")
     name: Mapped[str]
     instance_name: Mapped[str] = mapped_column(default="")
     kind: Mapped[str]
@@ -79,7 +79,7 @@ class Confirmation(Table):
 
     __tablename__ = "confirmations"
 
-    subject_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    database_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     brake: Mapped[str] = mapped_column(primary_key=True)
     what: Mapped[str]
     """What was confirmed; the brake stops again when this is different."""

@@ -147,7 +147,7 @@ def chain_of(session: Session, backup: Backup) -> list[Backup]:
 
 
 def ancestors_of(session: Session, backup: Backup) -> list[Backup]:
-    """The existing backups that it is based on, its parent first, as far as there are rows. One query for chains of any length."""
+    """The existing backups that it is based on, its parent first, as far as they are known. One query for any length."""
     living = select(Backup).where(Backup.chain_id == backup.chain_id, Backup.deleted.is_(None))
     links = {link.id: link for link in session.scalars(living)} if backup.parent_id else {}
     found: list[Backup] = []

@@ -10,7 +10,7 @@ import typer
 
 from strongroom import __version__
 from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, strategy, user
-from strongroom.cli.commands.backup import backup
+from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
 from strongroom.cli.connection.credentials import DEFAULT_URL
@@ -111,7 +111,7 @@ def agent(
 
 
 app.add_typer(instance.app, name="instance")
-app.add_typer(backup.app, name="backup")
+app.add_typer(keeping.app, name="backup")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(restore.app)
 app.add_typer(catalog.app, name="catalog")

@@ -26,7 +26,7 @@ from strongroom.flows.kinds.cluster_create import request_adopt_cluster, request
 from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, request_reset_cluster
 from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
 from strongroom.flows.kinds.create import request_instance
-from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
 from strongroom.flows.kinds.rebuild import request_rebuild
@@ -36,6 +36,8 @@ from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.records import change_backup, change_cluster, change_record
+from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
+from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.site import Site, open_site
 
 __all__ = [
@@ -54,22 +56,27 @@ __all__ = [
     "check_hosts",
     "check_request",
     "connect_hosts",
+    "discard_backup",
     "explain_broken",
     "find_backup",
     "find_cluster",
     "find_instance",
     "find_job",
+    "find_marks",
+    "hold_backup",
     "host_problem",
     "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
+    "list_holds",
     "open_site",
     "plan_cluster_restore",
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
     "plan_restore",
+    "release_backup",
     "request_action",
     "request_adopt_cluster",
     "request_backup",
@@ -97,6 +104,7 @@ __all__ = [
     "request_resume",
     "request_verify",
     "stop_unknown_server",
+    "undelete_backup",
     "unknown_servers",
     "version_id",
     "wait_job",

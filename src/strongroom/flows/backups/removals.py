@@ -14,7 +14,7 @@ def record_removal(session: Session, backup: Backup, asked_by: str) -> None:
     removal = Removal(
         backup_id=backup.id,
         project=backup.project,
-        subject_id=backup.cluster_id or backup.instance_id or "",
+        database_id=backup.cluster_id or backup.instance_id or "",
         name=backup.name,
         instance_name=backup.instance_name,
         kind=backup.kind,

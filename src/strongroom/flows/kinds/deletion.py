@@ -21,9 +21,9 @@ from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import settle_deletion
 from strongroom.flows.records import refuse_if_protected
+from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import refuse_if_held
 from strongroom.flows.retention.marks import Cause, end_of_grace, mark
-from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backups
 from strongroom.flows.steps import backup_of, load_job

@@ -76,5 +76,3 @@ def add_served(session: Session, seconds: float) -> int:
 
 def _describe(span: timedelta) -> str:
     return f"{span.days} days" if span.days else f"{int(span.total_seconds() // 60)} minutes"
-
-

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Expiration, now
@@ -17,7 +17,8 @@ from strongroom.catalog.find import ancestors_of, find_backup
 from strongroom.errors import Busy, Conflict
 from strongroom.flows.site import Site
 
-_PER_STATEMENT = 500
+_PER_STATEMENT = 1000
+_MARKS = select(Expiration).where(Expiration.backup_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def mark(session: Session, backups: Sequence[Backup], cause: Cause, *, sweep_at:
         session.merge(
             Expiration(
                 backup_id=backup.id,
-                subject_id=subject_of(backup),
+                database_id=database_of(backup),
                 by_person=cause.by_person,
                 reason=cause.reason,
                 asked_by=cause.asked_by,
@@ -72,7 +73,7 @@ def find_marks(session: Session, ids: Sequence[str]) -> dict[str, Expiration]:
     """The marks of these backups, by id."""
     found: dict[str, Expiration] = {}
     for part in _in_parts(ids):
-        found |= {row.backup_id: row for row in session.scalars(select(Expiration).where(Expiration.backup_id.in_(part)))}
+        found |= {row.backup_id: row for row in session.scalars(_MARKS, {"ids": part})}
     return found
 
 
@@ -98,7 +99,7 @@ def undelete_backup(site: Site, project: str, backup: str) -> list[Backup]:
         return unmark(session, chain)
 
 
-def subject_of(backup: Backup) -> str:
+def database_of(backup: Backup) -> str:
     """The cluster or the instance that the backup is of; empty for what others wrote."""
     return backup.cluster_id or backup.instance_id or ""
 

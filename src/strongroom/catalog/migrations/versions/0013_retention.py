@@ -22,7 +22,7 @@ def upgrade() -> None:
     op.create_table(
         "expirations",
         sa.Column("backup_id", sa.String(length=36), nullable=False),
-        sa.Column("subject_id", sa.String(length=36), nullable=False),
+        sa.Column("database_id", sa.String(length=36), nullable=False),
         sa.Column("by_person", sa.Boolean(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("asked_by", sa.String(length=255), nullable=False),
@@ -34,13 +34,13 @@ def upgrade() -> None:
         sa.Column("confirmed_by", sa.String(length=255), nullable=True),
         sa.PrimaryKeyConstraint("backup_id"),
     )
-    op.create_index("expirations_subject", "expirations", ["subject_id"])
+    op.create_index("expirations_database", "expirations", ["database_id"])
     op.create_index("expirations_sweep_at", "expirations", ["sweep_at"])
     op.create_table(
         "removals",
         sa.Column("backup_id", sa.String(length=36), nullable=False),
         sa.Column("project", sa.String(length=255), nullable=False),
-        sa.Column("subject_id", sa.String(length=36), nullable=False),
+        sa.Column("database_id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("instance_name", sa.String(length=255), nullable=False),
         sa.Column("kind", sa.String(length=255), nullable=False),
@@ -54,16 +54,16 @@ def upgrade() -> None:
         sa.Column("policy_changed_by", sa.String(length=255), nullable=False),
         sa.PrimaryKeyConstraint("backup_id"),
     )
-    op.create_index("removals_subject", "removals", ["subject_id", "removed"])
+    op.create_index("removals_database", "removals", ["database_id", "removed"])
     op.create_index("removals_project", "removals", ["project", "removed"])
     op.create_table(
         "confirmations",
-        sa.Column("subject_id", sa.String(length=36), nullable=False),
+        sa.Column("database_id", sa.String(length=36), nullable=False),
         sa.Column("brake", sa.String(length=255), nullable=False),
         sa.Column("what", sa.String(length=255), nullable=False),
         sa.Column("confirmed_by", sa.String(length=255), nullable=False),
         sa.Column("created", sa.DateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("subject_id", "brake"),
+        sa.PrimaryKeyConstraint("database_id", "brake"),
     )
     op.add_column("backups", sa.Column("trashed", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("backups_updated", "backups", ["updated"])
