@@ -81,4 +81,4 @@ def backup_plan(
     now: Annotated[bool, Query(description="Remove it from the store at once, without the grace period.")] = False,
 ) -> OneDeletePlan:
     """Extension: plan the deletion of a backup; changes nothing."""
-    return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade, now=now))
+    return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade, at_once=now))

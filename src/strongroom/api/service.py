@@ -66,6 +66,7 @@ async def serve(settings: Settings) -> None:
     engine = Engine(control)
     monitor = Monitor(control, engine)
     chores = ChoreRunner(control, CHORES)
+    control.alarm.wake = chores.wake
     if agent is not None:
         agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)

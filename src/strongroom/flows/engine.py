@@ -24,7 +24,7 @@ from strongroom.flows import dbos_pace, outcomes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import Site
+from strongroom.flows.site import SCHEDULES, Site
 
 log = structlog.get_logger()
 
@@ -55,6 +55,8 @@ async def job(job_id: str) -> str:
     finally:  # also of a job that was cancelled before it began
         if _Running.launcher is not None:
             _Running.launcher.ended(job_id)
+        if _Running.site is not None:
+            _Running.site.alarm.wake(SCHEDULES)
 
 
 @DBOS.step(name="begin")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from strongroom.flows.chores import purge, retention, sweep
+from strongroom.flows.chores import purge, retention, schedules, sweep
 from strongroom.flows.chores.chore import Chore
 from strongroom.flows.chores.runner import ChoreRunner
 
-CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE, retention.RETENTION, retention.STORES)
+CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE, schedules.SCHEDULES, retention.RETENTION, retention.STORES)
 
 __all__ = ["CHORES", "Chore", "ChoreRunner"]

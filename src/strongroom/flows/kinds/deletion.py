@@ -23,7 +23,7 @@ from strongroom.flows.outcomes import settle_deletion
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import refuse_if_held
-from strongroom.flows.retention.marks import Cause, end_of_grace, mark
+from strongroom.flows.retention.marks import Cause, grace_of, mark
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backups
 from strongroom.flows.steps import backup_of, load_job
@@ -85,7 +85,7 @@ def discard_backup(site: Site, project: str, backup: str, *, cascade: bool = Fal
         if waits_for_sweep(site, chain):
             who = asker.get()[:255]
             cause = Cause(f"deleted by {who}" if who else "deleted", by_person=True, asked_by=who)
-            mark(session, chain, cause, sweep_at=end_of_grace(site), served=read_served(session))
+            mark(session, chain, cause, wait=grace_of(site), served=read_served(session))
             return None
         job = begin_deletion(session, row, chain)
     site.start(job)
@@ -99,7 +99,7 @@ def request_delete_backup(site: Site, project: str, backup: str, *, cascade: boo
     """
     with site.catalog.write() as session:
         row = find_backup(session, project, backup)
-        job = begin_deletion(session, row, refuse_deletion(session, row, cascade=cascade, now=True))
+        job = begin_deletion(session, row, refuse_deletion(session, row, cascade=cascade, at_once=True))
     site.start(job)
     return job
 
@@ -116,12 +116,12 @@ def waits_for_sweep(site: Site, backups: Sequence[Backup]) -> bool:
     return restorable and site.settings.retention.grace > 0 and not site.settings.storage.by_token
 
 
-def refuse_deletion(session: Session, backup: Backup, *, cascade: bool, now: bool = False) -> list[Backup]:
+def refuse_deletion(session: Session, backup: Backup, *, cascade: bool, at_once: bool = False) -> list[Backup]:
     """What a deletion of the backup deletes, children before parents. Raises HasChildren, Protected, Busy.
 
-    Children that are deleted already, and wait for the sweep, only stop a deletion that happens ``now``.
+    Children that are deleted already, and wait for the sweep, only stop a deletion ``at_once``.
     """
-    children = [child for child in children_of(session, backup.id) if now or not child.trashed]
+    children = [child for child in children_of(session, backup.id) if at_once or not child.trashed]
     if not cascade and children:
         names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
         more = f" and {len(children) - 10} more" if len(children) > 10 else ""

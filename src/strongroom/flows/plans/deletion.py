@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_backup, find_cluster, find_instance, nodes_of, unfinished_jobs
 from strongroom.catalog.queries import broken_chains
 from strongroom.errors import StrongroomError
 from strongroom.flows.jobs import refuse_if_node
 from strongroom.flows.kinds.deletion import refuse_deletion, waits_for_sweep
 from strongroom.flows.records import refuse_if_protected
-from strongroom.flows.retention.marks import end_of_grace
+from strongroom.flows.retention.marks import grace_of
 from strongroom.flows.site import Site
 
 
@@ -133,13 +133,13 @@ def plan_delete_cluster(site: Site, project: str, cluster: str) -> DeletePlan:
         )
 
 
-def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool, now: bool = False) -> DeletePlan:
-    """What `discard_backup`, or with ``now`` `request_delete_backup`, would do. Raises NotFound, Conflict."""
+def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool, at_once: bool = False) -> DeletePlan:
+    """What `discard_backup`, or with ``at_once`` `request_delete_backup`, would do. Raises NotFound, Conflict."""
     with site.catalog.read() as session:
         row = find_backup(session, project, backup)
         deleted = [*(descendants_of(session, row.id) if cascade else []), row]
-        refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade, now=now))
-        waits = not now and waits_for_sweep(site, deleted)
+        refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade, at_once=at_once))
+        waits = not at_once and waits_for_sweep(site, deleted)
         gone = {link.id for link in deleted}
         kept = [link for link in _of_same(session, row) if link.id not in gone]
         return DeletePlan(
@@ -154,7 +154,7 @@ def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool, 
             old_bytes=0,
             nodes=[],
             backups=[_deleted(link) for link in deleted],
-            sweep_at=end_of_grace(site).isoformat(timespec="seconds").replace("+00:00", "Z") if waits else None,
+            sweep_at=(now() + grace_of(site)).isoformat(timespec="seconds").replace("+00:00", "Z") if waits else None,
             jobs=[],
             **_kept(kept),
         )

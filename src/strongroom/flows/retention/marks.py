@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
@@ -32,9 +32,10 @@ class Cause:
     policy_changed_by: str = ""
 
 
-def mark(session: Session, backups: Sequence[Backup], cause: Cause, *, sweep_at: datetime, served: int) -> None:
-    """Mark the backups. A mark of retention becomes one of the person who deletes the backup; other marks stay as they are."""
+def mark(session: Session, backups: Sequence[Backup], cause: Cause, *, wait: timedelta, served: int) -> None:
+    """Mark the backups, to be swept after ``wait``. A deletion replaces a mark of retention; any other mark stays as it is."""
     known = find_marks(session, [backup.id for backup in backups])
+    at = now()
     for backup in backups:
         old = known.get(backup.id)
         if old is not None and (old.by_person or not cause.by_person):
@@ -48,13 +49,13 @@ def mark(session: Session, backups: Sequence[Backup], cause: Cause, *, sweep_at:
                 asked_by=cause.asked_by,
                 policy=cause.policy,
                 policy_changed_by=cause.policy_changed_by,
-                marked=now(),
-                sweep_at=sweep_at,
+                marked=at,
+                sweep_at=at + wait,
                 served=served,
             )
         )
         backup.trashed = cause.by_person
-        backup.updated = now()
+        backup.updated = at
 
 
 def unmark(session: Session, backups: Sequence[Backup]) -> list[Backup]:
@@ -104,9 +105,9 @@ def database_of(backup: Backup) -> str:
     return backup.cluster_id or backup.instance_id or ""
 
 
-def end_of_grace(site: Site) -> datetime:
-    """When the grace period of what is marked now ends."""
-    return now() + timedelta(seconds=site.settings.retention.grace)
+def grace_of(site: Site) -> timedelta:
+    """How long what is marked waits for its sweep."""
+    return timedelta(seconds=site.settings.retention.grace)
 
 
 def _in_parts(ids: Sequence[str]) -> list[Sequence[str]]:

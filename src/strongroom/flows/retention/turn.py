@@ -23,7 +23,7 @@ from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.facts import read_present
 from strongroom.flows.retention.holdings import Holdings, list_used, load_holdings
 from strongroom.flows.retention.holds import list_holds
-from strongroom.flows.retention.marks import Cause, mark, unmark
+from strongroom.flows.retention.marks import Cause, grace_of, mark, unmark
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
 from strongroom.protection.policy import PolicySpec
@@ -59,8 +59,8 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
         holdings = load_holdings(session, database_id)
         change = _find_change(holdings, None, now())
         due = _find_due(session, holdings.backups, holdings.marks, change)
-        has_incident = _shows_incident(session, database_id)
-    if not (change.mark or change.unmark or due or has_incident):
+        reports = _shows_incident(session, database_id) or _list_undeletable(holdings)
+    if not (change.mark or change.unmark or due or reports):
         return []
     present: frozenset[str] = frozenset()
     if change.mark or change.unmark or due:
@@ -134,7 +134,7 @@ def _find_change(holdings: Holdings, present: Collection[str] | None, at: dateti
 def _mark(session: Session, site: Site, holdings: Holdings, backups: Sequence[Backup]) -> None:
     policy = holdings.policy
     assert policy is not None
-    wait = timedelta(seconds=site.settings.retention.grace)
+    wait = grace_of(site)
     newest = max((backup.finished or backup.created for backup in holdings.judged), default=now())
     if holdings.policy_since >= min(newest, now() - CHANGED_POLICY_WAITS):
         wait = max(wait, CHANGED_POLICY_WAITS)
@@ -143,7 +143,7 @@ def _mark(session: Session, site: Site, holdings: Holdings, backups: Sequence[Ba
         if backup.status == "FAILED":
             why = f"failed more than {format_duration(LEFTOVERS_STAY)} ago"
         cause = Cause(why, by_person=False, policy=policy.name, policy_changed_by=policy.updated_by)
-        mark(session, [backup], cause, sweep_at=now() + wait, served=read_served(session))
+        mark(session, [backup], cause, wait=wait, served=read_served(session))
         log.info("a backup has expired", backup=backup.id, name=backup.name, reason=why)
 
 
@@ -196,7 +196,7 @@ def _begin_sweep(session: Session, due: Sequence[Backup]) -> list[Job]:
         if backup.parent_id in ids:
             continue
         try:
-            chain = refuse_deletion(session, backup, cascade=True, now=True)
+            chain = refuse_deletion(session, backup, cascade=True, at_once=True)
         except StrongroomError as error:
             log.info("a backup is not removed now", backup=backup.id, reason=error.message)
             continue
@@ -218,13 +218,17 @@ def _report(session: Session, holdings: Holdings, brake: Brake | None) -> None:
     else:
         remedy = f"See `strongroom retention show {database.name}`, then `strongroom retention confirm {database.name}`."
         open_incident(session, database, WAITS, f"retention waits: {brake.message}", remedy)
-    failed = [backup for backup in holdings.backups if backup.status == "DELETE_FAILED" and backup.id in holdings.marks]
-    if failed:
+    if failed := _list_undeletable(holdings):
         fault = failed[0].fault or {}
         message = f"{len(failed)} expired backups cannot be deleted: {fault.get('message', 'see their faults')}"
         open_incident(session, database, UNDELETABLE, message, fault.get("remedy", ""))
     else:
         close_incident(session, database.id, UNDELETABLE)
+
+
+def _list_undeletable(holdings: Holdings) -> list[Backup]:
+    """Those whose removal failed; it is tried again."""
+    return [backup for backup in holdings.backups if backup.status == "DELETE_FAILED" and backup.id in holdings.marks]
 
 
 def _shows_incident(session: Session, database_id: str) -> bool:

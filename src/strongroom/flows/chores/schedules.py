@@ -1,0 +1,9 @@
+"""Begins the runs of policies when they are due. Sleeps until then; a change of policies or databases wakes it."""
+
+from __future__ import annotations
+
+from strongroom.flows.chores.chore import DAY, Chore
+from strongroom.flows.policies.tick import begin_due_runs
+from strongroom.flows.site import SCHEDULES as NAME
+
+SCHEDULES = Chore(name=NAME, interval=DAY, run=begin_due_runs)
