@@ -75,7 +75,7 @@ class Removal(Table):
 
 
 class Confirmation(Table):
-    """A person let retention go on although a brake had stopped it."""
+    """A person released a brake that had stopped retention."""
 
     __tablename__ = "confirmations"
 

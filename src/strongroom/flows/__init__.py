@@ -1,6 +1,7 @@
 """The durable workflows, and the requests that start them."""
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
+from strongroom.catalog.policies import find_policy
 from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
 from strongroom.flows.backups.verification import explain_broken, level_of
 from strongroom.flows.chores import CHORES, Chore, ChoreRunner
@@ -35,6 +36,20 @@ from strongroom.flows.kinds.restore import request_restore
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows.policies.ends import find_database
+from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.requests import (
+    attach_policy,
+    create_policy,
+    delete_policy,
+    describe_type,
+    detach_policy,
+    find_attachable,
+    pause_policy,
+    resume_policy,
+    run_policy,
+    update_policy,
+)
 from strongroom.flows.records import change_backup, change_cluster, change_record
 from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
 from strongroom.flows.retention.marks import find_marks, undelete_backup
@@ -49,20 +64,29 @@ __all__ = [
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "ScheduleState",
     "Site",
+    "attach_policy",
     "change_backup",
     "change_cluster",
     "change_record",
     "check_hosts",
     "check_request",
     "connect_hosts",
+    "create_policy",
+    "delete_policy",
+    "describe_type",
+    "detach_policy",
     "discard_backup",
     "explain_broken",
+    "find_attachable",
     "find_backup",
     "find_cluster",
+    "find_database",
     "find_instance",
     "find_job",
     "find_marks",
+    "find_policy",
     "hold_backup",
     "host_problem",
     "is_reversible",
@@ -70,12 +94,15 @@ __all__ = [
     "join_host",
     "level_of",
     "list_holds",
+    "list_schedules",
     "open_site",
+    "pause_policy",
     "plan_cluster_restore",
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
     "plan_restore",
+    "preview_runs",
     "release_backup",
     "request_action",
     "request_adopt_cluster",
@@ -103,9 +130,12 @@ __all__ = [
     "request_restore_from",
     "request_resume",
     "request_verify",
+    "resume_policy",
+    "run_policy",
     "stop_unknown_server",
     "undelete_backup",
     "unknown_servers",
+    "update_policy",
     "version_id",
     "wait_job",
 ]

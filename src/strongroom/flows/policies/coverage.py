@@ -14,6 +14,9 @@ from strongroom.protection.runs import spread_offset
 
 log = structlog.get_logger()
 
+BATCH = 20
+"""Schedules of one transaction, so that other writers do not wait long."""
+
 _ATTACHED = select(Attachment.project, Attachment.database_id, Attachment.policy_id)
 _HELD = select(Schedule.database_id, Schedule.policy_id)
 _INSTANCES = select(Instance.id, Instance.project).where(Instance.deleted.is_(None), Instance.cluster_id.is_(None))
@@ -28,15 +31,11 @@ def cover_databases(site: Site, at: datetime) -> None:
     gone = held.keys() - wanted.keys()
     if not changed and not gone:
         return
-    with site.catalog.write() as session:
-        for key in gone:
-            if (row := session.get(Schedule, key)) is not None:
-                session.delete(row)
-        for key, policy_id in changed.items():
-            policy = session.get(Policy, policy_id)
-            owner = session.get(Instance, key) or session.get(Cluster, key)
-            if policy is not None and owner is not None:
-                _place(session, key, owner.project, policy, at)
+    keys = [*gone, *changed]
+    for start in range(0, len(keys), BATCH):
+        with site.catalog.write() as session:
+            for key in keys[start : start + BATCH]:
+                _follow(session, key, changed.get(key), at)
     log.info("schedules have changed", new=len(changed), removed=len(gone))
 
 
@@ -53,16 +52,20 @@ def next_wake(policy: Policy, row: Schedule) -> datetime | None:
     return upcoming[0] + spread_offset(policy.id, row.database_id, policy.plan.spread) if upcoming else None
 
 
-def _place(session: Session, database_id: str, project: str, policy: Policy, at: datetime) -> None:
-    """Set the database's schedule. Its nominal times count from now; without a backup it gets a full first."""
+def _follow(session: Session, database_id: str, policy_id: str | None, at: datetime) -> None:
+    """Set the schedule of a database; None removes it. Nominal times count from now; without a backup it gets a full first."""
     row = session.get(Schedule, database_id)
-    if row is not None and row.policy_id == policy.id:
+    owner = session.get(Instance, database_id) or session.get(Cluster, database_id)
+    if row is not None and row.policy_id == policy_id:
         return
     if row is not None:
         session.delete(row)
         session.flush()
-    begin = at.replace(microsecond=0)
-    session.add(Schedule(database_id=database_id, policy_id=policy.id, project=project, handled=at, wake=at, first=begin))
+    if policy_id is not None and owner is not None:
+        begin = at.replace(microsecond=0)
+        session.add(
+            Schedule(database_id=database_id, policy_id=policy_id, project=owner.project, handled=at, wake=at, first=begin)
+        )
 
 
 def _list_wanted(session: Session) -> dict[str, str]:

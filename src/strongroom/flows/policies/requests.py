@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Attachment, Cluster, Instance, Job, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.find import find_cluster, find_instance
 from strongroom.catalog.policies import Database, find_policy, policy_of
-from strongroom.errors import AlreadyExists, Busy, Conflict, InvalidRequest, NotFound, Unsupported
+from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows.policies.attempts import begin_attempt, new_run
 from strongroom.flows.policies.coverage import restart_schedules
 from strongroom.flows.policies.ends import find_database
@@ -165,9 +165,8 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
                 remedy=f"Attach it: `strongroom policy attach {policy.name} {row.name}`.",
             )
         chosen = kind or ("incremental" if policy.spec.incremental else "full")
-        run = new_run(policy, row, moment.replace(microsecond=0), chosen, by_hand=True)
-        if session.get(PolicyRun, run.id) is not None:
-            raise Busy(f"a run of policy {policy.name} for {row.name} began in this second", remedy="Try again.")
+        run = new_run(policy, row, moment, chosen, by_hand=True)
+        run.id = str(uuid.uuid4())  # another request is another run
         _, job = begin_attempt(session, site, run, row, policy, moment)
         session.add(run)
         schedule = session.get(Schedule, row.id)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job, Policy, Schedule, now
-from strongroom.flows.policies.coverage import cover_databases
+from strongroom.flows.policies.coverage import BATCH, cover_databases
 from strongroom.flows.policies.ends import find_database
 from strongroom.flows.policies.turn import WAIT, Turn
 from strongroom.flows.site import Site
@@ -21,8 +21,6 @@ log = structlog.get_logger()
 
 LONGEST_SLEEP = 60.0
 """Seconds: asyncio's clock ignores changes of the wall clock, and stands still while the machine sleeps."""
-BATCH = 20
-"""Schedules of one transaction, so that other writers do not wait long."""
 
 
 def begin_due_runs(site: Site, at: datetime | None = None) -> float | None:
