@@ -27,7 +27,7 @@ from strongroom.catalog import (
     now,
     open_catalog,
 )
-from strongroom.errors import Busy, Conflict
+from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
 from strongroom.flows import Site, hold_backup, open_site, request_verify, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.kinds.deletion import discard_backup
@@ -35,12 +35,14 @@ from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, detach_policy, update_policy
 from strongroom.flows.retention import clocks, turn
 from strongroom.flows.retention.facts import find_facts
+from strongroom.flows.retention.outlook import confirm_retention, show_retention
+from strongroom.flows.retention.protection import Protection, show_protection
 from strongroom.flows.retention.turn import take_turn
 from strongroom.protection.policy import PolicySpec
 from strongroom.settings import load
 from strongroom.storage import open_store
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TODAY = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -348,9 +350,38 @@ def test_a_mass_removal_waits_for_a_person(world: World) -> None:
     world.age()
     assert world.turn() == []
     assert "6 of 8 good backups would be removed" in world.incidents["retention waits"]
+    waiting = show_retention(world.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "mass"
+    with pytest.raises(Conflict, match="waits for something else by now"):
+        confirm_retention(world.site, "p", "orders", "0" * 12, is_admin=False)
     update_policy(world.site, "p", "gold", {"keep_last": 4})
     world.sweep()
     assert world.left == {"full4", "full5", "full6", "full7"}, "half of them go without a question"
+    assert world.incidents == {}
+
+
+def test_a_confirmation_lets_exactly_the_confirmed_backups_go(world: World) -> None:
+    for number in range(8):
+        world.add(f"full{number}", 20 - number)
+    world.add_policy(keep_last=2, max_chain=1)
+    world.turn()
+    world.age()
+    waiting = show_retention(world.site, "p", "orders").waiting
+    assert waiting is not None
+    confirm_retention(world.site, "p", "orders", waiting.code, is_admin=False)
+    world.add("full8", 1)
+    world.turn()
+    assert "full6" in world.marked
+    assert {row.status for row in world.read(Backup)} == {"COMPLETED"}, "the list is another one by now: asked again"
+    again = show_retention(world.site, "p", "orders").waiting
+    assert again is not None and again.code != waiting.code
+    confirm_retention(world.site, "p", "orders", again.code, is_admin=False)
+    world.age()
+    world.sweep()
+    assert world.left == {"full7", "full8"}
+    assert world.read(Removal, backup_id="full0")[0].asked_by == "somebody"
+    with pytest.raises(Conflict, match="does not wait for anything"):
+        confirm_retention(world.site, "p", "orders", again.code, is_admin=False)
 
 
 def test_a_shrunken_full_stops_retention_until_it_is_verified(chains: World) -> None:
@@ -359,8 +390,17 @@ def test_a_shrunken_full_stops_retention_until_it_is_verified(chains: World) -> 
     assert chains.turn() == []
     assert chains.marked == set()
     assert "full2, has less than half the size of the one before" in chains.incidents["retention waits"]
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "shrink"
+    confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
+    chains.turn()
+    assert chains.marked == GONE and chains.incidents == {}
+
+
+def test_a_verified_full_may_be_small(chains: World) -> None:
     good = {"ok": True, "prepared": True, "level": "prepared", "message": None, "at": "2026-11-30T00:00:00+00:00"}
     with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full2").raw_size = 400
         session.get_one(Backup, "full2").verified = good
     chains.turn()
     assert chains.marked == GONE and chains.incidents == {}
@@ -380,6 +420,10 @@ def test_a_clock_that_jumps_stops_everything_until_it_is_right_again(chains: Wor
         retain(chains.site)
         assert {row.status for row in chains.read(Backup)} == {"COMPLETED"}
     assert "went forward by 364 days" in chains.incidents["retention waits"]
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "clock"
+    with pytest.raises(Forbidden):
+        confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
     clock["wall"] -= 365 * 86400
     retain(chains.site)
     assert {row.id for row in chains.read(Backup, status="DELETING")} == GONE
@@ -476,3 +520,85 @@ def test_store_facts_show_what_is_missing(chains: World) -> None:
     present, read = find_facts(chains.site, chains.read(Backup))
     assert present == {"full0", "full1", "full2", "inc2"}
     assert read is not None and now() - read < timedelta(minutes=1)
+
+
+def test_simulated_and_real_sweep_agree(chains: World) -> None:
+    """Also under another policy: what it would let go is what goes after the change."""
+    now_gone = {fate.id for fate in show_retention(chains.site, "p", "orders").backups if not fate.kept}
+    assert now_gone == GONE
+    create_policy(chains.site, "p", "silver", PolicySpec(keep_last=1))
+    simulated = show_retention(chains.site, "p", "orders", policy="silver")
+    assert simulated.simulated and simulated.expired_bytes == 300 and len(simulated.lost) == 3
+    attach_policy(chains.site, "p", "silver", ["orders"])
+    chains.turn()
+    assert chains.marked == {fate.id for fate in simulated.backups if not fate.kept}
+    chains.age()
+    chains.sweep()
+    assert chains.left == {fate.id for fate in simulated.backups if fate.kept}
+    assert show_retention(chains.site, "p", "orders").expired == 0
+
+
+def test_reasons_name_backups_and_ends_follow_from_the_schedule(world: World) -> None:
+    world.add("full0", 3)
+    world.add("inc0", 2, parent="full0")
+    world.add("full1", 1)
+    create_policy(world.site, "p", "gold", PolicySpec.model_validate({"full": "every 24h", "keep_last": 2, "spread": "0s"}))
+    assert show_retention(world.site, "p", "orders").backups[0].reasons == ["no policy applies"]
+    attach_policy(world.site, "p", "gold", ["orders"])
+    shown = {fate.id: fate for fate in show_retention(world.site, "p", "orders").backups}
+    assert shown["full0"].reasons == ["needed by inc0"]
+    assert shown["full1"].reasons == ["newest good", "last 1 of 2"]
+    assert shown["full0"].until == shown["inc0"].until, "it goes with the backup that needs it"
+    assert shown["inc0"].until is not None and shown["full1"].until is not None and shown["inc0"].until < shown["full1"].until
+    later = {fate.id: fate.kept for fate in show_retention(world.site, "p", "orders", at=now() + 30 * HOUR).backups}
+    assert later == {"full0": False, "inc0": False, "full1": True}
+    assert not any(fate.kept for fate in show_retention(world.site, "p", "orders", at=now() + 3 * DAY).backups)
+    with pytest.raises(InvalidRequest, match="has passed"):
+        show_retention(world.site, "p", "orders", at=now() - DAY)
+    with pytest.raises(InvalidRequest, match="more than 5000 backups"):
+        show_retention(world.site, "p", "orders", at=now() + 9000 * DAY)
+
+
+def status(world: World) -> Protection:
+    (found,) = show_protection(world.site, "p").databases
+    return found
+
+
+def test_status_follows_from_the_store_and_from_verifications(world: World) -> None:
+    assert (status(world).state, status(world).level) == ("unprotected", "warning")
+    world.add_policy(keep_last=2, max_age="26h")
+    assert status(world).conditions[0].message == "nothing can be restored"
+    world.add("full", 0.5)
+    world.add("inc", 0.1, parent="full")
+    assert [c.condition for c in status(world).conditions] == ["unknown", "unverified"], "the store was not read yet"
+    read_stores(world.site)
+    found = status(world)
+    assert (found.state, found.level, found.restorable, found.chain, found.max_age) == ("unverified", "warning", 2, 2, "93600")
+    good = {"ok": True, "prepared": True, "level": "tables", "message": None, "at": "2026-11-30T00:00:00+00:00"}
+    with world.site.catalog.write() as session:
+        for key in ("full", "inc"):
+            session.get_one(Backup, key).verified = good
+    overview = show_protection(world.site, "p")
+    assert (overview.exit_code, overview.summary.partition(" | ")[0]) == (0, "OK: 1 protected")
+    world.site.stores.default.delete(["c/inc/manifest.json"])
+    read_stores(world.site)
+    assert (status(world).state, show_protection(world.site, "p").exit_code) == ("damaged", 2)
+    assert "inc is not in the store" in world.incidents["damaged"]
+    world.add("full2", 0)
+    read_stores(world.site)
+    assert "damaged" not in world.incidents
+    assert status(world).state in ("unverified", "protected")
+
+
+def test_status_is_late_though_jobs_succeed_and_unknown_without_the_store(world: World) -> None:
+    world.add_policy(keep_last=2, full="daily 02:00")
+    world.add("full", 3)
+    read_stores(world.site)
+    found = status(world)
+    assert (found.state, found.max_age) == ("late", str(26 * 3600)) or found.state == "late"
+    assert "late" in world.incidents
+    world.store.rename(world.store.with_name("away"))
+    world.store.mkdir()
+    read_stores(world.site)
+    world.site.watch.facts.read = {place: at - DAY for place, at in world.site.watch.facts.read.items()}
+    assert [c.condition for c in status(world).conditions][:2] == ["late", "unknown"]

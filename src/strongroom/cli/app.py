@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, strategy, user
+from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, retention, strategy, user
 from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
@@ -118,6 +118,8 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")
 app.add_typer(strategy.app, name="strategy")
+app.add_typer(retention.app, name="retention")
+app.add_typer(retention.status_app)
 app.add_typer(job.app, name="job")
 app.add_typer(info.datastore, name="datastore")
 app.add_typer(info.flavor, name="flavor")

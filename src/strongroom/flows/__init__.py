@@ -53,25 +53,32 @@ from strongroom.flows.policies.requests import (
 from strongroom.flows.records import change_backup, change_cluster, change_record
 from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
 from strongroom.flows.retention.marks import find_marks, undelete_backup
+from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
+from strongroom.flows.retention.protection import Overview, show_protection
 from strongroom.flows.site import Site, open_site
 
 __all__ = [
     "CHORES",
+    "RETENTION",
     "Chore",
     "ChoreRunner",
     "DeletePlan",
     "Engine",
     "Monitor",
+    "Outlook",
+    "Overview",
     "PlannedEffect",
     "RestorePlan",
     "ScheduleState",
     "Site",
+    "Waiting",
     "attach_policy",
     "change_backup",
     "change_cluster",
     "change_record",
     "check_hosts",
     "check_request",
+    "confirm_retention",
     "connect_hosts",
     "create_policy",
     "delete_policy",
@@ -86,6 +93,7 @@ __all__ = [
     "find_instance",
     "find_job",
     "find_marks",
+    "find_owner",
     "find_policy",
     "hold_backup",
     "host_problem",
@@ -132,6 +140,8 @@ __all__ = [
     "request_verify",
     "resume_policy",
     "run_policy",
+    "show_protection",
+    "show_retention",
     "stop_unknown_server",
     "undelete_backup",
     "unknown_servers",

@@ -9,6 +9,7 @@ from strongroom.errors import StrongroomError
 from strongroom.flows.chores.chore import Chore
 from strongroom.flows.retention.clocks import Reading, add_served, find_jump, keep_reading, load_reading, read_clocks
 from strongroom.flows.retention.facts import refresh_facts
+from strongroom.flows.retention.protection import note_incidents
 from strongroom.flows.retention.turn import sweep_imported, take_turn
 from strongroom.flows.retention.watch import EVERYTHING, list_databases, note_look
 from strongroom.flows.site import Site
@@ -40,6 +41,7 @@ def read_stores(site: Site) -> float:
     """Read what the stores contain, for the status of the databases. Impossible where stores need the token of a caller."""
     if not site.settings.storage.by_token:
         refresh_facts(site)
+    note_incidents(site)
     return site.settings.retention.interval
 
 
@@ -53,6 +55,7 @@ def _tick(site: Site, reading: Reading) -> str:
         jump = find_jump(load_reading(session), reading)
         if not jump:
             keep_reading(session, reading)
+    site.watch.jump = jump
     if jump:
         log.warning("retention removes nothing", reason=jump)
     return jump

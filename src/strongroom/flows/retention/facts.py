@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from strongroom.errors import StorageError, StorageNotFound, StrongroomError
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.retention.memory import Place
 from strongroom.flows.site import Site
+from strongroom.protection.status import FACTS_AGE
 from strongroom.storage import Store
 
 log = structlog.get_logger()
@@ -21,8 +22,6 @@ log = structlog.get_logger()
 _THREADS = 8
 _MOST_HEADS = 500
 """Manifests that one refresh looks at, beside the lists of all artifacts."""
-_AGAIN = timedelta(seconds=1)
-"""Containers of several projects are listed once in a refresh."""
 
 
 def place_of(site: Site, backup: Backup) -> Place:
@@ -58,10 +57,12 @@ def refresh_facts(site: Site) -> None:
         places = list(session.execute(select(Backup.project, Backup.container).where(*own).distinct()))
         following = select(Backup).where(*own, Backup.id > facts.cursor).order_by(Backup.id).limit(_MOST_HEADS)
         some = list(session.scalars(following))
+    done: set[Place] = set()
     for project, container in places:
         place = (project if site.settings.storage.by_project else "", container)
-        if place in facts.read and facts.read[place] > now() - _AGAIN:
+        if place in done:
             continue
+        done.add(place)
         at = now()
         try:
             folders = frozenset(_list_folders(site.stores.of_project(project), container))
@@ -86,19 +87,20 @@ def find_facts(site: Site, backups: Iterable[Backup]) -> tuple[frozenset[str], d
 
     A backup that is newer than the list is there: its manifest was read back when it was recorded.
     """
+    places: dict[Place, list[Backup]] = {}
+    for backup in backups:
+        if backup.source is None and backup.status in Backup.RESTORABLE:
+            places.setdefault(place_of(site, backup), []).append(backup)
     facts = site.watch.facts
     present: set[str] = set()
     times: list[datetime | None] = []
     with facts.lock:
-        for backup in backups:
-            if backup.source is not None or backup.status not in Backup.RESTORABLE:
-                continue
-            place = place_of(site, backup)
+        for place, inside in places.items():
             read = facts.read.get(place)
-            times.append(read)
-            is_listed = read is None or backup.id in facts.folders[place] or backup.updated >= read
-            if is_listed and backup.id not in facts.missing:
-                present.add(backup.id)
+            latest = max(backup.updated for backup in inside)
+            times.append(read or (latest if now() - latest < FACTS_AGE else None))
+            listed = {b.id for b in inside if read is None or b.id in facts.folders[place] or b.updated >= read}
+            present |= listed - facts.missing
     if any(time is None for time in times):
         return frozenset(present), None
     return frozenset(present), min((time for time in times if time is not None), default=now())

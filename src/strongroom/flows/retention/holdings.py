@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -54,7 +54,7 @@ class Holdings:
         A failed backup with a manifest is left out: nobody knows yet whether it is complete.
         """
         known = [
-            self._describe(backup, present)
+            describe_backup(backup, present, self.nominal)
             for backup in self.judged
             if not (backup.status == "FAILED" and present is not None and backup.id in present)
         ]
@@ -64,28 +64,30 @@ class Holdings:
         """What the rules of the policy make of them. Jobs that read a backup stop its removal, not its mark."""
         return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds)
 
-    def _describe(self, backup: Backup, present: Collection[str] | None) -> KnownBackup:
-        begin = backup.started or backup.created
-        is_own = backup.source is None and backup.status != "RESTORED"
-        state = State.STORED
-        if backup.status in Backup.RUNNING:
-            state = State.RUNNING
-        elif backup.status == "FAILED":
-            state = State.FAILED
-        elif is_own and present is not None and backup.id not in present:
-            state = State.MISSING
-        verified = backup.verified
-        return KnownBackup(
-            id=backup.id,
-            started=self.nominal.get(backup.id, begin),
-            point=backup.finished or begin,
-            parent=backup.parent_id,
-            state=state,
-            damaged=backup.is_damaged,
-            verified=verified is not None and bool(verified["ok"]) and level_of(verified) != "sizes",
-            imported=not is_own,
-            stored_size=backup.stored_size or 0,
-        )
+
+def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
+    """A backup as the rules see it. ``nominal``: nominal times of the runs that took backups."""
+    begin = backup.started or backup.created
+    is_own = backup.source is None and backup.status != "RESTORED"
+    state = State.STORED
+    if backup.status in Backup.RUNNING:
+        state = State.RUNNING
+    elif backup.status == "FAILED":
+        state = State.FAILED
+    elif is_own and present is not None and backup.id not in present:
+        state = State.MISSING
+    verified = backup.verified
+    return KnownBackup(
+        id=backup.id,
+        started=nominal.get(backup.id, begin),
+        point=backup.finished or begin,
+        parent=backup.parent_id,
+        state=state,
+        damaged=backup.is_damaged,
+        verified=verified is not None and bool(verified["ok"]) and level_of(verified) != "sizes",
+        imported=not is_own,
+        stored_size=backup.stored_size or 0,
+    )
 
 
 def load_holdings(session: Session, database_id: str) -> Holdings:

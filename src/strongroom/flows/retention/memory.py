@@ -35,5 +35,7 @@ class Watch:
     looked: datetime | None = None
     everything: datetime | None = None
     """When all databases were last looked at."""
+    jump: str = ""
+    """Why the clock cannot be trusted; empty if it can be."""
     ticked: Reading | None = None
     """The clocks at the last look, to count the time in which the service runs."""

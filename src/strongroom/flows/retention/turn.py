@@ -57,7 +57,7 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
     """
     with site.catalog.read() as session:
         holdings = load_holdings(session, database_id)
-        change = _find_change(holdings, None, now())
+        change = find_change(holdings, None, now())
         due = _find_due(session, holdings.backups, holdings.marks, change)
         reports = _shows_incident(session, database_id) or _list_undeletable(holdings)
     if not (change.mark or change.unmark or due or reports):
@@ -98,7 +98,7 @@ def sweep_imported(site: Site) -> list[Job]:
 
 def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[str], jump: str) -> list[Job]:
     """Do it, in one transaction."""
-    change = _find_change(holdings, present, now())
+    change = find_change(holdings, present, now())
     if change.unmark:
         unmark(session, change.unmark)
         log.info("backups are kept again", backups=[backup.id for backup in change.unmark])
@@ -116,7 +116,7 @@ def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[
     return jobs
 
 
-def _find_change(holdings: Holdings, present: Collection[str] | None, at: datetime) -> Change:
+def find_change(holdings: Holdings, present: Collection[str] | None, at: datetime) -> Change:
     """What the rules want. Without a policy, everything is kept."""
     ours = {key for key, row in holdings.marks.items() if not row.by_person}
     judged = {backup.id: backup for backup in holdings.judged}
