@@ -34,6 +34,7 @@ PYTHON = [
     "src/strongroom/cli/**/*.py",
     "src/strongroom/sections/*.py",
     "src/strongroom/catalog/*.py",
+    "src/strongroom/flows/**/*.py",
     "src/strongroom/identity/*.py",
     "src/strongroom/storage/*.py",
     "src/strongroom/system/*.py",

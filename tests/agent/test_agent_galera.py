@@ -91,14 +91,14 @@ def test_three_nodes_are_one_cluster_that_holds_the_same(cluster: Cluster) -> No
     assert len({view.uuid for view in views}) == 1
     assert {view.cluster for view in views} == {"t.1"}
     sums = [cluster.agent.servers.nodes.serving(node) for node in cluster.nodes]
-    found = [galera.checksums(server).sums for galera, server in sums]
+    found = [clusters.running.sum_tables(server).sums for clusters, server in sums]
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {"app.t"}
-    for number, (galera, server) in enumerate(sums):
-        galera.write_canary(server, f"word{number}")
-    assert all(galera.canaries(server) == ["word0", "word1", "word2"] for galera, server in sums)
-    sums[0][0].drop_canaries(sums[0][1])
-    assert all(galera.canaries(server) == [] for galera, server in sums)
+    for number, (clusters, server) in enumerate(sums):
+        clusters.running.write_canary(server, f"word{number}")
+    assert all(clusters.running.read_canaries(server) == ["word0", "word1", "word2"] for clusters, server in sums)
+    sums[0][0].running.drop_canaries(sums[0][1])
+    assert all(clusters.running.read_canaries(server) == [] for clusters, server in sums)
 
 
 def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster) -> None:
@@ -118,7 +118,7 @@ def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster)
                 if met == 3:
                     break
                 at = (cluster.view("n2").seqno or 0) + 4
-                found = list(pool.map(lambda node, at=at: node[0].checksums(node[1], at=at), nodes))  # type: ignore[misc]
+                found = list(pool.map(lambda node, at=at: node[0].running.sum_tables(node[1], at=at), nodes))  # type: ignore[misc]
                 if found[0].seqno is not None and len({each.seqno for each in found}) == 1:
                     met += 1
                     assert found[0].sums == found[1].sums == found[2].sums
@@ -126,7 +126,7 @@ def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster)
         finally:
             over.set()
         writer.result()
-    (still,) = {galera.checksums(server, tables=["app.busy"]).model_dump_json() for galera, server in nodes}
+    (still,) = {clusters.running.sum_tables(server, tables=["app.busy"]).model_dump_json() for clusters, server in nodes}
     assert "app.t" not in still
     cluster.sql("n1", "DROP TABLE app.busy")
 

@@ -29,10 +29,10 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
     def refuse(server: Server) -> Facts:
         raise ServerFailed("nobody answers")
 
-    monkeypatch.setattr(get("mariadb"), "ready", recover, raising=False)
+    monkeypatch.setattr(get("mariadb").servers, "read_facts", recover)
     assert lifecycle.wait_ready(record, None).version_number == "10.11.1"
     assert time.monotonic() - began >= 1
-    monkeypatch.setattr(get("mariadb"), "ready", refuse, raising=False)
+    monkeypatch.setattr(get("mariadb").servers, "read_facts", refuse)
     began = time.monotonic()
     with pytest.raises(ServerFailed, match="does not serve"):
         lifecycle.wait_ready(record, None)

@@ -24,13 +24,13 @@ from support.agents import AgentMaker, definition, finish, request, serve, until
 
 
 def _databases(agent: Agent, server_id: str) -> list[str]:
-    datastore, server = agent.servers.serving(server_id)
-    return [database.name for database in datastore.databases(server)]
+    sql, server = agent.servers.serving(server_id)
+    return [database.name for database in sql.databases.list_all(server)]
 
 
 def _create(agent: Agent, server_id: str, name: str) -> None:
-    datastore, server = agent.servers.serving(server_id)
-    datastore.create_databases(server, [DatabaseSpec(name=name)])
+    sql, server = agent.servers.serving(server_id)
+    sql.databases.create(server, [DatabaseSpec(name=name)])
 
 
 def test_life(agents: AgentMaker, place: Path, pool: str) -> None:
@@ -308,7 +308,7 @@ def test_a_data_directory_with_a_long_name(agents: AgentMaker) -> None:
 def test_users_reach_the_server(agents: AgentMaker) -> None:
     agent = agents()
     serve(agent, "s1")
-    datastore, server = agent.servers.serving("s1")
+    sql, server = agent.servers.serving("s1")
     _create(agent, "s1", "db1")
-    datastore.create_users(server, [UserSpec(name="u", password="p", databases=["db1"])])
-    assert [(u.name, u.host, u.databases) for u in datastore.users(server)] == [("u", "%", ["db1"])]
+    sql.users.create(server, [UserSpec(name="u", password="p", databases=["db1"])])
+    assert [(u.name, u.host, u.databases) for u in sql.users.list_all(server)] == [("u", "%", ["db1"])]

@@ -24,8 +24,8 @@ class Stage:
 
     def __init__(self, agent: Agent, place: Path) -> None:
         self.lineage = serve(agent, "s1").lineage
-        datastore, server = agent.servers.serving("s1")
-        datastore.create_databases(server, [DatabaseSpec(name="old")])
+        sql, server = agent.servers.serving("s1")
+        sql.databases.create(server, [DatabaseSpec(name="old")])
         self.data = server.data_dir
         agent.servers.stop("s1")
         self._template = place / "template"
@@ -64,8 +64,8 @@ def stage(agents: AgentMaker, place: Path) -> tuple[Agent, Stage]:
 
 
 def _databases(agent: Agent) -> list[str]:
-    datastore, server = agent.servers.serving("s1")
-    return [database.name for database in datastore.databases(server)]
+    sql, server = agent.servers.serving("s1")
+    return [database.name for database in sql.databases.list_all(server)]
 
 
 def test_swap(stage: tuple[Agent, Stage]) -> None:

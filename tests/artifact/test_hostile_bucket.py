@@ -26,6 +26,7 @@ from strongroom.artifact import (
     load_verification,
     open_artifact,
     read_manifest,
+    require_container,
     sweep_orphans,
     verify,
 )
@@ -180,6 +181,9 @@ def test_a_deletion_takes_the_artifact_and_nothing_else(written: Raw) -> None:
     assert take(open_artifact(written.store, OTHER))
     found = {item.id: item for item in list_artifacts(written.store)}
     assert not isinstance(found["one-more"], Problem)
+    require_container(written.store, HERE)
+    with pytest.raises(StorageError, match="shows nothing in container boxes"):
+        require_container(written.store, Location(container="boxes", id="one"))
 
 
 ODD = ("box/one//00000000", "box/one/../two/00000000", "box/one/a\nb", "box/one/.hidden", "box/one/ü/00000001")
@@ -222,7 +226,7 @@ def test_results_of_verifications_are_those_of_this_artifact(written: Raw) -> No
     keep_verification(written.store, result(written, HERE, ok=False))
     replayed = result(written, OTHER, level="tables").model_dump_json().encode()
     for number, data in enumerate([replayed, b"", b"{", b'{"ok":true,"x":' + b"[" * 100_000], 1):
-        written.write(HERE.verification(number), data)
+        written.write(f"{HERE.verifications}/{number:08d}.json", data)
     written.write(f"{HERE.verifications}/99999999.json", replayed)
     found = load_verification(written.store, HERE, sha256)
     assert found is not None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Location, Verification, delete_artifact, keep_verification, load_verification, read_manifest
+from strongroom.artifact.records.numbered import numbered_key
 from strongroom.artifact.records.verification import LEVELS, supersedes
 from strongroom.errors import StorageDenied
 from strongroom.storage import Store
@@ -52,7 +53,9 @@ def test_results_are_new_objects_and_one_for_each_job(store: Store, here: Locati
     for job, level in (("a", "sizes"), ("a", "sizes"), ("b", "content"), ("b", "content"), ("c", "tables")):
         # a clock that goes back changes nothing: the number counts
         keep_verification(store, result(store, here, job, level=level, at=WHEN - timedelta(days=next(clocks))))
-    assert [stat.key for stat in store.list(here.verifications)] == [here.verification(number) for number in range(3)]
+    assert [stat.key for stat in store.list(here.verifications)] == [
+        numbered_key(here.verifications, number) for number in range(3)
+    ]
     found = load_verification(store, here, read_manifest(store, here)[1])
     assert found is not None
     assert found.job == "c"
@@ -75,7 +78,7 @@ def test_replaced_results_are_deleted_and_the_same_one_counts(
         assert load_verification(store, here, sha256) == counts
     left = [stat.key for stat in store.list(here.verifications)]
     assert len(left) <= 2 * len(LEVELS)
-    assert left[-1] == here.verification(len(made) - 1)
+    assert left[-1] == numbered_key(here.verifications, len(made) - 1)
 
     def refuse(keys: Any) -> None:
         raise StorageDenied("objects are locked")
@@ -99,7 +102,7 @@ def test_results_of_something_else_do_not_count(store: Store, here: Location) ->
             b"x" * 200_000,
         ]
     ):
-        store.put(here.verification(number), data)
+        store.put(numbered_key(here.verifications, number), data)
     store.put(f"{here.verifications}/99999999.json", result(store, here, "far ahead").model_dump_json().encode())
     assert load_verification(store, here, sha256) is None
     keep_verification(store, result(store, here, "ours", ok=False))

@@ -207,6 +207,17 @@ def test_no_manifest_is_left_over_segments_that_were_deleted(store: Store, top: 
     assert files(top) == []
 
 
+def test_cancelled_as_soon_as_the_intent_is_stored(store: Store, top: Path, here: Location) -> None:
+    class Signal(Wrapped):
+        def put(self, key: str, data: Any, *, create: bool = False) -> Stat:
+            super().put(key, data, create=create)
+            raise Cancelled("the job was cancelled")
+
+    with pytest.raises(Cancelled), Writer(Signal(store), here, SMALL, stream="plain"):
+        raise AssertionError("the block begins only after open")
+    assert files(top) == []
+
+
 def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:
     script = f"""
         import os, sys

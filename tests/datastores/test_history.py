@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.datastores.mariadb import _witness as mariadb_witness
+from strongroom.datastores.innodb import witness as mariadb_witness
 from strongroom.datastores.mysql.backup import witness as mysql_witness
 from strongroom.datastores.postgresql.backup import witness as postgresql_witness
 from strongroom.errors import LineageChanged, WalGone

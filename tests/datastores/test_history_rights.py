@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.datastores import get
-from strongroom.datastores.mariadb._options import dump
+from strongroom.datastores.innodb.options import dump
 from strongroom.errors import LineageChanged
 from support import history, postgresql
 from support.mariadb import MariaDBServer
@@ -33,7 +33,7 @@ def keeper(server: history.History, rights: str) -> Iterator[Any]:
 
 def remedies(of: Any) -> list[str]:
     """What `check` asks the owner for to get tokens."""
-    found = get(of.server.datastore).examine(of.server)
+    found = get(of.server.datastore).servers.examine(of.server)
     return [finding.remedy for finding in found if "token" in finding.message or "strongroom_witness" in finding.message]
 
 

@@ -69,7 +69,7 @@ def as_parent(owned: Owned) -> FileLink:
     server, user = owned.running.server, owned.running.server.user
     profile = run_as(user, driver.profiles.read, server)
     found = run_as(user, positions, server)
-    run_as(user, driver.lineage, server.data_dir)
+    run_as(user, driver.servers.ensure_lineage, server.data_dir)
     witness, _ = run_as(user, witness_module.leave, server)
     number = owned.own.version.number
     return FileLink(Path("/dev/null"), "full", found, number, 0, stream="tar", profile=profile, witness=witness)
@@ -177,7 +177,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     # A restore that somebody needs is not withheld for it.
     target, work, version = scratch(place, "for-a-server"), scratch(place, "for-a-server-work"), odd.running.server.version
     phase, server = [].append, odd.running.server
-    found = run_as(server.user, lambda: driver.restore(version, [full, first], target, work, phase, server))
+    found = run_as(server.user, lambda: driver.restores.restore(version, [full, first], target, work, phase, server))
     assert "`db3`.`t` has other rows" in found.warnings[0]
 
 

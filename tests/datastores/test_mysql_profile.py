@@ -12,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores import RestoreTarget, Version, get
+from strongroom.datastores import RestoreTarget, Version, discover, get
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.profile import settings
 from strongroom.datastores.mysql.profile.read import read_profile
-from strongroom.datastores.mysql.server.versions import is_innovation, key, number_of, series
+from strongroom.datastores.mysql.server.versions import is_innovation
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.children import tool_environment
@@ -289,5 +290,5 @@ def test_versions_that_programs_tell(tmp_path: Path) -> None:
             program = tmp_path / name
             program.write_text(f"#!/bin/sh\necho '{program}  {said.split('  ')[1]}'\n")
             program.chmod(0o755)
-        found: list[Version] = [v for v in driver.discover([tmp_path]) if v.programs["server"].parent == tmp_path]
+        found: list[Version] = [v for v in discover("mysql", [tmp_path]) if v.programs["server"].parent == tmp_path]
         assert [(v.number, v.series) for v in found] == [(number, series(number))]

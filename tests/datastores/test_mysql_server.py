@@ -11,7 +11,7 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from strongroom.datastores import Server, get
+from strongroom.datastores import Server, discover, get
 from strongroom.datastores.mysql.server.config import account_sql
 from strongroom.errors import ServerFailed
 from support import mariadb, mysql
@@ -26,23 +26,23 @@ def test_mysql_is_found_where_it_was_said_to_be() -> None:
     assert re.fullmatch(r"\d+\.\d+", found.series)
     assert found.number.startswith(f"{found.series}.")
     assert set(found.programs) >= {"server", "client", "binlog"}
-    assert found in driver.discover([programs().parent])
+    assert found in discover("mysql", [programs().parent])
 
 
 def test_mariadb_is_not_taken_for_mysql(place: Path) -> None:
     """Its programs go by the same names."""
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)")
-    assert place not in {v.programs["server"].parent for v in driver.discover([place])}
+    assert place not in {v.programs["server"].parent for v in discover("mysql", [place])}
 
 
 def test_a_program_that_only_says_so(place: Path) -> None:
     """Found by what it says, whoever made it; without its companions it is no installation."""
     for name, said in (("mysqld", "Ver 8.0.36-28 for Linux on x86_64 (Percona Server (GPL))"), ("mysql", "Ver 8.0.36-28")):
         _script(place / name, said)
-    assert place not in {v.programs["server"].parent for v in driver.discover([place])}
+    assert place not in {v.programs["server"].parent for v in discover("mysql", [place])}
     _script(place / "mysqlbinlog", "Ver 8.0.36-28 for Linux")
-    (found,) = [v for v in driver.discover([place]) if v.programs["server"].parent == place]
+    (found,) = [v for v in discover("mysql", [place]) if v.programs["server"].parent == place]
     assert (found.number, found.series) == ("8.0.36", "8.0")
 
 
@@ -51,7 +51,7 @@ def test_xtrabackup_counts_when_it_is_of_the_series_of_the_server(place: Path, n
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 8.0.36 for Linux on x86_64")
     _script(place / "xtrabackup", f"xtrabackup version {number}-31 based on MySQL server {number} Linux (x86_64)")
-    (found,) = [v for v in driver.discover([place]) if v.programs["server"].parent == place]
+    (found,) = [v for v in discover("mysql", [place]) if v.programs["server"].parent == place]
     assert ("xtrabackup" in found.programs) is fits
 
 
@@ -68,9 +68,9 @@ def test_a_new_server_is_safe_from_the_start(place: Path, pool: str) -> None:
         assert running.sql("SELECT account_locked FROM mysql.user WHERE User = 'root'") == [("Y",)]
         with pytest.raises(pymysql.err.OperationalError, match="locked"):
             pymysql.connect(unix_socket=str(running.server.socket), user="root")
-        assert driver.ready(running.server).data_dir == running.data_dir
-        assert list(driver.examine(running.server))[-1].level == "ok"
-        assert not [finding for finding in driver.examine(running.server) if finding.level == "error"]
+        assert driver.servers.read_facts(running.server).data_dir == running.data_dir
+        assert list(driver.servers.examine(running.server))[-1].level == "ok"
+        assert not [finding for finding in driver.servers.examine(running.server) if finding.level == "error"]
         # The account comes back whatever was done to it, and its password is nowhere but in its own file
         running.sql("ALTER USER strongroom@localhost IDENTIFIED BY 'something else'")
         running.stop()
@@ -92,13 +92,13 @@ def test_the_account_has_a_form_of_its_password_for_each_series() -> None:
 
 def test_directories_that_are_no_database(place: Path, pool: str) -> None:
     server = mysql.make(place, pool).server
-    driver.check_data(server, server.data_dir)
+    driver.servers.check_data(server, server.data_dir)
     (place / "empty").mkdir()
     with pytest.raises(ServerFailed, match="no MySQL database"):
-        driver.check_data(server, place / "empty")
+        driver.servers.check_data(server, place / "empty")
     (server.data_dir / "strongroom_incomplete").touch()
     with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(server, server.data_dir)
+        driver.servers.check_data(server, server.data_dir)
 
 
 def test_a_mariadb_is_not_adopted_as_mysql(place: Path, pool: str) -> None:
@@ -108,7 +108,7 @@ def test_a_mariadb_is_not_adopted_as_mysql(place: Path, pool: str) -> None:
             update={"datastore": "mysql", "runtime": "adopted", "version": version(), "credentials_file": credentials}
         )
         with pytest.raises(ServerFailed, match="is not MySQL"):
-            driver.ready(wrong)
+            driver.servers.read_facts(wrong)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def findings(own: OwnMySQL, user: str, password: str) -> list[tuple[str, str, st
         start_command=[str(own.start)],
         stop_command=[str(own.stop)],
     )
-    return [(finding.level, finding.message, finding.remedy) for finding in driver.examine(server)]
+    return [(finding.level, finding.message, finding.remedy) for finding in driver.servers.examine(server)]
 
 
 def test_what_a_server_of_somebody_else_lacks_is_said_with_the_lines_that_help(own: OwnMySQL) -> None:

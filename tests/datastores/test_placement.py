@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Place
-from strongroom.datastores.mariadb._outside import outside_places
+from strongroom.datastores.innodb.outside import outside_places
 from strongroom.datastores.protocol.placement import EntryPlacement
 from strongroom.datastores.toolkit.keep import copy_entries, keep_modes
 from strongroom.errors import ConfigurationError

@@ -151,7 +151,7 @@ def test_a_backup_of_region_one_is_restored_in_region_two(
             with pytest.raises(Refused) as refused:
                 wish()
             assert (refused.value.status, refused.value.code) == (404, "NotFound")
-            assert "which is gone" in refused.value.message
+            assert "which no longer exists" in refused.value.message
     finally:
         for service in (west, east):
             service.kill()

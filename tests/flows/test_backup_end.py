@@ -12,13 +12,17 @@ import pytest
 
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
+from strongroom.datastores import Server, Version
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
 from strongroom.flows import open_site, request_backup, request_instance
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.chores.sweep import finish_failed
+from strongroom.flows.chores.sweep import SOON, SWEEP, finish_failed
+from strongroom.flows.follow import make_request
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
-from strongroom.worker.spec import Failure, JobRequest, JobView, Result
+from strongroom.worker._backup import back_up
+from strongroom.worker._events import EventLog
+from strongroom.worker.spec import BackupJob, Failure, JobRequest, JobView, Result, WorkerSpec
 from support.artifacts import write_artifact
 from support.stages import run_stages
 from support.stores import Wrapped
@@ -196,6 +200,47 @@ def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site)
     site.require_truth(backup)
 
 
+def test_a_lost_worker_and_an_unmounted_store_lose_no_backup(site: Site) -> None:
+    """A machine starts again, and a file system is not mounted yet. The store shows nothing from the start."""
+    site.agent.failure = Failure(code="JobLost", message="the worker died")
+    backup, job = site.take("b")
+    container = site.control.settings.store_path / backup.container
+
+    def unmount(call: str) -> None:
+        if call.startswith("get") and container.exists():
+            container.rename(site.control.settings.store_path.parent / "elsewhere")
+
+    site.store.fail = unmount
+    assert run_stages(site.control, job, killed=Died) is not None
+    site.store.fail = lambda call: None
+    (site.control.settings.store_path.parent / "elsewhere").rename(container)
+    finish_failed(site.control)
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
+def test_no_backup_is_written_below_an_unmounted_file_system(site: Site) -> None:
+    """It would be hidden once the file system is mounted. Another directory is another store, which may be empty."""
+    first, job = site.take("first")
+    assert run_stages(site.control, job, killed=Died) is None
+    _, job = site.take("second")
+    with site.control.catalog.read() as session:
+        request = make_request(site.control, session, job).job
+    assert isinstance(request, BackupJob)
+    assert request.container_exists
+    (site.control.settings.store_path / first.container).rename(site.control.settings.store_path.parent / "elsewhere")
+    home = site.control.settings.store_path
+    version = Version(datastore="mariadb", series="10.11", number="10.11.19", programs={})
+    server = Server(id="s", datastore="mariadb", user="root", base_dir=home, data_dir=home, version=version)
+    spec = WorkerSpec(id="j", job=request, user="root", work_dir=home, server=server)
+    with pytest.raises(StorageError, match="does not exist, though the catalog knows backups in it"):
+        back_up(spec, request, EventLog(home / "events.jsonl"))
+    site.control.stores.default = open_store(site.control.settings.storage, home.parent / "another")
+    with site.control.catalog.read() as session:
+        other: Any = make_request(site.control, session, job).job
+    assert not other.container_exists
+
+
 def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")
@@ -225,17 +270,22 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
 
 
 def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
-    """Its host does not answer; the worker there may."""
+    """Its host was not asked yet, or does not answer: a worker may run there, until it was cancelled."""
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
     presence = site.control.agents.presence
     presence.expect("local")
-    presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None
-    finish_failed(site.control)
+    assert SWEEP.run(site.control) == SOON
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert SWEEP.run(site.control) is None
     assert len(list(site.real.list(backup.container))) == 1
     presence.heard("local")
+    finish_failed(site.control)
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.settle("local")
     finish_failed(site.control)
     assert list(site.real.list(backup.container)) == []
 

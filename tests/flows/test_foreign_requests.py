@@ -13,7 +13,7 @@ import pytest
 from strongroom.artifact import ForeignBackup, Location, Positions, Profile
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
+from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StorageError, StrongroomError
 from strongroom.flows import (
     Site,
     open_site,
@@ -136,7 +136,7 @@ def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(con
 def test_paths_of_the_host_are_for_who_operates_it(control: Site, place: Path) -> None:
     path = put(control, "one.xbstream.gz", place / "elsewhere")
     for location in (str(path), path.as_uri(), "/etc/shadow", "/etc/shadow.gz"):
-        with pytest.raises(Forbidden, match="paths of the host"):
+        with pytest.raises(Forbidden, match="paths on the host"):
             request_import(control, "p", name="i", location=location, admin=True)
     row, job = request_import(control, "p", name="i", location=str(path), paths=True)
     assert (row.status, row.location, job.host) == ("NEW", path.as_uri(), "local")
@@ -218,10 +218,16 @@ def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
     for row in (ours, theirs):
         with pytest.raises(Conflict, match="which was changed"):
             request_instance(control, "p", name="new", backup=row.id)
+    box = path.parent
+    box.rename(box.with_name("unmounted"))
+    for row in (ours, theirs):
+        with pytest.raises(StorageError, match="nothing is known of its backups"):
+            request_instance(control, "p", name="new", backup=row.id)
+    box.with_name("unmounted").rename(box)
     control.stores.default.delete([location.manifest])
     path.unlink()
     for row in (ours, theirs):
-        with pytest.raises(NotFound, match="which is gone"):
+        with pytest.raises(NotFound, match="which no longer exists"):
             request_instance(control, "p", name="new", backup=row.id)
 
 

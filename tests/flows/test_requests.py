@@ -123,7 +123,7 @@ def test_a_version_is_named_by_its_series_or_its_number(control: Site, version: 
         ({"name": "---"}, InvalidRequest, "letter or digit"),
         ({"name": "a\nb"}, InvalidRequest, "control characters"),
         ({"name": "a", "flavor": "d9"}, InvalidRequest, "d9"),
-        ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size 0"),
+        ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size is 0 GB"),
         ({"name": "a", "datastore": "oracle"}, NotFound, "oracle"),
         ({"name": "a", "version": "5.5"}, InvalidRequest, "5.5"),
         ({"name": "a", "version": "10.11", "version_number": "10.6.2"}, InvalidRequest, "10.6.2"),
@@ -354,7 +354,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: 
     assert row(control, Job, job.id).status == "running"
     end_jobs(control, {"code": "Cancelled", "message": "cancelled", "remedy": ""})
     assert row(control, Job, job.id).status == "cancelled"
-    with pytest.raises(Busy, match="over"):
+    with pytest.raises(Busy, match="already cancelled"):
         request_cancel(control, "p", job.id)
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Sit
     # a look at sizes finds nothing, and lifts nothing
     quick = site.verify("full", quick=True)
     assert (quick.status, quick.output["level"]) == ("succeeded", "sizes")
-    assert "counts until one that looks as closely finds it good" in quick.output["warnings"][0]
+    assert "remains valid until an equally thorough verification succeeds" in quick.output["warnings"][0]
     assert not site.view("full").restorable
     # the catalog is lost
     with site.control.catalog.write() as session:
@@ -176,6 +176,46 @@ def test_an_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("strongroom.worker._verify.read_all", away)
     assert site.verify("two").status == "failed"
     assert [site.view(name).verified for name in NAMES] == before
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_store_that_is_not_mounted_proves_nothing(site: Site, quick: bool) -> None:
+    """The folder of the container is there, as the place to mount it, but it is empty."""
+    site.verify("two")
+    before = [site.view(name).verified for name in NAMES]
+    container = site.place / "store" / "box"
+    container.rename(site.place / "unmounted")
+    container.mkdir()
+    job = site.verify("two", quick=quick)
+    assert job.fault is not None
+    assert job.fault["code"] == "StorageError"
+    assert "nothing is known of its backups" in job.fault["message"]
+    assert [site.view(name).verified for name in NAMES] == before
+    job = request_rebuild(site.control, "p")
+    with pytest.raises(StorageError, match="shows no backups and no containers"):
+        asyncio.run(rebuild(site.control, job.id))
+
+
+def test_a_rebuild_during_an_outage_calls_no_backup_broken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Wrapped):
+        away = 0
+
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            Failing.away += key.endswith("manifest.json")
+            if Failing.away > 1:
+                raise StorageError("the store does not answer")
+            return super().get(key, start=start, length=length)
+
+        def list(self, prefix: str) -> Any:
+            if Failing.away > 1:
+                raise StorageError("the store does not answer")
+            return super().list(prefix)
+
+    site.control.stores.default = Failing(site.store)
+    job = request_rebuild(site.control, "p")
+    with pytest.raises(StorageError, match="does not answer"):
+        asyncio.run(rebuild(site.control, job.id))
+    assert Failing.away == 2
 
 
 def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support.matrix import Line, Refused, run_line
+from support.matrix import run_group
+from support.matrix_lines import Group, Line, Refused
 from support.matrix_servers import OwnMariaDB
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 INTO_T = "INSERT INTO db1.x SELECT * FROM db1.t"
 KEYS = "1;" + "a7" * 32 + "\\n"
@@ -264,7 +265,8 @@ LINES = [
     ),
 ]
 
+GROUPS = [Group(line.name, (line,)) for line in LINES]
 
-@pytest.mark.parametrize("line", LINES, ids=str)
-def test_matrix(line: Line, place: Path, pool: str) -> None:
-    run_line(line, OwnMariaDB(line, place), place, pool)
+
+def test_matrix(group: Group, place: Path, pool: str) -> None:
+    run_group(group, OwnMariaDB(group, place), place, pool)

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from strongroom.datastores import Version, get
+from strongroom.datastores import Version, discover
 from support.identity import server_user
 from support.mysql_programs import programs
 
@@ -32,4 +32,4 @@ def installation(place: Path, name: str, keys: Path | None) -> Version:
     if keys is not None:
         (own / "sbin" / "mysqld.my").write_text(json.dumps({"components": "file://component_keyring_file"}))
         (plugins / "component_keyring_file.cnf").write_text(json.dumps({"path": str(keys), "read_only": False}))
-    return next(found for found in get("mysql").discover([own / "sbin"]) if found.programs["server"].parent == own / "sbin")
+    return next(found for found in discover("mysql", [own / "sbin"]) if found.programs["server"].parent == own / "sbin")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores import Version, get
+from strongroom.datastores import Version, discover
 from support import venvs
 from support.identity import server_user
 
@@ -65,7 +65,7 @@ def _tried() -> Path | OSError | RuntimeError:
 def version() -> Version:
     """The same, as the driver finds it."""
     folder = programs()
-    return next(found for found in get("mysql").discover([folder]) if found.programs["server"].parent == folder)
+    return next(found for found in discover("mysql", [folder]) if found.programs["server"].parent == folder)
 
 
 def _fetch(home: Path) -> None:

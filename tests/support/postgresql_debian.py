@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores import Version, get
+from strongroom.datastores import Version, discover
 from support import venvs
 from support.mysql_programs import _KEYRING, PATCHELF, _mirror
 from support.postgresql import server_user
@@ -29,7 +29,7 @@ def version(series: str) -> Version:
     if not isinstance(found, Path):
         pytest.skip(f"PostgreSQL {series} cannot be had from Debian: {found}")
     folder = found / "usr" / "lib" / "postgresql" / series / "bin"
-    return next(each for each in get("postgresql").discover([folder]) if each.programs["server"].parent == folder)
+    return next(each for each in discover("postgresql", [folder]) if each.programs["server"].parent == folder)
 
 
 @cache

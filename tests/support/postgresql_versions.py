@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores import Version, get
+from strongroom.datastores import Version, discover
 from support.postgresql import server_user
 from support.venvs import interpreter
 
@@ -39,7 +39,7 @@ def programs(series: str) -> Path:
 def version(series: str) -> Version:
     """The same, as the driver finds it."""
     folder = programs(series)
-    return next(found for found in get("postgresql").discover([folder]) if found.programs["server"].parent == folder)
+    return next(found for found in discover("postgresql", [folder]) if found.programs["server"].parent == folder)
 
 
 @cache

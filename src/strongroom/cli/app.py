@@ -9,10 +9,24 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, retention, strategy, user
+from strongroom.cli.commands import (
+    catalog,
+    check,
+    db,
+    host,
+    info,
+    instance,
+    job,
+    restore,
+    retention,
+    schedule,
+    strategy,
+    user,
+)
 from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
+from strongroom.cli.commands.policy import policy
 from strongroom.cli.connection.credentials import DEFAULT_URL
 from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog, handle_errors
 
@@ -120,6 +134,8 @@ app.add_typer(user.app, name="user")
 app.add_typer(strategy.app, name="strategy")
 app.add_typer(retention.app, name="retention")
 app.add_typer(retention.status_app)
+app.add_typer(policy.app, name="policy")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(job.app, name="job")
 app.add_typer(info.datastore, name="datastore")
 app.add_typer(info.flavor, name="flavor")

@@ -29,6 +29,7 @@ from strongroom.flows.kinds.cluster_restore import request_cluster_restore, requ
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.label import change_backup
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
 from strongroom.flows.kinds.rebuild import request_rebuild
 from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
@@ -50,7 +51,7 @@ from strongroom.flows.policies.requests import (
     run_policy,
     update_policy,
 )
-from strongroom.flows.records import change_backup, change_cluster, change_record
+from strongroom.flows.records import change_cluster, change_record
 from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention

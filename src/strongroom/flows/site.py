@@ -19,11 +19,11 @@ from strongroom.storage import Store
 
 
 class Queue:
-    """Where requests hand over their jobs. A job is in the queue once its row is committed; ``start`` wakes the launcher."""
+    """Notifies the launcher of new jobs. A job is queued as soon as its row is committed."""
 
     def __init__(self) -> None:
         self.start: Callable[[Job], None] = _refuse
-        """Set by the engine. The job runs at least once, whatever dies meanwhile."""
+        """Set by the engine. The job runs at least once, even after crashes."""
 
 
 SCHEDULES = "schedules"
@@ -40,7 +40,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Settings and catalog, and the parts that use them. A function that needs only one part takes only that."""
+    """Settings, catalog and the parts that use them. A function that needs only one part takes only that."""
 
     settings: Settings
     catalog: Catalog
@@ -54,27 +54,27 @@ class Site:
     watch: Watch = field(default_factory=Watch)
     """What retention remembers."""
     token: SecretStr | None = None
-    """Of the caller, where stores are used with those."""
+    """The caller's token, if stores are accessed with the tokens of users."""
 
     def on_behalf(self, token: SecretStr | None) -> Site:
-        """The same for a caller, and for the jobs that it starts, where stores are used with the tokens of callers."""
+        """The site for a caller and the jobs that it starts: it accesses stores with this token, if the settings require that."""
         if not self.settings.storage.by_token:
             return self
         return replace(self, stores=self.stores.with_token(token), token=token)
 
     def for_job(self, job_id: str) -> Site:
-        """The same on behalf of the user who requested the job."""
+        """The site on behalf of the user who requested the job."""
         return self.on_behalf(self.secrets.held(job_id))
 
     def start(self, job: Job) -> None:
-        """Hand over a job whose row is committed. Its steps get the token of the caller, from memory."""
+        """Start a job whose row is committed. Its steps get the caller's token, from memory."""
         if self.token is not None:
             self.secrets.hold(job.id, self.token)
         self.queue.start(job)
 
 
 def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict[str, Callable[[], AgentClient]]) -> Site:
-    """The site of a service. ``store``: of all projects; ``embedded``: the agents of this process, by host."""
+    """Open the site of a service. ``store``: the store of all projects; ``embedded``: the agents of this process, by host."""
     return Site(
         settings,
         catalog,
@@ -85,7 +85,7 @@ def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict
 
 
 def _refuse(job: Job) -> None:
-    raise RuntimeError(f"the engine does not run; job {job.id} stays queued")
+    raise RuntimeError(f"the engine is not running; job {job.id} stays queued")
 
 
 def _ignore(_chore: str) -> None:

@@ -26,6 +26,7 @@ from strongroom.datastores import (
     RestoreTarget,
     Server,
     Version,
+    discover,
     get,
     keep_modes,
     write_restored_profile,
@@ -146,10 +147,10 @@ def restore_chain(
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     datastore = get(chain[-1].datastore)
-    warnings = datastore.warnings(
+    warnings = datastore.restores.find_differences(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, server)
+    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],
@@ -167,7 +168,7 @@ def restore_chain(
 
 def installed(spec: WorkerSpec, manifest: Manifest | ForeignBackup) -> Version:
     """The newest installed version of the backup's series. Raises VersionMismatch if none is installed on this host."""
-    found = get(manifest.datastore).discover(spec.programs_places.get(manifest.datastore, []))
+    found = discover(manifest.datastore, spec.programs_places.get(manifest.datastore, []))
     for version in found:
         if version.series == manifest.datastore_version:
             return version

@@ -17,14 +17,12 @@ def list_program_places(settings: Settings, datastore: str) -> list[Path]:
 
 def list_versions(settings: Settings) -> list[Version]:
     """Every version of every datastore."""
-    return [
-        version for name in datastores.names() for version in datastores.get(name).discover(list_program_places(settings, name))
-    ]
+    return [version for name in datastores.names() for version in datastores.discover(name, list_program_places(settings, name))]
 
 
 def find_version(settings: Settings, datastore: str, wanted: str) -> Version:
     """The version whose series or full number is ``wanted``. Raises InvalidRequest for the datastore, ConfigurationError."""
-    found = datastores.get(datastore).discover(list_program_places(settings, datastore))
+    found = datastores.discover(datastore, list_program_places(settings, datastore))
     for version in found:
         if wanted in (version.series, version.number) or wanted.startswith(f"{version.series}."):
             return version

@@ -41,7 +41,7 @@ class Watch:
         """Ask the server now."""
         before = self.health(record.id)
         try:
-            facts = self._home.get_datastore(record).ready(self._home.describe_server(record))
+            facts = self._home.get_datastore(record).servers.read_facts(self._home.describe_server(record))
             health = Health.good(facts, others=len(self._home.registry.all()))
             if not before.healthy:  # it may have been started with another configuration
                 self._learn(record)

@@ -1,5 +1,1 @@
 """MariaDB: mariadb-backup and mbstream, log-applying incrementals."""
-
-from strongroom.datastores.mariadb._driver import MariaDB
-
-__all__ = ["MariaDB"]

@@ -1,5 +1,1 @@
 """MySQL: the clone plugin's protocol and the binary log, or XtraBackup where it is installed."""
-
-from strongroom.datastores.mysql.driver import MySQL
-
-__all__ = ["MySQL"]

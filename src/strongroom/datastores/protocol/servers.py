@@ -1,13 +1,14 @@
-"""A database server of this host, and an installed version of a database, as drivers, agent and worker see them."""
+"""A database server of this host, an installed version of a database, and what a driver does with servers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field
 
-from strongroom.datastores.protocol.nodes import GaleraMember
+from strongroom.datastores.protocol.clusters import GaleraMember
 from strongroom.datastores.protocol.strict import Strict
 
 
@@ -57,3 +58,50 @@ class Server(ServerBase):
     version: Version
     wal_limit_mb: int | None = Field(None, description="MB of log that may be kept for incrementals. Default: by its volume.")
     galera: GaleraMember | None = Field(None, description="The cluster that it is a node of.")
+
+
+class Facts(Strict):
+    """What a running server says of itself."""
+
+    version_number: str
+    data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
+    data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
+    galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
+    warning: str = Field("", description="What will be wrong before long, though the server serves.")
+
+
+class Finding(Strict):
+    """Something that was looked at."""
+
+    level: Literal["ok", "warning", "error"]
+    message: str
+    remedy: str = ""
+
+
+class Servers(Protocol):
+    """Configures, starts and examines servers. Stateless: every call names the server.
+
+    Called by the agent, as root or as the server's own user; ``initialize`` by the worker.
+    """
+
+    def configure(self, server: Server) -> None:
+        """Write the server's own files below ``base_dir`` (process runtime). Idempotent; secrets are made once, 0600."""
+
+    def initialize(self, server: Server, data_dir: Path, log: Path) -> None:
+        """Make an empty database in the empty ``data_dir``."""
+
+    def build_command(self, server: Server) -> list[str]:
+        """The command of the server, to be run as ``server.user`` in its own session."""
+
+    def read_facts(self, server: Server) -> Facts:
+        """Ask the server whether it serves. Raises ServerFailed, with the end of its log, while it does not."""
+
+    def check_data(self, server: Server, data_dir: Path) -> None:
+        """Gate before a start: refuse (ServerFailed) a directory that was extracted but not prepared."""
+
+    def ensure_lineage(self, data_dir: Path, *, renew: bool = False) -> str:
+        """The random id in the data directory, made when it is missing; ``renew`` makes another."""
+
+    def examine(self, server: Server) -> Iterator[Finding]:
+        """What a server of somebody else lacks for backups, with what its owner would have to do. Changes nothing."""

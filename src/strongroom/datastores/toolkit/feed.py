@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
-from strongroom.datastores.protocol.datastore import Inspection
+from strongroom.datastores.protocol.backups import Inspection
 
 PIPE_BYTES = 1 << 20
 

@@ -38,7 +38,10 @@ def program(root: Path, name: str) -> Path | None:
 
 
 def said(path: Path, *options: str) -> str | None:
-    """What a program says with these options, none when it cannot be run or fails. Remembered until the file changes."""
+    """What a program says with these options, none when it cannot be run or fails. Remembered until the file changes.
+
+    That it could not be run is not remembered: the host may be overloaded for a moment.
+    """
     try:
         return _said(path, options, path.stat().st_mtime_ns)
     except OSError:
@@ -48,4 +51,6 @@ def said(path: Path, *options: str) -> str | None:
 @lru_cache(maxsize=128)
 def _said(path: Path, options: tuple[str, ...], mtime_ns: int) -> str | None:
     run = run_program([path, *options])
-    return run.stdout + run.stderr if run is not None and run.returncode == 0 else None
+    if run is None:
+        raise OSError(f"{path} cannot be run")
+    return run.stdout + run.stderr if run.returncode == 0 else None

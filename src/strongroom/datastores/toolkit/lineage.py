@@ -12,19 +12,19 @@ from strongroom.system.users import find_owner
 LINEAGE = "strongroom_lineage"
 
 
-def lineage(data_dir: Path, *, renew: bool = False) -> str:
+def ensure_lineage(data_dir: Path, *, renew: bool = False) -> str:
     """The id, made when it is missing; ``renew`` makes another."""
-    known = None if renew else read(data_dir)
-    return known or put(data_dir, uuid.uuid4().hex)
+    known = None if renew else read_lineage(data_dir)
+    return known or write_lineage(data_dir, uuid.uuid4().hex)
 
 
-def read(data_dir: Path) -> str | None:
+def read_lineage(data_dir: Path) -> str | None:
     """The id, when there is a good one."""
     known = (read_text(data_dir / LINEAGE) or "").strip()
     return known if re.fullmatch(r"[0-9a-f]{32}", known) else None
 
 
-def put(data_dir: Path, known: str) -> str:
+def write_lineage(data_dir: Path, known: str) -> str:
     """Make it the id."""
     write_file(data_dir / LINEAGE, known + "\n", find_owner(data_dir))
     return known

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from strongroom.datastores.toolkit import lineage as lineage_module
 from strongroom.errors import ConfigurationError, LineageChanged
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
@@ -29,11 +28,6 @@ _CLOCK_STEP = 10
 def new_token() -> str:
     """128 random bits."""
     return secrets.token_hex(16)
-
-
-def read_lineage(data_dir: Path) -> str:
-    """The lineage that tokens of this data directory belong to."""
-    return lineage_module.lineage(data_dir)
 
 
 def keep_token(data_dir: Path, lineage: str, token: str) -> None:

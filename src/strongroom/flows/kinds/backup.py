@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Literal
 
 from pydantic import ValidationError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -32,7 +33,7 @@ from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
 
 
-def _order(site: Site, session: Session, job: Job) -> JobRequest:
+def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     parent = session.get(Backup, backup.parent_id) if backup.parent_id else None
     artifact = site.settings.artifact
@@ -57,8 +58,24 @@ def _order(site: Site, session: Session, job: Job) -> JobRequest:
         ),
         recipients=site.settings.encryption.recipients,
         owner=site.catalog.service_id,
+        container_exists=_is_known_container(site, session, backup),
     )
     return JobRequest(server=job.instance_id, job=request)
+
+
+def _is_known_container(site: Site, session: Session, backup: Backup) -> bool:
+    """Whether the catalog knows backups in the same directory of the store. Only file systems have to be mounted."""
+    if site.settings.storage.driver != "directory":
+        return False
+    at = site.stores.holding(backup).url(backup.container)
+    there = select(Backup.id).where(
+        Backup.project == backup.project,
+        Backup.container == backup.container,
+        Backup.status == "COMPLETED",
+        Backup.source.is_(None),
+        Backup.location.startswith(f"{at}/", autoescape=True),
+    )
+    return session.scalars(there.limit(1)).first() is not None
 
 
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
@@ -86,7 +103,8 @@ def request_backup(
     codec: str | None = None,
     damaged_pages: Literal["fail", "warn"] = "warn",
 ) -> tuple[Backup, Job]:
-    """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
+    """Take a backup. With ``parent``, it is an incremental based on that backup; with ``incremental`` alone, it is based on the
+    newest usable backup, or is a full if there is none.
 
     Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded, Unsupported.
     """
@@ -142,7 +160,7 @@ def add_backup(
     chains = datastores.get(row.datastore).capabilities.incremental
     if parent is not None and not chains:
         raise Unsupported(
-            f"incremental backups of {row.datastore} are not supported", remedy="Leave the parent out, and a full is taken."
+            f"incremental backups of {row.datastore} are not supported", remedy="Omit the parent to take a full backup."
         )
     if parent is not None:
         base = _named_parent(session, row.project, row, parent)
@@ -178,7 +196,7 @@ def new_backup(
     codec: str | None = None,
     reason: str | None,
 ) -> Backup:
-    """Add a backup of the instance that is asked for: an incremental on ``base``, or a full."""
+    """Add a requested backup of the instance: an incremental based on ``base``, or a full."""
     key = str(uuid.uuid4())
     backup = Backup(
         id=key,
@@ -208,7 +226,8 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
     full = "Take a full backup instead, or name another parent."
     if base.instance_id != instance.id:
         raise InvalidRequest(
-            f"parent backup {base.name} ({base.id}) is of instance {base.instance_id}, not of {instance.name} ({instance.id})",
+            f"parent backup {base.name} ({base.id}) was taken of instance {base.instance_id}, "
+            f"not of {instance.name} ({instance.id})",
             remedy=full,
         )
     if base.status != "COMPLETED":
@@ -222,11 +241,11 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
         if link.status != "COMPLETED":
             raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)
         if link.is_damaged:
-            raise Conflict(f"{describe_damage(link)}; an incremental on it could not be restored", remedy=full)
+            raise Conflict(f"{describe_damage(link)}; an incremental based on it could not be restored", remedy=full)
     if instance.lineage is not None and base.lineage is not None and base.lineage != instance.lineage:
         raise LineageChanged(
             f"the data of instance {instance.name} was replaced (a restore, or a state transfer) after backup {base.name} "
-            f"({base.id}) was taken; an incremental on it would lose rows",
+            f"({base.id}) was taken; an incremental based on it would lose rows",
             remedy=full,
         )
     return base
@@ -238,7 +257,7 @@ BACKUP = JobKind(
     steps=(work, artifact_end.record),
     lane="heavy",
     clean=artifact_end.clean,
-    order=_order,
+    order=_make_request,
     begin=start_building,
     settle=_settle,
     clears_fault=True,

@@ -59,7 +59,7 @@ def begin_attempt(
             scheduled=scheduled,
         )
         if is_first:
-            backup.reason = "a full was taken: the cluster has no completed backup to stand on"
+            backup.reason = "a full was taken: the cluster has no completed backup"
     else:
         backup, job = add_backup(
             session,

@@ -135,7 +135,7 @@ def pause_policy(site: Site, project: str, ref: str, *, reason: str, until: date
 
 
 def resume_policy(site: Site, project: str, ref: str) -> Policy:
-    """Go on with the next run; what was due in the pause is not made up for. Raises NotFound, Conflict."""
+    """Continue with the next run; what was due in the pause is not made up for. Raises NotFound, Conflict."""
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
         if policy.paused is None:

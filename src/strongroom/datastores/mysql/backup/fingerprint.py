@@ -14,7 +14,7 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.mariadb._connection import identifier, query
+from strongroom.datastores.innodb.connection import identifier, query
 from strongroom.datastores.mysql.backup.events import Changed, Event, Statement
 from strongroom.errors import ArtifactCorrupt
 

@@ -15,8 +15,9 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
-from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, where
+from strongroom.datastores.innodb import options
+from strongroom.datastores.innodb.connection import connect, identifier, parts, query, where
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup import incremental, keys
 from strongroom.datastores.mysql.backup import witness as witness_module
 from strongroom.datastores.mysql.backup.archive import Archive
@@ -35,8 +36,8 @@ from strongroom.datastores.mysql.backup.clone import (
 from strongroom.datastores.mysql.backup.size import data_bytes
 from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.mysql.server.versions import CLONES, key, number_of, series
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, BackupSession
+from strongroom.datastores.mysql.server.versions import CLONES
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, BackupSession
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
@@ -314,7 +315,7 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
     Who has the lock of the first file tells nothing: a server loses it when it is cloned.
     """
     try:
-        same = said.samefile(server.data_dir) and _options.read(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
+        same = said.samefile(server.data_dir) and options.read(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
     except (OSError, ConfigurationError):
         same = False
     if not same:

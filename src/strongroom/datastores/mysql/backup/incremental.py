@@ -15,7 +15,8 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
-from strongroom.datastores.mariadb._connection import query, variables, where
+from strongroom.datastores.innodb.connection import query, variables, where
+from strongroom.datastores.innodb.versions import key, number_of
 from strongroom.datastores.mysql.backup import witness as witness_module
 from strongroom.datastores.mysql.backup.events import read_events
 from strongroom.datastores.mysql.backup.fidelity import Judge, changed_settings
@@ -24,8 +25,7 @@ from strongroom.datastores.mysql.backup.logs import FULL as _FULL
 from strongroom.datastores.mysql.backup.logs import Logs, client_options
 from strongroom.datastores.mysql.backup.size import data_bytes
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.mysql.server.versions import key, number_of
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.datastores.toolkit.tar import BLOCK, header

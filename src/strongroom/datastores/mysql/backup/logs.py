@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._config import socket_of
-from strongroom.datastores.mariadb._connection import account
+from strongroom.datastores.innodb import options
+from strongroom.datastores.innodb.connection import account
+from strongroom.datastores.innodb.paths import socket_of
 from strongroom.datastores.mysql.backup.events import MAGIC
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tools import Tool
@@ -92,7 +92,7 @@ def client_options(server: Server) -> str:
     place: dict[str, str | int | Path | None] = (
         {"socket": socket} if socket else {"host": server.address or "127.0.0.1", "port": server.port or 3306}
     )
-    return _options.dump("client", {"user": user, "password": password, **place})
+    return options.dump("client", {"user": user, "password": password, **place})
 
 
 def _blame(error: ToolFailed) -> StrongroomError:

@@ -18,19 +18,13 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores.mariadb._connection import connect, query, where
-from strongroom.datastores.mariadb._witness import (
-    TABLE,
-    describe_failure,
-    grant,
-    may_write_table,
-    require_token,
-    write_token,
-)
-from strongroom.datastores.mysql.server.versions import key, number_of
-from strongroom.datastores.protocol.datastore import BackupRequest, Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.innodb.connection import connect, query, where
+from strongroom.datastores.innodb.versions import key, number_of
+from strongroom.datastores.innodb.witness import TABLE, describe_failure, grant, may_write_table, require_token, write_token
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
@@ -50,7 +44,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
         with connect(server, patience=_PATIENCE) as connection:
             ((logs,),) = query(connection, "SELECT @@log_bin")
             if not logs:

@@ -9,8 +9,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, variables
-from strongroom.datastores.mariadb._judge import not_asked
+from strongroom.datastores.innodb.connection import connect, identifier, not_asked, parts, query, variables
 from strongroom.datastores.mysql.backup.incremental import is_replica
 from strongroom.datastores.mysql.profile.read import SYSTEM, count_tables, list_plugins
 from strongroom.datastores.mysql.profile.settings import DEMANDED, filter_settings

@@ -11,10 +11,11 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.mariadb._connection import connect, identifier, parts, query, server_pid, variables
+from strongroom.datastores.innodb.connection import connect, identifier, parts, query, server_pid, variables
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup.incremental import is_replica
 from strongroom.datastores.mysql.profile.settings import filter_settings, is_told
-from strongroom.datastores.mysql.server.versions import XTRABACKUP, is_innovation, key, number_of, series
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, is_innovation
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit import nets
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.mariadb._connection import identifier
+from strongroom.datastores.innodb.connection import identifier
 from strongroom.datastores.mysql.profile.read import SYSTEM
 from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.protocol.profiles import Rehearsal

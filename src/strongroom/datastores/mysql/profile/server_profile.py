@@ -8,7 +8,7 @@ from pathlib import Path
 import pymysql
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.mariadb._connection import connect, explain_refusals, parts, query, variables
+from strongroom.datastores.innodb.connection import connect, explain_refusals, parts, query, variables
 from strongroom.datastores.mysql.profile.check import check_restored
 from strongroom.datastores.mysql.profile.read import read_profile
 from strongroom.datastores.mysql.profile.rehearsal import rehearse

@@ -8,14 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores.mariadb._connection import identifier
+from strongroom.datastores.innodb.connection import identifier
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup.fingerprint import REMEDY as FINGERPRINT_REMEDY
 from strongroom.datastores.mysql.restore import replay
 from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.mysql.restore.unpack import unpack
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.mysql.server.versions import is_innovation, key, number_of, series
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
+from strongroom.datastores.mysql.server.versions import is_innovation
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.mark import unfinished
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch

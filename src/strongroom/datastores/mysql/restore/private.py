@@ -14,14 +14,15 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._connection import GONE, parts
+from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.connection import GONE, parts
+from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.profile.settings import as_options
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server import password as password_module
 from strongroom.datastores.mysql.server.config import redo_options
 from strongroom.datastores.mysql.server.plugins import CLONE_LIBRARY, authentication_libraries
-from strongroom.datastores.mysql.server.versions import basedir, key
+from strongroom.datastores.mysql.server.versions import basedir
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.socket import MAX_BYTES
 from strongroom.datastores.toolkit.tools import Tool
@@ -112,7 +113,7 @@ class PrivateServer:
             **redo_options(version, _SMALL_REDO_MB),
         }
         config = work_dir / "private.cnf"
-        write_file(config, _options.dump("mysqld", options), owner)
+        write_file(config, options_module.dump("mysqld", options), owner)
         self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
         self._tool: Tool | None = None
 
@@ -157,7 +158,7 @@ class PrivateServer:
     def client_options(self) -> Path:
         """An option file for the server's own client."""
         path = self._work_dir / "private-client.cnf"
-        text = _options.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
+        text = options_module.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
         write_file(path, text, find_owner(self._work_dir))
         return path
 

@@ -10,7 +10,7 @@ from strongroom.artifact import Positions
 from strongroom.datastores.mysql.backup.fingerprint import MAX_BYTES, Fingerprint
 from strongroom.datastores.mysql.backup.incremental import FINGERPRINT, FOLDER, LOG
 from strongroom.datastores.mysql.restore.private import PrivateServer
-from strongroom.datastores.protocol.datastore import ChainLink
+from strongroom.datastores.protocol.restores import ChainLink
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt, StrongroomError, ToolFailed, ToolStopped

@@ -7,12 +7,13 @@ import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores.mariadb import _options
-from strongroom.datastores.mariadb._config import ACCOUNT, error_log, option_file, socket_of
+from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.paths import ACCOUNT, error_log, option_file, socket_of
+from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.profile import settings
 from strongroom.datastores.mysql.server import password as password_module
 from strongroom.datastores.mysql.server import plugins
-from strongroom.datastores.mysql.server.versions import basedir, key
+from strongroom.datastores.mysql.server.versions import basedir
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.keep import copy_entries
@@ -47,10 +48,10 @@ def configure(server: Server) -> None:
     sql = account_sql(_secret(server, owner, socket), server.version)
     write_file(server.base_dir / "init.sql", sql + (settings.as_statements(restored.profile.settings) if restored else ""), owner)
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
-    write_file(option_file(server), _options.dump("mysqld", _server_options(server, socket, restored)), owner)
+    write_file(option_file(server), options_module.dump("mysqld", _server_options(server, socket, restored)), owner)
 
 
-def keep(server: Server, new: Path) -> None:
+def keep_configuration(server: Server, new: Path) -> None:
     """What SET PERSIST has set, the keys for TLS, which clients of an adopted server know, and where its keyring is."""
     if not server.is_adopted:
         return
@@ -67,9 +68,9 @@ def _is_owners(name: str, is_directory: bool) -> bool:
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
     path = server.base_dir / "client.cnf"
-    known = _options.read(path).get("password") if read_text(path) is not None else None
+    known = options_module.read(path).get("password") if read_text(path) is not None else None
     password = known or secrets.token_hex(24)
-    write_file(path, _options.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
+    write_file(path, options_module.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
     return password
 
 
@@ -154,7 +155,7 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
     return found
 
 
-def start_argv(server: Server) -> list[str]:
+def build_command(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
     if server.is_adopted:
         return list(server.start_command)

@@ -8,12 +8,12 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.mariadb._connection import connect, parts, query, variables, where
+from strongroom.datastores.innodb.connection import connect, parts, query, variables, where
+from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.backup import witness
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP, key
-from strongroom.datastores.protocol.datastore import Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import ConfigurationError, StrongroomError
 
 _DAY = 86400

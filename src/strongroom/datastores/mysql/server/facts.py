@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores.mariadb._checkpoints import read_checkpoints
-from strongroom.datastores.mariadb._connection import connect, parts, query, where
+from strongroom.datastores.innodb.checkpoints import read_checkpoints
+from strongroom.datastores.innodb.connection import connect, parts, query, where
+from strongroom.datastores.innodb.versions import number_of
 from strongroom.datastores.mysql.backup.xtrabackup import FINISHED
-from strongroom.datastores.mysql.server.versions import number_of
-from strongroom.datastores.protocol.datastore import Facts
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Facts, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ServerFailed
 from strongroom.system.disks import measure_files
@@ -19,7 +18,7 @@ from strongroom.system.disks import measure_files
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
 
-def ready(server: Server) -> Facts:
+def read_facts(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, NoConnections when all are taken; ConfigurationError when it does not
     serve this account.
     """
@@ -34,7 +33,7 @@ def ready(server: Server) -> Facts:
     return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
 
 
-def check_data(data_dir: Path) -> None:
+def check_data(server: Server, data_dir: Path) -> None:
     """Refuse a directory that is no database, or that a restore has not finished."""
     if is_unfinished(data_dir):
         raise ServerFailed(

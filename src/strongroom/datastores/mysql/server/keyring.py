@@ -13,7 +13,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.mariadb._connection import parts, query, where
+from strongroom.datastores.innodb.connection import parts, query, where
 from strongroom.datastores.mysql.server.plugins import folders
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed

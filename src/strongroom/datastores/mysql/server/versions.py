@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from strongroom.datastores.innodb.versions import NUMBER, key, series
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit import installed
 
@@ -14,26 +15,8 @@ CLONES = (8, 0, 17)
 """The first version with the clone plugin."""
 XTRABACKUP = "xtrabackup"
 """Name of the program, and its role. It is optional, and lies elsewhere than the server."""
-_NUMBER = r"\d+\.\d+(?:\.\d+)?"
-_SAID = re.compile(rf"\bVer(?:sion)? ({_NUMBER})|\bversion ({_NUMBER})")
+_SAID = re.compile(rf"\bVer(?:sion)? ({NUMBER})|\bversion ({NUMBER})")
 _LONG_TERM = {"5.7", "8.0", "8.4", "9.7"}
-
-
-def number_of(text: str) -> str:
-    """``9.7.4`` of ``9.7.4-2-debug``; calendar versions (``26.7``) may have two parts only. The text when it has no number."""
-    match = re.match(_NUMBER, text)
-    return match[0] if match else text
-
-
-def key(number: str) -> tuple[int, ...]:
-    """For comparing: numbers, not text; three of them, so that ``26.7`` is ``26.7.0``."""
-    found = [int(part) for part in re.findall(r"\d+", number_of(number))]
-    return tuple(found + [0] * (3 - len(found)))
-
-
-def series(number: str) -> str:
-    """``9.7`` of ``9.7.4``, ``26.10`` of ``26.10.1``."""
-    return ".".join(number.split(".")[:2])
 
 
 def is_innovation(name: str) -> bool:

@@ -23,7 +23,7 @@ from strongroom.datastores.postgresql.files.tablespaces import FOLDER, Tablespac
 from strongroom.datastores.postgresql.server.account import account, recognized
 from strongroom.datastores.postgresql.server.config import host_of, port_of
 from strongroom.datastores.postgresql.server.connection import where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.datastores.toolkit.stall import stall_timeout

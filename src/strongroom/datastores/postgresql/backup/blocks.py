@@ -17,7 +17,7 @@ from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files import manifest as manifest_module
 from strongroom.datastores.postgresql.files.increment import Relation, increment_of, relation_of
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
 from strongroom.system.directories import make_directory

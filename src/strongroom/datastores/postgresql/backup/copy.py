@@ -23,7 +23,7 @@ from strongroom.datastores.postgresql.files.manifest import LABEL, NAME, new_has
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
 from strongroom.datastores.postgresql.files.tree import CONTROL, walk
 from strongroom.datastores.postgresql.server.connection import Connection, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ServerFailed, ToolFailed

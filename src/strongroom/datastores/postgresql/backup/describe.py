@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn, wal
 from strongroom.datastores.postgresql.files import manifest as manifest_module
-from strongroom.datastores.protocol.datastore import StreamFacts
+from strongroom.datastores.protocol.backups import StreamFacts
 from strongroom.errors import ArtifactCorrupt, Unsupported, VersionMismatch
 
 _VERSION, _LABEL, _CONTROL, FOLDER = "PG_VERSION", "backup_label", "global/pg_control", "pg_wal/"

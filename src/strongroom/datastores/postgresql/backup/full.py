@@ -20,7 +20,7 @@ from strongroom.datastores.postgresql.profile import collations as collations_mo
 from strongroom.datastores.postgresql.server.account import connection_options
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import key, number_in, require_series, version_of
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
 from strongroom.datastores.toolkit.tools import Tool

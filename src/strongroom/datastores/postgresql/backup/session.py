@@ -17,7 +17,7 @@ from strongroom.datastores.postgresql.files import tablespaces
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
 from strongroom.datastores.postgresql.files.tree import data_bytes
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, Inspection
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 

@@ -18,9 +18,10 @@ from strongroom.datastores.postgresql.files import lsn as lsn_module
 from strongroom.datastores.postgresql.files import wal
 from strongroom.datastores.postgresql.server.account import account
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest, Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
 from strongroom.system.files import read_text
 
@@ -40,7 +41,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
         evidence: dict[str, str] = {}
         with connect(server, patience=_PATIENCE) as connection:
             query(connection, "SET synchronous_commit = local")  # a standby that is away must not stop a backup
@@ -117,7 +118,7 @@ def require(connection: Connection, server: Server, request: BackupRequest, hist
                 where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
             )
         return
-    lineage = witness_module.read_lineage(server.data_dir)
+    lineage = ensure_lineage(server.data_dir)
     if not witness_module.has_token(server.data_dir, lineage, witness.token):
         raise _lost(server, str(server.data_dir / witness_module.FILE))
     row = "origin" in witness.evidence

@@ -135,12 +135,12 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
     )
     config.configure(server)
     log = work_dir / "server.log"
-    tool = Tool([*config.start_argv(server), *_LOUD], log)
+    tool = Tool([*config.build_command(server), *_LOUD], log)
     answered: float | None = None
     try:
         while True:
             try:
-                facts.ready(server)
+                facts.read_facts(server)
                 break
             except StrongroomError as error:
                 if not tool.running:

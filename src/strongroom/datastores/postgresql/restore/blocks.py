@@ -30,7 +30,7 @@ from strongroom.datastores.postgresql.files.pages import position, wrong_pages
 from strongroom.datastores.postgresql.files.tree import make_directory
 from strongroom.datastores.postgresql.restore.content import Content, corrupt, proven
 from strongroom.datastores.postgresql.server.versions import key, series
-from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.protocol.restores import ChainLink, Phase
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound

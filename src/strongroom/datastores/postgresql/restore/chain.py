@@ -15,8 +15,8 @@ from strongroom.datastores.postgresql.restore import wal as wal_module
 from strongroom.datastores.postgresql.server import superuser
 from strongroom.datastores.postgresql.server.facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql.server.versions import require_series
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.profiles import PROFILE
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import LINEAGE
 from strongroom.datastores.toolkit.mark import unfinished

@@ -17,7 +17,7 @@ from strongroom.datastores.postgresql.files import lsn, wal
 from strongroom.datastores.postgresql.files import waldump as waldump_module
 from strongroom.datastores.postgresql.profile import carry
 from strongroom.datastores.postgresql.restore import first_start
-from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.protocol.restores import ChainLink, Phase
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.tools import Tool

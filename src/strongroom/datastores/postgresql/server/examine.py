@@ -11,8 +11,7 @@ from strongroom.datastores.postgresql.profile import read
 from strongroom.datastores.postgresql.server.account import account, recognized
 from strongroom.datastores.postgresql.server.config import host_of, port_of
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import StrongroomError
 
 _SUMMARIES = 17

@@ -13,8 +13,7 @@ from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, series
-from strongroom.datastores.protocol.datastore import Facts
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Facts, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
@@ -25,7 +24,7 @@ RESTORED = "strongroom_restored"
 READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
 
 
-def ready(server: Server) -> Facts:
+def read_facts(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup; IsStandby,
     NoConnections; ConfigurationError when it does not serve this account.
     """
