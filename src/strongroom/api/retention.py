@@ -79,23 +79,23 @@ class OneOverview(View):
     protection: Overview
 
 
-@router.get("/retention/{database}")
+@router.get("/retention/{instance}")
 def show(
-    database: Segment,
+    instance: Segment,
     caller: CallerDep,
     control: ControlDep,
     at: Annotated[AwareDatetime | None, Query(description="Simulate this time: with the backups of all runs until then.")] = None,
     policy: Annotated[Ref | None, Query(description="Simulate another policy: name or id.")] = None,
 ) -> OneOutlook:
     """Extension: for each backup of an instance or cluster, why it is kept or goes. Changes nothing."""
-    return OneOutlook(retention=show_retention(control, _project(caller, control, database), database, at=at, policy=policy))
+    return OneOutlook(retention=show_retention(control, _project(caller, control, instance), instance, at=at, policy=policy))
 
 
-@router.post("/retention/{database}/confirm")
-def confirm(database: Segment, body: Confirm, caller: CallerDep, control: ControlDep) -> OneWaiting:
+@router.post("/retention/{instance}/confirm")
+def confirm(instance: Segment, body: Confirm, caller: CallerDep, control: ControlDep) -> OneWaiting:
     """Extension: let retention continue although a brake has stopped it."""
-    project = _project(caller, control, database)
-    confirmed = confirm_retention(control, project, database, body.confirm.code, is_admin=caller.principal.is_admin)
+    project = _project(caller, control, instance)
+    confirmed = confirm_retention(control, project, instance, body.confirm.code, is_admin=caller.principal.is_admin)
     control.alarm.wake(RETENTION)
     return OneWaiting(confirmed=confirmed)
 
