@@ -34,6 +34,20 @@ def test_databases(there: Site) -> None:
     told(there.ask("POST", DB, {"databases": [{"name": "db1"}]}), 409, "conflict")
 
 
+def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(there: Site) -> None:
+    def run(row: Instance) -> None:
+        row.state = "running"
+
+    def stop(row: Instance) -> None:
+        row.state = "stopped"
+
+    key = str(there.get("/instances/mysql1")["instance"]["id"])
+    there.edit(Instance, key, stop)
+    told(there.ask("GET", DB), 422, "unprocessableEntity")
+    there.control.agents.ask_server = lambda _host, server: there.edit(Instance, server, run)
+    assert [d["name"] for d in there.get(DB)["databases"]] == ["db1", "db2"]
+
+
 def test_database_pages(there: Site) -> None:
     first = there.get(DB, limit=1)
     assert [d["name"] for d in first["databases"]] == ["db1"]

@@ -53,9 +53,9 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
         a.sql("CREATE USER boss@localhost IDENTIFIED BY %s", SECRET)
         a.sql("GRANT ALL ON *.* TO boss@localhost")
         credentials = a.server.base_dir / "boss.cnf"
-        from strongroom.datastores.innodb.options import dump
+        from strongroom.datastores.innodb.options import format_options
 
-        credentials.write_text(dump("client", {"user": "boss", "password": SECRET}))
+        credentials.write_text(format_options("client", {"user": "boss", "password": SECRET}))
         os.chown(credentials, a.server.base_dir.stat().st_uid, -1)
         work_dir = mariadb.scratch(place, "work")
         adopted = a.server.model_copy(update={"runtime": "adopted", "credentials_file": credentials})

@@ -33,11 +33,11 @@ def test_names() -> None:
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0xFFFF, exclude_categories=["Cs", "Zl", "Zp", "Cc"]), max_size=40))
 def test_option_values_survive(value: str) -> None:
-    text = options.dump("client", {"password": value})
+    text = options.format_options("client", {"password": value})
     path = Path(f"/tmp/sr-options-{os.getpid()}.cnf")
     try:
         path.write_text(text)
-        assert options.read(path)["password"] == value
+        assert options.read_options(path)["password"] == value
     finally:
         path.unlink()
 
@@ -48,12 +48,12 @@ def test_option_files_of_people(place: Path) -> None:
         "# c\n[mysqld]\nuser=no\n!include x\n"
         "[client]\nuser = bob  # who\npassword='a#b \\s'\nssl\nmax_allowed=1\n[client-mariadb]\nport=3\n"
     )
-    read = options.read(path)
+    read = options.read_options(path)
     assert read == {"user": "bob", "password": "a#b  ", "ssl": "", "max-allowed": "1", "port": "3"}
     with pytest.raises(ConfigurationError, match="does not exist"):
-        options.read(place / "none")
+        options.read_options(place / "none")
     with pytest.raises(ConfigurationError):
-        options.dump("client", {"password": "a\nb"})
+        options.format_options("client", {"password": "a\nb"})
 
 
 def test_socket_path_is_short(place: Path) -> None:

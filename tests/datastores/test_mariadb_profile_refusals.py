@@ -236,7 +236,7 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
 
 def test_tables_of_an_engine_that_is_not_installed_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     connection: Any = None
-    monkeypatch.setattr(tables, "read_tables", lambda _: tables.Tables(broken=["db1.t"]))
+    monkeypatch.setattr(rehearsal, "read_tables", lambda _: tables.Tables(broken=["db1.t"]))
     monkeypatch.setattr(plugins, "is_installed", lambda *_: False)
     with pytest.raises(ConfigurationError, match="not installed on this host: OQGRAPH"):
         list(rehearsal._compare_engines(connection, Profile(plugins=["OQGRAPH"]), mariadb.version()))
@@ -299,7 +299,7 @@ def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> Non
         "lower_case_table_names": "1",
         "ft_boolean_syntax": '+ -><()~*:"\\&|',
     }
-    carried = settings_module.carried(Profile(settings=hostile), isolated=True, galera=False)
+    carried = settings_module.select_carried(Profile(settings=hostile), isolated=True, galera=False)
     assert carried == {
         "innodb_page_size": "8192",
         "lower_case_table_names": "1",

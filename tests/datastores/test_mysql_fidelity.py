@@ -70,7 +70,7 @@ def as_parent(owned: Owned) -> FileLink:
     profile = run_as(user, driver.profiles.read, server)
     found = run_as(user, positions, server)
     run_as(user, driver.servers.ensure_lineage, server.data_dir)
-    witness, _ = run_as(user, witness_module.leave, server)
+    witness, _ = run_as(user, witness_module.leave_witness, server)
     number = owned.own.version.number
     return FileLink(Path("/dev/null"), "full", found, number, 0, stream="tar", profile=profile, witness=witness)
 

@@ -132,7 +132,7 @@ def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, p
             driver.servers.check_data(host.running.server, target)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [("fail", "exit status 1"), ("mute", "without saying 'completed OK!'")])
+@pytest.mark.parametrize(("wrong", "said"), [("fail", "exit status 1"), ("mute", "without the message 'completed OK!'")])
 def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, wrong: str, said: str) -> None:
     (host.home / "wrong").write_text(wrong)
     with pytest.raises(ToolFailed, match=said):

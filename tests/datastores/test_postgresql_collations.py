@@ -15,7 +15,7 @@ def test_what_a_server_uses_is_what_we_find_on_its_host(place: Path) -> None:
     with postgresql.running(place) as instance:
         instance.sql("CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C.UTF-8'", "postgres")
         with instance.connect("postgres") as connection:
-            found = collations.used(connection)
+            found = collations.read_collations(connection)
         ((actual,),) = instance.sql(
             "SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE collname = 'de-x-icu'", "german"
         )

@@ -22,7 +22,7 @@ from strongroom.datastores.postgresql.backup import blocks as blocks_module
 from strongroom.datastores.postgresql.files.increment import increment_of, increment_path, relation_of
 from strongroom.datastores.postgresql.files.manifest import Manifest
 from strongroom.datastores.postgresql.restore import blocks as block_restore
-from strongroom.datastores.toolkit.witness import FILE
+from strongroom.datastores.toolkit.witness import WITNESS_FILE
 from strongroom.errors import (
     ArtifactCorrupt,
     CannotDecrypt,
@@ -111,7 +111,7 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     theirs = combined(chain, place)
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", FILE)
+    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", WITNESS_FILE)
     assert not any(block_restore.tells_maps(link.server_version) for link in chain)
     maps = {increment_of(path) for path in chain[-1].files() if path.endswith("_vm")} - {None}
     assert not maps & ours.keys()

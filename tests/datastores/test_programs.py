@@ -39,9 +39,9 @@ def test_success_needs_status_and_mark(place: Path) -> None:
     [
         ("echo broken pipe dream >&2; exit 3", "exit status 3: broken pipe dream"),
         ("kill -9 $$", "killed by SIGKILL"),
-        ("echo completed OK! >&2; echo but then >&2", "without saying 'completed OK!'"),
+        ("echo completed OK! >&2; echo but then >&2", "without the message 'completed OK!'"),
         ("echo completed OK! >&2; exit 1", "exit status 1"),
-        ("true", "without saying"),
+        ("true", "without the message"),
     ],
 )
 def test_everything_else_fails(place: Path, script: str, said: str) -> None:

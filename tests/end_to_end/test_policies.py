@@ -18,7 +18,8 @@ def wait_for(find: Callable[[], Any], seconds: float = 150) -> Any:
 
 
 def test_a_new_instance_gets_a_full_and_then_incrementals(serve: Callable[..., Service]) -> None:
-    service = serve()
+    service = serve(config='[policies.base]\nfull = "daily 02:00"\nkeep_within = "7d"\n')
+    assert service.cli_json("policy", "show", "base")["declared"] is True
 
     def completed(kind: str) -> list[dict[str, Any]]:
         return [b for b in service.get("/backups")["backups"] if (b["status"], b["kind"]) == ("COMPLETED", kind)]
@@ -53,4 +54,4 @@ def test_a_new_instance_gets_a_full_and_then_incrementals(serve: Callable[..., S
     service.cli("policy", "detach", "gold", "--whole-project")
     assert service.cli_json("schedule", "list") == []
     service.cli("policy", "delete", "gold")
-    assert service.cli_json("policy", "list") == []
+    assert [policy["name"] for policy in service.cli_json("policy", "list")] == ["base"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -17,8 +18,11 @@ from dbos import _serialization as dbos_serialization
 from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
+from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError
 from strongroom.flows import Engine, Site, dbos_pace, open_site, request_delete_backup
+from strongroom.flows.crashes import MOST_CRASHES, Crashes
+from strongroom.flows.loop import begin_job
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
@@ -83,6 +87,34 @@ def test_a_job_runs_to_its_end(control: Site, engine: Engine) -> None:
         row = session.get(Backup, "b1")
         assert row is not None
         assert row.deleted is not None
+
+
+def test_a_job_that_crashes_the_service_every_time_fails_in_the_end(control: Site, place: Path) -> None:
+    control.queue.start = lambda job: None
+    stuck, moving = (request_delete_backup(control, "p", stored(control, name)) for name in ("b1", "b2"))
+    for job in (stuck, moving):
+        asyncio.run(begin_job(control, job.id))
+    crashes = Crashes(place, control.catalog)
+    crashes.begin()
+    for _ in range(MOST_CRASHES):
+        crashes.begin()  # the process before did not stop as it should
+        with control.catalog.write() as session:
+            find_job(session, None, moving.id).events += 1
+    crashes.end()
+    crashes.begin()  # a restart is no crash
+    engine = Engine(control)
+    crashes.end()
+    engine.lock()
+    engine.start()
+    try:
+        failed = ended(control, stuck.id)
+        assert failed.fault is not None
+        assert f"the service crashed {MOST_CRASHES} times during delete_backup job {stuck.id}" in failed.fault["message"]
+        assert ended(control, moving.id).status == "succeeded"
+        assert (place / "engine.running").exists()
+    finally:
+        engine.stop()
+    assert not (place / "engine.running").exists()
 
 
 def test_a_cascade_deletes_all_in_one_job(control: Site, engine: Engine) -> None:

@@ -464,6 +464,34 @@ def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatc
     assert calls < 5
 
 
+def test_an_operation_that_crashes_the_agent_every_time_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.001)
+    monkeypatch.setattr(_presence, "LOOK", 0.01)
+    monkeypatch.setattr(_presence, "PROGRESS", 0.005)
+    presence = Presence(lost_after=60)
+    calls = 0
+
+    async def crash() -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.02)
+        if calls <= 30:
+            raise HostSilent("away")
+
+    async def advance() -> object:
+        return calls // 5
+
+    with pytest.raises(HostSilent, match=f"was cut {_presence.MOST_CUTS} times during the same operation"):
+        asyncio.run(retry_while_silent(presence, "h", crash, progress=still))
+    calls = 0
+    asyncio.run(retry_while_silent(presence, "h", crash, progress=advance))
+    assert calls == 31
+
+
+async def still() -> object:
+    return 0
+
+
 def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     calls = 0

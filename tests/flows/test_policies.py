@@ -27,6 +27,8 @@ from strongroom.catalog import (
 from strongroom.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
+from strongroom.flows.policies.declared import declare_policies
+from strongroom.flows.policies.history import forget_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -39,6 +41,7 @@ from strongroom.flows.policies.requests import (
 )
 from strongroom.flows.policies.tick import begin_due_runs
 from strongroom.protection.policy import PolicySpec
+from strongroom.sections.policies import DeclaredPolicy
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle
@@ -408,6 +411,45 @@ def test_a_policy_that_changes_counts_from_the_change(world: World) -> None:
     assert len(world.tick(HOUR + MINUTE)) == 1
     with pytest.raises(InvalidRequest, match="not a schedule"):
         update_policy(world.site, "p", "gold", {"full": "often"})
+
+
+def test_the_configuration_declares_policies_that_users_cannot_change(world: World) -> None:
+    def declare(**settings: Any) -> None:
+        policies = {"gold": DeclaredPolicy(keep_last=3, project="p", **settings)} if settings else {}
+        object.__setattr__(world.site.settings, "policies", policies)
+        declare_policies(world.site)
+
+    declare(full="every 6h", whole_project=True)
+    world.end(world.tick()[0])
+    with pytest.raises(Conflict, match="declared in the configuration file"):
+        update_policy(world.site, "p", "gold", {"keep_last": 5})
+    with pytest.raises(Conflict, match="declared in the configuration file"):
+        delete_policy(world.site, "p", "gold")
+    pause_policy(world.site, "p", "gold", reason="the storage is moved")
+    declare(full="every 6h", whole_project=True)
+    (policy,) = world.all(Policy)
+    assert (policy.paused_reason, policy.updated_by) == ("the storage is moved", "")
+    declare(full="every 8h", whole_project=True)
+    (policy,) = world.all(Policy)
+    assert (policy.spec.full, policy.updated_by, policy.declared) == ("every 8h", "configuration file", True)
+    declare()
+    (policy,) = world.all(Policy)
+    assert not policy.declared, "it is attached, so it becomes a policy of users"
+    detach_policy(world.site, "p", "gold", [], whole_project=True)
+    declare(full="every 8h")
+    declare()
+    assert world.all(Policy) == []
+
+
+def test_old_runs_are_forgotten_unless_their_backup_exists(world: World) -> None:
+    begin_with_full(world, incremental="every 1h")
+    world.end(world.tick(HOUR)[0], "disk full", code="Cancelled")
+    (failed,) = [row for row in world.all(Backup) if row.status == "FAILED"]
+    with world.site.catalog.write() as session:
+        session.get_one(Backup, failed.id).deleted = world.at
+    assert forget_runs(world.site, world.at + 399 * DAY) == 0
+    assert forget_runs(world.site, world.at + 401 * DAY) == 1
+    assert world.runs() == [("full", "succeeded")]
 
 
 def test_a_cluster_is_backed_up_from_a_node_that_is_synced(world: World) -> None:

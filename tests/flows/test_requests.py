@@ -37,6 +37,7 @@ from strongroom.flows import (
     request_delete_backup,
     request_delete_instance,
     request_instance,
+    request_resize_flavor,
     request_restore,
     request_verify,
     wait_job,
@@ -176,6 +177,23 @@ def test_a_stopped_server_cannot_be_backed_up(control: Site) -> None:
     edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
     with pytest.raises(Busy, match="needs a running server"):
         request_backup(control, "p", instance="mysql1", name="b1")
+
+
+def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(control: Site) -> None:
+    instance = running(control)
+    asked: list[tuple[str, str]] = []
+
+    def ask(host: str, server: str) -> None:
+        asked.append((host, server))
+        edit(control, Instance, server, lambda r: setattr(r, "state", "running"))
+
+    control.agents.ask_server = ask
+    edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
+    request_resize_flavor(control, "p", instance.id, "d3")
+    end_jobs(control)
+    edit(control, Instance, instance.id, lambda r: setattr(r, "state", "starting"))
+    request_backup(control, "p", instance="mysql1", name="b1")
+    assert asked == [("local", instance.id)] * 2  # and not while it is known to run
 
 
 def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a_reason(control: Site) -> None:

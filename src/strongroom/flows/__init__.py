@@ -10,6 +10,7 @@ from strongroom.flows.clusters.phases import is_reversible
 from strongroom.flows.clusters.plan import plan_cluster_restore
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.checks import check_hosts, check_request, host_problem, unknown_servers
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.hosts.join import (
     connect_hosts,
     join_host,
@@ -37,6 +38,7 @@ from strongroom.flows.kinds.restore import request_restore
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
 from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
@@ -82,6 +84,7 @@ __all__ = [
     "confirm_retention",
     "connect_hosts",
     "create_policy",
+    "declare_policies",
     "delete_policy",
     "describe_type",
     "detach_policy",
@@ -112,6 +115,7 @@ __all__ = [
     "plan_delete_instance",
     "plan_restore",
     "preview_runs",
+    "refresh_instance",
     "release_backup",
     "request_action",
     "request_adopt_cluster",

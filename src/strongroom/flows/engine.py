@@ -21,6 +21,7 @@ from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import dbos_pace, outcomes
+from strongroom.flows.crashes import Crashes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
@@ -108,6 +109,7 @@ class Engine:
         self._lock: TextIOWrapper | None = None
         self._alone: Connection | None = None  # PostgreSQL: holds the lock of the only service
         self._launcher: Launcher | None = None
+        self._crashes = Crashes(site.settings.service.data_dir, site.catalog)
 
     def lock(self) -> None:
         """Ensure that no other service uses the state directory or the database; DBOS does not. Raises ConfigurationError."""
@@ -131,6 +133,7 @@ class Engine:
     def start(self) -> None:
         """Launch DBOS and resume every unfinished job. The lock must be held."""
         data_dir = self._site.settings.service.data_dir
+        self._crashes.begin()
         _Running.site = self._site
         dbos_serialization.DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign, assignment]
         logging.getLogger("dbos").setLevel(logging.ERROR)
@@ -206,6 +209,7 @@ class Engine:
         if self._launcher is not None:
             self._launcher.stop()
         DBOS.destroy(workflow_completion_timeout_sec=0)
+        self._crashes.end()
         _Running.site = _Running.launcher = None
         self._site.agents.on_host = ignore_host
         if self._alone is not None:

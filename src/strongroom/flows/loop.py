@@ -18,6 +18,7 @@ from strongroom.flows.hosts.presence import RETRY_PAUSE, retry_while_silent
 from strongroom.flows.kind import Failure, kind_of
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_job
+from strongroom.flows.steps import work
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -73,7 +74,10 @@ async def run_step(site: Site, job_id: str, kind: str, number: int) -> Failure |
     try:
         host = await retry_while_away(site, lambda: asyncio.to_thread(_host_unless_cancelled, site, job_id))
         await retry_while_silent(
-            site.agents.presence, host, lambda: retry_while_away(site, lambda: action(site.for_job(job_id), job_id))
+            site.agents.presence,
+            host,
+            lambda: retry_while_away(site, lambda: action(site.for_job(job_id), job_id)),
+            None if action is work else lambda: asyncio.to_thread(_count_events, site, job_id),  # a worker has its own limit
         )
     except StrongroomError as error:
         log.warning("step failed", job=job_id, kind=kind, step=action.__name__, error=error.code, reason=error.message)
@@ -93,15 +97,30 @@ def _host_unless_cancelled(site: Site, job_id: str) -> str | None:
         row = find_job(session, None, job_id)
         if row.cancel and not kind_of(row.kind).outlives_cancel:
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
+        if given_up := row.params.get("given_up"):
+            raise JobError(given_up, remedy="Something in it ends the service: see its log and the kernel log, then try again.")
         if row.finished is not None and row.kind != "backup":  # it was reset, or its host was removed
             raise Cancelled(f"{row.kind} job {job_id} has ended already")
         return row.host
+
+
+def _is_left_alone(site: Site, job_id: str) -> bool:
+    with site.catalog.read() as session:
+        return bool(find_job(session, None, job_id).params.get("left_alone"))
+
+
+def _count_events(site: Site, job_id: str) -> int:
+    with site.catalog.read() as session:
+        return find_job(session, None, job_id).events
 
 
 async def clean_up(site: Site, job_id: str, kind: str) -> bool:
     """Clean up after a failure, or complete a job whose result is complete; True when the job has succeeded after all."""
     clean = kind_of(kind).clean
     assert clean is not None
+    if await retry_while_away(site, lambda: asyncio.to_thread(_is_left_alone, site, job_id)):
+        log.error("the service crashed during the cleanup again and again; nothing is cleaned up", job=job_id, kind=kind)
+        return False
     try:
         return bool(await retry_while_away(site, lambda: clean(site.for_job(job_id), job_id)))
     except StrongroomError as error:

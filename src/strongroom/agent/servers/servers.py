@@ -272,6 +272,13 @@ class Servers:
         record = self._home.registry.get(server_id)
         return self._views.view(record, self.watch.health(server_id), swapping=server_id in self._swapping)
 
+    def look_at(self, server_id: str) -> ServerView:
+        """Like ``view``, but a server that was not healthy when it was last asked is asked again now. Raises NotFound."""
+        record = self._home.registry.get(server_id)
+        if server_id not in self._swapping and not self.watch.health(server_id).healthy:
+            self.watch.refresh(record)
+        return self.view(server_id)
+
     def views(self) -> list[ServerView]:
         """All servers."""
         return [self.view(server_id) for server_id in self.ids()]

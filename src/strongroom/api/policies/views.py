@@ -48,6 +48,7 @@ class PolicyView(View):
     name: str
     project_id: str
     settings: PolicySpec
+    declared: bool = Field(description="The configuration file declares it: it cannot be changed here.")
     attached: list[AttachedView]
     whole_project: bool = Field(description="It applies to all databases of the project without a policy of their own.")
     paused: PauseView | None
@@ -128,6 +129,7 @@ def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
         name=policy.name,
         project_id=policy.project,
         settings=spec,
+        declared=policy.declared,
         attached=[
             AttachedView(id=row.id, name=row.name, type=describe_type(row)) for row in sorted(databases, key=lambda row: row.name)
         ],

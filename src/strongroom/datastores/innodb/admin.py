@@ -31,7 +31,7 @@ _INVALID = {1059, 1064, 1102, 1115, 1253, 1273, 1372, 1396, 1470, 1819, 3866}
 
 @contextmanager
 def _session(server: Server, doing: str) -> Iterator[Connection[Cursor]]:
-    """A connection; what the server refuses comes out as InvalidRequest or ServerFailed that says what was being done."""
+    """A connection. What the server refuses is raised as InvalidRequest or ServerFailed with the operation."""
     with connect(server) as connection:
         try:
             yield connection
@@ -41,7 +41,7 @@ def _session(server: Server, doing: str) -> Iterator[Connection[Cursor]]:
                 raise InvalidRequest(f"cannot {doing}: {said}") from None
             if code in (0, 1053, 2006, 2013):
                 raise
-            raise ServerFailed(f"cannot {doing}: {said}", remedy="Look into the error log of the server.") from None
+            raise ServerFailed(f"cannot {doing}: {said}", remedy="See the error log of the server.") from None
 
 
 def _check_name(kind: str, name: str, longest: int, system: frozenset[str]) -> None:
@@ -55,7 +55,7 @@ def _check_name(kind: str, name: str, longest: int, system: frozenset[str]) -> N
 
 
 def check_database(name: str) -> None:
-    """Raises InvalidRequest when no database may have this name."""
+    """Raises InvalidRequest if no database may have this name."""
     _check_name("database", name, MAX_DATABASE_NAME, SYSTEM_DATABASES)
 
 
@@ -65,11 +65,11 @@ def _account(connection: Connection[Cursor], name: str, host: str) -> str:
 
 def _exists(connection: Connection[Cursor], name: str) -> bool:
     found = query(connection, "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s", name)
-    return (name,) in found  # the server may think that names are the same when their case is not
+    return (name,) in found  # for the server, names that differ in case may be equal
 
 
 def _pattern(database: str) -> str:
-    """The name as GRANT has to see it, where _ and % stand for other characters."""
+    """The name as a pattern for GRANT, in which _ and % are wildcards."""
     return re.sub(r"([\\%_])", r"\\\1", database)
 
 
@@ -124,7 +124,7 @@ class Databases:
         return sorted((spec for spec in found if spec.name.lower() not in SYSTEM_DATABASES), key=lambda spec: spec.name)
 
     def create(self, server: Server, specs: Sequence[DatabaseSpec]) -> None:
-        """All are checked before the first is made."""
+        """All are checked before the first is created."""
         self.check(specs)
         with _session(server, "create a database") as connection:
             for spec in specs:
@@ -136,7 +136,7 @@ class Databases:
                 query(connection, f"CREATE DATABASE {identifier(spec.name)}{charset}{collate}")
 
     def drop(self, server: Server, name: str) -> None:
-        """With all that is in it."""
+        """Drop the database with everything in it."""
         check_database(name)
         with _session(server, f"drop database {name!r}") as connection:
             if not _exists(connection, name):
@@ -163,7 +163,7 @@ class Users:
                 check_database(name)
 
     def list_all(self, server: Server) -> list[UserSpec]:
-        """Accounts of users, by name and host, with the databases that they have rights on."""
+        """Users by name and host, with the databases that they have rights on."""
         with _session(server, "list users") as connection:
             accounts = query(connection, self._accounts)
             rights = query(connection, "SELECT User, Host, Db FROM mysql.db")
@@ -173,11 +173,11 @@ class Users:
         return [
             UserSpec(name=name, host=host, databases=sorted(granted[name, host]))
             for name, host in sorted(accounts)
-            if name not in SYSTEM_USERS and (name, host) != (server.user, "localhost")  # initialize made that one
+            if name not in SYSTEM_USERS and (name, host) != (server.user, "localhost")  # created by initialize
         ]
 
     def create(self, server: Server, specs: Sequence[UserSpec]) -> None:
-        """All are checked before the first is made."""
+        """All are checked before the first is created."""
         self.check(specs)
         with _session(server, "create a user") as connection:
             for spec in specs:
@@ -188,14 +188,14 @@ class Users:
                 _grant(connection, _account(connection, spec.name, spec.host), spec.databases)
 
     def drop(self, server: Server, name: str, host: str) -> None:
-        """With all its rights."""
+        """Drop the user with all rights."""
         self._check_name(name, host)
         with _session(server, f"drop user {name!r}") as connection:
             _require_user(connection, name, host)
             query(connection, "DROP USER %s@%s", name, host)
 
     def change(self, server: Server, name: str, host: str, change: UserChange) -> None:
-        """The new name first: it is what may be refused."""
+        """Change the name first, because the server may refuse it."""
         new_name, new_host = change.name or name, change.host or host
         self._check_name(name, host)
         self._check_name(new_name, new_host)
@@ -208,7 +208,7 @@ class Users:
                 passwords.change_password(connection, server, new_name, new_host, change.password)
 
     def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
-        """All rights on the databases, which must exist."""
+        """Grant all rights on the databases, which must exist."""
         self._check_name(name, host)
         for database in databases:
             check_database(database)
@@ -218,7 +218,7 @@ class Users:
             _grant(connection, _account(connection, name, host), databases)
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
-        """Also of a grant that somebody wrote without escapes."""
+        """Revoke all rights, also those of a grant without escapes."""
         self._check_name(name, host)
         check_database(database)
         with _session(server, f"revoke from user {name!r}") as connection:
@@ -231,7 +231,7 @@ class Users:
                 query(connection, f"REVOKE ALL PRIVILEGES ON {identifier(pattern)}.* FROM {_account(connection, name, host)}")
 
     def _check_name(self, name: str, host: str) -> None:
-        """Raises InvalidRequest when no account may have this name or host."""
+        """Raises InvalidRequest if no account may have this name or host."""
         _check_name("user", name, self._longest_name, SYSTEM_USERS)
         if not self._keeps_spaces and name.startswith(" "):
             raise InvalidRequest(
@@ -245,12 +245,12 @@ class Superuser:
     """The administrator ``root``: see ``protocol.administration``."""
 
     def is_enabled(self, server: Server) -> bool:
-        """``root`` at any host; the one at localhost, who needs the socket and the OS user, is always there."""
+        """Whether ``root`` at any host exists. The one at localhost, who needs the socket and the OS user, always exists."""
         with _session(server, "look for root") as connection:
             return _is_user(connection, SUPERUSER, "%")
 
     def enable(self, server: Server, password: str) -> str:
-        """An account of its own, so that what the server and its tools use stays as it is."""
+        """Create a separate account, so that the account that the server and its tools use does not change."""
         with _session(server, "enable root") as connection:
             if _is_user(connection, SUPERUSER, "%"):
                 passwords.change_password(connection, server, SUPERUSER, "%", password)
@@ -260,7 +260,7 @@ class Superuser:
         return SUPERUSER
 
     def disable(self, server: Server) -> None:
-        """Connections that are open stay open."""
+        """Drop the account. Open connections stay open."""
         with _session(server, "disable root") as connection:
             if not _is_user(connection, SUPERUSER, "%"):
                 raise NotFound("root is not enabled")

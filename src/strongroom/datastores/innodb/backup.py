@@ -44,7 +44,7 @@ class Session(Piped, ABC):
         self._meta = request.work_dir / "meta"
         self._meta.mkdir(mode=0o700)
         path = request.work_dir / "backup.cnf"
-        write_file(path, options.dump(self.option_group, self._options()), find_owner(request.work_dir))
+        write_file(path, options.format_options(self.option_group, self._options()), find_owner(request.work_dir))
         argv = self._command(path)
         if request.kind == "incremental":
             assert request.parent is not None and request.parent.to_lsn is not None
@@ -89,12 +89,12 @@ class Session(Piped, ABC):
         checkpoints = read_checkpoints(self._meta)
         kind = "incremental" if self._request.kind == "incremental" else "full-backuped"
         if checkpoints is None or checkpoints.backup_type != kind:
-            raise ToolFailed(f"{self._tool.name} ended well, but left no record of a {self._request.kind} backup")
+            raise ToolFailed(f"{self._tool.name} reported success, but wrote no checkpoints of a {self._request.kind} backup")
         wanted = self._request.parent.to_lsn if self._request.parent and kind == "incremental" else 0
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_contents(checkpoints)
-        left, warnings = witness.leave(self._server)
+        left, warnings = witness.leave_witness(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
@@ -135,7 +135,7 @@ class Session(Piped, ABC):
 def require_parent_lsn(request: BackupRequest) -> None:
     """Raises ConfigurationError when the parent of an incremental has no LSN."""
     if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
-        raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
+        raise ConfigurationError("the parent backup has no LSN", remedy="Take a full backup.")
 
 
 def require_history(server: Server, request: BackupRequest, lsn: int) -> None:

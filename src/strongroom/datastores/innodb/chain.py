@@ -27,11 +27,11 @@ MAX_PREPARE_MEMORY = 1 << 30
 _KEPT = frozenset(f"{prefix}checkpoints" for prefix in PREFIXES)
 _OF_THE_SOURCE = re.compile(r"donor_galera_info|backup-my\.cnf|grastate\.dat|gvwstate\.dat|galera\.cache|.+-\d{6}\.ibb")
 _RESERVE = 64 << 20
-"""Bytes beyond the data that a prepare may need for its logs."""
+"""Bytes in addition to the data that a prepare may need for its logs."""
 
 
 class _Extraction:
-    """One backup on its way into a directory, in a thread."""
+    """Extracts one backup into a directory, in a thread."""
 
     def __init__(self, link: ChainLink, directory: Path, *, durable: bool) -> None:
         self._error: BaseException | None = None
@@ -58,7 +58,7 @@ class _Extraction:
             raise self._error
 
     def abort(self) -> None:
-        """End it. A thread that waits for the store is left behind."""
+        """End it. A thread that waits for the store is abandoned."""
         self._unwanted = True
         self._thread.join(5)
 
@@ -85,7 +85,7 @@ class ChainRestore(ABC):
         self._settings: dict[str, str] = {}
 
     def restore(self) -> Restored:
-        """All of it. Until the end ``target`` is marked as unusable."""
+        """Restore the chain. Until the end ``target`` is marked as unusable."""
         _require_space(self._chain, self._target, self._work_dir)
         with unfinished(self._target):
             self._run()
@@ -94,7 +94,7 @@ class ChainRestore(ABC):
         return Restored(positions=self._chain[-1].positions, facts=facts, settings=self._settings)
 
     def _run(self) -> None:
-        """Raises on the first thing that is not as it should be; nothing is left running."""
+        """Run all steps. Raises the first error; nothing is left running."""
         try:
             extraction = self._extract(0)
             for number, link in enumerate(self._chain):
@@ -157,25 +157,25 @@ class ChainRestore(ABC):
         return tool
 
     def _require_extracted(self, number: int) -> None:
-        """The stream must be the backup that the manifest describes, and follow the one before."""
+        """Require that the stream is the backup in the manifest, and begins where the one before ends."""
         found = read_checkpoints(self._directory(number))
         positions = self._chain[number].positions
         kind = "incremental" if number else "full-backuped"
         if found is None or found.backup_type != kind:
-            raise _lie(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
+            raise _mismatch(number, f"holds {found.backup_type if found else 'no checkpoints'} instead of {kind}")
         version = re.search(r"^server_version = (\S+)$", read_side_file(self._directory(number), "info") or "", re.MULTILINE)
-        if version:  # what the stream says counts more than what was said of it
+        if version:  # the stream has precedence over the manifest
             self._require_tool(version[1])
         for said, meant in ((found.to_lsn, positions.to_lsn), (found.last_lsn, positions.last_lsn)):
             if meant is not None and said != meant:
-                raise _lie(number, f"ends at LSN {said} instead of {meant}")
+                raise _mismatch(number, f"ends at LSN {said} instead of {meant}")
         if number:
             before = self._state().to_lsn
             if found.from_lsn != before:
-                raise _lie(number, f"begins at LSN {found.from_lsn}, but the one before it ends at {before}")
+                raise _mismatch(number, f"begins at LSN {found.from_lsn}, but the one before it ends at {before}")
 
     def _make_safe(self, number: int) -> None:
-        """Nothing of the stream leads the tool out of the directory: no libraries or paths to load, no links to tables."""
+        """Remove from the stream what leads the tool out of the directory: libraries and paths to load, links to tables."""
         directory = self._directory(number)
         for link in directory.rglob("*.isl"):
             link.unlink()
@@ -185,7 +185,7 @@ class ChainRestore(ABC):
         state = self._state()
         if state.backup_type != wanted or link.positions.to_lsn not in (None, state.to_lsn):
             raise ToolFailed(
-                f"the tool said that all is well, but left {state.backup_type} at LSN {state.to_lsn} "
+                f"the tool reported success, but the data is {state.backup_type} at LSN {state.to_lsn} "
                 f"instead of {wanted} at {link.positions.to_lsn}"
             )
 
@@ -193,15 +193,15 @@ class ChainRestore(ABC):
         return read_checkpoints(self._target) or Checkpoints("nothing", -1, -1, -1)
 
 
-def _lie(number: int, what: str) -> ArtifactCorrupt:
+def _mismatch(number: int, what: str) -> ArtifactCorrupt:
     return ArtifactCorrupt(
         f"the stream of {f'incremental {number}' if number else 'the full backup'} {what}",
-        remedy="The artifact is not what its manifest says; restore another backup.",
+        remedy="The artifact does not match its manifest; restore another backup.",
     )
 
 
 def _clean(target: Path) -> dict[str, str]:
-    """Remove what the tools and the source server left; return what it said. The checkpoints file stays, for the gate.
+    """Remove files of the tools and of the source server; return their positions. The checkpoints file stays for ``check_data``.
 
     A stray ``grastate.dat`` would take the restored data into the old cluster, stray binary logs have no index.
     """
@@ -217,7 +217,7 @@ def _clean(target: Path) -> dict[str, str]:
 
 
 def _require_space(chain: Sequence[ChainLink], target: Path, work_dir: Path) -> None:
-    """Refuse before anything is fetched. Two incrementals lie extracted at a time: one is applied, the next is fetched."""
+    """Raise NoSpace before anything is fetched. Two incrementals are extracted at a time: one is applied, the next is fetched."""
     sizes = [link.raw_size for link in chain]
     scratch = max((sum(sizes[n : n + 2]) for n in range(1, len(sizes))), default=0)
     wanted = {target: sizes[0] + max(sizes[1:], default=0) + _RESERVE, work_dir: scratch}
@@ -228,7 +228,7 @@ def _require_space(chain: Sequence[ChainLink], target: Path, work_dir: Path) -> 
 
 
 def _prepare_memory() -> int:
-    """More than 1 GiB makes a prepare no faster; less than a quarter of what is free leaves room for the servers."""
+    """Memory for a prepare. More than 1 GiB makes it no faster; a quarter of the free memory leaves enough for the servers."""
     with Path("/proc/meminfo").open(encoding="utf-8") as file:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
     available = int(match[1]) * 1024 if match else MAX_PREPARE_MEMORY

@@ -1,4 +1,4 @@
-"""The small files that mariadb-backup leaves: where a backup begins and ends. Their prefix changed in the 11 series."""
+"""The small files of mariadb-backup and XtraBackup with the positions of a backup. MariaDB 11 changed their prefix."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TOOL_FILES = frozenset(
     for prefix in PREFIXES
     for name in ("binlog_info", "binlog_pos_innodb", "checkpoints", "galera_info", "info", "logfile", "slave_info", "tablespaces")
 )
-"""Names of the files that the tool leaves at the top of a directory. A database may have such a name, or begin with one."""
+"""Names of the files that the tool writes at the top of a directory. The name of a database may be or begin with such a name."""
 _KINDS: dict[str, BackupKind] = {"full-backuped": "full", "incremental": "incremental"}
 SIDE_FILES = frozenset(prefix + name for prefix in PREFIXES for name in ("checkpoints", "info"))
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Content of ``xtrabackup_checkpoints``. ``to_lsn`` is where the next incremental begins."""
+    """Content of ``xtrabackup_checkpoints``. The next incremental begins at ``to_lsn``."""
 
     backup_type: str
     from_lsn: int
@@ -37,7 +37,7 @@ class Checkpoints:
 
 
 def read_side_file(directory: Path, name: str) -> str | None:
-    """Text of ``xtrabackup_<name>`` or ``mariadb_backup_<name>``, none when there is none."""
+    """Text of ``xtrabackup_<name>`` or ``mariadb_backup_<name>``; none if neither exists."""
     for prefix in PREFIXES:
         text = read_text(directory / f"{prefix}{name}")
         if text is not None:
@@ -46,7 +46,7 @@ def read_side_file(directory: Path, name: str) -> str | None:
 
 
 def read_checkpoints(directory: Path) -> Checkpoints | None:
-    """None when there is no such file; ``backup_type`` is ``damaged`` when it is not whole."""
+    """The checkpoints; none if there is no such file. ``backup_type`` is ``damaged`` if it is incomplete."""
     text = read_side_file(directory, "checkpoints")
     return None if text is None else _parse(text)
 
@@ -60,7 +60,7 @@ def _parse(text: str) -> Checkpoints:
 
 
 def positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions:
-    """What a finished backup says of its place in history, in the files of ``--extra-lsndir`` and in its log."""
+    """The positions of a finished backup, from the files in ``--extra-lsndir`` and from its log."""
     info = read_side_file(directory, "info") or ""
     galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(tail(log, 40)))
     return _place(checkpoints, info, galera[1] if galera else None)
@@ -82,13 +82,13 @@ def _place(checkpoints: Checkpoints, info: str, galera: str | None) -> Positions
 
 
 def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFacts:
-    """See the Protocol. Streams of MariaDB and of MySQL have the same files."""
+    """See ``Backups.describe``. Streams of MariaDB and of MySQL have the same files."""
     texts = {name: data.decode("utf-8", "replace") for name, data in files.items()}
 
     def text(name: str) -> str:
         found = next((texts[prefix + name] for prefix in PREFIXES if prefix + name in texts), None)
         if found is None:
-            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy=f"It is not a whole backup of {product}.")
+            raise ArtifactCorrupt(f"the stream has no file {PREFIXES[0]}{name}", remedy=f"The backup of {product} is incomplete.")
         return found
 
     checkpoints, info = _parse(text("checkpoints")), text("info")
@@ -96,11 +96,11 @@ def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFact
     version = said.get("server_version", "")
     if ("MariaDB" in version) != (product == "MariaDB") or not version:
         raise VersionMismatch(
-            f"the backup is not of {product}: it was written by {said.get('tool_name')!r} of server {version!r}",
+            f"the backup is not a backup of {product}: it was written by {said.get('tool_name')!r} of server {version!r}",
             remedy="Restore it with the tool that wrote it.",
         )
     if said.get("compressed", "N") != "N":
-        raise ArtifactCorrupt("the files of the stream are packed one by one (qpress)", remedy="Restore it by hand.")
+        raise ArtifactCorrupt("the files in the stream are compressed (qpress)", remedy="Restore it by hand.")
     if checkpoints.backup_type not in _KINDS or min(checkpoints.from_lsn, checkpoints.to_lsn, checkpoints.last_lsn) < 0:
-        raise ArtifactCorrupt(f"the checkpoints of the stream are of a backup that is {checkpoints.backup_type}")
+        raise ArtifactCorrupt(f"the checkpoints in the stream are of a backup of type {checkpoints.backup_type}")
     return StreamFacts(_KINDS[checkpoints.backup_type], _place(checkpoints, info, None), number_of(version))

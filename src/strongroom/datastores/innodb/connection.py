@@ -1,4 +1,4 @@
-"""SQL connections to a server of MariaDB or MySQL, over its own socket wherever there is one."""
+"""SQL connections to a server of MariaDB or MySQL, over its own socket if it has one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import read_options
 from strongroom.datastores.innodb.paths import credentials_file, error_log, named_log, socket_of
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.server_log import read_log
@@ -26,37 +26,37 @@ _REFUSED = {1044, 1045, 1130, 1227, 1524, 1698}
 _EXPIRED = {1820, 1862}
 _LOCKED = {3118, 4151}
 _TAKEN = {1040, 1203, 1226}
-"""No connection is free: of all, of this account, or of this account within an hour."""
+"""No connection is free: in total, for this account, or for this account within an hour."""
 _NO_PLUGIN = {1156, 1251, 2059, 2061}
 _NO_TLS = 2026
 CLIENT_ERRORS = range(2000, 3000)
 GONE = (0, 1053, 2006, 2013, 2055)
-"""The connection broke, or the server shuts down."""
+"""The connection broke, or the server is shutting down."""
 _LOG_IN = "Give a credentials file with an account that may log in and take backups."
 
 
 def account(server: Server) -> tuple[str, str]:
-    """User and password to connect with; without a credentials file the OS user's own name and no password."""
+    """User and password to connect with; without a credentials file the name of the OS user and no password."""
     path = credentials_file(server)
     if path is None:
         return current_user().name, ""
-    options = options_module.read(path)
+    options = read_options(path)
     return options.get("user") or current_user().name, options.get("password", "")
 
 
 def where(server: Server) -> str:
-    """The server and its place, for messages."""
+    """The server and its address, for messages."""
     place = socket_of(server) or f"{server.address}:{server.port or 3306}"
     return f"{PRODUCTS[server.datastore]} of {server.name or server.id} at {place}"
 
 
 @contextmanager
 def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: bool = False) -> Iterator[Connection[Cursor]]:
-    """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each answer, in seconds.
+    """A connection with autocommit. ``timeout`` limits the connect, ``patience`` each response, in seconds.
 
-    Over TCP it is encrypted where the server can; with ``tls`` always, at its socket, too.
+    Over TCP it is encrypted if the server supports TLS; with ``tls`` always, also over the socket.
 
-    Raises ServerFailed, with the end of the error log, when nobody answers; ConfigurationError when the account, or TLS, is
+    Raises ServerFailed, with the end of the error log, if the server does not answer; ConfigurationError if the account or TLS is
     refused.
     """
     user, password = account(server)
@@ -67,7 +67,7 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
             host="localhost" if path else (server.address or "127.0.0.1"),
             port=server.port or 3306,
             user=user,
-            password=password.encode(),  # of text, PyMySQL would make latin1
+            password=password.encode(),  # PyMySQL would encode text as latin1
             ssl=_tls() if tls else None,
             ssl_disabled=path is not None and not tls,
             charset="utf8mb4",
@@ -95,32 +95,32 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
 
 
 def _describe_refusal(server: Server, user: str, error: Exception) -> StrongroomError:
-    """Why no connection came to be: one cause, and what helps."""
+    """The error if a connection fails, with one cause and a remedy."""
     code, text = parts(error)
     account = f"the account {user!r}"
     if isinstance(error, RuntimeError) or code in _NO_PLUGIN:
         plugin = "ed25519" if "ed25519" in text else text
         return ConfigurationError(
-            f"{where(server)} lets {account} log in by an authentication plugin that Strongroom does not have: {plugin}",
+            f"{where(server)} requires an authentication plugin for {account} that Strongroom does not support: {plugin}",
             remedy=f"Let the account log in by {_WAYS[server.datastore]}, or give a credentials file with another account.",
         )
     if code in _EXPIRED:
         return ConfigurationError(
-            f"{where(server)} does not serve {account}, whose password has expired: {text}",
-            remedy="Give the account a new password, or ALTER USER … PASSWORD EXPIRE NEVER; then correct the credentials file.",
+            f"{where(server)} refused {account}, whose password has expired: {text}",
+            remedy="Set a new password, or use ALTER USER … PASSWORD EXPIRE NEVER; then correct the credentials file.",
         )
     if code in _LOCKED:
         return ConfigurationError(f"{where(server)} has locked {account}: {text}", remedy="ALTER USER … ACCOUNT UNLOCK.")
     if code in _TAKEN:
         return NoConnections(
             f"{where(server)} runs, but has no free connection: {text}",
-            remedy="Close connections that nobody needs, or raise max_connections (max_user_connections for one account).",
+            remedy="Close idle connections, or raise max_connections (max_user_connections for one account).",
         )
     if code in _REFUSED:
         return ConfigurationError(f"{where(server)} refused {account}: {text}", remedy=_LOG_IN)
     if code == _NO_TLS:
         return ConfigurationError(
-            f"{where(server)} gives no TLS: {text}", remedy="Set tls_version, and let it have a certificate (ssl_cert)."
+            f"{where(server)} does not support TLS: {text}", remedy="Set tls_version and a certificate (ssl_cert)."
         )
     cause = getattr(error, "original_exception", None)
     path = socket_of(server)
@@ -139,7 +139,7 @@ _WAYS = {"mariadb": "mysql_native_password or unix_socket", "mysql": "caching_sh
 
 
 def _tls() -> ssl.SSLContext:
-    """Proves nothing of the server, whose certificate nobody has signed as a rule; that it serves our data is seen elsewhere."""
+    """Does not verify the server, whose certificate is usually self-signed. Which data it serves is checked elsewhere."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -152,12 +152,12 @@ def _silent(server: Server, text: str) -> ServerFailed:
     place = log or named
     return ServerFailed(
         f"{where(server)} does not answer: {said.describe(text)}",
-        remedy=f"Look into the error log of the server{f', {place}' if place else ''}.",
+        remedy=f"See the error log of the server{f', {place}' if place else ''}.",
     )
 
 
 def _uid(server: Server) -> int:
-    """The OS user of the server; nobody when there is none of its name."""
+    """The OS user of the server; -1 if there is no user of its name."""
     try:
         return find_user(server.user).uid
     except ConfigurationError:
@@ -165,7 +165,7 @@ def _uid(server: Server) -> int:
 
 
 def parts(error: Exception) -> tuple[int, str]:
-    """Code and text of an error of the server; code 0 when it has none."""
+    """Code and text of an error of the server; code 0 if it has none."""
     args = error.args
     if len(args) >= 2 and isinstance(args[0], int):
         return args[0], str(args[1])
@@ -173,12 +173,12 @@ def parts(error: Exception) -> tuple[int, str]:
 
 
 _NO_RIGHT = {1044, 1045, 1142, 1143, 1227, 1370}
-"""Codes of the server for what an account may not do."""
+"""Codes of the server for missing privileges."""
 
 
 @contextmanager
 def explain_refusals(server: Server) -> Iterator[None]:
-    """Turn errors of statements into ConfigurationError (the account lacks a right) or ServerFailed, with the server's words."""
+    """Turn errors of statements into ConfigurationError (a right is missing) or ServerFailed, with the server's message."""
     try:
         yield
     except pymysql.MySQLError as error:
@@ -188,11 +188,11 @@ def explain_refusals(server: Server) -> Iterator[None]:
                 f"the account of {where(server)} lacks a right: {text}",
                 remedy="`strongroom check` names the rights that it needs.",
             ) from error
-        raise ServerFailed(f"{where(server)} does not answer a question: {text}", remedy="See its error log.") from error
+        raise ServerFailed(f"{where(server)} failed to answer a query: {text}", remedy="See its error log.") from error
 
 
 def not_asked(error: pymysql.MySQLError) -> Notice:
-    """What the server refuses to tell the account, which may have had fewer rights when the backup was taken, is not known.
+    """A notice for what the account may not read. It may have had more rights when the backup was taken.
 
     Raises the error when it is one of the connection.
     """
@@ -202,20 +202,20 @@ def not_asked(error: pymysql.MySQLError) -> Notice:
     return Notice(
         item="rights of the account",
         effect="warn",
-        message=f"the restored server could not be asked for all that the backup's server had: {text}",
-        remedy="Look whether the account has the rights that docs/adopt.md names.",
+        message=f"the restored server could not be compared with the backup completely: {text}",
+        remedy="Check that the account has the rights that docs/adopt.md names.",
     )
 
 
 def query(connection: Connection[Cursor], sql: str, *values: str) -> list[tuple[Any, ...]]:
-    """Rows of a statement, its ``%s`` replaced by ``values``. With no values it is sent as it is, so it may name anything."""
+    """Rows of a statement with ``values`` for its ``%s``. Without values the statement is sent unchanged."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values or None)
         return list(cursor.fetchall())
 
 
 def text(connection: Connection[Cursor], value: str) -> str:
-    """A string literal, for statements that hold names as well."""
+    """A string literal, for statements that also contain names."""
     return str(connection.escape(value))
 
 
@@ -231,8 +231,8 @@ def variables(connection: Connection[Cursor], kind: str, names: str) -> dict[str
 
 
 def server_pid(connection: Connection[Cursor]) -> int | None:
-    """Process id of the server, where the kernel tells it: over a socket, and in the same PID namespace."""
-    peer: socket.socket = connection._sock  # type: ignore[attr-defined]  # a connection of its own would be logged as aborted
+    """Process id of the server, if the kernel knows it: over a socket, and in the same PID namespace."""
+    peer: socket.socket = connection._sock  # type: ignore[attr-defined]  # another connection would be logged as aborted
     if peer.family != socket.AF_UNIX:
         return None
     pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

@@ -1,4 +1,4 @@
-"""What mysql_native_password keeps of a password."""
+"""The hash of mysql_native_password."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def native_hash(password: str) -> str:
-    """The stored form: with it an account is made without sending the password."""
+    """The stored hash, with which an account can be created without sending the password."""
     digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
     return "*" + hashlib.sha1(digest, usedforsecurity=False).hexdigest().upper()

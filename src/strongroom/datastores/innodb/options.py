@@ -12,8 +12,8 @@ from strongroom.system.files import read_text
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "s": " ", "\\": "\\", '"': '"', "'": "'"}
 
 
-def dump(group: str, options: Mapping[str, str | int | Path | None]) -> str:
-    """A group. An option whose value is none is a bare flag."""
+def format_options(group: str, options: Mapping[str, str | int | Path | None]) -> str:
+    """A group of an option file. An option whose value is none is a flag without a value."""
     lines = [f"[{group}]"]
     for name, value in options.items():
         lines.append(name if value is None else f"{name}={_quote(value)}")
@@ -29,8 +29,8 @@ def _quote(value: str | int | Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def read(path: Path, groups: Iterable[str] = ("client", "client-server", "client-mariadb")) -> dict[str, str]:
-    """Options of ``groups`` in the file; later ones win. Raises ConfigurationError when it cannot be read."""
+def read_options(path: Path, groups: Iterable[str] = ("client", "client-server", "client-mariadb")) -> dict[str, str]:
+    """Options of ``groups`` in the file; later ones win. Raises ConfigurationError if it cannot be read."""
     text = read_text(path)
     if text is None:
         raise ConfigurationError(f"option file {path} does not exist", remedy="Name a file with a [client] group.")

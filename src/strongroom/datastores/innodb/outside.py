@@ -1,4 +1,4 @@
-"""Where a server of MariaDB keeps files outside the top of its data directory. Read from the running server."""
+"""Where servers of MariaDB and MySQL keep files outside the top of the data directory, by their settings."""
 
 from __future__ import annotations
 
@@ -9,35 +9,9 @@ from pathlib import Path
 import pymysql
 
 from strongroom.datastores.innodb.connection import connect, query, where
-from strongroom.datastores.protocol.placement import EntryPlacement, Place, outside_directory
+from strongroom.datastores.protocol.placement import Place, outside_directory
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed
-
-_REDO = [r"ib_logfile\d+"]
-_UNDO = [r"undo\d+"]
-_ARIA = [r"aria_log_control", r"aria_log\.\d{8}"]
-_SETTINGS = (
-    "innodb_log_group_home_dir",
-    "innodb_undo_directory",
-    "innodb_data_home_dir",
-    "innodb_data_file_path",
-    "aria_log_dir_path",
-    "log_bin_basename",
-    "log_bin_index",
-    "relay_log_basename",
-    "relay_log_index",
-    "wsrep_provider_options",
-)
-
-
-class ServerPlacement(EntryPlacement):
-    """See ``datastores.Placement``."""
-
-    def places(self, server: Server) -> list[Place]:
-        """Of an adopted server; one that we run keeps everything in its data directory."""
-        if not server.is_adopted:
-            return []
-        return outside_places(read_settings(server, _SETTINGS), server.data_dir)
 
 
 def read_settings(server: Server, names: tuple[str, ...]) -> dict[str, str]:
@@ -47,25 +21,12 @@ def read_settings(server: Server, names: tuple[str, ...]) -> dict[str, str]:
         with connect(server, timeout=5, patience=30) as connection:
             rows = query(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} does not say where its files are: {error}") from error
+        raise ServerFailed(f"{where(server)} cannot report where its files are: {error}") from error
     return {str(name).lower(): str(value or "") for name, value in rows}
 
 
-def outside_places(settings: Mapping[str, str], data_dir: Path) -> list[Place]:
-    """By the settings of the server."""
-    return [
-        *place("innodb_log_group_home_dir", settings.get("innodb_log_group_home_dir"), data_dir, _REDO),
-        *place("innodb_undo_directory", settings.get("innodb_undo_directory"), data_dir, _UNDO),
-        *place("aria_log_dir_path", settings.get("aria_log_dir_path"), data_dir, _ARIA),
-        *system_tablespace(settings, data_dir),
-        *logs("log_bin", settings.get("log_bin_basename"), settings.get("log_bin_index"), data_dir),
-        *logs("relay_log", settings.get("relay_log_basename"), settings.get("relay_log_index"), data_dir),
-        *_write_set_cache(settings.get("wsrep_provider_options", ""), data_dir),
-    ]
-
-
 def place(item: str, value: str | None, data_dir: Path, entries: list[str], *, nested: bool = True) -> list[Place]:
-    """One place, when the setting names another directory than the data directory."""
+    """One place if the setting names a directory other than the data directory."""
     directory = outside_directory(value, data_dir)
     return [Place(item=item, directory=directory, entries=entries, nested=nested)] if directory else []
 
@@ -86,7 +47,7 @@ def system_files(home: str, files: str) -> list[Path]:
 
 
 def logs(item: str, base: str | None, index: str | None, data_dir: Path) -> list[Place]:
-    """A log that is a series of numbered files. A restore puts none back: the server begins a new series."""
+    """A log that is a series of numbered files. A restore does not restore them: the server begins a new series."""
     if not base:
         return []
     name = re.escape(Path(base).name)
@@ -96,10 +57,3 @@ def logs(item: str, base: str | None, index: str | None, data_dir: Path) -> list
         known = re.escape(Path(index).name)
         found += place(item, str(Path(index).parent), data_dir, [known])
     return found
-
-
-def _write_set_cache(options: str, data_dir: Path) -> list[Place]:
-    """Of Galera: what it holds is of the history before the restore."""
-    said = dict(re.findall(r"(gcache\.dir|gcache\.name) *= *([^;]*?) *(?:;|$)", options))
-    path = Path(said.get("gcache.dir") or "") / (said.get("gcache.name") or "galera.cache")
-    return place("wsrep_provider_options", str(path.parent), data_dir, [re.escape(path.name)]) if said else []

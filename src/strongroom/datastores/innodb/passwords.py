@@ -1,4 +1,4 @@
-"""Passwords of users, kept out of the logs of the server: its binary log, general log and slow log never see one in clear.
+"""Passwords of users, kept out of the binary log, the general log and the slow log of the server.
 
 MySQL replaces passwords in all of them. MariaDB writes statements as they came, so it gets a hash; where a plugin has to look at
 the password, it gets it by SET PASSWORD, which is the one statement that it rewrites.
@@ -21,14 +21,14 @@ _QUIET = ("SET SESSION sql_log_off=1", "SET SESSION long_query_time=31536000", "
 
 
 def create_user(connection: Connection[Cursor], server: Server, name: str, host: str, password: str) -> None:
-    """An account that logs in with the password. The rest of the session is in no general and no slow log."""
+    """Create an account with a password. The rest of the session is not in the general log or the slow log."""
     _keep_quiet(connection)
     if server.datastore == "mysql":
         query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", name, host, password)
     elif not _has_checks(connection):
         query(connection, "CREATE USER %s@%s IDENTIFIED VIA mysql_native_password USING %s", name, host, native_hash(password))
     else:
-        # nobody knows the first one, so it may be logged
+        # the first password is random and never used, so it may be logged
         query(connection, "CREATE USER %s@%s IDENTIFIED BY %s", name, host, f"{secrets.token_urlsafe(32)}-aA1.")
         try:
             query(connection, "SET PASSWORD FOR %s@%s = PASSWORD(%s)", name, host, password)
@@ -38,7 +38,7 @@ def create_user(connection: Connection[Cursor], server: Server, name: str, host:
 
 
 def change_password(connection: Connection[Cursor], server: Server, name: str, host: str, password: str) -> None:
-    """The account logs in with this password from now on. The rest of the session is in no general and no slow log."""
+    """Change the password of an account. The rest of the session is not in the general log or the slow log."""
     _keep_quiet(connection)
     if server.datastore == "mysql":
         query(connection, "ALTER USER %s@%s IDENTIFIED BY %s", name, host, password)
@@ -49,14 +49,14 @@ def change_password(connection: Connection[Cursor], server: Server, name: str, h
 
 
 def _keep_quiet(connection: Connection[Cursor]) -> None:
-    """As far as our account may say so, and the server knows these variables."""
+    """Switch logs off for this session, as far as the account may and the server has these variables."""
     for statement in _QUIET:
         with suppress(pymysql.MySQLError):
             query(connection, statement)
 
 
 def _has_checks(connection: Connection[Cursor]) -> bool:
-    """Whether plugins check passwords, which they cannot do with a hash."""
+    """Whether plugins check passwords; they need the password itself, not a hash."""
     return bool(
         query(
             connection,

@@ -1,25 +1,25 @@
-"""Files of a server: its configuration, our credentials, its socket and its error log."""
+"""Files of a server: its configuration, Strongroom's credentials, its socket and its error log."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import read_options
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.socket import socket_path
 from strongroom.errors import ConfigurationError
 
 ACCOUNT = "strongroom"
-"""Our account in every server that we run: ``strongroom``@``localhost``."""
+"""Strongroom's account in every server that is not adopted: ``strongroom``@``localhost``."""
 
 
 def option_file(server: Server) -> Path:
-    """The configuration of a server that we run."""
+    """The option file of a server that is not adopted."""
     return server.base_dir / "my.cnf"
 
 
 def credentials_file(server: Server) -> Path | None:
-    """Where the account is that we connect with; none means the OS user's own (unix_socket)."""
+    """The file with the account to connect with; none for the account of the OS user (unix_socket)."""
     if server.credentials_file is not None or server.is_adopted:
         return server.credentials_file
     return server.base_dir / "client.cnf"
@@ -33,16 +33,16 @@ def socket_of(server: Server) -> Path | None:
 
 
 def error_log(server: Server) -> Path | None:
-    """The error log, where we know it."""
+    """The error log; none for an adopted server."""
     return server.base_dir / "log" / "error.log" if not server.is_adopted else None
 
 
 def named_log(server: Server) -> Path | None:
-    """Where the option file of an adopted server says that its error log is; read it only when it is the server's own."""
+    """The error log by the option file of an adopted server. Read it only if it belongs to the server's user."""
     if server.defaults_file is None:
         return None
     try:
-        options = options_module.read(server.defaults_file, ("mysqld", "server", "mariadb", "mariadbd", "galera"))
+        options = read_options(server.defaults_file, ("mysqld", "server", "mariadb", "mariadbd", "galera"))
     except ConfigurationError:
         return None
     value = options.get("log-error")

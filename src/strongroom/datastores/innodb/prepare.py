@@ -20,11 +20,11 @@ ALLOWED: Mapping[str, str] = {
 """Options whose values are numbers and words, with the pattern of their values. What the data demands is allowed as well."""
 
 
-def read_options(directory: Path) -> dict[str, str] | None:
+def read_backup_options(directory: Path) -> dict[str, str] | None:
     """All options in the file of an extracted backup, unchecked; none when it has no such file."""
     if read_text(directory / FILE) is None:
         return None
-    return {name.replace("-", "_"): value for name, value in options.read(directory / FILE, ("mysqld",)).items()}
+    return {name.replace("-", "_"): value for name, value in options.read_options(directory / FILE, ("mysqld",)).items()}
 
 
 def keep_allowed(found: Mapping[str, str], demanded: Mapping[str, str]) -> dict[str, str | int | Path | None]:

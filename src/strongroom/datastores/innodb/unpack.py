@@ -1,4 +1,4 @@
-"""Unpacks an mbstream in this process. The tool for it reads and writes every byte twice more, and exits with 0 after errors."""
+"""Unpacks an mbstream in this process. The program mbstream copies every byte twice more, and exits with 0 after errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from strongroom.datastores.toolkit.writer import File, Writer
 from strongroom.errors import ArtifactCorrupt
 
 _FLAGS_AT = 54
-"""Of the flags of a tablespace in its first page: the page's header has 38 bytes, and 16 bytes of the space's come before."""
+"""Offset of a tablespace's flags in its first page: after 38 bytes of the page's header and 16 bytes of the tablespace's."""
 
 
 class Unpack(Mbstream):
-    """Feed it the stream: it writes the files below ``directory``, which is empty. See ``Mbstream`` for what it refuses."""
+    """Writes the files of the stream below ``directory``, which is empty. See ``Mbstream`` for what it refuses."""
 
     def __init__(self, directory: Path, writer: Writer) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Unpack(Mbstream):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._written[path] = self._writer.open(target, replace=again)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise ArtifactCorrupt(f"the stream holds {path!r} in a wrong place: {error.strerror}") from error
+            raise ArtifactCorrupt(f"the stream has {path!r} in a wrong place: {error.strerror}") from error
 
     def piece(self, path: str, offset: int, data: memoryview) -> None:
         if offset == 0 and path.endswith(".ibd"):
@@ -60,7 +60,7 @@ class Unpack(Mbstream):
 
     def remove(self, path: str) -> None:
         if path.endswith("*"):
-            return  # mbstream compares a byte too many and removes nothing (10.11); a file too much is better than one too few
+            return  # mbstream compares one byte too many and removes nothing (10.11); an extra file is better than a missing one
         self._writer.drain()
         target = self._directory / path
         if target.is_dir():
@@ -70,7 +70,7 @@ class Unpack(Mbstream):
 
 
 def _sparse_page(data: memoryview) -> int:
-    """Bytes of a page when the tablespace is page-compressed: its pages end in holes, or it would fill the disk. Else 0.
+    """Size of a page if the tablespace is page-compressed, else 0. Such pages end in holes, without which it would fill the disk.
 
     ``fil_space_t::is_compressed`` of the server: two formats of the flags, told apart by bit 4.
     """
@@ -85,7 +85,7 @@ def _sparse_page(data: memoryview) -> int:
 
 
 def _filled(offset: int, data: memoryview, page: int) -> Iterator[tuple[int, memoryview]]:
-    """What there is of each page before the zeros at its end, with its place in the file."""
+    """The part of each page before the zeros at its end, with its offset in the file."""
     start = 0
     while start < len(data):
         stop = min(len(data), start + page - (offset + start) % page)

@@ -8,13 +8,13 @@ NUMBER = r"\d+\.\d+(?:\.\d+)?"
 
 
 def number_of(text: str) -> str:
-    """``9.7.4`` of ``9.7.4-2-debug``; calendar versions (``26.7``) may have two parts only. The text when it has no number."""
+    """``9.7.4`` of ``9.7.4-2-debug``; calendar versions (``26.7``) may have two parts only. The text if it has no number."""
     match = re.match(NUMBER, text)
     return match[0] if match else text
 
 
 def key(number: str) -> tuple[int, ...]:
-    """For comparing: numbers, not text; three of them, so that ``26.7`` is ``26.7.0``."""
+    """A key for comparing versions: three numbers, so that ``26.7`` is ``26.7.0``."""
     found = [int(part) for part in re.findall(r"\d+", number_of(number))]
     return tuple(found + [0] * (3 - len(found)))
 

@@ -1,7 +1,7 @@
-"""The witness of servers that are backed up by InnoDB's pages: a row of a table of ours, after the end of each backup.
+"""The witness of servers whose pages of InnoDB are backed up: a row in a table of Strongroom, after the end of each backup.
 
-InnoDB recovers to a prefix of its log. So a state that shows the row holds all that was logged before it, which is all that the
-backup holds. The row is in no binary log. In a cluster it stays on its node: elsewhere it would have another place in the log.
+InnoDB recovers to a prefix of its log. So a state with the row contains everything that was logged before it, which is everything
+in the backup. The row is not written to the binary log. In a cluster it stays on its node: other nodes have other logs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,19 @@ from strongroom.artifact import Witness
 from strongroom.datastores.innodb.connection import connect, parts, query, server_pid, variables, where
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
-from strongroom.datastores.toolkit import witness as witness_module
 from strongroom.datastores.toolkit.lineage import ensure_lineage
+from strongroom.datastores.toolkit.witness import (
+    KEPT_TOKENS,
+    WITNESS_FILE,
+    WITNESS_LOST,
+    WITNESS_NEVER_WRITTEN,
+    describe_process,
+    has_token,
+    is_same_process,
+    keep_token,
+    new_token,
+    no_proof,
+)
 from strongroom.errors import StrongroomError
 
 SCHEMA, NAME = "mysql", "strongroom_witness"
@@ -29,33 +40,33 @@ _CREATE = (
     " written TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB"
 )
 _PATIENCE = 30
-"""Seconds for each statement, before the backup goes without a witness."""
+"""Seconds for each statement. After that the backup has no witness."""
 _NO_RIGHT = {1044, 1142, 1143, 1227}
 _READ_ONLY = {1290, 1836}
-"""A replica, for an account that may not write there all the same."""
+"""The server is a replica, and the account may not write to it."""
 _MISSING = {1049, 1146}
 
 
-def leave(server: Server) -> tuple[Witness | None, list[str]]:
-    """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
-    then, and a warning says why the next backup is a full.
+def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
+    """Write a token after the end of the backup. An error here does not fail the backup: it has no witness then, and a warning
+    says why the next backup will be a full.
     """
     pid = None
     try:
-        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), new_token()
         with connect(server, patience=_PATIENCE) as connection:
             pid = server_pid(connection)
             keep_local(connection)
             write_token(connection, lineage, token)
-        witness_module.keep_token(server.data_dir, lineage, token)
+        keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
-        evidence = witness_module.describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
+        evidence = describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
         return (Witness(evidence=evidence), []) if evidence else (None, [describe_failure(server, error)])
     return Witness(token=token), []
 
 
 def keep_local(connection: Connection[Cursor]) -> None:
-    """What this session writes stays out of the binary log, and out of the cluster."""
+    """Keep the writes of this session out of the binary log and of the cluster."""
     ((logs,),) = query(connection, "SELECT @@log_bin")
     if logs:
         query(connection, "SET SESSION sql_log_bin = 0")
@@ -64,17 +75,17 @@ def keep_local(connection: Connection[Cursor]) -> None:
 
 
 def write_token(connection: Connection[Cursor], lineage: str, token: str) -> None:
-    """Put the token into the table, which is made when it is missing, and drop those that no incremental can need."""
+    """Insert the token into the table, which is created if necessary, and delete tokens that no incremental can need."""
     prepare_table(connection)
     query(connection, f"INSERT INTO {TABLE} (lineage, token) VALUES (%s, %s)", lineage, token)  # noqa: S608
     query(connection, f"DELETE FROM {TABLE} WHERE lineage <> %s", lineage)  # noqa: S608
-    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {witness_module.KEPT}")  # noqa: S608
+    kept = query(connection, f"SELECT id FROM {TABLE} ORDER BY id DESC LIMIT 1 OFFSET {KEPT_TOKENS}")  # noqa: S608
     for (oldest,) in kept:
         query(connection, f"DELETE FROM {TABLE} WHERE id <= {int(oldest)}")  # noqa: S608
 
 
 def prepare_table(connection: Connection[Cursor]) -> None:
-    """Make the table when it is missing. Raises OSError when it is there, but of another engine, whose log proves nothing."""
+    """Create the table if it is missing. Raises OSError if it has another engine, whose log proves nothing."""
     query(connection, f"SET SESSION lock_wait_timeout = {_PATIENCE // 2}, SESSION innodb_lock_wait_timeout = {_PATIENCE // 2}")
     if not _engine(connection):
         query(connection, _CREATE)
@@ -99,17 +110,19 @@ def holds_token(connection: Connection[Cursor], lineage: str, token: str) -> boo
         return False
 
 
-def require(connection: Connection[Cursor], server: Server, request: BackupRequest) -> None:
+def require_witness(connection: Connection[Cursor], server: Server, request: BackupRequest) -> None:
     """Raises LineageChanged unless the server proves that its history contains the parent of an incremental."""
     if request.kind != "incremental":
         return
     witness = request.parent_witness
     if witness is None:
-        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
     if witness.token is None:
-        if not witness_module.is_same_process(witness.evidence, server_pid(connection)):
-            raise witness_module.no_proof(
-                where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
+        if not is_same_process(witness.evidence, server_pid(connection)):
+            raise no_proof(
+                where(server),
+                "the account may not write a token into it, and it was restarted since",
+                describe_grant(connection, server),
             )
         return
     require_token(connection, server, witness.token)
@@ -119,25 +132,25 @@ def require_token(connection: Connection[Cursor], server: Server, token: str) ->
     """Raises LineageChanged unless the token is in the data and in the file."""
     lineage = ensure_lineage(server.data_dir)
     if not holds_token(connection, lineage, token):
-        raise witness_module.no_proof(where(server), witness_module.LOST.format(TABLE))
-    if not witness_module.has_token(server.data_dir, lineage, token):
-        raise witness_module.no_proof(where(server), witness_module.LOST.format(server.data_dir / witness_module.FILE))
+        raise no_proof(where(server), WITNESS_LOST.format(TABLE))
+    if not has_token(server.data_dir, lineage, token):
+        raise no_proof(where(server), WITNESS_LOST.format(server.data_dir / WITNESS_FILE))
 
 
 def describe_failure(server: Server, error: Exception) -> str:
-    """A sentence for people: the backup is good, and the next one is a full."""
+    """A sentence for users: the backup is good, and the next one will be a full."""
     said = error.message if isinstance(error, StrongroomError) else parts(error)[1]
     remedy = ""
     if parts(error)[0] in _NO_RIGHT:
         remedy = " `strongroom check` names the rights that incrementals need."
-    return f"The next backup has to be a full: no token could be written into {where(server)} ({said.rstrip('.')}).{remedy}"
+    return f"The next backup must be a full: no token could be written into {where(server)} ({said.rstrip('.')}).{remedy}"
 
 
 # --- what an account may do
 
 
-def grant(connection: Connection[Cursor], server: Server, *, local: bool = True) -> str:
-    """The statements that give our account the right to write tokens; ``local`` ones stay out of the binary log."""
+def describe_grant(connection: Connection[Cursor], server: Server, *, local: bool = True) -> str:
+    """The statements that grant Strongroom's account the right to write tokens, outside the binary log if ``local``."""
     ((account, logs),) = query(connection, "SELECT CURRENT_USER(), @@log_bin")
     name, _, host = str(account).rpartition("@")
     quoted = "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))
@@ -147,7 +160,7 @@ def grant(connection: Connection[Cursor], server: Server, *, local: bool = True)
 
 
 def may_write(connection: Connection[Cursor]) -> bool:
-    """Whether the account may write tokens. Tries the statements that change nothing; asks for the rights to the table."""
+    """Whether the account may write tokens. Runs the statements that change nothing, and reads the rights on the table."""
     try:
         keep_local(connection)
     except pymysql.MySQLError as error:
@@ -158,7 +171,7 @@ def may_write(connection: Connection[Cursor]) -> bool:
 
 
 def may_write_table(connection: Connection[Cursor]) -> bool:
-    """Whether the account has its rights on the table, by whichever grant."""
+    """Whether the account has the rights on the table, by any grant."""
     held: set[str] = set()
     for (line,) in query(connection, "SHOW GRANTS"):
         rights, _, rest = str(line).removeprefix("GRANT ").partition(" ON ")
@@ -167,17 +180,17 @@ def may_write_table(connection: Connection[Cursor]) -> bool:
     return bool({"ALL PRIVILEGES", "ALL"} & held) or held.issuperset(RIGHTS)
 
 
-def examine(server: Server) -> Iterator[Finding]:
-    """What the owner of the server has to grant, so that incrementals are possible after a restart."""
+def examine_witness(server: Server) -> Iterator[Finding]:
+    """Find what the owner of the server has to grant so that incrementals are possible after a restart."""
     try:
         with connect(server, timeout=5, patience=_PATIENCE) as connection:
             if may_write(connection):
                 return
-            remedy = grant(connection, server)
+            remedy = describe_grant(connection, server)
     except (StrongroomError, pymysql.MySQLError):
-        return  # said elsewhere
+        return  # reported elsewhere
     yield Finding(
         level="warning",
-        message="the account may write no token after a backup: when the server was restarted since, the next backup is a full",
+        message="the account may not write a token after a backup: if the server was restarted since, the next backup is a full",
         remedy=remedy,
     )

@@ -6,11 +6,10 @@ import signal
 
 from strongroom.datastores.innodb.admin import Databases, Superuser, Users
 from strongroom.datastores.innodb.checkpoints import SIDE_FILES
-from strongroom.datastores.innodb.outside import ServerPlacement
-from strongroom.datastores.mariadb import backups, restores, servers
+from strongroom.datastores.mariadb import backups, profiles, restores, servers
 from strongroom.datastores.mariadb.backup.redo import LOG_FILE
 from strongroom.datastores.mariadb.galera import nodes, running
-from strongroom.datastores.mariadb.profile.server_profile import ServerProfiles
+from strongroom.datastores.mariadb.server.outside import ServerPlacement
 from strongroom.datastores.protocol.administration import Administration
 from strongroom.datastores.protocol.clusters import Clusters
 from strongroom.datastores.protocol.datastore import Capabilities, Datastore
@@ -27,7 +26,7 @@ DATASTORE = Datastore(
     servers=servers,
     backups=backups,
     restores=restores,
-    profiles=ServerProfiles(),
+    profiles=profiles,
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(_ACCOUNTS, 80, keeps_spaces=True), Superuser()),
     clusters=Clusters(nodes, running),

@@ -17,4 +17,4 @@ __all__ = ["build_command", "check_data", "configure", "ensure_lineage", "examin
 def examine(server: Server) -> Iterator[Finding]:
     """See ``Servers.examine``."""
     yield from facts.examine(server)
-    yield from witness.examine(server)
+    yield from witness.examine_witness(server)

@@ -19,7 +19,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
         before, now = ("without", "has one now") if by_pages else ("by", "has none for this server")
         raise LineageChanged(
             f"the parent backup was taken {before} XtraBackup, and this host {now}",
-            remedy="Take a full backup; incrementals can go on from that.",
+            remedy="Take a full backup; later incrementals are based on it.",
         )
     if by_pages:
         return xtrabackup.begin(server, request)

@@ -6,8 +6,7 @@ import signal
 
 from strongroom.datastores.innodb.admin import Databases, Superuser, Users
 from strongroom.datastores.innodb.checkpoints import SIDE_FILES
-from strongroom.datastores.mysql import backups, restores, servers
-from strongroom.datastores.mysql.profile.server_profile import ServerProfiles
+from strongroom.datastores.mysql import backups, profiles, restores, servers
 from strongroom.datastores.mysql.server.outside import ServerPlacement
 from strongroom.datastores.protocol.administration import Administration
 from strongroom.datastores.protocol.datastore import Capabilities, Datastore
@@ -27,7 +26,7 @@ DATASTORE = Datastore(
     servers=servers,
     backups=backups,
     restores=restores,
-    profiles=ServerProfiles(),
+    profiles=profiles,
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(_ACCOUNTS, 32, keeps_spaces=False), Superuser()),
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from strongroom.datastores.postgresql import backups, restores, servers
+from strongroom.datastores.postgresql import backups, profiles, restores, servers
 from strongroom.datastores.postgresql.backup.describe import SIDE_FILES
 from strongroom.datastores.postgresql.files.manifest import KEEP
-from strongroom.datastores.postgresql.profile.server_profile import ServerProfiles
 from strongroom.datastores.postgresql.server.admin import Databases, Superuser, Users
 from strongroom.datastores.postgresql.server.outside import ServerPlacement
 from strongroom.datastores.protocol.administration import Administration
@@ -25,7 +24,7 @@ DATASTORE = Datastore(
     servers=servers,
     backups=backups,
     restores=restores,
-    profiles=ServerProfiles(),
+    profiles=profiles,
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(), Superuser(), users_have_hosts=False),
 )

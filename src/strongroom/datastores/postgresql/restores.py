@@ -38,4 +38,4 @@ def restore(
 
 def find_differences(version: Version, collations: Sequence[Collation]) -> list[str]:
     """See ``Restores.find_differences``."""
-    return rules.warnings(version.programs["server"], collations)
+    return rules.find_differences(version.programs["server"], collations)

@@ -1,4 +1,4 @@
-"""Backups of a server: what is asked of a driver, and what it returns."""
+"""Backups of a server: the request to a driver, and what it returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BackupKind = Literal["full", "incremental"]
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """What to take. ``parent`` holds the parent's positions for an incremental."""
+    """A backup to take. ``parent`` has the positions of the parent of an incremental."""
 
     kind: BackupKind
     parent: Positions | None
@@ -25,22 +25,22 @@ class BackupRequest:
     parent_file: Callable[[str], bytes] | None = None
     """Reads a file out of the parent's stored stream. Raises ArtifactError, NotFound, StorageError."""
     kept: Mapping[str, bytes | bytearray] = field(default_factory=dict)
-    """Content of those files of the new stream that ``Capabilities.keep`` and ``keep_end`` name, as far as it has passed by."""
+    """Content of the files that ``Capabilities.keep`` and ``keep_end`` name, as far as the new stream has been read."""
     paths: Callable[[], Collection[str]] = tuple
-    """Paths of the files that have passed by in the new stream so far; empty when nobody follows it."""
+    """Paths of the files in the new stream, as far as it has been read; empty if the stream is not parsed."""
     tell: Callable[[str], None] = lambda message: None
-    """Shows people what the backup waits for."""
+    """Shows users what the backup waits for."""
     profile: Profile = field(default_factory=Profile)
-    """Of the server, just read."""
+    """The profile of the server, just read."""
     parent_profile: Profile | None = None
-    """Of the server when the parent was taken; none when its manifest has none."""
+    """The profile of the server when the parent was taken; none if the parent's manifest has none."""
     parent_witness: Witness | None = None
-    """What proves that the server's history contains the parent; none when the parent has none."""
+    """Proves that the server's history contains the parent; none if the parent has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """What the tool said at the end. Only a complete success is returned; all else raises."""
+    """The result of a complete success. Everything else raises an error."""
 
     tool: str
     tool_version: str
@@ -49,16 +49,16 @@ class BackupResult:
     data_bytes: int
     collations: list[Collation] = field(default_factory=list)
     witness: Witness | None = None
-    """Written into the server after the end of the backup: with it the backup can be a parent."""
+    """Written into the server after the end of the backup, so that the backup can be a parent."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences: what is not in the backup, and is needed with it."""
+    """Sentences about what is not in the backup but is needed with it."""
 
 
 class Inspection(Tap, Protocol):
-    """Looks at the pages of the database in the stream of a backup."""
+    """Checks the pages of the database in the stream of a backup."""
 
     def pages(self) -> Pages:
-        """What was found, now that all has been looked at."""
+        """The result, after the end of the stream."""
 
 
 class BackupSession(Protocol):
@@ -66,40 +66,40 @@ class BackupSession(Protocol):
 
     @property
     def stdout(self) -> int | Source:
-        """The file descriptor of the stream, or what makes it. The caller reads it to its end."""
+        """The file descriptor or the source of the stream. The caller reads it to its end."""
 
     expected: int | None
-    """Bytes that the stream will have, about; none when nobody can tell."""
+    """Approximate size of the stream in bytes; none if it is unknown."""
     inspection: Inspection | None
-    """Who looks at the stream on its way; nobody where the database has no checksums of its pages."""
+    """Checks the pages in the stream; none for a database without page checksums."""
 
     def finish(self) -> BackupResult:
-        """Close ``stdout``, wait for every process, check every exit status and the tool's success mark.
+        """Close ``stdout``, wait for every process, check every exit status and the tool's success message.
 
         Raises ToolFailed, ServerFailed.
         """
 
     def abort(self) -> None:
-        """End every process at once (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
+        """End every process immediately (SIGINT, then SIGKILL) and reap it. May be called at any time, and twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What a backup's own files say of it."""
+    """What the files of a backup say about it."""
 
     kind: BackupKind
     positions: Positions
     server_version: str | None
-    """Or its series; none when the stream does not tell."""
+    """Or the series; none if the stream does not contain it."""
 
 
 class Backups(Protocol):
-    """Takes backups of running servers, and knows what is in their streams."""
+    """Takes backups of running servers, and describes their streams."""
 
     def begin(self, server: Server, request: BackupRequest) -> BackupSession:
         """Check versions and permissions, then start the tool.
 
-        Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged or WalGone when the server cannot go on from the
+        Raises VersionMismatch, ServerFailed, ConfigurationError; LineageChanged or WalGone if the server cannot continue from the
         parent, or when nothing proves that its history contains the parent.
         """
 
@@ -107,17 +107,17 @@ class Backups(Protocol):
         """The format of the stream of a backup of the server."""
 
     def release(self, server: Server, positions: Positions) -> None:
-        """A backup that ends at ``positions`` is in the store: what was kept for it, or before it, may go.
+        """Release what the server kept for a backup that ends at ``positions``, which is in the store now.
 
-        Raises ServerFailed; the backup is good all the same.
+        Raises ServerFailed; the backup is good nevertheless.
         """
 
     def stream_check(self, positions: Positions) -> Check | None:
-        """What proves the files in the stream of a backup; nothing where the stream has no checksums of them."""
+        """Verifies the files in the stream of a backup; none if the stream has no checksums of files."""
 
     def describe(self, files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
         """Describe an untrusted stream by its own ``Capabilities.side_files``, and by the bytes that each file takes.
 
-        ``said`` is what others say of it, where that is all that is known.
+        ``said`` are the positions from other sources, for what the stream does not contain.
         Raises ArtifactCorrupt when they are missing or damaged, VersionMismatch when it is a backup of something else.
         """

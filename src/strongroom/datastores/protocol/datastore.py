@@ -17,19 +17,19 @@ from strongroom.errors import Unsupported
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a driver can do."""
+    """What a datastore can do, and what it needs."""
 
     incremental: bool
     log_apply: bool
-    """Incrementals are applied one after the other to a prepared parent."""
+    """Incrementals are applied to a prepared parent, one after the other."""
     side_files: frozenset[str] = frozenset()
     """Names of the small files of a stream that ``Backups.describe`` reads."""
     keep: frozenset[str] = frozenset()
-    """Files of the stream whose content ``finish`` wants to see."""
+    """Files of the stream whose content ``BackupSession.finish`` needs."""
     keep_end: frozenset[str] = frozenset()
-    """Files of the stream of whose content ``finish`` wants to see the last 16 KiB."""
+    """Files of the stream of which ``BackupSession.finish`` needs the last 16 KiB."""
     aio_events: int = 0
-    """Events of asynchronous I/O (fs.aio-max-nr) without which a server of usual settings does not start."""
+    """Events of asynchronous I/O (fs.aio-max-nr) that a server with usual settings needs for its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class Datastore:
     name: str
     default_port: int
     default_user: str
-    """OS user that servers run as when the service is root."""
+    """OS user of the servers if the service runs as root."""
     socket_name: str
     """Name of a server's socket in its own directory."""
     stop_signal: signal.Signals
-    """Ends a server in good order, whoever is connected."""
+    """Shuts a server down cleanly, even if clients are connected."""
     capabilities: Capabilities
     servers: Servers
     backups: Backups

@@ -1,4 +1,4 @@
-"""Restores: the chain of backups that a driver gets, and what it makes of it."""
+"""Restores: from a chain of backups to a data directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strongroom.datastores.protocol.servers import Server, Version
 
 
 class ChainLink(Protocol):
-    """One backup of a chain as a restore sees it."""
+    """One backup of a chain, as a restore reads it."""
 
     kind: BackupKind
     positions: Positions
@@ -23,9 +23,9 @@ class ChainLink(Protocol):
     data_size: int
     """Bytes of the data directory that was backed up."""
     pages: Pages | None
-    """What the checksums of its pages said when it was taken; none where the database has no such checksums."""
+    """Result of the page checksums when the backup was taken; none for a database without page checksums."""
     profile: Profile | None
-    """Of its server when it was taken; none in older and in imported backups."""
+    """Profile of the server when the backup was taken; none in older and in imported backups."""
     stream: Format
 
     def chunks(self) -> Generator[bytes | memoryview, None, None]:
@@ -35,33 +35,33 @@ class ChainLink(Protocol):
         """Paths of the files in the stream. Raises NotFound when it has no index, ArtifactError, StorageError."""
 
     def extract(self, paths: Iterable[str]) -> Iterator[bytes | memoryview]:
-        """The part of the stream that holds these files, verified, in its order. Fetches what is needed for them only.
+        """The part of the stream with these files, verified, in its order. Only the segments with these files are fetched.
 
         Raises as ``files`` and ``chunks`` do.
         """
 
 
 Phase = Callable[[str], None]
-"""Tells which phase has begun: ``extract``, ``prepare``, ``extract incremental 1``, ``apply incremental 1``…"""
+"""Reports which phase has begun: ``extract``, ``prepare``, ``extract incremental 1``, ``apply incremental 1``…"""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a prepared data directory holds."""
+    """What a prepared data directory contains."""
 
     positions: Positions
     facts: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
-    """What the stream itself says of the settings that the data needs, for a backup without a profile."""
+    """Settings that the data needs, as found in the stream, for a backup without a profile."""
     warnings: Sequence[str] = ()
-    """What people have to know of the data."""
+    """What users have to know about the data."""
 
 
 class Restores(Protocol):
-    """Makes data directories out of backups."""
+    """Makes data directories from backups."""
 
     def load(self) -> None:
-        """Import what only backups and restores need, for a process that cannot read its own modules later."""
+        """Import what only backups and restores need, for a process that will not be able to read its modules later."""
 
     def restore(
         self,
@@ -74,14 +74,14 @@ class Restores(Protocol):
     ) -> Restored:
         """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.
 
-        ``server`` is the server that gets the data; none for a rehearsal. Keys that the data is encrypted with are its own.
+        ``server`` is the server that gets the data and has the encryption keys; none for a rehearsal.
 
-        Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. What is in ``target`` after an error is
-        worthless.
+        Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. After an error, the content of ``target`` is
+        unusable.
         """
 
     def find_differences(self, version: Version, collations: Sequence[Collation]) -> list[str]:
-        """What is different on this host from where a backup was taken, so that restored data may not be as it was."""
+        """Describe how this host differs from the host of the backup in ways that can change the meaning of restored data."""
 
     def keep_configuration(self, server: Server, new: Path) -> None:
-        """Before ``new`` takes the place of the data directory of an adopted server: what its owner has set stays as it is."""
+        """Copy the owner's configuration of an adopted server into ``new``, which replaces its data directory next."""

@@ -22,11 +22,11 @@ class Version(Strict):
 
 
 Runtime = Literal["process", "adopted"]
-"""How a server runs: as a process of the agent, or in the way that its owner has chosen."""
+"""How a server runs: as a process of the agent, or as its owner set it up."""
 
 
 class ServerBase(Strict):
-    """What a server is defined by, and what drivers need to reach it."""
+    """The definition of a server, and how drivers reach it."""
 
     name: str = ""
     datastore: str
@@ -61,18 +61,18 @@ class Server(ServerBase):
 
 
 class Facts(Strict):
-    """What a running server says of itself."""
+    """What a running server reports about itself."""
 
     version_number: str
     data_bytes: int = Field(description="Bytes in the data directory.")
-    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
-    data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
+    wal_bytes: int | None = Field(None, description="Of these, bytes of WAL; none for a database without WAL.")
+    data_dir: Path | None = Field(None, description="The data directory that the server reports.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
-    warning: str = Field("", description="What will be wrong before long, though the server serves.")
+    warning: str = Field("", description="A problem that will stop the server soon, although it still serves.")
 
 
 class Finding(Strict):
-    """Something that was looked at."""
+    """The result of one check."""
 
     level: Literal["ok", "warning", "error"]
     message: str
@@ -95,13 +95,13 @@ class Servers(Protocol):
         """The command of the server, to be run as ``server.user`` in its own session."""
 
     def read_facts(self, server: Server) -> Facts:
-        """Ask the server whether it serves. Raises ServerFailed, with the end of its log, while it does not."""
+        """Query the server. Raises ServerFailed, with the end of its log, while it does not serve."""
 
     def check_data(self, server: Server, data_dir: Path) -> None:
-        """Gate before a start: refuse (ServerFailed) a directory that was extracted but not prepared."""
+        """Check a directory before a start. Raises ServerFailed if it was extracted but not prepared."""
 
     def ensure_lineage(self, data_dir: Path, *, renew: bool = False) -> str:
-        """The random id in the data directory, made when it is missing; ``renew`` makes another."""
+        """The random id in the data directory. It is created when it is missing; ``renew`` replaces it."""
 
     def examine(self, server: Server) -> Iterator[Finding]:
-        """What a server of somebody else lacks for backups, with what its owner would have to do. Changes nothing."""
+        """Find what an adopted server lacks for backups, with a remedy for its owner. Changes nothing."""

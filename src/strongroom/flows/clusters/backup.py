@@ -15,6 +15,7 @@ from strongroom.errors import Busy, Conflict
 from strongroom.flows.backups.chains import ChainLimit, newest_parent, no_limit
 from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
 from strongroom.flows.clusters.nodes import node_name, nodes_named
+from strongroom.flows.hosts.fresh import refresh_nodes
 from strongroom.flows.jobs import Scheduled, new_job
 from strongroom.flows.kinds.backup import new_backup
 from strongroom.flows.records import check_container, check_name
@@ -47,6 +48,7 @@ def request_cluster_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    refresh_nodes(site, project, cluster, unless=is_synced)
     if node is not None or incremental:
         _await_synced(site, project, cluster, node)
     with site.catalog.write() as session:

@@ -24,6 +24,8 @@ class Agents:
         """An error message if the keys of this control plane, which hosts know, were lost and had to be replaced."""
         self.ask: Callable[[], None] = _ask_nobody
         """Set by the monitor: requests the facts of all hosts and waits a short time for them. Not on the event loop."""
+        self.ask_server: Callable[[str, str], None] = _ask_no_server
+        """Set by the monitor: asks the agent of a host for the current state of a server. Not on the event loop."""
         self.on_host: Callable[[str, int | None], None] = ignore_host
         """Set by the engine: called for every host that joins, and with its limit of jobs as soon as that is known."""
 
@@ -61,4 +63,8 @@ def ignore_host(_host: str, _limit: int | None) -> None:
 
 
 def _ask_nobody() -> None:
+    """Used while the monitor is not running."""
+
+
+def _ask_no_server(_host: str, _server: str) -> None:
     """Used while the monitor is not running."""

@@ -25,6 +25,7 @@ from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back, forget_adopted
 from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.steps import record_view
 
 log = structlog.get_logger()
 
@@ -78,11 +79,25 @@ class Monitor:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
         self._site.agents.ask = self.ask_hosts
+        self._site.agents.ask_server = self.ask_server
 
     def ask_hosts(self) -> None:
         """Query the facts of all hosts, and wait a short time for them. Not from the thread of the event loop."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_all(), self._loop).result()
+
+    def ask_server(self, host: str, server: str) -> None:
+        """Ask for the state of a server now. If its host does not answer soon, the catalog keeps the last state."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
+
+    async def _ask_server(self, host: str, server: str) -> None:
+        try:
+            async with asyncio.timeout(ANSWER):
+                view = await self._site.agents.client(host).server(server)
+            await record_view(self._site, view)
+        except (StrongroomError, TimeoutError) as error:
+            log.info("cannot ask for the state of a server now", host=host, server=server, reason=str(error))
 
     async def _ask_all(self) -> None:
         self._next_host.clear()

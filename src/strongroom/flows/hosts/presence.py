@@ -17,6 +17,8 @@ PROGRESS = 10.0
 """An attempt that lasts longer than these seconds has made progress: no connection attempt takes that long."""
 MOST_BROKEN = 5
 """Maximum number of consecutive unexpected responses of an agent to the same request."""
+MOST_CUTS = 10
+"""Maximum number of cut connections during one operation, each after some progress."""
 
 
 class Presence:
@@ -95,7 +97,12 @@ class Presence:
             )
 
 
-async def retry_while_silent(presence: Presence, host: str | None, action: Callable[[], Awaitable[None]]) -> None:
+async def retry_while_silent(
+    presence: Presence,
+    host: str | None,
+    action: Callable[[], Awaitable[None]],
+    progress: Callable[[], Awaitable[object]] | None = None,
+) -> None:
     """Do ``action``, which is idempotent, and repeat it while a host does not answer. Raises HostSilent when the host is lost.
 
     A host is lost if it does not answer any request for ``lost_after`` seconds, or if the action fails for that long without
@@ -104,8 +111,12 @@ async def retry_while_silent(presence: Presence, host: str | None, action: Calla
 
     An action without a ``host`` contacts several hosts, and only its own failures show that one of them is lost. An attempt may
     wait for a connection to each of them, so only an attempt that takes longer than that has made progress.
+
+    ``progress`` returns a value that changes while the action advances. If it stays the same, an action whose connection is cut
+    again and again is not repeated for ever: it may crash the agent.
     """
-    progress = PROGRESS if host is not None else max(PROGRESS, presence.lost_after)
+    least = PROGRESS if host is not None else max(PROGRESS, presence.lost_after)
+    cuts, reached = 0, None if progress is None else await progress()
     failing_since: float | None = None
     broken = 0
     while True:
@@ -117,7 +128,7 @@ async def retry_while_silent(presence: Presence, host: str | None, action: Calla
             return work.result()
         except HostSilent as error:
             presence.require(host)
-            worked = time.monotonic() - began > progress and not isinstance(error, HostTimeout)
+            worked = time.monotonic() - began > least and not isinstance(error, HostTimeout)
             if failing_since is None or worked:
                 failing_since = time.monotonic()
             elif time.monotonic() - failing_since > presence.lost_after:
@@ -125,9 +136,22 @@ async def retry_while_silent(presence: Presence, host: str | None, action: Calla
             broken = broken + 1 if isinstance(error, AgentBroken) and not worked else 0
             if broken == MOST_BROKEN:
                 raise
+            if worked and progress is not None:
+                before, reached = reached, await progress()
+                cuts = cuts + 1 if before == reached else 1
+                if cuts == MOST_CUTS:
+                    raise _give_up(error, host, cuts) from error
         finally:
             if not work.done():
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await work
         await asyncio.sleep(RETRY_PAUSE)
+
+
+def _give_up(error: HostSilent, host: str | None, cuts: int) -> HostSilent:
+    agent = f"the agent of host {host}" if host else "an agent"
+    return type(error)(
+        f"the connection to {agent} was cut {cuts} times during the same operation, and it is not repeated: {error.message}",
+        remedy="The operation may crash the agent: see the agent's log and the kernel log of the host.",
+    )

@@ -23,6 +23,7 @@ from strongroom.errors import Busy, Conflict, DatabaseDamaged, InvalidRequest, L
 from strongroom.flows.backups import artifact_end
 from strongroom.flows.backups.chains import ChainLimit, describe_damage, newest_parent, no_limit
 from strongroom.flows.backups.sources import location_of
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.jobs import Scheduled, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import fail_backup
@@ -111,6 +112,7 @@ def request_backup(
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    refresh_instance(site, project, instance)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         backup, job = add_backup(

@@ -13,6 +13,7 @@ from strongroom.catalog import Job, now
 from strongroom.catalog.find import find_instance, unfinished_jobs
 from strongroom.errors import Cancelled, Conflict, NotFound
 from strongroom.flows import outcomes
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind, Step
 from strongroom.flows.records import refuse_if_protected
@@ -97,6 +98,8 @@ def request_action(site: Site, project: str, instance: str, kind: Action) -> Job
 
     Raises NotFound, Busy; Conflict for the activation of a server that is not isolated.
     """
+    if kind == "activate":
+        refresh_instance(site, project, instance, unless=lambda row: bool(row.isolated))
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))

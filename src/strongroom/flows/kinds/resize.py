@@ -10,6 +10,7 @@ from strongroom.agent.models import ServerView
 from strongroom.catalog import Instance, Job, now, quotas
 from strongroom.catalog.find import find_instance
 from strongroom.errors import Busy, InvalidRequest, JobError, Unsupported
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kinds.lifecycle import make_kind
 from strongroom.flows.site import Site
@@ -43,6 +44,7 @@ def request_resize_flavor(site: Site, project: str, instance: str, flavor: str) 
     """
     flavors = site.settings.flavors
     flavor = site.settings.find_flavor(flavor)
+    refresh_instance(site, project, instance)
     with site.catalog.write() as session:
         row = _find_idle(session, project, instance, "resize it")
         if row.flavor == flavor:

@@ -14,6 +14,8 @@ from strongroom.catalog import Attachment, Cluster, Instance, Job, Policy, Polic
 from strongroom.catalog.find import find_cluster, find_instance
 from strongroom.catalog.policies import Database, find_policy, policy_of
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
+from strongroom.flows.clusters.backup import is_synced
+from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
 from strongroom.flows.policies.attempts import begin_attempt, new_run
 from strongroom.flows.policies.coverage import restart_schedules
 from strongroom.flows.policies.ends import find_database
@@ -30,7 +32,7 @@ _TIMES = ("full", "incremental", "time_zone")
 def create_policy(site: Site, project: str, name: str, spec: PolicySpec) -> Policy:
     """Add a policy. It does nothing until it is attached. Raises InvalidRequest, AlreadyExists, Unsupported."""
     check_name(name, "policy")
-    _require_store(site, spec)
+    require_store(site, spec)
     user = asker.get()[:255]
     with site.catalog.write() as session:
         _require_free(session, project, name)
@@ -46,27 +48,34 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
     """Change settings of a policy; what ``changes`` omits stays. Raises NotFound, InvalidRequest, AlreadyExists."""
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
-        before = policy.spec
+        _refuse_if_declared(policy)
         spec = PolicySpec.model_validate({**policy.document, **changes})
-        _require_store(site, spec)
+        require_store(site, spec)
         if name is not None and name != policy.name:
             check_name(name, "policy")
             _require_free(session, project, name)
             policy.name = name
-        policy.document = spec.model_dump(mode="json")
-        if any(getattr(before, field) != getattr(spec, field) for field in _TIMES):
-            policy.anchor = now()
-            session.flush()
-            restart_schedules(session, policy, policy.anchor)
+        change_settings(session, policy, spec)
         _note_change(policy)
     site.alarm.wake(SCHEDULES)
     return policy
+
+
+def change_settings(session: Session, policy: Policy, spec: PolicySpec) -> None:
+    """Set the settings. New schedules count from now."""
+    before = policy.spec
+    policy.document = spec.model_dump(mode="json")
+    if any(getattr(before, field) != getattr(spec, field) for field in _TIMES):
+        policy.anchor = now()
+        session.flush()
+        restart_schedules(session, policy, policy.anchor)
 
 
 def delete_policy(site: Site, project: str, ref: str) -> None:
     """Delete a policy that applies to no existing database. Raises NotFound, Conflict."""
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
+        _refuse_if_declared(policy)
         attached = list_attached(session, policy)
         if attached:
             raise Conflict(
@@ -155,9 +164,15 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
     Raises NotFound, Conflict, Busy and what a request for a backup raises.
     """
     moment = now()
+    with site.catalog.read() as session:
+        found = find_attachable(session, project, database)
+    if isinstance(found, Cluster):
+        refresh_nodes(site, project, found.id, unless=is_synced)
+    else:
+        refresh_instance(site, project, found.id)
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
-        row = find_attachable(session, project, database)
+        row = find_attachable(session, project, found.id)
         if (applies := policy_of(session, row)) is None or applies.id != policy.id:
             other = f"policy {applies.name}" if applies else "no policy"
             raise Conflict(
@@ -211,11 +226,20 @@ def describe_type(row: Database) -> str:
     return "cluster" if isinstance(row, Cluster) else "instance"
 
 
-def _require_store(site: Site, spec: PolicySpec) -> None:
+def require_store(site: Site, spec: PolicySpec) -> None:
+    """Raise Unsupported if the service cannot use the store without a user, and the policy has schedules."""
     if site.settings.storage.by_token and (spec.full or spec.incremental):
         raise Unsupported(
             "the service can use the store only on behalf of a user, so it cannot take backups on a schedule",
             remedy='Set storage.auth = "service", or leave the schedules out.',
+        )
+
+
+def _refuse_if_declared(policy: Policy) -> None:
+    if policy.declared:
+        raise Conflict(
+            f"policy {policy.name} is declared in the configuration file",
+            remedy=f"Change [policies.{policy.name}] there and restart the service.",
         )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli.commands.job import SHOW as JOB
 from strongroom.cli.commands.policy.settings import (
     LIST,
     SHOW,
@@ -238,7 +239,9 @@ def run(
     if database is None or (instance and cluster):
         raise InvalidRequest("one database is required", remedy="Pass either --instance or --cluster.")
     body = {"run": {"database": database, **({"kind": "full"} if full else {})}}
-    session.finish(session.client.post("policies", policy, "action", json=body).job, wait)
+    job = session.finish(session.client.post("policies", policy, "action", json=body).job, wait)
+    if job is not None:
+        session.output.record(job, JOB)
 
 
 def _choose(databases: list[str] | None, whole_project: bool) -> dict[str, Any]:

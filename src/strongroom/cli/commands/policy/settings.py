@@ -138,6 +138,7 @@ SHOW = [
     Column("Max proof age", "settings.max_proof_age", _describe_time),
     Column("Attached to", "attached", _list_names),
     Column("Whole project", "whole_project"),
+    Column("Declared in the configuration", "declared"),
     Column("Paused", "paused", _describe_pause),
     When("Created", "created"),
     Column("Created by", "created_by"),

@@ -107,7 +107,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
         pid = server_pid(connection)
         backup.require_history(server, request, lsn)
-        witness.require(connection, server, request)
+        witness.require_witness(connection, server, request)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
     require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
     left_out = {LOST, *(name for name in str(ignored or "").split(",") if re.fullmatch(r"[A-Za-z0-9_.+@-]+", name))}

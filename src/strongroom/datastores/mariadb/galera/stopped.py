@@ -157,7 +157,7 @@ def needed_options(server: Server, data_dir: Path) -> list[str]:
     restored = read_restored_profile(data_dir)
     if restored is None:
         return []
-    options = [f"--{name}={value}" for name, value in settings.demanded(restored.profile.settings).items()]
+    options = [f"--{name}={value}" for name, value in settings.select_demanded(restored.profile.settings).items()]
     options += [f"--plugin-load-add={library}" for library in plugins.to_load(server.version, restored.profile.plugins)]
     return [*options, "--default-time-zone=SYSTEM"]
 

@@ -12,11 +12,11 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.innodb.connection import CLIENT_ERRORS, connect, identifier, not_asked, parts, query
 from strongroom.datastores.mariadb.profile import layout
-from strongroom.datastores.mariadb.profile import tables as tables_module
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
+from strongroom.datastores.mariadb.profile.tables import read_tables
 from strongroom.datastores.mariadb.restore.prepare import option_file_of
-from strongroom.datastores.mariadb.server import plugins as plugins_module
-from strongroom.datastores.mariadb.server import settings as settings_module
+from strongroom.datastores.mariadb.server.plugins import KNOWN, REACHING_OUT, Kind, is_installed
+from strongroom.datastores.mariadb.server.settings import SETTINGS, select_carried
 from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.names import name_some
@@ -35,7 +35,7 @@ _IN_USE = {1205, 1213, 1317, 1412, 1684, 1969}
 """A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
 _LOCK_WAIT = 5
 """Seconds for a table that a client has locked."""
-_STOPS: Mapping[plugins_module.Kind, str] = {"provider": "page compression", "keys": "encryption"}
+_STOPS: Mapping[Kind, str] = {"provider": "page compression", "keys": "encryption"}
 
 
 def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
@@ -48,8 +48,8 @@ def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
 def _compare_plugins(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
     """Plugins that a server of ours would load, and that are not installed."""
     for name in profile.plugins:
-        known = plugins_module.KNOWN.get(name)
-        if known is None or not known.carried or plugins_module.is_installed(target.version, name):
+        known = KNOWN.get(name)
+        if known is None or not known.carried or is_installed(target.version, name):
             continue
         remedy = f"Install the package that holds {known.library}.so for MariaDB {target.version.series}."
         if known.kind == "provider":
@@ -81,7 +81,7 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
     """Against the configuration that the owner of a server has given it, which stays."""
     settings, places, plugins = _configuration(server)
     for name, wanted in profile.settings.items():
-        setting = settings_module.SETTINGS.get(name)
+        setting = SETTINGS.get(name)
         if setting is None or not setting.demanded:
             continue
         has = settings.get(name, _DEFAULTS[name])
@@ -105,7 +105,7 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
         for name in profile.plugins:
             if name in plugins:
                 continue
-            kind = plugins_module.KNOWN[name].kind if name in plugins_module.KNOWN else "other"
+            kind = KNOWN[name].kind if name in KNOWN else "other"
             needed = (kind == "keys" and bool(profile.facts.get("encryption"))) or (
                 kind == "provider" and bool(profile.facts.get("page compression"))
             )
@@ -131,7 +131,7 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
             return settings, layout.read_places(connection), set(read_plugins(connection))
     except (StrongroomError, pymysql.MySQLError):
         options = option_file_of(server)
-        settings = {name: value for name, value in options.items() if name in settings_module.SETTINGS}
+        settings = {name: value for name, value in options.items() if name in SETTINGS}
         places = {name: value for name, value in options.items() if name in layout.DIRECTORIES}
         for name, key in layout.LOGS.items():
             if options.get(key):
@@ -139,7 +139,7 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
         return settings, places, None
 
 
-def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
+def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     """See ``Profiles.check``."""
     notices: list[Notice] = []
     with connect(server) as connection:
@@ -155,21 +155,21 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
 
 def _check_settings(connection: Connection[Cursor], server: Server, profile: Profile, *, isolated: bool) -> Iterator[Notice]:
     actual, _ = read_settings(connection)
-    options = settings_module.carried(profile, isolated=isolated, galera=server.galera is not None)
+    options = select_carried(profile, isolated=isolated, galera=server.galera is not None)
     wanted = {
         name: profile.settings[name]
-        for name, setting in settings_module.SETTINGS.items()
+        for name, setting in SETTINGS.items()
         if (setting.option or name) in options or f"loose-{setting.option or name}" in options
     }
     differing = {name for name, value in wanted.items() if _plain(actual.get(name, value)) != _plain(value)}
     for name in sorted(differing):
-        if settings_module.SETTINGS[name].demanded:
+        if SETTINGS[name].demanded:
             yield Notice(
                 item="innodb_page_size, innodb_data_file_path" if name.startswith("innodb_") else name,
                 effect="refuse",
                 message=f"the restored server has {name} = {actual[name]}, but its data needs {wanted[name]}",
             )
-    others = sorted(name for name in differing if not settings_module.SETTINGS[name].demanded)
+    others = sorted(name for name in differing if not SETTINGS[name].demanded)
     if others:
         yield Notice(
             item="settings that change answers",
@@ -193,13 +193,13 @@ def _plain(value: str) -> str:
 
 
 def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[Notice]:
-    tables = tables_module.read_tables(connection)
+    tables = read_tables(connection)
     missing = {
         engine: count - tables.engines[engine]
         for engine, count in (profile.tables or {}).items()
-        if tables.engines[engine] < count and engine.upper() not in plugins_module.REACHING_OUT
+        if tables.engines[engine] < count and engine.upper() not in REACHING_OUT
     }
-    loadable = {name for name in missing if name in plugins_module.KNOWN}
+    loadable = {name for name in missing if name in KNOWN}
     for engine in sorted(missing.keys() - loadable):
         yield Notice(
             item="tables",
@@ -253,7 +253,7 @@ def _is_listed(connection: Connection[Cursor], schema: str, name: str) -> bool:
 def _check_plugins(connection: Connection[Cursor], server: Server, profile: Profile) -> Iterator[Notice]:
     active = read_plugins(connection)
     for name in profile.plugins:
-        known = plugins_module.KNOWN.get(name)
+        known = KNOWN.get(name)
         if name in active or known is None or (not server.is_adopted and not known.carried):
             continue
         needed = known.kind == "provider" and bool(profile.facts.get("page compression"))

@@ -14,12 +14,12 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.innodb.checkpoints import TOOL_FILES
 from strongroom.datastores.innodb.connection import account, connect, parts, query, server_pid, variables, where
-from strongroom.datastores.mariadb.profile import accounts as accounts_module
-from strongroom.datastores.mariadb.profile import layout as layout_module
-from strongroom.datastores.mariadb.profile import tables as tables_module
+from strongroom.datastores.mariadb.profile.accounts import judge_accounts, read_accounts
+from strongroom.datastores.mariadb.profile.layout import read_directory_tables, read_layout, walk_of
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
-from strongroom.datastores.mariadb.server import plugins as plugins_module
-from strongroom.datastores.mariadb.server import settings as settings_module
+from strongroom.datastores.mariadb.profile.tables import BUILT_IN, SYSTEM, Tables, read_tables
+from strongroom.datastores.mariadb.server.plugins import KNOWN, OWN_FILES, REACHING_OUT, Kind
+from strongroom.datastores.mariadb.server.settings import refused_values
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.names import name_some
 from strongroom.datastores.toolkit.nets import is_below
@@ -46,20 +46,18 @@ class Survey:
         connection = self._connection
         settings, others = read_settings(connection)
         plugins = read_plugins(connection)
-        tables = self._ask("the tables of all databases", tables_module.read_tables) or tables_module.Tables()
-        remote = self._ask("where InnoDB tables lie", layout_module.read_directory_tables) or []
-        accounts = self._ask("the accounts", accounts_module.read_accounts)
+        tables = self._ask("the tables of all databases", read_tables) or Tables()
+        remote = self._ask("where InnoDB tables lie", read_directory_tables) or []
+        accounts = self._ask("the accounts", read_accounts)
         said = self._variables("innodb_log_archive", "binlog_storage_engine", "wsrep_on", "wsrep_replicate_myisam", "wsrep_mode")
-        layout = layout_module.read_layout(
-            connection, self._server.data_dir, server_pid(connection), [path for _, path in remote]
-        )
+        layout = read_layout(connection, self._server.data_dir, server_pid(connection), [path for _, path in remote])
         self._notices += layout.notices
         self._judge_settings(settings, others)
         self._judge_versions(said)
         self._judge_tables(tables, plugins, remote)
         if accounts is not None:
             adopted = self._server.is_adopted
-            self._notices += accounts_module.judge_accounts(accounts, adopted=adopted, account=account(self._server)[0])
+            self._notices += judge_accounts(accounts, adopted=adopted, account=account(self._server)[0])
             self._facts["accounts with host names"] = bool(accounts.host_names)
         self._notices += self._encryption(plugins)
         self._notices += _judge_names(self._server.data_dir)
@@ -104,7 +102,7 @@ class Survey:
     def _judge_settings(self, settings: dict[str, str], others: list[str]) -> None:
         (zones,) = query(self._connection, "SELECT @@global.time_zone, @@system_time_zone")
         self._facts["time zone of the host"] = str(zones[1]) if zones[0] == "SYSTEM" else ""
-        if refused := settings_module.refused_values(settings):
+        if refused := refused_values(settings):
             self._notices.append(
                 Notice(
                     item="raw devices in innodb_data_file_path",
@@ -152,9 +150,7 @@ class Survey:
                 )
             )
 
-    def _judge_tables(
-        self, tables: tables_module.Tables, plugins: dict[str, plugins_module.Kind], remote: list[tuple[str, str]]
-    ) -> None:
+    def _judge_tables(self, tables: Tables, plugins: dict[str, Kind], remote: list[tuple[str, str]]) -> None:
         self._facts["page compression"] = bool(tables.compressed)
         if tables.broken:
             self._notices.append(
@@ -181,7 +177,7 @@ class Survey:
                 )
             )
 
-    def _encryption(self, plugins: dict[str, plugins_module.Kind]) -> Iterator[Notice]:
+    def _encryption(self, plugins: dict[str, Kind]) -> Iterator[Notice]:
         keys = sorted(name for name, kind in plugins.items() if kind == "keys")
         sql = "SELECT COUNT(*) FROM information_schema.innodb_tablespaces_encryption WHERE encryption_scheme = 1"
         rows = self._rows("which tables are encrypted", sql) if keys else []
@@ -289,13 +285,13 @@ class Survey:
                 message=f"functions need libraries that are not in the backup: {name_some(f'{n} ({dl})' for n, dl in rows)}",
             )
 
-    def _judge_galera(self, tables: tables_module.Tables, said: dict[str, str]) -> None:
+    def _judge_galera(self, tables: Tables, said: dict[str, str]) -> None:
         if tables.local and said.get("wsrep_replicate_myisam") != "ON" and "REPLICATE_" not in said.get("wsrep_mode", ""):
             self._absent.append(
                 f"Tables that the cluster does not replicate are in the backup as this node has them: {name_some(tables.local)}."
             )
 
-    def _rights(self, tables: tables_module.Tables) -> Iterator[Notice]:
+    def _rights(self, tables: Tables) -> Iterator[Notice]:
         """What an account without SELECT on all databases does not see is not known."""
         seen = sum(tables.engines.values())
         there = sum(1 for path in _frm_files(self._server.data_dir))
@@ -312,11 +308,7 @@ class Survey:
 
 
 def _frm_files(data_dir: Path) -> Iterator[str]:
-    return (
-        path
-        for path in layout_module.walk_of(data_dir)
-        if path.endswith(".frm") and path.partition("/")[0] not in tables_module.SYSTEM
-    )
+    return (path for path in walk_of(data_dir) if path.endswith(".frm") and path.partition("/")[0] not in SYSTEM)
 
 
 def _judge_names(data_dir: Path) -> Iterator[Notice]:
@@ -333,23 +325,23 @@ def _judge_names(data_dir: Path) -> Iterator[Notice]:
 
 def _judge_engine(engine: str, names: list[str]) -> Notice | None:
     upper, listed = engine.upper(), name_some(names)
-    if upper in plugins_module.REACHING_OUT:
+    if upper in REACHING_OUT:
         return Notice(
             item="engines that reach other servers",
             effect="refuse_new",
             message=f"tables of engine {engine} are on other servers, and a copy would change them: {listed}",
             remedy="Restore in place, or drop them before the backup.",
         )
-    if upper in plugins_module.OWN_FILES:
+    if upper in OWN_FILES:
         return Notice(
             item="engines with files of their own",
             effect="refuse",
             message=f"tables of engine {engine} are not wholly in a backup: {listed}",
             remedy="Convert them to InnoDB, or back them up by other means and drop them here.",
         )
-    if engine in tables_module.BUILT_IN or engine == "MEMORY":
+    if engine in BUILT_IN or engine == "MEMORY":
         return None
-    if engine not in plugins_module.KNOWN:
+    if engine not in KNOWN:
         return Notice(
             item="engines with files of their own",
             effect="refuse",
@@ -359,7 +351,7 @@ def _judge_engine(engine: str, names: list[str]) -> Notice | None:
     return Notice(item="engines from plugins", effect="warn", message=f"tables that need plugin {engine}: {listed}")
 
 
-def read(server: Server) -> Profile:
+def read_profile(server: Server) -> Profile:
     """See ``Profiles.read``. Raises ServerFailed, ConfigurationError."""
     with connect(server) as connection:
         try:

@@ -11,7 +11,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Profile
 from strongroom.datastores.innodb.connection import GONE, connect, identifier, parts, query
-from strongroom.datastores.mariadb.profile import tables as tables_module
+from strongroom.datastores.mariadb.profile.tables import Tables, all_tables, read_tables
 from strongroom.datastores.mariadb.restore.private import private_server
 from strongroom.datastores.mariadb.server import plugins
 from strongroom.datastores.protocol.profiles import Rehearsal
@@ -32,7 +32,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
         _end_prepared(connection)
         warnings = list(_compare_engines(connection, profile, version))
         number, bad = 0, []
-        for schema, name, engine in tables_module.all_tables(connection):
+        for schema, name, engine in all_tables(connection):
             if engine and engine.upper() not in plugins.REACHING_OUT:
                 number += 1
                 if reason := _read(connection, schema, name, engine):
@@ -49,7 +49,7 @@ def _end_prepared(connection: Connection[Cursor]) -> None:
 
 
 def _compare_engines(connection: Connection[Cursor], profile: Profile, version: Version) -> Iterator[str]:
-    tables = tables_module.read_tables(connection)
+    tables = read_tables(connection)
     lacking = [name for name in profile.plugins if _is_engine(name) and not plugins.is_installed(version, name)]
     if tables.broken and lacking:
         raise ConfigurationError(
@@ -75,7 +75,7 @@ def _compare_engines(connection: Connection[Cursor], profile: Profile, version: 
         raise ArtifactCorrupt(f"the restored data does not have the tables that its server had: {text}", remedy=_REMEDY)
 
 
-def _count_unloaded(profile: Profile, tables: tables_module.Tables) -> int:
+def _count_unloaded(profile: Profile, tables: Tables) -> int:
     """At most how many tables have no engine because it reaches other servers: a private server does not load those plugins."""
     if profile.tables is None:
         return len(tables.broken) if any(notice.item == "engines that reach other servers" for notice in profile.notices) else 0

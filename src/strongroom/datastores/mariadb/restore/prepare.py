@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb.options import dump
-from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_options
+from strongroom.datastores.innodb.options import format_options
+from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
 from strongroom.datastores.mariadb.server import plugins, settings
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
@@ -50,7 +50,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
     Plugins are loaded by name, from the plugin directory of this installation; keys are those of ``server``, if any, by its own
     option file. Returns the settings that the data needs. Raises ConfigurationError when a plugin or keys are not here.
     """
-    found = read_options(directory)
+    found = read_backup_options(directory)
     if found is None:
         return {}
     options = keep_allowed(found, {setting.name: setting.pattern for setting in settings.DEMANDED})
@@ -73,5 +73,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
         options |= keys
     if libraries:
         options |= {"plugin_dir": place, "plugin_load": ";".join(sorted(libraries))}
-    write_file(directory / FILE, dump("mysqld", options), find_owner(directory))
-    return {name: str(options[name]) for name in settings.demanded({k: str(v) for k, v in options.items()}) if name in options}
+    write_file(directory / FILE, format_options("mysqld", options), find_owner(directory))
+    return {
+        name: str(options[name]) for name in settings.select_demanded({k: str(v) for k, v in options.items()}) if name in options
+    }

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb import options as options_module
 from strongroom.datastores.innodb.connection import connect
+from strongroom.datastores.innodb.options import format_options
 from strongroom.datastores.innodb.paths import ACCOUNT
 from strongroom.datastores.mariadb.server import config, plugins, settings
 from strongroom.datastores.protocol.servers import Server, Version
@@ -47,7 +47,7 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             version=version,
         )
         password = secrets.token_hex(24)
-        write_file(base / "client.cnf", options_module.dump("client", {"user": ACCOUNT, "password": password}), owner)
+        write_file(base / "client.cnf", format_options("client", {"user": ACCOUNT, "password": password}), owner)
         write_file(base / "init.sql", config.own_account_sql(password), owner)
         options: dict[str, str | int | Path | None] = {
             "basedir": version.programs["server"].parent.parent,
@@ -64,9 +64,9 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             "innodb_buffer_pool_size": "128M",
             "innodb_buffer_pool_load_at_startup": 0,
             "innodb_flush_log_at_trx_commit": 0,
-            **settings.carried(profile, isolated=True, galera=False),
+            **settings.select_carried(profile, isolated=True, galera=False),
         }
-        text = options_module.dump("mysqld", options) + config.plugin_lines(plugins.to_load(version, profile.plugins))
+        text = format_options("mysqld", options) + config.plugin_lines(plugins.to_load(version, profile.plugins))
         write_file(base / "private.cnf", text, owner)
         log = work_dir / "rehearsal.log"
         tool = Tool([version.programs["server"], f"--defaults-file={base / 'private.cnf'}"], log)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb import options as options_module
 from strongroom.datastores.innodb.hash import native_hash
+from strongroom.datastores.innodb.options import format_options, read_options
 from strongroom.datastores.innodb.paths import ACCOUNT, error_log, option_file, socket_of
 from strongroom.datastores.mariadb.galera import config
 from strongroom.datastores.mariadb.server import plugins
-from strongroom.datastores.mariadb.server import settings as settings_module
+from strongroom.datastores.mariadb.server.settings import select_carried
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import unfinished
@@ -42,10 +42,10 @@ def configure(server: Server) -> None:
     restored = read_restored_profile(server.data_dir) or _sent(server)
     secret = _secret(server, owner, socket)
     write_file(server.base_dir / "init.sql", _accounts_sql(server, secret, isolated=restored.isolated), owner)
-    text = options_module.dump("mysqld", _server_options(server, socket, restored))
+    text = format_options("mysqld", _server_options(server, socket, restored))
     text += plugin_lines(plugins.to_load(server.version, restored.profile.plugins))
     if server.galera is not None:
-        text += options_module.dump("sst", config.transfer_options(server))
+        text += format_options("sst", config.transfer_options(server))
     write_file(option_file(server), text, owner)
 
 
@@ -60,9 +60,9 @@ def _sent(server: Server) -> RestoredProfile:
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
     path = server.base_dir / "client.cnf"
-    known = options_module.read(path).get("password") if read_text(path) is not None else None
+    known = read_options(path).get("password") if read_text(path) is not None else None
     password = known or secrets.token_hex(24)
-    write_file(path, options_module.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
+    write_file(path, format_options("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
     return password
 
 
@@ -150,7 +150,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> 
         options["skip-name-resolve"] = None
     if restored.isolated:
         options["skip-slave-start"] = None
-    carried = settings_module.carried(restored.profile, isolated=restored.isolated, galera=server.galera is not None)
+    carried = select_carried(restored.profile, isolated=restored.isolated, galera=server.galera is not None)
     cluster = config.server_options(server) if server.galera is not None else {}
     return options | _sizes(server.ram_mb) | carried | cluster
 

@@ -63,7 +63,7 @@ def examine(server: Server) -> Iterator[Finding]:
     """What a backup, or a restore of one, would meet. Asks only."""
     try:
         read_facts(server)
-        notices = read.read(server).notices
+        notices = read.read_profile(server).notices
     except StrongroomError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return

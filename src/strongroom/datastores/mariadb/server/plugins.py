@@ -53,7 +53,7 @@ OWN_FILES = frozenset({"ROCKSDB", "MROONGA", "COLUMNSTORE", "TOKUDB", "VIDEX", "
 @lru_cache(maxsize=32)
 def plugin_dir(server: Path, basedir: Path) -> Path | None:
     """Where a server that we configure looks for plugins; none when its program does not tell."""
-    said = installed.said(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
+    said = installed.ask_program(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
     found = re.search(r"^plugin-dir\s+(/\S.*?)\s*$", said, re.MULTILINE)
     return Path(found[1]) if found else None
 

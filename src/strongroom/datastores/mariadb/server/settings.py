@@ -129,7 +129,7 @@ def refused_values(settings: Mapping[str, str]) -> list[str]:
     return [s.name for s in DEMANDED if s.name in settings and not re.fullmatch(s.pattern, settings[s.name])]
 
 
-def carried(profile: Profile, *, isolated: bool, galera: bool) -> Options:
+def select_carried(profile: Profile, *, isolated: bool, galera: bool) -> Options:
     """Options for the configuration of a server on restored data. The profile is hostile: names and values by our list only."""
     options: Options = {}
     for name, value in profile.settings.items():
@@ -146,7 +146,7 @@ def carried(profile: Profile, *, isolated: bool, galera: bool) -> Options:
     return options
 
 
-def demanded(settings: Mapping[str, str]) -> Options:
+def select_demanded(settings: Mapping[str, str]) -> Options:
     """Those without which the data cannot be read at all, as option and value."""
     return {
         setting.option or setting.name: settings[setting.name]

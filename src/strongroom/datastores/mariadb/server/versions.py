@@ -20,8 +20,8 @@ _LIBRARIES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "l
 def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations, newest first. Of two with one number, the one in ``places`` counts."""
     found: dict[str, Version] = {}
-    for root in installed.roots(places, "mariadb"):
-        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.program(root, name))}
+    for root in installed.list_roots(places, "mariadb"):
+        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
         number = version_of(programs["server"])
@@ -50,7 +50,7 @@ def _own_scripts() -> Iterator[Path]:
 
 def version_of(program: Path) -> str | None:
     """Full version that a program tells of itself, none when it cannot be run."""
-    match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", installed.said(program, "--no-defaults", "--version") or "")
+    match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", installed.ask_program(program, "--no-defaults", "--version") or "")
     return match[1] if match else None
 
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from strongroom.artifact import Profile
-from strongroom.datastores.mysql.backup import events as events_module
-from strongroom.datastores.mysql.backup.events import Changed, Event, Mark, Statement
+from strongroom.datastores.mysql.backup.events import ANONYMOUS, GTIDS, INCIDENT, STATEMENTS, Changed, Event, Mark, Statement
 from strongroom.datastores.mysql.profile import settings
 
 KNOWN_PLUGINS = frozenset(
@@ -133,13 +132,13 @@ class Judge:
         return None
 
     def _against_mark(self, event: Mark) -> str | None:
-        if event.kind in events_module.STATEMENTS:
+        if event.kind in STATEMENTS:
             return _AS_TEXT
-        if event.kind == events_module.INCIDENT:
+        if event.kind == INCIDENT:
             return "the server lost events of its binary log"
-        if event.kind in events_module.GTIDS:
+        if event.kind in GTIDS:
             return None if self._by_gtid else "transactions have GTIDs, though the server goes without: gtid_mode was changed"
-        if event.kind == events_module.ANONYMOUS:
+        if event.kind == ANONYMOUS:
             return "transactions have no GTIDs: gtid_mode was changed" if self._by_gtid else None
         return f"the binary log holds events of a kind that is not known ({event.kind})"
 

@@ -19,7 +19,6 @@ from strongroom.datastores.innodb import options
 from strongroom.datastores.innodb.connection import connect, identifier, parts, query, where
 from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup import incremental, keys
-from strongroom.datastores.mysql.backup import witness as witness_module
 from strongroom.datastores.mysql.backup.archive import Archive
 from strongroom.datastores.mysql.backup.clone import (
     DELETED_OR_RENAMED,
@@ -34,6 +33,7 @@ from strongroom.datastores.mysql.backup.clone import (
     State,
 )
 from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.backup.witness import leave_witness
 from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import CLONES
@@ -94,7 +94,7 @@ class Session(Fed):
             self._over.set()
         if not self._complete or self._lower is None:
             raise ToolFailed("the copy ended before its end")
-        witness, warnings = witness_module.leave(self._server)
+        witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -315,7 +315,10 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
     Who has the lock of the first file tells nothing: a server loses it when it is cloned.
     """
     try:
-        same = said.samefile(server.data_dir) and options.read(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
+        same = (
+            said.samefile(server.data_dir)
+            and options.read_options(server.data_dir / _IDENTITY, ["auto"]).get("server-uuid") == uuid
+        )
     except (OSError, ConfigurationError):
         same = False
     if not same:

@@ -17,13 +17,13 @@ import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores.innodb.connection import query, variables, where
 from strongroom.datastores.innodb.versions import key, number_of
-from strongroom.datastores.mysql.backup import witness as witness_module
 from strongroom.datastores.mysql.backup.events import read_events
 from strongroom.datastores.mysql.backup.fidelity import Judge, changed_settings
 from strongroom.datastores.mysql.backup.fingerprint import Fingerprint, take_fingerprint
 from strongroom.datastores.mysql.backup.logs import FULL as _FULL
 from strongroom.datastores.mysql.backup.logs import Logs, client_options
 from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.backup.witness import leave_witness, require_witness
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
@@ -71,7 +71,7 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ToolFailed unless every log came whole."""
         self._join()
-        witness, warnings = witness_module.leave(self._server)
+        witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool="mysqlbinlog",
             tool_version=strongroom.__version__,
@@ -121,7 +121,7 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
         raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
-    witness_module.require(connection, server, request, client_options(server))
+    require_witness(connection, server, request, client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
     if any(not LOG.fullmatch(name) for name in names):

@@ -15,7 +15,7 @@ from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
-FULL = "Take a full backup; incrementals can go on from that."
+FULL = "Take a full backup; later incrementals are based on it."
 _PLAIN = "--read-from-remote-server"
 _BY_GTID = "--read-from-remote-source=BINLOG-DUMP-GTIDS"
 _LONGEST = 100_000
@@ -92,7 +92,7 @@ def client_options(server: Server) -> str:
     place: dict[str, str | int | Path | None] = (
         {"socket": socket} if socket else {"host": server.address or "127.0.0.1", "port": server.port or 3306}
     )
-    return options.dump("client", {"user": user, "password": password, **place})
+    return options.format_options("client", {"user": user, "password": password, **place})
 
 
 def _blame(error: ToolFailed) -> StrongroomError:

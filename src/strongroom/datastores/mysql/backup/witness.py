@@ -20,12 +20,19 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Witness
 from strongroom.datastores.innodb.connection import connect, query, where
 from strongroom.datastores.innodb.versions import key, number_of
-from strongroom.datastores.innodb.witness import TABLE, describe_failure, grant, may_write_table, require_token, write_token
+from strongroom.datastores.innodb.witness import (
+    TABLE,
+    describe_failure,
+    describe_grant,
+    may_write_table,
+    require_token,
+    write_token,
+)
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
-from strongroom.datastores.toolkit import witness as witness_module
 from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.datastores.toolkit.tools import Tool
+from strongroom.datastores.toolkit.witness import TAKE_FULL, WITNESS_LOST, WITNESS_NEVER_WRITTEN, keep_token, new_token, no_proof
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
@@ -39,12 +46,12 @@ _IN_USE = slice(21, 23)
 _SECOND = 1.1
 
 
-def leave(server: Server) -> tuple[Witness | None, list[str]]:
+def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
     """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = ensure_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), new_token()
         with connect(server, patience=_PATIENCE) as connection:
             ((logs,),) = query(connection, "SELECT @@log_bin")
             if not logs:
@@ -55,7 +62,7 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
                 evidence = _write(connection, lineage, token)
             except pymysql.MySQLError:
                 return Witness(evidence=_identify(connection)), []
-        witness_module.keep_token(server.data_dir, lineage, token)
+        keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
         return None, [describe_failure(server, error)]
     return Witness(token=token, evidence=evidence), []
@@ -123,25 +130,23 @@ def _piece(file: BinaryIO, start: int, end: int) -> bytes:
     return bytes(found)
 
 
-def require(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
+def require_witness(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
     """Raises LineageChanged unless the server proves that its log goes on from the parent. ``options``: for mysqlbinlog."""
     witness = request.parent_witness
     if witness is None:
-        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
     if witness.token is not None:
         require_token(connection, server, witness.token)
         log = witness.evidence.get("log")
         if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
             raise WalGone(
                 f"{where(server)} has purged binary log {log}, and what came after the parent backup is gone",
-                remedy=f"{witness_module.FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
+                remedy=f"{TAKE_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
             )
         if not _in_log(server, witness, request.work_dir, options):
-            raise witness_module.no_proof(where(server), witness_module.LOST.format(f"binary log {log}"))
+            raise no_proof(where(server), WITNESS_LOST.format(f"binary log {log}"))
     elif not _is_same_log(connection, witness):
-        raise witness_module.no_proof(
-            where(server), "its binary log is another one, or it was purged, since the parent backup ended"
-        )
+        raise no_proof(where(server), "its binary log is another one, or it was purged, since the parent backup ended")
 
 
 def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:
@@ -183,5 +188,5 @@ def examine(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
         yield Finding(
             level="warning",
             message=f"the account may not write into {TABLE}: incrementals are proven by the bytes of the binary log alone",
-            remedy=grant(connection, server, local=False),
+            remedy=describe_grant(connection, server, local=False),
         )

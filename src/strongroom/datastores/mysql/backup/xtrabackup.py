@@ -13,8 +13,8 @@ from strongroom.datastores.innodb.backup import Session, require_history, requir
 from strongroom.datastores.innodb.chain import ChainRestore
 from strongroom.datastores.innodb.checkpoints import PREPARED
 from strongroom.datastores.innodb.connection import connect, query, variables
-from strongroom.datastores.innodb.options import dump
-from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_options
+from strongroom.datastores.innodb.options import format_options
+from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
 from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup.full import require_own_data
 from strongroom.datastores.mysql.profile.settings import DEMANDED
@@ -58,7 +58,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
         lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
         if lsn is not None:  # since 8.0.30
             require_history(server, request, int(lsn))
-        witness.require(connection, server, request)
+        witness.require_witness(connection, server, request)
     tool = _require_tool(server.version, version)
     require_own_data(server, Path(data_dir), uuid)
     return _Session(server, request, server_version=number_of(version), tool_version=tool)
@@ -80,11 +80,11 @@ class _Restore(ChainRestore):
         _require_tool(self._version, server_version)
 
     def _rewrite_options(self, directory: Path, number: int) -> dict[str, str]:
-        found = read_options(directory)
+        found = read_backup_options(directory)
         if found is None:
             return {}
         kept = keep_allowed(found, DEMANDED)
-        write_file(directory / FILE, dump("mysqld", kept), find_owner(directory))
+        write_file(directory / FILE, format_options("mysqld", kept), find_owner(directory))
         return {name: str(kept[name]) for name in DEMANDED if name in kept}
 
 

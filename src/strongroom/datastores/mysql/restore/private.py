@@ -14,13 +14,13 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores.innodb import options as options_module
 from strongroom.datastores.innodb.connection import GONE, parts
+from strongroom.datastores.innodb.options import format_options
 from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.profile.settings import as_options
 from strongroom.datastores.mysql.server import keyring
-from strongroom.datastores.mysql.server import password as password_module
 from strongroom.datastores.mysql.server.config import redo_options
+from strongroom.datastores.mysql.server.password import hash_password
 from strongroom.datastores.mysql.server.plugins import CLONE_LIBRARY, authentication_libraries
 from strongroom.datastores.mysql.server.versions import basedir
 from strongroom.datastores.protocol.servers import Version
@@ -113,7 +113,7 @@ class PrivateServer:
             **redo_options(version, _SMALL_REDO_MB),
         }
         config = work_dir / "private.cnf"
-        write_file(config, options_module.dump("mysqld", options), owner)
+        write_file(config, format_options("mysqld", options), owner)
         self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
         self._tool: Tool | None = None
 
@@ -158,7 +158,7 @@ class PrivateServer:
     def client_options(self) -> Path:
         """An option file for the server's own client."""
         path = self._work_dir / "private-client.cnf"
-        text = options_module.dump("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
+        text = format_options("client", {"user": _ACCOUNT, "password": self._password, "socket": self.socket})
         write_file(path, text, find_owner(self._work_dir))
         return path
 
@@ -198,7 +198,7 @@ class PrivateServer:
 
 
 def _account_sql(password: str, version: Version) -> str:
-    plugin, stored = password_module.stored(password, key(version.number))
+    plugin, stored = hash_password(password, key(version.number))
     account = f"`{_ACCOUNT}`@`localhost`"
     return (
         f"DROP USER IF EXISTS {account};\n"

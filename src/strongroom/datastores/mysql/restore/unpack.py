@@ -22,7 +22,7 @@ _MAX_FACTS = 512 << 20
 _MAX_PAGES = 1 << 30
 _FORBIDDEN = {"auto.cnf", "mysqld-auto.cnf", "mysqld.my", PROFILE}
 """A copy never holds them. A server that finds them takes its identity, settings and components from them."""
-_REMEDY = "It is not a whole backup of MySQL; restore another one."
+_REMEDY = "The backup of MySQL is incomplete; restore another one."
 
 
 def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
                     files[path] = target / path
                     _copy(writer, tar, target / path)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-                raise _corrupt(f"holds {path!r} in a wrong place: {error.strerror}") from error
+                raise _corrupt(f"has {path!r} in a wrong place: {error.strerror}") from error
     if facts is None:
         raise _corrupt(f"holds no {FACTS}")
     _rename(facts["names"], files, target)

@@ -7,12 +7,12 @@ import secrets
 import zlib
 from pathlib import Path
 
-from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.innodb.options import format_options, read_options
 from strongroom.datastores.innodb.paths import ACCOUNT, error_log, option_file, socket_of
 from strongroom.datastores.innodb.versions import key
 from strongroom.datastores.mysql.profile import settings
-from strongroom.datastores.mysql.server import password as password_module
 from strongroom.datastores.mysql.server import plugins
+from strongroom.datastores.mysql.server.password import hash_password
 from strongroom.datastores.mysql.server.versions import basedir
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
@@ -48,7 +48,7 @@ def configure(server: Server) -> None:
     sql = account_sql(_secret(server, owner, socket), server.version)
     write_file(server.base_dir / "init.sql", sql + (settings.as_statements(restored.profile.settings) if restored else ""), owner)
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
-    write_file(option_file(server), options_module.dump("mysqld", _server_options(server, socket, restored)), owner)
+    write_file(option_file(server), format_options("mysqld", _server_options(server, socket, restored)), owner)
 
 
 def keep_configuration(server: Server, new: Path) -> None:
@@ -68,15 +68,15 @@ def _is_owners(name: str, is_directory: bool) -> bool:
 
 def _secret(server: Server, owner: Owner, socket: Path) -> str:
     path = server.base_dir / "client.cnf"
-    known = options_module.read(path).get("password") if read_text(path) is not None else None
+    known = read_options(path).get("password") if read_text(path) is not None else None
     password = known or secrets.token_hex(24)
-    write_file(path, options_module.dump("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
+    write_file(path, format_options("client", {"user": ACCOUNT, "password": password, "socket": socket}), owner)
     return password
 
 
 def account_sql(password: str, version: Version) -> str:
     """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
-    plugin, stored = password_module.stored(password, key(version.number))
+    plugin, stored = hash_password(password, key(version.number))
     account = f"`{ACCOUNT}`@`localhost`"
     return (
         "SET SESSION sql_log_bin=0;\n"

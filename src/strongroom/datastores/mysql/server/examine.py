@@ -47,7 +47,7 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except pymysql.MySQLError as error:
-        yield Finding(level="error", message=f"{where(server)} does not answer a question: {error}", remedy="See its log.")
+        yield Finding(level="error", message=f"{where(server)} failed to answer a query: {error}", remedy="See its log.")
         return
     if not (server.start_command and server.stop_command):
         findings.append(

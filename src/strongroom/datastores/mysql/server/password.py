@@ -11,7 +11,7 @@ _ALPHABET = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ROUNDS = 5000
 
 
-def stored(password: str, version: Sequence[int]) -> tuple[str, str]:
+def hash_password(password: str, version: Sequence[int]) -> tuple[str, str]:
     """Plugin and stored form for a server of ``version``.
 
     The salt comes from the password: it may, for ours is long and random, and a file with it stays as it is.

@@ -30,9 +30,9 @@ def discover(places: Sequence[Path]) -> list[Version]:
     Programs of MariaDB go by the same names; they are left out.
     """
     found: dict[str, Version] = {}
-    roots = list(installed.roots(places, "mysql"))
+    roots = list(installed.list_roots(places, "mysql"))
     for root in roots:
-        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.program(root, name))}
+        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
         number = version_of(programs["server"])
@@ -45,7 +45,7 @@ def discover(places: Sequence[Path]) -> list[Version]:
 def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
     """The XtraBackup that is of the series of the server and not older, where there is one."""
     for root in roots:
-        program = installed.program(root, XTRABACKUP)
+        program = installed.find_program(root, XTRABACKUP)
         if program and (number := version_of(program)) and series(number) == series(server) and key(number) >= key(server):
             return {XTRABACKUP: program}
     return {}
@@ -53,7 +53,7 @@ def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
 
 def version_of(program: Path) -> str | None:
     """Full version that a program tells of itself, none when it cannot be run."""
-    said = installed.said(program, "--no-defaults", "--version") or ""
+    said = installed.ask_program(program, "--no-defaults", "--version") or ""
     match = _SAID.search(said)
     return (match[1] or match[2]) if match and "MariaDB" not in said else None
 

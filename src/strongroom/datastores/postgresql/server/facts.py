@@ -71,7 +71,7 @@ def _require_arrival(connection: Connection, server: Server) -> None:
     ((position, timeline),) = query(
         connection, "SELECT pg_current_wal_lsn()::text, (SELECT timeline_id FROM pg_control_checkpoint())"
     )
-    if lsn.parse(position) < lsn.parse(wal_stop) or timeline < wanted_timeline:
+    if lsn.parse_lsn(position) < lsn.parse_lsn(wal_stop) or timeline < wanted_timeline:
         raise ServerFailed(
             f"{where(server)} came up at {position} on timeline {timeline}, "
             f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
