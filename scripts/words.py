@@ -20,7 +20,7 @@ NOT_YET: set[str] = set()
 FILES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "changelog.d" / "README.md",
+    *sorted((ROOT / "changelog.d").glob("*.md")),
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in NOT_YET),
 ]
 PYTHON = [

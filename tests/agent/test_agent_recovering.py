@@ -13,9 +13,7 @@ from strongroom.errors import ConfigurationError, ServerFailed, StillStarting
 from support.agents import AgentMaker, definition
 
 
-def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
-    agents: AgentMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recovering_server_may_take_longer_than_an_unresponsive_one(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = agents(start_timeout=0.2, stall_timeout=5)
     agent.servers.define("s1", definition("s1"))
     lifecycle, record = agent.servers._lifecycle, agent.servers._home.registry.get("s1")
@@ -39,7 +37,7 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
     assert time.monotonic() - began < 4
 
 
-def test_a_restored_server_with_an_old_password_is_not_put_back(agents: AgentMaker) -> None:
+def test_restored_server_with_an_old_password_is_not_rolled_back(agents: AgentMaker) -> None:
     agent = agents()
     agent.servers.define("s1", definition("s1"))
     swapper, record = agent.servers._swapper, agent.servers._home.registry.get("s1")

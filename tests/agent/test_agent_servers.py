@@ -79,7 +79,7 @@ def test_as_root_servers_run_as_mysql(agents: AgentMaker, place: Path) -> None:
 
 
 @pytest.mark.root
-def test_as_a_plain_user_everything_is_that_users(place: Path, pool: str) -> None:
+def test_everything_belongs_to_an_unprivileged_user(place: Path, pool: str) -> None:
     home = place / "n"
     home.mkdir()
     shutil.chown(home, "nobody")
@@ -118,7 +118,7 @@ agent.stop()
     ]
 
 
-def test_a_died_server_is_started_again(agents: AgentMaker) -> None:
+def test_crashed_server_is_restarted(agents: AgentMaker) -> None:
     agent = agents()
     first = serve(agent, "s1")
     assert first.pid is not None
@@ -142,7 +142,7 @@ def test_a_server_can_be_stopped_while_it_starts(agents: AgentMaker) -> None:
         assert agent.servers.stop("s1").state == "stopped"
 
 
-def test_a_server_that_keeps_dying_is_left_alone(agents: AgentMaker) -> None:
+def test_server_that_keeps_crashing_is_no_longer_restarted(agents: AgentMaker) -> None:
     agent = agents(restart_limit=1)
     view = serve(agent, "s1")
     assert view.pid is not None
@@ -170,7 +170,7 @@ def test_servers_outlive_the_agent(agents: AgentMaker) -> None:
     assert (after.pid, after.address, after.lineage) == (before.pid, before.address, before.lineage)
 
 
-def test_a_server_is_found_although_its_pid_was_not_written_down(agents: AgentMaker, place: Path) -> None:
+def test_server_is_found_without_its_recorded_pid(agents: AgentMaker, place: Path) -> None:
     first = agents()
     before = serve(first, "s1")
     first.stop()
@@ -210,7 +210,7 @@ def test_restart_is_refused_while_a_job_runs(agents: AgentMaker, monkeypatch: py
     assert agent.jobs.view("j").status == "cancelled"
 
 
-def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: Path) -> None:
+def test_restore_removes_the_files_of_dead_attempts(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True)
     agent.servers.define("s1", definition())
     data = place / "d/instances/s1/data"
@@ -225,7 +225,7 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
 
 
-def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Path) -> None:
+def test_unused_prepared_data_is_removed(agents: AgentMaker, place: Path) -> None:
     agent = agents()
     agent.servers.define("s1", definition())
     agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
@@ -239,7 +239,7 @@ def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Pa
 
 
 @pytest.mark.root
-def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Path) -> None:
+def test_mount_point_is_refused_before_any_change(agents: AgentMaker, place: Path) -> None:
     agent = agents()
     serve(agent, "s1")
     data = place / "d/instances/s1/data"

@@ -214,23 +214,23 @@ def test_every_route_has_a_rule_and_every_rule_a_route(site: Site) -> None:
     assert set(routes(site)) <= set(RULES)
 
 
-def test_whoever_only_looks_only_reads() -> None:
+def test_readers_may_only_read() -> None:
     assert {route for route, role in RULES.items() if role == "reader" and not route.startswith("GET ")} == set()
 
 
-def test_a_role_that_means_nothing_may_do_nothing() -> None:
+def test_unknown_role_may_do_nothing() -> None:
     for route in [*RULES, "GET /new"]:
         with pytest.raises(Forbidden, match="you have none"):
             authorize(Principal("mine", "u", frozenset()), route)
 
 
-def test_what_is_not_in_the_table_is_for_administrators() -> None:
+def test_routes_without_a_rule_are_for_administrators() -> None:
     with pytest.raises(Forbidden, match="role admin required"):
         authorize(Principal("mine", "u", frozenset({"reader", "member"})), "GET /new")
     authorize(Principal("mine", "u", frozenset({"admin"})), "GET /new")
 
 
-def test_nobody_comes_in_without_credentials(world: World) -> None:
+def test_credentials_are_required(world: World) -> None:
     before = world.dump("mine")
     for route in [*RULES, "GET /nonsense"]:
         reply = world.use(None, route, world.mine)
@@ -242,7 +242,7 @@ def test_nobody_comes_in_without_credentials(world: World) -> None:
 
 
 @pytest.mark.parametrize("user", [*RANK, "stranger"])
-def test_a_path_of_a_project_that_the_caller_has_no_role_in_is_closed(world: World, user: str) -> None:
+def test_project_without_a_role_of_the_caller_is_forbidden(world: World, user: str) -> None:
     before = world.dump("theirs")
     for route in RULES:
         there = told(world.use(user, route, world.theirs, project="theirs"), 403, "forbidden")
@@ -253,7 +253,7 @@ def test_a_path_of_a_project_that_the_caller_has_no_role_in_is_closed(world: Wor
 
 @pytest.mark.parametrize("role", RANK)
 @pytest.mark.parametrize("route", [route for route in RULES if not route.startswith("GET ")])
-def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -> None:
+def test_members_may_change_their_own_resources(world: World, role: str, route: str) -> None:
     before = world.dump("mine")
     reply = world.use(role, route, world.mine)
     if RANK.index(role) < RANK.index(RULES[route]):
@@ -264,7 +264,7 @@ def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -
 
 
 @pytest.mark.parametrize("role", RANK)
-def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
+def test_readers_may_read_their_own_resources(world: World, role: str) -> None:
     for route in (route for route in RULES if route.startswith("GET ")):
         reply = world.use(role, route, world.mine)
         if RANK.index(role) < RANK.index(RULES[route]):
@@ -274,7 +274,7 @@ def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["reader", "member"])
-def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str) -> None:
+def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
     """By id or by name, by reply or by the work that was done for it."""
     unknown = {noun: str(uuid.uuid4()) for noun in OWNED} | {"owner": "nowhere"}
     names = {
@@ -343,7 +343,7 @@ def test_lists_and_filters_reveal_nothing_about_other_projects(world: World, rol
 
 @pytest.mark.parametrize("role", ["reader", "member"])
 @pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies", "/policies"])
-def test_only_administrators_may_ask_for_other_projects(world: World, role: str, path: str) -> None:
+def test_only_administrators_may_list_other_projects(world: World, role: str, path: str) -> None:
     told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
     told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
     assert "theirs" in world.ask_as("admin", "GET", path, all_projects="True").text
@@ -360,7 +360,7 @@ def test_only_administrators_may_ask_for_other_projects(world: World, role: str,
         ("DELETE", "/backup_strategies?project_id=theirs", None),
     ],
 )
-def test_a_member_gets_at_nothing_of_others_by_the_way(world: World, method: str, path: str, body: Any) -> None:
+def test_member_cannot_reach_resources_of_others_indirectly(world: World, method: str, path: str, body: Any) -> None:
     def put_in(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: put_in(item) for key, item in value.items()}
@@ -383,7 +383,7 @@ class TestAnAdministrator:
         links = world.ask_as("admin", "GET", f"/instances/{world.theirs['instance']}").json()["instance"]["links"]
         assert "/v1.0/mine/instances/" in links[0]["href"], "a link that would be refused"
 
-    def test_by_name_only_in_its_own_project(self, world: World) -> None:
+    def test_names_are_looked_up_only_in_the_own_project(self, world: World) -> None:
         told(world.ask_as("admin", "GET", "/instances/db-of-theirs"), 404, "itemNotFound")
 
     def test_its_backup_of_a_foreign_instance_is_the_owners(self, world: World) -> None:
@@ -391,7 +391,7 @@ class TestAnAdministrator:
         names = [b["name"] for b in world.ask_as("admin", "GET", "/backups").json()["backups"]]
         assert names == ["b-of-mine"]
 
-    def test_its_incremental_may_stand_on_the_owners_backup(self, world: World) -> None:
+    def test_its_incremental_may_be_based_on_the_owners_backup(self, world: World) -> None:
         requested = {"name": "x", "instance": world.theirs["instance"], "parent_id": world.theirs["backup"]}
         self._goes_to_theirs(world, "POST", "/backups", {"backup": requested})
 
@@ -412,7 +412,7 @@ class TestAnAdministrator:
         self._goes_to_theirs(world, "DELETE", f"/backups/{world.theirs['backup']}")
         self._goes_to_theirs(world, "DELETE", f"/instances/{world.theirs['instance']}")
 
-    def test_it_is_bound_to_its_own_path(self, world: World) -> None:
+    def test_administrator_is_bound_to_the_path_of_the_own_project(self, world: World) -> None:
         told(world.ask_as("admin", "GET", "/instances", project="theirs"), 403, "forbidden")
 
     def _goes_to_theirs(self, world: World, method: str, path: str, body: Any = None) -> None:
@@ -424,7 +424,7 @@ class TestAnAdministrator:
 
 
 @pytest.mark.parametrize("user", ["reader", "admin"])
-def test_fields_for_administrators_are_only_for_them(world: World, user: str) -> None:
+def test_only_administrators_see_their_fields(world: World, user: str) -> None:
     secret = {"tenant_id", "server_id", "volume_id", "encrypted_rpc_messaging", "host", "socket"}
     for path in ("/instances", "/instances/detail"):
         (view,) = world.ask_as(user, "GET", path).json()["instances"]
@@ -441,7 +441,7 @@ def test_fields_for_administrators_are_only_for_them(world: World, user: str) ->
 
 
 @pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])
-def test_only_administrators_may_let_the_service_run_commands(world: World, user: str, status: int) -> None:
+def test_only_administrators_may_specify_commands(world: World, user: str, status: int) -> None:
     adopt = {"address": "127.0.0.1", "start_command": ["/bin/true"]}
     reply = world.ask_as(user, "POST", "/instances", {"instance": {"name": "a", "adopt": adopt}})
     assert reply.status_code == status, reply.text

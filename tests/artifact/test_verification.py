@@ -38,7 +38,7 @@ def result(store: Store, where: Location, job: str, *, ok: bool = True, level: A
         ([("sizes", True), ("content", True), ("prepared", True)], 2),
     ],
 )
-def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: list[Any], counts: int) -> None:
+def test_weaker_verification_does_not_clear_damage(store: Store, here: Location, results: list[Any], counts: int) -> None:
     write_artifact(store, here, noise(1000))
     for number, (level, ok) in enumerate(results):
         keep_verification(store, result(store, here, f"job{number}", ok=ok, level=level))
@@ -47,7 +47,7 @@ def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: li
     assert found.job == f"job{counts}"
 
 
-def test_results_are_new_objects_and_one_for_each_job(store: Store, here: Location) -> None:
+def test_results_are_new_objects_one_per_job(store: Store, here: Location) -> None:
     write_artifact(store, here, noise(1000))
     clocks = itertools.count()
     for job, level in (("a", "sizes"), ("a", "sizes"), ("b", "content"), ("b", "content"), ("c", "tables")):
@@ -88,7 +88,7 @@ def test_replaced_results_are_deleted_and_the_same_one_counts(
     assert len(list(store.list(here.verifications))) == len(left) + 1
 
 
-def test_results_of_something_else_do_not_count(store: Store, here: Location) -> None:
+def test_results_of_other_artifacts_do_not_count(store: Store, here: Location) -> None:
     write_artifact(store, here, noise(1000))
     sha256 = read_manifest(store, here)[1]
     other = Location(container="box", id="two")

@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from strongroom.catalog import Attachment, Backup, Catalog, Instance, Policy, Strategy, _engine, open_catalog
@@ -46,34 +46,46 @@ def backup(id: str, parent: str | None = None, chain: str | None = None) -> Back
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def catalog(request: pytest.FixtureRequest, place: Path) -> Iterator[Catalog]:
-    there = {"data_dir": place}
+def options(request: pytest.FixtureRequest, place: Path) -> dict[str, object]:
+    there: dict[str, object] = {"data_dir": place}
     if request.param == "postgresql":
         there["database_url"] = request.getfixturevalue("new_database")()
-    catalog = open_catalog(load(service=there))
+    return there
+
+
+@pytest.fixture
+def catalog(options: dict[str, object]) -> Iterator[Catalog]:
+    catalog = open_catalog(load(service=options))
     yield catalog
     catalog.close()
 
 
-def test_migrations_create_the_tables_of_the_code(catalog: Catalog) -> None:
+def require_current_tables(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), Table.metadata)
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == ScriptDirectory(str(_engine._MIGRATIONS)).get_current_head()
+        differences = compare_metadata(context, Table.metadata)
     assert [d for d in differences if "modify_type" not in str(d)] == []
 
 
-def test_older_catalog_is_migrated(place: Path) -> None:
-    engine = create_engine(f"sqlite:///{place / 'catalog.sqlite'}")
+def test_new_catalog_is_created_without_migrations(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_current_tables(catalog)
+    monkeypatch.setattr(command, "upgrade", lambda *_: pytest.fail("a new catalog has nothing to migrate"))
+    _engine.migrate(catalog.engine)
+
+
+def test_older_catalog_is_migrated(options: dict[str, object], place: Path) -> None:
+    url = _engine.database_url(load(service=options)) or f"sqlite:///{place / 'catalog.sqlite'}"
+    engine = create_engine(url)
     config = Config()
     config.set_main_option("script_location", str(_engine._MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
     engine.dispose()
-    catalog = open_catalog(load(service={"data_dir": place}))
-    with catalog.engine.connect() as connection:
-        reached = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    assert reached == ScriptDirectory.from_config(config).get_current_head()
-    test_migrations_create_the_tables_of_the_code(catalog)
+    catalog = open_catalog(load(service=options))
+    require_current_tables(catalog)
+    catalog.close()
 
 
 def test_only_one_service_runs_on_a_database(new_database: Callable[[], str], place: Path) -> None:

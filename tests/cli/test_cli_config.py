@@ -61,7 +61,7 @@ def test_unknown_options_are_reported_with_suggestions(run: Run, tmp_path: Path,
     assert "pydantic" not in refused.stderr
 
 
-def test_a_mistake_in_the_environment_names_the_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_the_environment_names_the_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_STORAGE__RETRIES", "hush")
     refused = run("config", "show")
     assert refused.exit_code == 2

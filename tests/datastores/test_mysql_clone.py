@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from pymysql import _auth
 
 from strongroom.artifact.streams.tar import Tar
 from strongroom.datastores import BackupRequest, BackupSession, Server, get
@@ -354,8 +355,9 @@ def finish(session: BackupSession) -> None:
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_over_tcp(place: Path, pool: str, tls: bool) -> None:
+def test_over_tcp(place: Path, pool: str, tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """caching_sha2_password, by which a password goes over TLS, or by the server's own key where it has none."""
+    monkeypatch.setattr(_auth, "_have_cryptography", False)  # as in a service
     address = pool.replace("0/24", "1")
     settings = f"skip_networking=OFF\nbind-address={address}\nport=3306\nplugin-load-add=mysql_clone.so\ngtid_mode=OFF\n"
     own = OwnMySQL(place, settings=settings + ("require_secure_transport=ON\n" if tls else "tls_version=\n"))

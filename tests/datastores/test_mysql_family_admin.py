@@ -303,7 +303,7 @@ def test_plugins_of_the_owner_see_passwords_and_logs_do_not(tmp_path: Path) -> N
             own.sql("CREATE USER curve@localhost IDENTIFIED VIA ed25519 USING PASSWORD('Curve-1-secret')")
             assert server.credentials_file is not None
             server.credentials_file.write_text("[client]\nuser=curve\npassword=Curve-1-secret\n")
-            with pytest.raises(ConfigurationError, match="plugin for .* that Strongroom does not support: ed25519"):
+            with pytest.raises(ConfigurationError, match=r"plugin for .* that Strongroom does not support: ed25519"):
                 get("mariadb").servers.read_facts(server)
     finally:
         shutil.rmtree(place)

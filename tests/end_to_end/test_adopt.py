@@ -58,7 +58,7 @@ class OwnServer:
         return pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True)
 
 
-def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, pool: str) -> None:
+def test_adopt_back_up_restore_in_place_remove(service: Service, place: Path, pool: str) -> None:
     own = OwnServer(place, pool.replace(".0/24", ".200"))
     try:
         with own.connect() as connection:

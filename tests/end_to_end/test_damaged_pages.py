@@ -23,7 +23,7 @@ def damage(path: Path, block: int, at: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
-def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Service]) -> None:
+def test_damage_is_reported_and_does_not_prevent_backups(serve: Callable[..., Service]) -> None:
     service = serve()
     pg = service.create(
         "pg1",

@@ -10,11 +10,11 @@ from strongroom.flows import CHORES, Chore, ChoreRunner, Site
 NEVER = 3600.0
 
 
-def test_every_chore_has_a_name_of_its_own() -> None:
+def test_chores_have_distinct_names() -> None:
     assert len({chore.name for chore in CHORES}) == len(CHORES)
 
 
-def test_chores_run_when_they_are_due_or_woken() -> None:
+def test_chores_run_when_due_or_woken() -> None:
     runs: list[str] = []
 
     def run_at_once_again(_control: Site) -> float | None:

@@ -38,15 +38,15 @@ from strongroom.flows import (
     join_host,
     open_site,
     request_host,
-    request_instance,
     request_reclaim,
     request_remove_host,
-    request_reset,
 )
 from strongroom.flows.hosts import presence as _presence
 from strongroom.flows.hosts.placement import Need, place, reader_of
 from strongroom.flows.hosts.presence import Presence, retry_while_silent
 from strongroom.flows.hosts.reconcile import forget_adopted
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_reset
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle
@@ -80,7 +80,7 @@ def asked(token: Token, certificate: str, url: str = URL, name: str | None = Non
     return JoinRequest(name=name, url=url, certificate=certificate, proof=proof, version=__version__)
 
 
-def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Site, place: Path) -> None:
+def test_token_is_valid_once_for_its_host_and_its_certificate(control: Site, place: Path) -> None:
     token, until = request_host(control, "db1")
     assert timedelta(minutes=59) < until - now() <= timedelta(hours=1)
     mine, other = (key_pair(place / name, name).certificate for name in ("a", "b"))
@@ -113,13 +113,13 @@ def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Site, pl
     assert join_host(control, asked(fresh, other)).certificate == reply.certificate
 
 
-def test_the_answer_to_a_join_may_be_asked_for_again(control: Site, place: Path) -> None:
+def test_reply_to_a_join_can_be_requested_again(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     request = asked(token, key_pair(place / "a", "a").certificate)
     assert join_host(control, request) == join_host(control, request)
 
 
-def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Site, place: Path) -> None:
+def test_agent_joins_with_one_name_and_the_same_version(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     first, second = request_host(control, "db1")[0], request_host(control, "db2")[0]
     for version, said in (("0.0.1", "has version 0.0.1, the service has version"), ("", "has version unknown")):
@@ -131,7 +131,7 @@ def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Site, pl
     assert control.agents.names == ["db1"]
 
 
-def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Site, place: Path) -> None:
+def test_lost_keys_of_the_control_plane_are_reported_at_the_start(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     join_host(control, asked(token, key_pair(place / "a", "a").certificate))
     connect_hosts(control)
@@ -143,7 +143,7 @@ def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Site, pla
     assert [(c.name, c.level) for c in check_hosts(control)] == [("control plane", "error")]
 
 
-def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place: Path) -> None:
+def test_unknown_servers_are_reclaimed(control: Site, place: Path) -> None:
     joined(control, "a")
     instance, _ = request_instance(control, "p", name="x", host="a")
     facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "process"}
@@ -169,7 +169,7 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
 
 
-def test_a_server_whose_adoption_was_reset_is_forgotten_by_its_agent(control: Site, place: Path) -> None:
+def test_agent_forgets_a_server_whose_adoption_was_reset(control: Site, place: Path) -> None:
     """The agent went on with it. One that was an instance for a while is left to people."""
 
     class Agent:
@@ -198,7 +198,7 @@ def test_a_server_whose_adoption_was_reset_is_forgotten_by_its_agent(control: Si
     assert agent.forgotten == [reset[0].id]
 
 
-def test_an_old_token_and_a_strange_address_are_refused(control: Site, place: Path) -> None:
+def test_expired_token_and_invalid_address_are_refused(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     token, _ = request_host(control, "db1")
     for url in ("http://10.0.0.1:8780", "https://10.0.0.1:8780/x", "https://", "x"):
@@ -218,10 +218,10 @@ def test_names_that_no_host_has(control: Site, name: str) -> None:
         request_host(control, name)
 
 
-def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Site) -> None:
+def test_host_with_instances_is_removed_only_if_unreachable_and_forced(control: Site) -> None:
     joined(control, "db1")
     instance, job = request_instance(control, "p", name="a")
-    for force, error in ((False, "has instances: a"), (True, "answers")):
+    for force, error in ((False, "has instances: a"), (True, "is reachable")):
         with pytest.raises(StrongroomError, match=error):
             request_remove_host(control, "db1", force=force)
     with control.catalog.write() as session:
@@ -248,12 +248,12 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Sit
         request_remove_host(control, "db1")
 
 
-def placed(control: Site, **wish: Any) -> str:
+def placed(control: Site, **need: Any) -> str:
     with control.catalog.read() as session:
-        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "room": GB, **wish}))[0]
+        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "disk": GB, **need}))[0]
 
 
-def test_placement_takes_the_newest_version_then_the_least_used_host(control: Site) -> None:
+def test_placement_prefers_the_newest_version_and_the_least_used_host(control: Site) -> None:
     joined(control, "old", series="10.6", memory=64)
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
@@ -264,7 +264,7 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Si
     assert placed(control, hosts=["small"]) == "small"
 
 
-def test_room_that_was_made_just_now_counts(control: Site) -> None:
+def test_recently_freed_disk_space_counts(control: Site) -> None:
     joined(control, "a", free=0)
     asked: list[str] = []
 
@@ -284,7 +284,7 @@ def test_room_that_was_made_just_now_counts(control: Site) -> None:
     assert asked == ["a"]
 
 
-def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Site) -> None:
+def test_nodes_of_a_cluster_are_spread_and_count_before_they_exist(control: Site) -> None:
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
     beside: list[str] = []
@@ -295,7 +295,7 @@ def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: 
         placed(control, beside=["small"] * 6, hosts=["small"], ram=1024)
 
 
-def test_nodes_go_where_the_programs_of_nodes_are(control: Site) -> None:
+def test_nodes_are_placed_on_hosts_with_their_programs(control: Site) -> None:
     programs = {"server": "/usr/sbin/mariadbd", "galera": "/usr/lib/galera/libgalera_smm.so"}
     joined(control, "bare", memory=64, programs=programs)
     assert placed(control) == "bare"
@@ -306,7 +306,7 @@ def test_nodes_go_where_the_programs_of_nodes_are(control: Site) -> None:
     assert placed(control, node=True) == "whole"
 
 
-def test_what_each_host_lacks_is_said(control: Site) -> None:
+def test_error_names_what_each_host_lacks(control: Site) -> None:
     joined(control, "a-old", series="10.6")
     joined(control, "b-small", memory=1)
     joined(control, "c-full", free=2)
@@ -315,7 +315,7 @@ def test_what_each_host_lacks_is_said(control: Site) -> None:
     with pytest.raises(Conflict) as refused:
         placed(control, versions=["10.11"], ram=2048, disk=5 * GB)
     assert refused.value.message == (
-        "no host can take the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
+        "no host can run the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
         "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is unreachable; e-new has not joined"
     )
     with pytest.raises(NotFound, match="host x cannot be found"):
@@ -326,7 +326,7 @@ def test_what_each_host_lacks_is_said(control: Site) -> None:
         placed(control, versions=["9.9"])
 
 
-def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> None:
+def test_adoption_needs_a_host_if_there_are_several(control: Site) -> None:
     joined(control, "a")
     joined(control, "b")
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
@@ -335,7 +335,7 @@ def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> N
     assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
 
 
-def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control: Site) -> None:
+def test_backup_is_read_on_the_host_of_its_instance_or_of_its_datastore(control: Site) -> None:
     def reader(instance: str | None, series: str = "10.11") -> str:
         with control.catalog.read() as session:
             return reader_of(session, control, Backup(instance_id=instance, datastore="mariadb", series=series))
@@ -361,7 +361,7 @@ class Away:
             raise HostSilent("away")
 
 
-def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_is_repeated_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     there = Presence(lost_after=60)
@@ -398,7 +398,7 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
         asyncio.run(retry_while_silent(there, "h", refuse))
 
 
-def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
+def test_unreachable_host_shows_the_cause() -> None:
     presence = Presence(lost_after=0.01)
     presence.expect("h")
     time.sleep(0.05)
@@ -412,7 +412,7 @@ def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
     presence.require("h")
 
 
-def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_does_not_wait_for_a_hanging_agent_of_a_lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop takes as long as it takes, and the connection of an agent that hangs is alive."""
     monkeypatch.setattr(connection, "LOOK", 0.01)
     presence = Presence(lost_after=0.05)
@@ -438,7 +438,7 @@ def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch
     asyncio.run(stop())
 
 
-def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     monkeypatch.setattr(_presence, "PROGRESS", 0.05)
@@ -492,7 +492,7 @@ async def still() -> object:
     return 0
 
 
-def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_does_not_retry_a_broken_agent_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     calls = 0
 

@@ -13,10 +13,10 @@ from strongroom.artifact import Label, Location, put_label
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import Cancelled, StorageDenied, StorageNotFound
-from strongroom.flows import Site, change_backup, open_site, request_rebuild
+from strongroom.flows import Site, open_site
 from strongroom.flows.kinds import rebuild as rebuilding
-from strongroom.flows.kinds.label import store_labels
-from strongroom.flows.kinds.rebuild import rebuild
+from strongroom.flows.kinds.label import change_backup, store_labels
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
 from strongroom.settings import load
 from strongroom.storage import Stat, Store, open_store
 from support.artifacts import write_artifact
@@ -108,7 +108,9 @@ class Many(Wrapped):
         return iter(())
 
 
-def test_thousands_of_backups_block_nobody_and_can_be_cancelled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_of_thousands_of_backups_blocks_no_writer_and_can_be_cancelled(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     control = open_control(place / "a")
     count = 3_000
     control.stores.default = Many(control.stores.default, count)

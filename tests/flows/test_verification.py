@@ -14,10 +14,11 @@ from strongroom.artifact import Location, Parent, Positions, load_verification, 
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
-from strongroom.flows import open_site, request_verify
+from strongroom.flows import open_site
 from strongroom.flows.backups import verification
 from strongroom.flows.follow import make_request
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog
@@ -65,9 +66,9 @@ class Site:
         with self.control.catalog.write() as session:
             settle(session, find_job(session, None, job_id), failure)
 
-    def verify(self, name: str, **wish: Any) -> Job:
+    def verify(self, name: str, **options: Any) -> Job:
         """Run a verify job to its end, as engine and worker do."""
-        job = request_verify(self.control, "p", name, **wish)
+        job = request_verify(self.control, "p", name, **options)
         with self.control.catalog.read() as session:
             asked = make_request(self.control, session, job).job
         assert isinstance(asked, VerifyJob)
@@ -103,7 +104,7 @@ def site(place: Path) -> Site:
     return Site(place)
 
 
-def test_an_incremental_is_verified_with_all_that_it_is_based_on(site: Site) -> None:
+def test_incremental_is_verified_with_all_its_parents(site: Site) -> None:
     job = site.verify("two")
     assert job.output["chain"] == list(NAMES)
     assert (job.output["links"], job.output["level"]) == (3, "content")
@@ -121,7 +122,7 @@ def site_at(name: str) -> Location:
     return Location(container="box", id=name)
 
 
-def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Site) -> None:
+def test_damage_of_a_full_applies_to_its_children_and_survives_the_catalog(site: Site) -> None:
     site.damage("full")
     job = site.verify("two")
     assert job.fault is not None
@@ -152,7 +153,7 @@ def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Sit
 
 
 @pytest.mark.parametrize("what", ["manifest", "segment", "another manifest"])
-def test_the_backup_that_is_damaged_is_the_one_that_is_named(site: Site, what: str) -> None:
+def test_damaged_backup_is_named(site: Site, what: str) -> None:
     if what == "manifest":
         (site.place / "store" / "box" / "one" / "manifest.json").unlink()
     elif what == "segment":
@@ -166,7 +167,7 @@ def test_the_backup_that_is_damaged_is_the_one_that_is_named(site: Site, what: s
     assert kept == {"manifest": [], "segment": ["full", "one", "two"], "another manifest": ["one"]}[what]
 
 
-def test_an_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.verify("two")
     before = [site.view(name).verified for name in NAMES]
 
@@ -179,7 +180,7 @@ def test_an_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_a_store_that_is_not_mounted_proves_nothing(site: Site, quick: bool) -> None:
+def test_unmounted_store_proves_nothing(site: Site, quick: bool) -> None:
     """The folder of the container is there, as the place to mount it, but it is empty."""
     site.verify("two")
     before = [site.view(name).verified for name in NAMES]
@@ -196,7 +197,7 @@ def test_a_store_that_is_not_mounted_proves_nothing(site: Site, quick: bool) -> 
         asyncio.run(rebuild(site.control, job.id))
 
 
-def test_a_rebuild_during_an_outage_calls_no_backup_broken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_during_an_outage_reports_no_backup_as_broken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Wrapped):
         away = 0
 
@@ -218,7 +219,7 @@ def test_a_rebuild_during_an_outage_calls_no_backup_broken(site: Site, monkeypat
     assert Failing.away == 2
 
 
-def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None:
+def test_verification_succeeds_if_its_result_cannot_be_stored(site: Site) -> None:
     class Closed(Wrapped):
         def put(self, key: str, data: Any, *, create: bool = False) -> Any:
             raise StorageDenied("read-only")
@@ -230,7 +231,7 @@ def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None
     assert site.view("full").verified.ok
 
 
-def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
+def test_rebuild_reads_the_store_without_blocking_writers(site: Site) -> None:
     """A store may take minutes to answer."""
 
     class Asked(Wrapped):
@@ -257,6 +258,6 @@ def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
     assert [site.view(name).restorable for name in NAMES] == [True, True, True]
 
 
-def test_a_quick_look_restores_nothing(site: Site) -> None:
+def test_quick_verification_restores_nothing(site: Site) -> None:
     with pytest.raises(InvalidRequest, match="restores nothing"):
         request_verify(site.control, "p", "two", quick=True, prepare=True)

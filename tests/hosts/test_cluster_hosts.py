@@ -111,15 +111,6 @@ def test_a_chain_is_restored_on_every_host(shop: SpreadShop) -> None:
     shop.require(expected)
     assert shop.view["uuid"] != before
     shop.require_full_next()
-
-
-def test_data_is_sent_from_host_to_host(shop: SpreadShop) -> None:
-    expected = shop.write("sent")
-    shop.backup("sent")
-    shop.write("lost")
-    job = shop.restore("sent", method="sst")
-    assert not job["output"].get("warnings")
-    shop.require(expected)
     shop.service.wait(shop.post("discard_old"))
 
 

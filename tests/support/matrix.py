@@ -101,9 +101,10 @@ class Run:
         """The whole sequence; the failures of all lines are raised together."""
         try:
             self._sequence()
-        except AssertionError as error:
+        except Exception as error:
             names = ", ".join(map(str, self.group.lines))
-            self.failures.append(f"after this the group {self.group} could not go on (its lines: {names}): {error}")
+            self.failures.append(f"group {self.group} could not go on (its lines: {names}; try them with --alone): {error}")
+            raise AssertionError("\n".join(self.failures)) from error
         assert not self.failures, "\n".join(self.failures)
 
     def _sequence(self) -> None:
@@ -125,14 +126,18 @@ class Run:
         self._verify(latest)
         self._spoil()
         self._restore_new(latest, expected)
-        for crash in sorted({line.crash for line in (*group.usual, *group.fulls)}):
-            if crash:
+        crashes = {line.crash for line in (*group.usual, *group.fulls)}
+        if False in crashes:
+            self._restore_in_place(latest, expected, crash=False)
+        if True in crashes:
+            if False in crashes:
                 self._spoil()
-                own.kill()
-            self._restore_in_place(latest, expected, crash=crash)
+            own.kill()
+            self._restore_in_place(latest, expected, crash=True)
         for line in group.lines:
             for part in line.warnings:
-                self._check(line, any(part in sentence for sentence in self.said), f"no warning has {part!r}: {self.said}")
+                found = any(part in sentence for sentence in self.said)
+                self._check(line, found, f"no warning has {part!r}: {sorted(set(self.said))}")
 
     def _back_up_changes(self, latest: str) -> str:
         """An incremental backup with the changes of all lines, or a full one for each line that wants that. Returns the last."""

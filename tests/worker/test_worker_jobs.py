@@ -111,7 +111,7 @@ def test_backup_is_repeated_if_the_tool_wrote_a_file_twice(place: Path, a: Maria
     worker = run(place, "1", jobs.backup_job(place, server, "full"), server)
     worker.succeed()
     messages = [event.message for event in worker.events() if event.message]
-    assert any("is begun again" in message for message in messages), messages
+    assert any("is started again" in message for message in messages), messages
     assert sorted(path.name for path in marks.iterdir()) == ["1", "2"]
     run(place, "2", jobs.verify_job(place, "full", prepare=True)).succeed()
     (marks / "2").rmdir()

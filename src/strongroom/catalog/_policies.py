@@ -1,6 +1,6 @@
-"""The tables of policies: to what they are attached, where their schedules stand, what ran, what is wrong.
+"""The tables of policies: their attachments, the progress of their schedules, their runs, and incidents.
 
-A *database* is an instance or a cluster; nodes of clusters are none.
+A *database* is an instance or a cluster, but not a node of a cluster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from strongroom.protection.runs import Plan
 
 
 class Policy(Table):
-    """What a person wants to happen automatically to the databases that it is attached to."""
+    """What happens automatically to the databases to which it is attached."""
 
     __tablename__ = "policies"
     __table_args__ = (UniqueConstraint("project", "name", name="policies_project_name"),)
@@ -74,7 +74,7 @@ class Attachment(Table):
 
 
 class Schedule(Table):
-    """How far the schedules of a policy are for one database."""
+    """The progress of a policy's schedules for one database."""
 
     __tablename__ = "schedules"
     __table_args__ = (Index("schedules_wake", "wake"), Index("schedules_policy", "policy_id"))
@@ -83,25 +83,25 @@ class Schedule(Table):
     policy_id: Mapped[str] = mapped_column(String(36))
     project: Mapped[str]
     handled: Mapped[datetime]
-    """Nominal times up to here are done."""
+    """All nominal times up to this one have been handled."""
     wake: Mapped[datetime | None]
-    """When to look again; null: no schedule."""
+    """When to evaluate it again; null: no schedule."""
     first: Mapped[datetime | None]
     """Nominal time of the first full of a database without a backup, until it is taken."""
     full_owed: Mapped[bool] = mapped_column(default=False)
-    """A full was due and not taken: the next run is one."""
+    """A full was due but not taken, so the next run is a full."""
     run_id: Mapped[str | None] = mapped_column(String(36))
     """The run that has not ended."""
     retry: Mapped[datetime | None]
     """When the next attempt of that run begins."""
     skipped: Mapped[int] = mapped_column(default=0)
-    """Runs in a row that were skipped because the one before had not ended."""
+    """Number of consecutive runs that were skipped because the previous one had not ended."""
     waiting: Mapped[str] = mapped_column(Text, default="")
-    """Why a run that is due does not begin yet."""
+    """Why a due run has not begun yet."""
 
 
 class PolicyRun(Table):
-    """One occurrence of a schedule for one database; or runs in a row that did not happen, for one reason."""
+    """One occurrence of a schedule for one database, or several consecutive ones that were missed for the same reason."""
 
     __tablename__ = "policy_runs"
     __table_args__ = (
@@ -110,7 +110,7 @@ class PolicyRun(Table):
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    """Follows from policy, database and nominal time (``protection.runs.run_id``), so that it exists only once."""
+    """Derived from policy, database and nominal time (``protection.runs.run_id``), so that a run exists only once."""
     project: Mapped[str]
     policy_id: Mapped[str] = mapped_column(String(36))
     database_id: Mapped[str] = mapped_column(String(36))
@@ -120,13 +120,13 @@ class PolicyRun(Table):
     """When the last of several was due."""
     count: Mapped[int] = mapped_column(default=1)
     kind: Mapped[str] = mapped_column(default="incremental")
-    """full or incremental, as the schedule has it. The backup tells what was taken."""
+    """full or incremental, by the schedule. The backup has the kind that was taken."""
     outcome: Mapped[str] = mapped_column(default="running")
     """running, succeeded, failed, cancelled, missed."""
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it was missed or failed."""
     by_hand: Mapped[bool] = mapped_column(default=False)
-    """A person asked for it, in addition to the schedule."""
+    """A user requested it, in addition to the schedule."""
     attempts: Mapped[int] = mapped_column(default=0)
     job_id: Mapped[str | None] = mapped_column(String(36))
     """Of the newest attempt (``protection.runs.job_id``)."""
@@ -137,7 +137,7 @@ class PolicyRun(Table):
 
 
 class Incident(Table):
-    """A condition of one database that a person should know, from the moment it was found until it is over."""
+    """A condition of one database that a user should know, from its detection until its end."""
 
     __tablename__ = "incidents"
     __table_args__ = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +25,10 @@ from strongroom.cli.commands import (
 from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
+from strongroom.cli.commands.local.replace import replace_process
 from strongroom.cli.commands.policy import policy
 from strongroom.cli.connection.credentials import DEFAULT_URL
-from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog, handle_errors
+from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog
 
 _CODES = "\n".join(
     f"  {code:<4} {meaning}"
@@ -88,11 +88,7 @@ def serve(
 
     Database servers and running jobs outlive it; the next start finds them again.
     """
-    with handle_errors():
-        gc.disable()  # until it serves: all objects created now are permanent, and scanning them takes a tenth of the time
-        from strongroom.cli.commands.local.processes import run  # loads the whole service, which no other command needs
-
-        run(config, data_dir=data_dir, host=host, port=port, database=database)
+    replace_process("serve", config=config, data_dir=data_dir, host=host, port=port, database=database)
 
 
 @app.command(
@@ -116,12 +112,16 @@ def agent(
 
     Database servers and running jobs outlive it; the next start finds them again.
     """
-    with handle_errors():
-        from strongroom.cli.commands.local.processes import run_agent
-        from strongroom.cli.connection.token import read_token
-
-        token = read_token(token_stdin, token_file, wanted=control_plane is not None)
-        run_agent(config, data_dir=data_dir, address=address, port=port, control_plane=control_plane, token=token)
+    replace_process(
+        "agent",
+        config=config,
+        data_dir=data_dir,
+        address=address,
+        port=port,
+        control_plane=control_plane,
+        token_file=token_file,
+        token_stdin="yes" if token_stdin else None,
+    )
 
 
 app.add_typer(instance.app, name="instance")

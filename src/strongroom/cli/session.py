@@ -191,16 +191,21 @@ def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
 
 
+def print_error(error: StrongroomError) -> int:
+    """Print an error and its remedy on stderr. Returns its exit code."""
+    warn(f"Error: {error.message}")
+    if error.remedy:
+        warn(error.remedy)
+    return exit_code(error)
+
+
 @contextmanager
 def handle_errors() -> Iterator[None]:
     """Print errors and their remedies on stderr, and exit with their codes."""
     try:
         yield
     except StrongroomError as error:
-        warn(f"Error: {error.message}")
-        if error.remedy:
-            warn(error.remedy)
-        raise typer.Exit(exit_code(error)) from error
+        raise typer.Exit(print_error(error)) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:

@@ -1,8 +1,8 @@
-"""The durable workflows, and the requests that start them."""
+"""The durable workflows, and requests. Requests that start a job are in the modules of ``kinds``."""
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
 from strongroom.catalog.policies import find_policy
-from strongroom.flows import kinds as _kinds  # noqa: F401 - they register themselves
+from strongroom.flows import kinds as _kinds  # noqa: F401 - registers the kinds of jobs
 from strongroom.flows.backups.verification import explain_broken, level_of
 from strongroom.flows.chores import CHORES, Chore, ChoreRunner
 from strongroom.flows.clusters.backup import is_synced, request_cluster_backup
@@ -22,20 +22,6 @@ from strongroom.flows.hosts.join import (
 from strongroom.flows.hosts.monitor import Monitor
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import request_cancel, wait_job
-from strongroom.flows.kinds.backup import request_backup
-from strongroom.flows.kinds.cluster_actions import request_cluster_action, request_recover
-from strongroom.flows.kinds.cluster_create import request_adopt_cluster, request_cluster
-from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, request_reset_cluster
-from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
-from strongroom.flows.kinds.create import request_instance
-from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
-from strongroom.flows.kinds.foreign import request_import, request_restore_from
-from strongroom.flows.kinds.label import change_backup
-from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
-from strongroom.flows.kinds.rebuild import request_rebuild
-from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
-from strongroom.flows.kinds.restore import request_restore
-from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.policies.declared import declare_policies
@@ -76,7 +62,6 @@ __all__ = [
     "Site",
     "Waiting",
     "attach_policy",
-    "change_backup",
     "change_cluster",
     "change_record",
     "check_hosts",
@@ -88,7 +73,6 @@ __all__ = [
     "delete_policy",
     "describe_type",
     "detach_policy",
-    "discard_backup",
     "explain_broken",
     "find_attachable",
     "find_backup",
@@ -117,32 +101,11 @@ __all__ = [
     "preview_runs",
     "refresh_instance",
     "release_backup",
-    "request_action",
-    "request_adopt_cluster",
-    "request_backup",
     "request_cancel",
-    "request_cluster",
-    "request_cluster_action",
     "request_cluster_backup",
-    "request_cluster_restore",
-    "request_delete_backup",
-    "request_delete_cluster",
-    "request_delete_instance",
     "request_host",
-    "request_import",
-    "request_instance",
-    "request_rebuild",
     "request_reclaim",
-    "request_recover",
     "request_remove_host",
-    "request_reset",
-    "request_reset_cluster",
-    "request_resize_flavor",
-    "request_resize_volume",
-    "request_restore",
-    "request_restore_from",
-    "request_resume",
-    "request_verify",
     "resume_policy",
     "run_policy",
     "show_protection",

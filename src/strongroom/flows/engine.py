@@ -11,11 +11,15 @@ from io import TextIOWrapper
 from typing import Any
 
 import structlog
-from dbos import DBOS, DBOSConfig, SetWorkflowID
-from dbos import _serialization as dbos_serialization
-from dbos._utils import INTERNAL_QUEUE_NAME
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
+
+from strongroom.system.imports import defer_modules
+
+with defer_modules("psycopg", "psycopg.errors", "yaml"):  # DBOS uses them with PostgreSQL and with files of its own: 9 MB
+    from dbos import DBOS, DBOSConfig, SetWorkflowID
+    from dbos import _serialization as dbos_serialization
+    from dbos._utils import INTERNAL_QUEUE_NAME
 
 from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job

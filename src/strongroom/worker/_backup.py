@@ -106,7 +106,7 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
         try:
             return attempt(spec)
         except (FileTwice, LogPastEnd) as error:  # both depend on timing
-            events.add_message(f"{error.message}: the backup is begun again")
+            events.add_message(f"{error.message}: the backup is started again")
             again = spec.work_dir / f"again-{number}"
             again.mkdir(mode=0o700)
             spec = spec.model_copy(update={"work_dir": again})

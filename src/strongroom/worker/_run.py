@@ -81,6 +81,8 @@ def _import_modules(spec: WorkerSpec) -> None:
         job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _require_server(spec).datastore
     ).restores.load()
     if not isinstance(job, InitializeJob):
+        import pyrage  # noqa: F401 - strongroom.artifact loads it at its first use
+
         storage.load(job.storage.driver)
 
 

@@ -32,20 +32,18 @@ from strongroom.catalog.queries import Page, newest_first
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.flows import (
     RestorePlan,
-    discard_backup,
     find_backup,
     find_instance,
     hold_backup,
     plan_restore,
     release_backup,
-    request_backup,
-    request_delete_backup,
-    request_import,
-    request_restore_from,
-    request_verify,
     undelete_backup,
     version_id,
 )
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
+from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.identity import authorize
 
 router = APIRouter(tags=["backups"])

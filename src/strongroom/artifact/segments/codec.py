@@ -8,11 +8,14 @@ import zlib
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-import pyrage
 import zstandard
 
 from strongroom.artifact.segments.keys import parse_identities, parse_recipients
 from strongroom.errors import ArtifactCorrupt, CannotDecrypt
+from strongroom.system.imports import defer_modules
+
+with defer_modules("pyrage"):
+    import pyrage
 
 CodecName = Literal["zstd", "gzip"]
 DEFAULT_LEVEL = {"zstd": 1, "gzip": 6}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pyrage
-from pyrage import x25519
-
 from strongroom.errors import ConfigurationError
+from strongroom.system.imports import defer_modules
+
+with defer_modules("pyrage"):  # only used if backups are encrypted
+    import pyrage
 
 
 def new_identity() -> tuple[str, str]:
     """A new key pair: the identity (secret, ``AGE-SECRET-KEY-1…``) and its recipient (public, ``age1…``)."""
-    identity = x25519.Identity.generate()
+    identity = pyrage.x25519.Identity.generate()
     return str(identity), str(identity.to_public())
 
 
@@ -66,12 +67,12 @@ def check_recipients(recipients: Sequence[str]) -> None:
     parse_recipients(recipients)
 
 
-def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
+def parse_recipients(recipients: Sequence[str]) -> list[pyrage.x25519.Recipient]:
     """Keys as pyrage wants them, each once. Raises ConfigurationError."""
     parsed = []
     for recipient in dict.fromkeys(recipients):
         try:
-            parsed.append(x25519.Recipient.from_str(recipient))
+            parsed.append(pyrage.x25519.Recipient.from_str(recipient))
         except pyrage.RecipientError as error:
             # the user may have confused the secret with the public key
             shown = "an identity (the secret key)" if recipient.upper().startswith("AGE-SECRET-KEY") else repr(recipient)
@@ -82,12 +83,12 @@ def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
     return parsed
 
 
-def parse_identities(identities: Sequence[str], where: str = "an identity") -> list[x25519.Identity]:
+def parse_identities(identities: Sequence[str], where: str = "an identity") -> list[pyrage.x25519.Identity]:
     """Keys as pyrage wants them. Raises ConfigurationError that says ``where``."""
     parsed = []
     for identity in identities:
         try:
-            parsed.append(x25519.Identity.from_str(identity))
+            parsed.append(pyrage.x25519.Identity.from_str(identity))
         except pyrage.IdentityError as error:
             raise ConfigurationError(
                 f"{where}: not an age identity", remedy="Identities begin with AGE-SECRET-KEY-1; `strongroom key new` makes one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import ssl
 import struct
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pymysql
+from pymysql import _auth
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
@@ -61,6 +63,8 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
     """
     user, password = account(server)
     path = socket_of(server)
+    if path is None and not _auth._have_cryptography:  # type: ignore[attr-defined]
+        importlib.reload(_auth)  # a service imports it without cryptography: only logins over TCP without TLS need it
     try:
         connection = pymysql.connect(
             unix_socket=str(path) if path else None,

@@ -51,7 +51,7 @@ async def _call_back(site: Site, host: str) -> None:
 
 
 async def forget_adopted(site: Site, host: str, unknown: Sequence[ServerView]) -> None:
-    """Have the agent forget servers whose adoption was given up while it went on. The servers themselves stay as they are."""
+    """Let the agent forget servers whose adoption failed here while it continued there. The servers are not changed."""
     for view in unknown:
         if not await asyncio.to_thread(_adoption_failed, site, host, view.id):
             continue

@@ -1,25 +1,39 @@
-"""The processes of ``strongroom serve`` and ``strongroom agent``."""
+"""The processes of ``strongroom serve`` and ``strongroom agent``: they run without what the command line loads."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
-import uvloop
+from strongroom.system.imports import hide_packages
 
-from strongroom.agent.joining import Token
-from strongroom.agent.service import serve_agent
-from strongroom.api import serve
-from strongroom.errors import InvalidRequest
+with hide_packages("rich", "cryptography"):
+    import pymysql  # noqa: F401 - loads cryptography, 7 MB, for logins over TCP; `connect` of MariaDB loads it for them
+    import structlog  # loads Rich, 4 MB, for tracebacks, which have another form in the log
+import uvloop
+from pydantic import BaseModel
+
+from strongroom.errors import InvalidRequest, StrongroomError
 from strongroom.settings import Settings, load
 
 
-def run(config: Path | None, *, data_dir: Path | None, host: str | None, port: int | None, database: str | None) -> None:
+def run(
+    *,
+    config: str | None = None,
+    data_dir: str | None = None,
+    host: str | None = None,
+    port: str | None = None,
+    database: str | None = None,
+) -> None:
     """Load the settings (options override the environment, which overrides the file), then serve until SIGTERM. Raises
     ConfigurationError."""
+    gc.disable()  # until it serves: all objects created now are permanent, and scanning them takes a tenth of the time
+    from strongroom.api import serve  # an agent does not need it
+
     if database is not None:
         _refuse_password(database)
     settings = load_settings(config, service={"data_dir": data_dir, "host": host, "port": port, "database_url": database})
@@ -27,23 +41,31 @@ def run(config: Path | None, *, data_dir: Path | None, host: str | None, port: i
 
 
 def run_agent(
-    config: Path | None,
     *,
-    data_dir: Path | None,
-    address: str | None,
-    port: int | None,
-    control_plane: str | None,
-    token: Token | None,
+    config: str | None = None,
+    data_dir: str | None = None,
+    address: str | None = None,
+    port: str | None = None,
+    control_plane: str | None = None,
+    token_stdin: str | None = None,
+    token_file: str | None = None,
 ) -> None:
     """Load the settings, then run the agent of a host. Raises the errors of ``serve_agent``."""
+    from strongroom.agent.service import serve_agent
+
+    token = None
+    if control_plane is not None or token_stdin is not None or token_file is not None:
+        from strongroom.cli.connection.token import read_token  # loads the command line, to ask on a terminal
+
+        token = read_token(token_stdin is not None, Path(token_file) if token_file else None, wanted=control_plane is not None)
     settings = load_settings(config, service={"data_dir": data_dir}, agent={"address": address, "port": port})
     uvloop.run(serve_agent(settings, control_plane=control_plane, token=token))
 
 
-def load_settings(config: Path | None, **flags: dict[str, Any]) -> Settings:
+def load_settings(config: str | None, **flags: dict[str, Any]) -> Settings:
     """Load the settings and set up logging. ``flags`` are options of the command; None means not given."""
     given = {section: {k: v for k, v in options.items() if v is not None} for section, options in flags.items()}
-    settings = load(config, **{section: options for section, options in given.items() if options})
+    settings = load(Path(config) if config else None, **{section: options for section, options in given.items() if options})
     settings.service.data_dir = settings.service.data_dir.absolute()
     configure_logging(settings)
     return settings
@@ -73,3 +95,27 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.service.log_level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def main() -> None:
+    """Run the command with the options that ``replace_process`` gives."""
+    command, *words = sys.argv[1:]
+    options = dict(word.split("=", 1) for word in words)
+    Path("/proc/self/comm").write_text("strongroom")  # as `ps` and `pgrep` show it
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    BaseModel.model_config["defer_build"] = True  # most models are not used while a service is idle: 6 MB
+    commands: dict[str, Callable[..., None]] = {"serve": run, "agent": run_agent}
+    try:
+        with hide_packages("pydantic.v1"):  # FastAPI would load it to find models of it: 2 MB
+            commands[command](**options)
+    except StrongroomError as error:
+        from strongroom.cli.session import print_error  # loads the command line
+
+        sys.exit(print_error(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
