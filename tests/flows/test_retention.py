@@ -28,9 +28,10 @@ from strongroom.catalog import (
     open_catalog,
 )
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
-from strongroom.flows import Site, hold_backup, open_site, request_verify, undelete_backup
+from strongroom.flows import Site, hold_backup, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.kinds.deletion import discard_backup
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, detach_policy, update_policy
 from strongroom.flows.retention import clocks, turn
@@ -379,7 +380,7 @@ def test_a_confirmation_lets_exactly_the_confirmed_backups_go(world: World) -> N
     world.age()
     world.sweep()
     assert world.left == {"full7", "full8"}
-    assert world.read(Removal, backup_id="full0")[0].asked_by == "somebody"
+    assert world.read(Removal, backup_id="full0")[0].asked_by == "unknown user"
     with pytest.raises(Conflict, match="does not wait for anything"):
         confirm_retention(world.site, "p", "orders", again.code, is_admin=False)
 

@@ -108,7 +108,7 @@ def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin
 
     Raises NotFound, Conflict when nothing or something else waits, Forbidden (only administrators vouch for the clock).
     """
-    who = asker.get()[:255] or "somebody"
+    who = asker.get()[:255] or "unknown user"
     with site.catalog.write() as session:
         database = find_owner(session, project, ref)
         holdings = load_holdings(session, database.id)

@@ -118,15 +118,15 @@ def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[
 
 def find_change(holdings: Holdings, present: Collection[str] | None, at: datetime) -> Change:
     """What the rules want. Without a policy, everything is kept."""
-    ours = {key for key, row in holdings.marks.items() if not row.by_person}
+    expired = {key for key, row in holdings.marks.items() if not row.by_person}
     judged = {backup.id: backup for backup in holdings.judged}
     if holdings.policy is None:
-        return Change([judged[key] for key in ours if key in judged], [], frozenset())
+        return Change([judged[key] for key in expired if key in judged], [], frozenset())
     decisions = holdings.decide(holdings.to_history(present), at, holdings.policy.spec)
     gone = {key for key, decision in decisions.items() if not decision.is_kept}
     return Change(
-        unmark=[judged[key] for key in ours if key in judged and key not in gone],
-        mark=[judged[key] for key in gone if key not in ours],
+        unmark=[judged[key] for key in expired if key in judged and key not in gone],
+        mark=[judged[key] for key in gone if key not in expired],
         marked=frozenset(gone),
     )
 
