@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli.commands.policy.settings import parse_end
 from strongroom.cli.connection.completion import complete_names
-from strongroom.cli.filters import Limit, parse_time
+from strongroom.cli.filters import Limit
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.output.tables import Format
@@ -63,19 +63,22 @@ REMOVALS = [
     app,
     "show",
     example="strongroom retention show orders\nstrongroom retention show orders --at 2027-03-01\n"
-    "strongroom retention show orders --policy silver",
+    "strongroom retention show orders --at 90d --policy silver",
 )
 def show(
     session: Session,
     database: Database,
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Simulate this time (UTC), with the backups that the schedules take until then."),
+        typer.Option(
+            metavar="TIME",
+            help="Simulate this time (2027-03-01, or 90d from now), with the backups that schedules take until then.",
+        ),
     ] = None,
     policy: Annotated[str | None, typer.Option(help="Simulate another policy: name or id.")] = None,
 ) -> None:
     """Show why each backup is kept, and what goes. With --at or --policy: what would go; nothing happens."""
-    when = parse_time(at, datetime.now(UTC)).isoformat() if at else None
+    when = parse_end(at).isoformat() if at else None
     found = session.client.get("retention", database, at=when, policy=policy)["retention"]
     if session.output.format is not Format.table:
         session.output.record(found, [Column(name, name) for name in found])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup.backup import Name, app
-from strongroom.cli.filters import parse_time
+from strongroom.cli.commands.policy.settings import parse_end
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.values import moment
 from strongroom.cli.session import Session, Wait, Yes, command
@@ -41,7 +41,10 @@ def hold(
     reason: Annotated[str, typer.Option(help="Why it is kept.")],
     until: Annotated[
         str | None,
-        typer.Option(metavar="DATE", help="Last day (UTC), or a time: 2027-12-31, 2027-12-31T12:00. Default: until `release`."),
+        typer.Option(
+            metavar="DATE",
+            help="Last day (2027-12-31), a time (2027-12-31T12:00, UTC), or how long: 90d. Default: until it is released.",
+        ),
     ] = None,
 ) -> None:
     """Keep a backup and all that it is based on: neither a policy nor a user removes them.
@@ -55,8 +58,8 @@ def hold(
 
 
 def _end_of(text: str) -> datetime:
-    """The end of a day, or the time."""
-    found = parse_time(text, datetime.now(UTC))
+    """The end of the day, or the time."""
+    found = parse_end(text)
     return found + timedelta(days=1) if len(text) == len("2027-12-31") and "T" not in text else found
 
 
