@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from strongroom.catalog import Attachment, Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
 from strongroom.catalog.find import unfinished_jobs
@@ -21,6 +21,7 @@ from strongroom.protection.retention import Decision, decide
 
 Database = Instance | Cluster
 GOING = ("DELETING", "DELETE_FAILED", "DELETED")
+_UNUSED = [defer(column) for column in (Backup.profile, Backup.witness, Backup.positions, Backup.pages, Backup.description)]
 _LATE = timedelta(minutes=5)
 """Beyond the spread: a run that began later is named by its start, not by its nominal time."""
 
@@ -83,7 +84,7 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
         point=backup.finished or begin,
         parent=backup.parent_id,
         state=state,
-        damaged=backup.is_damaged,
+        damaged=verified is not None and not verified["ok"],
         verified=verified is not None and bool(verified["ok"]) and level_of(verified) != "sizes",
         imported=not is_own,
         stored_size=backup.stored_size or 0,
@@ -93,7 +94,7 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
 def load_holdings(session: Session, database_id: str) -> Holdings:
     """What the catalog knows of the backups of an instance or a cluster."""
     of_it = or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
-    existing = select(Backup).where(of_it, Backup.deleted.is_(None)).order_by(Backup.created, Backup.id)
+    existing = select(Backup).where(of_it, Backup.deleted.is_(None)).order_by(Backup.created, Backup.id).options(*_UNUSED)
     backups = tuple(session.scalars(existing))
     database = session.get(Instance, database_id) or session.get(Cluster, database_id)
     ids = [backup.id for backup in backups]
