@@ -273,7 +273,7 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
         a.sql("CHECKPOINT")
         assert a.sql(slot) == [("strongroom", False, "lost")]
-        assert "let go of" in driver.servers.read_facts(a.server).warning
+        assert "then dropped" in driver.servers.read_facts(a.server).warning
         wal = sum(path.stat().st_size for path in (a.server.data_dir / "pg_wal").iterdir() if path.is_file())
         assert wal < 224 << 20
         a.sql("CREATE TABLE t AS SELECT 1 AS id")
