@@ -488,7 +488,7 @@ def test_an_incremental_that_is_not_as_it_was_taken_is_refused(
     chain = [kept[0], changed(kept[1], place, change), kept[2]]
     with pytest.raises(error, match=said):
         postgresql.restore(chain, place, "b")
-    with pytest.raises(ServerFailed, match="not finished"):
+    with pytest.raises(ServerFailed, match="unfinished"):
         driver.servers.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
 
 
