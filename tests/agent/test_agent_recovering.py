@@ -24,7 +24,7 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
     def recover(server: Server) -> Facts:
         if time.monotonic() - began < 1:
             raise StillStarting("the database system is starting up")
-        return Facts(version_number="10.11.1", data_bytes=0, data_dir=Path("/d"))
+        return Facts(version_number="10.11.1", data_dir=Path("/d"))
 
     def refuse(server: Server) -> Facts:
         raise ServerFailed("nobody answers")

@@ -33,6 +33,7 @@ from strongroom.datastores.protocol.datastore import (
     Galera,
     Phase,
     Restored,
+    Sizes,
     StreamFacts,
     UserChange,
     UserSpec,
@@ -40,6 +41,7 @@ from strongroom.datastores.protocol.datastore import (
 from strongroom.datastores.protocol.placement import Placement
 from strongroom.datastores.protocol.profiles import Profiles
 from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.system.disks import measure_files
 
 
 class MariaDB:
@@ -67,6 +69,9 @@ class MariaDB:
 
     def ready(self, server: Server) -> Facts:
         return _facts.ready(server)
+
+    def measure(self, data_dir: Path) -> Sizes:
+        return Sizes(data_bytes=measure_files(data_dir))
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         _facts.check_data(data_dir, may_be_empty=server.galera is not None and data_dir == server.data_dir)

@@ -24,6 +24,7 @@ from strongroom.datastores.protocol.datastore import (
     Galera,
     Phase,
     Restored,
+    Sizes,
     StreamFacts,
     UserChange,
     UserSpec,
@@ -33,6 +34,7 @@ from strongroom.datastores.protocol.profiles import Profiles
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import lineage
 from strongroom.errors import LineageChanged
+from strongroom.system.disks import measure_files
 
 
 class MySQL:
@@ -60,6 +62,9 @@ class MySQL:
 
     def ready(self, server: Server) -> Facts:
         return facts.ready(server)
+
+    def measure(self, data_dir: Path) -> Sizes:
+        return Sizes(data_bytes=measure_files(data_dir))
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         facts.check_data(data_dir)

@@ -26,6 +26,7 @@ from strongroom.datastores.protocol.datastore import (
     Galera,
     Phase,
     Restored,
+    Sizes,
     StreamFacts,
     UserChange,
     UserSpec,
@@ -64,6 +65,9 @@ class PostgreSQL:
 
     def ready(self, server: Server) -> Facts:
         return facts.ready(server)
+
+    def measure(self, data_dir: Path) -> Sizes:
+        return facts.measure(data_dir)
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         facts.check_data(server, data_dir)

@@ -49,11 +49,16 @@ class Facts(Strict):
     """What a running server says of itself."""
 
     version_number: str
-    data_bytes: int = Field(description="Bytes in the data directory.")
-    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
     data_dir: Path | None = Field(None, description="The data directory that the server says it has.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
     warning: str = Field("", description="What will be wrong before long, though the server serves.")
+
+
+class Sizes(Strict):
+    """What a data directory takes up."""
+
+    data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Bytes of WAL among them, where the database has WAL.")
 
 
 class Finding(Strict):
@@ -278,6 +283,9 @@ class Datastore(Protocol):
 
     def ready(self, server: Server) -> Facts:
         """Ask the server whether it serves. Raises ServerFailed, with the end of its log, while it does not."""
+
+    def measure(self, data_dir: Path) -> Sizes:
+        """The sizes of all files of a server: takes longer than to ask whether it serves."""
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         """Gate before a start: refuse (ServerFailed) a directory that was extracted but not prepared."""

@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
 from strongroom.catalog import Host, Instance, now
@@ -32,6 +31,8 @@ PACE = 1.0
 """Seconds between two looks at an agent whose servers are not all as they should be, or that does not answer."""
 CALM = 15.0
 """Seconds between two looks at the embedded agent, which tells by itself when something changes."""
+CALM_SERVERS = 30.0
+"""Seconds between two looks at its servers, of which nothing but sizes can have changed."""
 REMOTE_PACE = 0.2
 """Times ``hosts.silent_after``: between two looks at another agent, on which all is well."""
 HOST_PACE = 0.4
@@ -59,6 +60,7 @@ class Monitor:
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
         self._next_look: dict[str, float] = {}
+        self._next_servers: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._changes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,7 +103,7 @@ class Monitor:
         self._changes += 1
         for host in self._site.agents.names:
             if self._site.agents.embedded(host):
-                self._next_look[host] = 0.0
+                self._next_look[host] = self._next_servers[host] = 0.0
         self._wake.set()
 
     async def stop(self) -> None:
@@ -143,11 +145,13 @@ class Monitor:
                 self._next_look[host] = time.monotonic() + PACE
                 self._looks[host] = asyncio.create_task(self._look(host))
 
-    def _note_pace(self, host: str, servers: Sequence[ServerView], changes: int) -> None:
-        """Look again soon where something is under way."""
-        if self._changes != changes or not all(_is_settled(view) for view in servers):
+    def _note_pace(self, host: str, servers: Sequence[ServerView] | None, changes: int) -> None:
+        """Look again soon where something is under way. Without ``servers``, nothing was when they were last looked at."""
+        if self._changes != changes or not all(_is_settled(view) for view in servers or ()):
             return
         embedded = self._site.agents.embedded(host)
+        if embedded and servers is not None:
+            self._next_servers[host] = time.monotonic() + CALM_SERVERS
         silent_after = self._site.settings.hosts.silent_after
         calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
         self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
@@ -179,11 +183,13 @@ class Monitor:
     async def _ask(self, host: str) -> bool:
         """Whether the agent answers; the catalog knows what it says."""
         asked, changes = now(), self._changes
+        servers: list[ServerView] | None = None
         facts: HostView | None = None
         try:
             agent = self._site.agents.client(host)
             async with asyncio.timeout(None if self._site.agents.embedded(host) else ANSWER):
-                servers = await agent.servers()
+                if time.monotonic() >= self._next_servers.get(host, 0):
+                    servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
         except (StrongroomError, TimeoutError) as error:
@@ -194,12 +200,15 @@ class Monitor:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._site.settings.hosts.silent_after
         self._site.agents.presence.heard(host)
         self._note_pace(host, servers, changes)
-        await asyncio.to_thread(self._write, host, asked, servers, facts)
-        if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
-            self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
+        if servers is not None:
+            await asyncio.to_thread(self._write_servers, host, asked, servers)
+            if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
+                self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
+        if facts is not None:
+            await asyncio.to_thread(self._write_facts, host, facts)
         return True
 
-    def _write(self, host: str, asked: datetime, servers: list[ServerView], facts: HostView | None) -> None:
+    def _write_servers(self, host: str, asked: datetime, servers: list[ServerView]) -> None:
         """Mirror what changed. A step that has seen a server since we asked knows better."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._site.catalog.read() as session:
@@ -208,7 +217,7 @@ class Monitor:
             changed = [i.id for i in known if not _later(i, asked) and _mirror(i, views.get(i.id))]
             strangers = [view for view in servers if view.id not in {i.id for i in known}]
             self._note_unknown(host, [view for view in strangers if not _is_leaving(session.get(Instance, view.id), host)])
-        if not changed and facts is None:
+        if not changed:
             return
         with self._site.catalog.write() as session:
             for instance_id in changed:
@@ -216,8 +225,6 @@ class Monitor:
                 if instance is not None and not _later(instance, asked):
                     _mirror(instance, views.get(instance_id))
                     instance.seen = now()
-            if facts is not None:
-                self._note(session, host, facts)
 
     def _note_unknown(self, host: str, strangers: list[ServerView]) -> None:
         before = {view.id for view in self._site.agents.unknown.get(host, [])}
@@ -232,19 +239,20 @@ class Monitor:
                     remedy=f"strongroom host servers {host}",
                 )
 
-    def _note(self, session: Session, host: str, facts: HostView) -> None:
+    def _write_facts(self, host: str, facts: HostView) -> None:
         """Keep what the host says of itself, under the name that we know it by. One that was removed meanwhile stays gone."""
-        row = session.get(Host, host)
-        if row is None:
-            if not self._site.agents.embedded(host):
-                return
-            row = Host(name=host)
-            session.add(row)
-        is_other = (row.view or {}).get("jobs_limit") != facts.jobs_limit
-        row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
-        row.seen = now()
-        if is_other:
-            self._site.agents.on_host(host, facts.jobs_limit)
+        with self._site.catalog.write() as session:
+            row = session.get(Host, host)
+            if row is None:
+                if not self._site.agents.embedded(host):
+                    return
+                row = Host(name=host)
+                session.add(row)
+            is_other = (row.view or {}).get("jobs_limit") != facts.jobs_limit
+            row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
+            row.seen = now()
+            if is_other:
+                self._site.agents.on_host(host, facts.jobs_limit)
 
 
 def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:

@@ -14,7 +14,6 @@ from strongroom.datastores.protocol.datastore import Facts
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ServerFailed
-from strongroom.system.disks import measure_files
 
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
@@ -30,8 +29,7 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="Look into its error log.") from error
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
-    place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
+    return Facts(version_number=number_of(version), data_dir=Path(data_dir))
 
 
 def check_data(data_dir: Path) -> None:

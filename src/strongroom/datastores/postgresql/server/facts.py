@@ -13,7 +13,7 @@ from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, series
-from strongroom.datastores.protocol.datastore import Facts
+from strongroom.datastores.protocol.datastore import Facts, Sizes
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
@@ -49,10 +49,13 @@ def ready(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    wal = wal_bytes(place)
-    return Facts(
-        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
-    )
+    return Facts(version_number=number_in(number), data_dir=place, warning=warning)
+
+
+def measure(data_dir: Path) -> Sizes:
+    """The sizes of a data directory with its tablespaces."""
+    wal = wal_bytes(data_dir)
+    return Sizes(data_bytes=data_bytes(data_dir) + wal, wal_bytes=wal)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
