@@ -20,7 +20,7 @@ NOT_YET: set[str] = set()
 FILES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "changelog.d" / "README.md",
+    *sorted((ROOT / "changelog.d").glob("*.md")),
     *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in NOT_YET),
 ]
 PYTHON = [
@@ -34,6 +34,13 @@ PYTHON = [
     "src/strongroom/cli/**/*.py",
     "src/strongroom/sections/*.py",
     "src/strongroom/catalog/*.py",
+    "src/strongroom/datastores/*.py",
+    "src/strongroom/datastores/innodb/*.py",
+    "src/strongroom/datastores/mariadb/**/*.py",
+    "src/strongroom/datastores/mysql/**/*.py",
+    "src/strongroom/datastores/protocol/*.py",
+    "src/strongroom/datastores/toolkit/*.py",
+    "src/strongroom/flows/**/*.py",
     "src/strongroom/identity/*.py",
     "src/strongroom/storage/*.py",
     "src/strongroom/system/*.py",

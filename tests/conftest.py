@@ -15,19 +15,29 @@ import pytest
 from support import processes
 from support.service import Service
 
+LONGEST_FIRST = ("hosts", "fault", "matrix", "end_to_end", "docs", "agent")
+"""Rooms whose files take minutes, in the order in which they run: one that began last would keep a single worker busy alone."""
+
 _counter = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long soak tests too")
+    parser.addoption("--alone", action="store_true", help="give each line of the matrix a server of its own")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_rank)  # the order within a file stays: its tests may share a fixture
     for item in items:
         if item.get_closest_marker("slow") and not config.getoption("--soak"):
             item.add_marker(pytest.mark.skip(reason="long soak run: pass --soak"))
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def _rank(item: pytest.Item) -> int:
+    room = item.path.parent.name
+    return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_errors_keep_their_kind_and_their_remedy(agents: AgentMaker) -> None:
     assert finish(agent, "a").status == "cancelled"
 
 
-def test_a_defect_is_in_the_log_of_the_host(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_is_logged_on_the_host(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Jobs, "views", lambda _: 1 // 0)
     agent = agents()
     with capture_logs() as logs, pytest.raises(Unavailable, match="HTTP 500"):
@@ -146,7 +146,7 @@ def test_a_defect_is_in_the_log_of_the_host(agents: AgentMaker, monkeypatch: pyt
     assert line["path"] == "/jobs" and isinstance(line["exc_info"], ZeroDivisionError)
 
 
-def test_a_body_that_is_not_understood_is_not_repeated(agents: AgentMaker) -> None:
+def test_invalid_body_is_not_echoed(agents: AgentMaker) -> None:
     agent = agents(scripted=True)
 
     async def send(body: object) -> httpx.Response:
@@ -161,7 +161,7 @@ def test_a_body_that_is_not_understood_is_not_repeated(agents: AgentMaker) -> No
     assert "hush" not in reply.text and "job.verify.location: Field required" in reply.text
 
 
-def test_many_may_wait_while_others_work(agents: AgentMaker) -> None:
+def test_many_long_polls_do_not_block_other_requests(agents: AgentMaker) -> None:
     """A long poll holds no thread: a hundred of them leave room for everybody else."""
     agent = agents(scripted=True)
     agent.jobs.put("j", request("sleep"))
@@ -181,7 +181,7 @@ def test_many_may_wait_while_others_work(agents: AgentMaker) -> None:
     assert asyncio.run(crowd()) < 10
 
 
-def test_silence_is_an_error_of_its_own(free_port: int) -> None:
+def test_unreachable_agent_has_its_own_error(free_port: int) -> None:
     async def ask() -> None:
         async with AgentClient(f"http://127.0.0.1:{free_port}") as client:
             await client.host()
@@ -224,9 +224,7 @@ def _errors_of(transport: httpx.AsyncBaseTransport) -> Callable[..., StrongroomE
     ],
     ids=["500", "nonsense", "other-version", "no-such-route", "not-understood", "bad-request", "slow", "no-way", "refused"],
 )
-def test_each_cause_is_an_error_of_its_own(
-    answer: httpx.Response | httpx.HTTPError, kind: type[StrongroomError], said: str
-) -> None:
+def test_each_cause_has_its_own_error(answer: httpx.Response | httpx.HTTPError, kind: type[StrongroomError], said: str) -> None:
     def handle(_request: httpx.Request) -> httpx.Response:
         if isinstance(answer, httpx.HTTPError):
             raise answer
@@ -239,7 +237,7 @@ def test_each_cause_is_an_error_of_its_own(
 
 
 @pytest.mark.parametrize("wrong", ["the host", "the control plane"])
-def test_a_wrong_certificate_is_not_taken_for_silence(place: Path, wrong: str) -> None:
+def test_wrong_certificate_is_not_reported_as_unreachable(place: Path, wrong: str) -> None:
     control, stranger, host, other = (key_pair(place / name, name) for name in ("control", "stranger", "host", "other"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     shown = other if wrong == "the host" else host

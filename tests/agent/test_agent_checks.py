@@ -49,7 +49,7 @@ def test_every_database(place: Path, pool: str) -> None:
     assert {"mariadb 10.11", "mysql 9.7", "postgresql 15"} <= set(found)
 
 
-def test_events_of_asynchronous_io_that_are_used_up(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_events_of_asynchronous_io(place: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "aio-max-nr").write_text("65536\n")
     monkeypatch.setattr(limits, "_SYSTEM", place)
     for used, level, said in ((65000, "error", "no more servers of mysql"), (62000, "warning", "1 more servers of mysql")):
@@ -118,7 +118,7 @@ def test_keys(place: Path, pool: str) -> None:
     assert _checks(place, pool, encryption={"recipients": ["age1wrong"]})["encryption"].level == "error"
 
 
-def test_a_clock_that_was_moved_back(place: Path, pool: str) -> None:
+def test_clock_that_was_moved_back(place: Path, pool: str) -> None:
     (place / "d").mkdir()
     later = time.time() + 3600
     (place / "d/catalog.sqlite").write_text("")
@@ -128,7 +128,7 @@ def test_a_clock_that_was_moved_back(place: Path, pool: str) -> None:
 
 
 @pytest.mark.root
-def test_a_data_directory_that_servers_cannot_reach(place: Path, pool: str) -> None:
+def test_data_directory_that_servers_cannot_access(place: Path, pool: str) -> None:
     (place / "closed").mkdir(mode=0o700)
     found = _checks(place, pool, service={"data_dir": str(place / "closed/d")})["data directory"]
     assert found.level == "error" and "chmod o+x" in found.remedy
@@ -141,7 +141,7 @@ def test_an_unknown_user(place: Path, pool: str) -> None:
     assert found.level == "error" and "nosuchuser" in found.message
 
 
-def test_a_host_is_looked_at_with_what_the_control_plane_sends(place: Path, pool: str) -> None:
+def test_host_is_checked_with_the_settings_of_the_control_plane(place: Path, pool: str) -> None:
     """Its own sections on stores and keys are used by no job, so that they prove nothing."""
     mine = {"storage": {"path": str(place / "mine")}, "encryption": {"recipients": [new_identity()[1]]}}
     settings = load(None, service={"data_dir": str(place / "d")}, agent={"pool": pool}, **mine)
@@ -155,7 +155,7 @@ def test_a_host_is_looked_at_with_what_the_control_plane_sends(place: Path, pool
     assert not [check for check in found if check.name in ("encryption", "identities")]
 
 
-def test_a_tool_that_waits_for_the_store_has_not_stalled(place: Path, pool: str) -> None:
+def test_program_that_waits_for_the_store_is_not_stalled(place: Path, pool: str) -> None:
     def settings(seconds: float) -> Settings:
         return load(None, service={"data_dir": str(place / "d")}, agent={"pool": pool, "stall_timeout": seconds})
 

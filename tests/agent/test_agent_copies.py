@@ -65,7 +65,7 @@ def test_an_isolated_copy_is_shown_and_activated(agents: AgentMaker, monkeypatch
 
 def _serves(server: Server) -> bool:
     try:
-        get("mariadb").ready(server)
+        get("mariadb").servers.read_facts(server)
     except ServerFailed:
         return False
     return True

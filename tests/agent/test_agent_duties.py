@@ -79,7 +79,7 @@ def _is_up(view: DutyView) -> bool:
     return view.report is not None and found is not None and view.report.facts.get("helper") in found.list_session()
 
 
-def test_a_duty_is_kept_alive_and_outlives_the_agent(restart: Callable[[], Agent]) -> None:
+def test_duty_is_kept_alive_and_outlives_the_agent(restart: Callable[[], Agent]) -> None:
     agent = restart()
     agent.servers.define("s1", definition("s1"))
     agent.put_duty("d", _request(word="hush"))
@@ -122,7 +122,7 @@ def test_a_duty_that_died_with_the_agent_waits_for_its_options(restart: Callable
     assert _await_running(agent).pid != pid
 
 
-def test_a_duty_that_fails_says_why_and_is_tried_again(restart: Callable[[], Agent]) -> None:
+def test_failed_duty_reports_the_cause_and_is_retried(restart: Callable[[], Agent]) -> None:
     agent = restart()
     agent.servers.define("s1", definition("s1"))
     agent.put_duty("d", _request(fail=True))

@@ -85,20 +85,20 @@ def backup(cluster: Cluster, ground: Path, node: str, id: str, parent: str | Non
     return view.result.output
 
 
-def test_three_nodes_are_one_cluster_that_holds_the_same(cluster: Cluster) -> None:
+def test_three_nodes_form_one_cluster_with_the_same_data(cluster: Cluster) -> None:
     add(cluster, "same", "n2")
     views = [cluster.view(node) for node in cluster.nodes]
     assert len({view.uuid for view in views}) == 1
     assert {view.cluster for view in views} == {"t.1"}
     sums = [cluster.agent.servers.nodes.serving(node) for node in cluster.nodes]
-    found = [galera.checksums(server).sums for galera, server in sums]
+    found = [clusters.running.sum_tables(server).sums for clusters, server in sums]
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {"app.t"}
-    for number, (galera, server) in enumerate(sums):
-        galera.write_canary(server, f"word{number}")
-    assert all(galera.canaries(server) == ["word0", "word1", "word2"] for galera, server in sums)
-    sums[0][0].drop_canaries(sums[0][1])
-    assert all(galera.canaries(server) == [] for galera, server in sums)
+    for number, (clusters, server) in enumerate(sums):
+        clusters.running.write_canary(server, f"word{number}")
+    assert all(clusters.running.read_canaries(server) == ["word0", "word1", "word2"] for clusters, server in sums)
+    sums[0][0].running.drop_canaries(sums[0][1])
+    assert all(clusters.running.read_canaries(server) == [] for clusters, server in sums)
 
 
 def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster) -> None:
@@ -118,7 +118,7 @@ def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster)
                 if met == 3:
                     break
                 at = (cluster.view("n2").seqno or 0) + 4
-                found = list(pool.map(lambda node, at=at: node[0].checksums(node[1], at=at), nodes))  # type: ignore[misc]
+                found = list(pool.map(lambda node, at=at: node[0].running.sum_tables(node[1], at=at), nodes))  # type: ignore[misc]
                 if found[0].seqno is not None and len({each.seqno for each in found}) == 1:
                     met += 1
                     assert found[0].sums == found[1].sums == found[2].sums
@@ -126,12 +126,12 @@ def test_tables_are_summed_at_one_position_while_clients_write(cluster: Cluster)
         finally:
             over.set()
         writer.result()
-    (still,) = {galera.checksums(server, tables=["app.busy"]).model_dump_json() for galera, server in nodes}
+    (still,) = {clusters.running.sum_tables(server, tables=["app.busy"]).model_dump_json() for clusters, server in nodes}
     assert "app.t" not in still
     cluster.sql("n1", "DROP TABLE app.busy")
 
 
-def test_no_secret_and_no_bootstrap_is_written_down(cluster: Cluster) -> None:
+def test_no_secret_and_no_bootstrap_is_written_to_a_file(cluster: Cluster) -> None:
     server = cluster.agent.servers.server("n1")
     text = (server.base_dir / "my.cnf").read_text()
     assert "wsrep_cluster_address=gcomm://127." in text.replace('"', "")
@@ -140,14 +140,14 @@ def test_no_secret_and_no_bootstrap_is_written_down(cluster: Cluster) -> None:
     assert f"wsrep_sst_auth={server.user}:\n" in text.replace('"', "")
 
 
-def test_a_node_that_is_killed_comes_back_by_itself(cluster: Cluster) -> None:
+def test_killed_node_is_restarted_automatically(cluster: Cluster) -> None:
     cluster.kill("n2")
     add(cluster, "while n2 is away")
     cluster.wait()
     assert rows(cluster, "n2") == rows(cluster, "n1")
 
 
-def test_power_cut_on_all_nodes_needs_no_bootstrap(cluster: Cluster) -> None:
+def test_power_failure_on_all_nodes_needs_no_bootstrap(cluster: Cluster) -> None:
     add(cluster, "before the cut")
     before = cluster.view("n1").uuid
     cluster.kill(*cluster.nodes)
@@ -157,7 +157,7 @@ def test_power_cut_on_all_nodes_needs_no_bootstrap(cluster: Cluster) -> None:
     assert "before the cut" in rows(cluster, "n3")
 
 
-def test_a_stopped_cluster_goes_on_from_the_node_that_is_farthest(cluster: Cluster) -> None:
+def test_stopped_cluster_continues_from_the_most_advanced_node(cluster: Cluster) -> None:
     nodes = cluster.agent.servers.nodes
     with pytest.raises(Busy):
         nodes.position("n1")
@@ -180,12 +180,12 @@ def test_a_stopped_cluster_goes_on_from_the_node_that_is_farthest(cluster: Clust
     assert cluster.view("n1").uuid == places["n1"].uuid
 
 
-def test_what_still_runs_is_not_proven_stopped(cluster: Cluster) -> None:
+def test_running_server_is_not_proven_stopped(cluster: Cluster) -> None:
     with pytest.raises(ServerFailed, match="still runs"):
         cluster.agent.servers.nodes.prove_stopped("n1")
 
 
-def test_backup_of_a_node_tells_its_place_in_the_cluster(cluster: Cluster, ground: Path) -> None:
+def test_backup_of_a_node_contains_its_cluster_position(cluster: Cluster, ground: Path) -> None:
     add(cluster, "backed up")
     output = backup(cluster, ground, "n2", "place")
     place = output["manifest"]["positions"]["galera"]  # type: ignore[index]
@@ -195,7 +195,7 @@ def test_backup_of_a_node_tells_its_place_in_the_cluster(cluster: Cluster, groun
 
 
 @pytest.mark.parametrize("transfer", ["mariabackup", "rsync"])
-def test_a_transfer_of_all_data_changes_the_lineage(cluster: Cluster, ground: Path, transfer: str) -> None:
+def test_state_transfer_changes_the_lineage(cluster: Cluster, ground: Path, transfer: str) -> None:
     """An incremental over it would restore without an error, and have lost rows: it is refused."""
     servers = cluster.agent.servers
     add(cluster, f"before {transfer}")
@@ -222,7 +222,7 @@ def test_a_transfer_of_all_data_changes_the_lineage(cluster: Cluster, ground: Pa
     assert view.result.failure.code == "LineageChanged"
 
 
-def test_a_node_that_was_put_back_to_a_snapshot_takes_a_full(cluster: Cluster, ground: Path) -> None:
+def test_node_that_was_reset_to_a_snapshot_takes_a_full(cluster: Cluster, ground: Path) -> None:
     """The others close its gap, by other pages at other positions than those that its last backup knew."""
     data = cluster.agent.servers.server("n3").data_dir
     snapshot = data.parent / "snapshot"
@@ -247,7 +247,7 @@ def test_a_node_that_was_put_back_to_a_snapshot_takes_a_full(cluster: Cluster, g
     assert str(taken["reason"]).startswith("A full backup was taken: ")
 
 
-def test_a_node_of_an_earlier_epoch_is_stopped_and_stays_so(cluster: Cluster) -> None:
+def test_node_of_an_earlier_epoch_is_stopped_and_stays_stopped(cluster: Cluster) -> None:
     """It was cut off while its cluster was restored: what it has must never be served again."""
     servers, nodes = cluster.agent.servers, cluster.agent.servers.nodes
     member = servers.view("n2").member
@@ -289,7 +289,7 @@ def test_nodes_of_different_epochs_never_meet(cluster: Cluster) -> None:
     cluster.wait()
 
 
-def test_desync_is_undone_after_the_backup_even_when_its_worker_is_killed(cluster: Cluster, ground: Path) -> None:
+def test_desync_is_undone_after_the_backup_even_if_its_worker_is_killed(cluster: Cluster, ground: Path) -> None:
     backup(cluster, ground, "n2", "desynced", desync=True)
     until(lambda: not cluster.view("n2").desynced)
     server = cluster.agent.servers.server("n2")
@@ -308,7 +308,7 @@ def test_desync_is_undone_after_the_backup_even_when_its_worker_is_killed(cluste
     cluster.sql("n2", "SET GLOBAL wsrep_desync=OFF")
 
 
-def test_an_empty_node_is_filled_once_a_donor_can(cluster: Cluster) -> None:
+def test_empty_node_gets_a_state_transfer_as_soon_as_a_donor_can(cluster: Cluster) -> None:
     """The account for transfers is gone at first: the node dies, and nothing that it had is lost."""
     servers = cluster.agent.servers
     add(cluster, "kept aside")
@@ -326,7 +326,7 @@ def test_an_empty_node_is_filled_once_a_donor_can(cluster: Cluster) -> None:
     servers.discard_old("n2")
 
 
-def test_seeding_that_was_cut_off_is_done_again(cluster: Cluster, ground: Path) -> None:
+def test_interrupted_seeding_is_repeated(cluster: Cluster, ground: Path) -> None:
     nodes, identity = cluster.agent.servers.nodes, str(uuid.uuid4())
     backup(cluster, ground, "n1", "cut")
     cluster.agent.put_job("r-cut", JobRequest(server="n1", job=restore_job(ground, "cut")))
@@ -351,7 +351,7 @@ def test_seeding_that_was_cut_off_is_done_again(cluster: Cluster, ground: Path) 
     cluster.agent.jobs.cancel("r-cut")
 
 
-def test_only_nodes_are_asked_of_their_cluster(cluster: Cluster) -> None:
+def test_only_nodes_are_queried_about_their_cluster(cluster: Cluster) -> None:
     servers = cluster.agent.servers
     servers.define("single", definition("single"))
     with pytest.raises(NotFound):

@@ -76,7 +76,7 @@ def test_long_poll_answers_with_the_next_event(agents: AgentMaker) -> None:
     assert asyncio.run(agent.wait_job("k", JobQuery(wait=10, after=5))).status == "cancelled"
 
 
-def test_a_killed_worker_is_lost_and_its_tools_with_it(agents: AgentMaker, place: Path) -> None:
+def test_killed_worker_is_lost_together_with_its_programs(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True)
     agent.jobs.put("j", request("orphan"))
     until(lambda: agent.jobs.view("j").events == 2)
@@ -89,7 +89,7 @@ def test_a_killed_worker_is_lost_and_its_tools_with_it(agents: AgentMaker, place
     assert agent.jobs.cancel("j").status == "lost"
 
 
-def test_a_running_job_is_found_again(agents: AgentMaker, place: Path) -> None:
+def test_running_job_is_found_again(agents: AgentMaker, place: Path) -> None:
     first = agents(scripted=True)
     first.jobs.put("j", request("until"))
     until(lambda: first.jobs.view("j").events)
@@ -102,7 +102,7 @@ def test_a_running_job_is_found_again(agents: AgentMaker, place: Path) -> None:
     assert view.status == "succeeded" and view.result is not None and view.result.output == {"pid": _pid(place, "j")}
 
 
-def test_what_ended_while_no_agent_looked_is_told_later(agents: AgentMaker, place: Path) -> None:
+def test_jobs_that_ended_while_the_agent_was_down_are_reported_later(agents: AgentMaker, place: Path) -> None:
     first = agents(scripted=True)
     first.jobs.put("good", request("until"))
     first.jobs.put("bad", request("orphan"))
@@ -117,7 +117,7 @@ def test_what_ended_while_no_agent_looked_is_told_later(agents: AgentMaker, plac
     assert _gone(tool)
 
 
-def test_cancel_asks_first(agents: AgentMaker) -> None:
+def test_cancel_sends_sigterm_first(agents: AgentMaker) -> None:
     agent = agents(scripted=True, cancel_grace=30)
     agent.jobs.put("j", request("sleep"))
     until(lambda: agent.jobs.view("j").events)
@@ -127,7 +127,7 @@ def test_cancel_asks_first(agents: AgentMaker) -> None:
     assert agent.jobs.cancel("j").status == "cancelled"
 
 
-def test_cancel_kills_who_does_not_listen(agents: AgentMaker, place: Path) -> None:
+def test_cancel_kills_a_worker_that_ignores_sigterm(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True, cancel_grace=0.5)
     agent.jobs.put("j", request("stubborn"))
     until(lambda: agent.jobs.view("j").events)
@@ -138,7 +138,7 @@ def test_cancel_kills_who_does_not_listen(agents: AgentMaker, place: Path) -> No
     assert view.result.failure.code == "Cancelled" and _gone(_pid(place, "j"))
 
 
-def test_one_job_a_server(agents: AgentMaker) -> None:
+def test_one_job_per_server(agents: AgentMaker) -> None:
     agent = agents(scripted=True)
     for server in ("s1", "s2"):
         agent.servers.define(server, definition(server))
@@ -156,7 +156,7 @@ def test_one_job_a_server(agents: AgentMaker) -> None:
     assert finish(agent, "b").status == "succeeded" and agent.servers.view("s1").job is None
 
 
-def test_the_next_job_waits_for_no_tool_of_a_dead_one(agents: AgentMaker, place: Path) -> None:
+def test_next_job_does_not_wait_for_programs_of_a_dead_worker(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True)
     agent.servers.define("s1", definition())
     agent.jobs.put("a", request("orphan", server="s1"))
@@ -187,7 +187,7 @@ def test_a_worker_that_cannot_start_fails_the_job(agents: AgentMaker, place: Pat
     assert "cannot start" in view.result.failure.message
 
 
-def test_the_real_worker_with_no_order_does_nothing() -> None:
+def test_worker_without_a_spec_does_nothing() -> None:
     """The agent may die between the start of a worker and its order: end of file on stdin ends it."""
     done = subprocess.run(
         [sys.executable, "-m", "strongroom.worker"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, cwd="/"
@@ -195,7 +195,7 @@ def test_the_real_worker_with_no_order_does_nothing() -> None:
     assert done.returncode == 2
 
 
-def test_nonsense_is_refused(agents: AgentMaker) -> None:
+def test_invalid_requests_are_refused(agents: AgentMaker) -> None:
     agent = agents(scripted=True)
     with pytest.raises(InvalidRequest):
         agent.jobs.put("../j", request("quick"))

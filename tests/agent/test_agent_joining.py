@@ -43,7 +43,7 @@ def control_plane(reply: dict[str, object] | bytes, status: int = 200) -> Iterat
     thread.join()
 
 
-def test_the_token_proves_and_does_not_travel(tmp_path: Path) -> None:
+def test_token_proves_the_host_and_is_never_sent(tmp_path: Path) -> None:
     token = Token.new("db1")
     assert Token.parse(f" {token}\n") == token
     assert token.secret not in repr(token)
@@ -56,7 +56,7 @@ def test_the_token_proves_and_does_not_travel(tmp_path: Path) -> None:
     assert json.loads(body)["proof"] == proof_of_host(token.key, "db1", "https://10.0.0.1:8780", mine)
 
 
-def test_a_control_plane_that_does_not_know_the_token_is_not_believed(tmp_path: Path) -> None:
+def test_control_plane_that_does_not_know_the_token_is_not_trusted(tmp_path: Path) -> None:
     token = Token.new("db1")
     mine, theirs = key_pair(tmp_path / "a", "a").certificate, key_pair(tmp_path / "b", "b").certificate
     other = Token.new("db1")
@@ -70,27 +70,27 @@ def test_a_control_plane_that_does_not_know_the_token_is_not_believed(tmp_path: 
 
 @pytest.mark.parametrize("reply", [b"", b"<html>", b"{}", b"[]", b'{"certificate": 1, "proof": 2}'])
 @pytest.mark.parametrize("status", [200, 404])
-def test_what_is_no_control_plane_is_said_to_be_none(tmp_path: Path, reply: bytes, status: int) -> None:
+def test_other_programs_are_not_accepted_as_control_plane(tmp_path: Path, reply: bytes, status: int) -> None:
     mine = key_pair(tmp_path / "a", "a").certificate
     with control_plane(reply, status) as (url, _), pytest.raises(Unavailable, match="no control plane of Strongroom"):
         join(url, Token.new("db1"), "https://10.0.0.1:8780", mine)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "ftp://x"])
-def test_nobody_there(tmp_path: Path, url: str) -> None:
+def test_unreachable_agent(tmp_path: Path, url: str) -> None:
     mine = key_pair(tmp_path / "a", "a").certificate
     with pytest.raises(StrongroomError, match="does not answer"):
         join(url, Token.new("db1"), "https://10.0.0.1:8780", mine)
 
 
 @pytest.mark.parametrize("text", ["", "db1", "db1:short", "DB1:" + "A" * 43, "db1:" + "A" * 42 + "!", "../x:" + "A" * 43])
-def test_what_is_no_token_is_refused_without_repeating_it(text: str) -> None:
+def test_invalid_tokens_are_refused_without_echoing_them(text: str) -> None:
     with pytest.raises(InvalidRequest, match="this is not a token of a host") as refused:
         Token.parse(text)
     assert "A" * 42 not in str(refused.value)
 
 
-def test_keys_are_private_kept_and_good_for_nobody_else(tmp_path: Path) -> None:
+def test_keys_are_private_kept_and_valid_only_for_their_owner(tmp_path: Path) -> None:
     pair = key_pair(tmp_path / "a", "a")
     assert key_pair(tmp_path / "a", "a") == pair
     assert stat.S_IMODE(pair.key_file.stat().st_mode) == 0o600
@@ -101,18 +101,18 @@ def test_keys_are_private_kept_and_good_for_nobody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "x" * 10_000])
-def test_what_is_no_certificate_is_refused(text: str) -> None:
+def test_invalid_certificates_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="not a certificate"):
         checked(text)
 
 
-def test_two_certificates_are_not_one(tmp_path: Path) -> None:
+def test_two_certificates_are_refused(tmp_path: Path) -> None:
     pair = key_pair(tmp_path / "a", "a").certificate
     with pytest.raises(InvalidRequest):
         checked(pair + pair)
 
 
-def test_hosts_that_join_at_once_meet_the_same_control_plane(tmp_path: Path) -> None:
+def test_hosts_that_join_at_once_see_the_same_control_plane(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         pairs = list(pool.map(lambda _: key_pair(tmp_path / "a", "a"), range(8)))
     assert len({pair.certificate for pair in pairs}) == 1

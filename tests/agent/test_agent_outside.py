@@ -69,7 +69,7 @@ def _logs(server: AdoptedMariaDB) -> list[str]:
     return sorted(p.name for p in (server.base / "logs").iterdir())
 
 
-def test_a_crashed_mariadb_is_restored_with_its_outside_directories(
+def test_crashed_mariadb_is_restored_with_its_outside_directories(
     agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path
 ) -> None:
     agent = agents(start_timeout=20)
@@ -149,9 +149,7 @@ def test_a_directory_that_is_a_mount_point_is_swapped_inside(agents: AgentMaker,
     assert not list((mariadb.base / "undo").glob("strongroom.*"))
 
 
-def test_what_waits_is_ended_and_what_cannot_be_swapped_is_refused(
-    agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path
-) -> None:
+def test_waiting_start_is_ended_and_impossible_swap_is_refused(agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path) -> None:
     # A backup that waits for a lock of another session ends.
     agent = agents(start_timeout=20, stall_timeout=4)
     agent.servers.define("s1", mariadb.definition())
@@ -264,7 +262,7 @@ def test_a_mysql_with_undo_and_redo_elsewhere_is_restored(
 
 
 @pytest.mark.parametrize("direction", ["forward", "back"])
-def test_killed_in_the_middle_a_swap_of_all_directories_is_finished(
+def test_swap_of_all_directories_is_finished_after_a_kill(
     agents: AgentMaker, mariadb: AdoptedMariaDB, place: Path, pool: str, direction: str
 ) -> None:
     """Every step is cut off in test_agent_outside_crash; here a real server is started on what comes out."""

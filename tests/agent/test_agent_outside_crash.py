@@ -140,7 +140,7 @@ def _run(swapper: Swapper, record: ServerRecord, *, first: bool) -> bool:
 
 
 @pytest.mark.parametrize("comes_up", [True, False])
-def test_cut_off_anywhere_and_once_more_it_is_finished(cut: Callable[[int], None], place: Path, comes_up: bool) -> None:
+def test_swap_is_finished_after_two_interruptions_at_any_step(cut: Callable[[int], None], place: Path, comes_up: bool) -> None:
     for step in range(200):
         second = 0
         while True:
@@ -167,7 +167,7 @@ def test_cut_off_anywhere_and_once_more_it_is_finished(cut: Callable[[int], None
     assert step > 15
 
 
-def test_an_error_that_nobody_expects_takes_the_swap_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_rolls_the_swap_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a driver's library, when the restored server is asked what it has: no swap stays in the middle."""
     files, swapper, record, _ = _world(place / "files", True)
     monkeypatch.setattr(Swapper, "_check", lambda *_: {}["nothing"])

@@ -13,9 +13,7 @@ from strongroom.errors import ConfigurationError, ServerFailed, StillStarting
 from support.agents import AgentMaker, definition
 
 
-def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
-    agents: AgentMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recovering_server_may_take_longer_than_an_unresponsive_one(agents: AgentMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = agents(start_timeout=0.2, stall_timeout=5)
     agent.servers.define("s1", definition("s1"))
     lifecycle, record = agent.servers._lifecycle, agent.servers._home.registry.get("s1")
@@ -29,17 +27,17 @@ def test_a_server_that_recovers_may_take_longer_than_one_that_is_silent(
     def refuse(server: Server) -> Facts:
         raise ServerFailed("nobody answers")
 
-    monkeypatch.setattr(get("mariadb"), "ready", recover, raising=False)
+    monkeypatch.setattr(get("mariadb").servers, "read_facts", recover)
     assert lifecycle.wait_ready(record, None).version_number == "10.11.1"
     assert time.monotonic() - began >= 1
-    monkeypatch.setattr(get("mariadb"), "ready", refuse, raising=False)
+    monkeypatch.setattr(get("mariadb").servers, "read_facts", refuse)
     began = time.monotonic()
     with pytest.raises(ServerFailed, match="does not serve"):
         lifecycle.wait_ready(record, None)
     assert time.monotonic() - began < 4
 
 
-def test_a_restored_server_with_an_old_password_is_not_put_back(agents: AgentMaker) -> None:
+def test_restored_server_with_an_old_password_is_not_rolled_back(agents: AgentMaker) -> None:
     agent = agents()
     agent.servers.define("s1", definition("s1"))
     swapper, record = agent.servers._swapper, agent.servers._home.registry.get("s1")

@@ -25,13 +25,13 @@ from support.agents import AgentMaker, definition, finish, request, serve, until
 
 
 def _databases(agent: Agent, server_id: str) -> list[str]:
-    datastore, server = agent.servers.serving(server_id)
-    return [database.name for database in datastore.databases(server)]
+    sql, server = agent.servers.serving(server_id)
+    return [database.name for database in sql.databases.list_all(server)]
 
 
 def _create(agent: Agent, server_id: str, name: str) -> None:
-    datastore, server = agent.servers.serving(server_id)
-    datastore.create_databases(server, [DatabaseSpec(name=name)])
+    sql, server = agent.servers.serving(server_id)
+    sql.databases.create(server, [DatabaseSpec(name=name)])
 
 
 def _require_cheap_watch(agent: Agent, server_id: str, pid: int) -> None:
@@ -42,7 +42,7 @@ def _require_cheap_watch(agent: Agent, server_id: str, pid: int) -> None:
         assert servers.pids([pid]) == {pid}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(watch._next_sizes, server_id, math.inf)
-        patch.setattr(get("mariadb"), "measure", lambda _data_dir: pytest.fail("its size was measured"), raising=False)
+        patch.setattr(get("mariadb").servers, "measure", lambda _data_dir: pytest.fail("its size was measured"))
         before = watch.health(server_id)
         after = watch.refresh(servers._home.registry.get(server_id))
         assert after is not before and after.healthy and after.sizes == before.sizes
@@ -97,7 +97,7 @@ def test_as_root_servers_run_as_mysql(agents: AgentMaker, place: Path) -> None:
 
 
 @pytest.mark.root
-def test_as_a_plain_user_everything_is_that_users(place: Path, pool: str) -> None:
+def test_everything_belongs_to_an_unprivileged_user(place: Path, pool: str) -> None:
     home = place / "n"
     home.mkdir()
     shutil.chown(home, "nobody")
@@ -136,7 +136,7 @@ agent.stop()
     ]
 
 
-def test_a_died_server_is_started_again(agents: AgentMaker) -> None:
+def test_crashed_server_is_restarted(agents: AgentMaker) -> None:
     agent = agents()
     first = serve(agent, "s1")
     assert first.pid is not None
@@ -160,7 +160,7 @@ def test_a_server_can_be_stopped_while_it_starts(agents: AgentMaker) -> None:
         assert agent.servers.stop("s1").state == "stopped"
 
 
-def test_a_server_that_keeps_dying_is_left_alone(agents: AgentMaker) -> None:
+def test_server_that_keeps_crashing_is_no_longer_restarted(agents: AgentMaker) -> None:
     agent = agents(restart_limit=1)
     view = serve(agent, "s1")
     assert view.pid is not None
@@ -188,7 +188,7 @@ def test_servers_outlive_the_agent(agents: AgentMaker) -> None:
     assert (after.pid, after.address, after.lineage) == (before.pid, before.address, before.lineage)
 
 
-def test_a_server_is_found_although_its_pid_was_not_written_down(agents: AgentMaker, place: Path) -> None:
+def test_server_is_found_without_its_recorded_pid(agents: AgentMaker, place: Path) -> None:
     first = agents()
     before = serve(first, "s1")
     first.stop()
@@ -228,7 +228,7 @@ def test_restart_is_refused_while_a_job_runs(agents: AgentMaker, monkeypatch: py
     assert agent.jobs.view("j").status == "cancelled"
 
 
-def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: Path) -> None:
+def test_restore_removes_the_files_of_dead_attempts(agents: AgentMaker, place: Path) -> None:
     agent = agents(scripted=True)
     agent.servers.define("s1", definition())
     data = place / "d/instances/s1/data"
@@ -243,7 +243,7 @@ def test_a_restore_leaves_no_litter_of_dead_attempts(agents: AgentMaker, place: 
     assert [p.name for p in data.parent.glob("data*")] == ["data.new-j3"]
 
 
-def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Path) -> None:
+def test_unused_prepared_data_is_removed(agents: AgentMaker, place: Path) -> None:
     agent = agents()
     agent.servers.define("s1", definition())
     agent.jobs.put("j", JobRequest(server="s1", job=InitializeJob()))
@@ -257,7 +257,7 @@ def test_what_a_job_prepared_and_nobody_wants_goes(agents: AgentMaker, place: Pa
 
 
 @pytest.mark.root
-def test_a_mount_point_is_refused_before_anything(agents: AgentMaker, place: Path) -> None:
+def test_mount_point_is_refused_before_any_change(agents: AgentMaker, place: Path) -> None:
     agent = agents()
     serve(agent, "s1")
     data = place / "d/instances/s1/data"
@@ -326,7 +326,7 @@ def test_a_data_directory_with_a_long_name(agents: AgentMaker) -> None:
 def test_users_reach_the_server(agents: AgentMaker) -> None:
     agent = agents()
     serve(agent, "s1")
-    datastore, server = agent.servers.serving("s1")
+    sql, server = agent.servers.serving("s1")
     _create(agent, "s1", "db1")
-    datastore.create_users(server, [UserSpec(name="u", password="p", databases=["db1"])])
-    assert [(u.name, u.host, u.databases) for u in datastore.users(server)] == [("u", "%", ["db1"])]
+    sql.users.create(server, [UserSpec(name="u", password="p", databases=["db1"])])
+    assert [(u.name, u.host, u.databases) for u in sql.users.list_all(server)] == [("u", "%", ["db1"])]

@@ -43,7 +43,7 @@ def lead_astray(top: Path, roots: Path) -> None:
     (top / "a").symlink_to(roots)
 
 
-def test_a_swap_moves_nothing_in_a_directory_of_somebody_else(top: Path, roots: Path) -> None:
+def test_swap_moves_nothing_in_a_directory_of_another_user(top: Path, roots: Path) -> None:
     theirs(top / "a" / "data")
     outside = Outside(directory=top / "a" / "data", entries=["cron"], inside=True)
     lead_astray(top, roots)
@@ -53,7 +53,7 @@ def test_a_swap_moves_nothing_in_a_directory_of_somebody_else(top: Path, roots: 
     assert (roots / "data" / "cron").is_dir()
 
 
-def test_a_deletion_removes_nothing_in_a_directory_of_somebody_else(top: Path, roots: Path) -> None:
+def test_deletion_removes_nothing_in_a_directory_of_another_user(top: Path, roots: Path) -> None:
     place = theirs(top / "a" / "data")
     (place / "cron" / "d").mkdir(parents=True)
     (place / "kept").touch()
@@ -65,7 +65,7 @@ def test_a_deletion_removes_nothing_in_a_directory_of_somebody_else(top: Path, r
     assert (roots / "data" / "cron").is_dir()
 
 
-def test_a_chosen_directory_is_not_taken_from_somebody_else(top: Path, roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_directory_of_another_user_is_refused(top: Path, roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     theirs(top / "a")
     monkeypatch.setattr("strongroom.agent.swap.chosen._require_place", lambda *_: lead_astray(top, roots))
@@ -74,7 +74,7 @@ def test_a_chosen_directory_is_not_taken_from_somebody_else(top: Path, roots: Pa
     assert (roots / "data").stat().st_uid == 0
 
 
-def test_what_an_owner_keeps_beside_the_data_is_no_leftover(tmp_path: Path) -> None:
+def test_files_of_the_owner_beside_the_data_are_kept(tmp_path: Path) -> None:
     job = "019d2b8c-0000-7000-8000-0123456789ab-1"
     for name in ("mysql", "mysql.old-2024", "mysql.new-disk", "mysql.old-r1", f"mysql.old-{job}"):
         (tmp_path / name).mkdir()

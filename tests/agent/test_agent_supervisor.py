@@ -20,7 +20,7 @@ from support.agents import until
 RENAME = "open('/proc/self/comm', 'wb').write(b'\\xff) Z 1'); print('renamed', flush=True); input()"
 
 
-def test_processes_are_found_beside_one_with_a_strange_name(tmp_path: Path) -> None:
+def test_processes_are_found_beside_one_with_an_unusual_name(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", RENAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as child:
         try:
             assert child.stdout is not None
@@ -76,7 +76,7 @@ class NoDuties:
         return set()
 
 
-def test_a_defect_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_does_not_end_the_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("strongroom.agent.supervisor.PACE", 0.01)
     servers = BrokenServers()
     supervisor = Supervisor(cast(Servers, servers), cast(Jobs, NoJobs()), cast(Duties, NoDuties()))

@@ -24,8 +24,8 @@ class Stage:
 
     def __init__(self, agent: Agent, place: Path) -> None:
         self.lineage = serve(agent, "s1").lineage
-        datastore, server = agent.servers.serving("s1")
-        datastore.create_databases(server, [DatabaseSpec(name="old")])
+        sql, server = agent.servers.serving("s1")
+        sql.databases.create(server, [DatabaseSpec(name="old")])
         self.data = server.data_dir
         agent.servers.stop("s1")
         self._template = place / "template"
@@ -64,8 +64,8 @@ def stage(agents: AgentMaker, place: Path) -> tuple[Agent, Stage]:
 
 
 def _databases(agent: Agent) -> list[str]:
-    datastore, server = agent.servers.serving("s1")
-    return [database.name for database in datastore.databases(server)]
+    sql, server = agent.servers.serving("s1")
+    return [database.name for database in sql.databases.list_all(server)]
 
 
 def test_swap(stage: tuple[Agent, Stage]) -> None:
@@ -84,7 +84,7 @@ def test_swap(stage: tuple[Agent, Stage]) -> None:
     assert agent.servers.discard_old("s1").old_data == [] and there.beside() == ["data"]
 
 
-def test_data_that_does_not_come_up_gives_way_to_the_old(stage: tuple[Agent, Stage]) -> None:
+def test_previous_data_is_put_back_if_the_new_data_does_not_start(stage: tuple[Agent, Stage]) -> None:
     agent, there = stage
     there.prepare("j", broken=True)
     with pytest.raises(ServerFailed, match=r"(?s)ended right after its start.*InnoDB.*the previous data is back and serves"):
@@ -134,7 +134,9 @@ def _crash_everywhere(
     raise AssertionError("a swap has more than a hundred steps?")
 
 
-def test_killed_anywhere_a_swap_is_finished(stage: tuple[Agent, Stage], agents: AgentMaker, place: Path, pool: str) -> None:
+def test_swap_is_finished_after_a_kill_at_any_step(
+    stage: tuple[Agent, Stage], agents: AgentMaker, place: Path, pool: str
+) -> None:
     agent, there = stage
 
     def check(agent: Agent, job: str) -> None:
@@ -150,7 +152,9 @@ def test_killed_anywhere_a_swap_is_finished(stage: tuple[Agent, Stage], agents: 
     assert died.count("died before _rename") == 2 and died.count("died before _save") == 2 and died[-1] == "went forward"
 
 
-def test_killed_anywhere_a_failing_swap_goes_back(stage: tuple[Agent, Stage], agents: AgentMaker, place: Path, pool: str) -> None:
+def test_failing_swap_is_rolled_back_after_a_kill_at_any_step(
+    stage: tuple[Agent, Stage], agents: AgentMaker, place: Path, pool: str
+) -> None:
     agent, there = stage
 
     def check(agent: Agent, job: str) -> None:

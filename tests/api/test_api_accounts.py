@@ -34,6 +34,20 @@ def test_databases(there: Site) -> None:
     told(there.ask("POST", DB, {"databases": [{"name": "db1"}]}), 409, "conflict")
 
 
+def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(there: Site) -> None:
+    def run(row: Instance) -> None:
+        row.state = "running"
+
+    def stop(row: Instance) -> None:
+        row.state = "stopped"
+
+    key = str(there.get("/instances/mysql1")["instance"]["id"])
+    there.edit(Instance, key, stop)
+    told(there.ask("GET", DB), 422, "unprocessableEntity")
+    there.control.agents.ask_server = lambda _host, server: there.edit(Instance, server, run)
+    assert [d["name"] for d in there.get(DB)["databases"]] == ["db1", "db2"]
+
+
 def test_database_pages(there: Site) -> None:
     first = there.get(DB, limit=1)
     assert [d["name"] for d in first["databases"]] == ["db1"]
@@ -89,7 +103,7 @@ def test_grants(there: Site) -> None:
     told(there.ask("PUT", f"{USERS}/nobody/databases", {"databases": []}), 404, "itemNotFound")
 
 
-def test_a_bare_name_is_never_the_user_of_another_host(there: Site) -> None:
+def test_bare_name_never_means_the_user_of_another_host(there: Site) -> None:
     there.ask("POST", USERS, {"users": [{"name": "o", "password": "hush", "host": "10.9.9.9", "databases": [{"name": "db1"}]}]})
     for method, path, body in (
         ("GET", "o", None),
@@ -106,7 +120,7 @@ def test_a_bare_name_is_never_the_user_of_another_host(there: Site) -> None:
     assert there.get(f"{USERS}/o@10.9.9.9")["user"]["databases"] == [{"name": "db1"}]
 
 
-def test_a_delete_that_is_repeated_takes_one_user(there: Site) -> None:
+def test_repeated_delete_removes_one_user(there: Site) -> None:
     for name, host in (("o", "%"), ("o", "h1"), ("a", "x"), ("a@x", "%")):
         there.agent.users_[name, host] = UserSpec(name=name, host=host)
     for ref in ("o", "a@x"):
@@ -157,7 +171,7 @@ def test_a_user_is_changed(there: Site) -> None:
     "body",
     [{}, {"user": {}}, {"user": None}, {"user": {"password": ""}}, {"user": {"password": None}}, {"user": {"name": "a" * 81}}],
 )
-def test_a_bad_change_of_a_user_is_refused(there: Site, body: Any) -> None:
+def test_invalid_changes_of_a_user_are_refused(there: Site, body: Any) -> None:
     there.ask("POST", USERS, {"users": [{"name": "u", "password": "hush"}]})
     told(there.ask("PUT", f"{USERS}/u", body), 400, "badRequest")
 
@@ -196,7 +210,7 @@ def test_root(there: Site) -> None:
 
 
 @pytest.mark.parametrize(("task", "state"), [("BUILD", "new"), ("RESTORE", "running"), (None, "stopped")])
-def test_a_server_that_is_not_ready_is_not_asked(there: Site, task: str | None, state: str) -> None:
+def test_server_that_is_not_ready_is_not_queried(there: Site, task: str | None, state: str) -> None:
     key = there.get("/instances/mysql1")["instance"]["id"]
 
     def change(row: Instance) -> None:
@@ -212,7 +226,7 @@ def test_databases_can_be_listed_while_a_backup_runs(there: Site) -> None:
     assert len(there.get(DB)["databases"]) == 2
 
 
-def test_a_server_that_does_not_answer_is_422_and_an_agent_503(there: Site) -> None:
+def test_unresponsive_server_is_422_and_unreachable_agent_503(there: Site) -> None:
     there.agent.broken = ServerFailed("mariadbd does not answer", remedy="Look at its log.")
     fault = told(there.ask("GET", DB), 422, "unprocessableEntity")
     assert "mariadbd does not answer" in fault["message"]

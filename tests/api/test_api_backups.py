@@ -60,7 +60,7 @@ def test_create_as_the_stock_client_does(site: Site) -> None:
     told(site.ask("POST", "/backups", {"backup": requested}), 422, "unprocessableEntity")
 
 
-def test_of_many_at_once_one_is_taken(site: Site) -> None:
+def test_one_of_many_concurrent_requests_succeeds(site: Site) -> None:
     body = {"backup": {"name": "b", "instance": site.instance()}}
     with ThreadPoolExecutor(8) as threads:
         statuses = sorted(reply.status_code for reply in threads.map(lambda _: site.ask("POST", "/backups", body), range(8)))
@@ -107,7 +107,7 @@ def test_a_parent_is_named_by_id_or_name(site: Site) -> None:
     told(site.ask("POST", "/backups", {"backup": {"name": "x", "instance": key, "parent_id": parent}}), 409, "conflict")
 
 
-def test_a_catalog_across_the_network_is_asked_in_a_thread(site: Site) -> None:
+def test_remote_catalog_is_queried_in_a_thread(site: Site) -> None:
     site.backup(site.instance(), "full")
     paths = ("/instances", "/instances/mysql1", "/backups", "/backups/full", "/jobs", "/instances/mysql1/backups")
     first = [site.get(path) for path in paths]
@@ -158,7 +158,9 @@ RESTORE_FROM = {"remote_location": "http://h/v1/AUTH_p/c/o.xbstream.gz", "local_
         ({"name": "b", "import_from": {"location": "c/o.gz"}}, 404, "itemNotFound", "no backup"),
     ],
 )
-def test_a_bad_create_is_refused_with_a_sentence(site: Site, requested: dict[str, Any], status: int, key: str, says: str) -> None:
+def test_invalid_creations_are_refused_with_a_message(
+    site: Site, requested: dict[str, Any], status: int, key: str, says: str
+) -> None:
     site.instance()
     before = len(site.started)
     assert says in told(site.ask("POST", "/backups", {"backup": requested}), status, key)["message"]
@@ -259,7 +261,7 @@ def test_verify(site: Site) -> None:
         [],
     ],
 )
-def test_a_bad_action_is_refused(site: Site, body: Any) -> None:
+def test_invalid_actions_are_refused(site: Site, body: Any) -> None:
     key = site.backup(site.instance())
     told(site.ask("POST", f"/backups/{key}/action", body), 400, "badRequest")
 
@@ -283,7 +285,7 @@ def test_deleted_backups_are_gone(site: Site) -> None:
     assert site.get("/backups") == {"backups": []}
 
 
-def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
+def test_strategies_are_set_listed_used_and_deleted(site: Site) -> None:
     key = site.instance()
     reply = site.ask("POST", "/backup_strategies", {"backup_strategy": {"instance_id": key, "swift_container": "mine"}})
     assert reply.status_code == 202
@@ -318,7 +320,7 @@ def test_strategies_are_set_listed_used_and_forgotten(site: Site) -> None:
         ({"swift_container": "c", "instance_id": "nobody"}, 404, "itemNotFound"),
     ],
 )
-def test_a_bad_strategy_is_refused(site: Site, requested: dict[str, Any], status: int, key: str) -> None:
+def test_invalid_strategies_are_refused(site: Site, requested: dict[str, Any], status: int, key: str) -> None:
     told(site.ask("POST", "/backup_strategies", {"backup_strategy": requested}), status, key)
 
 

@@ -75,7 +75,7 @@ def test_head_and_options_of_nothing_are_404(site: Site) -> None:
     "query",
     ["instance_id=", "limit=", "datastore=", "project_id=&all_projects=", "marker=&limit=1", "limit=1&instance_id="],
 )
-def test_an_empty_parameter_is_none(site: Site, query: str) -> None:
+def test_empty_parameter_counts_as_absent(site: Site, query: str) -> None:
     reply = site.send("GET", f"/v1.0/p/backups?{query}")
     assert reply.status_code == 200, reply.text
     assert [backup["name"] for backup in reply.json()["backups"]] == ["b1"]
@@ -85,7 +85,7 @@ def test_an_empty_parameter_is_none(site: Site, query: str) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '"x"', "1", "{}", "\x00", "[" * 100_000, '{"a":' * 50_000, "1" * 5000]
 )
-def test_a_body_that_is_not_the_right_json_is_400(site: Site, method: str, path: str, content: str) -> None:
+def test_invalid_json_body_is_400(site: Site, method: str, path: str, content: str) -> None:
     told(site.send(method, f"/v1.0/p{path}", content=content), 400, "badRequest")
 
 
@@ -102,7 +102,7 @@ def test_another_media_type_is_415(site: Site, media: str | None) -> None:
     assert "application/json" in fault["remedy"]
 
 
-def test_a_body_that_is_too_large_is_413(site: Site) -> None:
+def test_too_large_body_is_413(site: Site) -> None:
     name = json.dumps({"backup": {"name": "b", "padding": "x" * 2**20}})
     told(site.send("POST", "/v1.0/p/backups", content=name), 413, "overLimit")
 
@@ -113,7 +113,7 @@ def test_a_body_that_is_too_large_is_413(site: Site) -> None:
     told(site.send("POST", "/v1.0/p/backups", content=drip()), 413, "overLimit")
 
 
-def test_mistakes_are_counted_when_there_are_many(site: Site) -> None:
+def test_many_mistakes_are_counted(site: Site) -> None:
     databases = [{"name": ""} for _ in range(10)]
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "databases": databases}}), 400, "badRequest")
     assert "(and 7 more)" in fault["message"]
@@ -133,14 +133,14 @@ def test_the_reply_to_a_defect_contains_only_an_id(site: Site, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("project", ["a%00b", "a%0Ab", "x" * 256])
-def test_a_project_that_cannot_be_is_400(site: Site, project: str) -> None:
+def test_invalid_project_is_400(site: Site, project: str) -> None:
     told(site.send("GET", f"/v1.0/{project}/instances"), 400, "badRequest")
 
 
 @pytest.mark.parametrize(
     "path", ["instances/a%00b", "backups?instance_id=%00", "backups?marker=a%00", "jobs/%00", "instances/x/users/a%00"]
 )
-def test_a_nul_is_refused_before_a_database_sees_it(site: Site, path: str) -> None:
+def test_nul_is_refused_before_it_reaches_a_database(site: Site, path: str) -> None:
     """PostgreSQL takes none in a text, and a defect would be told of."""
     told(site.send("GET", f"/v1.0/p/{path}"), 400, "badRequest")
     assert site.send("GET", "/v1.0/p/instances/a%2500b").status_code == 404
@@ -161,27 +161,27 @@ def test_a_foreign_host_name_is_refused(site: Site, host: str, path: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8779", "localhost", "LOCALHOST:1", "[::1]:8779", "127.8.8.8"])
-def test_names_of_this_machine_are_good(site: Site, host: str) -> None:
+def test_names_of_this_machine_are_accepted(site: Site, host: str) -> None:
     assert site.send("GET", "/", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:3000", "https://localhost", ""])
-def test_a_page_from_elsewhere_is_refused(site: Site, origin: str) -> None:
+def test_page_of_another_site_is_refused(site: Site, origin: str) -> None:
     headers = {"origin": origin, "content-type": "application/json"}
     told(site.send("POST", "/v1.0/p/backup_strategies", content="{}", headers=headers), 403, "forbidden")
 
 
-def test_a_page_of_the_service_itself_may_use_it(site: Site) -> None:
+def test_page_of_the_service_itself_may_use_it(site: Site) -> None:
     assert site.send("GET", "/v1.0/p/instances", headers={"origin": "http://127.0.0.1:8779"}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_none_is_allowed_on_loopback(host: str) -> None:
+def test_method_none_is_allowed_on_loopback(host: str) -> None:
     assert open_method(load(service={"host": host})).name == "none"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "", "localhost.evil"])
-def test_none_is_refused_elsewhere(host: str) -> None:
+def test_method_none_is_refused_elsewhere(host: str) -> None:
     with pytest.raises(ConfigurationError, match="without authentication") as refused:
         open_method(load(service={"host": host}))
     assert "127.0.0.1" in refused.value.remedy

@@ -100,7 +100,7 @@ def test_status_is_backup_while_one_runs_and_the_database_stays_healthy(site: Si
     assert shown == {key: ("BACKUP", "HEALTHY"), other: ("ACTIVE", "HEALTHY")}
 
 
-def test_a_silent_host_makes_the_operating_status_error(site: Site) -> None:
+def test_unreachable_host_makes_the_operating_status_error(site: Site) -> None:
     key = site.instance()
 
     def silence(row: Host) -> None:
@@ -114,23 +114,23 @@ def test_a_fault_is_wrapped_as_trove_does(site: Site) -> None:
     key = site.instance()
     text = f"Failed to create backup {uuid.UUID(int=7)}, error: Cannot find parent backup WAL file."
 
-    def blame(row: Instance) -> None:
+    def set_fault(row: Instance) -> None:
         row.fault = {"message": text, "details": "Take a full.", "created": "2026-11-21T10:00:00.5+00:00"}
 
-    site.edit(Instance, key, blame)
+    site.edit(Instance, key, set_fault)
     fault = site.get(f"/instances/{key}")["instance"]["fault"]
     assert fault["message"] == f"Failed to create backup {uuid.UUID(int=7)}, error:\n    Cannot find parent backup WAL file."
     assert fault["created"] == "2026-11-21T10:00:00"
     assert fault["details"] == "Take a full."
 
 
-def test_a_long_fault_is_cut_but_its_details_are_whole(site: Site) -> None:
+def test_long_fault_is_truncated_but_its_details_are_complete(site: Site) -> None:
     key = site.instance()
 
-    def blame(row: Instance) -> None:
+    def set_fault(row: Instance) -> None:
         row.fault = {"message": "x" * 300, "details": "Do this.", "created": "2026-11-21T10:00:00+00:00"}
 
-    site.edit(Instance, key, blame)
+    site.edit(Instance, key, set_fault)
     fault = site.get(f"/instances/{key}")["instance"]["fault"]
     assert len(fault["message"]) == 255
     assert fault["details"] == "x" * 300 + "\nDo this."
@@ -207,7 +207,9 @@ def test_wrapping_ends_and_loses_only_spaces(text: str) -> None:
         ),
     ],
 )
-def test_a_bad_create_is_refused_with_a_sentence(site: Site, requested: dict[str, Any], status: int, key: str, says: str) -> None:
+def test_invalid_creations_are_refused_with_a_message(
+    site: Site, requested: dict[str, Any], status: int, key: str, says: str
+) -> None:
     fault = told(site.ask("POST", "/instances", {"instance": requested}), status, key)
     assert says in fault["message"]
     assert site.started == []
@@ -221,7 +223,7 @@ def test_a_password_never_comes_back(site: Site) -> None:
 @pytest.mark.parametrize(
     "name", ["a" * 255, "it's", 'say "hi"', "Zoë 數據庫 🗄", "a/b", "..a", "50%", "a b", "x?y=1&z#f", "%2F1", "a~b"]
 )
-def test_a_strange_name_works_everywhere(site: Site, name: str) -> None:
+def test_unusual_name_works_everywhere(site: Site, name: str) -> None:
     key = site.instance(name)
     site.backup(name, name)
     path = quote(name, safe="")
@@ -240,7 +242,7 @@ def test_an_ambiguous_name_is_a_conflict_that_names_the_ids(site: Site) -> None:
     assert site.get(f"/instances/{one}")["instance"]["name"] == "twin"
 
 
-def test_projects_do_not_see_each_other(site: Site) -> None:
+def test_projects_cannot_see_each_other(site: Site) -> None:
     key = site.instance(project="q")
     told(site.ask("GET", f"/instances/{key}"), 404, "itemNotFound")
     told(site.ask("DELETE", f"/instances/{key}"), 404, "itemNotFound")
@@ -248,7 +250,7 @@ def test_projects_do_not_see_each_other(site: Site) -> None:
     assert site.get("/instances") == {"instances": []}
 
 
-def test_pages_are_newest_first_and_keep_their_place(site: Site) -> None:
+def test_pages_are_newest_first_and_stable(site: Site) -> None:
     keys = [site.instance(f"i{n}") for n in range(5)]
     first = site.get("/instances", limit=2, include_clustered="False")
     assert [v["id"] for v in first["instances"]] == keys[:2:-1]
@@ -266,7 +268,7 @@ def test_pages_are_newest_first_and_keep_their_place(site: Site) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
 @pytest.mark.parametrize("path", ["/instances", "/backups", "/jobs"])
-def test_a_bad_limit_is_refused(site: Site, path: str, limit: str) -> None:
+def test_invalid_limits_are_refused(site: Site, path: str, limit: str) -> None:
     assert "limit" in told(site.ask("GET", path, limit=limit), 400, "badRequest")["message"]
 
 
@@ -275,7 +277,7 @@ def test_an_unknown_marker_is_refused(site: Site, path: str) -> None:
     assert "nowhere" in told(site.ask("GET", path, marker="nowhere"), 400, "badRequest")["message"]
 
 
-def test_a_page_that_is_exactly_full_has_no_next(site: Site) -> None:
+def test_exactly_full_page_has_no_next(site: Site) -> None:
     site.instance()
     assert "links" not in site.get("/instances", limit=1)
 
@@ -303,7 +305,7 @@ def test_rename_in_any_state(site: Site, method: str) -> None:
         ({"nome": "b"}, 400, "badRequest"),
     ],
 )
-def test_a_bad_update_is_refused(site: Site, changes: dict[str, Any], status: int, key: str) -> None:
+def test_invalid_updates_are_refused(site: Site, changes: dict[str, Any], status: int, key: str) -> None:
     site.instance()
     told(site.ask("PUT", "/instances/mysql1", {"instance": changes}), status, key)
     assert site.ask("PUT", "/instances/mysql1", {"instance": {"configuration": None}}).status_code == 202
@@ -328,7 +330,7 @@ def test_volume_of_postgresql_has_the_size_of_the_wal(site: Site) -> None:
 
 
 @pytest.mark.parametrize("nic", [{"network_id": NET}, {"net-id": NET}, {"net-id": NET, "subnet_id": str(uuid.uuid4())}])
-def test_the_network_is_the_one_that_was_asked_for(site: Site, nic: dict[str, str]) -> None:
+def test_network_is_the_requested_one(site: Site, nic: dict[str, str]) -> None:
     key = site.instance(nics=[nic])
     (address,) = site.get(f"/instances/{key}")["instance"]["addresses"]
     assert address["network"] == NET
@@ -345,7 +347,7 @@ def test_actions_start_a_job(site: Site, action: str) -> None:
     told(site.ask("POST", f"/instances/{key}/action", {action: {}}), 422, "unprocessableEntity")
 
 
-def test_resize_of_the_volume_is_done_at_once(site: Site) -> None:
+def test_resize_of_the_volume_is_immediate(site: Site) -> None:
     key = site.instance()
     reply = site.ask("POST", f"/instances/{key}/action", {"resize": {"volume": {"size": "11"}}})
     assert (reply.status_code, reply.content) == (202, b"")
@@ -376,7 +378,7 @@ def test_reset_makes_a_busy_instance_deletable(site: Site, body: dict[str, Any])
     assert site.ask("DELETE", f"/instances/{key}").status_code == 202
 
 
-def test_an_instance_that_was_reset_before_it_had_data_is_down(site: Site) -> None:
+def test_instance_that_was_reset_before_it_had_data_is_down(site: Site) -> None:
     key = site.ask("POST", "/instances", {"instance": {"name": "x"}}).json()["instance"]["id"]
     site.ask("POST", f"/instances/{key}/action", {"reset_status": {}})
     view = site.get(f"/instances/{key}")["instance"]
@@ -409,7 +411,7 @@ def test_restore_in_place(site: Site) -> None:
         ({"resize": None}, 400, "resize"),
         ({"resize": {"volume": {"size": "big"}}}, 400, "GB"),
         ({"resize": {"volume": {"size": 10}}}, 400, "larger than the current 10 GB"),
-        ({"resize": {"flavorRef": "d1"}}, 400, "has flavor d1 already"),
+        ({"resize": {"flavorRef": "d1"}}, 400, "already has flavor d1"),
         ({"resize": {"flavorRef": "d99"}}, 400, "d99 cannot be found"),
         ({"reset_status": None}, 400, "reset_status"),
         ({"promote_to_replica_source": {}}, 400, "is not a replica."),
@@ -419,7 +421,7 @@ def test_restore_in_place(site: Site) -> None:
         ([None], 400, "body"),
     ],
 )
-def test_a_bad_action_is_refused(site: Site, body: Any, status: int, says: str) -> None:
+def test_invalid_actions_are_refused(site: Site, body: Any, status: int, says: str) -> None:
     key = site.instance()
     reply = site.ask("POST", f"/instances/{key}/action", body)
     assert reply.status_code == status, reply.text
@@ -451,7 +453,7 @@ def test_restore_to_a_new_instance_fits_its_volume(site: Site) -> None:
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id is not None
 
 
-def test_old_data_is_shown(site: Site) -> None:
+def test_previous_data_is_shown(site: Site) -> None:
     key = site.instance()
     old = [{"name": "data.old-1", "bytes": 5 * GB, "since": "2026-11-21T10:00:00+00:00"}]
     site.edit(Instance, key, lambda row: setattr(row, "old_data", old))
@@ -459,13 +461,13 @@ def test_old_data_is_shown(site: Site) -> None:
     assert shown == [{"name": "data.old-1", "bytes": 5 * GB, "since": "2026-11-21T10:00:00.000Z"}]
 
 
-def test_directories_of_the_host_are_not_for_those_whose_os_user_is_unknown(site: Site) -> None:
+def test_callers_with_an_unknown_os_user_may_not_name_directories(site: Site) -> None:
     point = {"backupRef": "b1", "tablespaces": {"far": "/srv/far"}}
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "restorePoint": point}}), 403, "forbidden")
     assert "directories of the host" in fault["message"]
 
 
-def test_adopting_is_not_for_those_whose_os_user_is_unknown(site: Site, place: Path) -> None:
+def test_callers_with_an_unknown_os_user_may_not_adopt(site: Site, place: Path) -> None:
     adopt = {"socket": str(place / "s"), "start_command": ["/bin/sh", "-c", "id"]}
     fault = told(site.ask("POST", "/instances", {"instance": {"name": "a", "adopt": adopt}}), 403, "forbidden")
     assert "commands on the host" in fault["message"]
@@ -481,5 +483,5 @@ def test_adopting_is_not_for_those_whose_os_user_is_unknown(site: Site, place: P
         ({"address": "127.0.0.1", "start_command": "systemctl start x"}, "start_command"),
     ],
 )
-def test_a_bad_adoption_is_refused(site: Site, adopt: dict[str, Any], says: str) -> None:
+def test_invalid_adoptions_are_refused(site: Site, adopt: dict[str, Any], says: str) -> None:
     assert says in told(site.ask("POST", "/instances", {"instance": {"name": "a", "adopt": adopt}}), 400, "badRequest")["message"]

@@ -86,7 +86,7 @@ class TestUsersOfAFile:
         result = run("backup", "list", STRONGROOM_USERNAME="alice", STRONGROOM_PASSWORD_FILE=password, **known)
         assert result.exit_code == 0, result.stderr
 
-    def test_credentials_are_not_sent_unasked(self, run: Callable[..., Result], url: str) -> None:
+    def test_credentials_are_sent_only_on_request(self, run: Callable[..., Result], url: str) -> None:
         result = run("instance", "list", "--url", url)
         assert result.exit_code == 6
         assert "--username" in result.stderr
@@ -157,7 +157,7 @@ clouds:
         result = run("instance", "list", "--url", url, **{**keystone.environment("alice", "shop"), **changes})
         assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
 
-    def test_a_token_that_ends_in_between_is_renewed(self, url: str, keystone: Keystone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_token_that_expires_meanwhile_is_renewed(self, url: str, keystone: Keystone, monkeypatch: pytest.MonkeyPatch) -> None:
         from strongroom.cli.connection.client import Client
         from strongroom.cli.connection.credentials import Credentials
 

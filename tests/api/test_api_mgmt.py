@@ -27,7 +27,7 @@ def test_instances_of_all_projects(site: Site) -> None:
     told(site.ask("GET", "/mgmt/instances/nope"), 404, "itemNotFound")
 
 
-def test_instances_that_are_gone(site: Site) -> None:
+def test_deleted_instances(site: Site) -> None:
     gone, there = site.instance("gone"), site.instance("there")
     site.ask("DELETE", f"/instances/{gone}")
     site.end_jobs()
@@ -55,7 +55,7 @@ def test_actions(site: Site, action: str, kind: str) -> None:
     assert site.get(f"/instances/{key}")["instance"]["status"] == "ACTIVE"
 
 
-def test_an_action_on_another_projects_instance_belongs_to_its_owner(site: Site) -> None:
+def test_action_on_another_projects_instance_belongs_to_its_owner(site: Site) -> None:
     key = site.instance(project="q")
     reply = site.ask("POST", f"/mgmt/instances/{key}/action", {"reboot": {}})
     assert site.row(Job, reply.headers["Strongroom-Job"]).project == "q"
@@ -71,7 +71,7 @@ def test_an_action_on_another_projects_instance_belongs_to_its_owner(site: Site)
         ({"migrate": {}}, 501, "migrate"),
     ],
 )
-def test_a_bad_action_is_refused(site: Site, body: Any, status: int, says: str) -> None:
+def test_invalid_actions_are_refused(site: Site, body: Any, status: int, says: str) -> None:
     key = site.instance()
     reply = site.ask("POST", f"/mgmt/instances/{key}/action", body)
     assert reply.status_code == status, reply.text
@@ -103,7 +103,7 @@ def test_the_host_of_an_instance(site: Site) -> None:
         told(site.ask("GET", f"/mgmt/instances/nope/{what}"), 404, "itemNotFound")
 
 
-def test_versions_as_administrators_see_them(site: Site) -> None:
+def test_versions_for_administrators(site: Site) -> None:
     listed = site.get("/mgmt/datastore-versions")["versions"]
     assert [(v["datastore_name"], v["name"], v["default"]) for v in listed] == [
         ("mariadb", "10.6", False),
@@ -119,7 +119,7 @@ def test_versions_as_administrators_see_them(site: Site) -> None:
 
 
 @pytest.mark.parametrize("what", ["configurations", "modules"])
-def test_what_is_not_there_is_an_empty_list_and_cannot_be_made(site: Site, what: str) -> None:
+def test_unsupported_resources_are_empty_lists_and_cannot_be_created(site: Site, what: str) -> None:
     assert site.get(f"/{what}") == {what: []}
     assert "not supported" in told(site.ask("POST", f"/{what}", {what[:-1]: {"name": "c"}}), 501, "notImplemented")["message"]
     assert "nope" in told(site.ask("GET", f"/{what}/nope"), 404, "itemNotFound")["message"]

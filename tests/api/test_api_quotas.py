@@ -11,7 +11,7 @@ from support.site import Site, told
 QUOTA = "/mgmt/quotas/p"
 
 
-def test_without_a_limit_everything_is_counted_and_nothing_refused(site: Site) -> None:
+def test_usage_is_counted_without_a_limit_and_nothing_is_refused(site: Site) -> None:
     site.backup(site.instance())
     quotas = site.get(QUOTA)["quotas"]
     assert quotas == [
@@ -62,6 +62,6 @@ def test_a_limit_is_set_shown_and_enforced(site: Site) -> None:
         ({"quotas": {"backups": 1, "cpus": 1}}, 404, "itemNotFound"),
     ],
 )
-def test_a_bad_limit_is_refused(site: Site, body: Any, status: int, key: str) -> None:
+def test_invalid_limits_are_refused(site: Site, body: Any, status: int, key: str) -> None:
     told(site.ask("PUT", QUOTA, body), status, key)
     assert {q["limit"] for q in site.get(QUOTA)["quotas"]} == {-1}

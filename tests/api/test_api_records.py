@@ -41,7 +41,7 @@ def cluster(site: Site) -> str:
     return key
 
 
-def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
+def test_protected_resources_cannot_be_deleted(site: Site) -> None:
     instance = site.instance()
     full = site.backup(instance, "full")
     child = site.backup(instance, "child", parent_id="full")
@@ -57,6 +57,11 @@ def test_what_is_protected_cannot_be_deleted(site: Site) -> None:
         assert (plan["allowed"], plan["protected"], plan["refused"][0]["message"]) == (False, True, refused["message"])
     told(site.ask("DELETE", f"/backups/{full}", cascade="true"), 409, "conflict")
     assert site.row(Backup, full).status == "COMPLETED", "nor what it depends on"
+    assert site.ask("PATCH", paths["instance"], {"instance": {"protected": False}}).status_code == 202
+    assert site.ask("DELETE", paths["instance"]).status_code == 202
+    site.end_jobs()
+    assert (site.row(Backup, child).status, site.row(Backup, child).protected) == ("COMPLETED", True), "its instance is gone"
+    del paths["instance"]
     for noun, path in paths.items():
         assert site.ask("PATCH", path, {noun: {"protected": False}}).status_code == 202
         assert site.ask("DELETE", path).status_code == 202
@@ -119,7 +124,7 @@ def test_the_plan_of_a_deletion_lists_deleted_and_remaining_backups(site: Site) 
     assert site.get(f"/instances/{instance}/delete-plan")["plan"]["jobs"] == [{"id": job, "kind": "restart"}]
 
 
-def test_the_plan_for_what_others_wrote_counts_on_no_other_backup(site: Site) -> None:
+def test_plan_for_an_imported_backup_counts_no_other_backup(site: Site) -> None:
     """Of which instance it is, nobody knows: another one that is of no instance may be of another project, or database."""
     instance = site.instance()
     recorded, foreign = site.backup(instance, "recorded"), site.backup(instance, "foreign")
@@ -133,7 +138,7 @@ def test_the_plan_for_what_others_wrote_counts_on_no_other_backup(site: Site) ->
     assert (plan["allowed"], plan["kept"], plan["newest"]) == (True, 0, None)
 
 
-def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:
+def test_plan_of_a_cluster_covers_all_its_nodes(site: Site) -> None:
     plan = site.get(f"/clusters/{cluster(site)}/delete-plan")["plan"]
     assert (plan["nodes"], plan["bytes"], plan["old_bytes"]) == (["node1", "node2"], 2 * GB, 10)
     refused = site.get("/instances/shop-node1/delete-plan")["plan"]
@@ -142,7 +147,7 @@ def test_the_plan_of_a_cluster_is_of_all_its_nodes(site: Site) -> None:
     told(site.ask("DELETE", "/clusters/shop"), 409, "conflict")
 
 
-def test_every_end_of_a_job_is_logged_with_names_and_who_asked(site: Site) -> None:
+def test_every_end_of_a_job_is_logged_with_names_and_requesting_user(site: Site) -> None:
     with capture_logs() as logs:
         instance = site.instance()
         site.backup(instance, "b1")

@@ -18,8 +18,8 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from strongroom.api import create_app
-from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy
-from strongroom.errors import Forbidden
+from strongroom.catalog import Attachment, Backup, Cluster, Host, Instance, Job, Policy, Strategy, now
+from strongroom.errors import Forbidden, HostSilent
 from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
 from support.site import Site, told
 
@@ -59,6 +59,9 @@ BODIES: dict[str, Any] = {
     "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},
     "POST /clusters/{cluster}/restore": {"restore": {"backupRef": "{backup}"}},
     "POST /clusters/{cluster}/recover": {"recover": {}},
+    "POST /policies": {"policy": {"name": "new", "full": "daily", "keep_last": 3}},
+    "PATCH /policies/{policy}": {"policy": {"full": "sun 02:00"}},
+    "POST /policies/{policy}/action": {"attach": {"whole_project": True}},
 }
 """What routes need to get as far as they can."""
 NAMES = {
@@ -72,7 +75,7 @@ NAMES = {
     "host": "local",
     "server": "none",
 }
-OWNED = ("cluster", "instance", "backup", "job")
+OWNED = ("cluster", "instance", "backup", "job", "policy")
 
 
 class World(Site):
@@ -109,7 +112,16 @@ class World(Site):
         reply = self.ask("POST", "/clusters", {"cluster": {"name": f"c-of-{project}"}}, project=project)
         assert reply.status_code == 200
         self.end_jobs()
-        return {"cluster": reply.json()["cluster"]["id"], "instance": instance, "backup": backup, "job": reply_job(self, backup)}
+        policy = {"policy": {"name": f"p-of-{project}", "full": "daily", "keep_last": 3}}
+        created = self.ask("POST", "/policies", policy, project=project)
+        assert created.status_code == 200
+        return {
+            "cluster": reply.json()["cluster"]["id"],
+            "instance": instance,
+            "backup": backup,
+            "job": reply_job(self, backup),
+            "policy": created.json()["policy"]["id"],
+        }
 
     def ask_as(
         self, user: str | None, method: str, path: str, body: Any = None, *, project: str = "mine", **params: Any
@@ -130,7 +142,7 @@ class World(Site):
         with self.control.catalog.read() as session:
             return [
                 {column.name: getattr(row, column.key) for column in table.__table__.columns}
-                for table in (Instance, Cluster, Backup, Job, Strategy)
+                for table in (Instance, Cluster, Backup, Job, Strategy, Policy, Attachment)
                 for row in session.query(table).filter_by(project=project)
             ]
 
@@ -201,23 +213,23 @@ def test_every_route_has_a_rule_and_every_rule_a_route(site: Site) -> None:
     assert set(routes(site)) <= set(RULES)
 
 
-def test_whoever_only_looks_only_reads() -> None:
+def test_readers_may_only_read() -> None:
     assert {route for route, role in RULES.items() if role == "reader" and not route.startswith("GET ")} == set()
 
 
-def test_a_role_that_means_nothing_may_do_nothing() -> None:
+def test_unknown_role_may_do_nothing() -> None:
     for route in [*RULES, "GET /new"]:
         with pytest.raises(Forbidden, match="you have none"):
             authorize(Principal("mine", "u", frozenset()), route)
 
 
-def test_what_is_not_in_the_table_is_for_administrators() -> None:
+def test_routes_without_a_rule_are_for_administrators() -> None:
     with pytest.raises(Forbidden, match="role admin required"):
         authorize(Principal("mine", "u", frozenset({"reader", "member"})), "GET /new")
     authorize(Principal("mine", "u", frozenset({"admin"})), "GET /new")
 
 
-def test_nobody_comes_in_without_credentials(world: World) -> None:
+def test_credentials_are_required(world: World) -> None:
     before = world.dump("mine")
     for route in [*RULES, "GET /nonsense"]:
         reply = world.use(None, route, world.mine)
@@ -229,7 +241,7 @@ def test_nobody_comes_in_without_credentials(world: World) -> None:
 
 
 @pytest.mark.parametrize("user", [*RANK, "stranger"])
-def test_a_path_of_a_project_that_the_caller_has_no_role_in_is_closed(world: World, user: str) -> None:
+def test_project_without_a_role_of_the_caller_is_forbidden(world: World, user: str) -> None:
     before = world.dump("theirs")
     for route in RULES:
         there = told(world.use(user, route, world.theirs, project="theirs"), 403, "forbidden")
@@ -240,7 +252,7 @@ def test_a_path_of_a_project_that_the_caller_has_no_role_in_is_closed(world: Wor
 
 @pytest.mark.parametrize("role", RANK)
 @pytest.mark.parametrize("route", [route for route in RULES if not route.startswith("GET ")])
-def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -> None:
+def test_members_may_change_their_own_resources(world: World, role: str, route: str) -> None:
     before = world.dump("mine")
     reply = world.use(role, route, world.mine)
     if RANK.index(role) < RANK.index(RULES[route]):
@@ -251,7 +263,7 @@ def test_who_may_change_what_is_their_own(world: World, role: str, route: str) -
 
 
 @pytest.mark.parametrize("role", RANK)
-def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
+def test_readers_may_read_their_own_resources(world: World, role: str) -> None:
     for route in (route for route in RULES if route.startswith("GET ")):
         reply = world.use(role, route, world.mine)
         if RANK.index(role) < RANK.index(RULES[route]):
@@ -261,7 +273,7 @@ def test_who_may_look_at_what_is_their_own(world: World, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["reader", "member"])
-def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str) -> None:
+def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
     """By id or by name, by reply or by the work that was done for it."""
     unknown = {noun: str(uuid.uuid4()) for noun in OWNED} | {"owner": "nowhere"}
     names = {
@@ -269,6 +281,7 @@ def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str
         "backup": "b-of-theirs",
         "job": "j-of-theirs",
         "cluster": "c-of-theirs",
+        "policy": "p-of-theirs",
         "owner": "theirs",
     }
     nobody = {
@@ -276,6 +289,7 @@ def test_things_of_others_look_as_if_they_were_not_there(world: World, role: str
         "backup": "b-of-nobody",
         "job": "j-of-nobody",
         "cluster": "c-of-nobody",
+        "policy": "p-of-nobody",
         "owner": "nowhere",
     }
     before = world.dump("theirs")
@@ -327,8 +341,8 @@ def test_lists_and_filters_reveal_nothing_about_other_projects(world: World, rol
 
 
 @pytest.mark.parametrize("role", ["reader", "member"])
-@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies"])
-def test_only_administrators_may_ask_for_other_projects(world: World, role: str, path: str) -> None:
+@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies", "/policies"])
+def test_only_administrators_may_list_other_projects(world: World, role: str, path: str) -> None:
     told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
     told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
     assert "theirs" in world.ask_as("admin", "GET", path, all_projects="True").text
@@ -345,7 +359,7 @@ def test_only_administrators_may_ask_for_other_projects(world: World, role: str,
         ("DELETE", "/backup_strategies?project_id=theirs", None),
     ],
 )
-def test_a_member_gets_at_nothing_of_others_by_the_way(world: World, method: str, path: str, body: Any) -> None:
+def test_member_cannot_reach_resources_of_others_indirectly(world: World, method: str, path: str, body: Any) -> None:
     def put_in(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: put_in(item) for key, item in value.items()}
@@ -363,12 +377,12 @@ class TestAnAdministrator:
     def test_sees_what_others_have(self, world: World) -> None:
         for noun in OWNED:
             for user, status in (("admin", 200), ("member", 404)):
-                reply = world.ask_as(user, "GET", f"/{noun}s/{world.theirs[noun]}")
+                reply = world.ask_as(user, "GET", f"/{noun.replace('policy', 'policie')}s/{world.theirs[noun]}")
                 assert reply.status_code == status, reply.text
         links = world.ask_as("admin", "GET", f"/instances/{world.theirs['instance']}").json()["instance"]["links"]
         assert "/v1.0/mine/instances/" in links[0]["href"], "a link that would be refused"
 
-    def test_by_name_only_in_its_own_project(self, world: World) -> None:
+    def test_names_are_looked_up_only_in_the_own_project(self, world: World) -> None:
         told(world.ask_as("admin", "GET", "/instances/db-of-theirs"), 404, "itemNotFound")
 
     def test_its_backup_of_a_foreign_instance_is_the_owners(self, world: World) -> None:
@@ -376,7 +390,7 @@ class TestAnAdministrator:
         names = [b["name"] for b in world.ask_as("admin", "GET", "/backups").json()["backups"]]
         assert names == ["b-of-mine"]
 
-    def test_its_incremental_may_stand_on_the_owners_backup(self, world: World) -> None:
+    def test_its_incremental_may_be_based_on_the_owners_backup(self, world: World) -> None:
         requested = {"name": "x", "instance": world.theirs["instance"], "parent_id": world.theirs["backup"]}
         self._goes_to_theirs(world, "POST", "/backups", {"backup": requested})
 
@@ -397,7 +411,7 @@ class TestAnAdministrator:
         self._goes_to_theirs(world, "DELETE", f"/backups/{world.theirs['backup']}")
         self._goes_to_theirs(world, "DELETE", f"/instances/{world.theirs['instance']}")
 
-    def test_it_is_bound_to_its_own_path(self, world: World) -> None:
+    def test_administrator_is_bound_to_the_path_of_the_own_project(self, world: World) -> None:
         told(world.ask_as("admin", "GET", "/instances", project="theirs"), 403, "forbidden")
 
     def _goes_to_theirs(self, world: World, method: str, path: str, body: Any = None) -> None:
@@ -409,7 +423,7 @@ class TestAnAdministrator:
 
 
 @pytest.mark.parametrize("user", ["reader", "admin"])
-def test_fields_for_administrators_are_only_for_them(world: World, user: str) -> None:
+def test_only_administrators_see_their_fields(world: World, user: str) -> None:
     secret = {"tenant_id", "server_id", "volume_id", "encrypted_rpc_messaging", "host", "socket"}
     for path in ("/instances", "/instances/detail"):
         (view,) = world.ask_as(user, "GET", path).json()["instances"]
@@ -425,8 +439,53 @@ def test_fields_for_administrators_are_only_for_them(world: World, user: str) ->
         assert host == ("local" if user == "admin" else None)
 
 
+@pytest.mark.parametrize("user", ["reader", "member", "admin"])
+def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults, progress, outputs, details and refusals, wherever a route shows them."""
+    agents = world.control.agents
+    agents.connect("db7.example", agents._clients["local"], "https://10.1.2.3:8780")
+    agents.urls["orders"] = ""  # a host of the same name as an instance
+    text = (
+        "instance orders (01234567-0000) is on host orders: the agent of host db7.example at https://10.1.2.3:8780 cannot write "
+        "/var/lib/strongroom/x: no space left; wanted: file:///srv/store, sent by s3://bucket/key, 12/24"
+    )
+    secrets = ("db7.example", "10.1.2.3", "host orders", "/var/lib", "/srv/store")
+    failure = {"code": "HostSilent", "message": text, "remedy": text}
+    blame = {"message": text, "details": text, "created": now().isoformat()}
+
+    def fail(row: Any) -> None:
+        if isinstance(row, Job):
+            row.message, row.fault, row.output = text, failure, {"warnings": [text], "backups": [{"at": text}]}
+        elif isinstance(row, Backup):
+            row.fault, row.reason = failure, text
+        else:
+            row.fault = blame
+            if isinstance(row, Instance):
+                row.detail = text
+
+    for table, noun in ((Job, "job"), (Backup, "backup"), (Instance, "instance"), (Cluster, "cluster")):
+        world.edit(table, world.mine[noun], fail)
+        replies = [world.ask_as(user, "GET", f"/{noun}s/{world.mine[noun]}"), world.ask_as(user, "GET", f"/{noun}s")]
+        for reply in replies:
+            assert reply.status_code == 200
+            seen = " ".join(reply.text.replace("\\n", " ").split())  # Trove wraps the lines of faults
+            assert "no space left" in seen
+            for secret in secrets:
+                assert (secret in seen) == (user == "admin"), (noun, secret, seen)
+            assert "instance orders (01234567-0000)" in seen
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise HostSilent(text, remedy=text)
+
+    monkeypatch.setattr("strongroom.api.records.plan_delete_backup", refuse)
+    refused = world.ask_as(user, "GET", f"/backups/{world.mine['backup']}/delete-plan")
+    assert refused.status_code >= 400
+    for secret in secrets:
+        assert (secret in refused.text) == (user == "admin"), refused.text
+
+
 @pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])
-def test_only_administrators_may_let_the_service_run_commands(world: World, user: str, status: int) -> None:
+def test_only_administrators_may_specify_commands(world: World, user: str, status: int) -> None:
     adopt = {"address": "127.0.0.1", "start_command": ["/bin/true"]}
     reply = world.ask_as(user, "POST", "/instances", {"instance": {"name": "a", "adopt": adopt}})
     assert reply.status_code == status, reply.text

@@ -39,7 +39,7 @@ def test_flavors(site: Site) -> None:
     told(site.ask("GET", "/flavors/d9"), 404, "itemNotFound")
 
 
-def test_a_flavor_may_have_ids_of_nova(site: Site) -> None:
+def test_flavor_may_have_ids_of_nova(site: Site) -> None:
     nova = str(uuid.uuid4())
     site.control.settings.flavors["d2"] = Flavor(ram=1024, aliases=[nova])
     assert site.get(f"/flavors/{nova}")["flavor"]["name"] == "d2"
@@ -145,7 +145,7 @@ def test_a_failed_job_shows_its_fault(site: Site) -> None:
     )
 
 
-def test_a_job_is_waited_for_only_while_nothing_is_new(site: Site) -> None:
+def test_long_poll_waits_only_without_new_events(site: Site) -> None:
     key = site.instance()
     job = site.ask("POST", f"/instances/{key}/action", {"restart": {}}).headers["Strongroom-Job"]
     began = time.monotonic()

@@ -32,7 +32,7 @@ def port(site: Site, free_port: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100])
-def test_a_head_that_does_not_end(port: int, head: bytes) -> None:
+def test_head_that_does_not_end(port: int, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), 60) as line:
         sent = 0
         with pytest.raises(OSError):
@@ -42,7 +42,7 @@ def test_a_head_that_does_not_end(port: int, head: bytes) -> None:
         assert sent < 400 * MAX_HEAD
 
 
-def test_what_is_long_and_ends_is_answered(port: int) -> None:
+def test_long_head_that_ends_is_answered(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         for _ in range(3):
             assert client.get("/", headers={"X-Long": "a" * 40_000}).status_code == 200

@@ -51,7 +51,7 @@ def test_the_services_own_user_may_adopt(site: Site, url: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_nobody_is_known_behind_a_proxy(url: str, header: str) -> None:
+def test_user_behind_a_proxy_is_unknown(url: str, header: str) -> None:
     assert httpx.post(f"{url}/v1.0/p/instances", json=ADOPT, headers={header: "127.0.0.1"}).status_code == 403
 
 
@@ -94,5 +94,5 @@ def test_the_owner_of_the_other_end(family: socket.AddressFamily, user: str | No
             client.stdin.close()
 
 
-def test_an_address_that_is_none_has_no_owner() -> None:
+def test_invalid_address_has_no_owner() -> None:
     assert peer_uid(("127.0.0.1", 1), ("testclient", 50000)) is None

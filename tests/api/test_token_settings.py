@@ -26,7 +26,7 @@ SWIFT = {"driver": "swift", "auth": "user", "auth_url": "http://k/v3"}
         (KEYSTONE, {**SWIFT, "account": "AUTH_backups"}, "not in AUTH_backups"),
     ],
 )
-def test_what_does_not_go_together(identity: dict[str, Any], storage: dict[str, Any], says: str) -> None:
+def test_incompatible_parameters(identity: dict[str, Any], storage: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         check_tokens(load(identity=identity, storage=storage))
 
@@ -37,7 +37,7 @@ def test_what_does(account: str) -> None:
     check_tokens(load())
 
 
-def test_the_store_is_not_tried(place: Path) -> None:
+def test_store_is_not_tested(place: Path) -> None:
     settings = load(service={"data_dir": place}, identity=KEYSTONE, storage=SWIFT)
     (check,) = [check for check in run_checks(settings) if check.name == "store"]
     assert (check.level, "tokens of its users" in check.message) == ("ok", True)

@@ -9,7 +9,7 @@ from strongroom.artifact.segments.buffers import Buffers
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 64)), max_size=60))
-def test_nobody_writes_into_what_another_looks_at(steps: list[tuple[bool, int, int]]) -> None:
+def test_buffers_in_use_are_never_overwritten(steps: list[tuple[bool, int, int]]) -> None:
     buffers = Buffers(64)
     held: dict[int, tuple[memoryview, int]] = {}
     for number, (lend, slot, size) in enumerate(steps):

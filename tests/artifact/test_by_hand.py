@@ -133,7 +133,7 @@ def test_encrypted(place: Path, store: Store, hand: Hand) -> None:
     assert checksums_of(place, place / "target") == expected
 
 
-def test_check_notices_damage(store: Store, top: Path, hand: Hand) -> None:
+def test_check_detects_damage(store: Store, top: Path, hand: Hand) -> None:
     write_artifact(store, Location(container="box", id="full"), os.urandom(300_000))
     assert hand.run("check").returncode == 0
     segment = top / "box" / "full" / "00000002"

@@ -38,7 +38,7 @@ def chain(store: Store) -> list[Manifest]:
     return [full(store), child(store, "one", at("full"), 100, 200), child(store, "two", at("one"), 200, 300, container="other")]
 
 
-def test_a_chain_is_read_from_the_full_on(store: Store, chain: list[Manifest]) -> None:
+def test_chain_is_read_starting_with_the_full(store: Store, chain: list[Manifest]) -> None:
     assert load_chain(store, at("two", "other")) == chain
     assert load_chain(store, at("one")) == chain[:2]
     assert load_chain(store, at("full")) == chain[:1]
@@ -70,14 +70,14 @@ def test_parent_that_was_changed(store: Store, top: Path, chain: list[Manifest])
         ({"positions": Positions()}, "LSN"),
     ],
 )
-def test_what_does_not_belong_together(store: Store, fields: dict[str, Any], what: str) -> None:
+def test_backups_that_do_not_belong_together(store: Store, fields: dict[str, Any], what: str) -> None:
     full(store)
     child(store, "one", at("full"), 100, 200, **fields)
     with pytest.raises(ManifestInvalid, match=f"box/one cannot be based on box/full: they differ in {what}"):
         load_chain(store, at("one"))
 
 
-def test_child_that_found_another_token_than_its_parent_left(store: Store) -> None:
+def test_child_with_another_token_than_its_parent(store: Store) -> None:
     left = Witness(token="a" * 32)
     full(store, witness=left)
     for name, token in (("one", "a" * 32), ("two", None), ("three", "b" * 32)):

@@ -68,7 +68,7 @@ def test_damaged_segment(store: Store, here: Location, folder: Path, damage: str
     assert report.problems[0].remedy
 
 
-def test_damage_under_a_hash_that_was_made_to_fit(store: Store, here: Location, folder: Path) -> None:
+def test_damage_with_an_adjusted_hash(store: Store, here: Location, folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     segment = folder / "00000001"
     for frame in (
@@ -155,7 +155,7 @@ LIES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_lying_manifest(store: Store, here: Location, folder: Path, lie: str) -> None:
+def test_wrong_manifest(store: Store, here: Location, folder: Path, lie: str) -> None:
     file = folder / "manifest.json"
     file.write_text(LIES[lie](json.loads(file.read_text())))
     began, memory = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -167,7 +167,7 @@ def test_lying_manifest(store: Store, here: Location, folder: Path, lie: str) ->
 
 
 @pytest.mark.parametrize("field", ["sha256", "raw"])
-def test_manifest_that_lies_about_a_segment(store: Store, here: Location, folder: Path, field: str) -> None:
+def test_manifest_with_wrong_facts_about_a_segment(store: Store, here: Location, folder: Path, field: str) -> None:
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     first, last = manifest["segments"][0], manifest["segments"][-1]
@@ -198,12 +198,12 @@ def test_a_wrong_identity_is_reported_before_anything_is_read(
     assert "identity_files" in caught.value.remedy
 
 
-def test_one_identity_of_many_is_enough(store: Store, here: Location) -> None:
+def test_one_of_several_identities_is_enough(store: Store, here: Location) -> None:
     write_artifact(store, here, DATA, SMALL, [RECIPIENT, new_identity()[1]])
     assert take(open_artifact(store, here, [OTHER, IDENTITY])) == DATA
 
 
-def test_damaged_header_is_not_taken_for_a_wrong_key(store: Store, top: Path, here: Location) -> None:
+def test_damaged_header_is_not_reported_as_a_wrong_key(store: Store, top: Path, here: Location) -> None:
     write_artifact(store, here, DATA, SMALL, [RECIPIENT])
     segment = top / "box" / "one" / "00000000"
     data = bytearray(segment.read_bytes())
@@ -214,7 +214,7 @@ def test_damaged_header_is_not_taken_for_a_wrong_key(store: Store, top: Path, he
     assert isinstance(caught.value, ArtifactCorrupt)
 
 
-def test_clear_segments_cannot_be_slipped_into_an_encrypted_backup(store: Store, top: Path, here: Location) -> None:
+def test_unencrypted_segments_in_an_encrypted_backup_are_refused(store: Store, top: Path, here: Location) -> None:
     write_artifact(store, here, DATA, SMALL, [RECIPIENT])
     segment = top / "box" / "one" / "00000001"
     segment.write_bytes(zstandard.compress(b"evil"))

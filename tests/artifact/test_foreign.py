@@ -55,7 +55,7 @@ def test_only_container_and_object_of_a_location_count(store: Store, text: str, 
     assert locate(store, text) == Place(key=key)
 
 
-def test_a_location_below_the_store_is_whole(store: Store, top: Path) -> None:
+def test_location_below_the_store_is_complete(store: Store, top: Path) -> None:
     assert locate(store, store.url("kolla/full-1/a.mbs.gz")) == Place(key="kolla/full-1/a.mbs.gz")
     assert locate(store, f"{top}/kolla/full-1/a.mbs.gz", paths=True) == Place(key="kolla/full-1/a.mbs.gz")
 
@@ -74,7 +74,7 @@ def test_a_path_of_the_host(store: Store) -> None:
         "ftp://h/c/o", "box/\0", "://", "file:box",
     ],
 )  # fmt: skip
-def test_a_location_that_is_none_is_refused_with_a_sentence(store: Store, text: str) -> None:
+def test_invalid_locations_are_refused_with_a_message(store: Store, text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         locate(store, text)
     assert "location" in refused.value.message
@@ -95,7 +95,7 @@ def test_a_path_that_leads_upwards_is_refused(store: Store, text: str) -> None:
         ("manifest.json", "does not have the name"),
     ],
 )
-def test_what_cannot_be_restored_is_refused_by_its_name(store: Store, top: Path, name: str, word: str) -> None:
+def test_unrestorable_files_are_refused_by_name(store: Store, top: Path, name: str, word: str) -> None:
     put(top, f"box/{name}", gzip.compress(STREAM))
     for attempt in (lambda: check_format(name, "mariadb"), lambda: find(store, f"box/{name}")):
         with pytest.raises(InvalidRequest) as refused:
@@ -122,7 +122,7 @@ def test_a_chain_by_metadata(store: Store, top: Path) -> None:
     assert [b.directory for b in find(store, "two.xbstream.gz", top / "box")] == [top / "box"] * 2
 
 
-def test_a_parent_that_is_another_one_now_is_refused(store: Store, top: Path) -> None:
+def test_replaced_parent_is_refused(store: Store, top: Path) -> None:
     put(top, "box/one.xbstream.gz", b"x", etag="a" * 32)
     put(top, "box/two.xbstream.gz", b"x", parent_location="c/box/one.xbstream.gz", parent_checksum="b" * 32)
     with pytest.raises(ArtifactCorrupt, match="with checksum"):
@@ -147,7 +147,7 @@ def test_a_parent_that_is_another_one_now_is_refused(store: Store, top: Path) ->
         ({"x": "y" * 70_000}, StorageError),
     ],
 )
-def test_metadata_that_lie(store: Store, top: Path, metadata: Any, error: type[Exception]) -> None:
+def test_wrong_metadata(store: Store, top: Path, metadata: Any, error: type[Exception]) -> None:
     put(top, "box/one.xbstream.gz", gzip.compress(STREAM))
     text = metadata if isinstance(metadata, str) else json.dumps(metadata)
     (top / "box/one.xbstream.gz.meta.json").write_text(text)
@@ -155,12 +155,12 @@ def test_metadata_that_lie(store: Store, top: Path, metadata: Any, error: type[E
         find(store, "box/one.xbstream.gz")
 
 
-def test_an_lsn_that_is_no_number_is_not_known(store: Store, top: Path) -> None:
+def test_lsn_that_is_not_a_number_is_unknown(store: Store, top: Path) -> None:
     put(top, "box/one.xbstream.gz", b"", lsn="-1")
     assert find(store, "box/one.xbstream.gz")[0].positions.to_lsn is None
 
 
-def test_segments_that_are_left_without_their_object(store: Store, top: Path) -> None:
+def test_segments_without_their_object(store: Store, top: Path) -> None:
     data = gzip.compress(STREAM)
     for number in range(3):
         put(top, f"box/{ID}_{number:08d}", data[number * 50_000 : (number + 1) * 50_000 if number < 2 else None])
@@ -244,7 +244,7 @@ def backup(store: Store, top: Path) -> ForeignBackup:
     return found.model_copy(update={"pieces": ForeignReader(store, found).read().pieces})
 
 
-def test_the_stream_comes_out_and_what_was_wanted_is_kept(store: Store, backup: ForeignBackup) -> None:
+def test_stream_is_read_and_requested_files_are_kept(store: Store, backup: ForeignBackup) -> None:
     seen: list[tuple[int, int]] = []
     reader = ForeignReader(store, backup, keep={"xtrabackup_checkpoints"}, on_progress=lambda *at: seen.append(at))
     reader.check()
@@ -254,7 +254,7 @@ def test_the_stream_comes_out_and_what_was_wanted_is_kept(store: Store, backup: 
     assert backup.pieces[0].sha256 == hashlib.sha256(store.get("box/one.xbstream.gz")).hexdigest()
 
 
-def test_what_was_unpacked_in_place_is_read_as_it_is(store: Store, top: Path) -> None:
+def test_unpacked_files_are_read_unchanged(store: Store, top: Path) -> None:
     (found,) = find(store, put(top, "box/mysqlbackup-29-08-2025-1756478084.qp.xbc.xbs", STREAM))
     assert take(ForeignReader(store, found)) == STREAM
     (named_wrongly,) = find(store, put(top, "box/two.xbs", gzip.compress(STREAM)))
@@ -262,7 +262,7 @@ def test_what_was_unpacked_in_place_is_read_as_it_is(store: Store, top: Path) ->
         ForeignReader(store, named_wrongly).read()
 
 
-def test_any_change_is_noticed(store: Store, top: Path, backup: ForeignBackup) -> None:
+def test_any_change_is_detected(store: Store, top: Path, backup: ForeignBackup) -> None:
     path = top / "box/one.xbstream.gz"
     good = path.read_bytes()
     for bad in (
@@ -289,7 +289,7 @@ def test_any_change_is_noticed(store: Store, top: Path, backup: ForeignBackup) -
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "a/../../b"])
-def test_names_that_lead_outside_never_reach_the_tool(store: Store, top: Path, name: str) -> None:
+def test_names_that_lead_outside_never_reach_the_program(store: Store, top: Path, name: str) -> None:
     stream = b"".join([*mb_file("ibdata1", b"x"), mb_payload(name, b"evil"), mb_end(name)])
     (found,) = find(store, put(top, "box/evil.xbstream.gz", gzip.compress(stream)))
     out: list[bytes] = []
@@ -298,7 +298,7 @@ def test_names_that_lead_outside_never_reach_the_tool(store: Store, top: Path, n
     assert out == []
 
 
-def test_nobody_reads_on_and_all_threads_end(store: Store, top: Path) -> None:
+def test_all_threads_end_when_reading_stops(store: Store, top: Path) -> None:
     big = b"".join(mb_file("ibdata1", os.urandom(20_000_000), 1_000_000))
     (found,) = find(store, put(top, "box/big.xbstream.gz", zlib.compress(big, 0, 31)))
     chunks = ForeignReader(store, found).chunks()
@@ -314,7 +314,7 @@ def _idle(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
-def test_gzip_in_members_padded_and_cut_anywhere() -> None:
+def test_gzip_members_with_padding_and_any_split() -> None:
     parts = [noise(100_000, 1), b"", noise(70_000, 2)]
     data = b"".join(gzip.compress(part) for part in parts) + bytes(700)
     for step in (1_000_000, 4096, 511):
@@ -325,7 +325,7 @@ def test_gzip_in_members_padded_and_cut_anywhere() -> None:
             list(gunzip([bad]))
 
 
-def test_a_bomb_comes_out_in_small_pieces() -> None:
+def test_decompression_bomb_is_read_in_small_pieces() -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
     sizes = [len(piece) for piece in gunzip([bomb])]
@@ -334,7 +334,7 @@ def test_a_bomb_comes_out_in_small_pieces() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_a_small_file_is_kept_however_the_stream_is_cut(step: int) -> None:
+def test_small_file_is_kept_however_the_stream_is_split(step: int) -> None:
     stream = b"".join([*mb_file("a", noise(5000)), *mb_file("info", noise(1000), 300), *mb_file("b", noise(100))])
     stream += b"".join(mb_file("checkpoints", noise(200_000)))
     walk = Mbstream({"info", "checkpoints", "missing"})

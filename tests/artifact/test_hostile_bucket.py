@@ -26,6 +26,7 @@ from strongroom.artifact import (
     load_verification,
     open_artifact,
     read_manifest,
+    require_container,
     sweep_orphans,
     verify,
 )
@@ -69,7 +70,7 @@ SEGMENTS: dict[str, Callable[[Raw], bytes]] = {
 }
 
 
-def test_no_segment_is_taken_for_another(written: Raw) -> None:
+def test_no_segment_is_mistaken_for_another(written: Raw) -> None:
     whole = b"".join(DATA)
     good = written.read(HERE.segment(1))
     before = peak()
@@ -99,7 +100,7 @@ MANIFESTS: dict[str, Callable[[bytes, bytes], bytes]] = {
 }
 
 
-def test_no_manifest_is_believed(written: Raw) -> None:
+def test_no_manifest_is_trusted(written: Raw) -> None:
     mine, other = written.read(HERE.manifest), written.read(OTHER.manifest)
     before = peak()
     for what, make in MANIFESTS.items():
@@ -114,7 +115,7 @@ def test_no_manifest_is_believed(written: Raw) -> None:
     assert peak() - before < MEMORY
 
 
-def test_an_artifact_that_was_exchanged_as_a_whole_is_refused_by_its_hash(written: Raw) -> None:
+def test_replaced_artifact_is_refused_by_its_hash(written: Raw) -> None:
     """Segments, index and manifest of another backup, with the ids made to fit: all in itself is right."""
     _, known = read_manifest(written.store, HERE)
     for key in list(written.names()):
@@ -135,7 +136,7 @@ INDEXES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("what", INDEXES)
-def test_an_index_unpacks_to_no_more_than_its_stream_allows(place: Path, what: str) -> None:
+def test_index_decompresses_to_no_more_than_its_stream_allows(place: Path, what: str) -> None:
     written = open_raw("directory", place, lambda _: None)
     write_artifact(written.store, HERE, DATA, stream="mbstream")
     content = INDEXES[what]()
@@ -155,7 +156,7 @@ STRANGERS = ("note.txt", "00000000.bak", "000000000", "0000001", "100-00000000",
 STRANGERS += ("deep/00000000", "joined-0-1", "intent.json.old", "-1", "manifest.json~")
 
 
-def test_a_deletion_takes_the_artifact_and_nothing_else(written: Raw) -> None:
+def test_deletion_removes_only_the_artifact(written: Raw) -> None:
     """Names beside and around it that only look as if they belonged to it, and a manifest that claims more."""
     write_artifact(written.store, Location(container="box", id="one-more"), DATA, stream="mbstream")
     keep_verification(written.store, result(written, HERE))
@@ -180,12 +181,15 @@ def test_a_deletion_takes_the_artifact_and_nothing_else(written: Raw) -> None:
     assert take(open_artifact(written.store, OTHER))
     found = {item.id: item for item in list_artifacts(written.store)}
     assert not isinstance(found["one-more"], Problem)
+    require_container(written.store, HERE)
+    with pytest.raises(StorageError, match="shows nothing in container boxes"):
+        require_container(written.store, Location(container="boxes", id="one"))
 
 
 ODD = ("box/one//00000000", "box/one/../two/00000000", "box/one/a\nb", "box/one/.hidden", "box/one/ü/00000001")
 
 
-def test_names_that_no_driver_makes_stop_nothing(written: Raw) -> None:
+def test_names_that_no_driver_creates_do_no_harm(written: Raw) -> None:
     """They cannot be keys of ours. A deletion, a sweep and a list of all artifacts go past them."""
     odd = [key for key in ODD if not (written.kind == "directory" and ("//" in key or ".." in key))]
     odd += [] if written.kind == "swift" else ["b$x/one/00000000"]
@@ -202,7 +206,7 @@ def test_names_that_no_driver_makes_stop_nothing(written: Raw) -> None:
     assert take(open_artifact(written.store, OTHER))
 
 
-def test_an_intent_makes_nobody_delete_a_backup(written: Raw) -> None:
+def test_intent_never_causes_the_deletion_of_a_backup(written: Raw) -> None:
     forged = {"id": "one", "owner": "us", "host": "h", "pid": 1, "started": "2020-01-01T00:00:00Z"}
     written.write(HERE.intent, json.dumps(forged).encode())
     written.write("box/three/intent.json", json.dumps(forged).encode())
@@ -222,7 +226,7 @@ def test_results_of_verifications_are_those_of_this_artifact(written: Raw) -> No
     keep_verification(written.store, result(written, HERE, ok=False))
     replayed = result(written, OTHER, level="tables").model_dump_json().encode()
     for number, data in enumerate([replayed, b"", b"{", b'{"ok":true,"x":' + b"[" * 100_000], 1):
-        written.write(HERE.verification(number), data)
+        written.write(f"{HERE.verifications}/{number:08d}.json", data)
     written.write(f"{HERE.verifications}/99999999.json", replayed)
     found = load_verification(written.store, HERE, sha256)
     assert found is not None

@@ -58,7 +58,7 @@ def names(client: httpx.Client, container: str) -> list[str]:
     return reply.text.split() if reply.status_code == 200 else []
 
 
-def test_one_object_a_backup_that_streams_it(store: SwiftStore, client: httpx.Client, here: Location) -> None:
+def test_backup_is_one_object_that_streams_it(store: SwiftStore, client: httpx.Client, here: Location) -> None:
     data = noise(300_000)
     manifest = write_artifact(store, here, data)
     assert names(client, "box") == ["one.bin.zst"]
@@ -96,7 +96,7 @@ def test_gzip_has_the_form_that_trove_restores(store: SwiftStore, client: httpx.
     assert [m.id for m in load_chain(store, child)] == ["one", "two"]
 
 
-def test_encryption_shows_in_the_name(store: SwiftStore, client: httpx.Client, here: Location) -> None:
+def test_encryption_is_visible_in_the_name(store: SwiftStore, client: httpx.Client, here: Location) -> None:
     from strongroom.artifact import new_identity
 
     _, recipient = new_identity()
@@ -107,7 +107,7 @@ def test_encryption_shows_in_the_name(store: SwiftStore, client: httpx.Client, h
 
 
 @pytest.mark.parametrize("most", [4, 2])
-def test_very_many_segments_are_joined_by_way_of_others(
+def test_very_many_segments_are_joined_in_several_levels(
     store: SwiftStore, client: httpx.Client, here: Location, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(SwiftStore, "max_joined_objects", most)
@@ -133,7 +133,7 @@ def test_more_segments_than_swift_joins_at_once(store: SwiftStore, client: httpx
     assert store.head("box/one.tar").size == store.max_joined_objects
 
 
-def test_what_is_not_stored_is_not_joined(store: SwiftStore, client: httpx.Client) -> None:
+def test_missing_segments_are_not_joined(store: SwiftStore, client: httpx.Client) -> None:
     part = store.put("box/one/00000000", b"hello")
     for wrong in (
         Stat(key="box/one/00000001", size=5, modified=part.modified, etag=part.etag),
@@ -157,7 +157,7 @@ def test_deletion_leaves_nothing(store: SwiftStore, client: httpx.Client, here: 
     assert names(client, "box") + names(client, "box_segments") == []
 
 
-def test_a_listing_that_is_late_hides_no_segment_from_deletion(
+def test_delayed_listing_hides_no_segment_from_deletion(
     store: SwiftStore, client: httpx.Client, here: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Location(container="box", id="two")
@@ -170,7 +170,7 @@ def test_a_listing_that_is_late_hides_no_segment_from_deletion(
     assert names(client, "box") + names(client, "box_segments") == []
 
 
-def test_what_a_writer_left_that_died_before_its_manifest_is_swept(
+def test_remains_of_a_writer_that_died_before_its_manifest_are_swept(
     store: SwiftStore, client: httpx.Client, here: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Died in the moment between the joined object and the manifest."""
@@ -196,9 +196,7 @@ def test_what_a_writer_left_that_died_before_its_manifest_is_swept(
     assert all(name.startswith("kept/") for name in names(client, "box_segments"))
 
 
-def test_a_parent_whose_object_was_removed_by_hand_is_still_named(
-    store: SwiftStore, client: httpx.Client, here: Location
-) -> None:
+def test_parent_whose_object_was_removed_by_hand_is_still_named(store: SwiftStore, client: httpx.Client, here: Location) -> None:
     write_artifact(store, here, noise(100))
     client.delete("/box/one.bin.zst").raise_for_status()
     _, sha256 = read_manifest(store, here)

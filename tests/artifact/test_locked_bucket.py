@@ -162,7 +162,7 @@ def test_a_first_attempt_has_the_plain_names(locked: Store) -> None:
     assert keys == {HERE.manifest, HERE.intent, HERE.index, *(HERE.segment(n) for n in range(len(manifest.segments)))}
 
 
-def test_what_cannot_be_deleted_is_skipped_and_reported(locked: Store) -> None:
+def test_undeletable_objects_are_skipped_and_reported(locked: Store) -> None:
     leave_dead_attempt(locked)
     write_artifact(locked, Location(container="box", id="two"), DATA, stream="mbstream")
     skipped: dict[str, str] = {}
@@ -174,7 +174,7 @@ def test_what_cannot_be_deleted_is_skipped_and_reported(locked: Store) -> None:
     assert take(open_artifact(locked, Location(container="box", id="two"))) == b"".join(DATA)
 
 
-def test_a_lost_answer_is_not_taken_for_a_lock(front: Front, place: Path, request: pytest.FixtureRequest) -> None:
+def test_lost_response_is_not_taken_for_a_lock(front: Front, place: Path, request: pytest.FixtureRequest) -> None:
     """The put is tried again, and refused because its first try was carried out: what is there is our own."""
     raw = open_raw("s3", place, request.getfixturevalue)
     store = open_store(raw.storage.model_copy(update={"endpoint": front.url, "retries": 2}))

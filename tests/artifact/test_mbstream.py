@@ -45,7 +45,7 @@ def real(place: Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 @pytest.mark.parametrize("step", [1 << 25, 65_536, 4099])
-def test_each_file_of_a_real_stream_can_be_cut_out(real: tuple[bytes, dict[str, bytes]], place: Path, step: int) -> None:
+def test_each_file_of_a_real_stream_can_be_extracted(real: tuple[bytes, dict[str, bytes]], place: Path, step: int) -> None:
     stream, files = real
     found = walk(stream, step)
     assert {path for path, _ in found.ranges()} == set(files)
@@ -114,12 +114,12 @@ FILE = b"".join(mb_file("f", noise(30_000)))
     ],
 )
 @pytest.mark.parametrize("step", [1, 1 << 20])
-def test_what_is_not_a_whole_stream_is_refused(stream: bytes, what: str, step: int) -> None:
+def test_incomplete_streams_are_refused(stream: bytes, what: str, step: int) -> None:
     with pytest.raises(ArtifactCorrupt, match=what):
         walk(stream, step)
 
 
-def test_any_damage_to_a_header_is_noticed_or_harmless() -> None:
+def test_any_damage_of_a_header_is_detected_or_harmless() -> None:
     source = random.Random(4)
     stream = b"".join(mb_file("some/file", noise(500), 100))
     for _ in range(2000):

@@ -92,7 +92,7 @@ def test_mbstream_with_its_index(store: Store, here: Location, place: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "value"), [("MAX_BYTES", 30), ("_MOST_PARTS", 3)])
-def test_an_index_that_nobody_could_read_is_left_out(
+def test_index_that_is_too_large_to_read_is_omitted(
     store: Store, here: Location, monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
     """The backup is as good without it; with it, each verification would call the backup damaged."""

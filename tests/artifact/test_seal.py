@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(Storage(), tmp_path / "store")
 
 
-def test_a_seal_is_of_one_manifest_at_one_place_by_one_key(store: Store) -> None:
+def test_seal_is_valid_for_one_manifest_location_and_key(store: Store) -> None:
     assert check_seal(store, HERE, ONE, KEY) == "unsealed"
     put_seal(store, HERE, ONE, KEY)
     assert check_seal(store, HERE, ONE, KEY) == "sealed"
@@ -34,12 +34,12 @@ def test_a_seal_is_of_one_manifest_at_one_place_by_one_key(store: Store) -> None
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"key_id": "x", "mac": "y"}', b"\xff" * 100_000])
-def test_what_is_no_seal_proves_nothing(store: Store, text: bytes) -> None:
+def test_invalid_seal_proves_nothing(store: Store, text: bytes) -> None:
     store.put(HERE.seal, text)
     assert check_seal(store, HERE, ONE, KEY) == "unsealed"
 
 
-def test_a_seal_goes_with_its_artifact(store: Store) -> None:
+def test_seal_is_deleted_with_its_artifact(store: Store) -> None:
     put_seal(store, HERE, ONE, KEY)
     delete_artifact(store, HERE)
     assert list(store.list(HERE.prefix)) == []

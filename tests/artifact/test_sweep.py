@@ -36,7 +36,7 @@ def never(_: str) -> bool:
     return False
 
 
-def test_list_for_a_catalog(store: Store, top: Path) -> None:
+def test_list_artifacts_for_a_catalog(store: Store, top: Path) -> None:
     one = write_artifact(store, at("one"), DATA)
     two = write_artifact(store, at("two", "other"), DATA)
     begin(store, at("unfinished"), "us")
@@ -52,7 +52,7 @@ def test_list_for_a_catalog(store: Store, top: Path) -> None:
     assert list(list_artifacts(store, "nowhere")) == []
 
 
-def test_delete_leaves_nothing_and_takes_nothing_else(store: Store, top: Path) -> None:
+def test_delete_removes_everything_of_the_backup_and_nothing_else(store: Store, top: Path) -> None:
     write_artifact(store, at("one"), DATA)
     write_artifact(store, at("two"), DATA)
     delete_artifact(store, at("one"))
@@ -61,7 +61,7 @@ def test_delete_leaves_nothing_and_takes_nothing_else(store: Store, top: Path) -
     assert take(open_artifact(store, at("two"))) == DATA
 
 
-def test_half_deleted_is_not_a_backup_and_can_be_deleted_again(top: Path) -> None:
+def test_partly_deleted_artifact_is_not_a_backup_and_can_be_deleted_again(top: Path) -> None:
     class Dying(DirectoryStore):
         calls = -100
 
@@ -83,7 +83,7 @@ def test_half_deleted_is_not_a_backup_and_can_be_deleted_again(top: Path) -> Non
     assert list(store.list("")) == []
 
 
-def test_sweep_takes_only_what_is_dead_and_ours(store: Store, top: Path) -> None:
+def test_sweep_removes_only_dead_backups_of_this_service(store: Store, top: Path) -> None:
     write_artifact(store, at("good"), DATA, owner="us")
     begin(store, at("dead"), "us")
     begin(store, at("running"), "us")
@@ -122,7 +122,7 @@ def test_sweep_of_the_temporary_file_of_a_killed_writer(store: Store, top: Path)
     assert not folder.exists()
 
 
-def test_sweep_never_hurts_a_writer_that_it_does_not_know(top: Path) -> None:
+def test_sweep_never_affects_an_unknown_writer(top: Path) -> None:
     """Another service writes into the same store while ours sweeps, again and again."""
     import threading
 

@@ -45,7 +45,7 @@ def walk(stream: bytes, step: int = 1 << 20, keep: tuple[str, ...] = ()) -> Tar:
 
 
 @pytest.mark.parametrize("step", [1, 511, 4099, 1 << 20])
-def test_each_file_can_be_cut_out(place: Path, step: int) -> None:
+def test_each_file_can_be_extracted(place: Path, step: int) -> None:
     stream = tar(FILES)
     found = walk(stream, step, keep=("PG_VERSION", "none"))
     assert found.files == len(FILES)
@@ -97,12 +97,12 @@ def broken(change: dict[str, object]) -> bytes:
     ],
 )
 @pytest.mark.parametrize("step", [1, 1 << 20])
-def test_what_is_not_a_whole_stream_is_refused(stream: bytes, what: str, step: int) -> None:
+def test_incomplete_streams_are_refused(stream: bytes, what: str, step: int) -> None:
     with pytest.raises(ArtifactCorrupt, match=what):
         walk(stream, step)
 
 
-def test_any_damage_to_a_header_is_noticed_or_harmless() -> None:
+def test_any_damage_of_a_header_is_detected_or_harmless() -> None:
     source = random.Random(4)
     stream = tar({"base/1/2": noise(600)}, directories=())[: 5 * BLOCK]
     expected = list(walk(stream).ranges())
@@ -116,7 +116,7 @@ def test_any_damage_to_a_header_is_noticed_or_harmless() -> None:
         assert list(found.ranges()) == expected  # the sum of a header may be written in several ways
 
 
-def test_a_stored_tar_gives_single_files_and_is_verified(store: Store) -> None:
+def test_stored_tar_gives_single_files_and_is_verified(store: Store) -> None:
     here = Location(container="box", id="one")
     files = {f"base/1/{n}": noise(50_000, n) for n in range(12)}
     manifest = write_artifact(store, here, tar(files), stream="tar")
@@ -133,6 +133,6 @@ def test_a_stored_tar_gives_single_files_and_is_verified(store: Store) -> None:
         reader.read("base/1/12")
 
 
-def test_a_stream_that_is_no_whole_tar_is_no_backup(store: Store) -> None:
+def test_incomplete_tar_is_not_a_backup(store: Store) -> None:
     with pytest.raises(ArtifactCorrupt, match="ends too early"):
         write_artifact(store, Location(container="box", id="one"), tar(FILES)[:-9000], stream="tar")

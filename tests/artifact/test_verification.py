@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from strongroom.artifact import Location, Verification, delete_artifact, keep_verification, load_verification, read_manifest
+from strongroom.artifact.records.numbered import numbered_key
 from strongroom.artifact.records.verification import LEVELS, supersedes
 from strongroom.errors import StorageDenied
 from strongroom.storage import Store
@@ -37,7 +38,7 @@ def result(store: Store, where: Location, job: str, *, ok: bool = True, level: A
         ([("sizes", True), ("content", True), ("prepared", True)], 2),
     ],
 )
-def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: list[Any], counts: int) -> None:
+def test_weaker_verification_does_not_clear_damage(store: Store, here: Location, results: list[Any], counts: int) -> None:
     write_artifact(store, here, noise(1000))
     for number, (level, ok) in enumerate(results):
         keep_verification(store, result(store, here, f"job{number}", ok=ok, level=level))
@@ -46,13 +47,15 @@ def test_a_weaker_look_lifts_no_damage(store: Store, here: Location, results: li
     assert found.job == f"job{counts}"
 
 
-def test_results_are_new_objects_and_one_for_each_job(store: Store, here: Location) -> None:
+def test_results_are_new_objects_one_per_job(store: Store, here: Location) -> None:
     write_artifact(store, here, noise(1000))
     clocks = itertools.count()
     for job, level in (("a", "sizes"), ("a", "sizes"), ("b", "content"), ("b", "content"), ("c", "tables")):
         # a clock that goes back changes nothing: the number counts
         keep_verification(store, result(store, here, job, level=level, at=WHEN - timedelta(days=next(clocks))))
-    assert [stat.key for stat in store.list(here.verifications)] == [here.verification(number) for number in range(3)]
+    assert [stat.key for stat in store.list(here.verifications)] == [
+        numbered_key(here.verifications, number) for number in range(3)
+    ]
     found = load_verification(store, here, read_manifest(store, here)[1])
     assert found is not None
     assert found.job == "c"
@@ -75,7 +78,7 @@ def test_replaced_results_are_deleted_and_the_same_one_counts(
         assert load_verification(store, here, sha256) == counts
     left = [stat.key for stat in store.list(here.verifications)]
     assert len(left) <= 2 * len(LEVELS)
-    assert left[-1] == here.verification(len(made) - 1)
+    assert left[-1] == numbered_key(here.verifications, len(made) - 1)
 
     def refuse(keys: Any) -> None:
         raise StorageDenied("objects are locked")
@@ -85,7 +88,7 @@ def test_replaced_results_are_deleted_and_the_same_one_counts(
     assert len(list(store.list(here.verifications))) == len(left) + 1
 
 
-def test_results_of_something_else_do_not_count(store: Store, here: Location) -> None:
+def test_results_of_other_artifacts_do_not_count(store: Store, here: Location) -> None:
     write_artifact(store, here, noise(1000))
     sha256 = read_manifest(store, here)[1]
     other = Location(container="box", id="two")
@@ -99,7 +102,7 @@ def test_results_of_something_else_do_not_count(store: Store, here: Location) ->
             b"x" * 200_000,
         ]
     ):
-        store.put(here.verification(number), data)
+        store.put(numbered_key(here.verifications, number), data)
     store.put(f"{here.verifications}/99999999.json", result(store, here, "far ahead").model_dump_json().encode())
     assert load_verification(store, here, sha256) is None
     keep_verification(store, result(store, here, "ours", ok=False))

@@ -68,7 +68,7 @@ def test_a_database_that_is_too_large_for_its_segments_is_reported_immediately(s
         writer.require_capacity(100 * 1024**4)
 
 
-def test_objects_are_looked_at_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_checked_in_batches(store: Store, here: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "_MOST_PENDING", 3)
     monkeypatch.setattr(report, "_BATCH", 3)
     manifest = write_artifact(store, here, DATA)
@@ -95,7 +95,7 @@ def test_failing_put_stops_at_once_and_leaves_nothing(store: Store, top: Path, h
         assert len(wrapped.puts) < 20  # of 300
 
 
-def test_segment_that_the_store_lost_is_noticed(store: Store, top: Path, here: Location) -> None:
+def test_segment_that_the_store_lost_is_detected(store: Store, top: Path, here: Location) -> None:
     class Forgetful(Wrapped):
         def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
             return super().put(key, data[:-1] if key == here.segment(2) else data, create=create)
@@ -105,7 +105,7 @@ def test_segment_that_the_store_lost_is_noticed(store: Store, top: Path, here: L
     assert files(top) == []
 
 
-def test_wrong_checksum_of_the_store_is_noticed(store: Store, here: Location) -> None:
+def test_wrong_checksum_of_the_store_is_detected(store: Store, here: Location) -> None:
     class Rotten(Wrapped):
         def put(self, key: str, data: bytes | memoryview, *, create: bool = False) -> Stat:
             stat = super().put(key, data, create=create)
@@ -153,7 +153,7 @@ def test_store_read_only(place: Path, here: Location) -> None:
         subprocess.run(["umount", top], check=True)
 
 
-def test_finished_backup_is_never_touched(store: Store, top: Path, here: Location) -> None:
+def test_finished_backup_is_never_changed(store: Store, top: Path, here: Location) -> None:
     first = write_artifact(store, here, DATA)
     before = files(top)
     writer = Writer(store, here, SMALL, stream="plain")
@@ -166,7 +166,7 @@ def test_finished_backup_is_never_touched(store: Store, top: Path, here: Locatio
     assert load_manifest(store, here) == first
 
 
-def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -> None:
+def test_first_of_two_writers_to_finish_wins(store: Store, here: Location) -> None:
     writer = Writer(store, here, SMALL, stream="plain")
     writer.open()
     feed(DATA, writer.copy_from)
@@ -178,7 +178,7 @@ def test_of_two_writers_the_first_to_finish_wins(store: Store, here: Location) -
 
 
 @pytest.mark.parametrize("moment", ["before the manifest", "during the deletion"])
-def test_no_manifest_is_left_over_segments_that_were_deleted(store: Store, top: Path, here: Location, moment: str) -> None:
+def test_no_manifest_is_kept_for_deleted_segments(store: Store, top: Path, here: Location, moment: str) -> None:
     """Its host was lost and the job cleaned up after, while the worker went on there."""
 
     class Race(Wrapped):
@@ -207,7 +207,18 @@ def test_no_manifest_is_left_over_segments_that_were_deleted(store: Store, top: 
     assert files(top) == []
 
 
-def test_next_attempt_clears_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:
+def test_cancelled_as_soon_as_the_intent_is_stored(store: Store, top: Path, here: Location) -> None:
+    class Signal(Wrapped):
+        def put(self, key: str, data: Any, *, create: bool = False) -> Stat:
+            super().put(key, data, create=create)
+            raise Cancelled("the job was cancelled")
+
+    with pytest.raises(Cancelled), Writer(Signal(store), here, SMALL, stream="plain"):
+        raise AssertionError("the block begins only after open")
+    assert files(top) == []
+
+
+def test_next_attempt_removes_what_a_killed_one_left(store: Store, top: Path, here: Location) -> None:
     script = f"""
         import os, sys
         from pathlib import Path
@@ -365,7 +376,7 @@ def test_memory_is_bounded_whatever_the_size(place: Path, encrypted: bool, compr
     assert int(read[1]) < 300
 
 
-def test_a_profile_of_a_crowded_server_fits() -> None:
+def test_profile_of_a_large_server_fits() -> None:
     profile = Profile(left_behind=[f"dumps/{n}" for n in range(12_000)], empty_tables=[f"t{n}.m" for n in range(12_000)])
     assert (len(profile.left_behind), profile.left_behind[-1]) == (10_000, "and 2001 more")
     assert Profile.model_validate_json(profile.model_dump_json()) == profile

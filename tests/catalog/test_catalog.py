@@ -17,9 +17,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from strongroom.catalog import Backup, Catalog, Instance, Strategy, _engine, open_catalog
+from strongroom.catalog import Attachment, Backup, Catalog, Instance, Policy, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
 from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance, owner_of
+from strongroom.catalog.policies import close_incident, find_policy, open_incident, policy_of
 from strongroom.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from strongroom.settings import load
 
@@ -253,3 +254,38 @@ def test_full_disk_and_foreign_lock_are_temporary(place: Path) -> None:
             other.exec_driver_sql("SELECT nothing FROM nowhere")
     assert catalog.is_temporary(full.value)
     assert not catalog.is_temporary(wrong.value)
+
+
+def test_a_database_has_its_own_policy_or_the_one_of_its_project(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add_all([instance("i1"), instance("i2", "two"), instance("n1", "node"), instance("o1", project="other")])
+        for name in ("gold", "silver"):
+            session.add(Policy(id=name[0], project="p", name=name, document={"full": "daily", "keep_last": 1}))
+        session.add(Attachment(project="p", policy_id="s"))
+        session.add(Attachment(project="p", database_id="i1", policy_id="g"))
+        session.add(Attachment(project="p", database_id="c1", policy_id="g"))
+        session.flush()
+        rows = {row.id: row for row in session.query(Instance)}
+        rows["n1"].cluster_id = "c1"
+        policies = {key: policy_of(session, row) for key, row in rows.items()}
+        assert {key: policy.name if policy else None for key, policy in policies.items()} == {
+            "i1": "gold",
+            "i2": "silver",
+            "n1": "gold",
+            "o1": None,
+        }
+        assert find_policy(session, "p", "gold").spec.keep_last == 1
+        with pytest.raises(NotFound):
+            find_policy(session, "other", "gold")
+
+
+def test_a_condition_that_comes_back_soon_is_the_same_incident(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.add(instance("i1"))
+        row = session.get_one(Instance, "i1")
+        first = open_incident(session, row, "failing", "disk full")
+        assert open_incident(session, row, "failing", "host gone").id == first.id
+        assert close_incident(session, "i1", "failing")
+        assert not close_incident(session, "i1", "failing")
+        assert open_incident(session, row, "failing", "disk full").id == first.id
+        assert open_incident(session, row, "stuck", "skipped").id != first.id

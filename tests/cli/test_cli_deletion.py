@@ -52,7 +52,7 @@ def service(canned: Canned) -> Canned:
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_without_a_terminal_deletions_need_yes(run: Run, service: Canned, words: str) -> None:
+def test_deletions_need_yes_without_a_terminal(run: Run, service: Canned, words: str) -> None:
     refused = run(*shlex.split(words))
     assert refused.exit_code == 2, refused.stderr
     assert "confirmation required" in refused.stderr and "--yes" in refused.stderr
@@ -77,7 +77,7 @@ def test_the_question_lists_deleted_and_remaining_backups(run: Run, service: Can
     assert "is adopted: only its record is deleted" in run("instance", "delete", "mysql1").stderr
 
 
-def test_questions_about_clusters_work_without_names_of_hosts(run: Run, service: Canned) -> None:
+def test_confirmations_for_clusters_work_without_hosts(run: Run, service: Canned) -> None:
     node = {"node": "node1", "old_bytes": 2**20}
     service.on("GET", "/clusters/shop", (200, {"cluster": {"instances": [node, {**node, "node": "node2", "host": "db2"}]}}))
     assert run("cluster", "discard-old", "shop").exit_code == 2
@@ -89,7 +89,7 @@ def test_questions_about_clusters_work_without_names_of_hosts(run: Run, service:
     assert "  node1 bootstraps, with data from the backup;" in asked.stderr
 
 
-def test_a_plan_deletes_nothing_and_fails_when_it_would_be_refused(run: Run, service: Canned) -> None:
+def test_plan_deletes_nothing_and_fails_if_the_deletion_would_be_refused(run: Run, service: Canned) -> None:
     shown = run("backup", "delete", "monday", "--cascade", "--plan")
     assert shown.exit_code == 0
     assert "monday (full, 100.0 MiB)" in shown.stdout
@@ -107,7 +107,7 @@ def test_a_plan_deletes_nothing_and_fails_when_it_would_be_refused(run: Run, ser
 
 
 @pytest.mark.parametrize(("noun", "ref"), [("instance", "mysql1"), ("backup", "monday"), ("cluster", "shop")])
-def test_things_are_protected_and_renamed(run: Run, service: Canned, noun: str, ref: str) -> None:
+def test_resources_are_protected_and_renamed(run: Run, service: Canned, noun: str, ref: str) -> None:
     service.on("PATCH", f"/{noun}s/{ref}", (202, None))
     for words, change in (
         (["protect", ref], {"protected": True}),
@@ -134,7 +134,7 @@ def test_things_are_protected_and_renamed(run: Run, service: Canned, noun: str, 
         "cluster backup shop --name monday",
     ],
 )
-def test_a_name_that_is_taken_is_refused(run: Run, service: Canned, words: str) -> None:
+def test_existing_name_is_refused(run: Run, service: Canned, words: str) -> None:
     refused = run(*shlex.split(words))
     assert refused.exit_code == 4, refused.stderr
     assert "already" in refused.stderr and "--allow-same-name" in refused.stderr
@@ -144,7 +144,7 @@ def test_a_name_that_is_taken_is_refused(run: Run, service: Canned, words: str) 
 
 
 class TestRestore:
-    def test_a_backup_of_another_instance_is_named_as_one(self, run: Run, service: Canned) -> None:
+    def test_backup_of_another_instance_is_reported(self, run: Run, service: Canned) -> None:
         older = {**BACKUP, "instance_id": "00000000-old"}
         service.on("GET", "/backups/monday", (200, {"backup": older}))
         refused = run("restore", "monday", "--in-place", "mysql1")
@@ -155,7 +155,7 @@ class TestRestore:
         assert done.exit_code == 0, done.stderr
         assert "taken from another instance" in done.stderr, "also those who do not want remarks are warned"
 
-    def test_a_failure_names_what_is_left_and_what_could_be_restored_instead(self, run: Run, service: Canned) -> None:
+    def test_failure_names_remains_and_other_restorable_backups(self, run: Run, service: Canned) -> None:
         fault = {"code": "ArtifactCorrupt", "message": "a segment is damaged", "remedy": "Restore from another backup."}
         service.on_job({"kind": "create", "status": "failed", "finished": "2026-11-21T07:00:01Z", "fault": fault})
         service.on("POST", "/instances", (200, {"instance": {**INSTANCE, "id": "i2"}}, STARTED))

@@ -43,7 +43,7 @@ def test_the_exit_code_depends_on_the_kind_of_error(run: Run, canned: Canned, an
     assert result.stdout == ""
 
 
-def test_an_error_without_our_extra_keys_is_understood(run: Run, canned: Canned) -> None:
+def test_error_without_the_additional_keys_is_understood(run: Run, canned: Canned) -> None:
     canned.on("GET", "/backups/x", (404, {"itemNotFound": {"code": 404, "message": "Backup not found."}}))
     result = run("backup", "show", "x")
     assert (result.exit_code, result.stderr) == (3, "Error: Backup not found.\n")
@@ -57,7 +57,7 @@ def test_another_program_on_the_port_is_reported(run: Run, canned: Canned, body:
     assert "502" in result.stderr and "--url" in result.stderr
 
 
-def test_a_page_instead_of_json_is_called_one(run: Run, canned: Canned) -> None:
+def test_html_page_instead_of_json_is_reported(run: Run, canned: Canned) -> None:
     canned.on("GET", "/backups/x", (200, "<html>"))
     result = run("backup", "show", "x")
     assert result.exit_code == 5
@@ -76,7 +76,7 @@ def test_certificates_are_verified_however_the_scheme_is_written(
     assert given["verify"] is verified
 
 
-def test_a_slow_service_is_not_called_unreachable(canned: Canned) -> None:
+def test_slow_service_is_not_reported_as_unreachable(canned: Canned) -> None:
     """What it was asked may have begun: who is told that nobody was there asks again."""
     canned.delay = 1
     client = Client(canned.url, None, Credentials(), patience=0.2)
@@ -86,7 +86,7 @@ def test_a_slow_service_is_not_called_unreachable(canned: Canned) -> None:
     assert "job list" in caught.value.remedy
 
 
-def test_without_a_service_the_error_explains_how_to_start_one(run: Run, running: Running) -> None:
+def test_error_explains_how_to_start_the_service(run: Run, running: Running) -> None:
     running.stop()
     result = run("instance", "list")
     assert result.exit_code == 5
@@ -95,7 +95,7 @@ def test_without_a_service_the_error_explains_how_to_start_one(run: Run, running
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/", "http://", "http://[::1", "http://host:notaport"])
-def test_a_bad_url_is_a_usage_error(run: Run, url: str) -> None:
+def test_invalid_url_is_a_usage_error(run: Run, url: str) -> None:
     result = run("instance", "list", "--url", url)
     assert result.exit_code == 2
     assert "not valid" in result.stderr
@@ -134,7 +134,7 @@ def test_the_project_is_a_part_of_the_path(run: Run, canned: Canned, monkeypatch
         ["cluster", "adopt", "a", "--node", "socket=/s,start_command=sh -c 'start"],
     ],
 )
-def test_a_command_with_an_open_quotation_is_a_wrong_value(run: Run, canned: Canned, words: list[str]) -> None:
+def test_command_with_an_open_quotation_is_a_wrong_value(run: Run, canned: Canned, words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert "No closing quotation" in result.stderr

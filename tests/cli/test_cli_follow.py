@@ -70,7 +70,7 @@ def test_no_wait_returns_at_once(run: Run, backing_up: Canned) -> None:
     assert not any("/jobs/" in path for _, path, _, _ in backing_up.asked)
 
 
-def test_a_restart_of_the_service_does_not_end_the_following(run: Run, running: Running, backing_up: Canned) -> None:
+def test_restart_of_the_service_does_not_end_following_a_job(run: Run, running: Running, backing_up: Canned) -> None:
     backing_up.on_job(*({"phase": "backup", "done": n} for n in range(40)), DONE)
 
     def restart() -> None:
@@ -136,7 +136,7 @@ def test_on_a_terminal_there_is_a_bar_and_finished_phases_stay(backing_up: Canne
     assert BACKUP["id"] in text
 
 
-def test_on_a_terminal_lost_data_is_asked_for(backing_up: Canned) -> None:
+def test_terminal_asks_before_data_is_lost(backing_up: Canned) -> None:
     backing_up.on("GET", "/backups/monday/delete-plan", (200, {"plan": DELETE_PLAN}))
     backing_up.on("DELETE", f"/backups/{BACKUP['id']}", (202, None, {"Strongroom-Job": "j1"}))
     backing_up.on_job(DONE)
@@ -154,7 +154,7 @@ def test_on_a_terminal_lost_data_is_asked_for(backing_up: Canned) -> None:
     assert "DELETE" in [verb for verb, *_ in backing_up.asked]
 
 
-def test_the_time_left_is_shown_where_there_is_little_room() -> None:
+def test_remaining_time_is_shown_on_narrow_terminals() -> None:
     job = {"kind": "backup", "done": 150 * MiB, "total": 300 * MiB, "stored": 50 * MiB}
     meter = Meter()
     meter.add(50 * MiB, 0)
@@ -164,7 +164,7 @@ def test_the_time_left_is_shown_where_there_is_little_room() -> None:
     assert figures(job, meter, 40) == "150.0 MiB of 300.0 MiB, 1.5 s left"
 
 
-def test_the_rate_is_that_of_the_last_seconds_and_a_new_attempt_begins_anew() -> None:
+def test_rate_covers_the_last_seconds_and_starts_again_with_a_new_attempt() -> None:
     meter = Meter()
     assert meter.rate is None and meter.left(100) is None
     for second in range(30):

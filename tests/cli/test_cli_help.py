@@ -65,7 +65,7 @@ def test_the_version(run: Run) -> None:
     assert run("--version").stdout == f"strongroom {__version__}\n"
 
 
-def test_the_client_loads_nothing_of_the_service() -> None:
+def test_client_imports_nothing_of_the_service() -> None:
     heavy = [
         "fastapi",
         "sqlalchemy",

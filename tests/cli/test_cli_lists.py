@@ -85,7 +85,7 @@ def test_a_list_fits_a_terminal_of_80_columns(listed: Canned, words: list[str]) 
         assert "aaaaaaaa" in shown and "3 days ago" in shown and "not restorable" in shown and "never" in shown
 
 
-def test_without_a_terminal_and_with_wide_a_list_is_whole(run: Run, listed: Canned) -> None:
+def test_list_is_complete_without_a_terminal_or_with_wide(run: Run, listed: Canned) -> None:
     shown = run("backup", "list").stdout
     assert BACKUPS[4]["id"] in shown and "Created (UTC)" in shown and "Ratio" in shown
     code, wide = on_terminal(listed, "backup", "list", "--wide", "--time", "age", width=250)
@@ -128,6 +128,7 @@ def test_invalid_filters_are_refused(run: Run, listed: Canned) -> None:
     with pytest.raises(InvalidRequest, match="is not a time"):
         parse_time("999999w", NOW)
     assert parse_time("2w", NOW) == NOW - timedelta(weeks=2)
+    assert parse_time("1d12h", NOW) == NOW - timedelta(hours=36)  # as in policies
     assert parse_time("2026-11-21", NOW) == datetime(2026, 11, 21, tzinfo=UTC)
 
 
@@ -183,7 +184,7 @@ def test_csv(run: Run, listed: Canned) -> None:
     assert list(csv.reader(io.StringIO(shown.stdout)))[1:] == [[cell, "-1"] for cell in names.values()]
 
 
-def test_options_stand_before_the_command_or_behind_it(run: Run, running: Running) -> None:
+def test_options_are_accepted_before_and_after_the_command(run: Run, running: Running) -> None:
     running.canned.on("GET", "/v1.0/p1/instances", (200, {"instances": []}))
     running.canned.on("GET", "/v1.0/p2/instances", (200, {"instances": []}))
     assert run("--project", "p1", "instance", "list").exit_code == 0
@@ -192,7 +193,7 @@ def test_options_stand_before_the_command_or_behind_it(run: Run, running: Runnin
     assert run("--url", "http://127.0.0.1:1", "instance", "list").exit_code == 5
 
 
-def test_names_are_completed_and_nothing_disturbs_the_shell(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_completed_and_safe_for_the_shell(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     class Context:
         params: ClassVar[dict[str, Any]] = {}
 
@@ -208,7 +209,7 @@ def test_names_are_completed_and_nothing_disturbs_the_shell(running: Running, mo
     assert complete_names("instances")(Context(), "my") == []  # type: ignore[arg-type]
 
 
-def test_completion_asks_nobody_for_a_password(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_never_asks_for_a_password(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     class Context:
         params: ClassVar[dict[str, Any]] = {"username": "alice"}
 

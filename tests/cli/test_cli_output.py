@@ -99,7 +99,7 @@ def test_every_page_is_read_and_filters_are_kept(run: Run, canned: Canned) -> No
 
 
 @pytest.mark.parametrize(("noun", "collection"), [("db", "databases"), ("user", "users")])
-def test_databases_and_accounts_are_listed_over_all_pages(run: Run, canned: Canned, noun: str, collection: str) -> None:
+def test_databases_and_users_are_listed_from_all_pages(run: Run, canned: Canned, noun: str, collection: str) -> None:
     path = f"/instances/mysql1/{collection}"
     following = {"rel": "next", "href": f"https://elsewhere/v1.0/default{path}?limit=1&marker=a%40%25"}
     one = {"host": "%", "databases": []} if noun == "user" else {}
@@ -123,7 +123,7 @@ def test_safe_text_is_printable(text: str) -> None:
     ("value", "text"),
     [(None, ""), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 * 1024**2, "1.5 GiB"), (3 * 1024**5, "3072.0 TiB")],
 )
-def test_sizes_for_people(value: int | None, text: str) -> None:
+def test_sizes_are_readable(value: int | None, text: str) -> None:
     assert size(value) == text
 
 
@@ -131,11 +131,11 @@ def test_sizes_for_people(value: int | None, text: str) -> None:
     ("value", "text"),
     [(None, ""), (0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3725, "1 h 2 min"), (119.6, "2 min 0 s")],
 )
-def test_durations_for_people(value: float | None, text: str) -> None:
+def test_durations_are_readable(value: float | None, text: str) -> None:
     assert duration(value) == text
 
 
-def test_ratios_and_times_for_people() -> None:
+def test_ratios_and_times_are_readable() -> None:
     assert times(300, 100) == "3.0x"
     assert times(300, 0) == times(None, 5) == ""
     assert moment("2026-11-21T07:00:03.21Z") == "2026-11-21 07:00:03"

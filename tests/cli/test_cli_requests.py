@@ -126,7 +126,7 @@ def test_a_backup_without_a_name_is_named_after_instance_and_time(run: Run, happ
     assert name.startswith("mysql1-20") and len(name) == len("mysql1-20261121-070000")
 
 
-def test_rights_are_given_and_taken_by_account_and_host(run: Run, happy: Canned) -> None:
+def test_grants_and_revokes_use_user_and_host(run: Run, happy: Canned) -> None:
     assert run("user", "grant", "mysql1", "u", "a", "b", "--host", "10.%").exit_code == 0
     assert run("user", "revoke", "mysql1", "u", "a", "b").exit_code == 0
     assert run("user", "delete", "mysql1", "u", "--yes").exit_code == 0
@@ -181,7 +181,7 @@ class TestPassword:
             (["--password-file", "/dev/null", "--password-stdin"], "exclude"),
         ],
     )
-    def test_must_be_had(self, run: Run, happy: Canned, options: list[str], words: str) -> None:
+    def test_password_is_required(self, run: Run, happy: Canned, options: list[str], words: str) -> None:
         result = run("user", "create", "mysql1", "u", *options, stdin="")
         assert result.exit_code == 2
         assert words in result.stderr
@@ -199,13 +199,13 @@ class TestRestore:
             assert result.exit_code == 2
             assert "--in-place" in result.stderr
 
-    def test_in_place_is_not_done_unasked(self, run: Run, happy: Canned) -> None:
+    def test_restore_in_place_needs_confirmation(self, run: Run, happy: Canned) -> None:
         result = run("restore", "monday", "--in-place", "mysql1")
         assert result.exit_code == 2
         assert "--yes" in result.stderr
         assert happy.bodies("POST") == []
 
-    def test_a_plan_begins_nothing(self, run: Run, happy: Canned) -> None:
+    def test_plan_changes_nothing(self, run: Run, happy: Canned) -> None:
         result = run("restore", "monday", "--in-place", "mysql1", "--plan")
         assert result.exit_code == 0, result.stderr
         assert "2 events of shop" in result.stdout and "innodb_page_size = 8192" in result.stdout
@@ -216,7 +216,7 @@ class TestRestore:
         assert run("restore", "monday", "--name", "mysql2", "--flavor", "d2", "--size", "5", "--plan").exit_code == 0
         assert happy.asked[-1][2] == "flavor=d2&size=5"
 
-    def test_what_the_plan_refuses_is_not_begun(self, run: Run, happy: Canned) -> None:
+    def test_restore_that_the_plan_refuses_is_not_started(self, run: Run, happy: Canned) -> None:
         effect = {"effect": "refused", "item": "undo", "message": "its undo logs lie outside", "remedy": "Move them."}
         refused = {**PLAN, "allowed": False, "effects": [effect]}
         happy.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (200, {"plan": refused}))
@@ -233,7 +233,7 @@ class TestRestore:
         assert "carried  innodb_page_size: innodb_page_size = 8192." in result.stderr
         assert "warned   events: 2 events of shop" in result.stderr
 
-    def test_a_host_that_does_not_answer_delays_the_restore_only(self, run: Run, happy: Canned) -> None:
+    def test_unreachable_host_only_delays_the_restore(self, run: Run, happy: Canned) -> None:
         fault = {"serviceUnavailable": {"code": 503, "message": "db1 does not answer", "error_code": "HostSilent"}}
         happy.on("GET", f"/backups/{BACKUP['id']}/restore-plan", (503, fault))
         assert run("restore", "monday", "--name", "mysql2").exit_code == 0
@@ -260,9 +260,7 @@ class TestCheck:
         assert (result.exit_code, result.stdout) == (5, "")
         assert "is unreachable" in result.stderr
 
-    def test_this_machine_is_looked_at_when_that_is_asked_for_and_nothing_is_made(
-        self, run: Run, running: Running, place: Path
-    ) -> None:
+    def test_local_check_is_done_on_request_and_creates_nothing(self, run: Run, running: Running, place: Path) -> None:
         running.stop()
         config = place / "c.toml"
         config.write_text(f'[service]\ndata_dir = "{place}/data"\n')
@@ -325,3 +323,17 @@ def test_lists_of_all_projects(run: Run, canned: Canned, noun: str, path: str, b
     assert "Project" in heading and "shop" in row
     if noun != "instance":
         assert "all_projects=true" in canned.asked[-1][2]
+
+
+def test_a_policy_is_sent_as_it_was_given(run: Run, canned: Canned) -> None:
+    canned.on("PATCH", "/policies/gold", (404, {"itemNotFound": {"code": 404, "message": "no policy", "remedy": ""}}))
+    run("policy", "update", "gold", "--incremental", "", "--keep-daily", "0", "--not-between", "", "--max-age", "26h")
+    assert canned.bodies("PATCH") == [{"policy": {"incremental": "", "keep_daily": 0, "not_between": [], "max_age": "26h"}}]
+    for words, message in (
+        (["update", "gold"], "nothing to change"),
+        (["attach", "gold"], "no database was named"),
+        (["run", "gold"], "one database is required"),
+        (["pause", "gold", "--reason", "x", "--until", "soon"], "'soon' is not a time"),
+    ):
+        refused = run("policy", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr

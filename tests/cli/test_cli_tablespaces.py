@@ -13,6 +13,6 @@ def test_tablespaces_by_name_and_by_directory() -> None:
 
 
 @pytest.mark.parametrize("wrong", [["far"], ["=/srv"], ["far="], ["far=srv"], ["far=/a", "far=/b"]])
-def test_what_is_no_tablespace_is_refused(wrong: list[str]) -> None:
+def test_invalid_tablespaces_are_refused(wrong: list[str]) -> None:
     with pytest.raises(InvalidRequest, match="--tablespace"):
         _directories(wrong)

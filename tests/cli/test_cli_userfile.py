@@ -101,7 +101,7 @@ def test_mistakes_are_reported_and_change_nothing(
     assert file.read_bytes() == before
 
 
-def test_a_missing_or_unwritable_place_is_named(run: Run, tmp_path: Path) -> None:
+def test_missing_or_unwritable_directory_is_named(run: Run, tmp_path: Path) -> None:
     nowhere = tmp_path / "no" / "users.json"
     result = run("user-file", "list", "--file", str(nowhere))
     assert (result.exit_code, str(nowhere) in result.stderr) == (1, True)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from strongroom.datastores.mariadb import _witness as mariadb_witness
-from strongroom.datastores.mysql.backup import witness as mysql_witness
+from strongroom.datastores.innodb import witness as mariadb_witness
+from strongroom.datastores.mysql.backup import incremental as mysql_incremental
+from strongroom.datastores.postgresql.backup import wal as postgresql_wal
 from strongroom.datastores.postgresql.backup import witness as postgresql_witness
 from strongroom.errors import LineageChanged, WalGone
 from support import history, history_model, postgresql, postgresql_versions
@@ -146,8 +147,8 @@ def believe(*_: object) -> None:
 @pytest.mark.parametrize("opened", EVERY)
 def test_a_proof_that_is_missing_is_noticed(place: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same history as above, whose incrementals are taken without any proof."""
-    for module in (mariadb_witness, mysql_witness, postgresql_witness):
-        monkeypatch.setattr(module, "require", believe)
+    for module in (mariadb_witness, mysql_incremental, postgresql_witness, postgresql_wal):
+        monkeypatch.setattr(module, "require_witness", believe)
     with opened(place) as server, pytest.raises(AssertionError, match=r"rows too many|cannot be restored"):
         history_model.run(server, PLAN)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.datastores import get
-from strongroom.datastores.mariadb._options import dump
+from strongroom.datastores.innodb.options import format_options
 from strongroom.errors import LineageChanged
 from support import history, postgresql
 from support.mariadb import MariaDBServer
@@ -26,14 +26,14 @@ def keeper(server: history.History, rights: str) -> Iterator[Any]:
     server.sql(f"GRANT {rights} ON *.* TO keeper@localhost")
     about = server.server.server
     path = about.base_dir / "keeper.cnf"
-    path.write_text(dump("client", {"user": "keeper", "password": "secret"}))
+    path.write_text(format_options("client", {"user": "keeper", "password": "secret"}))
     shutil.chown(path, about.user)
     yield MariaDBServer(about.model_copy(update={"runtime": "adopted", "credentials_file": path}))
 
 
 def remedies(of: Any) -> list[str]:
     """What `check` asks the owner for to get tokens."""
-    found = get(of.server.datastore).examine(of.server)
+    found = get(of.server.datastore).servers.examine(of.server)
     return [finding.remedy for finding in found if "token" in finding.message or "strongroom_witness" in finding.message]
 
 
@@ -90,7 +90,7 @@ def test_mysql_log_is_proof(place: Path) -> None:
         server.reset_log()
         for _ in range(10):
             server.write(5)
-        with pytest.raises(LineageChanged, match="its binary log is another one"):
+        with pytest.raises(LineageChanged, match="its binary log was replaced"):
             server.take(child, of=of)
         (remedy,) = remedies(of)
         server.sql(remedy)
@@ -149,9 +149,11 @@ def test_postgresql_functions_that_an_account_may_call(place: Path) -> None:
 
 
 def test_few_tokens_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from strongroom.datastores.toolkit import witness
+    from strongroom.datastores.innodb import witness as table
+    from strongroom.datastores.toolkit import witness as file
 
-    monkeypatch.setattr(witness, "KEPT", 2)
+    for module in (table, file):
+        monkeypatch.setattr(module, "KEPT_TOKENS", 2)
     with history.mariadb_history(place) as server:
         tokens = [server.take().witness.token for _ in range(4)]
         assert [token for (token,) in server.sql("SELECT token FROM mysql.strongroom_witness ORDER BY id")] == tokens[-2:]

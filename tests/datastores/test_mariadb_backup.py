@@ -53,9 +53,9 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
         a.sql("CREATE USER boss@localhost IDENTIFIED BY %s", SECRET)
         a.sql("GRANT ALL ON *.* TO boss@localhost")
         credentials = a.server.base_dir / "boss.cnf"
-        from strongroom.datastores.mariadb._options import dump
+        from strongroom.datastores.innodb.options import format_options
 
-        credentials.write_text(dump("client", {"user": "boss", "password": SECRET}))
+        credentials.write_text(format_options("client", {"user": "boss", "password": SECRET}))
         os.chown(credentials, a.server.base_dir.stat().st_uid, -1)
         work_dir = mariadb.scratch(place, "work")
         adopted = a.server.model_copy(update={"runtime": "adopted", "credentials_file": credentials})
@@ -70,7 +70,7 @@ def test_no_password_where_others_can_read_it(place: Path, pool: str) -> None:
 
 
 def _watch(server: Server, work_dir: Path, place: Path) -> list[str]:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     seen: list[str] = []
     for _ in pieces(session.stdout):
         seen += [*processes.below(place).values(), *_environments()]
@@ -127,7 +127,7 @@ def test_another_user_cannot_read_the_data(place: Path, pool: str) -> None:
 
 def test_no_server_no_backup(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
-    driver.configure(a.server)
+    driver.servers.configure(a.server)
     with pytest.raises(ServerFailed, match="does not answer"):
         attempt(a, place)
 
@@ -154,7 +154,7 @@ def test_a_server_that_dies_in_the_middle(place: Path, pool: str) -> None:
 
 
 def _kill_in_the_middle(server: Server, work_dir: Path, pid: int) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     try:
         next(pieces(session.stdout, 1))
         os.kill(pid, 9)
@@ -173,7 +173,7 @@ def test_a_tool_that_dies_in_the_middle(place: Path, pool: str) -> None:
 
 
 def _kill_tool(server: Server, work_dir: Path) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     try:
         next(pieces(session.stdout, 1))
         os.kill(session._tool.pid, 9)  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ def test_abort_leaves_nothing_running_and_no_lock(place: Path, pool: str) -> Non
 
 
 def _abort(server: Server, work_dir: Path) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     next(pieces(session.stdout, 1))
     session.abort()
     session.abort()

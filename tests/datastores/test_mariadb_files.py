@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.datastores import get, names, socket_path
-from strongroom.datastores.mariadb import _options, _versions
-from strongroom.datastores.mariadb._checkpoints import positions, read_checkpoints
-from strongroom.datastores.protocol import nodes
+from strongroom.datastores.innodb import options
+from strongroom.datastores.innodb.checkpoints import positions, read_checkpoints
+from strongroom.datastores.mariadb.server import versions
+from strongroom.datastores.protocol import clusters
 from strongroom.errors import ConfigurationError, InvalidRequest
 from support import mariadb
 from support.identity import server_user
@@ -32,11 +33,11 @@ def test_names() -> None:
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0xFFFF, exclude_categories=["Cs", "Zl", "Zp", "Cc"]), max_size=40))
 def test_option_values_survive(value: str) -> None:
-    text = _options.dump("client", {"password": value})
+    text = options.format_options("client", {"password": value})
     path = Path(f"/tmp/sr-options-{os.getpid()}.cnf")
     try:
         path.write_text(text)
-        assert _options.read(path)["password"] == value
+        assert options.read_options(path)["password"] == value
     finally:
         path.unlink()
 
@@ -47,12 +48,12 @@ def test_option_files_of_people(place: Path) -> None:
         "# c\n[mysqld]\nuser=no\n!include x\n"
         "[client]\nuser = bob  # who\npassword='a#b \\s'\nssl\nmax_allowed=1\n[client-mariadb]\nport=3\n"
     )
-    read = _options.read(path)
+    read = options.read_options(path)
     assert read == {"user": "bob", "password": "a#b  ", "ssl": "", "max-allowed": "1", "port": "3"}
     with pytest.raises(ConfigurationError, match="does not exist"):
-        _options.read(place / "none")
+        options.read_options(place / "none")
     with pytest.raises(ConfigurationError):
-        _options.dump("client", {"password": "a\nb"})
+        options.format_options("client", {"password": "a\nb"})
 
 
 def test_socket_path_is_short(place: Path) -> None:
@@ -91,51 +92,51 @@ def test_check_data(place: Path) -> None:
 
     def refused() -> str:
         with pytest.raises(Exception) as caught:
-            driver.check_data(server, place)
+            driver.servers.check_data(server, place)
         return str(caught.value)
 
-    assert "holds no MariaDB" in refused()
+    assert "has no MariaDB" in refused()
     (place / "mysql").mkdir()
-    driver.check_data(server, place)
+    driver.servers.check_data(server, place)
     for type in ("full-backuped", "incremental", "full-prepared"):
         (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type=type))
         assert "not prepared" in refused()
     (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
-    driver.check_data(server, place)
+    driver.servers.check_data(server, place)
     (place / "strongroom_incomplete").touch()
     assert "not finished" in refused()
 
 
 def test_lineage(place: Path) -> None:
     driver = get("mariadb")
-    first = driver.lineage(place)
-    assert driver.lineage(place) == first
+    first = driver.servers.ensure_lineage(place)
+    assert driver.servers.ensure_lineage(place) == first
     path = place / "strongroom_lineage"
     assert path.stat().st_mode & 0o777 == 0o600
-    second = driver.lineage(place, renew=True)
-    assert second != first and driver.lineage(place) == second
+    second = driver.servers.ensure_lineage(place, renew=True)
+    assert second != first and driver.servers.ensure_lineage(place) == second
     path.write_text("rubbish")
-    assert driver.lineage(place) not in (first, second, "rubbish")
+    assert driver.servers.ensure_lineage(place) not in (first, second, "rubbish")
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert _versions.key("10.11.9") < _versions.key("10.11.19-MariaDB-log")
-    assert _versions.series("10.11.19") == "10.11"
-    assert _versions.number_of("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
+    assert versions.key("10.11.9") < versions.key("10.11.19-MariaDB-log")
+    assert versions.series("10.11.19") == "10.11"
+    assert versions.number_of("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
 
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
-    (version, *_) = _versions.discover([])
-    assert set(version.programs) - set(nodes.PROGRAMS) == {"server", "backup", "stream", "initialize"}
+    (version, *_) = versions.discover([])
+    assert set(version.programs) - set(clusters.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
     own = place / "own" / "bin"
     own.mkdir(parents=True)
-    for role, name in _versions.PROGRAMS.items():
+    for role, name in versions.PROGRAMS.items():
         (own / name).symlink_to(version.programs[role])
-    (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
+    (found,) = [v for v in versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] == own / "mariadbd"
     (own / "mbstream").unlink()
-    (found,) = [v for v in _versions.discover([own]) if v.number == version.number]
+    (found,) = [v for v in versions.discover([own]) if v.number == version.number]
     assert found.programs["server"] != own / "mariadbd"
 
 
@@ -146,11 +147,11 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
         pytest.skip("the system has them")
     folder = place / "libexec" / "galera"
     monkeypatch.setattr(sys, "prefix", str(place))
-    assert "transfer" not in _versions.discover([])[0].programs
+    assert "transfer" not in versions.discover([])[0].programs
     folder.mkdir(parents=True)
     (folder / "wsrep_sst_common").touch()
-    assert _versions.discover([])[0].programs["transfer"] == folder / "wsrep_sst_common"
+    assert versions.discover([])[0].programs["transfer"] == folder / "wsrep_sst_common"
     folder.chmod(0o700)
-    (version, *_) = _versions.discover([])
+    (version, *_) = versions.discover([])
     assert "transfer" not in version.programs
-    assert nodes.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
+    assert clusters.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"

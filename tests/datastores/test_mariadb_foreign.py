@@ -30,11 +30,11 @@ def link(place: Path) -> FileLink:
 
 
 def describe(files: dict[str, bytes]) -> StreamFacts:
-    return driver.describe(files, {}, Positions())
+    return driver.backups.describe(files, {}, Positions())
 
 
 def side_files(link: FileLink) -> dict[str, bytes]:
-    walk = Mbstream(driver.side_files)
+    walk = Mbstream(driver.capabilities.side_files)
     walk.feed(link.path.read_bytes())
     walk.finish()
     return {name: bytes(data) for name, data in walk.kept.items()}
@@ -84,7 +84,7 @@ def test_what_the_stream_says_of_its_version_counts(place: Path, link: FileLink)
         subprocess.run(["mbstream", "-c", *names], cwd=work, stdout=out, check=True)
     work.chmod(0o755)
     lying.chmod(0o644)
-    run: Callable[..., object] = driver.restore
+    run: Callable[..., object] = driver.restores.restore
     target, scratch = mariadb.scratch(place, "target"), mariadb.scratch(place, "scratch")
     with pytest.raises(VersionMismatch, match=r"MariaDB 11\.4\.2"):
         run_as(server_user(), run, mariadb.version(), [replace(link, path=lying)], target, scratch, print)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import GaleraMember, GaleraPosition, Server, Version
-from strongroom.datastores.mariadb import _galera_config, _galera_files, _lineage, _options
-from strongroom.datastores.mariadb._driver import MariaDB
+from strongroom.datastores.innodb import options as options_module
+from strongroom.datastores.mariadb.driver import DATASTORE
+from strongroom.datastores.mariadb.galera import config, files, lineage
 from strongroom.errors import ConfigurationError, ServerFailed
 from support.galera import SCRIPTS
 
@@ -28,7 +29,7 @@ UUID = "8a1e2b3c-0000-4111-8222-0123456789ab"
 )
 def test_saved_state_is_read(tmp_path: Path, text: str, position: str, safe: bool) -> None:
     (tmp_path / "grastate.dat").write_text(text)
-    saved = _galera_files.read_saved(tmp_path)
+    saved = files.read_saved(tmp_path)
     assert saved is not None
     assert (str(saved.position), saved.safe_to_bootstrap) == (position, safe)
 
@@ -37,8 +38,8 @@ def test_saved_state_is_read(tmp_path: Path, text: str, position: str, safe: boo
 def test_what_is_no_saved_state_says_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "grastate.dat").write_bytes(content)
     (tmp_path / "gvwstate.dat").write_bytes(content)
-    assert _galera_files.read_saved(tmp_path) is None
-    assert _galera_files.read_view(tmp_path) is None
+    assert files.read_saved(tmp_path) is None
+    assert files.read_view(tmp_path) is None
 
 
 def test_a_link_or_a_pipe_in_the_place_of_the_saved_state_is_not_followed(tmp_path: Path) -> None:
@@ -46,27 +47,27 @@ def test_a_link_or_a_pipe_in_the_place_of_the_saved_state_is_not_followed(tmp_pa
     secret.write_text(f"uuid: {UUID}\n")
     (tmp_path / "grastate.dat").symlink_to(secret)
     with pytest.raises(ConfigurationError):
-        _galera_files.read_saved(tmp_path)
+        files.read_saved(tmp_path)
     os.mkfifo(tmp_path / "gvwstate.dat")
-    assert _galera_files.read_view(tmp_path) is None  # and it does not wait for a writer
+    assert files.read_view(tmp_path) is None  # and it does not wait for a writer
 
 
 def test_saved_state_is_written_and_read(tmp_path: Path) -> None:
-    _galera_files.write_saved(tmp_path, GaleraPosition(uuid=UUID, seqno=7), safe_to_bootstrap=True)
-    saved = _galera_files.read_saved(tmp_path)
+    files.write_saved(tmp_path, GaleraPosition(uuid=UUID, seqno=7), safe_to_bootstrap=True)
+    saved = files.read_saved(tmp_path)
     assert saved is not None
     assert (str(saved.position), saved.safe_to_bootstrap) == (f"{UUID}:7", True)
     (tmp_path / "gvwstate.dat").write_text("x")
-    _galera_files.forget_cluster(tmp_path)
+    files.forget_cluster(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_last_view_needs_its_end(tmp_path: Path) -> None:
     text = f"my_uuid: {UUID}\n#vwbeg\nview_id: 3 {UUID} 2\nbootstrap: 0\nmember: {UUID} 0\nmember: {'0' + UUID[1:]} 0\n"
     (tmp_path / "gvwstate.dat").write_text(text)
-    assert _galera_files.read_view(tmp_path) is None
+    assert files.read_view(tmp_path) is None
     (tmp_path / "gvwstate.dat").write_text(f"{text}#vwend\n")
-    view = _galera_files.read_view(tmp_path)
+    view = files.read_view(tmp_path)
     assert view is not None
     assert view.id == f"3 {UUID} 2"
     assert view.members == ["0" + UUID[1:], UUID]
@@ -86,7 +87,7 @@ def server(base: Path, programs: dict[str, Path], **more: object) -> Server:
 
 
 def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
-    options = _galera_config.server_options(
+    options = config.server_options(
         server(
             tmp_path,
             {"galera": Path("/usr/lib/galera/libgalera_smm.so"), "transfer": SCRIPTS / "wsrep_sst_common"},
@@ -100,15 +101,15 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
     assert "gmcast.listen_addr=tcp://127.1.0.2:4567" in str(options["wsrep_provider_options"])
     assert "ist.recv_bind=127.1.0.2:4568" in str(options["wsrep_provider_options"])
     assert not any("password" in str(value) for value in options.values())
-    text = _options.dump("mysqld", options)
+    text = options_module.format_options("mysqld", options)
     assert 'wsrep_provider_options="' in text  # quoted: it holds semicolons
 
 
 def test_a_host_without_what_clusters_need_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="lacks on this host the library of galera-4 and the scripts wsrep_sst"):
-        _galera_config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}, address="127.1.0.2"))
+    with pytest.raises(ConfigurationError, match="on this host lacks the library of galera-4 and the scripts wsrep_sst"):
+        config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}, address="127.1.0.2"))
     with pytest.raises(ConfigurationError, match="no address"):
-        _galera_config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}))
+        config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}))
 
 
 def test_the_name_on_the_wire_tells_the_epoch() -> None:
@@ -117,25 +118,25 @@ def test_the_name_on_the_wire_tells_the_epoch() -> None:
 
 
 def test_lineage_below_and_above_must_agree(tmp_path: Path) -> None:
-    assert _lineage.lineage(tmp_path) == _lineage.lineage(tmp_path)  # an empty directory has one as well
+    assert lineage.ensure_lineage(tmp_path) == lineage.ensure_lineage(tmp_path)  # an empty directory has one as well
     (tmp_path / "mysql").mkdir()
-    first = _lineage.lineage(tmp_path)
-    assert first == _lineage.lineage(tmp_path)
+    first = lineage.ensure_lineage(tmp_path)
+    assert first == lineage.ensure_lineage(tmp_path)
     (tmp_path / "mysql/strongroom_lineage").write_text("0" * 32 + "\n")  # another node's, sent by rsync
-    second = _lineage.lineage(tmp_path)
+    second = lineage.ensure_lineage(tmp_path)
     assert second not in (first, "0" * 32)
     (tmp_path / "strongroom_lineage").unlink()
-    third = _lineage.lineage(tmp_path)
+    third = lineage.ensure_lineage(tmp_path)
     assert third not in (first, second)
-    assert _lineage.lineage(tmp_path, renew=True) != third
+    assert lineage.ensure_lineage(tmp_path, renew=True) != third
 
 
 def test_only_a_node_may_start_on_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     node = server(tmp_path, {})
-    MariaDB().check_data(node, node.data_dir)
+    DATASTORE.servers.check_data(node, node.data_dir)
     with pytest.raises(ServerFailed, match="no MariaDB database"):
-        MariaDB().check_data(node.model_copy(update={"galera": None}), node.data_dir)
+        DATASTORE.servers.check_data(node.model_copy(update={"galera": None}), node.data_dir)
     (tmp_path / "data/ibdata1").touch()
     with pytest.raises(ServerFailed, match="no MariaDB database"):
-        MariaDB().check_data(node, node.data_dir)
+        DATASTORE.servers.check_data(node, node.data_dir)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import BackupRequest, Server
-from strongroom.datastores.mariadb import _backup, _locks
+from strongroom.datastores.mariadb.backup import locks
+from strongroom.datastores.mariadb.backup import session as session_module
 from strongroom.errors import Busy
 from support import mariadb, own_mariadb
 from support.identity import run_as
@@ -48,9 +49,9 @@ def _change(own: mariadb.MariaDBServer) -> None:
 
 
 def _wait(server: Server, work: Path) -> tuple[list[str], Exception | None]:
-    _locks.PATIENCE, _locks.PATIENCE_ALONE = 4, 20
+    locks.PATIENCE, locks.PATIENCE_ALONE = 4, 20
     said: list[str] = []
-    session = _backup.begin(server, BackupRequest("full", None, work, tell=said.append))
+    session = session_module.begin(server, BackupRequest("full", None, work, tell=said.append))
     began = time.monotonic()
     try:
         for _ in pieces(session.stdout):
@@ -65,8 +66,8 @@ def _wait(server: Server, work: Path) -> tuple[list[str], Exception | None]:
 
 def test_backups_of_others_are_left_alone() -> None:
     wait = ("h", "Query", 400, "Waiting for backup lock", "BACKUP STAGE START")
-    ours, theirs = _locks.Session(1, "strongroom", *wait), _locks.Session(2, "sst", *wait)
-    assert _locks.waits_of("strongroom", [theirs, ours]) == [ours]
+    ours, theirs = locks.Session(1, "strongroom", *wait), locks.Session(2, "sst", *wait)
+    assert locks.waits_of("strongroom", [theirs, ours]) == [ours]
 
 
 @pytest.mark.parametrize(
@@ -80,4 +81,4 @@ def test_backups_of_others_are_left_alone() -> None:
     ],
 )
 def test_values_of_statements_are_not_shown(statement: str, shown: str) -> None:
-    assert _locks.head(statement) == shown
+    assert locks.head(statement) == shown

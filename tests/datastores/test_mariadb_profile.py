@@ -21,8 +21,8 @@ from strongroom.datastores import (
     get,
     write_restored_profile,
 )
-from strongroom.datastores.mariadb import _judge
-from strongroom.datastores.mariadb._items import NAMES
+from strongroom.datastores.mariadb.profile import check as check_module
+from strongroom.datastores.mariadb.profile.items import NAMES
 from support import mariadb, own_mariadb
 from support.identity import run_as, server_user
 from support.mariadb import FileLink, MariaDBServer
@@ -85,7 +85,7 @@ def prepare(place: Path, name: str, version: Version, links: Sequence[FileLink])
 
 
 def _restore(version: Version, links: Sequence[FileLink], target: Path, work: Path) -> Restored:
-    return driver.restore(version, links, target, work, lambda phase: None)
+    return driver.restores.restore(version, links, target, work, lambda phase: None)
 
 
 def rehearse(place: Path, name: str, version: Version, link: FileLink) -> Rehearsal:
@@ -125,6 +125,6 @@ def test_clients_that_hold_tables_of_a_restored_server_do_not_fail_it(place: Pat
 
 
 def test_what_a_restored_server_does_not_tell_is_not_held_against_it() -> None:
-    assert _judge.not_asked(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
+    assert check_module.not_asked(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
     with pytest.raises(pymysql.OperationalError):
-        _judge.not_asked(pymysql.OperationalError(2013, "Lost connection"))
+        check_module.not_asked(pymysql.OperationalError(2013, "Lost connection"))

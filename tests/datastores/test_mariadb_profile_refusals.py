@@ -23,8 +23,12 @@ from strongroom.datastores import (
     get,
     write_restored_profile,
 )
-from strongroom.datastores.mariadb import _config, _plugins, _prepare, _private, _rehearse, _settings, _tables
-from strongroom.datastores.mariadb._connection import connect, query
+from strongroom.datastores.innodb.connection import connect, query
+from strongroom.datastores.mariadb.profile import rehearsal, tables
+from strongroom.datastores.mariadb.restore import prepare
+from strongroom.datastores.mariadb.restore import private as private_module
+from strongroom.datastores.mariadb.server import config, plugins
+from strongroom.datastores.mariadb.server import settings as settings_module
 from strongroom.errors import ArtifactCorrupt, ConfigurationError, ToolFailed
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
@@ -48,7 +52,7 @@ def effects(profile: Profile) -> dict[str, str]:
 
 
 def restore(version: Version, chain: Sequence[FileLink], target: Path, work: Path, server: Server | None) -> Any:
-    return driver.restore(version, chain, target, work, lambda phase: None, server)
+    return driver.restores.restore(version, chain, target, work, lambda phase: None, server)
 
 
 def put(own: OwnServer, path: Path, content: str = "x") -> None:
@@ -182,7 +186,7 @@ class TestEncryption:
         own.options = [option.replace("/k/", "/data/") for option in own.options]
         own.start()
         notices = [notice for notice in read(own).notices if notice.effect == "refuse"]
-        assert "the keys lie in the data directory" in notices[0].message
+        assert "the keys are in the data directory" in notices[0].message
 
     def test_a_passphrase_in_the_option_file_is_refused(self, own: OwnServer) -> None:
         own.stop()
@@ -232,23 +236,23 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
 
 def test_tables_of_an_engine_that_is_not_installed_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     connection: Any = None
-    monkeypatch.setattr(_tables, "read_tables", lambda _: _tables.Tables(broken=["db1.t"]))
-    monkeypatch.setattr(_plugins, "is_installed", lambda *_: False)
+    monkeypatch.setattr(rehearsal, "read_tables", lambda _: tables.Tables(broken=["db1.t"]))
+    monkeypatch.setattr(plugins, "is_installed", lambda *_: False)
     with pytest.raises(ConfigurationError, match="not installed on this host: OQGRAPH"):
-        list(_rehearse._compare_engines(connection, Profile(plugins=["OQGRAPH"]), mariadb.version()))
+        list(rehearsal._compare_engines(connection, Profile(plugins=["OQGRAPH"]), mariadb.version()))
     with pytest.raises(ArtifactCorrupt, match="cannot be opened"):
-        list(_rehearse._compare_engines(connection, Profile(), mariadb.version()))
-    warnings = list(_rehearse._compare_engines(connection, Profile(tables={"CONNECT": 1}), mariadb.version()))
+        list(rehearsal._compare_engines(connection, Profile(), mariadb.version()))
+    warnings = list(rehearsal._compare_engines(connection, Profile(tables={"CONNECT": 1}), mariadb.version()))
     assert warnings == ["Tables of engines that reach other servers were not opened: db1.t."]
     reaching = [Notice(item="engines that reach other servers", effect="refuse_new", message="m")]
-    assert len(list(_rehearse._compare_engines(connection, Profile(tables=None, notices=reaching), mariadb.version()))) == 2
+    assert len(list(rehearsal._compare_engines(connection, Profile(tables=None, notices=reaching), mariadb.version()))) == 2
 
 
 def end_prepared(version: Version, data_dir: Path, work_dir: Path) -> None:
     """What a rehearsal does first: nothing may hold locks while it reads tables."""
-    with _private.private_server(version, data_dir, work_dir, Profile()) as private, connect(private) as connection:
+    with private_module.private_server(version, data_dir, work_dir, Profile()) as private, connect(private) as connection:
         assert len(query(connection, "XA RECOVER")) == 1
-        _rehearse._end_prepared(connection)
+        rehearsal._end_prepared(connection)
         assert query(connection, "XA RECOVER") == []
 
 
@@ -275,7 +279,7 @@ def take_without(server: Server, work: Path, left_out: str) -> None:
     def paths() -> list[str]:
         return [path for path, _ in walk.ranges() if not path.startswith(left_out.removesuffix(".ibd"))]
 
-    session = driver.begin_backup(server, BackupRequest("full", None, work, paths=paths))
+    session = driver.backups.begin(server, BackupRequest("full", None, work, paths=paths))
     try:
         for data in pieces(session.stdout):
             walk.feed(data)
@@ -295,7 +299,7 @@ def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> Non
         "lower_case_table_names": "1",
         "ft_boolean_syntax": '+ -><()~*:"\\&|',
     }
-    carried = _settings.carried(Profile(settings=hostile), isolated=True, galera=False)
+    carried = settings_module.select_carried(Profile(settings=hostile), isolated=True, galera=False)
     assert carried == {
         "innodb_page_size": "8192",
         "lower_case_table_names": "1",
@@ -304,13 +308,13 @@ def test_a_hostile_profile_sets_nothing_but_listed_values(tmp_path: Path) -> Non
 
 
 def test_options_of_a_stream_are_rewritten(tmp_path: Path) -> None:
-    (tmp_path / _prepare.FILE).write_text(
+    (tmp_path / prepare.FILE).write_text(
         "[mysqld]\ninnodb_page_size=8192\ninnodb_data_file_path=ibdata1:12M;ibdata2:12M:autoextend\nplugin_dir=/tmp/evil\n"
         "plugin_load=evil=evil;unknown\ninnodb_undo_directory=/srv/undo\nfile_key_management_filekey=secret\n!include /etc/x\n"
     )
-    settings = _prepare.rewrite_options(mariadb.version(), tmp_path, None, None)
+    settings = prepare.rewrite_options(mariadb.version(), tmp_path, None, None)
     assert settings == {"innodb_page_size": "8192", "innodb_data_file_path": "ibdata1:12M;ibdata2:12M:autoextend"}
-    text = (tmp_path / _prepare.FILE).read_text()
+    text = (tmp_path / prepare.FILE).read_text()
     assert not any(word in text for word in ("evil", "plugin", "secret", "undo_directory", "include"))
 
 
@@ -349,6 +353,6 @@ def test_nodes_that_are_sent_their_data_get_the_settings_of_the_backup(place: Pa
     member = GaleraMember(
         cluster="c", node="n", peers=["127.0.0.1"], settings={"innodb_page_size": "8192", "event_scheduler": "ON", "evil": "x"}
     )
-    _config.configure(server.model_copy(update={"galera": member}))
+    config.configure(server.model_copy(update={"galera": member}))
     text = (server.base_dir / "my.cnf").read_text()
     assert "innodb_page_size=8192\n" in text and "event_scheduler" not in text and "evil" not in text

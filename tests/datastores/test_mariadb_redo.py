@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server
-from strongroom.datastores.mariadb import _redo
-from strongroom.datastores.mariadb._connection import connect, variables
+from strongroom.datastores.innodb.connection import connect, variables
+from strongroom.datastores.mariadb.backup import redo
 from strongroom.errors import LogPastEnd
 from support import mariadb
 from support.identity import run_as
@@ -24,7 +24,7 @@ def log_of(server: Server, begins: int, ends: int) -> bytes:
     with connect(server) as connection, connection.cursor() as cursor:
         cursor.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
         assert int(variables(connection, "STATUS", "innodb_lsn_flushed")["innodb_lsn_flushed"]) >= ends
-    found = _redo._read(server.data_dir / _redo.LOG_FILE, begins, ends - begins, ends)
+    found = redo._read(server.data_dir / redo.LOG_FILE, begins, ends - begins, ends)
     assert found is not None
     return found
 
@@ -41,7 +41,7 @@ def test_copied_log_must_be_the_log_of_the_server(place: Path) -> None:
         end = run_as(user, log_of, server, begins, ends)
 
         def require(end: bytes, last_lsn: int) -> None:
-            run_as(user, _redo.require_own_log, server, end, begins, last_lsn)
+            run_as(user, redo.require_own_log, server, end, begins, last_lsn)
 
         marked = bytes(1 if byte == 0 and end[at : at + 1] == b"\0" else byte for at, byte in enumerate(end))
         require(end, ends)

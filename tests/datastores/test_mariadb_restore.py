@@ -32,7 +32,7 @@ def restore(
 
 
 def _restore(version: Version, chain: Sequence[FileLink], target: Path, work_dir: Path) -> Restored:
-    return driver.restore(version, chain, target, work_dir, lambda name: None)
+    return driver.restores.restore(version, chain, target, work_dir, lambda name: None)
 
 
 def start_on(place: Path, pool: str, data: Path, name: str, number: int) -> MariaDBServer:
@@ -114,7 +114,7 @@ def test_only_the_data_is_left(place: Path, chain: list[FileLink]) -> None:
     assert {path.stat().st_uid for path in target.rglob("*")} == {uid}
     assert not list((place / "restored-work").glob("incremental-*"))
     assert not processes.below(place)
-    driver.check_data(mariadb.describe(place, "x", None, user=server_user()), target)
+    driver.servers.check_data(mariadb.describe(place, "x", None, user=server_user()), target)
 
 
 def test_strays_of_a_cluster_and_of_binary_logs_go(place: Path, chain: list[FileLink]) -> None:
@@ -132,7 +132,7 @@ def _restore_with_strays(chain: list[FileLink], target: Path, work_dir: Path) ->
             for stray in ("grastate.dat", "donor_galera_info", "binlog.000001", "binlog.index", "binlogs"):
                 (target / stray).write_text("stray")
 
-    driver.restore(mariadb.version(), chain, target, work_dir, phase)
+    driver.restores.restore(mariadb.version(), chain, target, work_dir, phase)
 
 
 def test_an_extracted_backup_is_no_database(place: Path, pool: str, chain: list[FileLink]) -> None:
@@ -236,7 +236,7 @@ def test_a_prepare_that_is_killed_leaves_nothing_that_starts(place: Path, chain:
     with pytest.raises(ToolFailed, match="SIGKILL"):
         run_as(server_user(), _restore_and_kill, version, list(chain[:length]), target, work_dir, word)
     with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(server, target)
+        driver.servers.check_data(server, target)
     assert not processes.below(place)
 
 
@@ -245,6 +245,6 @@ def _restore_and_kill(version: Version, chain: list[FileLink], target: Path, wor
         ["bash", "-c", f"until pid=$(pgrep -f -- '^/bin/bash {work_dir.parent}/.*{word}'); do sleep 0.05; done; kill -9 $pid"]
     )
     try:
-        driver.restore(version, chain, target, work_dir, lambda name: None)
+        driver.restores.restore(version, chain, target, work_dir, lambda name: None)
     finally:
         killer.wait(10)

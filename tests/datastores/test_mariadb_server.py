@@ -21,14 +21,14 @@ driver = get("mariadb")
 def test_made_from_nothing(place: Path, pool: str, user: str) -> None:
     server = mariadb.describe(place, "a", mariadb.make(place, pool, name="other").server.address, user=user)
     mariadb.prepare_directories(server)
-    driver.configure(server)
-    run_as(user, driver.initialize, server, server.data_dir, server.base_dir / "log" / "install.log")
+    driver.servers.configure(server)
+    run_as(user, driver.servers.initialize, server, server.data_dir, server.base_dir / "log" / "install.log")
     running = mariadb.MariaDBServer(server)
     running.start()
-    facts = driver.ready(server)
+    facts = driver.servers.read_facts(server)
     assert facts.version_number == server.version.number
     assert facts.data_dir == server.data_dir
-    assert driver.measure(server.data_dir).data_bytes > 10_000_000
+    assert driver.servers.measure(server.data_dir).data_bytes > 10_000_000
     assert facts.galera is None
     uid, _ = find_user(user).owner
     for path in server.base_dir.rglob("*"):
@@ -39,7 +39,7 @@ def test_made_from_nothing(place: Path, pool: str, user: str) -> None:
     assert "test" not in {name for (name,) in running.sql("SHOW DATABASES")}
     running.stop()
     with pytest.raises(ServerFailed, match="Shutdown complete"):
-        driver.ready(server)
+        driver.servers.read_facts(server)
 
 
 def test_configure_again_keeps_the_secret(place: Path, pool: str) -> None:
@@ -99,7 +99,7 @@ def test_a_server_that_cannot_start_says_why(place: Path, pool: str) -> None:
 
 def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
-    driver.configure(a.server)
+    driver.servers.configure(a.server)
     for script, said in (("echo broken; exit 3", "exit status 3: broken"), ("exit 0", "made no database")):
         target = mariadb.scratch(place, f"target-{len(script)}")
         program = place / "mariadb-install-db"
@@ -109,9 +109,9 @@ def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
         server = slow.with_program(a.server, "initialize", program)
         log = a.server.base_dir / "log" / f"install-{len(script)}.log"
         with pytest.raises(JobError, match=said):
-            run_as(server_user(), driver.initialize, server, target, log)
+            run_as(server_user(), driver.servers.initialize, server, target, log)
         with pytest.raises(ServerFailed, match="not finished"):
-            driver.check_data(server, target)
+            driver.servers.check_data(server, target)
 
 
 def test_adopted_server_by_address_and_password(place: Path, pool: str) -> None:
@@ -123,11 +123,11 @@ def test_adopted_server_by_address_and_password(place: Path, pool: str) -> None:
         adopted = a.server.model_copy(
             update={"runtime": "adopted", "socket": None, "credentials_file": credentials, "data_dir": Path("/unknown")}
         )
-        facts = driver.ready(adopted)
+        facts = driver.servers.read_facts(adopted)
         assert facts.data_dir == a.data_dir
-        assert driver.start_argv(adopted) == []
-        driver.configure(adopted)  # nothing of it is ours to write
+        assert driver.servers.build_command(adopted) == []
+        driver.servers.configure(adopted)  # nothing of it is ours to write
         credentials.write_text("[client]\nuser=boss\npassword=wrong\n")
         with pytest.raises(ConfigurationError, match="refused the account 'boss'") as caught:
-            driver.ready(adopted)
+            driver.servers.read_facts(adopted)
         assert "wrong" not in str(caught.value)

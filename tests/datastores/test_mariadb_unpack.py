@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores.mariadb._unpack import Unpack
+from strongroom.datastores.innodb.unpack import Unpack
 from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt
 from support import mariadb

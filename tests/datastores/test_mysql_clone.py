@@ -57,7 +57,7 @@ def own() -> Iterator[MySQLServer]:
 
 
 def begin(server: Server, work_dir: Path) -> BackupSession:
-    return driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    return driver.backups.begin(server, BackupRequest("full", None, work_dir))
 
 
 class Statement:
@@ -386,4 +386,4 @@ def restore(other: MySQLServer, chain: list[FileLink], place: Path) -> None:
     shutil.rmtree(other.data_dir)
     target = scratch(other.server.base_dir, "data")
     work_dir = scratch(place, f"restore-{other.server.name}")
-    run_as(other.server.user, driver.restore, other.server.version, chain, target, work_dir, len)
+    run_as(other.server.user, driver.restores.restore, other.server.version, chain, target, work_dir, len)

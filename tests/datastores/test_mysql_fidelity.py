@@ -69,8 +69,8 @@ def as_parent(owned: Owned) -> FileLink:
     server, user = owned.running.server, owned.running.server.user
     profile = run_as(user, driver.profiles.read, server)
     found = run_as(user, positions, server)
-    run_as(user, driver.lineage, server.data_dir)
-    witness, _ = run_as(user, witness_module.leave, server)
+    run_as(user, driver.servers.ensure_lineage, server.data_dir)
+    witness, _ = run_as(user, witness_module.leave_witness, server)
     number = owned.own.version.number
     return FileLink(Path("/dev/null"), "full", found, number, 0, stream="tar", profile=profile, witness=witness)
 
@@ -177,7 +177,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     # A restore that somebody needs is not withheld for it.
     target, work, version = scratch(place, "for-a-server"), scratch(place, "for-a-server-work"), odd.running.server.version
     phase, server = [].append, odd.running.server
-    found = run_as(server.user, lambda: driver.restore(version, [full, first], target, work, phase, server))
+    found = run_as(server.user, lambda: driver.restores.restore(version, [full, first], target, work, phase, server))
     assert "`db3`.`t` has other rows" in found.warnings[0]
 
 
@@ -235,7 +235,7 @@ def test_long_sets_of_gtids(place: Path) -> None:
 def test_a_binary_log_with_gaps(place: Path, setting: str) -> None:
     owned = Owned(f"plugin-load-add=mysql_clone.so\ngtid_mode=ON\nenforce_gtid_consistency=ON\n{setting}")
     try:
-        with pytest.raises(WalGone, match="leaves databases out of its binary log"):
+        with pytest.raises(WalGone, match="excludes databases from its binary log"):
             backup(owned.running, place, "first", as_parent(owned))
     finally:
         owned.end()
@@ -255,7 +255,7 @@ def test_a_binary_log_with_gaps(place: Path, setting: str) -> None:
         (Statement("", "CREATE USER a IDENTIFIED WITH 'authentication_ldap_sasl' AS 'x'"), "authentication_ldap_sasl"),
         (Statement("", "create fulltext index i on t (a) with parser `mecab`"), "a parser that is a plugin"),
         (Statement("", "CREATE TEMPORARY TABLE t (a INT)"), "logged as text"),
-        (Statement("", "INSTALL COMPONENT 'file://x'"), "nobody knows how to replay INSTALL COMPONENT"),
+        (Statement("", "INSTALL COMPONENT 'file://x'"), "it is unknown how to replay INSTALL COMPONENT"),
         (Statement("", "CREATE FUNCTION f() RETURNS INT LANGUAGE JAVASCRIPT AS $$ 1 $$"), "another language"),
         (Statement("", "GRANT ODD_ADMIN ON *.* TO a"), "component_odd"),
         (Statement("db1", "ALTER TABLE Heap ENGINE = InnoDB"), "in memory only"),
@@ -282,5 +282,5 @@ def test_events_and_statements(event: Changed | Statement | Mark, reason: str | 
 
 
 def test_a_parent_without_a_profile(odd: Owned, place: Path) -> None:
-    with pytest.raises(WalGone, match="under which settings"):
+    with pytest.raises(WalGone, match="does not contain the settings"):
         backup(odd.running, place, "first", replace(as_parent(odd), profile=None))

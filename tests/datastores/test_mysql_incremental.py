@@ -42,7 +42,7 @@ def restored(chain: list[FileLink], place: Path, name: str = "copy", **programs:
     shutil.rmtree(other.data_dir)
     target = scratch(other.server.base_dir, "data")
     version = other.server.version.model_copy(update={"programs": other.server.version.programs | programs})
-    run_as(other.server.user, driver.restore, version, chain, target, scratch(place, f"restore-{name}"), len)
+    run_as(other.server.user, driver.restores.restore, version, chain, target, scratch(place, f"restore-{name}"), len)
     return other
 
 

@@ -17,7 +17,7 @@ import pytest
 from crc32c import crc32c
 
 from strongroom.datastores import BackupRequest, BackupResult, Server, Version, get
-from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores.innodb.connection import connect
 from strongroom.datastores.mysql.backup import keys as keys_module
 from strongroom.datastores.mysql.backup.archive import FACTS
 from strongroom.datastores.mysql.backup.clone import ENCRYPTED, FILES, PAGES, REDO, Block, Clone, File
@@ -89,7 +89,7 @@ def restore(chain: list[FileLink], version: Version, place: Path, name: str) -> 
     other = mariadb.make(place, None, name=name, of=version)
     shutil.rmtree(other.data_dir)
     target = scratch(other.server.base_dir, "data")
-    run_as(other.server.user, driver.restore, version, chain, target, scratch(place, f"restore-{name}"), len)
+    run_as(other.server.user, driver.restores.restore, version, chain, target, scratch(place, f"restore-{name}"), len)
     return other
 
 
@@ -207,14 +207,14 @@ def test_the_key_of_a_new_table_that_nobody_can_tell(own: Own, place: Path, monk
 def test_a_backup_says_that_the_keyring_is_not_in_it(own: Own, place: Path) -> None:
     (warning,) = run_as(own.running.server.user, warnings, own.running.server, scratch(place, "w"))
     assert "keyring is not part of a backup" in warning
-    findings = list(driver.examine(own.running.server))
+    findings = list(driver.servers.examine(own.running.server))
     assert all(finding.level != "error" for finding in findings)
     said = " ".join(finding.message for finding in findings)
     assert "each backup is a full" in said and "keyring is not part of a backup" in said
 
 
 def warnings(server: Server, work_dir: Path) -> list[str]:
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     try:
         while os.read(session.stdout, 1 << 20):
             pass
@@ -292,7 +292,7 @@ def test_a_server_without_tls_is_refused(own: Own, place: Path) -> None:
     own.running.sql("SET GLOBAL tls_version = ''")
     own.running.sql("ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR")
     try:
-        with pytest.raises(ConfigurationError, match="gives no TLS"):
+        with pytest.raises(ConfigurationError, match="does not support TLS"):
             backup(own.running, place, "full")
     finally:
         own.running.sql("SET GLOBAL tls_version = 'TLSv1.2,TLSv1.3'")
@@ -346,7 +346,7 @@ def hide(keys: keys_module.Keys, data: bytes, *, state: int = PAGES, offset: int
     ids=["none", "encrypted already", "two", "of a file as it is"],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, state: int, data: bytes) -> None:
-    with pytest.raises(ServerFailed, match="in a way that is not known"):
+    with pytest.raises(ServerFailed, match="in an unknown form"):
         hide(keys_module.Keys(tmp_path), data, state=state)
 
 

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, discover, get
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.profile import settings
 from strongroom.datastores.mysql.profile.read import read_profile
-from strongroom.datastores.mysql.server.versions import is_innovation, key, number_of, series
+from strongroom.datastores.mysql.server.versions import is_innovation
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ArtifactCorrupt
 from strongroom.system.children import tool_environment

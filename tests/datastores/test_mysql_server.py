@@ -68,9 +68,9 @@ def test_a_new_server_is_safe_from_the_start(place: Path, pool: str) -> None:
         assert running.sql("SELECT account_locked FROM mysql.user WHERE User = 'root'") == [("Y",)]
         with pytest.raises(pymysql.err.OperationalError, match="locked"):
             pymysql.connect(unix_socket=str(running.server.socket), user="root")
-        assert driver.ready(running.server).data_dir == running.data_dir
-        assert list(driver.examine(running.server))[-1].level == "ok"
-        assert not [finding for finding in driver.examine(running.server) if finding.level == "error"]
+        assert driver.servers.read_facts(running.server).data_dir == running.data_dir
+        assert list(driver.servers.examine(running.server))[-1].level == "ok"
+        assert not [finding for finding in driver.servers.examine(running.server) if finding.level == "error"]
         # The account comes back whatever was done to it, and its password is nowhere but in its own file
         running.sql("ALTER USER strongroom@localhost IDENTIFIED BY 'something else'")
         running.stop()
@@ -92,13 +92,13 @@ def test_the_account_has_a_form_of_its_password_for_each_series() -> None:
 
 def test_directories_that_are_no_database(place: Path, pool: str) -> None:
     server = mysql.make(place, pool).server
-    driver.check_data(server, server.data_dir)
+    driver.servers.check_data(server, server.data_dir)
     (place / "empty").mkdir()
     with pytest.raises(ServerFailed, match="no MySQL database"):
-        driver.check_data(server, place / "empty")
+        driver.servers.check_data(server, place / "empty")
     (server.data_dir / "strongroom_incomplete").touch()
     with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(server, server.data_dir)
+        driver.servers.check_data(server, server.data_dir)
 
 
 def test_a_mariadb_is_not_adopted_as_mysql(place: Path, pool: str) -> None:
@@ -108,7 +108,7 @@ def test_a_mariadb_is_not_adopted_as_mysql(place: Path, pool: str) -> None:
             update={"datastore": "mysql", "runtime": "adopted", "version": version(), "credentials_file": credentials}
         )
         with pytest.raises(ServerFailed, match="is not MySQL"):
-            driver.ready(wrong)
+            driver.servers.read_facts(wrong)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def findings(own: OwnMySQL, user: str, password: str) -> list[tuple[str, str, st
         start_command=[str(own.start)],
         stop_command=[str(own.stop)],
     )
-    return [(finding.level, finding.message, finding.remedy) for finding in driver.examine(server)]
+    return [(finding.level, finding.message, finding.remedy) for finding in driver.servers.examine(server)]
 
 
 def test_what_a_server_of_somebody_else_lacks_is_said_with_the_lines_that_help(own: OwnMySQL) -> None:

@@ -71,7 +71,7 @@ def restore(host: Host, place: Path, links: list[FileLink], version: Version | N
 
 
 def _restore(version: Version, links: list[FileLink], target: Path, work: Path) -> Positions:
-    return driver.restore(version, links, target, work, lambda phase: None).positions  # type: ignore[arg-type]
+    return driver.restores.restore(version, links, target, work, lambda phase: None).positions  # type: ignore[arg-type]
 
 
 def test_a_chain_is_taken_and_prepared_as_its_manual_says(host: Host, place: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_chain_is_taken_and_prepared_as_its_manual_says(host: Host, place: Pat
     assert ["--incremental-dir" in call for call in calls] == [False, True, True]
     assert (target / "ibdata1").read_text() == "3000"
     assert sorted(path.name for path in target.iterdir()) == ["ibdata1", "mysql", "xtrabackup_checkpoints"]
-    driver.check_data(host.running.server, target)
+    driver.servers.check_data(host.running.server, target)
 
 
 def test_it_reads_the_files_of_the_server_that_it_asks_and_of_no_other(host: Host, place: Path) -> None:
@@ -119,7 +119,7 @@ def test_it_reads_the_files_of_the_server_that_it_asks_and_of_no_other(host: Hos
 
 def begin_backup(server: Server, place: Path) -> None:
     request = BackupRequest(kind="full", parent=None, work_dir=scratch(place, "refused", server.user), parallel=1)
-    driver.begin_backup(server, request)
+    driver.backups.begin(server, request)
 
 
 def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, place: Path) -> None:
@@ -129,10 +129,10 @@ def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, p
     for state in ("log-applied", "full-backuped"):
         checkpoints.write_text(f"backup_type = {state}\nfrom_lsn = 0\nto_lsn = 1000\nlast_lsn = 1009\n")
         with pytest.raises(ServerFailed, match="not prepared"):
-            driver.check_data(host.running.server, target)
+            driver.servers.check_data(host.running.server, target)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [("fail", "exit status 1"), ("mute", "without saying 'completed OK!'")])
+@pytest.mark.parametrize(("wrong", "said"), [("fail", "exit status 1"), ("mute", "without the message 'completed OK!'")])
 def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, wrong: str, said: str) -> None:
     (host.home / "wrong").write_text(wrong)
     with pytest.raises(ToolFailed, match=said):
@@ -143,7 +143,7 @@ def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, w
     with pytest.raises(ToolFailed, match=said):
         restore(host, place, links)
     with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(host.running.server, place / "target")
+        driver.servers.check_data(host.running.server, place / "target")
 
 
 def test_a_chain_of_one_kind_is_not_gone_on_with_by_the_other(host: Host, place: Path) -> None:
@@ -167,14 +167,14 @@ def test_without_a_fitting_one_nothing_is_written(host: Host, place: Path) -> No
 
 def test_a_stream_of_trove_describes_itself(host: Host, place: Path) -> None:
     (link,) = chain(host, place, 1)
-    walk = Mbstream(driver.side_files)
+    walk = Mbstream(driver.capabilities.side_files)
     walk.feed(link.path.read_bytes())
     walk.finish()
     files = {name: bytes(data) for name, data in walk.kept.items()}
-    facts = driver.describe(files, {}, Positions())
+    facts = driver.backups.describe(files, {}, Positions())
     assert (facts.kind, facts.server_version, facts.positions) == ("full", mysql.version().number, link.positions)
     other = {**files, "xtrabackup_info": files["xtrabackup_info"].replace(facts.server_version.encode(), b"10.11.6-MariaDB")}
     with pytest.raises(VersionMismatch, match="not of MySQL"):
-        driver.describe(other, {}, Positions())
+        driver.backups.describe(other, {}, Positions())
     with pytest.raises(VersionMismatch, match="not of MariaDB"):
-        get("mariadb").describe(files, {}, Positions())
+        get("mariadb").backups.describe(files, {}, Positions())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores.mariadb import _layout
+from strongroom.datastores.mariadb.profile import layout
 from strongroom.datastores.toolkit import nets
 
 
@@ -80,9 +80,9 @@ def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "d" / "t.frm").touch()
-    assert list(_layout.unknown_files(nets.walk(tmp_path), {"d"})) == []
+    assert list(layout.unknown_files(nets.walk(tmp_path), {"d"})) == []
     (tmp_path / "d" / "t.xyz").touch()
-    assert list(_layout.unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
+    assert list(layout.unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
 
 
 def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
     (tmp_path / "d" / "remains_of_a_crash.ibd").touch()
-    assert _layout.walk_of(tmp_path).keys() == {"d/t.frm", "d/t#P#p0.ibd"}
+    assert layout.walk_of(tmp_path).keys() == {"d/t.frm", "d/t#P#p0.ibd"}
 
 
 THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
@@ -115,10 +115,10 @@ THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
 def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
     after: dict[str, tuple[int, int]], paths: list[str], missing: list[str]
 ) -> None:
-    assert _layout.left_out(THERE, after, paths) == missing
+    assert layout.left_out(THERE, after, paths) == missing
 
 
 def test_a_database_that_was_made_anew_is_not_missed() -> None:
-    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
-    assert _layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
-    assert _layout.left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]
+    assert layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
+    assert layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
+    assert layout.left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]

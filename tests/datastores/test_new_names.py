@@ -20,16 +20,17 @@ RESERVED = {
 
 @pytest.mark.parametrize("name", datastores.names())
 def test_reserved_names_are_refused(name: str) -> None:
-    driver = datastores.get(name)
+    sql = datastores.get(name).require_administration()
     databases, users = RESERVED[name]
     for database in databases:
         with pytest.raises(InvalidRequest, match="reserved"):
-            driver.check_new([DatabaseSpec(name=database)], [])
+            sql.databases.check([DatabaseSpec(name=database)])
         with pytest.raises(InvalidRequest, match="reserved"):
-            driver.check_new([], [UserSpec(name="u", password="p", databases=[database])])
+            sql.users.check([UserSpec(name="u", password="p", databases=[database])])
     for user in users:
         with pytest.raises(InvalidRequest, match="reserved"):
-            driver.check_new([], [UserSpec(name=user, password="p")])
+            sql.users.check([UserSpec(name=user, password="p")])
     with pytest.raises(InvalidRequest, match="password"):
-        driver.check_new([], [UserSpec(name="u")])
-    driver.check_new([DatabaseSpec(name="db1")], [UserSpec(name="rooty", password="p", databases=["db1"])])
+        sql.users.check([UserSpec(name="u")])
+    sql.databases.check([DatabaseSpec(name="db1")])
+    sql.users.check([UserSpec(name="rooty", password="p", databases=["db1"])])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Place
-from strongroom.datastores.mariadb._outside import outside_places
+from strongroom.datastores.mariadb.server.outside import outside_places
 from strongroom.datastores.protocol.placement import EntryPlacement
 from strongroom.datastores.toolkit.keep import copy_entries, keep_modes
 from strongroom.errors import ConfigurationError
@@ -72,7 +72,7 @@ def test_files_go_below_the_data_directory_or_to_staging_and_links_are_put(place
         Place(item="pg_wal", directory=far, entries=["seg"], source="pg_wal", link=True),
     ]
     said = EntryPlacement().lay_out(server, places, restored, {far: staged})
-    assert said == [f"the server's files in {far} (pg_wal) are put aside and replaced together with the data"]
+    assert said == [f"the server's files in {far} (pg_wal) become previous data and are replaced together with the data"]
     assert (restored / "deep" / "undo" / "undo001").read_text() == "undo001" and (restored / "ibdata1").exists()
     assert (restored / "pg_wal").readlink() == far and (staged / "seg").read_text() == "pg_wal/seg"
 

@@ -36,6 +36,7 @@ from support.postgresql import FileLink, PostgreSQLServer, Writer, checksums, fi
 from support.sessions import pieces
 
 driver = get("postgresql")
+sql = driver.require_administration()
 
 
 def test_programs_are_found() -> None:
@@ -46,7 +47,7 @@ def test_programs_are_found() -> None:
 
 
 def with_data(instance: PostgreSQLServer) -> None:
-    driver.create_databases(instance.server, [DatabaseSpec(name="db1")])
+    sql.databases.create(instance.server, [DatabaseSpec(name="db1")])
     with instance.connect() as connection:
         fill(connection)
 
@@ -54,7 +55,7 @@ def with_data(instance: PostgreSQLServer) -> None:
 def test_a_backup_under_writes_is_restored_row_for_row(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
-        before = driver.lineage(a.server.data_dir)
+        before = driver.servers.ensure_lineage(a.server.data_dir)
         with Writer(a.connect()) as writer:
             committed = writer.committed
             link = postgresql.backup(a, place)
@@ -78,7 +79,7 @@ def test_a_backup_under_writes_is_restored_row_for_row(place: Path) -> None:
         for path in b.server.data_dir.rglob("*"):
             assert path.owner() == b.server.user
             assert stat.S_IMODE(path.lstat().st_mode) & 0o077 == 0, path
-        assert driver.lineage(b.server.data_dir) != before
+        assert driver.servers.ensure_lineage(b.server.data_dir) != before
         assert b.sql("SHOW data_checksums") == [("on",)]
         assert b.sql("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
         assert (b.server.data_dir / "postgresql.auto.conf").read_text() == ""
@@ -92,7 +93,13 @@ def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
     server = postgresql.describe(place, "b", None)
     postgresql._prepare(server)
     restored = run_as(
-        server.user, driver.restore, postgresql.version(), [link], server.data_dir, postgresql.scratch(place, "work"), str
+        server.user,
+        driver.restores.restore,
+        postgresql.version(),
+        [link],
+        server.data_dir,
+        postgresql.scratch(place, "work"),
+        str,
     )
     assert "port" in restored.facts["dropped_settings"]
     with postgresql.started(server) as b:
@@ -109,7 +116,7 @@ def test_the_owners_archive_and_target_do_not_lead_beyond_the_backup(place: Path
     owners = postgresql.describe(place, "owners", None)
     owners.data_dir.mkdir(parents=True)
     (owners.data_dir / "postgresql.auto.conf").write_text(settings)
-    driver.keep_configuration(owners.model_copy(update={"runtime": "adopted"}), server.data_dir)
+    driver.restores.keep_configuration(owners.model_copy(update={"runtime": "adopted"}), server.data_dir)
     with postgresql.started(server) as b:
         assert b.sql("SELECT timeline_id FROM pg_control_checkpoint()") == [(2,)]
         assert b.sql("SHOW work_mem") == [("5MB",)]
@@ -156,7 +163,7 @@ def test_a_server_that_dies_fails_the_backup(place: Path, by: str) -> None:
 
 def _take_of_a_dying_one(server: Server, work_dir: Path, by_us: bool) -> None:
     with postgresql.taken_by(by_us):
-        session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+        session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     try:
         next(pieces(session.stdout, 1 << 16))
         pid = int((server.data_dir / "postmaster.pid").read_text().split()[0])
@@ -264,7 +271,7 @@ def test_what_is_not_as_it_was_taken_is_refused(place: Path, kept: FileLink, cha
         postgresql.restore(link, place, "c")
     for name in ("b", "c"):
         with pytest.raises(ServerFailed, match="not finished"):
-            driver.check_data(postgresql.describe(place, name, None), place / name / "data")
+            driver.servers.check_data(postgresql.describe(place, name, None), place / name / "data")
         assert not (place / name / "evil").exists()
     assert not (place / "evil").exists()
 
@@ -298,12 +305,12 @@ def test_a_server_that_did_not_come_as_far_as_its_backup_is_not_ready(place: Pat
         note.write_text("FF/0 1\n")
         os.chown(note, a.server.data_dir.stat().st_uid, -1)
         with pytest.raises(ServerFailed, match="rows are missing"):
-            driver.ready(a.server)
+            driver.servers.read_facts(a.server)
         note.write_text("x")
         with pytest.raises(ServerFailed, match="damaged"):
-            driver.ready(a.server)
+            driver.servers.read_facts(a.server)
         note.write_text("0/1000000 1\n")
-        driver.ready(a.server)
+        driver.servers.read_facts(a.server)
         assert not note.exists()
 
 
@@ -319,13 +326,13 @@ def login(instance: PostgreSQLServer, user: str, password: str, database: str) -
 def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
         server = a.server
-        driver.create_databases(
+        sql.databases.create(
             server, [DatabaseSpec(name="db1"), DatabaseSpec(name="Sch\"ön 'x", character_set="UTF8", collate="C")]
         )
         one = UserSpec(name="one", password="p'w \\1", databases=["db1", "Sch\"ön 'x"])
         two = UserSpec(name='two"; DROP', password="pw2", databases=["db1"])
-        driver.create_users(server, [one, two, UserSpec(name="three", password="pw3")])
-        assert [(u.name, u.host, u.databases, u.password) for u in driver.users(server)] == [
+        sql.users.create(server, [one, two, UserSpec(name="three", password="pw3")])
+        assert [(u.name, u.host, u.databases, u.password) for u in sql.users.list_all(server)] == [
             ("one", "%", ["Sch\"ön 'x", "db1"], None),
             ("three", "%", [], None),
             ('two"; DROP', "%", ["db1"], None),
@@ -352,20 +359,20 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
             login(a, "one", "wrong", "db1")
         with pytest.raises(psycopg.OperationalError, match="password"):
             login(a, "postgres", "", "postgres")
-        driver.grant(server, "three", "%", ["db1"])
+        sql.users.grant(server, "three", "%", ["db1"])
         login(a, "three", "pw3", "db1").close()
-        driver.revoke(server, "three", "%", "db1")
+        sql.users.revoke(server, "three", "%", "db1")
         with pytest.raises(NotFound):
-            driver.revoke(server, "three", "%", "db1")
+            sql.users.revoke(server, "three", "%", "db1")
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             login(a, "three", "pw3", "db1")
-        driver.change_user(server, "one", "%", UserChange(name="uno", password="new"))
+        sql.users.change(server, "one", "%", UserChange(name="uno", password="new"))
         with login(a, "uno", "new", "db1") as c:
             assert c.execute("SELECT count(*) FROM t").fetchall() == [(1,)]
-        driver.drop_user(server, "uno", "%")
+        sql.users.drop(server, "uno", "%")
         assert a.sql("SELECT count(*) FROM t") == [(1,)]
-        driver.drop_database(server, "db1")
-        assert [d.name for d in driver.databases(server)] == ["Sch\"ön 'x"]
+        sql.databases.drop(server, "db1")
+        assert [d.name for d in sql.databases.list_all(server)] == ["Sch\"ön 'x"]
         assert a.sql("SELECT rolname FROM pg_roles WHERE rolname = 'db1:owner'", "postgres") == []
         log = (server.base_dir / "log" / "error.log").read_text()
         assert "pw2" not in log and "p'w" not in log
@@ -374,86 +381,86 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
 def test_requests_that_cannot_be(place: Path) -> None:
     with postgresql.running(place) as a:
         server = a.server
-        driver.create_databases(server, [DatabaseSpec(name="db1")])
-        driver.create_users(server, [UserSpec(name="u", password="p")])
+        sql.databases.create(server, [DatabaseSpec(name="db1")])
+        sql.users.create(server, [UserSpec(name="u", password="p")])
         for name in ("", "postgres", "template1", "pg_x", "a:owner", "x" * 64, "a\0b", "line\nbreak"):
             with pytest.raises(InvalidRequest):
-                driver.create_databases(server, [DatabaseSpec(name=name)])
+                sql.databases.create(server, [DatabaseSpec(name=name)])
         for name in ("", "postgres", "Public", "pg_monitor", "db1:owner", "ü" * 32):
             with pytest.raises(InvalidRequest):
-                driver.create_users(server, [UserSpec(name=name, password="p")])
+                sql.users.create(server, [UserSpec(name=name, password="p")])
         with pytest.raises(InvalidRequest, match="host"):
-            driver.create_users(server, [UserSpec(name="v", host="10.0.0.1", password="p")])
+            sql.users.create(server, [UserSpec(name="v", host="10.0.0.1", password="p")])
         with pytest.raises(InvalidRequest):
-            driver.create_users(server, [UserSpec(name="v")])
+            sql.users.create(server, [UserSpec(name="v")])
         with pytest.raises(InvalidRequest, match="encoding"):
-            driver.create_databases(server, [DatabaseSpec(name="x", character_set="utf8mb4")])
+            sql.databases.create(server, [DatabaseSpec(name="x", character_set="utf8mb4")])
         with pytest.raises(AlreadyExists):
-            driver.create_databases(server, [DatabaseSpec(name="db2"), DatabaseSpec(name="db1")])
+            sql.databases.create(server, [DatabaseSpec(name="db2"), DatabaseSpec(name="db1")])
         with pytest.raises(AlreadyExists):
-            driver.create_users(server, [UserSpec(name="u", password="p")])
+            sql.users.create(server, [UserSpec(name="u", password="p")])
         with pytest.raises(NotFound):
-            driver.create_users(server, [UserSpec(name="v", password="p", databases=["none"])])
+            sql.users.create(server, [UserSpec(name="v", password="p", databases=["none"])])
         with pytest.raises(NotFound):
-            driver.drop_database(server, "none")
+            sql.databases.drop(server, "none")
         for call in (
-            lambda: driver.drop_user(server, "nobody", "%"),
-            lambda: driver.grant(server, "nobody", "%", ["db1"]),
-            lambda: driver.grant(server, "u", "%", ["none"]),
-            lambda: driver.change_user(server, "nobody", "%", UserChange(password="x")),
-            lambda: driver.disable_superuser(server),
+            lambda: sql.users.drop(server, "nobody", "%"),
+            lambda: sql.users.grant(server, "nobody", "%", ["db1"]),
+            lambda: sql.users.grant(server, "u", "%", ["none"]),
+            lambda: sql.users.change(server, "nobody", "%", UserChange(password="x")),
+            lambda: sql.superuser.disable(server),
         ):
             with pytest.raises(NotFound):
                 call()
-        assert [d.name for d in driver.databases(server)] == ["db1"]
-        assert [u.name for u in driver.users(server)] == ["u"]
+        assert [d.name for d in sql.databases.list_all(server)] == ["db1"]
+        assert [u.name for u in sql.users.list_all(server)] == ["u"]
 
 
 def test_a_login_of_an_earlier_version_stays_as_it_is(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
-        driver.create_users(a.server, [UserSpec(name="u", password="p", databases=["db1"])])
+        sql.databases.create(a.server, [DatabaseSpec(name="db1")])
+        sql.users.create(a.server, [UserSpec(name="u", password="p", databases=["db1"])])
         a.sql('ALTER ROLE u IN DATABASE db1 SET role TO "db1:owner"', "postgres")
         a.sql("CREATE ROLE root LOGIN", "postgres")
         with login(a, "u", "p", "db1") as c:
             assert c.execute("SELECT current_user, session_user").fetchall() == [("db1:owner", "u")]
-        driver.revoke(a.server, "u", "%", "db1")
-        assert driver.users(a.server)[1].databases == []
+        sql.users.revoke(a.server, "u", "%", "db1")
+        assert sql.users.list_all(a.server)[1].databases == []
         with pytest.raises(AlreadyExists, match="not a superuser"):
-            driver.enable_superuser(a.server, "hush")
-        assert [u.name for u in driver.users(a.server)] == ["root", "u"]
+            sql.superuser.enable(a.server, "hush")
+        assert [u.name for u in sql.users.list_all(a.server)] == ["root", "u"]
         with pytest.raises(InvalidRequest, match="reserved"):
-            driver.change_user(a.server, "u", "%", UserChange(name="root"))
-        driver.drop_user(a.server, "root", "%")
+            sql.users.change(a.server, "u", "%", UserChange(name="root"))
+        sql.users.drop(a.server, "root", "%")
         a.sql("ALTER ROLE postgres PASSWORD 'hush'", "postgres")
-        assert driver.superuser_enabled(a.server)
-        driver.disable_superuser(a.server)
+        assert sql.superuser.is_enabled(a.server)
+        sql.superuser.disable(a.server)
         with pytest.raises(psycopg.OperationalError):
             login(a, "postgres", "hush", "postgres")
-        driver.ready(a.server)
+        driver.servers.read_facts(a.server)
 
 
 def test_the_superuser_is_opened_and_closed(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
-        assert not driver.superuser_enabled(a.server)
+        assert not sql.superuser.is_enabled(a.server)
         for password in ("hush", "hu'sh"):
-            assert driver.enable_superuser(a.server, password) == "root"
-            assert driver.superuser_enabled(a.server)
+            assert sql.superuser.enable(a.server, password) == "root"
+            assert sql.superuser.is_enabled(a.server)
             with login(a, "root", password, "postgres") as c:
                 assert c.execute("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user").fetchall() == [
                     ("root", True)
                 ]
         with pytest.raises(psycopg.OperationalError):
             login(a, "postgres", "hush", "postgres")
-        assert driver.users(a.server) == []
+        assert sql.users.list_all(a.server) == []
         with pytest.raises(NotFound):
-            driver.drop_user(a.server, "root", "%")
-        driver.disable_superuser(a.server)
-        assert not driver.superuser_enabled(a.server)
+            sql.users.drop(a.server, "root", "%")
+        sql.superuser.disable(a.server)
+        assert not sql.superuser.is_enabled(a.server)
         with pytest.raises(psycopg.OperationalError):
             login(a, "root", "hu'sh", "postgres")
         with pytest.raises(NotFound):
-            driver.disable_superuser(a.server)
-        driver.enable_superuser(a.server, "again")
+            sql.superuser.disable(a.server)
+        sql.superuser.enable(a.server, "again")
         login(a, "root", "again", "postgres").close()
-        driver.ready(a.server)
+        driver.servers.read_facts(a.server)

@@ -123,7 +123,7 @@ def test_a_login_that_fails_names_its_cause(place: Path) -> None:
                 place, f"*:*:*:{user}:{password}\n", **{"socket": own.server.socket, "data_dir": own.server.data_dir, **where}
             )
             with pytest.raises((ConfigurationError, ServerFailed)) as error:
-                postgresql.driver.ready(theirs)
+                postgresql.driver.servers.read_facts(theirs)
             assert error.value.remedy and "wrong" not in error.value.message
             return type(error.value), error.value.message
 

@@ -206,7 +206,7 @@ def test_what_is_cut_off_while_it_is_read_is_zeros_from_there(server: PostgreSQL
 
 
 def _cut(server: Server, path: Path, stream: Path) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, stream.parent))
+    session = driver.backups.begin(server, BackupRequest("full", None, stream.parent))
     try:
         with stream.open("wb") as file:
             for piece in pieces(session.stdout):
@@ -227,7 +227,7 @@ def test_it_is_not_finished_before_its_end(server: PostgreSQLServer, place: Path
 
 
 def _half(server: Server, work: Path) -> None:
-    session = driver.begin_backup(server, BackupRequest("full", None, work))
+    session = driver.backups.begin(server, BackupRequest("full", None, work))
     try:
         next(pieces(session.stdout))
         session.finish()

@@ -22,7 +22,7 @@ from strongroom.datastores.postgresql.backup import blocks as blocks_module
 from strongroom.datastores.postgresql.files.increment import increment_of, increment_path, relation_of
 from strongroom.datastores.postgresql.files.manifest import Manifest
 from strongroom.datastores.postgresql.restore import blocks as block_restore
-from strongroom.datastores.toolkit.witness import FILE
+from strongroom.datastores.toolkit.witness import WITNESS_FILE
 from strongroom.errors import (
     ArtifactCorrupt,
     CannotDecrypt,
@@ -48,7 +48,7 @@ def eighteen() -> Version:
 @pytest.fixture
 def server(place: Path, eighteen: Version) -> Iterator[PostgreSQLServer]:
     with postgresql.running(place, of=eighteen) as instance:
-        driver.create_databases(instance.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(instance.server, [DatabaseSpec(name="db1")])
         yield instance
 
 
@@ -111,7 +111,7 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     theirs = combined(chain, place)
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", FILE)
+    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", WITNESS_FILE)
     assert not any(block_restore.tells_maps(link.server_version) for link in chain)
     maps = {increment_of(path) for path in chain[-1].files() if path.endswith("_vm")} - {None}
     assert not maps & ours.keys()
@@ -293,7 +293,7 @@ def test_index_only_scans_find_no_deleted_rows(place: Path, find: Callable[[], V
     """
     of = find()
     with postgresql.running(place, of=of) as server:
-        driver.create_databases(server.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(server.server, [DatabaseSpec(name="db1")])
         server.sql("CREATE TABLE t (id int PRIMARY KEY, text text) WITH (autovacuum_enabled = off)")
         rows(server, "t", 0, 10_000)
         server.sql("VACUUM (FREEZE) t")
@@ -371,7 +371,7 @@ class Backup:
 
     def _begin(self, work_dir: Path, positions: Positions, read: Callable[[str], bytes] | None, witness: Witness | None) -> None:
         request = BackupRequest("incremental", positions, work_dir, parent_file=read, parent_witness=witness)
-        driver.begin_backup(self._server.server, request).abort()
+        driver.backups.begin(self._server.server, request).abort()
 
 
 def locked(path: str) -> bytes:
@@ -537,7 +537,7 @@ def test_another_version_is_refused_before_anything_is_written(server: PostgreSQ
     other = eighteen.model_copy(update={"series": "17", "number": "17.11"})
     target = postgresql.scratch(place, "target")
     with pytest.raises(VersionMismatch):
-        run_as(server.server.user, driver.restore, other, chain, target, postgresql.scratch(place, "work"), str)
+        run_as(server.server.user, driver.restores.restore, other, chain, target, postgresql.scratch(place, "work"), str)
     assert not list(target.iterdir())
 
 

@@ -25,7 +25,7 @@ SIZES = (8192, 300_001, 1 << 20, 512, 77)
 
 def inspected(server: Server, work_dir: Path) -> tuple[Pages, int]:
     """Take a backup and look at it, cut into pieces of any size. With the number of bytes."""
-    session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+    session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     walk = Tar()
     walk.tap = inspection = session.inspection
     assert inspection is not None

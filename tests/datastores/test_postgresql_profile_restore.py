@@ -42,8 +42,8 @@ def restore_in_place(own: OwnPostgreSQL, server: Server, chain: list[FileLink], 
     """As a restore job and the swap do it."""
     new = scratch(place, f"new-{job}")
     work = scratch(place, f"work-{job}")
-    run_as(server.user, driver.restore, server.version, chain, new, work, str, server)
-    driver.keep_configuration(server, new)
+    run_as(server.user, driver.restores.restore, server.version, chain, new, work, str, server)
+    driver.restores.keep_configuration(server, new)
     own.end()
     own.data.rename(place / f"old-{job}")
     new.rename(own.data)
@@ -51,7 +51,7 @@ def restore_in_place(own: OwnPostgreSQL, server: Server, chain: list[FileLink], 
     deadline = time.monotonic() + 60
     while True:
         try:
-            driver.ready(server)
+            driver.servers.read_facts(server)
             return
         except Exception:
             if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ def test_the_server_of_an_owner_runs_no_subscription_of_a_copy(tmp_path: Path, i
         data_dir=old,
         version=version(),
     )
-    driver.keep_configuration(server, new)
+    driver.restores.keep_configuration(server, new)
     withheld = "max_logical_replication_workers = '0'\n" if isolated else ""
     assert (new / "postgresql.auto.conf").read_text() == before + withheld
     if withheld:
@@ -214,7 +214,7 @@ def taken() -> Iterator[tuple[FileLink, Profile, Path]]:
 def rehearse(link: FileLink, place: Path, profile: Profile | None, harm: str | None = None) -> int:
     target, work = scratch(place, "target"), scratch(place, "work")
     user = version_user()
-    run_as(user, driver.restore, version(), [link], target, work, str)
+    run_as(user, driver.restores.restore, version(), [link], target, work, str)
     if harm is not None:
         with (target / harm).open("r+b") as file:
             file.seek(8192 + 3000)

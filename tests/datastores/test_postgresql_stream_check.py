@@ -22,7 +22,7 @@ def stream() -> bytes:
 
 
 def problems(stream: bytes, step: int = 1_000_003) -> list[str]:
-    check = driver.stream_check(Positions(wal_start="0/1", wal_stop="0/2"))
+    check = driver.backups.stream_check(Positions(wal_start="0/1", wal_stop="0/2"))
     walk = Tar()
     walk.tap = check
     assert check is not None
@@ -77,4 +77,4 @@ def test_files_that_are_not_as_they_were(stream: bytes) -> None:
 
 
 def test_wal_alone_has_no_manifest() -> None:
-    assert driver.stream_check(Positions(wal_from="0/1", wal_stop="0/2")) is None
+    assert driver.backups.stream_check(Positions(wal_from="0/1", wal_stop="0/2")) is None

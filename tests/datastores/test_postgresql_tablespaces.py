@@ -50,7 +50,7 @@ def with_tablespaces(a: PostgreSQLServer, place: Path) -> dict[str, Path]:
     with psycopg.connect(host=str(a.server.socket.parent), user="postgres", dbname="postgres", autocommit=True) as connection:  # type: ignore[union-attr]
         connection.execute("SET allow_in_place_tablespaces = on")
         connection.execute("CREATE TABLESPACE inside LOCATION ''")
-    driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+    driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
     with a.connect() as connection:
         fill(connection, 300)
     a.sql("ALTER TABLE orders SET TABLESPACE one")
@@ -115,7 +115,7 @@ def take_full(server: Server, work_dir: Path, by_us: bool = False) -> FileLink:
 
 def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
     with postgresql.running(place) as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         full = postgresql.backup(a, place)
         inside = postgresql.scratch(a.server.data_dir, "inside")
         a.sql(f"CREATE TABLESPACE far LOCATION '{inside}'", "postgres")
@@ -146,13 +146,13 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
         a.sql("CREATE TABLE spread TABLESPACE far AS SELECT 1 AS id", "postgres")
         whole = postgresql.backup(a, place, "whole")
         sizes = {path: sum(length for _, length in ranges) for path, ranges in whole.files().items()}
-        side_files = {path: whole.read(path) for path in driver.side_files}
-        assert driver.describe(side_files, sizes, Positions()).kind == "full"
+        side_files = {path: whole.read(path) for path in driver.capabilities.side_files}
+        assert driver.backups.describe(side_files, sizes, Positions()).kind == "full"
         alone = {path: size for path, size in sizes.items() if not path.startswith("pg_tblspc/")}
         with pytest.raises(Unsupported, match="only the archive of the data directory"):
-            driver.describe(side_files, alone, Positions())
+            driver.backups.describe(side_files, alone, Positions())
         with pytest.raises(Unsupported, match="only the archive of the data directory"):
-            driver.describe(side_files, sizes | {"tablespace_map": 1024}, Positions())
+            driver.backups.describe(side_files, sizes | {"tablespace_map": 1024}, Positions())
         space.rename(place / "gone")
         with pytest.raises(Unsupported, match=f"far in {space}: No such file"):
             postgresql.backup(a, place, "two")
@@ -161,7 +161,7 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
 @pytest.mark.parametrize("by_us", [True, False], ids=["by-us", "by-the-tool"])
 def test_a_tablespace_that_comes_or_goes_during_a_backup_fails_it(place: Path, by_us: bool) -> None:
     with postgresql.running(place) as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         space = postgresql.scratch(place, "space")
         make = f"CREATE TABLESPACE far LOCATION '{space}'"
         for number, statements in enumerate(([make, "DROP TABLESPACE far"], [make], ["DROP TABLESPACE far"])):
@@ -221,7 +221,7 @@ def take_from_stopped(server: Server, work_dir: Path) -> None:
     """A backup of which the server's process is stopped after its first bytes; it goes on when that was noticed."""
     set_stall_timeout(2)
     with taken_by(False):
-        session = driver.begin_backup(server, BackupRequest("full", None, work_dir))
+        session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
     pid = session._wire.backend_pid  # type: ignore[attr-defined]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -237,7 +237,7 @@ def take_while(a: PostgreSQLServer, work_dir: Path, statements: list[str], by_us
     """A backup; the statements run after it has begun."""
     kept: dict[str, bytes] = {}
     with taken_by(by_us):
-        session = driver.begin_backup(a.server, BackupRequest("full", None, work_dir, kept=kept))
+        session = driver.backups.begin(a.server, BackupRequest("full", None, work_dir, kept=kept))
     try:
         stream = pieces(session.stdout)
         next(stream)
@@ -273,7 +273,7 @@ def run(command: list[str]) -> None:
 def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(place: Path) -> None:
     wal = place / "wal"
     with made(place, "a", postgresql.version(), f"--waldir={postgresql.scratch(place, 'wal')}") as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         with a.connect() as connection:
             fill(connection, 300)
         for _ in range(5):
@@ -283,7 +283,7 @@ def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(
         inc = postgresql.backup(a, place, "inc", full)
         for link in (full, inc):
             assert 15 << 20 < link.data_size < 60 << 20
-        used = driver.measure(a.server.data_dir).data_bytes
+        used = driver.servers.measure(a.server.data_dir).data_bytes
         assert used > full.data_size + (16 << 20)
         with a.connect() as connection:
             expected = checksums(connection)
@@ -297,7 +297,7 @@ def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[2]])
 def test_large_files_of_wal(place: Path, version: Callable[[], Version]) -> None:
     with made(place, "a", version(), "--wal-segsize=64") as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         with a.connect() as connection:
             fill(connection, 300)
         chain = [postgresql.backup(a, place)]
@@ -314,7 +314,7 @@ def test_large_files_of_wal(place: Path, version: Callable[[], Version]) -> None
 def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path) -> None:
     eighteen = postgresql_versions.version("18")
     with postgresql.running(place, of=eighteen) as a:
-        driver.create_databases(a.server, [DatabaseSpec(name="db1")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         with a.connect() as connection:
             fill(connection, 100)
         (a.server.data_dir / "lost+found").mkdir(mode=0o700)
@@ -380,7 +380,7 @@ def restore_to(
 ) -> None:
     """As the worker does it."""
     found = driver.placement.prepare(server, places, server.data_dir, staging, profile)
-    driver.restore(server.version, chain, server.data_dir, work_dir, str)
+    driver.restores.restore(server.version, chain, server.data_dir, work_dir, str)
     assert driver.placement.lay_out(server, found, server.data_dir, staging) == []
 
 

@@ -54,7 +54,7 @@ def test_a_chain_of_each_series_is_restored_and_rehearsed(place: Path, find: Cal
         assert differences_here(profile, of, time_zones="1999a") == [("warn", "release of the time zones")]
         assert profile.facts["by_time_zone"] == ["db1.by_day", "db1.part_by_day"]
     target, work = scratch(place, "target"), scratch(place, "work")
-    run_as(source.server.user, driver.restore, of, [full, incremental], target, work, str)
+    run_as(source.server.user, driver.restores.restore, of, [full, incremental], target, work, str)
     assert run_as(source.server.user, driver.profiles.rehearse, of, target, work, profile).tables > 200
     with started(restore([full, incremental], place, "copy", of=of)) as copy, copy.connect() as connection:
         assert checksums(connection) == data
@@ -101,7 +101,7 @@ def test_checksums_that_were_switched_break_an_incremental(place: Path) -> None:
             )
             scratch(place, "work")
             with pytest.raises(LineageChanged, match=r"data_checksums of .* when the parent backup was taken"):
-                run_as(source.server.user, driver.begin_backup, source.server, request)
+                run_as(source.server.user, driver.backups.begin, source.server, request)
 
 
 def switch_off(server: Server) -> None:

@@ -29,7 +29,7 @@ TROVES_WORDS = "Cannot find parent backup WAL file."
 
 
 def with_data(instance: PostgreSQLServer, rows: int = 300) -> None:
-    driver.create_databases(instance.server, [DatabaseSpec(name="db1")])
+    driver.require_administration().databases.create(instance.server, [DatabaseSpec(name="db1")])
     with instance.connect() as connection:
         fill(connection, rows)
 
@@ -90,7 +90,7 @@ def test_a_chain_of_ten_over_all_that_happens_to_a_server(place: Path) -> None:
         a.sql("VACUUM FULL orders")
 
     def new_database(a: PostgreSQLServer) -> None:
-        driver.create_databases(a.server, [DatabaseSpec(name="db2"), DatabaseSpec(name="gone")])
+        driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db2"), DatabaseSpec(name="gone")])
         with a.connect("db2") as connection:
             fill(connection, 50)
 
@@ -128,7 +128,7 @@ def test_a_chain_of_ten_over_all_that_happens_to_a_server(place: Path) -> None:
         a.sql("CREATE INDEX ON large (text)")
 
     def indexed(a: PostgreSQLServer) -> None:
-        driver.drop_database(a.server, "gone")
+        driver.require_administration().databases.drop(a.server, "gone")
         a.sql("REINDEX DATABASE db1")
 
     happens = [vacuum_full, new_database, unlogged, killed, restarted, lambda a: None, switched, truncated, large, indexed]
@@ -146,7 +146,7 @@ def test_a_chain_of_ten_over_all_that_happens_to_a_server(place: Path) -> None:
     server = postgresql.restore(chain, place, "b")
     assert (data(server), data(server, "db2")) == (expected[0] | unlogged_rows, expected[1])
     with postgresql.started(server) as b:
-        assert [d.name for d in driver.databases(b.server)] == ["db1", "db2"]
+        assert [d.name for d in driver.require_administration().databases.list_all(b.server)] == ["db1", "db2"]
 
 
 def test_a_server_that_stops_and_begins_to_track_blocks(place: Path) -> None:
@@ -241,7 +241,7 @@ def overwrite(path: Path) -> None:
 def take_while(server: Server, work_dir: Path, parent: FileLink, harm: Callable[[Path], object]) -> None:
     """A backup to whose last file something happens before it is read."""
     request = BackupRequest("incremental", parent.positions, work_dir, parent_witness=parent.witness)
-    session = driver.begin_backup(server, request)
+    session = driver.backups.begin(server, request)
     try:
         os.read(session.stdout, 512)  # the pipe holds less than one file
         names = session._source.names  # type: ignore[attr-defined]
@@ -263,17 +263,17 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
         slot = "SELECT slot_name, temporary, wal_status FROM pg_replication_slots"
         full = postgresql.backup(a, place)
         assert a.sql(slot) == [("strongroom", False, "reserved")]
-        assert driver.ready(a.server).warning == ""
+        assert driver.servers.read_facts(a.server).warning == ""
         warned = ""
         for _ in range(6):  # a file of 16 MB at a time: the last quarter of the limit cannot be missed
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
-            warned = warned or driver.ready(a.server).warning
+            warned = warned or driver.servers.read_facts(a.server).warning
         assert "MB are left for WAL" in warned
         for _ in range(10):
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
         a.sql("CHECKPOINT")
         assert a.sql(slot) == [("strongroom", False, "lost")]
-        assert "let go of" in driver.ready(a.server).warning
+        assert "let go of" in driver.servers.read_facts(a.server).warning
         wal = sum(path.stat().st_size for path in (a.server.data_dir / "pg_wal").iterdir() if path.is_file())
         assert wal < 224 << 20
         a.sql("CREATE TABLE t AS SELECT 1 AS id")
@@ -281,7 +281,7 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
             postgresql.backup(a, place, "b", full)
         assert a.sql(slot) == [("strongroom", False, "reserved")]
         full = postgresql.backup(a, place, "full2")
-        assert driver.ready(a.server).warning == ""
+        assert driver.servers.read_facts(a.server).warning == ""
         a.sql("INSERT INTO t VALUES (2)")
         child = postgresql.backup(a, place, "c", full)
     with postgresql.started(postgresql.restore([full, child], place, "r")) as b:
@@ -489,7 +489,7 @@ def test_an_incremental_that_is_not_as_it_was_taken_is_refused(
     with pytest.raises(error, match=said):
         postgresql.restore(chain, place, "b")
     with pytest.raises(ServerFailed, match="not finished"):
-        driver.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
+        driver.servers.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
 
 
 def test_a_chain_with_a_hole_is_refused(place: Path, kept: list[FileLink]) -> None:

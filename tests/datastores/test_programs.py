@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import set_stall_timeout
+from strongroom.datastores.toolkit import installed
 from strongroom.datastores.toolkit.tools import Tool, tail
 from strongroom.errors import NoSpace, ToolFailed
 from strongroom.system.children import tool_environment
@@ -38,9 +39,9 @@ def test_success_needs_status_and_mark(place: Path) -> None:
     [
         ("echo broken pipe dream >&2; exit 3", "exit status 3: broken pipe dream"),
         ("kill -9 $$", "killed by SIGKILL"),
-        ("echo completed OK! >&2; echo but then >&2", "without saying 'completed OK!'"),
+        ("echo completed OK! >&2; echo but then >&2", "without the message 'completed OK!'"),
         ("echo completed OK! >&2; exit 1", "exit status 1"),
-        ("true", "without saying"),
+        ("true", "without the message"),
     ],
 )
 def test_everything_else_fails(place: Path, script: str, said: str) -> None:
@@ -178,3 +179,14 @@ def test_a_program_that_a_slow_store_keeps_waiting_does_not_hang(place: Path) ->
     os.close(read)
     with pytest.raises(ToolFailed, match="made no progress"):
         hung.check()
+
+
+def test_program_that_could_not_be_run_is_asked_again(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("cannot be run")
+    program.chmod(0o755)
+    since = program.stat().st_mtime_ns
+    assert installed.ask_program(program, "--version") is None
+    program.write_text("#!/bin/sh\necho 1.2.3\n")
+    os.utime(program, ns=(since, since))
+    assert installed.ask_program(program, "--version") == "1.2.3\n"

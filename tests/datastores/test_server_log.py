@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores.mariadb._private import died
+from strongroom.datastores.mariadb.restore.private import died
 from strongroom.datastores.postgresql.profile.rehearsal import _raise_if_stopped
 from strongroom.datastores.toolkit.server_log import excerpt, read_log
 from strongroom.datastores.toolkit.tools import Tool, hide_secrets

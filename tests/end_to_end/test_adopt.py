@@ -47,11 +47,18 @@ class OwnServer:
         subprocess.run([str(self.start)], check=True)
         until(self.socket.exists, 50)
 
+    def accepts(self) -> bool:
+        try:
+            self.connect().close()
+        except pymysql.OperationalError:
+            return False
+        return True
+
     def connect(self) -> pymysql.Connection:  # type: ignore[type-arg]
         return pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True)
 
 
-def test_adopt_back_up_restore_in_place_let_go(service: Service, place: Path, pool: str) -> None:
+def test_adopt_back_up_restore_in_place_remove(service: Service, place: Path, pool: str) -> None:
     own = OwnServer(place, pool.replace(".0/24", ".200"))
     try:
         with own.connect() as connection:
@@ -142,6 +149,13 @@ def test_a_failed_adoption_names_its_cause_and_leaves_nothing(service: Service, 
             until(lambda: service.get("/instances/ghost")["instance"]["status"] == "BLOCKED", 20)
             assert "has no free connection" in service.get("/instances/ghost")["instance"]["detail"]
         until(lambda: service.get("/instances/ghost")["instance"]["status"] == "ACTIVE", 20)
+
+        # One that its owner stopped and started again can be used at once.
+        subprocess.run([str(own.stop)], check=True)
+        until(lambda: service.get("/instances/ghost")["instance"]["status"] == "SHUTDOWN", 20)
+        subprocess.run([str(own.start)], check=True)
+        until(own.accepts, 50)
+        assert service.get("/instances/ghost/databases")["databases"] == []
 
         # Why a server does not start is said first.
         service.wait(service.act("/instances/ghost/action", {"stop": {}}))

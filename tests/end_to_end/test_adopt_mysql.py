@@ -41,7 +41,7 @@ def adopt(service: Service, own: OwnMySQL, *, check: bool = True) -> str:
     return done.stdout + done.stderr
 
 
-def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnMySQL) -> None:
+def test_adopt_back_up_restore_in_place_remove(service: Service, own: OwnMySQL) -> None:
     own.sql("CREATE USER keeper@localhost IDENTIFIED BY 'the keeper''s'")
     with own.connect() as connection:
         fill(connection, 300)

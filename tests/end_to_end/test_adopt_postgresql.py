@@ -35,7 +35,7 @@ def adopt(service: Service, own: OwnPostgreSQL, *more: object) -> None:
     assert "ACTIVE" in done.stdout
 
 
-def test_adopt_back_up_restore_in_place_let_go(service: Service, own: OwnPostgreSQL) -> None:
+def test_adopt_back_up_restore_in_place_remove(service: Service, own: OwnPostgreSQL) -> None:
     own.sql("CREATE TABLE t AS SELECT id, md5(id::text) AS note FROM generate_series(1, 3000) id")
     settings_before = own.sql("SELECT count(*) FROM pg_file_settings")
     adopt(service, own)
@@ -88,7 +88,7 @@ def findings(service: Service) -> dict[str, tuple[str, str]]:
     return {check["message"]: (check["level"], check["remedy"]) for check in found}
 
 
-def test_check_says_what_is_missing_and_its_lines_help(service: Service, place: Path) -> None:
+def test_check_reports_what_is_missing_and_its_statements_help(service: Service, place: Path) -> None:
     hba = "local all backup scram-sha-256\nlocal all all peer\n"
     own = OwnPostgreSQL(place, settings="wal_level = minimal\nmax_wal_senders = 0\n", hba=hba)
     credentials = place / "backup.pgpass"

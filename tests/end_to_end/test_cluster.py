@@ -25,7 +25,7 @@ def shop(service: Service) -> Shop:
     return Shop(service)
 
 
-def test_an_incremental_before_any_full_says_what_to_run(shop: Shop) -> None:
+def test_incremental_without_a_full_shows_the_command_to_run(shop: Shop) -> None:
     with pytest.raises(Refused, match="no completed backup") as refused:
         shop.backup("too-early", incremental=True)
     assert "strongroom cluster backup shop" in refused.value.remedy
@@ -61,7 +61,7 @@ def test_a_chain_stays_with_its_node_and_restores_to_all_nodes(shop: Shop, servi
     assert left == []
 
 
-def test_an_incremental_of_another_node_than_its_full_cannot_be(shop: Shop, service: Service) -> None:
+def test_incremental_of_another_node_than_its_full_is_impossible(shop: Shop, service: Service) -> None:
     full = shop.backup("home", node="node1")
     other = next(node for node in shop.view["instances"] if node["node"] == "node2")
     taken = shop.backup("away", node="node2", incremental=True)
@@ -72,7 +72,7 @@ def test_an_incremental_of_another_node_than_its_full_cannot_be(shop: Shop, serv
     assert refused.value.status == 501
 
 
-def test_all_nodes_that_die_at_once_come_back(shop: Shop, service: Service) -> None:
+def test_all_nodes_recover_after_a_common_crash(shop: Shop, service: Service) -> None:
     expected = shop.write("before the cut")
     shop.power_cut()
     service.start()
@@ -80,7 +80,7 @@ def test_all_nodes_that_die_at_once_come_back(shop: Shop, service: Service) -> N
     shop.require(expected)
 
 
-def test_one_node_after_the_other_is_restarted(shop: Shop, service: Service) -> None:
+def test_nodes_are_restarted_one_at_a_time(shop: Shop, service: Service) -> None:
     expected = shop.write("before the restarts")
     old = set(shop.pids())
     service.wait(shop.post("restart"), 240)
@@ -88,7 +88,7 @@ def test_one_node_after_the_other_is_restarted(shop: Shop, service: Service) -> 
     assert not old & set(shop.pids())
 
 
-def test_one_copy_may_be_sent_from_node_to_node(shop: Shop) -> None:
+def test_restore_by_state_transfer(shop: Shop) -> None:
     with shop.sql(0) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE busy")
         cursor.execute("CREATE TABLE busy.clicks (id INT PRIMARY KEY, n INT)")
@@ -110,20 +110,20 @@ def test_one_copy_may_be_sent_from_node_to_node(shop: Shop) -> None:
     shop.require_full_next()
 
 
-def test_the_command_line_tells_what_it_will_do(shop: Shop, service: Service) -> None:
+def test_command_line_shows_what_it_will_do(shop: Shop, service: Service) -> None:
     expected = shop.write("by hand")
     done = service.cli("cluster", "backup", "shop", "--name", "by-hand")
     assert "full backup of shop-" in done.stderr
     assert service.cli("cluster", "restore", "shop", "--backup", "by-hand", check=False).returncode == 2  # nobody to ask
     done = service.cli("cluster", "restore", "shop", "--backup", "by-hand", "--yes")
-    for said in ("are lost", "every node gets the backup", "node1 on local bootstraps", "out of service for", "join node2"):
+    for said in ("are lost", "all nodes restore the backup", "node1 on local bootstraps", "out of service for", "join node2"):
         assert said in done.stderr
     shop.require(expected)
     shown = json.loads(service.cli("cluster", "show", "shop", "--format", "json").stdout)
     assert [node["state"] for node in shown["instances"]] == ["Synced"] * 3
     done = service.cli("cluster", "restore", "shop", "--resume", check=False)
     assert done.returncode == 4
-    assert "was cut off" in done.stderr
+    assert "has no restore to resume" in done.stderr
 
 
 def test_another_cluster_is_made_from_its_backup_and_deleted(shop: Shop, service: Service) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pymysql
 import pytest
 
 from support.agents import until
-from support.cluster import CONFIG, Sums
+from support.cluster import Sums, cluster_service
 from support.galera import SCRIPTS
 from support.load import fill
 from support.service import Service, checksums
@@ -78,10 +78,17 @@ class OwnNode:
         )
 
 
-@pytest.fixture
-def theirs(place: Path, pool: str) -> Iterator[list[OwnNode]]:
-    addresses = [pool.replace(".0/24", f".{200 + number}") for number in range(3)]
-    nodes = [OwnNode(place, number, addresses) for number in range(3)]
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with cluster_service("start_timeout = 15\n") as service:  # a node that cannot join is waited for so long
+        yield service
+
+
+@pytest.fixture(scope="module")
+def theirs(service: Service) -> Iterator[list[OwnNode]]:
+    """Their cluster, which has a little data and was taken in by the service."""
+    addresses = [service.pool.replace(".0/24", f".{200 + number}") for number in range(3)]
+    nodes = [OwnNode(service.place, number, addresses) for number in range(3)]
     subprocess.run(
         ["mariadb-install-db", "--no-defaults", f"--datadir={nodes[0].data}", "--user=mysql", "--skip-test-db",
          "--innodb_log_file_size=16M"],
@@ -94,18 +101,12 @@ def theirs(place: Path, pool: str) -> Iterator[list[OwnNode]]:
     for number, node in enumerate(nodes):
         subprocess.run([str(node.start if number else node.bootstrap)], check=True)
         until(lambda node=node: node.status("wsrep_local_state_comment") == "Synced", 180)  # type: ignore[misc]
+    with nodes[0].connect() as connection:
+        fill(connection, 300)
+    service.cli("cluster", "adopt", "theirs", *(part for node in nodes for part in ("--node", node.term)))
     yield nodes
     for node in nodes:
         subprocess.run([str(node.stop)], check=False, capture_output=True)
-
-
-def _adopted(serve: Callable[..., Service], theirs: list[OwnNode]) -> Service:
-    """A service that has taken the cluster in, which has a little data."""
-    service = serve(config=f"start_timeout = 30\n{CONFIG}")
-    with theirs[0].connect() as connection:
-        fill(connection, 300)
-    service.cli("cluster", "adopt", "theirs", *(part for node in theirs for part in ("--node", node.term)))
-    return service
 
 
 def _require(theirs: list[OwnNode], wanted: Sums) -> None:
@@ -119,41 +120,8 @@ def _require(theirs: list[OwnNode], wanted: Sums) -> None:
             assert checksums(connection) == wanted
 
 
-def test_wrong_credentials_of_transfers_matter_to_transfers_only(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
-    service = _adopted(serve, theirs)
-    with theirs[1].connect() as connection:
-        wanted = checksums(connection)
-    service.cli("cluster", "backup", "theirs", "--name", "full")
-    for node in theirs:
-        node.option("wsrep_sst_auth", "nobody:wrong")
-
-    done = service.cli("cluster", "restore", "theirs", "--backup", "full", "--yes")
-    assert "did not join" not in done.stderr
-    _require(theirs, wanted)
-
-    done = service.cli("cluster", "restore", "theirs", "--backup", "full", "--method", "sst", "--yes", check=False)
-    assert done.returncode not in (0, 2), done.stderr
-    assert "own1" in done.stderr
-    assert str(theirs[1].base / "own.log") in done.stderr
-    assert "the node that was to send it its data" in done.stderr
-    assert "strongroom cluster restore theirs --resume" in done.stderr
-    with theirs[0].connect() as connection:
-        assert checksums(connection) == wanted  # beyond the point of no return: the first serves
-    assert not any(node.status("wsrep_ready") == "ON" for node in theirs[1:])
-
-    for node in theirs:
-        node.option("wsrep_sst_auth", "mysql:")
-    with theirs[0].connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SET GLOBAL wsrep_sst_auth = 'mysql:'")
-    service.cli("cluster", "restore", "theirs", "--resume")
-    _require(theirs, wanted)
-    service.cli("cluster", "backup", "theirs", "--name", "next", "--incremental")
-    assert service.get("/backups/next")["backup"]["kind"] == "full"
-
-
-def test_adopt_back_up_restore_recover(serve: Callable[..., Service], theirs: list[OwnNode]) -> None:
+def test_adopt_back_up_restore_recover(service: Service, theirs: list[OwnNode]) -> None:
     before = theirs[0].status("wsrep_cluster_state_uuid")
-    service = _adopted(serve, theirs)
     view = service.get("/clusters/theirs")["cluster"]
     assert [node["node"] for node in view["instances"]] == ["own0", "own1", "own2"]
 
@@ -177,5 +145,35 @@ def test_adopt_back_up_restore_recover(serve: Callable[..., Service], theirs: li
     until(lambda: not any(node.status("wsrep_ready") for node in theirs))
     service.cli("cluster", "recover", "theirs")
     assert {node.status("wsrep_cluster_state_uuid") for node in theirs} == after
-    with theirs[2].connect() as connection:
-        assert checksums(connection) == wanted
+    _require(theirs, wanted)
+
+
+def test_wrong_credentials_for_transfers_affect_only_transfers(service: Service, theirs: list[OwnNode]) -> None:
+    with theirs[1].connect() as connection:
+        wanted = checksums(connection)
+    service.cli("cluster", "backup", "theirs", "--name", "credentials")
+    for node in theirs:
+        node.option("wsrep_sst_auth", "nobody:wrong")
+
+    done = service.cli("cluster", "restore", "theirs", "--backup", "credentials", "--yes")
+    assert "could not join" not in done.stderr
+    _require(theirs, wanted)
+
+    done = service.cli("cluster", "restore", "theirs", "--backup", "credentials", "--method", "sst", "--yes", check=False)
+    assert done.returncode not in (0, 2), done.stderr
+    assert "own1" in done.stderr
+    assert str(theirs[1].base / "own.log") in done.stderr
+    assert "Check the donor's log" in done.stderr
+    assert "strongroom cluster restore theirs --resume" in done.stderr
+    with theirs[0].connect() as connection:
+        assert checksums(connection) == wanted  # beyond the point of no return: the first serves
+    assert not any(node.status("wsrep_ready") == "ON" for node in theirs[1:])
+
+    for node in theirs:
+        node.option("wsrep_sst_auth", "mysql:")
+    with theirs[0].connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL wsrep_sst_auth = 'mysql:'")
+    service.cli("cluster", "restore", "theirs", "--resume")
+    _require(theirs, wanted)
+    service.cli("cluster", "backup", "theirs", "--name", "next", "--incremental")
+    assert service.get("/backups/next")["backup"]["kind"] == "full"

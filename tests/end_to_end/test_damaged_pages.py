@@ -23,7 +23,7 @@ def damage(path: Path, block: int, at: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
-def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Service]) -> None:
+def test_damage_is_reported_and_does_not_prevent_backups(serve: Callable[..., Service]) -> None:
     service = serve()
     pg = service.create(
         "pg1",
@@ -74,7 +74,7 @@ def test_damage_is_told_and_does_not_stand_in_the_way(serve: Callable[..., Servi
     assert service.get("/backups/bad")["backup"]["verified"]["ok"] is False
     verified = service.cli("backup", "verify", "bad", "--prepare", "--no-start")
     assert f"block 3 of {path}" in verified.stderr
-    assert "an earlier verification that looked more closely (tables)" in verified.stderr
+    assert "an earlier, more thorough verification (tables)" in verified.stderr
     state = service.get("/backups/bad")["backup"]["verified"]
     assert (state["ok"], state["level"]) == (False, "tables")
     assert f"block 3 of relation {path}" in state["message"]

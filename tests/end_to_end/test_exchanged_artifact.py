@@ -10,20 +10,20 @@ from support.load import fill
 from support.service import Service
 
 
-def exchange(store: Path, victim: str, other: str) -> None:
-    """Copy the artifact ``other`` over ``victim``, with all ids in its manifest made to fit."""
-    here, there = store / "database_backups" / victim, store / "database_backups" / other
+def exchange(store: Path, target: str, other: str) -> None:
+    """Copy the artifact ``other`` over ``target``, with all ids in its manifest made to fit."""
+    here, there = store / "database_backups" / target, store / "database_backups" / other
     for path in here.iterdir():
         path.unlink()
     for path in there.iterdir():
         (here / path.name).write_bytes(path.read_bytes())
     old = json.loads((here / "manifest.json").read_text())
-    text = (here / "manifest.json").read_text().replace(other, victim)
+    text = (here / "manifest.json").read_text().replace(other, target)
     (here / "manifest.json").write_text(text)
     assert old["id"] == other
 
 
-def test_an_exchanged_artifact_is_refused(serve: Callable[..., Service], place: Path) -> None:
+def test_replaced_artifact_is_refused(serve: Callable[..., Service], place: Path) -> None:
     store = place / "store"
     service = serve(config=f'[storage]\npath = "{store}"\n')
     one, two = service.create("mysql1"), service.create("mysql2")

@@ -56,7 +56,7 @@ def restored(service: Service, name: str, backup: str) -> dict[str, tuple[int, i
         return checksums(connection)
 
 
-def test_what_trove_wrote_full_incremental_and_in_segments(service: Service, server: dict[str, Any]) -> None:
+def test_backups_of_trove_full_incremental_and_in_segments(service: Service, server: dict[str, Any]) -> None:
     container = service.data_dir / "store" / "my-trove-backups"
     source = Source(service, server)
     ids = [str(uuid.uuid4()) for _ in range(3)]
@@ -78,11 +78,11 @@ def test_what_trove_wrote_full_incremental_and_in_segments(service: Service, ser
 
     # Recorded at once, as the stock client asks for it; only container and object of the location count.
     location = f"{service.data_dir.as_uri()}/elsewhere/my-trove-backups/{first.name}"
-    wish = {
+    params = {
         "name": "test-restore",
         "restore_from": {"remote_location": location, "local_datastore_version_id": version_id("mariadb", "10.11"), "size": 0.3},
     }
-    record = service.call("POST", "/backups", {"backup": wish}).json()["backup"]
+    record = service.call("POST", "/backups", {"backup": params}).json()["backup"]
     assert (record["status"], record["size"], record["locationRef"]) == ("RESTORED", 0.3, location)
     assert (record["instance_id"], record["parent_id"]) == (None, None)
     assert restored(service, "mysql3", record["id"]) == after_first
@@ -101,7 +101,7 @@ def test_what_trove_wrote_full_incremental_and_in_segments(service: Service, ser
     assert service.get("/backups")["backups"] == []
 
 
-def test_what_kolla_wrote_old_names_and_new_folders(service: Service, server: dict[str, Any], place: Path) -> None:
+def test_backups_of_kolla_with_old_names_and_new_folders(service: Service, server: dict[str, Any], place: Path) -> None:
     source = Source(service, server)
     volume = place / "mariadb_backup"
     old = volume / "mysqlbackup-10-12-2021-1639166052.qp.xbc.xbs.gz"
@@ -162,7 +162,7 @@ def test_what_kolla_wrote_old_names_and_new_folders(service: Service, server: di
     service.call("GET", f"/backups/{full['id']}")
 
 
-def test_codec_gzip_is_what_trove_would_have_written(service: Service, server: dict[str, Any]) -> None:
+def test_codec_gzip_writes_the_format_of_trove(service: Service, server: dict[str, Any]) -> None:
     """Our own artifact under Trove's name and metadata, as real Trove would see it, goes in through the import."""
     backup = service.backup("mysql1", "ours", codec="gzip")
     with service.sql(server["id"]) as connection:
@@ -183,7 +183,7 @@ def headers(path: Path) -> dict[str, str]:
     return {f"X-Object-Meta-{name}": value for name, value in json.loads(side_car(path).read_text()).items()}
 
 
-def test_what_trove_left_in_swift(serve: Callable[..., Service], place: Path, swift: Any) -> None:
+def test_objects_of_trove_in_swift_are_imported(serve: Callable[..., Service], place: Path, swift: Any) -> None:
     account = f"AUTH_{place.name}"
     service = serve(config=swift.config(account))
     server = service.create("mysql1")

@@ -53,7 +53,7 @@ def trove(own: OwnMySQL, container: Path, server_version: str) -> Path:
 
 
 @pytest.mark.root
-def test_what_trove_wrote_needs_xtrabackup_and_is_refused_without(serve: Callable[..., Service], place: Path) -> None:
+def test_backups_of_trove_need_xtrabackup_and_are_refused_without_it(serve: Callable[..., Service], place: Path) -> None:
     tool = place / "tool"
     tool.mkdir(mode=0o755)
     version = mysql_programs.version()
@@ -78,7 +78,7 @@ def test_what_trove_wrote_needs_xtrabackup_and_is_refused_without(serve: Callabl
         service.create("refused", restorePoint={"backupRef": view["id"]})
     fault = failed.value.job["fault"]
     assert fault["code"] == "VersionMismatch"
-    assert "one of XtraBackup" in fault["message"]
+    assert "was taken by XtraBackup" in fault["message"]
     assert f"Install Percona XtraBackup {version.series}" in fault["remedy"]
 
     # With it the data is there

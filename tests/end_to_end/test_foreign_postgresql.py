@@ -65,7 +65,7 @@ def restored(service: Service, name: str, backup: str) -> Sums:
         return checksums(connection)
 
 
-def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, server: dict[str, Any], source: Source) -> None:
+def test_backups_of_trove_full_incrementals_and_in_segments(service: Service, server: dict[str, Any], source: Source) -> None:
     container = service.data_dir / "store" / "my-trove-backups"
     before = write(server, "zero")
     full = source.full(container)
@@ -85,7 +85,7 @@ def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, se
     assert service.get(f"/backups/{view['id']}")["backup"]["verified"]["ok"] is True
 
     # Recorded at once, as the stock client asks for it.
-    wish = {
+    params = {
         "name": "recorded",
         "restore_from": {
             "remote_location": f"{service.data_dir.as_uri()}/elsewhere/my-trove-backups/{first.name}",
@@ -93,7 +93,7 @@ def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, se
             "size": 0.3,
         },
     }
-    record = service.call("POST", "/backups", {"backup": wish}).json()["backup"]
+    record = service.call("POST", "/backups", {"backup": params}).json()["backup"]
     assert (record["status"], record["datastore"]["type"]) == ("RESTORED", "postgresql")
     assert restored(service, "pg3", record["id"]) == after_first
 
@@ -120,7 +120,7 @@ def test_what_trove_wrote_full_incrementals_and_in_segments(service: Service, se
     assert "--datastore postgresql" in refused.value.remedy
 
 
-def test_a_child_of_trove_that_lacks_wal_is_never_a_restore_with_rows_missing(
+def test_trove_backup_that_lacks_wal_never_restores_with_missing_rows(
     service: Service, server: dict[str, Any], source: Source, place: Path
 ) -> None:
     """Of two children of one parent Trove gives the second no more WAL than since the first."""
@@ -142,8 +142,8 @@ def test_a_child_of_trove_that_lacks_wal_is_never_a_restore_with_rows_missing(
         for each in (path, side_car(path)):
             (store / each.name).write_bytes(each.read_bytes())
             (store / each.name).chmod(0o644)
-    wish = {"remote_location": f"trove/{two.name}", "local_datastore_version_id": version_id("postgresql", SERIES), "size": 0.3}
-    record = service.call("POST", "/backups", {"backup": {"name": "r", "restore_from": wish}}).json()["backup"]
+    params = {"remote_location": f"trove/{two.name}", "local_datastore_version_id": version_id("postgresql", SERIES), "size": 0.3}
+    record = service.call("POST", "/backups", {"backup": {"name": "r", "restore_from": params}}).json()["backup"]
     response = service.call("POST", "/instances", {"instance": {"name": "pg2", "restorePoint": {"backupRef": record["id"]}}})
     job = service.wait(response.headers["Strongroom-Job"], expect="failed")
     assert (job["fault"]["code"], "no WAL file" in job["fault"]["message"]) == ("ArtifactCorrupt", True)

@@ -145,7 +145,7 @@ def test_deleting_leaves_nothing_behind(service: Service) -> None:
     assert list((service.data_dir / "instances").iterdir()) == []
 
 
-def test_a_stop_of_the_service_leaves_servers_alive_and_the_next_start_finds_them(service: Service) -> None:
+def test_servers_survive_a_stop_of_the_service_and_the_next_start_finds_them(service: Service) -> None:
     one = service.create("mysql1")
     with service.sql(one["id"]) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@pid_file")

@@ -97,7 +97,7 @@ def test_tablespaces_from_the_backup_to_new_instances_and_back_in_place(service:
     ready = lay(own, "ready")
     taken = lay(own, "taken")
     (taken / "file").touch()
-    for wish, said in (
+    for options, said in (
         ({"one": str(taken)}, "is not empty"),
         ({"three": str(ready)}, "has no tablespace three; it has one"),
         ({"one": str(data / "x")}, "which is for data directories"),
@@ -105,7 +105,7 @@ def test_tablespaces_from_the_backup_to_new_instances_and_back_in_place(service:
         ({"one": "/usr/lib/strongroom-not-there"}, "does not exist"),
     ):
         job = service.call(
-            "POST", "/instances", {"instance": {"name": "bad", "restorePoint": {"backupRef": full["id"], "tablespaces": wish}}}
+            "POST", "/instances", {"instance": {"name": "bad", "restorePoint": {"backupRef": full["id"], "tablespaces": options}}}
         )
         ended = service.wait(job.headers["Strongroom-Job"], expect="failed")
         assert said in ended["fault"]["message"], ended["fault"]

@@ -11,7 +11,7 @@ from support.postgresql_versions import programs
 from support.service import Refused, Service
 
 
-def test_fulls_of_16_and_18_beside_the_one_of_the_machine(serve: Callable[..., Service]) -> None:
+def test_fulls_of_16_and_18_beside_the_default_version(serve: Callable[..., Service]) -> None:
     places = [str(programs(series)) for series in ("16", "18")]
     service = serve(config=f"[datastores]\npostgresql = {places!r}\n")
     listed = service.get("/datastores/postgresql/versions")["versions"]

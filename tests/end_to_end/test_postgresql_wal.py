@@ -79,7 +79,7 @@ def test_a_chain_and_a_branch_are_restored_new_and_in_place(serve: Callable[...,
         assert checksums(connection) == at_branch
 
 
-def test_wal_that_is_gone_is_the_fault_that_troves_users_know(serve: Callable[..., Service]) -> None:
+def test_missing_wal_is_reported_with_troves_message(serve: Callable[..., Service]) -> None:
     service = serve()
     one = create(service, "pg1")
     full = service.backup("pg1", "full")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from support.held import until
 from support.load import fill
 from support.service import Service, checksums
 
@@ -34,6 +35,12 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
         "--restore-size", "1",
     )  # fmt: skip
     assert record["status"] == "RESTORED"
+    service.cli("backup", "rename", "child", "the-good-one")
+    service.cli("backup", "protect", "the-good-one")
+    label = store / "database_backups" / child["id"] / "labels" / "00000001.json"
+    until(label.exists, "the label is in the store")
+    child = service.get(f"/backups/{child['id']}")["backup"]
+    assert (child["name"], child["protected"]) == ("the-good-one", True)
 
     assert service.stop() == 0
     key = (service.data_dir / "control-plane" / "seal.key").read_text()
@@ -54,7 +61,7 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     genuine = manifest.read_text()
     manifest.write_text(genuine.replace('"name": "child"', '"name": "other"'))
     forged = service.cli("catalog", "rebuild", "--dry-run")
-    assert f"database_backups/{child['id']}: its manifest was exchanged" in forged.stderr
+    assert f"database_backups/{child['id']}: its manifest was replaced" in forged.stderr
     manifest.write_text(genuine)
     dry = json.loads(service.cli("catalog", "rebuild", "--dry-run", "--format", "json").stdout)
     assert {b["id"] for b in dry} == {full["id"], child["id"], child_of_lost["id"]}
@@ -85,5 +92,6 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
         assert checksums(connection) == before
     fresh = service.backup("mysql2", "fresh", incremental=1)
     assert (fresh["kind"], fresh["parent_id"]) == ("full", None)
+    service.cli("backup", "unprotect", "the-good-one")
     service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
     assert not (store / "archive" / full["id"]).exists()

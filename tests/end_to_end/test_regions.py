@@ -143,15 +143,15 @@ def test_a_backup_of_region_one_is_restored_in_region_two(
             east.create("mysql4", restorePoint={"backupRef": chain["id"]})
         assert (refused.value.status, refused.value.code) == (409, "Conflict")
         west.wait(west.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
-        for wish in (
+        for params in (
             lambda: east.create("mysql5", restorePoint={"backupRef": chain["id"]}),
             lambda: east.act("/instances/mysql3/action", {"restore": {"backupRef": chain["id"]}}),
             lambda: east.act(f"/backups/{chain['id']}/action", {"verify": {}}),
         ):
             with pytest.raises(Refused) as refused:
-                wish()
+                params()
             assert (refused.value.status, refused.value.code) == (404, "NotFound")
-            assert "which is gone" in refused.value.message
+            assert "which no longer exists" in refused.value.message
     finally:
         for service in (west, east):
             service.kill()

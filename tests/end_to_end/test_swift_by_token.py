@@ -120,7 +120,7 @@ def site(serve: Callable[..., Service], keystone: Keystone, keystone_swift: Swif
         assert token.encode() not in site.written()
 
 
-def test_what_a_host_is_sent_opens_no_more_than_the_project(place: Path, keystone: Keystone, keystone_swift: Swift) -> None:
+def test_credentials_sent_to_a_host_access_only_the_project(place: Path, keystone: Keystone, keystone_swift: Swift) -> None:
     ours, theirs = f"ours-{uuid4().hex}", f"theirs-{uuid4().hex}"
     keystone.user("alice", (ours, "member"))
     keystone.user("bob", (theirs, "member"))
@@ -170,7 +170,7 @@ def test_backup_restore_verify_delete(site: Site) -> None:
     assert site.stored() == []
 
 
-def test_a_token_that_ends_before_the_backup(site: Site) -> None:
+def test_token_that_expires_before_the_backup_ends(site: Site) -> None:
     job = site.begin(ROWS)
     site.keystone.revoke(site.log_in())
     site.swift.forget_tokens()
@@ -188,7 +188,7 @@ def test_a_token_that_ends_before_the_backup(site: Site) -> None:
     assert site.stored() == []
 
 
-def test_the_service_forgets_tokens_when_it_is_started_anew(site: Site) -> None:
+def test_service_forgets_tokens_when_it_is_restarted(site: Site) -> None:
     job = site.begin(ROWS)
     site.service.restart()
     site.wire.rate = None

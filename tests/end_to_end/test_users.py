@@ -39,7 +39,7 @@ def test_a_user_works_and_is_removed(serve: Callable[..., Service], users: Path)
     assert PASSWORD not in service.log.read_text()
 
 
-def test_the_word_of_a_proxy_counts_where_it_is_named(serve: Callable[..., Service], users: Path) -> None:
+def test_headers_of_a_configured_proxy_are_used(serve: Callable[..., Service], users: Path) -> None:
     url = serve(config=configured(users, 'proxies = ["127.0.0.1"]')).url
     forwarded = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
     assert httpx.get(url, headers=forwarded).json()["versions"][0]["links"][0]["href"].startswith("https://")
@@ -49,7 +49,7 @@ def test_the_word_of_a_proxy_counts_where_it_is_named(serve: Callable[..., Servi
     assert httpx.get(f"{url}/v1.0/shop/flavors", headers=other, auth=ALICE).status_code == 200
 
 
-def test_the_word_of_anybody_else_does_not(serve: Callable[..., Service], users: Path) -> None:
+def test_headers_of_other_clients_are_ignored(serve: Callable[..., Service], users: Path) -> None:
     url = serve(config=configured(users)).url
     assert httpx.get(url, headers={"X-Forwarded-Proto": "https"}).json()["versions"][0]["links"][0]["href"].startswith("http://")
     for n in range(3):

@@ -19,22 +19,14 @@ from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Run, now, o
 from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
-from strongroom.flows import (
-    open_site,
-    outcomes,
-    request_action,
-    request_backup,
-    request_cancel,
-    request_cluster,
-    request_cluster_action,
-    request_cluster_backup,
-    request_cluster_restore,
-    request_delete_instance,
-    request_recover,
-    request_resume,
-)
+from strongroom.flows import open_site, outcomes, request_cancel, request_cluster_backup
 from strongroom.flows.clusters import backup, comparison, nodes, restore
 from strongroom.flows.clusters.fence import fence
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.cluster_actions import request_cluster_action, request_recover
+from strongroom.flows.kinds.cluster_create import request_cluster
+from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
+from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle
@@ -170,13 +162,13 @@ def world(make: Make) -> World:
     return make()
 
 
-def test_a_new_cluster_serves_on_all_its_nodes(world: World) -> None:
+def test_new_cluster_serves_on_all_its_nodes(world: World) -> None:
     world.require("today", 1)
     assert [member.node for member in world.members()] == ["node1", "node2", "node3"]
     assert not [call for call in world.ring.calls if call.startswith("stop")]
 
 
-def test_a_restore_replaces_the_data_of_every_node_and_keeps_the_old(world: World) -> None:
+def test_restore_replaces_the_data_of_every_node_and_keeps_the_previous(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     assert world.cluster().task == "RESTORING"
     assert world.run(job) is None
@@ -190,19 +182,19 @@ def test_a_restore_replaces_the_data_of_every_node_and_keeps_the_old(world: Worl
     assert not any(node.old for node in world.ring.nodes.values())
 
 
-def test_what_is_prepared_is_verified_before_the_outage(world: World) -> None:
+def test_prepared_data_is_verified_before_the_outage(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     world.run(job)
-    deeds = [call.split()[0] for call in world.ring.calls]
-    assert max(i for i, deed in enumerate(deeds) if deed == "seed") < deeds.index("stop")
-    assert max(i for i, deed in enumerate(deeds) if deed == "prove") < deeds.index("swap")
+    operations = [call.split()[0] for call in world.ring.calls]
+    assert max(i for i, operation in enumerate(operations) if operation == "seed") < operations.index("stop")
+    assert max(i for i, operation in enumerate(operations) if operation == "prove") < operations.index("swap")
     stopped = [call.split()[1] for call in world.ring.calls if call.startswith("stop")]
     assert stopped == [member.id for member in reversed(world.members())]  # who bootstraps goes last
 
 
 @pytest.mark.parametrize("method", ["seed", "sst"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_whenever_the_control_plane_dies_the_restore_goes_on(make: Make, method: Any, moment: str) -> None:
+def test_restore_continues_after_any_crash_of_the_control_plane(make: Make, method: Any, moment: str) -> None:
     for world in each_call(make, moment, Killed()):
         job = request_cluster_restore(world.control, "p", "shop", "monday", method=method)
         assert world.run(job) is None, world.ring.calls
@@ -227,7 +219,7 @@ def each_call(make: Make, moment: str, blow: BaseException) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("method", ["seed", "sst"])
-def test_whatever_fails_all_is_as_it_was_or_can_be_gone_on_with(make: Make, method: Any) -> None:
+def test_any_failure_is_rolled_back_or_can_be_resumed(make: Make, method: Any) -> None:
     ended = set()
     for world in each_call(make, "before", ServerFailed("a disk broke")):
         job = request_cluster_restore(world.control, "p", "shop", "monday", method=method)
@@ -244,7 +236,7 @@ def test_whatever_fails_all_is_as_it_was_or_can_be_gone_on_with(make: Make, meth
             assert failure is not None
             assert run.phase in ("join", "check")
             assert "--resume" in failure["remedy"]
-            with pytest.raises(Conflict, match="cut off"):
+            with pytest.raises(Conflict, match="interrupted in phase"):
                 request_cluster_restore(world.control, "p", "shop", "monday")
             assert world.run(request_resume(world.control, "p", "shop")) is None
             world.require("restored", 2)
@@ -253,7 +245,7 @@ def test_whatever_fails_all_is_as_it_was_or_can_be_gone_on_with(make: Make, meth
     assert {"undone", "check", "done"} <= ended
 
 
-def test_a_creation_that_failed_is_to_be_begun_anew(world: World) -> None:
+def test_failed_creation_must_be_started_again(world: World) -> None:
     with world.control.catalog.write() as session:
         for run in session.scalars(select(Run)):
             run.phase = "seed"
@@ -262,7 +254,7 @@ def test_a_creation_that_failed_is_to_be_begun_anew(world: World) -> None:
     assert "strongroom cluster delete shop" in refused.value.remedy
 
 
-def test_a_node_that_does_not_stop_ends_the_restore_and_the_others_come_back(world: World) -> None:
+def test_node_that_does_not_stop_aborts_the_restore_and_the_others_serve_again(world: World) -> None:
     world.ring.nodes[world.members()[1].id].hangs = True
     failure = world.run(request_cluster_restore(world.control, "p", "shop", "monday"))
     assert failure is not None
@@ -271,7 +263,7 @@ def test_a_node_that_does_not_stop_ends_the_restore_and_the_others_come_back(wor
     assert "does not stop" in world.cluster().fault["message"]
 
 
-def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_leave_one_at_a_time_and_their_ends_overlap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[str] = []
     stop = world.ring.stop_server
 
@@ -293,16 +285,16 @@ def test_nodes_leave_one_after_the_other_and_end_side_by_side(world: World, monk
     assert len(left) == 3
 
 
-def test_a_node_that_cannot_join_with_its_own_copy_has_it_sent(world: World) -> None:
+def test_node_that_cannot_join_with_its_prepared_data_gets_a_state_transfer(world: World) -> None:
     second = world.ring.nodes[world.members()[1].id]
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     second.rejects_join = True
     assert world.run(job) is None
     world.require("restored", 2)
-    assert "node2 did not join" in world.job(job.id).output["warnings"][0]
+    assert "node2 could not join" in world.job(job.id).output["warnings"][0]
 
 
-def test_a_failed_prepare_touches_nothing(world: World) -> None:
+def test_failed_prepare_changes_nothing(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
 
     def full(child: Job) -> None:
@@ -321,7 +313,7 @@ def test_a_failed_prepare_touches_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("when", ["at first", "before the outage"])
-def test_nodes_that_do_not_reach_each_other_end_a_restore_before_the_outage(world: World, when: str) -> None:
+def test_nodes_that_cannot_reach_each_other_abort_a_restore_before_the_outage(world: World, when: str) -> None:
     one, other, _ = world.members()
     assert other.address is not None
 
@@ -333,13 +325,13 @@ def test_nodes_that_do_not_reach_each_other_end_a_restore_before_the_outage(worl
     world.ring.calls.clear()
     failure = world.run(request_cluster_restore(world.control, "p", "shop", "monday"))
     assert failure is not None
-    assert f"node1 on local does not reach node2 on local ({other.address}): no route" in failure["message"]
+    assert f"node1 on local cannot reach node2 on local ({other.address}): no route" in failure["message"]
     assert not any(call.startswith(("stop", "swap")) for call in world.ring.calls)
     world.require("today", 1)
     assert not any(node.new for node in world.ring.nodes.values())
 
 
-def test_beyond_the_point_of_no_return_nothing_is_cancelled(world: World) -> None:
+def test_cancellation_is_refused_after_the_point_of_no_return(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     world.edit(Run, job.id, lambda run: setattr(run, "phase", "join"))
     world.edit(Job, job.id, lambda row: setattr(row, "status", "running"))
@@ -349,17 +341,17 @@ def test_beyond_the_point_of_no_return_nothing_is_cancelled(world: World) -> Non
 
 def test_one_thing_at_a_time(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
-    for wish in (
+    for attempt in (
         lambda: request_cluster_restore(world.control, "p", "shop", "monday"),
         lambda: request_cluster_backup(world.control, "p", "shop", name="b"),
         lambda: request_recover(world.control, "p", "shop"),
         lambda: request_cluster_action(world.control, "p", "shop", "restart"),
     ):
         with pytest.raises(Busy, match=job.id):
-            wish()
+            attempt()
 
 
-def test_a_copy_is_activated_node_after_node(world: World) -> None:
+def test_copy_is_activated_one_node_at_a_time(world: World) -> None:
     with pytest.raises(Conflict, match="not isolated"):
         request_cluster_action(world.control, "p", "shop", "activate")
     for node in world.members():
@@ -371,27 +363,27 @@ def test_a_copy_is_activated_node_after_node(world: World) -> None:
     assert world.cluster().task is None
 
 
-def test_a_single_node_is_not_worked_on_alone(world: World) -> None:
+def test_operations_on_a_single_node_are_refused(world: World) -> None:
     node = world.members()[0].name
-    for wish in (
+    for attempt in (
         lambda: request_action(world.control, "p", node, "stop"),
         lambda: request_backup(world.control, "p", instance=node, name="b"),
         lambda: request_delete_instance(world.control, "p", node),
     ):
         with pytest.raises(Unsupported, match="node1 of a cluster"):
-            wish()
+            attempt()
 
 
 # --- the check, while clients write
 
 
-def _restore(world: World, **wish: Any) -> tuple[dict[str, str] | None, dict[str, Any]]:
-    job = request_cluster_restore(world.control, "p", "shop", "monday", **wish)
+def _restore(world: World, **options: Any) -> tuple[dict[str, str] | None, dict[str, Any]]:
+    job = request_cluster_restore(world.control, "p", "shop", "monday", **options)
     failure = world.run(job)
     return failure, world.job(job.id).output
 
 
-def test_a_table_that_was_written_between_two_reads_is_compared_again(world: World) -> None:
+def test_table_that_was_written_between_two_reads_is_compared_again(world: World) -> None:
     reads: list[str] = []
 
     def sums(node: Node) -> dict[str, str]:
@@ -404,7 +396,7 @@ def test_a_table_that_was_written_between_two_reads_is_compared_again(world: Wor
     assert (output["tables"], output.get("warnings")) == (2, None)
 
 
-def test_a_table_that_differs_at_rest_is_told(world: World) -> None:
+def test_unchanging_table_that_differs_is_reported(world: World) -> None:
     odd = world.members()[1].id
     world.ring.sums = lambda node: {"db1.x": "odd" if node.id == odd else "even"}
     failure, _ = _restore(world)
@@ -413,7 +405,7 @@ def test_a_table_that_differs_at_rest_is_told(world: World) -> None:
     assert "--method sst" in failure["remedy"]
 
 
-def test_a_table_that_differs_at_one_position_is_told_though_it_is_written(world: World) -> None:
+def test_table_that_differs_at_one_position_is_reported_even_if_clients_write_to_it(world: World) -> None:
     odd, reads = world.members()[2].id, 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -427,8 +419,8 @@ def test_a_table_that_differs_at_one_position_is_told_though_it_is_written(world
     assert "not the same on node1 and node3: db1.x" in failure["message"]
 
 
-def test_a_table_that_is_never_met_at_one_position_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SPAN", 0.01)
+def test_table_that_cannot_be_compared_at_one_position_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "RATE_SECONDS", 0.01)
     reads = 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -438,29 +430,31 @@ def test_a_table_that_is_never_met_at_one_position_is_named(world: World, monkey
 
     summed = world.ring.checksums
 
-    async def at_no_known_position(server: str, **wish: Any) -> Any:
-        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+    async def at_no_known_position(server: str, **options: Any) -> Any:
+        return (await summed(server, **options)).model_copy(update={"seqno": None})
 
     world.ring.sums = sums
     monkeypatch.setattr(world.ring, "checksums", at_no_known_position)
     failure, output = _restore(world)
     assert failure is None
     (warning,) = output["warnings"]
-    assert warning.startswith("1 of 2 tables were written so often")
+    assert warning.startswith("1 of 2 tables could not be compared")
     assert "db1.busy" in warning
 
 
 def _at_no_known_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     summed = world.ring.checksums
 
-    async def checksums(server: str, **wish: Any) -> Any:
-        return (await summed(server, **wish)).model_copy(update={"seqno": None})
+    async def checksums(server: str, **options: Any) -> Any:
+        return (await summed(server, **options)).model_copy(update={"seqno": None})
 
     monkeypatch.setattr(world.ring, "checksums", checksums)
 
 
-def test_a_table_that_is_switched_between_two_states_is_not_at_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SPAN", 0.01)
+def test_table_that_switches_between_two_states_does_not_count_as_unchanging(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "RATE_SECONDS", 0.01)
     odd, reads = world.members()[1].id, 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -476,8 +470,8 @@ def test_a_table_that_is_switched_between_two_states_is_not_at_rest(world: World
     assert "db1.switch" in output["warnings"][0]
 
 
-def test_a_table_that_differs_at_rest_is_told_without_a_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SPAN", 0.01)
+def test_unchanging_table_that_differs_is_reported_without_a_position(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "RATE_SECONDS", 0.01)
     odd = world.members()[1].id
     world.ring.sums = lambda node: {"db1.x": "odd" if node.id == odd else "even"}
     _at_no_known_position(world, monkeypatch)
@@ -487,10 +481,8 @@ def test_a_table_that_differs_at_rest_is_told_without_a_position(world: World, m
 
 
 @pytest.mark.parametrize("said", ["error 1412", "None"])
-def test_a_table_that_is_made_anew_all_the_time_is_no_difference(
-    world: World, monkeypatch: pytest.MonkeyPatch, said: str
-) -> None:
-    monkeypatch.setattr(comparison, "SPAN", 0.01)
+def test_table_that_is_recreated_all_the_time_is_not_reported(world: World, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr(comparison, "RATE_SECONDS", 0.01)
     odd, reads = world.members()[1].id, 0
 
     def sums(node: Node) -> dict[str, str]:
@@ -504,8 +496,8 @@ def test_a_table_that_is_made_anew_all_the_time_is_no_difference(
     assert "db1.staging" in output["warnings"][0]
 
 
-def test_a_table_that_no_node_can_read_is_not_called_equal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SPAN", 0.01)
+def test_table_that_no_node_can_read_is_not_equal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "RATE_SECONDS", 0.01)
     world.ring.sums = lambda node: {"db1.x": "error 1213"}
     failure, output = _restore(world)
     assert failure is None
@@ -515,7 +507,7 @@ def test_a_table_that_no_node_can_read_is_not_called_equal(world: World, monkeyp
 # --- nodes that hang
 
 
-def test_a_node_that_was_left_out_and_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_does_not_wait_for_a_hanging_node_that_was_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "FENCE_PATIENCE", 0.1)
     left_out = world.members()[2].id
     enroll, hung = world.ring.put_galera, []
@@ -533,7 +525,7 @@ def test_a_node_that_was_left_out_and_hangs_is_not_waited_for(world: World, monk
     assert [world.ring.nodes[member.id].data.rows for member in world.members()[:2]] == ["restored"] * 2  # type: ignore[union-attr]
 
 
-def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_that_does_not_start_does_not_keep_others_from_joining(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     broken, start = world.members()[1].id, world.ring.start_server
 
     async def fails(server: str, how: Any = None) -> Any:
@@ -545,14 +537,14 @@ def test_a_node_that_does_not_come_up_keeps_no_other_from_joining(world: World, 
     failure, _ = _restore(world)
     assert failure is not None
     assert "it hangs" in failure["message"]
-    assert "serves from 2 of 3 nodes" in failure["message"]
+    assert "2 of 3 nodes of cluster shop serve the new data" in failure["message"]
     assert [world.ring.nodes[member.id].serves for member in world.members()] == [True, False, True]
     monkeypatch.setattr(world.ring, "start_server", start)
     assert world.run(request_resume(world.control, "p", "shop")) is None
     world.require("restored", 2)
 
 
-def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(
+def test_failing_node_aborts_a_restore_although_another_host_is_unreachable(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, others = world.ring.start_server, []
@@ -571,10 +563,10 @@ def test_a_node_that_fails_ends_a_restore_though_the_host_of_another_is_away(
     failure, _ = _restore(world)
     assert failure is not None
     assert "it hangs" in failure["message"]
-    assert "serves from 1 of 3 nodes" in failure["message"]
+    assert "1 of 3 nodes of cluster shop serve the new data" in failure["message"]
 
 
-def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shown_outage_keeps_counting_while_a_node_stops(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "TELL", 0.2)
     start, said = world.ring.start_server, []
 
@@ -595,11 +587,11 @@ def test_the_time_out_of_service_runs_on_while_a_node_is_waited_for(world: World
 # --- a service that was away
 
 
-def _go_away(world: World, deed: str, seconds: int) -> None:
+def _go_away(world: World, operation: str, seconds: int) -> None:
     """The control plane dies before the first such call, and is back after so long."""
 
     def strike(_: int) -> None:
-        if world.ring.calls[-1].startswith(deed):
+        if world.ring.calls[-1].startswith(operation):
             world.ring.before = lambda number: None
             before = (now() - timedelta(seconds=seconds)).isoformat()
             with world.control.catalog.write() as session:
@@ -610,17 +602,17 @@ def _go_away(world: World, deed: str, seconds: int) -> None:
     world.ring.before = strike
 
 
-@pytest.mark.parametrize("deed", ["seed", "unreached"])
-def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -> None:
-    _go_away(world, deed, 3600)
+@pytest.mark.parametrize("operation", ["seed", "unreached"])
+def test_outage_needs_consent_after_a_long_absence(world: World, operation: str) -> None:
+    _go_away(world, operation, 3600)
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     failure = world.run(job)
     assert failure is not None
-    assert "away for 60 minutes" in failure["message"]
+    assert "down for 60 minutes" in failure["message"]
     assert "strongroom cluster restore shop --resume" in failure["remedy"]
     world.require("today", 1)
     assert all(node.new for node in world.ring.nodes.values())
-    with pytest.raises(Conflict, match="waits for its outage to begin"):
+    with pytest.raises(Conflict, match="waits for you to start the outage"):
         request_cluster_restore(world.control, "p", "shop", "monday")
     backup, _ = request_cluster_backup(world.control, "p", "shop", name="meanwhile")  # nothing is stopped yet
     with pytest.raises(Busy, match="backup job"):
@@ -630,14 +622,14 @@ def test_after_a_long_absence_the_outage_is_asked_for(world: World, deed: str) -
     world.require("restored", 2)
 
 
-def test_after_a_long_absence_a_cluster_that_is_down_does_not_wait(world: World) -> None:
+def test_cluster_that_is_down_is_restored_after_a_long_absence(world: World) -> None:
     _down(world, (5, 5, 5))
     _go_away(world, "seed", 3600)
     assert _restore(world)[0] is None
     world.require("restored", 2)
 
 
-def test_a_restore_that_waits_for_its_outage_can_be_given_up(world: World) -> None:
+def test_restore_that_waits_for_the_outage_can_be_abandoned(world: World) -> None:
     _go_away(world, "seed", 3600)
     assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is not None
     assert world.run(request_recover(world.control, "p", "shop")) is None
@@ -646,9 +638,9 @@ def test_a_restore_that_waits_for_its_outage_can_be_given_up(world: World) -> No
     assert world.run(request_cluster_restore(world.control, "p", "shop", "monday")) is None
 
 
-@pytest.mark.parametrize(("deed", "seconds"), [("seed", 60), ("swap", 3600)])
-def test_a_short_absence_or_one_in_the_outage_ends_nothing(world: World, deed: str, seconds: int) -> None:
-    _go_away(world, deed, seconds)
+@pytest.mark.parametrize(("operation", "seconds"), [("seed", 60), ("swap", 3600)])
+def test_short_absence_or_absence_during_the_outage_does_not_stop_the_restore(world: World, operation: str, seconds: int) -> None:
+    _go_away(world, operation, seconds)
     assert _restore(world)[0] is None
     world.require("restored", 2)
 
@@ -656,7 +648,7 @@ def test_a_short_absence_or_one_in_the_outage_ends_nothing(world: World, deed: s
 # --- backups
 
 
-def test_an_incremental_is_of_the_node_with_the_chain(world: World) -> None:
+def test_incremental_is_taken_on_the_node_of_the_chain(world: World) -> None:
     home = world.job(_newest_job(world)).instance_id
     assert home == world.members()[2].id
     child, job = request_cluster_backup(world.control, "p", "shop", name="tuesday", incremental=True)
@@ -668,7 +660,7 @@ def _newest_job(world: World) -> str:
         return str(session.query(Job).filter_by(kind="backup").one().id)
 
 
-def test_writes_of_clients_keep_a_backup_away_from_their_node(world: World) -> None:
+def test_backup_avoids_nodes_with_client_writes(world: World) -> None:
     last = world.members()[2].id
     world.edit(Instance, last, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_commits": "77"}))
     assert request_cluster_backup(world.control, "p", "shop", name="b")[1].instance_id == world.members()[1].id
@@ -683,7 +675,7 @@ def _reseeded(world: World, home: str) -> None:
 
 
 @pytest.mark.parametrize(("happened", "says"), [(_gone, "is not Synced"), (_reseeded, "was replaced")])
-def test_a_chain_that_is_broken_is_followed_by_a_full_and_the_reason(
+def test_broken_chain_is_followed_by_a_full_with_the_reason(
     world: World, happened: Callable[[World, str], None], says: str
 ) -> None:
     home = world.members()[2].id
@@ -693,8 +685,8 @@ def test_a_chain_that_is_broken_is_followed_by_a_full_and_the_reason(
     assert says in (backup.reason or "")
 
 
-@pytest.mark.parametrize(("number", "wish"), [(0, {"node": "node1"}), (2, {"incremental": True})])
-def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World, number: int, wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("number", "options"), [(0, {"node": "node1"}), (2, {"incremental": True})])
+def test_backup_waits_for_a_node_that_has_just_sent_its_data(world: World, number: int, options: dict[str, Any]) -> None:
     first = world.members()[number].id
 
     def say(state: str) -> None:
@@ -703,27 +695,27 @@ def test_a_node_that_has_sent_its_data_a_moment_ago_is_waited_for(world: World, 
     say("Donor/Desynced")
     timer = threading.Timer(0.5, say, ["Synced"])
     timer.start()
-    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **wish)
+    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **options)
     timer.join()
     assert (backup.kind, job.instance_id) == ("incremental" if number else "full", first)
 
 
-def test_a_node_that_is_cut_off_is_not_waited_for(world: World) -> None:
+def test_backup_does_not_wait_for_a_partitioned_node(world: World) -> None:
     first = world.members()[0].id
     world.edit(Instance, first, lambda row: setattr(row, "galera", {**row.galera, "wsrep_cluster_status": "non-Primary"}))
     began = time.monotonic()
     with pytest.raises(Conflict, match="node1 of cluster shop is not Synced"):
         request_cluster_backup(world.control, "p", "shop", name="b", node="node1")
-    assert time.monotonic() - began < backup.SOON / 2
+    assert time.monotonic() - began < backup.SYNC_PATIENCE / 2
 
 
-def test_another_node_never_goes_on_with_a_chain(world: World) -> None:
+def test_another_node_never_continues_a_chain(world: World) -> None:
     backup, job = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True, node="node1")
     assert (backup.kind, job.instance_id) == ("full", world.members()[0].id)
     assert "is of node3, not of node1" in (backup.reason or "")
 
 
-def test_an_incremental_with_nothing_to_stand_on_says_what_to_run(world: World) -> None:
+def test_incremental_without_a_parent_shows_the_command_to_run(world: World) -> None:
     with world.control.catalog.write() as session:
         for row in session.query(Backup):
             row.status = "FAILED"
@@ -745,24 +737,26 @@ def _down(world: World, seqnos: tuple[int, int, int]) -> list[Node]:
     return nodes
 
 
-def test_the_farthest_begins_and_the_others_join(world: World) -> None:
+def test_most_advanced_node_bootstraps_and_the_others_join(world: World) -> None:
     _down(world, (5, 9, 7))
     job = request_recover(world.control, "p", "shop")
     assert world.run(job) is None
     output = world.job(job.id).output
     assert output["began"] == "node2"
     assert [position.rpartition(":")[2] for position in output["positions"].values()] == ["5", "9", "7"]
-    assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [world.members()[n].id for n in (1, 0, 2)]
+    ids = [member.id for member in world.members()]
+    assert [c.split()[1] for c in world.ring.calls if c.startswith("stop")] == ids, "no agent starts its node again meanwhile"
+    assert [c.split()[1] for c in world.ring.calls if c.startswith("start")] == [ids[n] for n in (1, 0, 2)]
     world.require("today", 1)
 
 
-def test_a_node_that_is_ahead_of_the_one_that_is_named_joins_empty_and_its_data_is_kept(world: World) -> None:
+def test_node_ahead_of_the_named_one_joins_empty_and_its_data_is_kept(world: World) -> None:
     nodes = _down(world, (5, 9, 5))
     assert nodes[1].data is not None
     nodes[1].data.rows = "newer"
     failure = world.run(request_recover(world.control, "p", "shop", node="node1"))
     assert failure is not None
-    assert "not the farthest" in failure["message"]
+    assert "not the most advanced" in failure["message"]
     job = request_recover(world.control, "p", "shop", node="node1", force=True)
     assert world.run(job) is None
     world.require("today", 1)
@@ -771,7 +765,7 @@ def test_a_node_that_is_ahead_of_the_one_that_is_named_joins_empty_and_its_data_
     assert world.job(job.id).output["how"] == "node1 was named and bootstrapped"
 
 
-def test_a_node_that_cannot_join_keeps_no_other_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_that_cannot_join_does_not_keep_others_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = _down(world, (9, 5, 5))
     nodes[1].rejects_join = True
     failure = world.run(request_recover(world.control, "p", "shop"))
@@ -780,7 +774,7 @@ def test_a_node_that_cannot_join_keeps_no_other_down(world: World, monkeypatch: 
     assert [node.serves for node in nodes] == [True, False, True]
 
 
-def test_after_a_power_cut_nobody_bootstraps(world: World) -> None:
+def test_no_node_bootstraps_after_a_power_failure(world: World) -> None:
     for node in _down(world, (9, 9, 8)):
         node.view = ["a", "b", "c"]
     job = request_recover(world.control, "p", "shop")
@@ -790,7 +784,7 @@ def test_after_a_power_cut_nobody_bootstraps(world: World) -> None:
 
 
 @pytest.mark.parametrize("others_serve", [False, True])
-def test_a_node_that_hangs_is_killed_by_force_before_another_begins(world: World, others_serve: bool) -> None:
+def test_hanging_node_is_killed_by_force_before_another_bootstraps(world: World, others_serve: bool) -> None:
     nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
     nodes[1].running = nodes[1].frozen = True
     if not others_serve:
@@ -803,16 +797,16 @@ def test_a_node_that_hangs_is_killed_by_force_before_another_begins(world: World
 
 
 @pytest.mark.parametrize("others_serve", [False, True])
-def test_a_node_that_refuses_us_is_not_taken_for_down(world: World, others_serve: bool) -> None:
+def test_node_that_refuses_the_login_does_not_count_as_down(world: World, others_serve: bool) -> None:
     nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
     nodes[1].running, nodes[1].refuses = True, "refused the account"
     failure = world.run(request_recover(world.control, "p", "shop"))
-    assert failure is not None and failure["message"].startswith("node2 of cluster shop cannot be asked, and may serve: refused")
+    assert failure is not None and failure["message"].startswith("node2 of cluster shop refuses the login and may serve: refused")
     assert [node.running for node in nodes] == [others_serve, True, others_serve]
     assert not any(call.startswith(("stop", "start")) for call in world.ring.calls)
 
 
-def test_a_part_that_serves_is_joined(world: World) -> None:
+def test_other_nodes_join_those_that_serve(world: World) -> None:
     nodes = [world.ring.nodes[member.id] for member in world.members()]
     nodes[1].running = False
     assert world.run(request_recover(world.control, "p", "shop")) is None
@@ -820,18 +814,20 @@ def test_a_part_that_serves_is_joined(world: World) -> None:
     world.require("today", 1)
 
 
-def test_a_node_that_cannot_be_asked_may_know_more(world: World) -> None:
+def test_unreachable_node_may_have_newer_transactions(world: World) -> None:
     nodes = _down(world, (5, 9, 7))
     world.ring.unreachable.add(nodes[1].id)
     failure = world.run(request_recover(world.control, "p", "shop"))
     assert failure is not None
-    assert "node2 of cluster shop cannot be asked" in failure["message"]
+    assert "node2 of cluster shop is unreachable" in failure["message"]
     assert "--force" in failure["remedy"]
     assert not any(node.running for node in nodes)
     assert nodes[1].data is not None
     nodes[1].data.rows = "newer"
-    assert world.run(request_recover(world.control, "p", "shop", force=True)) is None
+    job = request_recover(world.control, "p", "shop", force=True)
+    assert world.run(job) is None
     assert [node.running for node in nodes] == [True, False, True]
+    assert "node2 was left out" in world.job(job.id).output["warnings"][0]
     world.ring.unreachable.clear()  # it comes back, and what only it knows was given up
     assert nodes[1].member is not None and nodes[0].member is not None
     assert nodes[1].member.group != nodes[0].member.group
@@ -840,7 +836,7 @@ def test_a_node_that_cannot_be_asked_may_know_more(world: World) -> None:
     assert [data.rows for data in nodes[1].old.values() if data] == ["newer"]
 
 
-def test_a_forced_recovery_that_is_cut_off_between_two_nodes_goes_on(world: World) -> None:
+def test_forced_recovery_continues_after_an_interruption_between_two_nodes(world: World) -> None:
     nodes = _down(world, (5, 9, 7))
     world.ring.unreachable.add(nodes[1].id)
 
@@ -858,7 +854,7 @@ def test_a_forced_recovery_that_is_cut_off_between_two_nodes_goes_on(world: Worl
 
 
 @pytest.mark.parametrize("moment", ["stop", "swap", "start"])
-def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(world: World, moment: str) -> None:
+def test_host_lost_during_the_outage_does_not_keep_the_others_down(world: World, moment: str) -> None:
     lost = world.ring.nodes[world.members()[0].id]  # it bootstraps
 
     def strike(count: int) -> None:
@@ -883,28 +879,49 @@ def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(world: 
     world.require("restored", 4)  # no data of an epoch that was used is ever met again
 
 
-def test_a_part_that_serves_does_not_wait_for_a_host_that_is_silent(world: World) -> None:
+def test_serving_nodes_do_not_wait_for_an_unreachable_host(world: World) -> None:
     nodes = [world.ring.nodes[member.id] for member in world.members()]
     nodes[1].running = nodes[2].running = False
     world.ring.unreachable.add(nodes[2].id)
-    assert world.run(request_recover(world.control, "p", "shop")) is None
+    job = request_recover(world.control, "p", "shop")
+    assert world.run(job) is None
     assert [node.serves for node in nodes] == [True, True, False]
+    (warning,) = world.job(job.id).output["warnings"]
+    assert warning == "node3 was left out, because it is unreachable: the agent does not answer"
 
 
-def test_hosts_that_are_silent_are_not_counted_on(world: World) -> None:
+@pytest.mark.parametrize("others_serve", [False, True])
+def test_query_of_a_node_is_repeated_while_its_host_answers(world: World, others_serve: bool) -> None:
+    nodes = [world.ring.nodes[m.id] for m in world.members()] if others_serve else _down(world, (5, 9, 7))
+    nodes[1].running = False
+    world.control.agents.presence.expect("local")
+    world.ring.unreachable.add(nodes[1].id)
+
+    def strike(count: int) -> None:
+        if world.ring.calls.count(f"look {nodes[1].id}") == 2:
+            world.ring.unreachable.clear()
+
+    world.ring.before = strike
+    job = request_recover(world.control, "p", "shop", force=True)
+    assert world.run(job) is None
+    world.require("today", 1)
+    assert "warnings" not in world.job(job.id).output
+
+
+def test_unreachable_hosts_are_not_used(world: World) -> None:
     with world.control.catalog.write() as session:
         host = session.get(Host, "local")
         assert host is not None
         session.merge(Host(name="away", view=host.view, url="https://10.0.0.9:8780", seen=None))
     last = world.members()[2].id
     world.edit(Instance, last, lambda row: setattr(row, "host", "away"))
-    with pytest.raises(Conflict, match="node3 on host away, which is silent") as refused:
+    with pytest.raises(Conflict, match="unreachable nodes: node3 on host away") as refused:
         request_cluster_restore(world.control, "p", "shop", "monday")
     assert "--without node3" in refused.value.remedy
     assert request_cluster_backup(world.control, "p", "shop", name="b")[1].instance_id == world.members()[1].id
 
 
-def test_a_node_of_a_restore_that_was_undone_is_stopped(world: World) -> None:
+def test_node_with_data_of_an_undone_restore_is_stopped(world: World) -> None:
     view = world.ring.server_view(world.ring.nodes[world.members()[2].id])
     member = world.ring.nodes[view.id].member
     assert member is not None
@@ -927,7 +944,7 @@ def test_histories_are_not_mixed(world: World) -> None:
     assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # put aside, not overwritten
 
 
-def test_data_of_another_history_is_put_aside_where_others_serve(world: World) -> None:
+def test_data_of_another_history_is_kept_when_other_nodes_serve(world: World) -> None:
     odd = world.ring.nodes[world.members()[1].id]
     assert odd.data is not None
     odd.running, odd.data.uuid, odd.data.rows = False, "11111111-1111-1111-1111-111111111111", "other"
@@ -936,7 +953,7 @@ def test_data_of_another_history_is_put_aside_where_others_serve(world: World) -
     assert [data.rows for data in odd.old.values() if data] == ["other"]
 
 
-def test_an_empty_node_is_never_the_first(world: World) -> None:
+def test_empty_node_never_bootstraps(world: World) -> None:
     nodes = _down(world, (5, 9, 7))
     nodes[1].data = Data("")
     assert world.run(request_recover(world.control, "p", "shop")) is None
@@ -944,7 +961,7 @@ def test_an_empty_node_is_never_the_first(world: World) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_recovery_that_is_cut_off_goes_on(make: Make, moment: str) -> None:
+def test_interrupted_recovery_continues(make: Make, moment: str) -> None:
     for world in each_call(make, moment, Killed()):
         _down(world, (5, 9, 7))
         assert world.run(request_recover(world.control, "p", "shop")) is None

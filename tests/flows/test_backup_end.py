@@ -12,13 +12,19 @@ import pytest
 
 from strongroom.artifact import Location, load_manifest
 from strongroom.catalog import Backup, Host, Instance, Job, now, open_catalog
+from strongroom.datastores import Server, Version
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
-from strongroom.flows import open_site, request_backup, request_instance
+from strongroom.flows import open_site
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.chores.sweep import finish_failed
+from strongroom.flows.chores.sweep import SOON, SWEEP, finish_failed
+from strongroom.flows.follow import make_request
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
 from strongroom.settings import load
 from strongroom.storage import Store, open_store
-from strongroom.worker.spec import Failure, JobRequest, JobView, Result
+from strongroom.worker._backup import back_up
+from strongroom.worker._events import EventLog
+from strongroom.worker.spec import BackupJob, Failure, JobRequest, JobView, Result, WorkerSpec
 from support.artifacts import write_artifact
 from support.stages import run_stages
 from support.stores import Wrapped
@@ -131,7 +137,7 @@ def site(place: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(place)
 
 
-def test_a_death_and_a_store_error_at_every_point_lose_no_backup(site: Site) -> None:
+def test_crash_or_store_error_at_any_step_loses_no_backup(site: Site) -> None:
     """The control plane dies at call n of the store, or the store fails there once, or both: every pair of points."""
     for death, error in itertools.product(range(8), range(8)):
         calls = itertools.count()
@@ -150,7 +156,7 @@ def test_a_death_and_a_store_error_at_every_point_lose_no_backup(site: Site) -> 
         assert site.is_whole(backup), (death, error)
 
 
-def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> None:
+def test_backup_is_recorded_when_the_store_is_reachable_again(site: Site) -> None:
     tries = itertools.count()
     site.store.fail = lambda call: StorageError("the store is away") if next(tries) < 5 else None
     backup, job = site.take("b")
@@ -161,7 +167,7 @@ def test_a_backup_is_recorded_once_a_store_that_was_away_is_back(site: Site) -> 
         assert "waiting for the store" not in (session.get(Job, job.id).message or "")  # type: ignore[union-attr]
 
 
-def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backup(
+def test_long_outage_of_the_store_fails_the_job_and_the_sweep_completes_the_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifact_end, "SHORTEST_WAIT", 0.05)
@@ -179,7 +185,7 @@ def test_a_store_that_stays_away_fails_the_job_and_the_sweep_completes_the_backu
     site.require_truth(backup)
 
 
-def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site) -> None:
+def test_temporarily_missing_container_loses_no_backup(site: Site) -> None:
     """A file system that is not mounted shows no manifest either."""
     site.agent.failure = Failure(code="JobLost", message="the worker died")
     backup, job = site.take("b")
@@ -196,7 +202,48 @@ def test_a_store_that_lost_its_container_for_a_while_loses_no_backup(site: Site)
     site.require_truth(backup)
 
 
-def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
+def test_lost_worker_and_unmounted_store_lose_no_backup(site: Site) -> None:
+    """A machine starts again, and a file system is not mounted yet. The store shows nothing from the start."""
+    site.agent.failure = Failure(code="JobLost", message="the worker died")
+    backup, job = site.take("b")
+    container = site.control.settings.store_path / backup.container
+
+    def unmount(call: str) -> None:
+        if call.startswith("get") and container.exists():
+            container.rename(site.control.settings.store_path.parent / "elsewhere")
+
+    site.store.fail = unmount
+    assert run_stages(site.control, job, killed=Died) is not None
+    site.store.fail = lambda call: None
+    (site.control.settings.store_path.parent / "elsewhere").rename(container)
+    finish_failed(site.control)
+    assert site.row(backup).status == "COMPLETED"
+    site.require_truth(backup)
+
+
+def test_no_backup_is_written_below_an_unmounted_file_system(site: Site) -> None:
+    """It would be hidden once the file system is mounted. Another directory is another store, which may be empty."""
+    first, job = site.take("first")
+    assert run_stages(site.control, job, killed=Died) is None
+    _, job = site.take("second")
+    with site.control.catalog.read() as session:
+        request = make_request(site.control, session, job).job
+    assert isinstance(request, BackupJob)
+    assert request.container_exists
+    (site.control.settings.store_path / first.container).rename(site.control.settings.store_path.parent / "elsewhere")
+    home = site.control.settings.store_path
+    version = Version(datastore="mariadb", series="10.11", number="10.11.19", programs={})
+    server = Server(id="s", datastore="mariadb", user="root", base_dir=home, data_dir=home, version=version)
+    spec = WorkerSpec(id="j", job=request, user="root", work_dir=home, server=server)
+    with pytest.raises(StorageError, match="does not exist, though the catalog knows backups in it"):
+        back_up(spec, request, EventLog(home / "events.jsonl"))
+    site.control.stores.default = open_store(site.control.settings.storage, home.parent / "another")
+    with site.control.catalog.read() as session:
+        other: Any = make_request(site.control, session, job).job
+    assert not other.container_exists
+
+
+def test_worker_failure_after_the_manifest_does_not_lose_the_backup(site: Site) -> None:
     site.agent.failure = Failure(code="ToolFailed", message="something failed after the manifest was written")
     backup, job = site.take("b")
     assert run_stages(site.control, job, killed=Died) is None
@@ -204,7 +251,7 @@ def test_a_worker_that_fails_after_the_manifest_does_not_lose_the_backup(site: S
     site.require_truth(backup)
 
 
-def test_a_manifest_of_another_project_completes_no_backup(site: Site) -> None:
+def test_manifest_of_another_project_completes_no_backup(site: Site) -> None:
     """Somebody who can write to the bucket puts it there before it is recorded."""
     site.agent.project = "another"
     backup, job = site.take("b")
@@ -215,7 +262,7 @@ def test_a_manifest_of_another_project_completes_no_backup(site: Site) -> None:
     assert site.is_whole(backup)
 
 
-def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Site) -> None:
+def test_recorded_manifest_is_the_one_that_the_worker_wrote(site: Site) -> None:
     site.agent.known = {"manifest_sha256": "0" * 64}
     backup, job = site.take("b")
     failure = run_stages(site.control, job, killed=Died)
@@ -225,22 +272,27 @@ def test_the_manifest_that_is_recorded_is_the_one_that_the_worker_wrote(site: Si
 
 
 def test_nothing_is_removed_while_a_worker_may_still_write(site: Site) -> None:
-    """Its host does not answer; the worker there may."""
+    """Its host was not asked yet, or does not answer: a worker may run there, until it was cancelled."""
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
     presence = site.control.agents.presence
     presence.expect("local")
-    presence.missed("local", HostSilent("the agent of host local does not answer"))
     assert run_stages(site.control, job, killed=Died) is not None
-    finish_failed(site.control)
+    assert SWEEP.run(site.control) == SOON
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.missed("local", HostSilent("the agent of host local does not answer"))
+    assert SWEEP.run(site.control) is None
     assert len(list(site.real.list(backup.container))) == 1
     presence.heard("local")
+    finish_failed(site.control)
+    assert len(list(site.real.list(backup.container))) == 1
+    presence.settle("local")
     finish_failed(site.control)
     assert list(site.real.list(backup.container)) == []
 
 
-def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:
+def test_failed_backup_without_a_manifest_is_removed(site: Site) -> None:
     site.agent.writes, site.agent.failure = False, Failure(code="ToolFailed", message="no")
     backup, job = site.take("b")
     site.real.put(f"{backup.container}/{backup.id}/00000000", b"half")
@@ -251,7 +303,7 @@ def test_a_failed_backup_without_a_manifest_is_removed(site: Site) -> None:
     site.require_truth(backup)
 
 
-def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) -> None:
+def test_sweep_finishes_backups_that_a_refusing_store_left(site: Site) -> None:
     site.store.fail = lambda call: StorageDenied("the key has expired")
     backup, job = site.take("b")
     failure = run_stages(site.control, job, killed=Died)
@@ -264,7 +316,7 @@ def test_what_a_refusing_store_leaves_open_is_finished_by_the_sweep(site: Site) 
     site.require_truth(backup)
 
 
-def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Site) -> None:
+def test_manifest_that_the_store_shows_late_does_not_count_as_missing(site: Site) -> None:
     from strongroom.errors import StorageNotFound
 
     site.store.fail = lambda call: StorageNotFound("not here yet") if call.startswith("get") else None
@@ -277,7 +329,7 @@ def test_a_manifest_that_the_store_shows_late_is_not_taken_for_missing(site: Sit
     assert site.row(backup).status == "COMPLETED"
 
 
-def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_manifest_is_left_to_users(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version may have written it."""
     backup, job = site.take("b")
     monkeypatch.setattr(site.store, "get", lambda key, **_: b"{}")
@@ -288,7 +340,7 @@ def test_a_manifest_that_is_there_but_cannot_be_read_is_left_to_people(site: Sit
         assert site.is_whole(backup)
 
 
-def test_a_deletion_that_is_asked_for_meanwhile_is_not_undone(site: Site) -> None:
+def test_concurrent_deletion_is_not_undone(site: Site) -> None:
     backup, job = site.take("b")
     site.store.fail = lambda call: StorageDenied("the key has expired")
     run_stages(site.control, job, killed=Died)

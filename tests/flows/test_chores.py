@@ -12,7 +12,7 @@ from strongroom.flows.chores.trim import TRIM
 NEVER = 3600.0
 
 
-def test_every_chore_has_a_name_of_its_own() -> None:
+def test_chores_have_distinct_names() -> None:
     assert len({chore.name for chore in CHORES}) == len(CHORES)
 
 
@@ -31,7 +31,7 @@ def _resident() -> int:
     return int(line.split()[1])
 
 
-def test_chores_run_when_they_are_due_or_woken() -> None:
+def test_chores_run_when_due_or_woken() -> None:
     runs: list[str] = []
 
     def run_at_once_again(_control: Site) -> float | None:
@@ -42,16 +42,24 @@ def test_chores_run_when_they_are_due_or_woken() -> None:
         runs.append("broken")
         raise ValueError("a defect")
 
+    def recover(_control: Site) -> float | None:
+        runs.append("again")
+        if runs.count("again") == 1:
+            raise ValueError("a defect")
+        return None
+
     chores = [
         Chore(name="often", interval=NEVER, run=run_at_once_again),
         Chore(name="daily", interval=NEVER, run=lambda _control: runs.append("daily")),
         Chore(name="broken", interval=NEVER, run=fail),
+        Chore(name="again", interval=NEVER, run=recover, retry=0.01),
     ]
 
     async def run() -> None:
         runner = ChoreRunner(cast(Any, None), chores)
         runner.start()
         await _until(lambda: runs.count("often") == 3 and runs.count("broken") == 1 and runs.count("daily") == 1)
+        await _until(lambda: runs.count("again") == 2)
         runner.wake("daily")
         runner.wake("broken")
         await _until(lambda: runs.count("daily") == 2 and runs.count("broken") == 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -17,8 +18,12 @@ from dbos import _serialization as dbos_serialization
 from sqlalchemy import event, select
 
 from strongroom.catalog import Backup, Job, open_catalog
+from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError
-from strongroom.flows import Engine, Site, dbos_pace, open_site, request_delete_backup
+from strongroom.flows import Engine, Site, dbos_pace, open_site
+from strongroom.flows.crashes import MOST_CRASHES, Crashes
+from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.loop import begin_job
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.agents import until
@@ -75,7 +80,7 @@ def ended(control: Site, job_id: str, seconds: float = 15) -> Job:
         time.sleep(0.02)
 
 
-def test_a_job_runs_to_its_end(control: Site, engine: Engine) -> None:
+def test_job_runs_to_its_end(control: Site, engine: Engine) -> None:
     job = request_delete_backup(control, "p", stored(control))
     assert ended(control, job.id).status == "succeeded"
     assert list(control.stores.default.list("c")) == []
@@ -85,7 +90,35 @@ def test_a_job_runs_to_its_end(control: Site, engine: Engine) -> None:
         assert row.deleted is not None
 
 
-def test_a_cascade_deletes_all_in_one_job(control: Site, engine: Engine) -> None:
+def test_a_job_that_crashes_the_service_every_time_fails_in_the_end(control: Site, place: Path) -> None:
+    control.queue.start = lambda job: None
+    stuck, moving = (request_delete_backup(control, "p", stored(control, name)) for name in ("b1", "b2"))
+    for job in (stuck, moving):
+        asyncio.run(begin_job(control, job.id))
+    crashes = Crashes(place, control.catalog)
+    crashes.begin()
+    for _ in range(MOST_CRASHES):
+        crashes.begin()  # the process before did not stop as it should
+        with control.catalog.write() as session:
+            find_job(session, None, moving.id).events += 1
+    crashes.end()
+    crashes.begin()  # a restart is no crash
+    engine = Engine(control)
+    crashes.end()
+    engine.lock()
+    engine.start()
+    try:
+        failed = ended(control, stuck.id)
+        assert failed.fault is not None
+        assert f"the service crashed {MOST_CRASHES} times during delete_backup job {stuck.id}" in failed.fault["message"]
+        assert ended(control, moving.id).status == "succeeded"
+        assert (place / "engine.running").exists()
+    finally:
+        engine.stop()
+    assert not (place / "engine.running").exists()
+
+
+def test_cascade_deletes_all_in_one_job(control: Site, engine: Engine) -> None:
     stored(control, "full")
     for child, parent in (("inc1", "full"), ("inc2", "inc1"), ("side", "full")):
         stored(control, child)
@@ -100,7 +133,7 @@ def test_a_cascade_deletes_all_in_one_job(control: Site, engine: Engine) -> None
         assert {row.status for row in session.scalars(select(Backup))} == {"DELETED"}
 
 
-def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_start(control: Site) -> None:
+def test_job_without_a_workflow_is_started_at_the_next_start(control: Site) -> None:
     control.queue.start = lambda job: None  # the process dies between the commit and the enqueue
     job = request_delete_backup(control, "p", stored(control))
     engine = Engine(control)
@@ -120,7 +153,7 @@ def test_a_request_whose_workflow_was_never_written_is_picked_up_at_the_next_sta
         "status = 'ENQUEUED', queue_name = 'host.db1', application_version = 'strongroom-0'",
     ],
 )
-def test_a_job_that_an_earlier_version_left_is_done(control: Site, left: str, place: Path) -> None:
+def test_unfinished_job_of_an_earlier_version_is_done(control: Site, left: str, place: Path) -> None:
     first = Engine(control)
     first.lock()
     first.start()
@@ -147,7 +180,7 @@ def test_a_job_that_an_earlier_version_left_is_done(control: Site, left: str, pl
     assert list(control.stores.default.list("c")) == []
 
 
-def test_a_failure_is_an_outcome_with_a_reason(control: Site, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_is_a_result_with_a_reason(control: Site, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from strongroom.errors import StorageDenied
 
     def refuse(keys: object) -> None:
@@ -166,7 +199,7 @@ def test_a_failure_is_an_outcome_with_a_reason(control: Site, engine: Engine, mo
     assert ended(control, job.id).status == "succeeded"
 
 
-def test_a_second_service_on_the_same_state_is_refused(control: Site, engine: Engine, place: Path) -> None:
+def test_second_service_on_the_same_state_is_refused(control: Site, engine: Engine, place: Path) -> None:
     with pytest.raises(ConfigurationError, match="another strongroom serve"):
         Engine(make_control(place)).lock()
 
@@ -179,7 +212,7 @@ class Bomb:
         return os.mkdir, (str(self.target),)
 
 
-def test_a_pickled_row_in_the_engines_tables_runs_no_code(control: Site, engine: Engine, place: Path) -> None:
+def test_pickled_row_in_the_engines_tables_runs_no_code(control: Site, engine: Engine, place: Path) -> None:
     bomb = base64.b64encode(pickle.dumps(Bomb(place / "owned"))).decode()
     job = request_delete_backup(control, "p", stored(control))
     ended(control, job.id)
@@ -199,7 +232,7 @@ def test_a_pickled_row_in_the_engines_tables_runs_no_code(control: Site, engine:
     assert not (place / "owned").exists()
 
 
-def test_the_engines_file_is_private_and_in_wal_mode(engine: Engine, place: Path) -> None:
+def test_file_of_the_engine_is_private_and_in_wal_mode(engine: Engine, place: Path) -> None:
     assert oct((place / "engine.sqlite").stat().st_mode)[-3:] == "600"
     with sqlite3.connect(place / "engine.sqlite") as tables:
         assert tables.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -218,7 +251,7 @@ def test_old_history_is_purged(control: Site, engine: Engine, monkeypatch: pytes
     assert module.purge_history() == 1
 
 
-def test_nothing_is_asked_of_the_database_while_nothing_happens(control: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_service_does_not_query_the_database(control: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """DBOS would ask for queues, delays and timeouts every second."""
     monkeypatch.setattr(dbos_pace, "RECOVERY", 0.1)
     engine = Engine(control)

@@ -15,7 +15,7 @@ from strongroom.storage import open_store
 from support.own_postgresql import OwnPostgreSQL
 
 
-def test_the_lock_is_taken_again_when_the_database_is_back(place: Path) -> None:
+def test_lock_is_acquired_again_when_the_database_answers_again(place: Path) -> None:
     own = OwnPostgreSQL(place, hba="local all all trust\n")
     own.sql("CREATE ROLE strongroom LOGIN")
     own.sql("CREATE DATABASE strongroom OWNER strongroom")

@@ -13,22 +13,14 @@ import pytest
 from strongroom.artifact import ForeignBackup, Location, Positions, Profile
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
-from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StrongroomError
-from strongroom.flows import (
-    Site,
-    open_site,
-    request_delete_backup,
-    request_import,
-    request_instance,
-    request_rebuild,
-    request_restore_from,
-    request_verify,
-    version_id,
-)
+from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded, StorageError, StrongroomError
+from strongroom.flows import Site, open_site, version_id
 from strongroom.flows.backups.sources import source_of
-from strongroom.flows.kinds.deletion import delete_stored
-from strongroom.flows.kinds.foreign import record_import
-from strongroom.flows.kinds.rebuild import rebuild
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.deletion import delete_stored, request_delete_backup
+from strongroom.flows.kinds.foreign import record_import, request_import, request_restore_from
+from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.artifacts import mb_file, write_artifact
@@ -91,7 +83,7 @@ def done(control: Site, job: Job, from_lsn: int, to_lsn: int, **more: Any) -> Ba
     return found_row
 
 
-def test_a_record_of_our_own_artifact(control: Site) -> None:
+def test_register_an_artifact_of_this_service(control: Site) -> None:
     location = own(control, positions=Positions(from_lsn=0, to_lsn=100), profile=Profile(settings={"innodb_page_size": "8192"}))
     row = record(control, f"file:///mnt/west/{location.prefix}", description="d")
     assert (row.status, row.kind, row.instance_id, row.parent_id, row.description) == ("RESTORED", "full", None, None, "d")
@@ -109,12 +101,12 @@ def test_a_record_of_our_own_artifact(control: Site) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.6", "10.4", "nonsense", version_id("mariadb", "10.6")])
-def test_a_record_must_be_of_its_version(control: Site, version: str) -> None:
+def test_registered_backup_must_match_the_given_version(control: Site, version: str) -> None:
     with pytest.raises(InvalidRequest):
         record(control, own(control).prefix, version=version)
 
 
-def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(control: Site) -> None:
+def test_only_administrators_register_backups_of_other_or_unknown_projects(control: Site) -> None:
     location = own(control, project="p")
     put(control, "one.xbstream.gz")
     for place in (location.prefix, "box/one.xbstream.gz", "box/gone.xbstream.gz"):
@@ -133,10 +125,10 @@ def test_only_an_administrator_names_what_is_of_another_project_or_of_nobody(con
         record(control, "box/gone.xbstream.gz", "q", admin=True)
 
 
-def test_paths_of_the_host_are_for_who_operates_it(control: Site, place: Path) -> None:
+def test_only_operators_may_import_paths_of_the_host(control: Site, place: Path) -> None:
     path = put(control, "one.xbstream.gz", place / "elsewhere")
     for location in (str(path), path.as_uri(), "/etc/shadow", "/etc/shadow.gz"):
-        with pytest.raises(Forbidden, match="paths of the host"):
+        with pytest.raises(Forbidden, match="paths on the host"):
             request_import(control, "p", name="i", location=location, admin=True)
     row, job = request_import(control, "p", name="i", location=str(path), paths=True)
     assert (row.status, row.location, job.host) == ("NEW", path.as_uri(), "local")
@@ -146,12 +138,12 @@ def test_paths_of_the_host_are_for_who_operates_it(control: Site, place: Path) -
         request_import(control, "p", name="i", location=str(place / "no" / "one.gz"), paths=True)
 
 
-def test_an_own_artifact_needs_no_import(control: Site) -> None:
+def test_own_artifact_needs_no_import(control: Site) -> None:
     with pytest.raises(InvalidRequest, match="written by Strongroom"):
         request_import(control, "p", name="i", location=f"{own(control).prefix}.xbstream.gz", admin=True)
 
 
-def test_a_parent_is_found_by_metadata_or_by_its_lsn_or_named(control: Site) -> None:
+def test_parent_is_found_by_metadata_or_lsn_or_name(control: Site) -> None:
     put(control, "one.xbstream.gz")
     child = put(control, "two.xbstream.gz")
     child.with_name(f"{child.name}.meta.json").write_text(json.dumps({"parent-location": "x/box/one.xbstream.gz"}))
@@ -182,7 +174,7 @@ def test_a_parent_is_found_by_metadata_or_by_its_lsn_or_named(control: Site) -> 
     assert done(control, job, 100, 150).status == "FAILED"
 
 
-def test_only_an_import_is_the_parent_of_one(control: Site) -> None:
+def test_parent_of_an_imported_backup_must_be_imported(control: Site) -> None:
     put(control, "incremental-1.gz")
     record(control, own(control).prefix, name="ours")
     with pytest.raises(InvalidRequest, match="was not imported"):
@@ -193,7 +185,7 @@ def test_only_an_import_is_the_parent_of_one(control: Site) -> None:
         request_import(control, "p", name="i", location="box/incremental-1.gz", parent="new", admin=True)
 
 
-def test_deleting_a_record_leaves_what_it_points_to(control: Site) -> None:
+def test_deleting_a_registered_backup_keeps_its_objects(control: Site) -> None:
     location = own(control)
     path = put(control, "one.xbstream.gz")
     rows = [record(control, location.prefix), record(control, "box/one.xbstream.gz", admin=True)]
@@ -208,7 +200,7 @@ def test_deleting_a_record_leaves_what_it_points_to(control: Site) -> None:
     assert path.exists()
 
 
-def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
+def test_missing_or_changed_sources_cannot_be_restored(control: Site) -> None:
     location = own(control)
     path = put(control, "one.xbstream.gz")
     ours, theirs = record(control, location.prefix), record(control, "box/one.xbstream.gz", admin=True)
@@ -218,14 +210,20 @@ def test_what_is_gone_or_changed_cannot_be_restored(control: Site) -> None:
     for row in (ours, theirs):
         with pytest.raises(Conflict, match="which was changed"):
             request_instance(control, "p", name="new", backup=row.id)
+    box = path.parent
+    box.rename(box.with_name("unmounted"))
+    for row in (ours, theirs):
+        with pytest.raises(StorageError, match="nothing is known of its backups"):
+            request_instance(control, "p", name="new", backup=row.id)
+    box.with_name("unmounted").rename(box)
     control.stores.default.delete([location.manifest])
     path.unlink()
     for row in (ours, theirs):
-        with pytest.raises(NotFound, match="which is gone"):
+        with pytest.raises(NotFound, match="which no longer exists"):
             request_instance(control, "p", name="new", backup=row.id)
 
 
-def test_records_and_imports_count(control: Site) -> None:
+def test_registered_and_imported_backups_count(control: Site) -> None:
     location = own(control).prefix
     for _ in range(20):
         record(control, location)
@@ -236,7 +234,7 @@ def test_records_and_imports_count(control: Site) -> None:
         request_import(control, "p", name="i", location="box/one.xbstream.gz", admin=True)
 
 
-def test_a_repeated_end_of_an_import_changes_nothing(control: Site) -> None:
+def test_repeated_end_of_an_import_changes_nothing(control: Site) -> None:
     put(control, "one.xbstream.gz")
     _, job = request_import(control, "p", name="i", location="box/one.xbstream.gz", admin=True)
     first = done(control, job, 0, 100, raw_size=7, data_size=8)
@@ -248,7 +246,7 @@ def test_a_repeated_end_of_an_import_changes_nothing(control: Site) -> None:
         assert isinstance(source_of(row).foreign[0], ForeignBackup)
 
 
-def test_rebuild_finds_backups_of_all_projects_and_only_once_at_a_time(control: Site) -> None:
+def test_rebuild_finds_backups_of_all_projects_and_runs_once_at_a_time(control: Site) -> None:
     own(control, "a" * 36, project="p")
     own(control, "b" * 36, project="q", instance_id="i", lineage="L")
     own(control, "c" * 37, project="q")

@@ -17,6 +17,7 @@ from strongroom.agent.joining import JoinRequest, Token, proof_of_control, proof
 from strongroom.agent.models import ServerDefinition, ServerView
 from strongroom.agent.tls import key_pair
 from strongroom.catalog import Backup, Cluster, Host, Instance, Job, now, open_catalog
+from strongroom.catalog.find import find_job
 from strongroom.errors import (
     AgentBroken,
     Conflict,
@@ -37,15 +38,18 @@ from strongroom.flows import (
     join_host,
     open_site,
     request_host,
-    request_instance,
     request_reclaim,
     request_remove_host,
 )
 from strongroom.flows.hosts import presence as _presence
 from strongroom.flows.hosts.placement import Need, place, reader_of
-from strongroom.flows.hosts.presence import Presence, attend
+from strongroom.flows.hosts.presence import Presence, retry_while_silent
+from strongroom.flows.hosts.reconcile import forget_adopted
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_reset
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.ends import settle
 
 GB = 1024**3
 URL = "https://10.0.0.1:8780"
@@ -76,7 +80,7 @@ def asked(token: Token, certificate: str, url: str = URL, name: str | None = Non
     return JoinRequest(name=name, url=url, certificate=certificate, proof=proof, version=__version__)
 
 
-def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Site, place: Path) -> None:
+def test_token_is_valid_once_for_its_host_and_its_certificate(control: Site, place: Path) -> None:
     token, until = request_host(control, "db1")
     assert timedelta(minutes=59) < until - now() <= timedelta(hours=1)
     mine, other = (key_pair(place / name, name).certificate for name in ("a", "b"))
@@ -109,25 +113,25 @@ def test_a_token_is_good_once_for_its_host_and_its_certificate(control: Site, pl
     assert join_host(control, asked(fresh, other)).certificate == reply.certificate
 
 
-def test_the_answer_to_a_join_may_be_asked_for_again(control: Site, place: Path) -> None:
+def test_reply_to_a_join_can_be_requested_again(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     request = asked(token, key_pair(place / "a", "a").certificate)
     assert join_host(control, request) == join_host(control, request)
 
 
-def test_an_agent_joins_under_one_name_and_of_the_same_version(control: Site, place: Path) -> None:
+def test_agent_joins_with_one_name_and_the_same_version(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     first, second = request_host(control, "db1")[0], request_host(control, "db2")[0]
-    for version, said in (("0.0.1", "is of version 0.0.1, the service of version"), ("", "is of version unknown")):
+    for version, said in (("0.0.1", "has version 0.0.1, the service has version"), ("", "has version unknown")):
         with pytest.raises(Conflict, match=said):
             join_host(control, asked(first, mine).model_copy(update={"version": version}))
     join_host(control, asked(first, mine))
-    with pytest.raises(Conflict, match="has joined already, as host db1: it cannot be host db2 as well"):
+    with pytest.raises(Conflict, match="has already joined as host db1; it cannot also be host db2"):
         join_host(control, asked(second, mine))
     assert control.agents.names == ["db1"]
 
 
-def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Site, place: Path) -> None:
+def test_lost_keys_of_the_control_plane_are_reported_at_the_start(control: Site, place: Path) -> None:
     token, _ = request_host(control, "db1")
     join_host(control, asked(token, key_pair(place / "a", "a").certificate))
     connect_hosts(control)
@@ -139,14 +143,14 @@ def test_lost_keys_of_the_control_plane_are_said_at_the_start(control: Site, pla
     assert [(c.name, c.level) for c in check_hosts(control)] == [("control plane", "error")]
 
 
-def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place: Path) -> None:
+def test_unknown_servers_are_reclaimed(control: Site, place: Path) -> None:
     joined(control, "a")
     instance, _ = request_instance(control, "p", name="x", host="a")
     facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "process"}
     facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place, "data_bytes": 3 * GB}
     control.agents.unknown["a"] = [ServerView(id=key, name=name, **facts) for key, name in ((instance.id, "x"), ("s-1", "y"))]
     assert [check.level for check in check_hosts(control)] == ["warning", "warning"]
-    with pytest.raises(Conflict, match="is on host a, too"):
+    with pytest.raises(Conflict, match="is already on host a"):
         request_reclaim(control, "q", "a", instance.id)
     with control.catalog.write() as session:
         row = session.get(Instance, instance.id)
@@ -157,7 +161,7 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     new = request_reclaim(control, "q", "a", "y")
     assert (new.id, new.project, new.name, new.volume_size, new.host) == ("s-1", "q", "y", 3, "a")
     assert control.agents.unknown["a"] == [] and check_hosts(control) == []
-    with pytest.raises(NotFound, match="has no server y"):
+    with pytest.raises(NotFound, match="has no unknown server y"):
         request_reclaim(control, "q", "a", "y")
     control.agents.unknown["a"] = [ServerView(id=key, name="z", **facts) for key in ("s-2", "s-3")]
     with pytest.raises(Conflict, match="2 servers of host a are named z"):
@@ -165,30 +169,59 @@ def test_servers_that_no_instance_stands_for_are_reclaimed(control: Site, place:
     assert request_reclaim(control, "q", "a", "s-3").id == "s-3"
 
 
-def test_an_old_token_and_a_strange_address_are_refused(control: Site, place: Path) -> None:
+def test_agent_forgets_a_server_whose_adoption_was_reset(control: Site, place: Path) -> None:
+    """The agent went on with it. One that was an instance for a while is left to people."""
+
+    class Agent:
+        def __init__(self) -> None:
+            self.forgotten: list[str] = []
+
+        async def delete_server(self, server: str) -> None:
+            self.forgotten.append(server)
+
+    joined(control, "a")
+    agent: Any = Agent()
+    control.agents.connect("a", lambda: agent)
+    server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
+    facts: dict[str, Any] = {"datastore": "mariadb", "series": "10.11", "version_number": "10.11.1", "runtime": "adopted"}
+    facts |= {"wanted": "running", "state": "running", "healthy": True, "data_dir": place}
+    reset, adopted, going = (request_instance(control, "p", name=name, adopt=server, host="a") for name in "xyz")
+    views = [ServerView(id=key, name="n", **facts) for key in (reset[0].id, adopted[0].id, going[0].id, "stranger")]
+    request_reset(control, "p", reset[0].id)
+    with control.catalog.write() as session:
+        settle(session, find_job(session, None, adopted[1].id), None)
+        for gone in (adopted[0].id, going[0].id):
+            row = session.get(Instance, gone)
+            assert row is not None
+            row.deleted = now()
+    asyncio.run(forget_adopted(control, "a", views))
+    assert agent.forgotten == [reset[0].id]
+
+
+def test_expired_token_and_invalid_address_are_refused(control: Site, place: Path) -> None:
     mine = key_pair(place / "a", "a").certificate
     token, _ = request_host(control, "db1")
     for url in ("http://10.0.0.1:8780", "https://10.0.0.1:8780/x", "https://", "x"):
-        with pytest.raises(InvalidRequest, match="not where an agent listens"):
+        with pytest.raises(InvalidRequest, match="not a valid URL of an agent"):
             join_host(control, asked(token, mine, url))
     with control.catalog.write() as session:
         row = session.get(Host, "db1")
         assert row is not None
         row.token_until = now() - timedelta(seconds=1)
-    with pytest.raises(Forbidden, match="too old"):
+    with pytest.raises(Forbidden, match="used or expired"):
         join_host(control, asked(token, mine))
 
 
 @pytest.mark.parametrize("name", ["", "DB1", "-a", "a b", "a" * 64, "a:b", "../a"])
 def test_names_that_no_host_has(control: Site, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="cannot be the name of a host"):
+    with pytest.raises(InvalidRequest, match="is not a valid name of a host"):
         request_host(control, name)
 
 
-def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Site) -> None:
+def test_host_with_instances_is_removed_only_if_unreachable_and_forced(control: Site) -> None:
     joined(control, "db1")
     instance, job = request_instance(control, "p", name="a")
-    for force, error in ((False, "has instances: a"), (True, "answers")):
+    for force, error in ((False, "has instances: a"), (True, "is reachable")):
         with pytest.raises(StrongroomError, match=error):
             request_remove_host(control, "db1", force=force)
     with control.catalog.write() as session:
@@ -215,12 +248,12 @@ def test_a_host_with_instances_stays_unless_it_is_silent_and_forced(control: Sit
         request_remove_host(control, "db1")
 
 
-def placed(control: Site, **wish: Any) -> str:
+def placed(control: Site, **need: Any) -> str:
     with control.catalog.read() as session:
-        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "room": GB, **wish}))[0]
+        return place(session, control, Need(**{"datastore": "mariadb", "versions": [], "ram": 512, "disk": GB, **need}))[0]
 
 
-def test_placement_takes_the_newest_version_then_the_least_used_host(control: Site) -> None:
+def test_placement_prefers_the_newest_version_and_the_least_used_host(control: Site) -> None:
     joined(control, "old", series="10.6", memory=64)
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
@@ -231,7 +264,7 @@ def test_placement_takes_the_newest_version_then_the_least_used_host(control: Si
     assert placed(control, hosts=["small"]) == "small"
 
 
-def test_room_that_was_made_just_now_counts(control: Site) -> None:
+def test_recently_freed_disk_space_counts(control: Site) -> None:
     joined(control, "a", free=0)
     asked: list[str] = []
 
@@ -251,7 +284,7 @@ def test_room_that_was_made_just_now_counts(control: Site) -> None:
     assert asked == ["a"]
 
 
-def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: Site) -> None:
+def test_nodes_of_a_cluster_are_spread_and_count_before_they_exist(control: Site) -> None:
     joined(control, "big", memory=16)
     joined(control, "small", memory=4)
     beside: list[str] = []
@@ -262,28 +295,28 @@ def test_nodes_of_a_cluster_are_spread_and_count_before_they_are_there(control: 
         placed(control, beside=["small"] * 6, hosts=["small"], ram=1024)
 
 
-def test_nodes_go_where_the_programs_of_nodes_are(control: Site) -> None:
+def test_nodes_are_placed_on_hosts_with_their_programs(control: Site) -> None:
     programs = {"server": "/usr/sbin/mariadbd", "galera": "/usr/lib/galera/libgalera_smm.so"}
     joined(control, "bare", memory=64, programs=programs)
     assert placed(control) == "bare"
-    with pytest.raises(Conflict, match="bare has not got the scripts wsrep_sst") as refused:
+    with pytest.raises(Conflict, match="bare lacks the scripts wsrep_sst") as refused:
         placed(control, node=True)
     assert "mariadb-server" in (refused.value.remedy or "")
     joined(control, "whole", programs={**programs, "transfer": "/usr/bin/wsrep_sst_common"})
     assert placed(control, node=True) == "whole"
 
 
-def test_what_each_host_lacks_is_said(control: Site) -> None:
+def test_error_names_what_each_host_lacks(control: Site) -> None:
     joined(control, "a-old", series="10.6")
     joined(control, "b-small", memory=1)
     joined(control, "c-full", free=2)
     joined(control, "d-silent", seen=now() - timedelta(minutes=1))
     joined(control, "e-new", view={}, url=None)
     with pytest.raises(Conflict) as refused:
-        placed(control, versions=["10.11"], ram=2048, room=5 * GB)
+        placed(control, versions=["10.11"], ram=2048, disk=5 * GB)
     assert refused.value.message == (
-        "no host can take the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
-        "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is silent; e-new has not joined"
+        "no host can run the instance: a-old does not have mariadb 10.11; b-small has 1536 MB of memory left for instances, not "
+        "2048 MB; c-full has 2.0 GB of disk free, not 5.0 GB; d-silent is unreachable; e-new has not joined"
     )
     with pytest.raises(NotFound, match="host x cannot be found"):
         placed(control, hosts=["x"])
@@ -293,21 +326,21 @@ def test_what_each_host_lacks_is_said(control: Site) -> None:
         placed(control, versions=["9.9"])
 
 
-def test_with_several_hosts_an_adopted_server_needs_its_host(control: Site) -> None:
+def test_adoption_needs_a_host_if_there_are_several(control: Site) -> None:
     joined(control, "a")
     joined(control, "b")
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", address="10.0.0.1")
-    with pytest.raises(InvalidRequest, match="on which host"):
+    with pytest.raises(InvalidRequest, match="host of the server is not specified"):
         request_instance(control, "p", name="x", adopt=server)
     assert request_instance(control, "p", name="x", adopt=server, host="b")[0].host == "b"
 
 
-def test_a_backup_is_read_where_its_instance_is_or_where_its_database_is(control: Site) -> None:
+def test_backup_is_read_on_the_host_of_its_instance_or_of_its_datastore(control: Site) -> None:
     def reader(instance: str | None, series: str = "10.11") -> str:
         with control.catalog.read() as session:
             return reader_of(session, control, Backup(instance_id=instance, datastore="mariadb", series=series))
 
-    with pytest.raises(Unavailable, match="there is no host"):
+    with pytest.raises(Unavailable, match="no host is available"):
         reader(None)
     joined(control, "a", series="10.6")
     joined(control, "b")
@@ -328,13 +361,13 @@ class Away:
             raise HostSilent("away")
 
 
-def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+def test_step_is_repeated_until_its_host_answers_or_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     there = Presence(lost_after=60)
     there.expect("h")
     work = Away(2)
-    asyncio.run(attend(there, "h", work))
+    asyncio.run(retry_while_silent(there, "h", work))
     assert work.calls == 3
     lost = Presence(lost_after=0.05)
     lost.expect("h")
@@ -343,9 +376,9 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
     lost.require("h")  # it is we who have slept, perhaps
     lost.missed("h")
     with pytest.raises(HostSilent, match="host h has not answered for"):
-        asyncio.run(attend(lost, "h", Away(10**6)))
+        asyncio.run(retry_while_silent(lost, "h", Away(10**6)))
     with pytest.raises(HostSilent, match="away"):
-        asyncio.run(attend(lost, None, Away(10**6)))  # several hosts, or none: what does not answer is raised, later
+        asyncio.run(retry_while_silent(lost, None, Away(10**6)))  # several hosts, or none: what does not answer is raised, later
     ended: list[str] = []
 
     async def hang() -> None:
@@ -355,17 +388,17 @@ def test_a_step_is_done_again_until_its_host_answers_or_is_lost(monkeypatch: pyt
             ended.append("ended")
 
     with pytest.raises(HostSilent, match="host h has not answered for"):
-        asyncio.run(attend(lost, "h", hang))
+        asyncio.run(retry_while_silent(lost, "h", hang))
     assert ended == ["ended"]
 
     async def refuse() -> None:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
-        asyncio.run(attend(there, "h", refuse))
+        asyncio.run(retry_while_silent(there, "h", refuse))
 
 
-def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
+def test_unreachable_host_shows_the_cause() -> None:
     presence = Presence(lost_after=0.01)
     presence.expect("h")
     time.sleep(0.05)
@@ -379,7 +412,7 @@ def test_what_is_said_of_a_host_is_why_it_does_not_answer() -> None:
     presence.require("h")
 
 
-def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_does_not_wait_for_a_hanging_agent_of_a_lost_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop takes as long as it takes, and the connection of an agent that hangs is alive."""
     monkeypatch.setattr(connection, "LOOK", 0.01)
     presence = Presence(lost_after=0.05)
@@ -405,8 +438,8 @@ def test_an_agent_that_hangs_is_not_waited_for_once_its_host_is_lost(monkeypatch
     asyncio.run(stop())
 
 
-def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+def test_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     monkeypatch.setattr(_presence, "LOOK", 0.01)
     monkeypatch.setattr(_presence, "PROGRESS", 0.05)
     presence = Presence(lost_after=0.15)
@@ -419,20 +452,48 @@ def test_an_agent_that_restarts_often_is_not_lost(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.1)  # it works with its host for a while before the next restart
             raise error
 
-    asyncio.run(attend(presence, "h", lambda: follow(HostSilent("away"), 5)))
+    asyncio.run(retry_while_silent(presence, "h", lambda: follow(HostSilent("away"), 5)))
     assert calls == 6
     calls = 0
     with pytest.raises(HostTimeout):  # waiting is no progress
-        asyncio.run(attend(presence, "h", lambda: follow(HostTimeout("slow"), 50)))
+        asyncio.run(retry_while_silent(presence, "h", lambda: follow(HostTimeout("slow"), 50)))
     assert calls < 5
     calls = 0
     with pytest.raises(HostSilent):  # a step of a cluster waits for each of the nodes that are away, and is no nearer to its end
-        asyncio.run(attend(presence, None, lambda: follow(HostSilent("two are away"), 50)))
+        asyncio.run(retry_while_silent(presence, None, lambda: follow(HostSilent("two are away"), 50)))
     assert calls < 5
 
 
-def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_presence, "AGAIN", 0.01)
+def test_an_operation_that_crashes_the_agent_every_time_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.001)
+    monkeypatch.setattr(_presence, "LOOK", 0.01)
+    monkeypatch.setattr(_presence, "PROGRESS", 0.005)
+    presence = Presence(lost_after=60)
+    calls = 0
+
+    async def crash() -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.02)
+        if calls <= 30:
+            raise HostSilent("away")
+
+    async def advance() -> object:
+        return calls // 5
+
+    with pytest.raises(HostSilent, match=f"was cut {_presence.MOST_CUTS} times during the same operation"):
+        asyncio.run(retry_while_silent(presence, "h", crash, progress=still))
+    calls = 0
+    asyncio.run(retry_while_silent(presence, "h", crash, progress=advance))
+    assert calls == 31
+
+
+async def still() -> object:
+    return 0
+
+
+def test_step_does_not_retry_a_broken_agent_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_presence, "RETRY_PAUSE", 0.01)
     calls = 0
 
     async def ask() -> None:
@@ -441,5 +502,5 @@ def test_an_agent_that_is_broken_is_not_asked_for_ever(monkeypatch: pytest.Monke
         raise AgentBroken("unexpected response (HTTP 500)")
 
     with pytest.raises(AgentBroken):
-        asyncio.run(attend(Presence(lost_after=600), "h", ask))
+        asyncio.run(retry_while_silent(Presence(lost_after=600), "h", ask))
     assert calls == _presence.MOST_BROKEN

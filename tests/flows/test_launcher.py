@@ -54,7 +54,7 @@ def site(place: Path) -> Iterator[Site]:
     site.launcher.stop()
 
 
-def test_control_operations_do_not_wait_for_backups_of_others(site: Site) -> None:
+def test_control_operations_do_not_wait_for_backups_of_other_instances(site: Site) -> None:
     site.launcher.begin(set())
     site.queue("1", "backup", instance="a")
     site.queue("2", "backup", instance="b")
@@ -66,7 +66,7 @@ def test_control_operations_do_not_wait_for_backups_of_others(site: Site) -> Non
     site.require("1", "2", "4", "5", "3")
 
 
-def test_jobs_of_one_instance_run_one_after_the_other_in_their_order(site: Site) -> None:
+def test_jobs_of_one_instance_run_in_order_one_at_a_time(site: Site) -> None:
     site.queue("1", "backup", instance="a")
     site.queue("2", "start", instance="a")
     site.queue("3", "delete_instance", instance="a")
@@ -78,7 +78,7 @@ def test_jobs_of_one_instance_run_one_after_the_other_in_their_order(site: Site)
     site.require("1", "2", "3")
 
 
-def test_deletions_of_one_chain_do_not_run_at_once(site: Site) -> None:
+def test_deletions_of_one_chain_run_one_after_the_other(site: Site) -> None:
     site.launcher.begin(set())
     site.queue("1", "delete_backup", host=None, partition="chain")
     site.queue("2", "delete_backup", host=None, partition="chain")
@@ -88,7 +88,7 @@ def test_deletions_of_one_chain_do_not_run_at_once(site: Site) -> None:
     site.require("1", "3", "2")
 
 
-def test_jobs_that_go_on_from_before_take_their_places(site: Site) -> None:
+def test_resumed_jobs_use_capacity(site: Site) -> None:
     site.queue("1", "backup", instance="a")
     site.queue("2", "backup", instance="b")
     site.queue("3", "backup", instance="c")
@@ -99,7 +99,7 @@ def test_jobs_that_go_on_from_before_take_their_places(site: Site) -> None:
     site.require("4", "3")
 
 
-def test_a_host_that_takes_more_jobs_gets_them(site: Site) -> None:
+def test_host_with_a_higher_limit_gets_more_jobs(site: Site) -> None:
     site.launcher.begin(set())
     for number in range(1, 4):
         site.queue(str(number), "verify", instance=str(number))

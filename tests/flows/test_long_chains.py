@@ -11,8 +11,9 @@ from sqlalchemy import insert, select
 from strongroom.catalog import Backup, Instance, now, open_catalog
 from strongroom.catalog.find import chain_of, descendants_of
 from strongroom.catalog.queries import broken_chains
-from strongroom.flows import Site, open_site, request_delete_backup
+from strongroom.flows import Site, open_site
 from strongroom.flows.backups.chains import newest_parent
+from strongroom.flows.kinds.deletion import request_delete_backup
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle
@@ -50,7 +51,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return control
 
 
-def test_the_newest_parent_and_its_chain_are_found(control: Site) -> None:
+def test_newest_parent_and_its_chain_are_found(control: Site) -> None:
     began = time.monotonic()
     with control.catalog.read() as session:
         parent, reason = newest_parent(session, Instance(id="i", lineage=None))

@@ -15,11 +15,11 @@ def test_journals_of_earlier_versions_are_understood() -> None:
     assert [name for name in [*NAMES, "done", "undone"] if is_reversible(name)] == NAMES[:5]
 
 
-def test_what_is_undone_comes_before_the_point_of_no_return() -> None:
+def test_only_reversible_phases_are_undone() -> None:
     assert all(phase.reversible for phase in PHASES if phase.undo is not None)
 
 
-def test_the_steps_of_runs_stay_as_the_engine_recorded_them() -> None:
+def test_steps_of_runs_match_those_that_the_engine_recorded() -> None:
     """Another number or order of steps needs another ``engine.WORKFLOWS``."""
     names = {kind: [step.__name__ for step in kind_of(kind).steps] for kind in ("cluster_create", "cluster_restore")}
     assert names["cluster_create"] == ["define", *(name for name in NAMES if name != "stop"), "finish"]

@@ -27,23 +27,17 @@ from strongroom.errors import (
     StrongroomError,
     TooLarge,
 )
-from strongroom.flows import (
-    Site,
-    open_site,
-    plan_restore,
-    request_action,
-    request_backup,
-    request_cancel,
-    request_delete_backup,
-    request_delete_instance,
-    request_instance,
-    request_restore,
-    request_verify,
-    wait_job,
-)
+from strongroom.flows import Site, open_site, plan_restore, request_cancel, wait_job
 from strongroom.flows.backups import verification
 from strongroom.flows.follow import make_request
 from strongroom.flows.jobs import new_job
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
+from strongroom.flows.kinds.resize import request_resize_flavor
+from strongroom.flows.kinds.restore import request_restore
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import run_step, settle_job
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -87,8 +81,8 @@ def running(control: Site, name: str = "mysql1", lineage: str = "L1") -> Instanc
     return instance
 
 
-def taken(control: Site, instance: Instance, name: str, **wish: Any) -> Backup:
-    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **wish)
+def taken(control: Site, instance: Instance, name: str, **options: Any) -> Backup:
+    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **options)
 
     def done(row: Backup) -> None:
         row.status, row.lineage, row.data_size = "COMPLETED", "L1", 3 * GB
@@ -103,38 +97,38 @@ def row(control: Site, table: Any, key: str) -> Any:
         return session.get(table, key)
 
 
-def test_an_instance_needs_only_a_name(control: Site) -> None:
+def test_instance_needs_only_a_name(control: Site) -> None:
     instance, job = request_instance(control, "p", name="mysql1")
     assert (instance.datastore, instance.series, instance.flavor, instance.host) == ("mariadb", "10.11", "d1", "local")
     assert (instance.task, job.kind, job.status) == ("BUILD", "create", "queued")
 
 
 @pytest.mark.parametrize("version", ["10.11", "10.11.19"])
-def test_a_version_is_named_by_its_series_or_its_number(control: Site, version: str) -> None:
+def test_version_is_selected_by_series_or_full_version(control: Site, version: str) -> None:
     instance, _ = request_instance(control, "p", name="x", datastore="mariadb", version=version)
     assert instance.series == "10.11"
 
 
 @pytest.mark.parametrize(
-    ("wish", "error", "says"),
+    ("options", "error", "says"),
     [
         ({"name": ""}, InvalidRequest, "0 characters"),
         ({"name": "x" * 256}, InvalidRequest, "256 characters"),
         ({"name": "---"}, InvalidRequest, "letter or digit"),
         ({"name": "a\nb"}, InvalidRequest, "control characters"),
         ({"name": "a", "flavor": "d9"}, InvalidRequest, "d9"),
-        ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size 0"),
+        ({"name": "a", "volume_size": 0}, InvalidRequest, "volume size is 0 GB"),
         ({"name": "a", "datastore": "oracle"}, NotFound, "oracle"),
         ({"name": "a", "version": "5.5"}, InvalidRequest, "5.5"),
         ({"name": "a", "version": "10.11", "version_number": "10.6.2"}, InvalidRequest, "10.6.2"),
         ({"name": "a", "backup": "nope"}, NotFound, "nope"),
     ],
 )
-def test_a_bad_instance_is_refused_with_a_sentence(
-    control: Site, wish: dict[str, Any], error: type[StrongroomError], says: str
+def test_invalid_instances_are_refused_with_a_message(
+    control: Site, options: dict[str, Any], error: type[StrongroomError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        request_instance(control, "p", **wish)
+        request_instance(control, "p", **options)
     with control.catalog.read() as session:
         assert session.query(Instance).count() == 0
 
@@ -144,7 +138,7 @@ def test_names_are_free_text(control: Site, name: str) -> None:
     assert request_instance(control, "p", name=name)[0].name == name
 
 
-def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(control: Site, place: Path) -> None:
+def test_passwords_of_new_users_are_in_a_private_file_and_in_no_table(control: Site, place: Path) -> None:
     _, job = request_instance(
         control,
         "p",
@@ -158,27 +152,44 @@ def test_passwords_of_users_to_create_are_in_a_private_file_and_in_no_table(cont
         assert b"s3cr3t-pass" not in file.read_bytes()
 
 
-def test_an_adopted_server_keeps_its_definition(control: Site) -> None:
+def test_adopted_server_keeps_its_definition(control: Site) -> None:
     definition = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", socket=Path("/run/s.sock"))
     instance, job = request_instance(control, "p", name="x", adopt=definition)
     assert (instance.runtime, job.kind, job.params["adopt"]["socket"]) == ("adopted", "adopt", "/run/s.sock")
 
 
-def test_two_backups_of_one_instance_at_once_are_refused(control: Site) -> None:
+def test_second_backup_of_a_busy_instance_is_refused(control: Site) -> None:
     instance = running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b1")
     with pytest.raises(Busy, match=f"backup job {job.id} is queued"):
         request_backup(control, "p", instance=instance.id, name="b2")
 
 
-def test_a_stopped_server_cannot_be_backed_up(control: Site) -> None:
+def test_stopped_server_cannot_be_backed_up(control: Site) -> None:
     instance = running(control)
     edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
     with pytest.raises(Busy, match="needs a running server"):
         request_backup(control, "p", instance="mysql1", name="b1")
 
 
-def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a_reason(control: Site) -> None:
+def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(control: Site) -> None:
+    instance = running(control)
+    asked: list[tuple[str, str]] = []
+
+    def ask(host: str, server: str) -> None:
+        asked.append((host, server))
+        edit(control, Instance, server, lambda r: setattr(r, "state", "running"))
+
+    control.agents.ask_server = ask
+    edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
+    request_resize_flavor(control, "p", instance.id, "d3")
+    end_jobs(control)
+    edit(control, Instance, instance.id, lambda r: setattr(r, "state", "starting"))
+    request_backup(control, "p", instance="mysql1", name="b1")
+    assert asked == [("local", instance.id)] * 2  # and not while it is known to run
+
+
+def test_incremental_is_based_on_the_newest_backup_or_is_a_full_with_a_reason(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "b1", incremental=True)
     assert full.kind == "full"
@@ -189,7 +200,7 @@ def test_incremental_takes_the_newest_of_the_chain_and_without_one_a_full_with_a
     assert (one.parent_id, two.parent_id, two.chain_id, two.kind) == (full.id, one.id, full.id, "incremental")
 
 
-def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Site) -> None:
+def test_incremental_after_a_reset_is_based_on_a_later_backup(control: Site) -> None:
     """The binary log begins with number 1 again, so the position of older backups is ahead for a long time."""
     instance = running(control)
 
@@ -216,7 +227,7 @@ def test_incremental_after_a_reset_is_based_on_what_came_after_it(control: Site)
     assert taken(control, instance, "three", incremental=True).parent_id == full.id
 
 
-def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(control: Site) -> None:
+def test_incremental_after_the_data_was_replaced_takes_a_full_with_a_reason(control: Site) -> None:
     instance = running(control)
     taken(control, instance, "b1")
     edit(control, Instance, instance.id, lambda r: setattr(r, "lineage", "L2"))
@@ -225,7 +236,7 @@ def test_incremental_after_the_data_was_replaced_takes_a_full_and_says_why(contr
     assert "replaced" in (backup.reason or "")
 
 
-def test_a_named_parent_must_be_completed_of_the_instance_and_of_its_lineage(control: Site) -> None:
+def test_named_parent_must_be_completed_and_of_the_same_instance_and_lineage(control: Site) -> None:
     instance = running(control)
     other = running(control, "mysql2")
     foreign = taken(control, other, "foreign")
@@ -250,14 +261,14 @@ def test_bad_containers_are_refused(control: Site, container: str) -> None:
         request_backup(control, "p", instance="mysql1", name="b", container=container)
 
 
-def test_a_strategy_names_the_container(control: Site) -> None:
+def test_strategy_names_the_container(control: Site) -> None:
     instance = running(control)
     with control.catalog.write() as session:
         session.add(Strategy(project="p", instance_id=instance.id, container="mine"))
     assert taken(control, instance, "b").container == "mine"
 
 
-def test_a_parent_is_not_deleted_from_under_its_children(control: Site) -> None:
+def test_parent_with_children_is_not_deleted(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "full")
     one = taken(control, instance, "one", parent=full.id)
@@ -275,7 +286,7 @@ def test_a_parent_is_not_deleted_from_under_its_children(control: Site) -> None:
         find_backup(session, "p", "full")
 
 
-def test_what_is_written_or_read_is_not_deleted(control: Site) -> None:
+def test_backup_in_use_is_not_deleted(control: Site) -> None:
     instance = running(control)
     backup, _ = request_backup(control, "p", instance="mysql1", name="b")
     with pytest.raises(Busy, match="because it is running"):
@@ -284,13 +295,13 @@ def test_what_is_written_or_read_is_not_deleted(control: Site) -> None:
     edit(control, Backup, backup.id, lambda r: setattr(r, "status", "COMPLETED"))
     child = taken(control, instance, "child", parent=backup.id)
     request_instance(control, "p", name="mysql3", backup=child.id)
-    for victim in (child.id, backup.id):
+    for selected in (child.id, backup.id):
         with pytest.raises(Busy, match="in use by create job"):
-            request_delete_backup(control, "p", victim, cascade=True)
+            request_delete_backup(control, "p", selected, cascade=True)
     assert row(control, Backup, child.id).status == "COMPLETED"
 
 
-def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Site) -> None:
+def test_backup_being_deleted_cannot_be_a_parent_or_a_source(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     request_delete_backup(control, "p", backup.id)
@@ -302,14 +313,14 @@ def test_a_backup_being_deleted_is_no_parent_and_no_source(control: Site) -> Non
         request_backup(control, "p", instance="mysql1", name="b2", parent=backup.id)
 
 
-def test_a_volume_smaller_than_the_data_is_refused(control: Site) -> None:
+def test_volume_smaller_than_the_data_is_refused(control: Site) -> None:
     backup = taken(control, running(control), "b")
     with pytest.raises(TooLarge, match="3 GB"):
         request_instance(control, "p", name="x", backup=backup.id, volume_size=2)
     assert request_instance(control, "p", name="x", backup=backup.id, volume_size=3)[0].volume_size == 3
 
 
-def test_restore_in_place_keeps_others_away(control: Site) -> None:
+def test_restore_in_place_blocks_other_jobs(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     job = request_restore(control, "p", "mysql1", "b")
@@ -324,7 +335,7 @@ def test_restore_in_place_keeps_others_away(control: Site) -> None:
     assert after.fault["message"] == f"Failed to restore backup {backup.id}, error: mbstream broke"
 
 
-def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(control: Site) -> None:
+def test_failed_backup_sets_the_fault_of_the_instance_until_the_next_success(control: Site) -> None:
     instance = running(control)
     backup, _ = request_backup(control, "p", instance="mysql1", name="b")
     end_jobs(control, {"code": "StorageFull", "message": "no room", "remedy": "make some"})
@@ -335,7 +346,7 @@ def test_a_failed_backup_blames_the_instance_and_the_next_success_clears_it(cont
     assert row(control, Instance, instance.id).fault is None
 
 
-def test_deleting_an_instance_cancels_what_runs_on_it(control: Site) -> None:
+def test_deleting_an_instance_cancels_its_jobs(control: Site) -> None:
     instance = running(control)
     backup, job = request_backup(control, "p", instance="mysql1", name="b")
     first = request_delete_instance(control, "p", "mysql1")
@@ -346,7 +357,7 @@ def test_deleting_an_instance_cancels_what_runs_on_it(control: Site) -> None:
     assert row(control, Instance, instance.id).task == "SHUTDOWN"
 
 
-def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: Site) -> None:
+def test_queued_job_is_cancelled_at_once_and_running_job_is_marked(control: Site) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
     edit(control, Job, job.id, lambda r: setattr(r, "status", "running"))
@@ -354,11 +365,11 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_marked(control: 
     assert row(control, Job, job.id).status == "running"
     end_jobs(control, {"code": "Cancelled", "message": "cancelled", "remedy": ""})
     assert row(control, Job, job.id).status == "cancelled"
-    with pytest.raises(Busy, match="over"):
+    with pytest.raises(Busy, match="already cancelled"):
         request_cancel(control, "p", job.id)
 
 
-def test_projects_do_not_see_each_other(control: Site) -> None:
+def test_projects_cannot_see_each_other(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     for call in (
@@ -372,7 +383,7 @@ def test_projects_do_not_see_each_other(control: Site) -> None:
             call()
 
 
-def test_waiting_returns_at_the_next_event_or_in_time(control: Site) -> None:
+def test_wait_returns_at_the_next_event_or_after_the_timeout(control: Site) -> None:
     running(control)
     _, job = request_backup(control, "p", instance="mysql1", name="b")
 
@@ -388,7 +399,7 @@ def test_waiting_returns_at_the_next_event_or_in_time(control: Site) -> None:
     asyncio.run(scene())
 
 
-def test_a_job_that_was_settled_does_nothing_more(control: Site) -> None:
+def test_settled_job_does_nothing_more(control: Site) -> None:
     """Its host was removed, or its instance reset, while a step was under way: the next one, a swap perhaps, is not done."""
     _, job = request_instance(control, "p", name="x")
     with control.catalog.write() as session:
@@ -398,7 +409,7 @@ def test_a_job_that_was_settled_does_nothing_more(control: Site) -> None:
 
 
 @pytest.mark.parametrize(("task", "after"), [("RESTARTING", None), ("BUILD", "ERROR"), ("SHUTDOWN", "ERROR"), (None, None)])
-def test_a_job_of_a_later_version_leaves_no_task(control: Site, task: str | None, after: str | None) -> None:
+def test_job_of_a_later_version_leaves_no_task(control: Site, task: str | None, after: str | None) -> None:
     instance, member = running(control), running(control, "node")
     cluster = Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="s", task=task)
     with control.catalog.write() as session:
@@ -415,7 +426,7 @@ def test_a_job_of_a_later_version_leaves_no_task(control: Site, task: str | None
     assert "does not know" in things[0].fault["message"]
 
 
-def test_a_job_of_a_later_version_does_not_end_what_another_does(control: Site) -> None:
+def test_job_of_a_later_version_does_not_end_the_task_of_another_job(control: Site) -> None:
     instance = running(control)
     with control.catalog.write() as session:
         unknown = new_job(session, "p", "shrink", instance=instance)
@@ -469,7 +480,7 @@ class TestPlans:
         monkeypatch.setattr(get("mariadb").profiles, "items", rows)
         return notices
 
-    def test_a_plan_has_chain_sizes_and_effects(self, control: Site, met: list[Notice]) -> None:
+    def test_plan_has_chain_sizes_and_effects(self, control: Site, met: list[Notice]) -> None:
         instance = running(control)
         full = taken(control, instance, "full")
         child = taken(control, instance, "inc", parent=full.id)
@@ -498,12 +509,12 @@ class TestPlans:
         met.append(Notice(item="page size", effect="refuse", message="the target has another"))
         assert not asyncio.run(plan_restore(control, "p", "inc")).allowed
 
-    def test_without_a_profile_it_says_so(self, control: Site) -> None:
+    def test_plan_warns_of_a_missing_profile(self, control: Site) -> None:
         taken(control, running(control), "full")
         (effect,) = asyncio.run(plan_restore(control, "p", "full")).effects
         assert (effect.effect, effect.item) == ("warned", "profile")
 
-    def test_a_plan_warns_of_damage_and_refuses_nothing(self, control: Site) -> None:
+    def test_plan_warns_of_damage_and_refuses_nothing(self, control: Site) -> None:
         backup = taken(control, running(control), "full")
         verdict = {"at": "2026-11-29T12:00:00+00:00", "ok": False, "prepared": False, "message": "segment 3 is damaged"}
         edit(control, Backup, backup.id, lambda row: setattr(row, "verified", verdict))
@@ -511,7 +522,7 @@ class TestPlans:
         assert plan.allowed
         assert "segment 3 is damaged" in next(found.message for found in plan.effects if found.item == "verification")
 
-    def test_what_a_restore_refuses_a_plan_refuses(self, control: Site) -> None:
+    def test_plan_refuses_what_a_restore_refuses(self, control: Site) -> None:
         taken(control, running(control), "full")
         with pytest.raises(TooLarge):
             asyncio.run(plan_restore(control, "p", "full", size=2))
@@ -529,7 +540,7 @@ class TestPlans:
             asyncio.run(plan_restore(control, "p", "none"))
 
 
-def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(control: Site) -> None:
+def test_copy_that_was_not_activated_stays_isolated_after_its_own_restores(control: Site) -> None:
     """Its backups hold the replication and the events of its source."""
     instance = running(control)
     backup = taken(control, instance, "full")
@@ -547,7 +558,7 @@ def test_a_copy_that_nobody_activated_stays_isolated_through_its_own_restores(co
     assert is_isolated()
 
 
-def test_only_an_isolated_instance_is_activated(control: Site) -> None:
+def test_only_isolated_instances_can_be_activated(control: Site) -> None:
     instance = running(control)
     with pytest.raises(Conflict, match="not isolated"):
         request_action(control, "p", "mysql1", "activate")
@@ -559,7 +570,7 @@ def test_only_an_isolated_instance_is_activated(control: Site) -> None:
         assert row is not None and row.task is None
 
 
-def test_only_results_change_what_is_known_of_a_backup(control: Site) -> None:
+def test_only_results_change_the_state_of_a_backup(control: Site) -> None:
     """A verify job that fails without a result of the worker (an outage, no key, no space) proves nothing."""
     backup = taken(control, running(control), "full")
     for failure, results in (
@@ -588,11 +599,11 @@ def test_only_results_change_what_is_known_of_a_backup(control: Site) -> None:
         *((code, False) for code in ("Unavailable", "HostSilent", "JobLost", "Cancelled", "ConfigurationError", "JobError")),
     ],
 )
-def test_only_damage_marks_a_backup_bad(code: str, bad: bool) -> None:
+def test_only_damage_marks_a_backup_as_damaged(code: str, bad: bool) -> None:
     assert (code in PROVES_DAMAGE) is bad
 
 
-def test_no_backup_depends_on_one_that_was_found_damaged(control: Site) -> None:
+def test_no_backup_is_based_on_a_damaged_one(control: Site) -> None:
     instance = running(control)
     full = taken(control, instance, "full")
     one = taken(control, instance, "one", parent=full.id)
@@ -612,7 +623,7 @@ def test_no_backup_depends_on_one_that_was_found_damaged(control: Site) -> None:
     assert again.parent_id == one.id
 
 
-def test_an_artifact_that_was_never_verified_counts_as_restorable(control: Site) -> None:
+def test_unverified_artifact_counts_as_restorable(control: Site) -> None:
     full = taken(control, running(control), "full")
     with control.catalog.read() as session:
         row = session.get(Backup, full.id)

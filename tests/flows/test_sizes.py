@@ -12,16 +12,11 @@ import pytest
 from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog, quotas
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
-from strongroom.flows import (
-    Site,
-    open_site,
-    request_backup,
-    request_delete_instance,
-    request_instance,
-    request_reset,
-    request_resize_flavor,
-    request_resize_volume,
-)
+from strongroom.flows import Site, open_site
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_delete_instance, request_reset
+from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.ends import settle
@@ -44,8 +39,8 @@ def control_with(place: Path) -> MakeControl:
     return make
 
 
-def running(control: Site, name: str = "mysql1", **wish: Any) -> Instance:
-    instance, _ = request_instance(control, "p", name=name, **wish)
+def running(control: Site, name: str = "mysql1", **options: Any) -> Instance:
+    instance, _ = request_instance(control, "p", name=name, **options)
     end_jobs(control)
     edit(control, Instance, instance.id, state="running", healthy=True)
     return instance
@@ -74,7 +69,7 @@ def used(control: Site, project: str = "p") -> dict[str, int]:
         return quotas.in_use(session, project, control.settings)
 
 
-def test_without_limits_nothing_is_refused(control_with: MakeControl) -> None:
+def test_nothing_is_refused_without_limits(control_with: MakeControl) -> None:
     control = control_with()
     for number in range(3):
         running(control, f"i{number}", flavor="d5", volume_size=10_000)
@@ -91,7 +86,7 @@ def test_without_limits_nothing_is_refused(control_with: MakeControl) -> None:
         ({"instances": 0}, "['instances']"),
     ],
 )
-def test_an_instance_over_the_limit_is_refused_in_troves_words(
+def test_instance_over_the_limit_is_refused_with_troves_message(
     control_with: MakeControl, limits: dict[str, int], over: str
 ) -> None:
     control = control_with(**limits)
@@ -107,7 +102,7 @@ def test_an_instance_over_the_limit_is_refused_in_troves_words(
         request_instance(control, "q", name="of another project", flavor="d1", volume_size=5)
 
 
-def test_what_is_deleted_makes_room(control_with: MakeControl) -> None:
+def test_deleted_resources_do_not_count(control_with: MakeControl) -> None:
     control = control_with(instances=1)
     first = running(control)
     request_delete_instance(control, "p", first.id)
@@ -117,7 +112,7 @@ def test_what_is_deleted_makes_room(control_with: MakeControl) -> None:
     request_instance(control, "p", name="second")
 
 
-def test_backups_count_also_when_they_failed(control_with: MakeControl) -> None:
+def test_failed_backups_count(control_with: MakeControl) -> None:
     control = control_with(backups=2)
     instance = running(control)
     first, _ = request_backup(control, "p", instance=instance.id, name="b1")
@@ -130,7 +125,7 @@ def test_backups_count_also_when_they_failed(control_with: MakeControl) -> None:
     assert "2 of 2 in use" in caught.value.remedy
 
 
-def test_a_project_may_have_limits_of_its_own(control_with: MakeControl) -> None:
+def test_project_may_have_its_own_limits(control_with: MakeControl) -> None:
     control = control_with(instances=1)
     with control.catalog.write() as session:
         session.add_all(
@@ -144,7 +139,7 @@ def test_a_project_may_have_limits_of_its_own(control_with: MakeControl) -> None
         assert quotas.limits(session, "q", control.settings) == {"instances": 1, "ram": 0, "volumes": -1, "backups": -1}
 
 
-def test_memory_and_disk_of_adopted_servers_are_not_ours_to_limit(control_with: MakeControl) -> None:
+def test_memory_and_disk_of_adopted_servers_are_not_limited(control_with: MakeControl) -> None:
     control = control_with(ram=1, volumes=1, instances=1)
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", socket=Path("/run/s"))
     request_instance(control, "p", name="a", adopt=server)
@@ -153,7 +148,7 @@ def test_memory_and_disk_of_adopted_servers_are_not_ours_to_limit(control_with: 
         request_instance(control, "p", name="b", adopt=server)
 
 
-def test_requests_at_once_do_not_pass_the_limit_together(control_with: MakeControl) -> None:
+def test_concurrent_requests_cannot_exceed_the_limit(control_with: MakeControl) -> None:
     control = control_with(instances=3)
     refused: list[QuotaExceeded] = []
 
@@ -171,7 +166,7 @@ def test_requests_at_once_do_not_pass_the_limit_together(control_with: MakeContr
     assert (used(control)["instances"], len(refused)) == (3, 5)
 
 
-def test_a_volume_only_grows(control_with: MakeControl) -> None:
+def test_volume_can_only_grow(control_with: MakeControl) -> None:
     control = control_with(volumes=20)
     instance = running(control, volume_size=5)
     for size in (5, 4):
@@ -186,10 +181,10 @@ def test_a_volume_only_grows(control_with: MakeControl) -> None:
         request_resize_volume(control, "p", instance.id, 30)
 
 
-def test_a_flavor_is_changed_by_a_job(control_with: MakeControl) -> None:
+def test_flavor_is_changed_by_a_job(control_with: MakeControl) -> None:
     control = control_with(ram=1500)
     instance = running(control, flavor="d1")
-    with pytest.raises(InvalidRequest, match="has flavor d1 already"):
+    with pytest.raises(InvalidRequest, match="already has flavor d1"):
         request_resize_flavor(control, "p", instance.id, "d1")
     with pytest.raises(InvalidRequest, match="d99 cannot be found"):
         request_resize_flavor(control, "p", instance.id, "d99")
@@ -207,7 +202,7 @@ def test_a_flavor_is_changed_by_a_job(control_with: MakeControl) -> None:
         request_resize_flavor(control, "p", instance.id, "d2")
 
 
-def test_an_adopted_server_has_no_size_that_could_be_changed(control_with: MakeControl) -> None:
+def test_adopted_server_cannot_be_resized(control_with: MakeControl) -> None:
     control = control_with()
     server = ServerDefinition(datastore="mariadb", series="10.11", runtime="adopted", socket=Path("/run/s"))
     instance, _ = request_instance(control, "p", name="a", adopt=server)
@@ -218,7 +213,7 @@ def test_an_adopted_server_has_no_size_that_could_be_changed(control_with: MakeC
         request_resize_volume(control, "p", instance.id, 100)
 
 
-def test_a_reset_ends_jobs_and_fails_running_backups(control_with: MakeControl) -> None:
+def test_reset_ends_jobs_and_fails_running_backups(control_with: MakeControl) -> None:
     control = control_with()
     instance = running(control)
     done, _ = request_backup(control, "p", instance=instance.id, name="done")
@@ -235,7 +230,7 @@ def test_a_reset_ends_jobs_and_fails_running_backups(control_with: MakeControl) 
     request_backup(control, "p", instance=instance.id, name="next")
 
 
-def test_a_reset_makes_an_instance_that_was_never_built_deletable(control_with: MakeControl) -> None:
+def test_instance_that_was_never_built_can_be_deleted_after_a_reset(control_with: MakeControl) -> None:
     control = control_with()
     instance, job = request_instance(control, "p", name="stuck")
     request_reset(control, "p", instance.id)

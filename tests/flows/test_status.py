@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.noun)
-def test_every_state_can_be_reached_and_is_drawn(machine: Machine) -> None:
+def test_every_state_is_reachable_and_drawn(machine: Machine) -> None:
     reached, waiting = {CREATED}, [CREATED]
     while waiting:
         for name in machine.states[waiting.pop()].following:
@@ -26,7 +26,7 @@ def test_every_state_can_be_reached_and_is_drawn(machine: Machine) -> None:
     assert "\n".join(draw(machine)) in PAGE.read_text(), "run scripts/docs"
 
 
-def test_a_completed_backup_only_ends_by_a_deletion() -> None:
+def test_completed_backup_ends_only_by_deletion() -> None:
     backup = Backup(id="b", status="COMPLETED")
     for status in ("BUILDING", "FAILED", "RESTORED", "DELETED"):
         with pytest.raises(Conflict, match=f"backup b cannot change from COMPLETED to {status}"):
@@ -47,7 +47,7 @@ def test_a_job_ends_once() -> None:
         move_job(job, "succeeded")
 
 
-def test_what_is_deleted_gets_no_other_task() -> None:
+def test_deleted_resources_get_no_other_task() -> None:
     instance, cluster = Instance(id="i", task="SHUTDOWN"), Cluster(id="c", task="DELETING")
     with pytest.raises(Conflict):
         move_instance(instance, "RESTORE")

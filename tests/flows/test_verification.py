@@ -14,10 +14,11 @@ from strongroom.artifact import Location, Parent, Positions, load_verification, 
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
-from strongroom.flows import open_site, request_verify
+from strongroom.flows import open_site
 from strongroom.flows.backups import verification
 from strongroom.flows.follow import make_request
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker._events import EventLog
@@ -65,9 +66,9 @@ class Site:
         with self.control.catalog.write() as session:
             settle(session, find_job(session, None, job_id), failure)
 
-    def verify(self, name: str, **wish: Any) -> Job:
+    def verify(self, name: str, **options: Any) -> Job:
         """Run a verify job to its end, as engine and worker do."""
-        job = request_verify(self.control, "p", name, **wish)
+        job = request_verify(self.control, "p", name, **options)
         with self.control.catalog.read() as session:
             asked = make_request(self.control, session, job).job
         assert isinstance(asked, VerifyJob)
@@ -103,7 +104,7 @@ def site(place: Path) -> Site:
     return Site(place)
 
 
-def test_an_incremental_is_verified_with_all_that_it_is_based_on(site: Site) -> None:
+def test_incremental_is_verified_with_all_its_parents(site: Site) -> None:
     job = site.verify("two")
     assert job.output["chain"] == list(NAMES)
     assert (job.output["links"], job.output["level"]) == (3, "content")
@@ -121,7 +122,7 @@ def site_at(name: str) -> Location:
     return Location(container="box", id=name)
 
 
-def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Site) -> None:
+def test_damage_of_a_full_applies_to_its_children_and_survives_the_catalog(site: Site) -> None:
     site.damage("full")
     job = site.verify("two")
     assert job.fault is not None
@@ -137,7 +138,7 @@ def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Sit
     # a look at sizes finds nothing, and lifts nothing
     quick = site.verify("full", quick=True)
     assert (quick.status, quick.output["level"]) == ("succeeded", "sizes")
-    assert "counts until one that looks as closely finds it good" in quick.output["warnings"][0]
+    assert "remains valid until an equally thorough verification succeeds" in quick.output["warnings"][0]
     assert not site.view("full").restorable
     # the catalog is lost
     with site.control.catalog.write() as session:
@@ -152,7 +153,7 @@ def test_a_damaged_full_makes_every_child_bad_and_survives_the_catalog(site: Sit
 
 
 @pytest.mark.parametrize("what", ["manifest", "segment", "another manifest"])
-def test_the_backup_that_is_damaged_is_the_one_that_is_named(site: Site, what: str) -> None:
+def test_damaged_backup_is_named(site: Site, what: str) -> None:
     if what == "manifest":
         (site.place / "store" / "box" / "one" / "manifest.json").unlink()
     elif what == "segment":
@@ -166,7 +167,7 @@ def test_the_backup_that_is_damaged_is_the_one_that_is_named(site: Site, what: s
     assert kept == {"manifest": [], "segment": ["full", "one", "two"], "another manifest": ["one"]}[what]
 
 
-def test_an_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.verify("two")
     before = [site.view(name).verified for name in NAMES]
 
@@ -178,7 +179,47 @@ def test_an_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert [site.view(name).verified for name in NAMES] == before
 
 
-def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_unmounted_store_proves_nothing(site: Site, quick: bool) -> None:
+    """The folder of the container is there, as the place to mount it, but it is empty."""
+    site.verify("two")
+    before = [site.view(name).verified for name in NAMES]
+    container = site.place / "store" / "box"
+    container.rename(site.place / "unmounted")
+    container.mkdir()
+    job = site.verify("two", quick=quick)
+    assert job.fault is not None
+    assert job.fault["code"] == "StorageError"
+    assert "nothing is known of its backups" in job.fault["message"]
+    assert [site.view(name).verified for name in NAMES] == before
+    job = request_rebuild(site.control, "p")
+    with pytest.raises(StorageError, match="shows no backups and no containers"):
+        asyncio.run(rebuild(site.control, job.id))
+
+
+def test_rebuild_during_an_outage_reports_no_backup_as_broken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Wrapped):
+        away = 0
+
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            Failing.away += key.endswith("manifest.json")
+            if Failing.away > 1:
+                raise StorageError("the store does not answer")
+            return super().get(key, start=start, length=length)
+
+        def list(self, prefix: str) -> Any:
+            if Failing.away > 1:
+                raise StorageError("the store does not answer")
+            return super().list(prefix)
+
+    site.control.stores.default = Failing(site.store)
+    job = request_rebuild(site.control, "p")
+    with pytest.raises(StorageError, match="does not answer"):
+        asyncio.run(rebuild(site.control, job.id))
+    assert Failing.away == 2
+
+
+def test_verification_succeeds_if_its_result_cannot_be_stored(site: Site) -> None:
     class Closed(Wrapped):
         def put(self, key: str, data: Any, *, create: bool = False) -> Any:
             raise StorageDenied("read-only")
@@ -190,7 +231,7 @@ def test_a_store_that_takes_no_results_fails_no_verification(site: Site) -> None
     assert site.view("full").verified.ok
 
 
-def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
+def test_rebuild_reads_the_store_without_blocking_writers(site: Site) -> None:
     """A store may take minutes to answer."""
 
     class Asked(Wrapped):
@@ -217,6 +258,6 @@ def test_a_rebuild_asks_the_store_while_others_write(site: Site) -> None:
     assert [site.view(name).restorable for name in NAMES] == [True, True, True]
 
 
-def test_a_quick_look_restores_nothing(site: Site) -> None:
+def test_quick_verification_restores_nothing(site: Site) -> None:
     with pytest.raises(InvalidRequest, match="restores nothing"):
         request_verify(site.control, "p", "two", quick=True, prepare=True)

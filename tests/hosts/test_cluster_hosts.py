@@ -21,7 +21,7 @@ from support.service import Failed, Refused, checksums
 
 pytestmark = pytest.mark.root
 HOSTS = 3
-LOST_AFTER = 20
+LOST_AFTER = 12
 AGENTS = f"start_timeout = 60\nstop_timeout = 10\n{CONFIG}"
 SMALL = "h3"
 """The host with a disk of its own, that can be full."""
@@ -111,15 +111,6 @@ def test_a_chain_is_restored_on_every_host(shop: SpreadShop) -> None:
     shop.require(expected)
     assert shop.view["uuid"] != before
     shop.require_full_next()
-
-
-def test_data_is_sent_from_host_to_host(shop: SpreadShop) -> None:
-    expected = shop.write("sent")
-    shop.backup("sent")
-    shop.write("lost")
-    job = shop.restore("sent", method="sst")
-    assert not job["output"].get("warnings")
-    shop.require(expected)
     shop.service.wait(shop.post("discard_old"))
 
 
@@ -136,16 +127,15 @@ def test_all_hosts_lose_power(shop: SpreadShop, hosts: Hosts) -> None:
     shop.require(expected)
 
 
-@pytest.mark.parametrize("phase", ["prepare", "swap", "join node3"])
-def test_an_agent_dies_and_the_restore_comes_to_its_end(shop: SpreadShop, hosts: Hosts, phase: str) -> None:
-    expected = shop.write(phase)
-    name = phase.replace(" ", "-")
-    shop.backup(name)
+def test_an_agent_dies_in_three_phases_and_the_restore_comes_to_its_end(shop: SpreadShop, hosts: Hosts) -> None:
+    expected = shop.write("before the deaths")
+    shop.backup("deaths")
     shop.write("lost")
-    job = shop.begin(name)
+    job = shop.begin("deaths")
     phases = ["prepare", "verify", "stop", "swap", "bootstrap", "join", "check"]
-    shop.come_to(job, phase, *phases[phases.index(phase.split()[0]) + 1 :])
-    hosts.restart_agent(shop.host("node3"))
+    for phase in ("prepare", "swap", "join node3"):
+        shop.come_to(job, phase, *phases[phases.index(phase.split()[0]) + 1 :])
+        hosts.restart_agent(shop.host("node3"))
     shop.service.wait(job, 300)
     shop.require(expected)
     shop.service.wait(shop.post("discard_old"))
@@ -194,30 +184,29 @@ def test_a_host_that_is_cut_off_while_it_prepares_ends_the_restore_and_nobody_no
     shop.backup("after-all")
 
 
-@pytest.mark.parametrize("moment", ["before", "later", "meanwhile"])
-def test_a_full_disk_ends_a_restore_before_anybody_notices(shop: SpreadShop, hosts: Hosts, moment: str) -> None:
-    name = f"full-{moment}"
-    expected: Sums = shop.write(name)
-    shop.backup(name, node="node1")
+def test_a_full_disk_ends_a_restore_before_anybody_notices(shop: SpreadShop, hosts: Hosts) -> None:
+    expected: Sums = shop.write("full")
+    shop.backup("full", node="node1")
     pids = shop.pids()
     node = next(each["node"] for each in shop.view["instances"] if each["host"] == SMALL)
     place = hosts[SMALL].data_dir
     ballast = place / "ballast"
-    if moment != "meanwhile":
-        _fill(ballast, {"before": 40 << 20, "later": 110 << 20}[moment])  # less than the data; than what a server needs beside it
-    job = shop.begin(name)
-    try:
-        if moment == "meanwhile":
-            until(lambda: list(place.glob("instances/*/data.new-*")), 60)
-            _fill(ballast, 0)
-        ended = shop.service.wait(job, 240, expect="failed")
-    finally:
-        ballast.unlink(missing_ok=True)
-    assert ended["fault"]["message"].startswith(f"{node}: ")
-    assert shop.pids() == pids
-    shop.require(expected)
-    left = [p.name for each in hosts.hosts.values() for p in each.data_dir.glob("instances/*/data.new-*")]
-    assert left == [] or moment == "meanwhile"  # an agent that could not even note what it began: the next restore removes it
+    for left in (40 << 20, 110 << 20, None):  # less than the data; than what a server needs beside it; full in the middle
+        if left is not None:
+            _fill(ballast, left)
+        job = shop.begin("full")
+        try:
+            if left is None:
+                until(lambda: list(place.glob("instances/*/data.new-*")), 60)
+                _fill(ballast, 0)
+            ended = shop.service.wait(job, 240, expect="failed")
+        finally:
+            ballast.unlink(missing_ok=True)
+        assert ended["fault"]["message"].startswith(f"{node}: ")
+        assert shop.pids() == pids
+        shop.require(expected)
+        new = [path.name for each in hosts.hosts.values() for path in each.data_dir.glob("instances/*/data.new-*")]
+        assert new == [] or left is None  # an agent that could not even note what it began: the next restore removes it
 
 
 def _fill(ballast: Path, left: int) -> None:
@@ -245,7 +234,7 @@ def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hos
             shop.backup("of-one-part", node="node1")
         assert shop.backup("of-the-others")["instance_id"] != shop.ids[0]
         for wish in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
-            with pytest.raises(Failed, match=f"node1 on {alone} does not reach node2 on {shop.host('node2')}"):
+            with pytest.raises(Failed, match=f"node1 on {alone} cannot reach node2 on {shop.host('node2')}"):
                 wish()
         assert shop.pids() == pids  # nobody was stopped or begun anew
         with hosts.sql(shop.ids[1]) as connection:
@@ -255,10 +244,6 @@ def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hos
             hosts.rejoin(alone, other)
     until(lambda: shop.view["status"] == "HEALTHY", 90)
     shop.require(expected)
-    shop.restore("parted")
-    shop.require(expected)
-    shop.require_full_next()
-    shop.service.wait(shop.post("discard_old"))
 
 
 def _state(shop: SpreadShop, node: str) -> str:
@@ -332,7 +317,9 @@ def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: Spre
     shop.reboot(hosts_of["node1"], hosts_of["node2"])
     for name in (hosts_of["node1"], hosts_of["node2"]):
         hosts.wait_status(name, "up", 60)
-    shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)
+    done = shop.service.wait(shop.post("recover", {"recover": {"force": True}}), 240)["output"]
+    assert done["positions"].keys() == {"node1", "node2"}, done
+    assert [warning.partition(",")[0] for warning in done["warnings"]] == ["node3 was left out"]
     assert shop.view["epoch"] == epoch + 1
     with shop.sql(0) as connection:
         assert checksums(connection) == before

@@ -62,9 +62,9 @@ def test_a_new_instance_goes_where_least_is_used_or_where_it_is_told(hosts: Host
 
 def test_who_joins_needs_a_token_that_was_not_used(hosts: Hosts, tmp_path: Path) -> None:
     used = hosts["h1"].token_file
-    assert agent(hosts, tmp_path / "a", used) == (1, "may not join: its token is unknown, was used, or is too old")
+    assert agent(hosts, tmp_path / "a", used) == (1, "may not join: its token is unknown, used or expired")
     (forged := tmp_path / "forged").write_text("h1:" + "A" * 43)
-    assert agent(hosts, tmp_path / "b", forged) == (1, "may not join: its token is unknown, was used, or is too old")
+    assert agent(hosts, tmp_path / "b", forged) == (1, "may not join: its token is unknown, used or expired")
     (broken := tmp_path / "broken").write_text("secret-secret")
     assert agent(hosts, tmp_path / "c", broken) == (2, "this is not a token of a host")
     assert agent(hosts, tmp_path / "d", None) == (1, "this host has not joined a control plane")

@@ -39,7 +39,7 @@ def test_a_host_that_is_cut_off_fails_its_jobs_and_is_welcome_back(there: Hosts,
         _, next_job = begin(hosts, "mysql2", f"next-{goes_on}")
         assert service.wait(next_job, 30, expect="failed")["fault"]["code"] == "HostSilent"
         assert service.backup("mysql1", f"other-{goes_on}")["status"] == "COMPLETED"
-        with pytest.raises(Refused, match="h2 is silent") as refused:
+        with pytest.raises(Refused, match="h2 is unreachable") as refused:
             service.create("there", host="h2")
         assert refused.value.status == 409
         if not goes_on:

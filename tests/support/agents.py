@@ -25,7 +25,7 @@ while piece := line.recv(65536):
     data += piece
 spec = json.loads(data)
 job = pathlib.Path(spec["work_dir"]).parent
-deed = spec["job"]["location"]["id"]
+operation = spec["job"]["location"]["id"]
 now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 def event(phase):
@@ -37,21 +37,21 @@ def end(status):
     (job / "r.new").rename(job / "result.json")
     raise SystemExit
 
-signal.signal(signal.SIGINT, (lambda *_: None) if deed == "stubborn" else lambda *_: end("cancelled"))
+signal.signal(signal.SIGINT, (lambda *_: None) if operation == "stubborn" else lambda *_: end("cancelled"))
 event("begin")
-if deed == "orphan":
+if operation == "orphan":
     child = subprocess.Popen(["sleep", "600"])
     (job / "child").write_text(str(child.pid))
     event("tool runs")
-if deed == "two":
+if operation == "two":
     time.sleep(0.5)
     event("second")
-if deed == "link":
+if operation == "link":
     (job / "result.json").symlink_to("/etc/passwd")
     raise SystemExit
-if deed in ("quick", "two"):
+if operation in ("quick", "two"):
     end("succeeded")
-if deed == "until":
+if operation == "until":
     while not (job / "go").exists():
         time.sleep(0.02)
     end("succeeded")
@@ -61,11 +61,11 @@ while time.monotonic() < deadline:
 '''
 
 
-def request(deed: str, *, server: str | None = None) -> JobRequest:
+def request(operation: str, *, server: str | None = None) -> JobRequest:
     """A job for the scripted worker. Carries secrets that must show up nowhere."""
     storage = StorageSpec(driver="directory", path=Path("/nonexistent/store"), secret_access_key="hush-storage")  # type: ignore[arg-type]
     job = VerifyJob(
-        location=Location(container="c", id=deed),
+        location=Location(container="c", id=operation),
         datastore="mariadb",
         storage=storage,
         artifact=load().artifact,

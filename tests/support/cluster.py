@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -20,29 +16,16 @@ from support import processes
 from support.agents import until
 from support.galera import SCRIPTS
 from support.load import fill
-from support.service import Refused, Service, checksums
+from support.service import Refused, Service, checksums, shared_service
 
 CONFIG = f'[datastores]\nmariadb = ["{SCRIPTS}"]\n'
 """Where the scripts of transfers are, when the system has none."""
 Sums = dict[str, tuple[int, int]]
 
 
-@contextlib.contextmanager
-def cluster_service(agent: str = "") -> Iterator[Service]:
+def cluster_service(agent: str = "") -> contextlib.AbstractContextManager[Service]:
     """A service for a module of tests, which share its cluster: to make one takes longer than most tests."""
-    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
-    place.chmod(0o711)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    high, low = divmod(os.getpid() * 7 % (15 * 250), 250)
-    service = Service(place, f"127.{5 + high}.{low}.0/24", port, config=agent + CONFIG)
-    try:
-        yield service.start()
-    finally:
-        service.kill()
-        processes.end(place)
-        shutil.rmtree(place, ignore_errors=True)
+    return shared_service(agent + CONFIG)
 
 
 class Shop:
@@ -108,12 +91,12 @@ class Shop:
         """The job of a request about it."""
         return str(self.service.call("POST", f"/clusters/shop/{what}", body or {}).headers["Strongroom-Job"])
 
-    def backup(self, name: str, **wish: Any) -> dict[str, Any]:
-        job = self.service.wait(self.post("backup", {"backup": {"name": name, **wish}}))
+    def backup(self, name: str, **options: Any) -> dict[str, Any]:
+        job = self.service.wait(self.post("backup", {"backup": {"name": name, **options}}))
         return dict(self.service.get(f"/backups/{job['backup_id']}")["backup"])
 
-    def restore(self, backup: str, **wish: Any) -> dict[str, Any]:
-        return self.service.wait(self.post("restore", {"restore": {"backupRef": backup, **wish}}), 300)
+    def restore(self, backup: str, **options: Any) -> dict[str, Any]:
+        return self.service.wait(self.post("restore", {"restore": {"backupRef": backup, **options}}), 300)
 
     def pids(self) -> list[int]:
         """Of its servers."""

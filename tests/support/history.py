@@ -156,8 +156,8 @@ class MariaDB(History):
         target = mariadb.scratch(copy.server.base_dir, "data")
         work = mariadb.scratch(self.place, f"restore-{name}")
         driver = get(copy.server.datastore)
-        run_as(copy.server.user, driver.restore, copy.server.version, list(chain), target, work, len)
-        driver.lineage(copy.data_dir, renew=True)
+        run_as(copy.server.user, driver.restores.restore, copy.server.version, list(chain), target, work, len)
+        driver.servers.ensure_lineage(copy.data_dir, renew=True)
         copy.start()
         try:
             yield copy
@@ -250,7 +250,7 @@ def mysql_history(place: Path) -> Iterator[MySQL]:
 @contextmanager
 def postgresql_history(place: Path, of: Version) -> Iterator[PostgreSQL]:
     with postgresql.running(place, of=of) as server:
-        get("postgresql").create_databases(server.server, [DatabaseSpec(name="db1")])
+        get("postgresql").require_administration().databases.create(server.server, [DatabaseSpec(name="db1")])
         history = PostgreSQL(server, place)
         history.sql("CREATE TABLE h (a int PRIMARY KEY, t text) WITH (autovacuum_enabled = off)")  # it would touch every block
         history.sql("CHECKPOINT")

@@ -104,8 +104,8 @@ class Keystone:
         if region != "RegionOne":
             self.call("POST", "/regions", {"region": {"id": region}})
         for interface in ("public", "internal", "admin"):
-            wish = {"service_id": service, "interface": interface, "url": url, "region_id": region}
-            self.call("POST", "/endpoints", {"endpoint": wish})
+            options = {"service_id": service, "interface": interface, "url": url, "region_id": region}
+            self.call("POST", "/endpoints", {"endpoint": options})
 
     def forget_endpoint(self, kind: str) -> None:
         """Take what ``endpoint`` named out of the catalog again."""

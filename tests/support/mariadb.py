@@ -22,7 +22,7 @@ import pymysql
 from strongroom.artifact import Format, Pages, Positions, Profile, Witness
 from strongroom.artifact.streams.mbstream import Mbstream
 from strongroom.datastores import BackupKind, BackupRequest, BackupResult, Server, Version, discover, get, socket_path
-from strongroom.datastores.mariadb._connection import connect
+from strongroom.datastores.innodb.connection import connect
 from strongroom.errors import LogPastEnd, StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
@@ -47,8 +47,8 @@ def _template(user: str, of: Version) -> Path:
     place = Path(tempfile.mkdtemp(prefix="sr-template-", dir="/tmp"))
     server = describe(place, "template", None, user=user, of=of)
     prepare_directories(server)
-    get(of.datastore).configure(server)
-    run_as(user, get(of.datastore).initialize, server, server.data_dir, place / "template" / "log" / "install.log")
+    get(of.datastore).servers.configure(server)
+    run_as(user, get(of.datastore).servers.initialize, server, server.data_dir, place / "template" / "log" / "install.log")
     (server.data_dir / "auto.cnf").unlink(missing_ok=True)  # of MySQL: every server has an id of its own
     with contextlib.suppress(OSError):  # another process of the test run was faster
         server.data_dir.rename(final)
@@ -104,11 +104,11 @@ class MariaDBServer:
 
     def start(self, *, wait: float = 60) -> None:
         driver = get(self.server.datastore)
-        driver.configure(self.server)
-        driver.check_data(self.server, self.server.data_dir)
+        driver.servers.configure(self.server)
+        driver.servers.check_data(self.server, self.server.data_dir)
         user = {"user": self.server.user, "group": find_user(self.server.user).owner[1], "extra_groups": []}
         self.process = subprocess.Popen(
-            driver.start_argv(self.server),
+            driver.servers.build_command(self.server),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ class MariaDBServer:
         deadline = time.monotonic() + wait
         while True:
             try:
-                driver.ready(self.server)
+                driver.servers.read_facts(self.server)
                 return
             except StrongroomError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
@@ -218,7 +218,7 @@ def take(
         parent_profile=parent_profile,
         parent_witness=witness,
     )
-    session = driver.begin_backup(server, request)
+    session = driver.backups.begin(server, request)
     try:
         with stream.open("wb") as file:
             for data in pieces(session.stdout):
@@ -271,7 +271,7 @@ def _backup(running: MariaDBServer, place: Path, name: str, parent: FileLink | N
     kind: BackupKind = "incremental" if parent else "full"
     before = (parent.positions, parent.profile, parent.witness) if parent else (None, None, None)
     result, profile = run_as(user, take, running.server, kind, before[0], work_dir, stream, *before[1:])
-    made = get(running.server.datastore).stream(running.server)
+    made = get(running.server.datastore).backups.stream_format(running.server)
     facts = (result.positions, result.server_version, result.data_bytes)
     return FileLink(stream, kind, *facts, stream=made, profile=profile, witness=result.witness)
 

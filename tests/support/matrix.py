@@ -1,19 +1,20 @@
 """The matrix test: one server configuration is one ``Line``; every line goes through the same sequence of backups and restores.
 
 A server is made by hand, adopted, backed up in full, changed, backed up incrementally, verified, restored to a new instance and
-restored in place. Data is compared each time.
+restored in place. Data is compared each time. Lines that do not contradict each other share a server: they are a ``Group``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from strongroom.agent import Agent
 from strongroom.agent.models import ServerDefinition
@@ -22,73 +23,12 @@ from strongroom.errors import StrongroomError
 from strongroom.settings import load
 from strongroom.worker.spec import JobRequest, Result
 from support import jobs
+from support.matrix_lines import Group, Line, Refused, Where
 
 PATIENCE = 240
 """Seconds that a job may take on a machine that is busy with other tests."""
 Sums = dict[str, str]
 """Checksum of every table of users, by ``database.table``. A table that cannot be read has the error in its place."""
-Where = Literal["backup", "incremental", "verify", "new", "in place"]
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The backup or the restore is refused, and the error message contains ``part``."""
-
-    part: str
-    at: Where = "backup"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A server configuration and its expected outcome.
-
-    Text may hold ``{base}`` (directory of the server), ``{data}`` (its data directory), ``{peer}`` and ``{peer_port}`` (somebody
-    that a restored copy must not contact).
-    """
-
-    name: str
-    options: str = ""
-    """Lines of the server's option file (MariaDB, MySQL: of [mysqld])."""
-    init: tuple[str, ...] = ()
-    """Arguments of the program that makes the database."""
-    groups: str = ""
-    """Further groups of the option file."""
-    directories: tuple[str, ...] = ()
-    """Directories below ``{base}`` that exist before the server starts."""
-    prepare: tuple[str, ...] = ()
-    """SQL before the full backup."""
-    change: tuple[str, ...] = ()
-    """SQL between the full and the incremental backup."""
-    spoil: tuple[str, ...] = ()
-    """SQL after the incremental backup, before the restore in place."""
-    crash: bool = False
-    """The server is killed before the restore in place, as after a power failure."""
-    refused: tuple[Refused, ...] = ()
-    """Empty: everything is restored."""
-    warnings: tuple[str, ...] = ()
-    """Parts of sentences that backup or restore must report."""
-    full_because: str = ""
-    """The incremental becomes a full; its reason contains this."""
-    emptied: tuple[str, ...] = ()
-    """Tables that are there after a restore, without their rows, by nature."""
-    new_has: tuple[tuple[str, str], ...] = ()
-    """Queries to the new instance, with the expected value."""
-    in_place_has: tuple[tuple[str, str], ...] = ()
-    """The same for the server after its restore in place."""
-    series: str = ""
-    """Default: the version of this machine."""
-    user: str = ""
-    """The superuser, when it has another name than usual."""
-    plugins: bool = False
-    """The server has plugins that are packaged apart from it; the line is skipped where they cannot be had."""
-    layout: str = ""
-    """Shell commands that change the data directory before the first start, in ``{data}``."""
-
-    def __str__(self) -> str:
-        return self.name
-
-    def refusal(self, at: Where) -> Refused | None:
-        return next((refused for refused in self.refused if refused.at == at), None)
 
 
 class OwnServer(Protocol):
@@ -147,62 +87,118 @@ class Peer:
 
 @dataclass
 class Run:
-    """One line on one server."""
+    """The lines of a group on one server."""
 
-    line: Line
+    group: Group
     own: OwnServer
     agent: Agent
     place: Path
     peer: Peer
     said: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def go(self) -> None:
-        """The whole sequence."""
-        line, own = self.line, self.own
+        """The whole sequence; the failures of all lines are raised together."""
+        try:
+            self._sequence()
+        except Exception as error:
+            self._check(None, passed=False, failure=f"{error}; the rest was not tried")
+            raise AssertionError("\n".join(self.failures)) from error
+        assert not self.failures, "\n".join(self.failures)
+
+    def _sequence(self) -> None:
+        group, own = self.group, self.own
         own.load()
-        own.sql(*self._filled(line.prepare))
+        for line in (*group.usual, *group.fulls):
+            self._sql(line, line.prepare)
         self.agent.servers.define("own", own.definition())
-        if not self._back_up("full"):
+        latest = "full"
+        if group.taken:
+            self._back_up(latest)
+            own.change()
+            latest = self._back_up_changes(latest)
+            expected = self._sums()
+        for line in group.refused:
+            self._try(line, latest)
+        if not (group.usual or group.fulls):
             return
-        own.change()
-        own.sql(*self._filled(line.change))
-        expected = own.sums()
-        broken = {name: what for name, what in expected.items() if what.startswith("error")}
-        assert not broken, broken
-        for table in line.emptied:
-            expected[table] = "0"
-        if not self._back_up("incremental", parent="full"):
-            return
-        verified = self._run("verify", None, jobs.verify_job(self.place, "incremental", prepare=True, **self._kind()))
-        if refused := line.refusal("verify"):
-            assert verified.failure is not None and refused.part in verified.failure.message, verified.failure
-        else:
-            assert verified.status == "succeeded", verified.failure
-        own.spoil()
-        own.sql(*self._filled(line.spoil))
-        self._restore_new(expected)
-        self._restore_in_place(expected)
-        missing = [part for part in line.warnings if not any(part in sentence for sentence in self.said)]
-        assert not missing, (missing, self.said)
+        self._verify(latest)
+        self._spoil()
+        self._restore_new(latest, expected)
+        crashes = {line.crash for line in (*group.usual, *group.fulls)}
+        if False in crashes:
+            self._restore_in_place(latest, expected, crash=False)
+        if True in crashes:
+            if False in crashes:
+                self._spoil()
+            own.kill()
+            self._restore_in_place(latest, expected, crash=True)
+        for line in group.lines:
+            for part in line.warnings:
+                found = any(part in sentence for sentence in self.said)
+                self._check(line, found, f"no warning has {part!r}: {sorted(set(self.said))}")
 
-    def _back_up(self, id: str, parent: str | None = None) -> bool:
-        server = self.agent.servers.server("own")
-        job = jobs.backup_job(self.place, server, id, parent, fall_back_to_full=True)
-        result = self._run(id, "own", job)
-        refused = self.line.refusal("incremental" if parent else "backup")
-        if refused:
-            assert result.failure is not None, f"the backup was not refused: {refused}"
-            assert refused.part in result.failure.message, result.failure
-            return False
+    def _back_up_changes(self, latest: str) -> str:
+        """An incremental backup with the changes of all lines, or a full one for each line that wants that. Returns the last."""
+        for line in self.group.usual:
+            self._sql(line, line.change)
+        if self.group.usual:
+            self._expect_kind(None, self._back_up("incremental", latest))
+            latest = "incremental"
+        for number, line in enumerate(self.group.fulls):
+            self._sql(line, line.change)
+            self._expect_kind(line, self._back_up(f"full-{number}", latest))
+            latest = f"full-{number}"
+        return latest
+
+    def _expect_kind(self, line: Line | None, result: Result) -> None:
+        """``line`` is the one that turns an incremental into a full."""
+        kind, reason = result.output["manifest"]["kind"], result.output["reason"] or ""
+        because = line.full_because if line else ""
+        self._check(line, kind == ("full" if because else "incremental") and because in reason, f"{kind}: {reason}")
+
+    def _back_up(self, id: str, parent: str | None = None) -> Result:
+        result = self._try_backup(id, parent)
         assert result.status == "succeeded", result.failure
-        if parent:
-            kind, reason = result.output["manifest"]["kind"], result.output["reason"] or ""
-            assert kind == ("full" if self.line.full_because else "incremental"), reason
-            assert self.line.full_because in reason
-        return True
+        return result
 
-    def _restore_new(self, expected: Sums) -> None:
-        apart = any("{peer}" in text for text in self.line.prepare)
+    def _try_backup(self, id: str, parent: str | None) -> Result:
+        server = self.agent.servers.server("own")
+        return self._run(id, "own", jobs.backup_job(self.place, server, id, parent, fall_back_to_full=True))
+
+    def _try(self, line: Line, latest: str) -> None:
+        """A backup that has to be refused, by what one line made; that is undone."""
+        refused = line.refusal("backup") or line.refusal("incremental")
+        assert refused is not None
+        self._sql(line, line.prepare)
+        self._sql(line, line.change)
+        result = self._try_backup(f"refused-{self.group.refused.index(line)}", latest if refused.at == "incremental" else None)
+        message = result.failure.message if result.failure else "the backup was not refused"
+        self._check(line, result.failure and refused.part in message, f"{refused}: {message}")
+        self._sql(line, line.undo)
+
+    def _verify(self, latest: str) -> None:
+        verified = self._run("verify", None, jobs.verify_job(self.place, latest, prepare=True, **self._kind()))
+        line, refused = self._refusal("verify")
+        if refused:
+            self._check(line, verified.failure and refused.part in verified.failure.message, f"verify: {verified.failure}")
+        else:
+            self._check(None, verified.status == "succeeded", f"verify: {verified.failure}")
+
+    def _sums(self) -> Sums:
+        """What a restore has to bring."""
+        expected = self.own.sums()
+        for name, what in expected.items():
+            self._check(self._owner(name), not what.startswith("error"), f"{name}: {what}")
+        return expected | {table: "0" for line in self.group.lines for table in line.emptied}
+
+    def _spoil(self) -> None:
+        self.own.spoil()
+        for line in self.group.usual:
+            self._sql(line, line.spoil)
+
+    def _restore_new(self, latest: str, expected: Sums) -> None:
+        apart = any("{peer}" in text for line in self.group.lines for text in line.prepare)
         if apart:  # whoever contacts the peer now is the copy
             self.own.stop()
             before = self.peer.visits
@@ -211,49 +207,67 @@ class Run:
             name="copy", datastore=definition.datastore, series=self.agent.servers.view("own").series, ram_mb=64
         )
         self.agent.servers.define("copy", copy)
-        if self._restored("copy", "new", in_place=False):
-            server = self.agent.servers.server("copy")
-            self._compare("new", expected, self.line.new_has, server)
+        if self._restored("copy", latest, "new"):
+            self._compare("new", expected, self.agent.servers.server("copy"))
             self.agent.servers.stop("copy")
         if apart:
             assert self.peer.visits == before, "the copy contacted somebody"
             self.own.start()
 
-    def _restore_in_place(self, expected: Sums) -> None:
-        if self.line.crash:
-            self.own.kill()
-        before = None if self.line.crash else self.own.sums()
-        if self._restored("own", "in place", in_place=True):
-            self._compare("in place", expected, self.line.in_place_has, None)
+    def _restore_in_place(self, latest: str, expected: Sums, *, crash: bool) -> None:
+        before = None if crash else self.own.sums()
+        if self._restored("own", latest, "in place", crash=crash):
+            self._compare("in place", expected, None)
         elif before is not None:
             assert self.own.sums() == before, "a refused restore changed the data"
 
-    def _restored(self, server: str, at: Where, *, in_place: bool) -> bool:
-        refused, job_id = self.line.refusal(at), f"restore-{server}"
-        job = jobs.restore_job(self.place, "incremental", in_place=in_place, **self._kind())
-        result = self._run(job_id, server, job)
+    def _restored(self, server: str, latest: str, at: Where, *, crash: bool = False) -> bool:
+        (line, refused), job_id = self._refusal(at), f"restore-{server}" + "-after-crash" * crash
+        result = self._run(job_id, server, jobs.restore_job(self.place, latest, in_place=at == "in place", **self._kind()))
         failure = result.failure.message if result.failure else ""
         if not failure:
             try:
                 view = self.agent.servers.swap(server, job_id)
                 self.said += view.restore_warnings
             except StrongroomError as error:
-                assert not refused, f"was refused only after the server had been stopped: {error.message}"
+                self._check(line, not refused, f"was refused only after the server had been stopped: {error.message}")
                 failure = error.message
         if refused:
-            assert failure, f"the restore ({at}) was not refused: {refused.part}"
-            assert refused.part in failure, failure
+            self._check(line, failure and refused.part in failure, f"restore ({at}), {refused.part}: {failure or 'not refused'}")
             return False
-        assert not failure, f"restore ({at}): {failure}"
-        return True
+        self._check(None, not failure, f"restore ({at}): {failure}")
+        return not failure
 
-    def _compare(self, at: Where, expected: Sums, has: tuple[tuple[str, str], ...], copy: Server | None) -> None:
+    def _compare(self, at: Where, expected: Sums, copy: Server | None) -> None:
         found = self.own.sums(copy)
-        different = {name: (expected.get(name), found.get(name)) for name in expected.keys() | found.keys()}
-        different = {name: both for name, both in different.items() if both[0] != both[1]}
-        assert not different, f"{at}: expected and found differ: {different}"
-        for query, value in self._filled_pairs(has):
-            assert self.own.ask(query, copy) == value, f"{at}: {query}"
+        for name in sorted(expected.keys() | found.keys()):
+            wanted, got = expected.get(name), found.get(name)
+            self._check(self._owner(name), wanted == got, f"{at}: {name} has {got}, not {wanted}")
+        for line in self.group.lines:
+            for query, value in line.in_place_has if copy is None else line.new_has:
+                query, value = fill(query, self.place, self.peer), fill(value, self.place, self.peer)
+                answer = self.own.ask(query, copy)
+                self._check(line, answer == value, f"{at}: {query} gives {answer}, not {value}")
+
+    def _check(self, line: Line | None, passed: object, failure: str) -> None:
+        """Keep a failure, and the line that it is of, where that is known."""
+        if not passed:
+            lines = [line] if line else self.group.lines
+            self.failures.append(f"{' or '.join(map(str, lines))}: {failure}")
+
+    def _refusal(self, at: Where) -> tuple[Line | None, Refused | None]:
+        return next(((line, refused) for line in self.group.lines if (refused := line.refusal(at))), (None, None))
+
+    def _owner(self, table: str) -> Line | None:
+        """The line that made a table."""
+        made = re.compile(rf"TABLE (`[^`]+`\.|\w+\.)?`?{re.escape(table.rsplit('.', 1)[-1])}(?!\w)", re.IGNORECASE)
+        return next((line for line in self.group.lines if made.search("\n".join(line.prepare + line.change))), None)
+
+    def _sql(self, line: Line, texts: tuple[str, ...]) -> None:
+        try:
+            self.own.sql(*[fill(text, self.place, self.peer) for text in texts])
+        except Exception as error:
+            raise AssertionError(f"SQL of {line}: {error}") from error
 
     def _run(self, id: str, server: str | None, job: Any) -> Result:
         self.agent.jobs.put(id, JobRequest(server=server, job=job))
@@ -267,12 +281,6 @@ class Run:
 
     def _kind(self) -> dict[str, str]:
         return {"datastore": self.own.datastore}
-
-    def _filled(self, texts: tuple[str, ...]) -> list[str]:
-        return [fill(text, self.place, self.peer) for text in texts]
-
-    def _filled_pairs(self, pairs: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-        return [(fill(query, self.place, self.peer), fill(value, self.place, self.peer)) for query, value in pairs]
 
 
 def fill(text: str, place: Path, peer: Peer | None = None) -> str:
@@ -298,12 +306,12 @@ def started_agent(place: Path, pool: str, programs: Mapping[str, list[Path]]) ->
         agent.stop()
 
 
-def run_line(line: Line, own: OwnServer, place: Path, pool: str) -> None:
-    """Run the sequence of a line. The fixture ``place`` ends what is left."""
+def run_group(group: Group, own: OwnServer, place: Path, pool: str) -> None:
+    """Run the sequence of a group. The fixture ``place`` ends what is left."""
     jobs.open_place(place)
     peer = Peer(pool.replace(".0/24", ".250"))
     try:
         with started_agent(place, pool, own.programs()) as agent:
-            Run(line, own, agent, place, peer).go()
+            Run(group, own, agent, place, peer).go()
     finally:
         peer.close()

@@ -21,11 +21,12 @@ import pytest
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.datastores import Server, Version
-from strongroom.datastores.mariadb._connection import connect as connect_mysql
+from strongroom.datastores.innodb.connection import connect as connect_mysql
 from strongroom.datastores.postgresql.server.connection import connect as connect_postgresql
 from support import identity, mariadb, mysql_programs, postgresql, postgresql_versions
 from support.agents import until
-from support.matrix import Line, Sums, fill
+from support.matrix import Sums, fill
+from support.matrix_lines import Group
 
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "strongroom")
 RIGHTS = "BACKUP_ADMIN, REPLICATION SLAVE, REPLICATION CLIENT, RELOAD, PROCESS, SELECT"
@@ -36,20 +37,20 @@ class Base:
 
     datastore = ""
 
-    def __init__(self, line: Line, place: Path, user: str, version: Version) -> None:
-        self.line, self.user, self.version = line, user, version
+    def __init__(self, group: Group, place: Path, user: str, version: Version) -> None:
+        self.group, self.user, self.version = group, user, version
         self.base = place / "own"
         self.data = self.base / "data"
         self.entry = pwd.getpwnam(user)
         self.log = self.base / "own.log"
         self.pid_file = self.base / "own.pid"
         self._place = place
-        for path in (self.base, *(self.base / name for name in line.directories)):
+        for path in (self.base, *(self.base / name for name in group.directories)):
             path.mkdir(mode=0o755)
             os.chown(path, self.entry.pw_uid, self.entry.pw_gid)
         self._make()
-        if line.layout:
-            self.command("sh", "-ec", self.filled(line.layout))
+        if group.layout:
+            self.command("sh", "-ec", self.filled(group.layout))
         self._write_scripts()
         self.start()
 
@@ -144,12 +145,12 @@ class OwnMariaDB(Base):
         "innodb_flush_log_at_trx_commit=0\ncharacter_set_server=utf8mb4\n"
     )
 
-    def __init__(self, line: Line, place: Path) -> None:
-        super().__init__(line, place, identity.server_user(), self._version(line, place))
+    def __init__(self, group: Group, place: Path) -> None:
+        super().__init__(group, place, identity.server_user(), self._version(group, place))
 
     @staticmethod
-    def _version(line: Line, place: Path) -> Version:
-        if not line.plugins:
+    def _version(group: Group, place: Path) -> Version:
+        if not group.plugins:
             return mariadb.version()
         own = pytest.importorskip("support.own_mariadb")
         if not own.have_plugins():
@@ -158,14 +159,14 @@ class OwnMariaDB(Base):
         return version
 
     def programs(self) -> Mapping[str, list[Path]]:
-        return {"mariadb": [self.version.programs["server"].parent]} if self.line.plugins else {}
+        return {"mariadb": [self.version.programs["server"].parent]} if self.group.plugins else {}
 
     def _make(self) -> None:
         self.socket, self.options = self.base / "own.sock", self.base / "own.cnf"
-        self.template(*map(self.filled, self.line.init))
+        self.template(*map(self.filled, self.group.init))
         self.options.write_text(
             f"[mysqld]\ndatadir={self.data}\nsocket={self.socket}\npid-file={self.pid_file}\nlog_error={self.log}\n"
-            f"{self.common}{self.filled(self.line.options)}\n{self.filled(self.line.groups)}\n"
+            f"{self.common}{self.filled(self.group.options)}\n{self.filled(self.group.groups)}\n"
         )
 
     def _initialize(self, data: Path, *arguments: str) -> None:
@@ -173,7 +174,7 @@ class OwnMariaDB(Base):
 
     def _start(self) -> str:
         programs = self.version.programs["server"].parent.parent
-        prefix = f" --basedir={programs}" if self.line.plugins else ""
+        prefix = f" --basedir={programs}" if self.group.plugins else ""
         return f"{self.version.programs['server']} --defaults-file={self.options}{prefix}"
 
     def definition(self) -> ServerDefinition:
@@ -279,7 +280,7 @@ class OwnMySQL(OwnMariaDB):
     )
 
     @staticmethod
-    def _version(line: Line, place: Path) -> Version:
+    def _version(group: Group, place: Path) -> Version:
         return mysql_programs.version()
 
     def programs(self) -> Mapping[str, list[Path]]:
@@ -320,20 +321,20 @@ class OwnPostgreSQL(Base):
 
     datastore = "postgresql"
 
-    def __init__(self, line: Line, place: Path) -> None:
-        version = postgresql_versions.version(line.series) if line.series else postgresql.version()
-        self.superuser = line.user or "postgres"
+    def __init__(self, group: Group, place: Path) -> None:
+        version = postgresql_versions.version(group.series) if group.series else postgresql.version()
+        self.superuser = group.user or "postgres"
         self.credentials: Path | None = None
-        super().__init__(line, place, postgresql.server_user(), version)
+        super().__init__(group, place, postgresql.server_user(), version)
 
     def programs(self) -> Mapping[str, list[Path]]:
-        return {"postgresql": [postgresql_versions.programs(self.line.series)]} if self.line.series else {}
+        return {"postgresql": [postgresql_versions.programs(self.group.series)]} if self.group.series else {}
 
     def _make(self) -> None:
         self.run = self.base / "run"
         self.run.mkdir(mode=0o755)
         os.chown(self.run, self.entry.pw_uid, self.entry.pw_gid)
-        arguments = [*map(self.filled, self.line.init)]
+        arguments = [*map(self.filled, self.group.init)]
         if any(str(self.base) in argument for argument in arguments):
             self._initialize(self.data, *arguments)
         else:
@@ -341,7 +342,7 @@ class OwnPostgreSQL(Base):
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(
                 f"listen_addresses = ''\nunix_socket_directories = '{self.run}'\nfsync = off\nmax_wal_senders = 5\n"
-                f"shared_buffers = 16MB\nlogging_collector = off\nwal_level = logical\n{self.filled(self.line.options)}\n"
+                f"shared_buffers = 16MB\nlogging_collector = off\nwal_level = logical\n{self.filled(self.group.options)}\n"
             )
         if self.superuser != self.user:
             self.credentials = self.base / "credentials"
@@ -401,13 +402,13 @@ class OwnPostgreSQL(Base):
             yield connection
 
     def _log_in(self, database: str) -> psycopg.Connection[Any]:
-        """As the superuser of the line, or as the first one while SQL has not made that yet."""
+        """As the superuser of the group, or as the first one while SQL has not made that yet."""
         wanted: dict[str, Any] = {
             "host": str(self.run),
             "dbname": database,
             "autocommit": True,
             "client_encoding": "SQL_ASCII",
-            "options": "-c default_transaction_read_only=off -c search_path=public",  # whatever the line gives to our role
+            "options": "-c default_transaction_read_only=off -c search_path=public",  # whatever a line gives to our role
         }
         try:
             return psycopg.connect(user=self.superuser, **wanted)

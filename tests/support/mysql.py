@@ -30,7 +30,7 @@ def running(place: Path, pool: str | None, **options: Any) -> AbstractContextMan
 
 def restore_copy(server: Server, chain: list[FileLink], work_dir: Path) -> None:
     """What a restore job leaves for a copy with a new name; to be called by ``run_as``."""
-    driver.restore(server.version, chain, server.data_dir, work_dir, len)
+    driver.restores.restore(server.version, chain, server.data_dir, work_dir, len)
     profile = chain[-1].profile or Profile()
     write_restored_profile(server.data_dir, RestoredProfile(profile=profile, isolated=True))
 

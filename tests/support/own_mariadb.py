@@ -101,7 +101,7 @@ class OwnServer(mariadb.MariaDBServer):
         deadline = time.monotonic() + wait
         while True:
             try:
-                driver.ready(self.server)
+                driver.servers.read_facts(self.server)
                 return
             except StrongroomError as error:
                 if time.monotonic() > deadline or self.process.poll() is not None:

@@ -82,7 +82,7 @@ def _template(of: Version) -> Path:
     place = Path(tempfile.mkdtemp(prefix="sr-template-", dir="/tmp"))
     server = describe(place, "template", None, of)
     _prepare(server)
-    run_as(server.user, driver.initialize, server, server.data_dir, server.base_dir / "log" / "install.log")
+    run_as(server.user, driver.servers.initialize, server, server.data_dir, server.base_dir / "log" / "install.log")
     with contextlib.suppress(OSError):  # another process of the test run was faster
         server.data_dir.rename(final)
     shutil.rmtree(place)
@@ -94,7 +94,7 @@ def _prepare(server: Server) -> None:
         server.base_dir.parent.chmod(0o711)
     for path in (server.base_dir, server.data_dir):
         make_directory(path, find_user(server.user).owner)
-    driver.configure(server)
+    driver.servers.configure(server)
 
 
 @dataclass
@@ -105,11 +105,11 @@ class PostgreSQLServer:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: float = 60) -> None:
-        driver.configure(self.server)
-        driver.check_data(self.server, self.server.data_dir)
+        driver.servers.configure(self.server)
+        driver.servers.check_data(self.server, self.server.data_dir)
         user = {"user": self.server.user, "group": find_user(self.server.user).owner[1], "extra_groups": []}
         self.process = subprocess.Popen(
-            driver.start_argv(self.server),
+            driver.servers.build_command(self.server),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -120,7 +120,7 @@ class PostgreSQLServer:
         deadline = time.monotonic() + wait
         while True:
             try:
-                driver.ready(self.server)
+                driver.servers.read_facts(self.server)
                 return
             except StrongroomError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
@@ -263,7 +263,7 @@ def take(
     kind: BackupKind = "incremental" if parent else "full"
     with taken_by(by_us):
         request = BackupRequest(kind, parent, work_dir, parent_file=read, kept=tar.kept, parent_witness=witness)
-        session = driver.begin_backup(server, request)
+        session = driver.backups.begin(server, request)
     tar.tap = session.inspection
     try:
         with stream.open("wb") as file:
@@ -327,7 +327,7 @@ def backup(instance: PostgreSQLServer, place: Path, name: str = "full", parent: 
     stream = work_dir / "stream"
     on = (parent.positions, parent.read, parent.witness) if parent else ()
     result, pages = run_as(server.user, take, server, work_dir, stream, *on)
-    run_as(server.user, driver.stored, server, result.positions)
+    run_as(server.user, driver.backups.release, server, result.positions)
     kind = "incremental" if parent else "full"
     return FileLink(stream, result.positions, result.server_version, result.data_bytes, kind, pages, result.witness)
 
@@ -341,7 +341,7 @@ def restore(
     _prepare(server)
     run_as(
         server.user,
-        driver.restore,
+        driver.restores.restore,
         server.version,
         chain,
         server.data_dir,
@@ -349,5 +349,5 @@ def restore(
         str,
         server if known else None,
     )
-    driver.lineage(server.data_dir, renew=True)
+    driver.servers.ensure_lineage(server.data_dir, renew=True)
     return server

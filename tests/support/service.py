@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,8 @@ from typing import Any
 
 import httpx
 import pymysql
+
+from support import processes
 
 PROJECT = "default"
 
@@ -47,6 +52,7 @@ class Service:
         self.data_dir = place / "d"
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
+        self.pool = pool
         self.user = user
         self.prefix: list[str] = []
         self.flags: list[str] = []
@@ -224,6 +230,24 @@ class Service:
         """Keys of all that the directory store holds in the container."""
         top = self.data_dir / "store" / container
         return sorted(str(p.relative_to(top)) for p in top.rglob("*") if p.is_file())
+
+
+@contextlib.contextmanager
+def shared_service(config: str = "") -> Iterator[Service]:
+    """A service in a place of its own, for a module of tests."""
+    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    place.chmod(0o711)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    high, low = divmod(os.getpid() * 7 % (15 * 250), 250)
+    service = Service(place, f"127.{5 + high}.{low}.0/24", port, config=config)
+    try:
+        yield service.start()
+    finally:
+        service.kill()
+        processes.end(place)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def checksums(connection: pymysql.Connection[Any]) -> dict[str, tuple[int, int]]:

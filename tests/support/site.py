@@ -175,9 +175,9 @@ class Site:
             for job in session.query(Job).filter(Job.finished.is_(None)):
                 settle(session, job, failure)
 
-    def instance(self, name: str = "mysql1", *, project: str = "p", **wish: Any) -> str:
+    def instance(self, name: str = "mysql1", *, project: str = "p", **options: Any) -> str:
         """Id of a new running instance."""
-        reply = self.ask("POST", "/instances", {"instance": {"name": name, **wish}}, project=project)
+        reply = self.ask("POST", "/instances", {"instance": {"name": name, **options}}, project=project)
         assert reply.status_code == 200, reply.text
         self.end_jobs()
         key = str(reply.json()["instance"]["id"])
@@ -189,9 +189,9 @@ class Site:
         self.edit(Instance, key, up)
         return key
 
-    def backup(self, instance: str, name: str = "b1", **wish: Any) -> str:
+    def backup(self, instance: str, name: str = "b1", **options: Any) -> str:
         """Id of a new completed backup."""
-        reply = self.ask("POST", "/backups", {"backup": {"name": name, "instance": instance, **wish}})
+        reply = self.ask("POST", "/backups", {"backup": {"name": name, "instance": instance, **options}})
         assert reply.status_code == 202, reply.text
         key = str(reply.json()["backup"]["id"])
 

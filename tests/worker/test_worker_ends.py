@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.artifact import open_artifact, verify
+from strongroom.artifact import Writer, open_artifact, verify
 from strongroom.datastores import Server, get
-from strongroom.worker.spec import InitializeJob, Job, Result
+from strongroom.errors import Cancelled
+from strongroom.worker._backup import back_up
+from strongroom.worker._events import EventLog
+from strongroom.worker.spec import InitializeJob, Job, Result, WorkerSpec
 from support import jobs, mariadb, slow
 from support.bucket import bucket
 from support.jobs import WorkerProcess
@@ -96,7 +99,7 @@ def test_cancel(place: Path, a: MariaDBServer, phase: str) -> None:
     require_no_orphans(place)
     if worker.target is not None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
-            driver.check_data(a.server, worker.target)
+            driver.servers.check_data(a.server, worker.target)
     a.sql("CREATE DATABASE not_locked")
     backup(place, a.server, "after", "inc")
 
@@ -109,12 +112,28 @@ def test_kill(place: Path, a: MariaDBServer, phase: str) -> None:
     assert not (worker.directory / "result.json").exists()
     if worker.target is not None:
         with pytest.raises(Exception, match=r"not finished|not prepared|no MariaDB"):
-            driver.check_data(a.server, worker.target)
+            driver.servers.check_data(a.server, worker.target)
     a.sql("CREATE DATABASE not_locked")
     if phase.startswith("copy"):  # a new attempt removes what the killed one left
         backup(place, a.server, "new", "inc")
         keys = [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]
         assert f"{jobs.CONTAINER}/new/manifest.json" in keys and f"{jobs.CONTAINER}/new/intent.json" not in keys
+
+
+def test_a_signal_between_the_intent_and_the_copy_leaves_no_intent(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = mariadb.make(place, None, name="a").server
+    work_dir, gid = place / "work", jobs.group()
+    spec = WorkerSpec(id="new", job=InitializeJob(), server=server, user=server.user, work_dir=work_dir, store_gid=gid)
+    open_writer = Writer.open
+
+    def open_and_cancel(writer: Writer) -> None:
+        open_writer(writer)
+        raise Cancelled("the job was cancelled")
+
+    monkeypatch.setattr(Writer, "open", open_and_cancel)
+    with pytest.raises(Cancelled):
+        back_up(spec, jobs.backup_job(place, server, "new"), EventLog(place / "events"))
+    assert jobs.keys(jobs.open_place(place)) == []
 
 
 def test_cancel_by_sigterm_of_the_worker_alone(place: Path, a: MariaDBServer) -> None:

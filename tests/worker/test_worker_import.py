@@ -84,7 +84,7 @@ def test_invalid_backups_are_refused_with_a_message(place: Path, data: bytes, fi
 def test_gap_between_two_backups_is_refused(place: Path) -> None:
     result = run(place, put(place, "one.xbs", FULL), put(place, "two.xbs", stream("incremental", 101, 200))).wait()
     assert result.failure is not None
-    assert "begins at LSN 101, and that one ends at 100" in result.failure.message
+    assert "begins at LSN 101, but the parent ends at 100" in result.failure.message
 
 
 @pytest.mark.root

@@ -111,7 +111,7 @@ def test_backup_is_repeated_if_the_tool_wrote_a_file_twice(place: Path, a: Maria
     worker = run(place, "1", jobs.backup_job(place, server, "full"), server)
     worker.succeed()
     messages = [event.message for event in worker.events() if event.message]
-    assert any("is begun again" in message for message in messages), messages
+    assert any("is started again" in message for message in messages), messages
     assert sorted(path.name for path in marks.iterdir()) == ["1", "2"]
     run(place, "2", jobs.verify_job(place, "full", prepare=True)).succeed()
     (marks / "2").rmdir()
@@ -144,7 +144,7 @@ def test_verify_with_and_without_prepare(place: Path, a: MariaDBServer) -> None:
     restore = run(place, "6", jobs.restore_job(place, "inc"), b.server)
     assert failure(restore)[0] == "ArtifactCorrupt"
     with pytest.raises(Exception, match="not finished"):
-        driver.check_data(b.server, restore.target or place)
+        driver.servers.check_data(b.server, restore.target or place)
 
 
 def test_encrypted_backup(place: Path, a: MariaDBServer) -> None:
@@ -184,7 +184,7 @@ def test_unusable_parent_is_refused_or_replaced_by_a_full(place: Path, a: MariaD
     for name, keys, told in (("k2", [another], "encryption.recipients was changed"), ("k3", [], "encryption was disabled")):
         code, message = failure(run(place, name, jobs.backup_job(place, a.server, "inc", "rotated", recipients=keys), a.server))
         assert code == "Conflict" and told in message
-    driver.lineage(a.data_dir, renew=True)
+    driver.servers.ensure_lineage(a.data_dir, renew=True)
     code, message = failure(run(place, "4", jobs.backup_job(place, a.server, "inc", "full"), a.server))
     assert code == "LineageChanged" and "was replaced" in message
     assert {key.split("/")[1] for key in jobs.keys(jobs.open_place(place))} == {"full", "rotated"}
@@ -196,7 +196,7 @@ def test_unusable_parent_is_refused_or_replaced_by_a_full(place: Path, a: MariaD
 
 def test_server_that_was_restored_from_a_snapshot(place: Path, a: MariaDBServer) -> None:
     """A snapshot of the machine includes the lineage file, but the LSN reveals that the data is older."""
-    driver.lineage(a.data_dir)
+    driver.servers.ensure_lineage(a.data_dir)
     a.stop()
     subprocess.run(["cp", "-a", a.data_dir, place / "snapshot"], check=True)
     a.start()
@@ -234,7 +234,7 @@ def test_backup_too_large_for_the_volume(place: Path, a: MariaDBServer) -> None:
 
 def test_initialize(place: Path, pool: str) -> None:
     b = mariadb.make(place, pool, name="b")
-    driver.configure(b.server)
+    driver.servers.configure(b.server)
     worker = run(place, "1", InitializeJob(), b.server)
     worker.succeed()
     put_in_place(b, worker)

@@ -64,7 +64,7 @@ def test_cancel_and_kill(place: Path, a: PostgreSQLServer, phase: str, how: str)
         time.sleep(0.02)
     if worker.target is not None:
         with pytest.raises(ServerFailed, match="not finished"):
-            driver.check_data(a.server, worker.target)
+            driver.servers.check_data(a.server, worker.target)
     elif how == "cancel":
         assert not [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]
     # The next backup works as usual.

@@ -225,7 +225,7 @@ def _handle_servers(agent: Agent) -> _Handlers:
     return {
         routes.LIST_SERVERS: servers.views,
         routes.PUT_SERVER: servers.define,
-        routes.GET_SERVER: servers.view,
+        routes.GET_SERVER: servers.look_at,
         routes.DELETE_SERVER: agent.delete_server,
         routes.START_SERVER: servers.start,
         routes.STOP_SERVER: stop,
@@ -262,10 +262,12 @@ def _handle_nodes(agent: Agent) -> _Handlers:
         routes.PROVE_STOPPED: nodes.prove_stopped,
         routes.LIST_UNREACHED: nodes.unreached,
         routes.PUT_SEED: nodes.seed,
-        routes.WRITE_CANARY: ask(lambda galera, server, canary: galera.write_canary(server, canary.word)),
-        routes.READ_CANARIES: ask(lambda galera, server: galera.canaries(server)),
-        routes.DROP_CANARIES: ask(lambda galera, server: galera.drop_canaries(server)),
-        routes.SUM_TABLES: ask(lambda galera, server, request: galera.checksums(server, tables=request.tables, at=request.at)),
+        routes.WRITE_CANARY: ask(lambda clusters, server, canary: clusters.running.write_canary(server, canary.word)),
+        routes.READ_CANARIES: ask(lambda clusters, server: clusters.running.read_canaries(server)),
+        routes.DROP_CANARIES: ask(lambda clusters, server: clusters.running.drop_canaries(server)),
+        routes.SUM_TABLES: ask(
+            lambda clusters, server, request: clusters.running.sum_tables(server, tables=request.tables, at=request.at)
+        ),
     }
 
 
@@ -275,18 +277,16 @@ def _handle_administration(agent: Agent) -> _Handlers:
         return lambda server, *arguments: question(*agent.servers.serving(server), *arguments)
 
     return {
-        routes.LIST_DATABASES: ask(lambda datastore, server: datastore.databases(server)),
-        routes.CREATE_DATABASES: ask(lambda datastore, server, new: datastore.create_databases(server, new)),
-        routes.DROP_DATABASE: ask(lambda datastore, server, query: datastore.drop_database(server, query.name)),
-        routes.LIST_USERS: ask(lambda datastore, server: datastore.users(server)),
-        routes.CREATE_USERS: ask(lambda datastore, server, new: datastore.create_users(server, new)),
-        routes.DROP_USER: ask(lambda datastore, server, user: datastore.drop_user(server, user.name, user.host)),
-        routes.CHANGE_USER: ask(
-            lambda datastore, server, change, user: datastore.change_user(server, user.name, user.host, change)
-        ),
-        routes.GRANT: ask(lambda datastore, server, databases, user: datastore.grant(server, user.name, user.host, databases)),
-        routes.REVOKE: ask(lambda datastore, server, query: datastore.revoke(server, query.name, query.host, query.database)),
-        routes.GET_ROOT: ask(lambda datastore, server: RootState(enabled=datastore.superuser_enabled(server))),
-        routes.ENABLE_ROOT: ask(lambda datastore, server, account: datastore.enable_superuser(server, account.password)),
-        routes.DISABLE_ROOT: ask(lambda datastore, server: datastore.disable_superuser(server)),
+        routes.LIST_DATABASES: ask(lambda sql, server: sql.databases.list_all(server)),
+        routes.CREATE_DATABASES: ask(lambda sql, server, new: sql.databases.create(server, new)),
+        routes.DROP_DATABASE: ask(lambda sql, server, query: sql.databases.drop(server, query.name)),
+        routes.LIST_USERS: ask(lambda sql, server: sql.users.list_all(server)),
+        routes.CREATE_USERS: ask(lambda sql, server, new: sql.users.create(server, new)),
+        routes.DROP_USER: ask(lambda sql, server, user: sql.users.drop(server, user.name, user.host)),
+        routes.CHANGE_USER: ask(lambda sql, server, change, user: sql.users.change(server, user.name, user.host, change)),
+        routes.GRANT: ask(lambda sql, server, databases, user: sql.users.grant(server, user.name, user.host, databases)),
+        routes.REVOKE: ask(lambda sql, server, query: sql.users.revoke(server, query.name, query.host, query.database)),
+        routes.GET_ROOT: ask(lambda sql, server: RootState(enabled=sql.superuser.is_enabled(server))),
+        routes.ENABLE_ROOT: ask(lambda sql, server, account: sql.superuser.enable(server, account.password)),
+        routes.DISABLE_ROOT: ask(lambda sql, server: sql.superuser.disable(server)),
     }

@@ -127,7 +127,7 @@ class AgentClient:
         return await self._call(routes.LIST_SERVERS)
 
     async def server(self, server_id: str) -> ServerView:
-        """One server. Raises NotFound."""
+        """One server, as it is now: one that was not healthy is asked again. Raises NotFound."""
         return await self._call(routes.GET_SERVER, server_id)
 
     async def start_server(self, server_id: str, start: Start | None = None) -> ServerView:

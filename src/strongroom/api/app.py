@@ -18,6 +18,7 @@ from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
 from strongroom.api.management import details, quotas
 from strongroom.api.management import instances as managed_instances
+from strongroom.api.policies import routes as policies
 from strongroom.flows import Site
 from strongroom.identity import Method, NoAuthentication
 
@@ -28,6 +29,7 @@ ROUTERS = (
     backups.router,
     records.router,
     strategies.router,
+    policies.router,
     databases.router,
     users.router,
     root.router,
@@ -46,7 +48,7 @@ ROUTERS = (
 
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
-`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
+`/policies`, `/schedules`, `/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
 conflict (409). If a request starts a job, the reply's header `Strongroom-Job` contains its id.
 """
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Container, OwnBody
-from strongroom.flows import request_rebuild
+from strongroom.flows.kinds.rebuild import request_rebuild
 
 router = project_router("catalog")
 

@@ -9,14 +9,8 @@ from pydantic import Field
 
 from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Name, OwnBody, Segment, View
-from strongroom.flows import (
-    DeletePlan,
-    change_backup,
-    change_cluster,
-    plan_delete_backup,
-    plan_delete_cluster,
-    plan_delete_instance,
-)
+from strongroom.flows import DeletePlan, change_cluster, plan_delete_backup, plan_delete_cluster, plan_delete_instance
+from strongroom.flows.kinds.label import change_backup
 
 router = project_router("records")
 

@@ -4,6 +4,7 @@ It imports no database package, but its records have fields that only some datab
 """
 
 from strongroom.artifact.chain import BrokenLink, load_chain, open_chain, require_known_manifest, walk_chain
+from strongroom.artifact.container import require_container
 from strongroom.artifact.foreign.backups import (
     ForeignBackup,
     ForeignChain,
@@ -19,6 +20,7 @@ from strongroom.artifact.foreign.reader import Contents, ForeignReader
 from strongroom.artifact.joined import artifact_url, joined_keys
 from strongroom.artifact.reader import Reader, open_artifact
 from strongroom.artifact.records.intent import Intent
+from strongroom.artifact.records.label import Label, delete_labels, load_label, put_label
 from strongroom.artifact.records.load import load_manifest, read_manifest
 from strongroom.artifact.records.location import ID_PATTERN, Location
 from strongroom.artifact.records.manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
@@ -60,6 +62,7 @@ __all__ = [
     "Format",
     "Index",
     "Intent",
+    "Label",
     "Level",
     "Location",
     "Manifest",
@@ -90,6 +93,7 @@ __all__ = [
     "check_seal",
     "compare_sizes",
     "delete_artifact",
+    "delete_labels",
     "describe_notices",
     "find_foreign",
     "follow",
@@ -98,15 +102,18 @@ __all__ = [
     "list_artifacts",
     "load_chain",
     "load_identities",
+    "load_label",
     "load_manifest",
     "load_verification",
     "locate",
     "new_identity",
     "open_artifact",
     "open_chain",
+    "put_label",
     "put_seal",
     "read_manifest",
     "recipients_of",
+    "require_container",
     "require_known_manifest",
     "supersedes",
     "sweep_orphans",

@@ -62,14 +62,16 @@ def delete_artifact(store: Store, location: Location, *, segments: int = 0, atte
 def list_parts(store: Store, location: Location) -> list[Part]:
     """The objects that the store lists and that belong to the artifact. Others in its folder are none of our business.
 
-    Where one of those keeps the store from listing the folder, only the results of verifications are found.
+    Where one of those keeps the store from listing the folder, only the results of verifications and the labels are found.
     """
     try:
         return _parse_parts(location, store.list(location.prefix))
     except StorageNameInvalid:
-        with contextlib.suppress(StorageNameInvalid):
-            return _parse_parts(location, store.list(location.verifications))
-        return []
+        found = []
+        for folder in (location.verifications, location.labels):
+            with contextlib.suppress(StorageNameInvalid):
+                found += _parse_parts(location, store.list(folder))
+        return found
 
 
 def _parse_parts(location: Location, listed: Iterable[Stat]) -> list[Part]:

@@ -284,7 +284,11 @@ class Writer:
         self._done.put(None)
 
     def __enter__(self) -> Writer:
-        self.open()
+        try:
+            self.open()
+        except BaseException:  # Ctrl-C may arrive once the intent record is stored
+            self.abort()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -4,17 +4,23 @@ The rows of backups are a cache of the manifests in the store, which are authori
 """
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog
+from strongroom.catalog._policies import Attachment, Incident, Policy, PolicyRun, Schedule
 from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Quota, Run, Strategy, now
 
 __all__ = [
+    "Attachment",
     "Backup",
     "Catalog",
     "Cluster",
     "Host",
+    "Incident",
     "Instance",
     "Job",
+    "Policy",
+    "PolicyRun",
     "Quota",
     "Run",
+    "Schedule",
     "Strategy",
     "database_url",
     "now",

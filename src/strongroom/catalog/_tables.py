@@ -195,7 +195,8 @@ class Job(Table):
     project: Mapped[str]
     kind: Mapped[str]
     """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, discard_old, activate,
-    delete_backup, rebuild; for clusters: cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
+    delete_backup, label_backup, rebuild; for clusters:
+    cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
     cluster_activate, cluster_discard_old, cluster_delete, and prepare, the part of a cluster_restore on one node."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""

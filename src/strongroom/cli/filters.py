@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ import typer
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.values import instant
 from strongroom.errors import InvalidRequest
+from strongroom.protection.durations import parse_duration
 
 Since = Annotated[
     str | None, typer.Option(metavar="TIME", help="Only those created since: 2026-11-21, 2026-11-21T07:00 (UTC), or 3d, 12h.")
@@ -27,7 +28,7 @@ Sort = Annotated[
 
 
 def require_known(option: str, values: Sequence[str] | None, known: Sequence[str]) -> None:
-    """Raise InvalidRequest when a value of a filter, whatever its case, is none that there is."""
+    """Raise InvalidRequest if a value of a filter is not a known one; case is ignored."""
     by_word = {word.lower(): word for word in known}
     for value in values or ():
         if value.lower() not in by_word:
@@ -36,16 +37,13 @@ def require_known(option: str, values: Sequence[str] | None, known: Sequence[str
             raise InvalidRequest(f"{option} cannot be {value!r}", remedy=f"{hint}It is one of {', '.join(known)}.")
 
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
 def parse_time(text: str, now: datetime) -> datetime:
     """Parse a time or an age. Raises InvalidRequest."""
-    try:
-        if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-            return now - timedelta(**{UNITS[found[2]]: int(found[1])})
+    with suppress(ValueError, OverflowError):
         return instant(text)
-    except (ValueError, OverflowError):
+    try:
+        return now - parse_duration(text)
+    except InvalidRequest:
         raise InvalidRequest(
             f"{text!r} is not a time", remedy="Write 2026-11-21, 2026-11-21T07:00 (UTC), or an age like 90m, 12h, 3d, 2w."
         ) from None

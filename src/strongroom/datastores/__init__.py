@@ -1,27 +1,22 @@
-"""Databases: one package for each, behind the protocol ``Datastore``."""
+"""Datastores: one package for each. ``Datastore`` describes one by its parts, which are small protocols."""
 
-from strongroom.datastores.protocol.datastore import (
-    BackupKind,
-    BackupRequest,
-    BackupResult,
-    BackupSession,
-    Capabilities,
-    ChainLink,
-    DatabaseSpec,
-    Datastore,
-    Facts,
-    Finding,
-    Galera,
-    Phase,
-    Restored,
-    Sizes,
-    StreamFacts,
-    UserChange,
-    UserSpec,
+from strongroom.datastores.protocol.administration import Administration, DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores.protocol.backups import BackupKind, BackupRequest, BackupResult, BackupSession, StreamFacts
+from strongroom.datastores.protocol.clusters import (
+    NO_UUID,
+    UUID,
+    Clusters,
+    GaleraMember,
+    GaleraPosition,
+    GaleraView,
+    Nodes,
+    RunningNodes,
+    TableSums,
+    lacking,
 )
-from strongroom.datastores.protocol.nodes import NO_UUID, UUID, GaleraMember, GaleraPosition, GaleraView, TableSums, lacking
-from strongroom.datastores.protocol.nodes import PROGRAMS as GALERA_PROGRAMS
-from strongroom.datastores.protocol.nodes import REMEDY as GALERA_REMEDY
+from strongroom.datastores.protocol.clusters import PROGRAMS as GALERA_PROGRAMS
+from strongroom.datastores.protocol.clusters import REMEDY as GALERA_REMEDY
+from strongroom.datastores.protocol.datastore import Capabilities, Datastore
 from strongroom.datastores.protocol.placement import Place, Placement
 from strongroom.datastores.protocol.profiles import (
     PROFILE,
@@ -34,7 +29,8 @@ from strongroom.datastores.protocol.profiles import (
     read_restored_profile,
     write_restored_profile,
 )
-from strongroom.datastores.protocol.servers import Runtime, Server, ServerBase, Version
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
+from strongroom.datastores.protocol.servers import Facts, Finding, Runtime, Server, ServerBase, Sizes, Version
 from strongroom.datastores.registry import discover, get, names
 from strongroom.datastores.toolkit.keep import keep_modes
 from strongroom.datastores.toolkit.socket import socket_path
@@ -47,20 +43,22 @@ __all__ = [
     "NO_UUID",
     "PROFILE",
     "UUID",
+    "Administration",
     "BackupKind",
     "BackupRequest",
     "BackupResult",
     "BackupSession",
     "Capabilities",
     "ChainLink",
+    "Clusters",
     "DatabaseSpec",
     "Datastore",
     "Facts",
     "Finding",
-    "Galera",
     "GaleraMember",
     "GaleraPosition",
     "GaleraView",
+    "Nodes",
     "Phase",
     "Place",
     "Placement",
@@ -72,6 +70,7 @@ __all__ = [
     "RestoreTarget",
     "Restored",
     "RestoredProfile",
+    "RunningNodes",
     "Runtime",
     "Server",
     "ServerBase",

@@ -1,4 +1,4 @@
-"""DBOS, and all that keeps it on its leash: one process, pinned versions, JSON only, and no queues: the launcher starts jobs."""
+"""Runs DBOS with restrictions: one process, pinned versions, JSON only and no queues, because the launcher starts the jobs."""
 
 from __future__ import annotations
 
@@ -25,40 +25,43 @@ from strongroom.catalog import Job, database_url
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError, JobError
 from strongroom.flows import dbos_pace, outcomes
+from strongroom.flows.crashes import Crashes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import Site
+from strongroom.flows.site import SCHEDULES, Site
 
 log = structlog.get_logger()
 
 APPLICATION = "strongroom"
 WORKFLOWS = f"{APPLICATION}-2"
-"""Version of the workflows. A job that was begun under another one is started again: change it with the plans."""
+"""Version of the workflows. Change it with the steps of a kind: a job that another version started begins again."""
 KEEP = timedelta(days=7)
 """How long DBOS remembers a finished workflow; the catalog keeps the job."""
 
 
 class _Running:
-    """Workflows are global functions; this is where they find what they work with."""
+    """The site and the launcher of this process, for the workflows, which are global functions."""
 
     site: Site | None = None
     launcher: Launcher | None = None
 
 
 def _the_site() -> Site:
-    assert _Running.site is not None, "the engine does not run"
+    assert _Running.site is not None, "the engine is not running"
     return _Running.site
 
 
 @DBOS.workflow(name="job")
 async def job(job_id: str) -> str:
-    """Every job, see ``run_job``; what each stage has done is kept by DBOS."""
+    """Run a job, see ``run_job``. DBOS stores the result of each stage."""
     try:
         return await run_job(job_id, Stages(begin=begin, step=step, clean=clean, settle=settle))
-    finally:  # also of a job that was cancelled before it began
+    finally:  # also for a job that was cancelled before it started
         if _Running.launcher is not None:
             _Running.launcher.ended(job_id)
+        if _Running.site is not None:
+            _Running.site.alarm.wake(SCHEDULES)
 
 
 @DBOS.step(name="begin")
@@ -86,7 +89,7 @@ async def settle(job_id: str, failure: dict[str, str] | None) -> None:
 
 
 class _JSON(dbos_serialization.Serializer):
-    """Plain JSON for all that DBOS stores."""
+    """Plain JSON for everything that DBOS stores."""
 
     def name(self) -> str:
         return "strongroom_json"
@@ -99,20 +102,21 @@ class _JSON(dbos_serialization.Serializer):
 
 
 def _refuse_pickle(_self: object, _data: str) -> Any:
-    raise ValueError("a pickled value in the engine's tables: refused, it could run any code")
+    raise ValueError("refused to load a pickled value from the engine's tables: it could run any code")
 
 
 class Engine:
-    """DBOS for one site. ``start`` recovers what was running when the process died; ``stop`` leaves running jobs alive."""
+    """DBOS for one site. ``start`` resumes the jobs of the previous process; ``stop`` does not end running jobs."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._lock: TextIOWrapper | None = None
-        self._alone: Connection | None = None  # PostgreSQL: holds the lock of the one service
+        self._alone: Connection | None = None  # PostgreSQL: holds the lock of the only service
         self._launcher: Launcher | None = None
+        self._crashes = Crashes(site.settings.service.data_dir, site.catalog)
 
     def lock(self) -> None:
-        """No other service may run on the state directory, and DBOS has no guard of its own. Raises ConfigurationError."""
+        """Ensure that no other service uses the state directory or the database; DBOS does not. Raises ConfigurationError."""
         data_dir = self._site.settings.service.data_dir
         self._lock = (data_dir / "engine.lock").open("w")
         try:
@@ -131,8 +135,9 @@ class Engine:
                 )
 
     def start(self) -> None:
-        """Launch, and pick up every unfinished job. The lock must be held."""
+        """Launch DBOS and resume every unfinished job. The lock must be held."""
         data_dir = self._site.settings.service.data_dir
+        self._crashes.begin()
         _Running.site = self._site
         dbos_serialization.DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[method-assign, assignment]
         logging.getLogger("dbos").setLevel(logging.ERROR)
@@ -152,18 +157,18 @@ class Engine:
         }
         dbos_pace.slow_down()
         DBOS(config=config)
-        DBOS.listen_queues([])  # its own queue, by which it recovers workflows, is always served
+        DBOS.listen_queues([])  # its internal queue, which recovers workflows, is always served
         launcher = self._launcher = _Running.launcher = Launcher(self._site, _start)
         self._site.agents.on_host = lambda _host, _limit: launcher.wake()
-        self._site.queue.start = lambda _job: launcher.wake()  # before jobs go on, which may start others
+        self._site.queue.start = lambda _job: launcher.wake()  # before jobs resume, which may start others
         DBOS.launch()
         launcher.begin(self._find_running())
 
     def _find_running(self) -> set[str]:
-        """Ids of the jobs that DBOS goes on with. Of the others, those whose workflow has ended are settled.
+        """Ids of the jobs that DBOS resumes. Jobs whose workflow has ended are settled.
 
-        A workflow of another version, or in a queue of an earlier version of this service, is forgotten and its job is started
-        again from the first step: each step is idempotent and finds what was done before.
+        A workflow of another version, or in a queue of an earlier version of this service, is deleted, and its job starts again
+        with the first step. Each step is idempotent and detects what was done before.
         """
         with self._site.catalog.read() as session:
             unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
@@ -176,17 +181,17 @@ class Engine:
                 log.error("workflow ended without an outcome", job=row.id, workflow=status.status)
                 with self._site.catalog.write() as session:
                     outcomes.settle(
-                        session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was given up").to_dict()
+                        session, find_job(session, None, row.id), JobError(f"{row.kind} job {row.id} was aborted").to_dict()
                     )
             elif status.app_version != WORKFLOWS or (status.status != "PENDING" and status.queue_name != INTERNAL_QUEUE_NAME):
-                log.warning("job of an earlier version is started again", job=row.id, kind=row.kind, version=status.app_version)
+                log.warning("restarting a job of an earlier version", job=row.id, kind=row.kind, version=status.app_version)
                 DBOS.delete_workflows([row.id])
             else:
                 running.add(row.id)
         return running
 
     def stay_alone(self) -> bool:
-        """Whether we are still the one service on the database. A lock that went with its connection is taken again."""
+        """Whether this is still the only service on the database. A lock that was lost with its connection is acquired again."""
         if database_url(self._site.settings) is None:
             return True
         if self._alone is not None:
@@ -200,14 +205,15 @@ class Engine:
         try:
             self._alone = self._site.catalog.acquire_service_lock()
         except DBAPIError:
-            return True  # the database is away: the next look tells
+            return True  # the database does not answer; the next check decides
         return self._alone is not None
 
     def stop(self) -> None:
-        """Stop executing. Jobs on agents go on, and are found again at the next start."""
+        """Stop executing. Jobs on agents continue, and the next start finds them."""
         if self._launcher is not None:
             self._launcher.stop()
         DBOS.destroy(workflow_completion_timeout_sec=0)
+        self._crashes.end()
         _Running.site = _Running.launcher = None
         self._site.agents.on_host = ignore_host
         if self._alone is not None:
@@ -217,7 +223,7 @@ class Engine:
 
 
 def purge_history() -> int:
-    """Delete workflows that ended long ago; returns how many. The engine must run."""
+    """Delete workflows that ended long ago; returns their number. The engine must be running."""
     before = (datetime.now(UTC) - KEEP).isoformat()
     old = DBOS.list_workflows(
         status=["SUCCESS", "ERROR", "CANCELLED"], end_time=before, limit=1000, load_input=False, load_output=False
@@ -228,7 +234,7 @@ def purge_history() -> int:
 
 
 def _start(job_id: str) -> None:
-    """Start the workflow of the job, once: DBOS knows it by the id of the job."""
+    """Start the workflow of the job. Only the first call has an effect, because its id is that of the job."""
     with SetWorkflowID(job_id):
         DBOS.start_workflow(job, job_id)
 

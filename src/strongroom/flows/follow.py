@@ -1,4 +1,4 @@
-"""Run one job on its agent to the end: start it or find it again, mirror its progress, cancel it, try again when it was lost."""
+"""Runs one job on its agent: starts it or finds the running one, copies its progress, cancels it, and retries a lost one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from strongroom.worker.spec import JobRequest, JobView, Result
 log = structlog.get_logger()
 
 ATTEMPTS = 3
-"""How often a job is begun before its loss is called a failure."""
+"""How often a job is started before the loss of its worker is a failure."""
 LOOK = 0.5
-"""Seconds between two looks at a running job: the pace of progress, and of noticing a cancel."""
+"""Seconds between two polls of a running job, for its progress and for its cancellation."""
 _ONLY_ITS_END = 2**31
-"""More events than a job has: the agent answers when the job ends, or when the wait is over."""
+"""More events than a job can have: the agent responds when the job ends, or after the wait."""
 
 
 async def run_on_agent(site: Site, job_id: str) -> Result:
     """The result of the job on the agent of its host. Raises what the worker reported, Cancelled, JobLost, HostSilent.
 
-    Asked again after HostSilent, it finds the job again.
+    Call it again after HostSilent: it finds the running job.
     """
     while True:
         attempt = await asyncio.to_thread(_attempt, site, job_id)
@@ -68,7 +68,7 @@ async def _follow(site: Site, job_id: str, agent_job: str) -> JobView:
 
     prepared = await asyncio.to_thread(prepare)
     if prepared is None:
-        # Cancelled before this attempt: only an attempt that already runs has to be ended.
+        # Cancelled before this attempt: only an attempt that is already running has to be stopped.
         return await _cancel_existing(site, job_id, agent_job)
     host, request = prepared
     agent = site.agents.client(host)
@@ -84,20 +84,20 @@ async def _follow(site: Site, job_id: str, agent_job: str) -> JobView:
 
 
 def job_host(job: Job) -> str:
-    """Whatever works on a host was given one when it was asked for."""
+    """The host of the job. A job that runs a worker got one when it was requested."""
     assert job.host is not None, f"{job.kind} job {job.id} has no host"
     return job.host
 
 
 def make_request(site: Site, session: Session, job: Job) -> JobRequest:
-    """The request for the agent. Credentials are added here and kept nowhere. Raises ConfigurationError."""
+    """The request for the agent. Credentials are added here and stored nowhere. Raises ConfigurationError."""
     make = kind_of(job.kind).order
     assert make is not None, f"{job.kind} jobs run no worker"
     return make(site, session, job)
 
 
 async def _put(site: Site, job_id: str, agent_job: str, host: str, request: JobRequest) -> JobView:
-    """Start the job. The lock of the server may be held a moment longer by a job that has just ended."""
+    """Start the job, with retries: a job that has just ended may hold the lock of the server a moment longer."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -146,7 +146,7 @@ def _cancelled(site: Site, job_id: str) -> bool:
 
 
 def _mirror(site: Site, job_id: str, view: JobView) -> bool:
-    """Copy the newest event into the row; True when somebody wants the job cancelled."""
+    """Copy the newest event into the row; True when a user cancelled the job."""
     event = view.event
     with site.catalog.read() as session:
         job: Job = find_job(session, None, job_id)

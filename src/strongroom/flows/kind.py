@@ -1,4 +1,4 @@
-"""What a kind of job is: its steps, what it competes for, what its end means. The kinds themselves are in ``kinds``."""
+"""The definition of a kind of job: its steps, the capacity that it uses, and the effect of its end. ``kinds`` has the kinds."""
 
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ Step = Callable[[Site, str], Awaitable[None]]
 Cleaner = Callable[[Site, str], Awaitable[bool | None]]
 """Runs after a failure. True: the job has succeeded after all."""
 Lane = Literal["heavy", "light", "clusters", "stores"]
-"""What a job competes for with others. heavy: reads or writes a whole database, ``agent.jobs`` of them at a time on a host."""
+"""The capacity that a job uses. heavy: reads or writes a whole database; a host runs ``agent.jobs`` of them at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind:
-    """One kind of job. Changing the steps of one needs a new workflow version (``engine.WORKFLOWS``)."""
+    """One kind of job. A change of its steps needs a new version of the workflows (``engine.WORKFLOWS``)."""
 
     name: str
     operation: str
-    """What it does, as in "Failed to start instance". ``{backup}`` stands for the id of its backup."""
+    """What it does, as in "Failed to start instance". ``{backup}`` is replaced by the id of its backup."""
     steps: tuple[Step, ...]
     lane: Lane = "light"
     clean: Cleaner | None = None
     order: Callable[[Site, Session, Job], JobRequest] | None = None
-    """The request for the agent, for kinds that run a worker. Secrets are added here and kept nowhere."""
+    """Makes the request for the agent, for kinds that run a worker. Secrets are added here and stored nowhere."""
     begin: Callable[[Session, Job], None] | None = None
-    """What the start of the job means for the catalog."""
+    """Changes the catalog when the job starts."""
     settle: Callable[[Session, Job, Failure | None], None] | None = None
-    """What its end means for the catalog, beside what is the same for all kinds."""
+    """Changes the catalog when the job ends, in addition to what all kinds change."""
     refuse_cancel: Callable[[Session, Job], None] | None = None
-    """Raises when the job cannot be cancelled any more."""
+    """Raises if the job can no longer be cancelled."""
     has_task: bool = False
-    """The instance or cluster shows a task for as long as the job runs."""
+    """The instance or cluster has a task while the job runs."""
     failed_task: str | None = None
-    """The task that it shows after a failure."""
+    """The task that it has after a failure."""
     shows_failure: bool = True
-    """A failure shows as the fault of the instance."""
+    """A failure becomes the fault of the instance or cluster."""
     clears_fault: bool = False
-    """Success removes the fault that the instance shows."""
+    """Success removes the fault of the instance."""
     outlives_cancel: bool = False
-    """A cancel does not count between steps: what is complete by then is kept."""
+    """A cancellation has no effect between steps: a backup that is complete by then is kept."""
 
 
 _KINDS: dict[str, JobKind] = {}
 _HALF_DONE = ("BUILD", "BUILDING", "SHUTDOWN", "DELETING", "ERROR")
-"""Tasks of what is being made or deleted."""
+"""Tasks of an instance or cluster that may exist only in part."""
 
 
 def register(*kinds: JobKind) -> None:
-    """Make kinds known by their names."""
+    """Register kinds by their names."""
     for kind in kinds:
         assert kind.name not in _KINDS, f"two kinds are called {kind.name}"
         _KINDS[kind.name] = kind
 
 
 def kind_of(name: str) -> JobKind:
-    """The kind with this name. One that only another version of this service knows has a single step, which fails."""
+    """The kind with this name. For a name that only another version of the service knows: a kind whose only step fails."""
     return _KINDS.get(name) or JobKind(name=name, operation=f"do {name}", steps=(_refuse,), settle=_release)
 
 
 def _release(session: Session, job: Job, failure: Failure | None) -> None:
-    """End what the request for a job of an unknown kind has begun in the catalog, unless it is of another job."""
+    """Revert the states that the request for a job of an unknown kind has set, unless another job uses them."""
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     if cluster is not None and not _others(unfinished_jobs(session, cluster_id=cluster.id), job):
@@ -97,7 +97,7 @@ def _others(jobs: list[Job], job: Job) -> list[Job]:
 
 
 def _end_task(thing: Instance | Cluster) -> None:
-    """What was being made or deleted may be half there, and can only be deleted."""
+    """End the task. An instance or cluster that may exist only in part can only be deleted."""
     task = "ERROR" if thing.task in _HALF_DONE else None
     if isinstance(thing, Instance):
         move_instance(thing, task)
@@ -107,6 +107,6 @@ def _end_task(thing: Instance | Cluster) -> None:
 
 async def _refuse(_site: Site, job_id: str) -> None:
     raise JobError(
-        f"job {job_id} is of a kind that this version of Strongroom does not know",
-        remedy="Ask for it again, or run the version that it was asked of.",
+        f"this version of Strongroom does not know the kind of job {job_id}",
+        remedy="Request it again, or run the version that accepted the request.",
     )

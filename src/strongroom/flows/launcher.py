@@ -1,4 +1,4 @@
-"""Starts queued jobs as soon as there is room for them. The catalog is the queue; nothing is polled while nothing happens."""
+"""Starts queued jobs as soon as there is capacity for them. The catalog is the queue; an idle service does not poll it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from strongroom.flows.site import Site
 log = structlog.get_logger()
 
 LIGHT_LIMIT = 32
-"""Other jobs of a host at a time: start, stop, delete and the like never wait for a backup of another instance."""
+"""Other jobs of a host at a time: start, stop and delete never wait for a backup of another instance."""
 CLUSTER_LIMIT = 16
 STORE_LIMIT = 4
 FALLBACK = 30.0
-"""Seconds after which the queue is looked at though nobody has said that it changed."""
+"""Seconds after which the queue is read even without a notification."""
 RETRY = 2.0
-"""Seconds before the next look while the catalog's database is away."""
+"""Seconds until the next attempt while the catalog's database does not answer."""
 
 Place = tuple[Lane, str]
-"""A lane, and the host for those that each host has."""
+"""A lane, and the host if each host has its own."""
 
 
 class Launcher:
-    """Decides which queued job starts next. ``start`` begins a job and does not wait; it may be called twice for one job."""
+    """Decides which queued job starts next. ``start`` starts a job without waiting; it may be called twice for one job."""
 
     def __init__(self, site: Site, start: Callable[[str], None]) -> None:
         self._site = site
@@ -43,45 +43,45 @@ class Launcher:
         self._thread = threading.Thread(target=self._run, name="launcher", daemon=True)
 
     def begin(self, running: set[str]) -> None:
-        """Start to look; ``running`` are jobs that go on from before."""
+        """Start the thread. ``running`` are the jobs that were resumed."""
         self._running |= running
         self._wake.set()
         self._thread.start()
 
     def wake(self) -> None:
-        """A job was queued, or a host takes more jobs. From any thread."""
+        """Read the queue now: a job was queued, or a host accepts more jobs. From any thread."""
         self._wake.set()
 
     def ended(self, job_id: str) -> None:
-        """A job has ended, so that another may start. From any thread."""
+        """Note that a job has ended, so that another may start. From any thread."""
         with self._mutex:
             self._running.discard(job_id)
         self._wake.set()
 
     def stop(self) -> None:
-        """Start nothing any more."""
+        """Start no further jobs."""
         self._stopping = True
         self._wake.set()
-        if self._thread.is_alive():  # it was never begun when the engine could not start
+        if self._thread.is_alive():  # it did not start if the engine failed to start
             self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping:
             pause = FALLBACK
             try:
-                self._start_what_fits()
+                self._start_jobs()
             except DBAPIError as error:
                 log.warning("the database does not answer", reason=str(error.orig).strip())
                 pause = RETRY
             except Exception:
-                log.exception("the launcher stumbled")
+                log.exception("unexpected error in the launcher")
             self._wake.wait(pause)
             self._wake.clear()
 
-    def _start_what_fits(self) -> None:
-        """In the order of their requests; one job at a time on an instance, a cluster or a chain."""
+    def _start_jobs(self) -> None:
+        """Start jobs in the order of their requests; one at a time on an instance, a cluster or a chain."""
         with self._site.catalog.read() as session:
-            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
+            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.created, Job.id)))
             limits = self._host_limits(session)
         with self._mutex:
             running = set(self._running)
@@ -92,7 +92,7 @@ class Launcher:
             if job.id in running or self._stopping:
                 continue
             if partition in taken or lanes[lane] >= _limit_of(lane, limits):
-                taken.add(partition)  # what waits keeps its place before later jobs on the same thing
+                taken.add(partition)  # later jobs on the same instance or cluster stay behind it
                 continue
             lanes[lane] += 1
             taken.add(partition)
@@ -101,7 +101,7 @@ class Launcher:
             try:
                 self._start(job.id)
             except Exception:
-                log.exception("a job cannot be started; it is tried again", job=job.id)
+                log.exception("cannot start a job; it will be retried", job=job.id)
                 with self._mutex:
                     self._running.discard(job.id)
 
@@ -111,13 +111,13 @@ class Launcher:
 
 
 def lane_of(job: Job) -> Place:
-    """What a job competes for."""
+    """The lane of a job, with its host where each host has its own."""
     lane = kind_of(job.kind).lane
     return lane, (job.host or "") if lane in ("heavy", "light") else ""
 
 
 def partition_of(job: Job) -> str:
-    """What one job at a time is done to."""
+    """The id of the instance, cluster or chain that runs one job at a time."""
     return job.instance_id or job.params.get("partition") or job.id
 
 

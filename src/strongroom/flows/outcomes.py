@@ -1,4 +1,4 @@
-"""What the end of a job means for the rows of the catalog. Plain functions of a session; nothing here is durable by itself."""
+"""Changes rows of the catalog when a job starts or ends. Plain functions of a session, whose caller commits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log = structlog.get_logger()
 
 
 def begin(session: Session, job: Job) -> None:
-    """The job has left the queue."""
+    """Record that the job has started."""
     if act := kind_of(job.kind).begin:
         act(session, job)
 
 
 def settle(session: Session, job: Job, failure: Failure | None) -> None:
-    """The job is over. Idempotent: the first call counts."""
+    """Record that the job has ended. Idempotent: only the first call has an effect."""
     if job.finished is not None:
         return
     kind = kind_of(job.kind)
@@ -39,16 +39,16 @@ def settle(session: Session, job: Job, failure: Failure | None) -> None:
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
     if instance is not None:
-        _settle_thing(kind, job, instance, failure, has_task=kind.has_task, clears_fault=kind.clears_fault)
+        _settle_target(kind, job, instance, failure, has_task=kind.has_task, clears_fault=kind.clears_fault)
     if cluster is not None:
-        _settle_thing(kind, job, cluster, failure, has_task=kind.has_task and instance is None, clears_fault=True)
+        _settle_target(kind, job, cluster, failure, has_task=kind.has_task and instance is None, clears_fault=True)
     if kind.settle is not None:
         kind.settle(session, job, failure)
     _log_end(job, session.get(Backup, job.backup_id) if job.backup_id else None, failure)
 
 
 def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
-    """One line for every job, with names and who asked."""
+    """Log one line for every job, with names and the user who requested it."""
     line: dict[str, object] = {"job": job.id, "kind": job.kind, "project": job.project}
     instance = job.instance_name or (backup.instance_name if backup is not None else "")
     line |= {"instance": instance} if instance else {}
@@ -65,25 +65,25 @@ def _log_end(job: Job, backup: Backup | None, failure: Failure | None) -> None:
         log.warning("job failed", **line, error=failure["code"], reason=failure["message"], remedy=failure.get("remedy", ""))
 
 
-def _settle_thing(
-    kind: JobKind, job: Job, thing: Instance | Cluster, failure: Failure | None, *, has_task: bool, clears_fault: bool
+def _settle_target(
+    kind: JobKind, job: Job, target: Instance | Cluster, failure: Failure | None, *, has_task: bool, clears_fault: bool
 ) -> None:
     if has_task:
         task = kind.failed_task if failure else None
-        if isinstance(thing, Instance):
-            move_instance(thing, task)
+        if isinstance(target, Instance):
+            move_instance(target, task)
         else:
-            move_cluster(thing, task)
+            move_cluster(target, task)
     if failure is not None and kind.shows_failure:
         operation = kind.operation.format(backup=job.backup_id)
-        blame(thing, f"Failed to {operation}, error: {failure['message']}", failure.get("remedy", ""))
+        set_fault(target, f"Failed to {operation}, error: {failure['message']}", failure.get("remedy", ""))
     elif failure is None and clears_fault:
-        thing.fault = None
-    thing.updated = now()
+        target.fault = None
+    target.updated = now()
 
 
 def fail_backup(backup: Backup, failure: Failure) -> bool:
-    """Mark a backup that its job could not make. False: it is complete, or being deleted, and stays so."""
+    """Mark a backup as failed. False if it is complete or being deleted; then it is not changed."""
     if backup.status not in (*Backup.RUNNING, "FAILED"):
         return False
     move_backup(backup, "FAILED")
@@ -93,7 +93,7 @@ def fail_backup(backup: Backup, failure: Failure) -> bool:
 
 
 def settle_deletion(backup: Backup, failure: Failure | None) -> None:
-    """The objects of a backup are gone, or they could not be removed."""
+    """Record that the objects of a backup are deleted, or that their deletion failed."""
     if failure is None:
         backup.deleted = now()
         move_backup(backup, "DELETED")
@@ -104,7 +104,7 @@ def settle_deletion(backup: Backup, failure: Failure | None) -> None:
 
 
 def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: str, reason: str | None) -> None:
-    """Copy into the row what the manifest in the store says: the store is the truth."""
+    """Copy the manifest in the store into the row: the store is authoritative."""
     backup.kind = manifest.kind
     backup.parent_id = manifest.parent.location.id if manifest.parent else None
     backup.chain_id = manifest.chain
@@ -129,22 +129,25 @@ def complete_backup(backup: Backup, manifest: Manifest, sha256: str, location: s
     backup.updated = now()
 
 
-def blame(thing: Instance | Cluster, message: str, details: str) -> None:
-    """Record the fault that people see on the instance or the cluster."""
-    thing.fault = {"message": message, "details": details, "created": now().isoformat()}
+def set_fault(target: Instance | Cluster, message: str, details: str) -> None:
+    """Record the fault that users see on the instance or the cluster."""
+    target.fault = {"message": message, "details": details, "created": now().isoformat()}
 
 
-def miss(instance: Instance) -> bool:
-    """Its host does not know the server, though nothing is being done to it: another machine has its name, or lost its state."""
+def mark_missing(instance: Instance) -> bool:
+    """Mark an idle instance whose host does not know its server: another host has its name, or its agent lost its state.
+
+    True when that changes the row.
+    """
     if instance.task is not None or instance.state in ("new", "failed"):
         return False
     instance.state, instance.healthy = "failed", False
-    instance.detail = f"host {instance.host} does not know this server: was its agent's data directory lost?"
+    instance.detail = f"host {instance.host} does not know this server; its agent's data directory may have been lost"
     return True
 
 
 def mirror(instance: Instance, view: dict[str, Any]) -> bool:
-    """Copy what the agent says of the server (a dumped ServerView) into the row. True when something changed."""
+    """Copy the agent's view of the server (a dumped ServerView) into the row. True when something changed."""
     changed = False
     for column, key in (
         ("state", "state"),

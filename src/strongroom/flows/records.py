@@ -1,4 +1,4 @@
-"""Changes to instances, backups and clusters that need no job: their names, and whether they are protected from deletion."""
+"""Changes of instances, backups and clusters that need no job: their names, and their protection from deletion."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable
 
 from strongroom.catalog import Backup, Cluster, Instance, now
-from strongroom.catalog.find import (
-    find_backup,
-    find_cluster,
-)
+from strongroom.catalog.find import find_cluster
 from strongroom.errors import Busy, InvalidRequest, Protected
 from strongroom.flows.site import Site
 from strongroom.sections import CONTAINER_PATTERN
@@ -19,11 +16,11 @@ NOUNS: dict[type[Record], str] = {Instance: "instance", Backup: "backup", Cluste
 
 
 def change_record(row: Record, *, name: str | None = None, protected: bool | None = None) -> None:
-    """Set what is given. The store keeps the name that a backup was taken with.
+    """Set what is given.
 
-    Raises Busy when something is to be protected that is being deleted: it would be deleted all the same.
+    Raises Busy for the protection of something that is being deleted: the deletion would not stop.
     """
-    if protected and _is_going(row):
+    if protected and _is_being_deleted(row):
         raise Busy(f"{NOUNS[type(row)]} {row.name} ({row.id}) is being deleted; it is too late to protect it")
     if name:
         row.name = name
@@ -32,18 +29,10 @@ def change_record(row: Record, *, name: str | None = None, protected: bool | Non
     row.updated = now()
 
 
-def _is_going(row: Record) -> bool:
+def _is_being_deleted(row: Record) -> bool:
     if isinstance(row, Backup):
         return row.status == "DELETING"
     return row.task == ("DELETING" if isinstance(row, Cluster) else "SHUTDOWN")
-
-
-def change_backup(site: Site, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
-    """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
-    with site.catalog.write() as session:
-        row = find_backup(session, project, backup)
-        change_record(row, name=name, protected=protected)
-    return row
 
 
 def change_cluster(site: Site, project: str, cluster: str, *, name: str | None, protected: bool | None) -> Cluster:
@@ -55,13 +44,13 @@ def change_cluster(site: Site, project: str, cluster: str, *, name: str | None, 
 
 
 def refuse_if_protected(rows: Iterable[Record]) -> None:
-    """Raise Protected when one of the rows must not be deleted."""
+    """Raise Protected if one of the rows is protected."""
     for row in rows:
         if row.protected:
             noun = NOUNS[type(row)]
             raise Protected(
                 f"{noun} {row.name} ({row.id}) is protected from deletion",
-                remedy=f"Take the protection back first: `strongroom {noun} unprotect {row.id}`.",
+                remedy=f"Remove the protection first: `strongroom {noun} unprotect {row.id}`.",
             )
 
 
@@ -72,13 +61,13 @@ def check_name(name: str, noun: str) -> None:
             f"the name of the {noun} has {len(name)} characters; it must have 1 to 255, with at least one letter or digit"
         )
     if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise InvalidRequest(f"the name of the {noun} has control characters in it")
+        raise InvalidRequest(f"the name of the {noun} contains control characters")
 
 
 def check_container(name: str) -> None:
-    """Raise InvalidRequest when ``name`` cannot be a container."""
+    """Raise InvalidRequest if ``name`` is not a valid name of a container."""
     if not re.fullmatch(CONTAINER_PATTERN, name):
         raise InvalidRequest(
-            f"The value is not allowed: {name!r} cannot be the name of a container",
+            f"The value is not allowed: {name!r} is not a valid name of a container",
             remedy="Use 1 to 255 letters, digits and @%_+=:,.- and begin with a letter or digit.",
         )

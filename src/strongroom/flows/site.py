@@ -18,16 +18,28 @@ from strongroom.storage import Store
 
 
 class Queue:
-    """Where requests hand over their jobs. A job is in the queue once its row is committed; ``start`` wakes the launcher."""
+    """Notifies the launcher of new jobs. A job is queued as soon as its row is committed."""
 
     def __init__(self) -> None:
         self.start: Callable[[Job], None] = _refuse
-        """Set by the engine. The job runs at least once, whatever dies meanwhile."""
+        """Set by the engine. The job runs at least once, even after crashes."""
+
+
+SCHEDULES = "schedules"
+"""Name of the chore that begins the runs of policies."""
+
+
+class Alarm:
+    """Wakes a chore whose work is due earlier than it expects. From any thread."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[str], None] = _ignore
+        """Takes the name of the chore. Set by the service when its chores run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Settings and catalog, and the parts that use them. A function that needs only one part takes only that."""
+    """Settings, catalog and the parts that use them. A function that needs only one part takes only that."""
 
     settings: Settings
     catalog: Catalog
@@ -35,30 +47,31 @@ class Site:
     agents: Agents
     secrets: Secrets
     queue: Queue = field(default_factory=Queue)
+    alarm: Alarm = field(default_factory=Alarm)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a handler of the API reads the catalog on the event loop."""
     token: SecretStr | None = None
-    """Of the caller, where stores are used with those."""
+    """The caller's token, if stores are accessed with the tokens of users."""
 
     def on_behalf(self, token: SecretStr | None) -> Site:
-        """The same for a caller, and for the jobs that it starts, where stores are used with the tokens of callers."""
+        """The site for a caller and the jobs that it starts: it accesses stores with this token, if the settings require that."""
         if not self.settings.storage.by_token:
             return self
         return replace(self, stores=self.stores.with_token(token), token=token)
 
     def for_job(self, job_id: str) -> Site:
-        """The same on behalf of the user who requested the job."""
+        """The site on behalf of the user who requested the job."""
         return self.on_behalf(self.secrets.held(job_id))
 
     def start(self, job: Job) -> None:
-        """Hand over a job whose row is committed. Its steps get the token of the caller, from memory."""
+        """Start a job whose row is committed. Its steps get the caller's token, from memory."""
         if self.token is not None:
             self.secrets.hold(job.id, self.token)
         self.queue.start(job)
 
 
 def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict[str, Callable[[], AgentClient]]) -> Site:
-    """The site of a service. ``store``: of all projects; ``embedded``: the agents of this process, by host."""
+    """Open the site of a service. ``store``: the store of all projects; ``embedded``: the agents of this process, by host."""
     return Site(
         settings,
         catalog,
@@ -69,4 +82,8 @@ def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict
 
 
 def _refuse(job: Job) -> None:
-    raise RuntimeError(f"the engine does not run; job {job.id} stays queued")
+    raise RuntimeError(f"the engine is not running; job {job.id} stays queued")
+
+
+def _ignore(_chore: str) -> None:
+    """No chore runs: what is due is found when they start."""

@@ -1,6 +1,7 @@
-"""The states of backups, instances, clusters and jobs, and the moves between them. Only this module changes a state.
+"""The states of backups, instances, clusters and jobs, and their transitions. Only this module changes a state.
 
-Moves to the present state are no moves. A refused move is a defect of the caller: it is logged and raises Conflict.
+A transition to the current state changes nothing. A refused transition is a defect of the caller: it is logged and raises
+Conflict.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from strongroom.errors import Conflict
 log = structlog.get_logger()
 
 CREATED = "created"
-"""Where a row begins."""
+"""The state of a new row."""
 IDLE = "none"
 """No operation: the task is null."""
 _ROWS_PER_STATEMENT = 1000
@@ -40,7 +41,7 @@ class Machine:
     states: Mapping[str, State]
 
     def require(self, key: str, old: str, new: str) -> bool:
-        """Whether the state changes. Raises Conflict for a move that is not in the table.
+        """Whether the state changes. Raises Conflict for a transition that is not in the table.
 
         A state that only another version of this service knows can change to any other.
         """
@@ -60,9 +61,9 @@ JOBS = Machine(
     "job",
     {
         CREATED: State("", ("queued",)),
-        "queued": State("waits for capacity, or for another job on the same thing", ("running", "failed", "cancelled")),
-        "running": State("its steps are performed", ("succeeded", "failed", "cancelled")),
-        "succeeded": State("all steps are done", ()),
+        "queued": State("waits for capacity, or for another job on the same target", ("running", "failed", "cancelled")),
+        "running": State("its steps run", ("succeeded", "failed", "cancelled")),
+        "succeeded": State("all steps succeeded", ()),
         "failed": State("a step failed; the job has cleaned up", ()),
         "cancelled": State("a user cancelled it", ()),
     },
@@ -75,10 +76,10 @@ BACKUPS = Machine(
         "BUILDING": State("its job writes or reads it", ("COMPLETED", "RESTORED", "FAILED")),
         "COMPLETED": State("its manifest is in the store", ("DELETING",)),
         "RESTORED": State("an imported or registered backup, as in Trove", ("DELETING",)),
-        "FAILED": State("its job failed; a manifest that is found later completes it", ("COMPLETED", "DELETING")),
+        "FAILED": State("its job failed; if a manifest is found later, it becomes COMPLETED", ("COMPLETED", "DELETING")),
         "DELETING": State("its objects are being deleted", ("DELETED", "DELETE_FAILED")),
         "DELETE_FAILED": State("some objects could not be deleted", ("DELETING",)),
-        "DELETED": State("gone", ()),
+        "DELETED": State("deleted", ()),
     },
 )
 INSTANCES = Machine(
@@ -87,9 +88,9 @@ INSTANCES = Machine(
         CREATED: State("", ("BUILD",)),
         "BUILD": State("is being created or adopted", (IDLE, "SHUTDOWN", "ERROR")),
         IDLE: State("no operation", ("RESTORE", "REBOOT", "RESIZE", "SHUTDOWN", "ERROR")),
-        "RESTORE": State("is restored in place", (IDLE, "SHUTDOWN", "ERROR")),
-        "REBOOT": State("is started, stopped, restarted or activated", (IDLE, "SHUTDOWN", "ERROR")),
-        "RESIZE": State("gets another flavor", (IDLE, "SHUTDOWN", "ERROR")),
+        "RESTORE": State("is being restored in place", (IDLE, "SHUTDOWN", "ERROR")),
+        "REBOOT": State("is being started, stopped, restarted or activated", (IDLE, "SHUTDOWN", "ERROR")),
+        "RESIZE": State("is being changed to another flavor", (IDLE, "SHUTDOWN", "ERROR")),
         "SHUTDOWN": State("is being deleted", (IDLE, "ERROR")),
         "ERROR": State("its creation or deletion failed", (IDLE, "RESTORE", "REBOOT", "SHUTDOWN")),
     },
@@ -100,9 +101,9 @@ CLUSTERS = Machine(
         CREATED: State("", ("BUILDING",)),
         "BUILDING": State("is being created or adopted", (IDLE, "DELETING", "ERROR")),
         IDLE: State("no operation", ("RESTORING", "RECOVERING", "RESTARTING", "DELETING", "ERROR")),
-        "RESTORING": State("is restored", (IDLE, "DELETING", "ERROR")),
-        "RECOVERING": State("is brought back without a backup", (IDLE, "DELETING", "ERROR")),
-        "RESTARTING": State("its nodes are restarted, one at a time", (IDLE, "DELETING", "ERROR")),
+        "RESTORING": State("is being restored", (IDLE, "DELETING", "ERROR")),
+        "RECOVERING": State("is being recovered without a backup", (IDLE, "DELETING", "ERROR")),
+        "RESTARTING": State("its nodes are being restarted, one at a time", (IDLE, "DELETING", "ERROR")),
         "DELETING": State("is being deleted", (IDLE, "ERROR")),
         "ERROR": State("its creation, adoption or deletion failed", (IDLE, "RESTORING", "RECOVERING", "RESTARTING", "DELETING")),
     },

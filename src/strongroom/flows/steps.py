@@ -1,4 +1,4 @@
-"""What the steps of several kinds of jobs share. Each step is idempotent and raises what ends the job."""
+"""Steps, and parts of steps, that several kinds of jobs share. Each step is idempotent and raises the error that ends the job."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from strongroom.flows.status import move_backup
 
 
 def backup_of(session: Session, job: Job) -> Backup:
-    """The backup that the job is about."""
+    """The backup of the job."""
     backup = session.get(Backup, job.backup_id) if job.backup_id else None
     assert backup is not None, f"{job.kind} job {job.id} has no backup"
     return backup
 
 
 def instance_of(session: Session, job: Job) -> Instance:
-    """The instance that the job is about."""
+    """The instance of the job."""
     instance = session.get(Instance, job.instance_id) if job.instance_id else None
     assert instance is not None, f"{job.kind} job {job.id} has no instance"
     return instance
@@ -44,12 +44,12 @@ async def load_instance(site: Site, job_id: str) -> tuple[Job, Instance]:
     """The job and its instance. Raises NotFound."""
     job, instance, _ = await asyncio.to_thread(load_job, site, job_id)
     if instance is None:
-        raise NotFound(f"instance {job.instance_id} of job {job_id} is gone")
+        raise NotFound(f"instance {job.instance_id} of job {job_id} does not exist")
     return job, instance
 
 
 async def record_view(site: Site, view: ServerView) -> None:
-    """Write what the agent says of the server into the catalog."""
+    """Copy the agent's view of the server into the catalog."""
 
     def write() -> None:
         with site.catalog.write() as session:
@@ -62,7 +62,7 @@ async def record_view(site: Site, view: ServerView) -> None:
 
 
 def definition_of(site: Site, instance: Instance, flavor: str) -> ServerDefinition:
-    """What the agent has to know of a server that it runs."""
+    """The definition of a server that the agent runs."""
     return ServerDefinition(
         name=instance.name,
         datastore=instance.datastore,
@@ -72,7 +72,7 @@ def definition_of(site: Site, instance: Instance, flavor: str) -> ServerDefiniti
 
 
 async def define(site: Site, job_id: str) -> None:
-    """Tell the agent of the server; it gives it a place and an address."""
+    """Define the server on its agent, which gives it a directory and an address."""
     job, instance = await load_instance(site, job_id)
     if job.params.get("adopt"):
         definition = ServerDefinition.model_validate(job.params["adopt"])
@@ -82,7 +82,7 @@ async def define(site: Site, job_id: str) -> None:
 
 
 async def work(site: Site, job_id: str) -> None:
-    """Run the job's work on the agent and keep what it reports."""
+    """Run the job's worker on the agent and store its output."""
 
     def keep(output: dict[str, Any]) -> None:
         with site.catalog.write() as session:
@@ -98,6 +98,6 @@ async def work(site: Site, job_id: str) -> None:
 
 
 def start_building(session: Session, job: Job) -> None:
-    """The backup that the job makes is being made."""
+    """Mark the backup of the job as being made."""
     backup = backup_of(session, job)
     move_backup(backup, "BUILDING")

@@ -1,4 +1,4 @@
-"""Opens the stores that hold backups. Only this module knows which store a backup is in, and the credentials for it."""
+"""Opens the stores that hold backups. Only this module knows which store holds a backup, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from strongroom.worker.spec import StorageSpec
 
 
 class Stores:
-    """The stores of the service: one for all projects, or one for each, as the settings say."""
+    """The stores of the service: one for all projects or one for each project, depending on the settings."""
 
     def __init__(self, settings: Settings, catalog: Catalog, default: Store, token: SecretStr | None = None) -> None:
-        """``default`` is the store of all projects. ``token``: of the caller, where stores are used with those."""
+        """``default`` is the store of all projects. ``token`` is the caller's, if stores are accessed with tokens of users."""
         self._settings = settings
         self._catalog = catalog
         self.default = default
@@ -29,11 +29,11 @@ class Stores:
         self._mutex = threading.Lock()
 
     def with_token(self, token: SecretStr | None) -> Stores:
-        """The same stores, used with the token of this caller."""
+        """The same stores, accessed with the token of this caller."""
         return Stores(self._settings, self._catalog, self.default, token)
 
     def holding(self, backup: Backup) -> Store:
-        """The store that holds the backup, or will."""
+        """The store that holds the backup or will hold it."""
         return self.of_project(backup.project)
 
     def of_project(self, project: str) -> Store:
@@ -46,18 +46,18 @@ class Stores:
             return self._opened[project]
 
     def spec_holding(self, backup: Backup) -> StorageSpec:
-        """What a worker opens the store of the backup with: settings and credentials."""
+        """Settings and credentials with which a worker opens the store of the backup."""
         return self.spec_of_project(backup.project)
 
     def spec_of_project(self, project: str) -> StorageSpec:
-        """What a worker opens the store of a project with."""
+        """Settings and credentials with which a worker opens the store of a project."""
         storage = self._storage_of(project)
         if storage.driver == "directory":
             storage = storage.model_copy(update={"path": self._settings.store_path.resolve()})
         return StorageSpec(**{name: getattr(storage, name) for name in type(storage).model_fields})
 
     def all(self) -> Iterator[Store]:
-        """Every store that can hold a backup of this service; none where the token of a caller is needed."""
+        """Every store that can hold a backup of this service; none if a store needs the token of a user."""
         if self._settings.storage.by_token:
             return
         if not self._settings.storage.by_project:
@@ -68,7 +68,7 @@ class Stores:
         yield from map(self.of_project, projects)
 
     def identities(self) -> list[SecretStr]:
-        """What encrypted backups are decrypted with. Raises ConfigurationError."""
+        """The age identities that decrypt backups. Raises ConfigurationError."""
         return [SecretStr(identity) for identity in load_identities(self._settings.encryption.identity_files)]
 
     def _storage_of(self, project: str) -> Storage:

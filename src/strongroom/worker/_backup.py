@@ -6,7 +6,7 @@ import os
 import socket
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,13 +35,14 @@ from strongroom.errors import (
     FileTwice,
     LineageChanged,
     LogPastEnd,
+    StorageError,
     StrongroomError,
     Unsupported,
     WalGone,
 )
 from strongroom.storage import Store, open_store
 from strongroom.worker._events import EventLog
-from strongroom.worker.spec import TOOK_FULL, BackupJob, WorkerSpec
+from strongroom.worker.spec import TOOK_FULL, BackupJob, StorageSpec, WorkerSpec
 
 _ATTEMPTS = 3
 """How often a backup is attempted if its tool fails for a reason that depends on timing."""
@@ -73,6 +74,8 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
     assert spec.server is not None
     server, datastore = spec.server, get(spec.server.datastore)
     events.phase("check")
+    if job.container_exists:
+        _require_mounted(job.storage, job.location.container)
     store = open_store(job.storage, gid=spec.store_gid)
 
     def progress(raw: int, stored: int) -> None:
@@ -85,34 +88,48 @@ def back_up(spec: WorkerSpec, job: BackupJob, events: EventLog) -> dict[str, Any
             job.location,
             job.artifact,
             job.recipients,
-            stream=datastore.stream(server),
+            stream=datastore.backups.stream_format(server),
             keep=datastore.capabilities.keep,
             keep_end=datastore.capabilities.keep_end,
             owner=job.owner,
             on_progress=progress,
         )
-        try:
-            writer.open()
-        except ArtifactExists:
-            manifest, sha256 = read_manifest(store, job.location)
-            return _make_output(manifest, events) | {"manifest_sha256": sha256}
         with abort_on_error(writer):
+            try:
+                writer.open()
+            except ArtifactExists:
+                manifest, sha256 = read_manifest(store, job.location)
+                return _make_output(manifest, events) | {"manifest_sha256": sha256}
             return _write_artifact(spec, job, events, store, writer, server, datastore)
 
     for number in range(1, _ATTEMPTS):
         try:
             return attempt(spec)
         except (FileTwice, LogPastEnd) as error:  # both depend on timing
-            events.add_message(f"{error.message}: the backup is begun again")
+            events.add_message(f"{error.message}: the backup is started again")
             again = spec.work_dir / f"again-{number}"
             again.mkdir(mode=0o700)
             spec = spec.model_copy(update={"work_dir": again})
     return attempt(spec)
 
 
+def _require_mounted(storage: StorageSpec, container: str) -> None:
+    """Raise StorageError if a directory store lacks the container: the backup would be hidden below a mounted file system."""
+    if storage.driver != "directory" or storage.path is None:
+        return
+    directory = storage.path / container
+    with suppress(PermissionError):  # opening the store names the cause
+        if directory.is_dir():
+            return
+        raise StorageError(
+            f"the directory {directory} does not exist, though the catalog knows backups in it",
+            remedy="Mount the file system of the store. If the backups are lost, create the directory to start again.",
+        )
+
+
 @contextmanager
 def abort_on_error(writer: Writer) -> Iterator[None]:
-    """Remove the written segments if the block raises. Its error is raised even if the removal fails."""
+    """Remove what was written if the block raises. Its error is raised even if the removal fails."""
     try:
         yield
     except BaseException:
@@ -126,7 +143,7 @@ def abort_on_error(writer: Writer) -> Iterator[None]:
 def _write_artifact(
     spec: WorkerSpec, job: BackupJob, events: EventLog, store: Store, writer: Writer, server: Server, datastore: Datastore
 ) -> dict[str, Any]:
-    lineage = datastore.lineage(server.data_dir)
+    lineage = datastore.servers.ensure_lineage(server.data_dir)
     profile = _read_profile(datastore, server)
     base = _choose_base(store, job, server, lineage)
     session, base = _begin_session(spec, job, events, store, writer, server, datastore, base, profile)
@@ -145,7 +162,7 @@ def _write_artifact(
         result = session.finish()
     finally:
         session.abort()
-    if datastore.lineage(server.data_dir) != lineage:
+    if datastore.servers.ensure_lineage(server.data_dir) != lineage:
         raise LineageChanged(f"the data of {server.name or server.id} was replaced during the backup", remedy="Back up again.")
     profile, changed = _merge_profiles(profile, _read_profile(datastore, server), datastore.profiles.steady, server)
     writer.wait()
@@ -176,7 +193,7 @@ def _write_artifact(
         data_size=result.data_bytes,
     )
     try:
-        datastore.stored(server, manifest.positions)
+        datastore.backups.release(server, manifest.positions)
     except Exception as error:  # noqa: BLE001 - the backup is complete; the next one releases what the server keeps
         traceback.print_exception(error)
     return _make_output(manifest, events, base.reason, [*result.warnings, *changed, *writer.warnings]) | {
@@ -325,7 +342,7 @@ def _begin_session(
             parent_profile=base.parent.profile if base.parent else None,
             parent_witness=base.parent.witness if base.parent else None,
         )
-        return datastore.begin_backup(server, request)
+        return datastore.backups.begin(server, request)
 
     try:
         return start(base), base

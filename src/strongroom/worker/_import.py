@@ -23,7 +23,7 @@ def read_foreign(spec: WorkerSpec, job: ImportJob, events: EventLog) -> dict[str
         phase = f"read incremental {number}" if number else "read"
         events.phase(phase)
         described, count = _read_backup(
-            job, ForeignReader(store, backup, keep=get(job.datastore).side_files), found, events, phase
+            job, ForeignReader(store, backup, keep=get(job.datastore).capabilities.side_files), found, events, phase
         )
         found.append(described)
         files += count
@@ -37,7 +37,7 @@ def _read_backup(
     reader.on_progress = lambda raw, stored: events.advance(phase, raw, stored)
     claimed = follow(before[-1], reader.manifest) if before else reader.manifest
     contents = reader.read()
-    facts = get(job.datastore).describe(contents.kept, contents.files, claimed.positions)
+    facts = get(job.datastore).backups.describe(contents.kept, contents.files, claimed.positions)
     version = facts.server_version or claimed.server_version
     if not f"{version}.".startswith(f"{claimed.datastore_version}."):
         raise VersionMismatch(

@@ -147,10 +147,10 @@ def restore_chain(
     chain = [reader.manifest for reader in readers]
     links = [Link(number, reader, events) for number, reader in enumerate(readers)]
     datastore = get(chain[-1].datastore)
-    warnings = datastore.warnings(
+    warnings = datastore.restores.find_differences(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restore(version, links, target, spec.work_dir, events.phase, server)
+    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],

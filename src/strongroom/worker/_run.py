@@ -32,7 +32,7 @@ def main(preload: Sequence[str] = ()) -> int:
     Returns the exit status: 0 if the job succeeded, 1 if it did not, 2 if the spec is not valid.
     """
     for name in preload:
-        datastores.get(name).load()
+        datastores.get(name).restores.load()
     spec = _parse_spec(receive_spec())
     if spec is None:
         return 2
@@ -79,7 +79,7 @@ def _import_modules(spec: WorkerSpec) -> None:
     job = spec.job
     datastores.get(
         job.datastore if isinstance(job, RestoreJob | VerifyJob | ImportJob) else _require_server(spec).datastore
-    ).load()
+    ).restores.load()
     if not isinstance(job, InitializeJob):
         import pyrage  # noqa: F401 - strongroom.artifact loads it at its first use
 

@@ -20,16 +20,17 @@ from strongroom.artifact import (
     compare_sizes,
     open_artifact,
     open_chain,
+    require_container,
     walk_chain,
 )
 from strongroom.artifact import verify as read_all
 from strongroom.datastores import get
-from strongroom.errors import ArtifactError, InvalidRequest, StorageError, StrongroomError
+from strongroom.errors import ArtifactError, InvalidRequest, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
 from strongroom.worker._restore import installed, open_readers, profile_of, restore_chain
-from strongroom.worker.spec import LinkResult, StorageSpec, VerifyJob, WorkerSpec
+from strongroom.worker.spec import LinkResult, VerifyJob, WorkerSpec
 
 
 @dataclass(slots=True)
@@ -92,23 +93,23 @@ def verify(spec: WorkerSpec, job: VerifyJob, events: EventLog) -> dict[str, Any]
         _rehearse(spec, job, store, found, events)
     output = found.output(events)
     if found.error is not None:
+        _require_containers(job, store, found)
         found.error.output = output
         raise found.error
     return output
 
 
-def _require_mounted(storage: StorageSpec, location: Location) -> None:
-    """Raise StorageError when a directory store lacks the whole container: its file system is not mounted, probably."""
-    if storage.driver == "directory" and storage.path is not None and not (storage.path / location.container).is_dir():
-        raise StorageError(
-            f"the directory {storage.path / location.container} does not exist",
-            remedy="Is the file system of the store mounted? Nothing is known of the backup.",
-        )
+def _require_containers(job: VerifyJob, store: Store, found: _Findings) -> None:
+    """Raise StorageError if the store lacks a whole container of the chain: an outage, which proves nothing about the backups."""
+    if isinstance(job.location, ForeignChain):
+        require_container(store, job.location)
+        return
+    for container in sorted({link.container for link in found.links if link.code is not None}):
+        require_container(store, Location(container=container, id=job.location.id))
 
 
 def _read_own(job: VerifyJob, store: Store, found: _Findings, events: EventLog) -> None:
     assert isinstance(job.location, Location)
-    _require_mounted(job.storage, job.location)
     chain: list[tuple[Manifest, str]] = []
     try:
         for link in walk_chain(store, job.location, job.manifest_sha256):
@@ -195,7 +196,7 @@ def _read_links(job: VerifyJob, store: Store, wanted: Sequence[_Wanted], found: 
         def advance(raw: int, stored: int, raw_before: int = raw_before, stored_before: int = stored_before) -> None:
             events.advance("read", raw_before + raw, stored_before + stored)
 
-        report = read_all(reader, advance, get(each.manifest.datastore).stream_check(each.manifest.positions))
+        report = read_all(reader, advance, get(each.manifest.datastore).backups.stream_check(each.manifest.positions))
         expiring = list(compare_sizes(store, each.manifest).warnings) if store.capabilities.expiry else []
         found.warnings += expiring
         found.add(each.result("content", report, [*damage([each.manifest]), *expiring]), report.problems)

@@ -42,7 +42,7 @@ class DutySpec(Message):
 
 
 class DutyReport(Message):
-    """How a duty stands, written by its process."""
+    """The state of a duty, written by its process."""
 
     at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     detail: str = ""
@@ -51,7 +51,7 @@ class DutyReport(Message):
 
 
 class Duty:
-    """What a program works with."""
+    """The interface of a program: its spec, the request to stop, and its reports."""
 
     def __init__(self, spec: DutySpec) -> None:
         self.spec = spec
@@ -59,11 +59,11 @@ class Duty:
         """Set by SIGTERM: the program returns soon."""
 
     def report(self, detail: str = "", **facts: Any) -> None:
-        """Show how the duty stands."""
+        """Report the state of the duty."""
         self._write(DutyReport(detail=detail, facts=facts))
 
     def report_failure(self, error: Exception) -> None:
-        """Show why the process ends."""
+        """Report why the process ends."""
         known = isinstance(error, StrongroomError)
         failure = error.to_dict() if isinstance(error, StrongroomError) else {"code": "JobError", "message": str(error)}
         self._write(DutyReport(detail=failure["message"], failure=Failure(**failure)))

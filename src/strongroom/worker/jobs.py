@@ -45,6 +45,6 @@ def _initialize(spec: WorkerSpec, events: EventLog) -> dict[str, Any]:
     assert spec.server is not None
     events.phase("initialize")
     data_dir = spec.target_dir or spec.server.data_dir
-    get(spec.server.datastore).initialize(spec.server, data_dir, spec.work_dir / "initialize.log")
+    get(spec.server.datastore).servers.initialize(spec.server, data_dir, spec.work_dir / "initialize.log")
     events.close()
     return {"seconds": events.seconds}

@@ -61,6 +61,7 @@ class BackupJob(Message):
     artifact: ArtifactSettings
     recipients: list[str] = Field(default_factory=list)
     owner: str = Field("", description="Id of the service, for the intent record: only the owner removes an orphan.")
+    container_exists: bool = Field(False, description="Whether the container has to exist: the catalog knows backups in it.")
 
 
 class RestoreJob(Message):

@@ -56,7 +56,7 @@ def check_datastores(settings: Settings) -> Iterator[Check]:
         programs = ", ".join(str(path) for path in version.programs.values())
         name = f"{version.datastore} {version.series}"
         yield Check(name=name, level="ok", message=f"version {version.number}: {programs}")
-        if datastores.get(version.datastore).galera and (missing := datastores.lacking(version.programs)):
+        if datastores.get(version.datastore).clusters and (missing := datastores.lacking(version.programs)):
             what = f"no nodes of Galera clusters here: {' and '.join(missing)} are missing"
             yield Check(name=name, level="ok", message=what, remedy=datastores.GALERA_REMEDY)
     for name in sorted({version.datastore for version in versions}):

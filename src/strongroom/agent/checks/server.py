@@ -40,7 +40,7 @@ def check_server(server: Server) -> Iterator[Check]:
     name, seen = f"server {server.name or server.id}", set()
     datastore = datastores.get(server.datastore)
     try:
-        for finding in datastore.examine(server) if server.is_adopted else ():
+        for finding in datastore.servers.examine(server) if server.is_adopted else ():
             seen.add(finding.message)
             yield Check(name=name, **finding.model_dump())
         profile = datastore.profiles.read(server)

@@ -65,7 +65,7 @@ class AdoptedRuntime:
             socket=definition.socket,
             wanted="running",
         )
-        facts = datastores.get(definition.datastore).ready(self._home.describe_server(probe))
+        facts = datastores.get(definition.datastore).servers.read_facts(self._home.describe_server(probe))
         series = _choose_series(definition, facts, candidates)
         data_dir = (definition.data_dir or facts.data_dir or Path("/nonexistent")).resolve()
         if facts.data_dir is not None and facts.data_dir.resolve() != data_dir:
@@ -97,7 +97,7 @@ class AdoptedRuntime:
     def start(self, record: ServerRecord, start: Start) -> Launch:
         if start.mode == "bootstrap":
             server = self._home.describe_server(record)
-            self._home.get_galera(record).start_options(server, bootstrap=True, expected=start.position)
+            self._home.get_clusters(record).nodes.start_options(server, bootstrap=True, expected=start.position)
             return Launch(self._run_command(record, record.definition.bootstrap_command, "bootstrap"), is_command=True)
         return Launch(self._run_command(record, record.definition.start_command, "start"), is_command=True)
 

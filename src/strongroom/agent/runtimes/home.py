@@ -10,8 +10,7 @@ from strongroom import datastores
 from strongroom.agent.host.addresses import Addresses
 from strongroom.agent.host.versions import find_version
 from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.datastores import Datastore, Galera, Server, ServerBase, tail
-from strongroom.errors import Unsupported
+from strongroom.datastores import Clusters, Datastore, Server, ServerBase, tail
 from strongroom.settings import Settings
 
 
@@ -29,15 +28,12 @@ class Home:
         return self.instances / server_id
 
     def get_datastore(self, record: ServerRecord) -> Datastore:
-        """The driver of the server's datastore."""
+        """The server's datastore."""
         return datastores.get(record.definition.datastore)
 
-    def get_galera(self, record: ServerRecord) -> Galera:
-        """The driver of its Galera cluster. Raises Unsupported."""
-        datastore = self.get_datastore(record)
-        if datastore.galera is None:
-            raise Unsupported(f"there are no Galera clusters of {datastore.name}", remedy="Use MariaDB for a cluster.")
-        return datastore.galera
+    def get_clusters(self, record: ServerRecord) -> Clusters:
+        """What is done with the clusters of the server's datastore. Raises Unsupported."""
+        return self.get_datastore(record).require_clusters()
 
     def describe_server(self, record: ServerRecord) -> Server:
         """The server as drivers and workers see it. Raises ConfigurationError if its version is no longer installed."""

@@ -74,7 +74,7 @@ class Lifecycle:
         while True:
             is_alive = launch is None or launch.process.is_alive()
             try:
-                return datastore.ready(server)
+                return datastore.servers.read_facts(server)
             except StillStarting as error:  # it replays its log, which takes as long as there is log
                 last = error
                 deadline = max(deadline, began + self._limits.stall_timeout)
@@ -116,8 +116,8 @@ class Lifecycle:
         raise ServerFailed(f"{what}{_describe_status(status)}: {why}", remedy=last.remedy)
 
     def _is_receiving(self, record: ServerRecord) -> bool:
-        galera = self._home.get_datastore(record).galera
-        return galera is not None and galera.receiving(self._home.describe_server(record))
+        clusters = self._home.get_datastore(record).clusters
+        return clusters is not None and clusters.nodes.is_receiving(self._home.describe_server(record))
 
     def stop(self, record: ServerRecord) -> None:
         """Stop it and wait until its process has ended. Raises ServerFailed: a server with open files is never killed here."""

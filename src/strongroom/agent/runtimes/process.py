@@ -66,7 +66,7 @@ class ProcessRuntime:
                 socket=datastores.socket_path(base_dir, datastore.socket_name),
             )
             home.registry.save(record)
-        datastore.configure(home.describe_server(record))
+        datastore.servers.configure(home.describe_server(record))
         return record
 
     def find_process(self, record: ServerRecord) -> Process | None:
@@ -75,7 +75,7 @@ class ProcessRuntime:
     def recover_process(self, record: ServerRecord) -> None:
         if self.find_process(record) is None:
             server = self._home.describe_server(record)
-            found = find_session(self._home.get_datastore(record).start_argv(server), find_user(record.user).uid)
+            found = find_session(self._home.get_datastore(record).servers.build_command(server), find_user(record.user).uid)
             if found is not None:
                 record.process = found
                 self._home.registry.save(record)
@@ -84,17 +84,17 @@ class ProcessRuntime:
         record.require_epoch()
         self._settle_address(record)
         server, datastore = self._home.describe_server(record), self._home.get_datastore(record)
-        datastore.check_data(server, record.data_dir)
-        datastore.configure(server)
+        datastore.servers.check_data(server, record.data_dir)
+        datastore.servers.configure(server)
         once: list[str] = []
         if record.member is not None:
-            galera = self._home.get_galera(record)
-            once = galera.start_options(server, bootstrap=start.mode == "bootstrap", expected=start.position)
+            nodes = self._home.get_clusters(record).nodes
+            once = nodes.start_options(server, bootstrap=start.mode == "bootstrap", expected=start.position)
         transfer = server.version.programs.get("transfer")
         output = self._home.open_output(record)
         try:
             process = start_session(
-                [*datastore.start_argv(server), *once],
+                [*datastore.servers.build_command(server), *once],
                 user=find_user(record.user),
                 become=True,
                 log=output,
@@ -140,7 +140,7 @@ class ProcessRuntime:
         server, datastore = self._home.describe_server(record), self._home.get_datastore(record)
         while process.is_alive() and process.measure_age() < self._home.settings.agent.start_timeout:
             try:
-                datastore.ready(server)
+                datastore.servers.read_facts(server)
             except (NotInCluster, NoConnections, ConfigurationError):
                 return
             except ServerFailed:

@@ -15,7 +15,7 @@ from strongroom.agent.registry import ServerRecord
 from strongroom.agent.runtimes import Home
 from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.swap.swap import beside
-from strongroom.datastores import Galera, GaleraMember, GaleraPosition, GaleraView, Server
+from strongroom.datastores import Clusters, GaleraMember, GaleraPosition, GaleraView, Server
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Nodes:
         A server whose data belongs to an earlier epoch is stopped or killed: its cluster was restored without it.
         """
         record = self._home.registry.get(server_id)
-        self._home.get_galera(record)
+        self._home.get_clusters(record)
         if record.is_adopted:
             raise Conflict(f"server {server_id} was adopted: only its owner changes its cluster")
         if record.data_epoch is not None and member.epoch < record.data_epoch:
@@ -60,7 +60,7 @@ class Nodes:
         Raises Busy while it runs; Conflict without data, for data of a later epoch, and for adopted servers.
         """
         record = self._home.registry.get(server_id)
-        self._home.get_galera(record)
+        self._home.get_clusters(record)
         if record.is_adopted:
             raise Conflict(f"server {server_id} was adopted: only its owner changes its cluster")
         with self._hold(record):
@@ -72,8 +72,8 @@ class Nodes:
 
     def view(self, server_id: str) -> GaleraView:
         """The node as it is now. Raises NotFound if the server is in no cluster; for an adopted one only while it answers."""
-        record, galera, server = self._known(server_id)
-        view = galera.view(server, running=self._lifecycle.is_running(record))
+        record, clusters, server = self._known(server_id)
+        view = clusters.nodes.view(server, running=self._lifecycle.is_running(record))
         waits = record.is_adopted and not view.answers  # perhaps it receives all its data
         if record.member is None and not waits and not view.cluster and view.uuid is None:
             raise NotFound(f"server {server_id} is not a node of a cluster")
@@ -81,22 +81,22 @@ class Nodes:
 
     def position(self, server_id: str) -> GaleraPosition:
         """The position of a stopped node. Raises Busy while it runs, Conflict without data, ToolFailed."""
-        record, galera, server = self._known(server_id)
+        record, clusters, server = self._known(server_id)
         with self._hold(record):
             self._require_stopped(record)
             self._configure(record, server)
-            return galera.position(server)
+            return clusters.nodes.find_position(server)
 
     def prove_stopped(self, server_id: str) -> None:
         """Prove that its process and everything that it started have ended, and that its ports are free. Raises ServerFailed."""
-        record, galera, server = self._known(server_id)
+        record, clusters, server = self._known(server_id)
         with self._hold(record):
             self._lifecycle.recover_process(record)
             if self._lifecycle.is_running(record):
                 raise ServerFailed(f"server {server.name or server_id} still runs", remedy="Stop it.")
             if self._lifecycle.get_runtime(record.definition).can_kill:
                 self._lifecycle.kill(record)  # scripts of a state transfer may outlive it and would write into the new data
-            self._require_silence(server, (server.port or 3306, *galera.ports()))
+            self._require_silence(server, (server.port or 3306, *clusters.nodes.list_ports()))
 
     def _require_silence(self, server: Server, ports: tuple[int, ...]) -> None:
         deadline = time.monotonic() + GONE
@@ -111,44 +111,44 @@ class Nodes:
 
     def unreached(self, server_id: str) -> dict[str, str]:
         """Addresses of peers that this host does not reach, and why. A host where nothing listens is reached."""
-        record, galera, server = self._known(server_id)
+        record, clusters, server = self._known(server_id)
         if record.member is None or server.address is None:
             return {}
         found = {}
         for peer in record.member.peers:
-            if why := explain_unreachable(server.address, peer, galera.ports()[0]):
+            if why := explain_unreachable(server.address, peer, clusters.nodes.list_ports()[0]):
                 found[peer] = why
         return found
 
     def seed(self, server_id: str, seed: Seed) -> GaleraPosition:
         """Give the directory that a job prepared a new identity. Raises NotFound, ServerFailed, ToolFailed."""
-        record, galera, server = self._known(server_id)
+        record, clusters, server = self._known(server_id)
         with self._hold(record):
             new = beside(record.data_dir, "new", seed.job)
             if not new.is_dir():
                 raise NotFound(f"job {seed.job} left no data for server {server_id}", remedy="Prepare it again.")
             self._configure(record, server)
-            return galera.seed(server, new, seed.uuid)
+            return clusters.nodes.seed(server, new, seed.uuid)
 
-    def serving(self, server_id: str) -> tuple[Galera, Server]:
-        """Driver and server for SQL. Raises NotFound; Busy if it does not run."""
-        record, galera, server = self._known(server_id)
+    def serving(self, server_id: str) -> tuple[Clusters, Server]:
+        """The clusters' driver and the server, which runs. Raises NotFound; Busy if it does not run."""
+        record, clusters, server = self._known(server_id)
         if not self._lifecycle.is_running(record):
             raise Busy(f"server {server.name or server_id} does not run", remedy="Start it.")
-        return galera, server
+        return clusters, server
 
     # --- desync for the time of a job
 
     @contextmanager
     def desynced(self, server_id: str, job: str) -> Iterator[None]:
         """Desync the node until the job that is started in the context ends. Does nothing if its owner has desynced it."""
-        galera, server = self.serving(server_id)
+        clusters, server = self.serving(server_id)
         record = self._home.registry.get(server_id)
         with self._mutex:
-            if record.desynced_for is not None or not galera.view(server, running=True).desynced:
+            if record.desynced_for is not None or not clusters.nodes.view(server, running=True).desynced:
                 record.desynced_for = job  # written first, so that it is undone after a crash
                 self._home.registry.save(record)
-                galera.set_desync(server, desync=True)
+                clusters.running.set_desync(server, desync=True)
             yield
 
     def resync(self, record: ServerRecord, job_on: Callable[[str], str | None]) -> None:
@@ -160,19 +160,19 @@ class Nodes:
                 return
             if self._lifecycle.is_running(record):  # a server that was started since is synced
                 try:
-                    self._home.get_galera(record).set_desync(self._home.describe_server(record), desync=False)
+                    self._home.get_clusters(record).running.set_desync(self._home.describe_server(record), desync=False)
                 except StrongroomError as error:
                     log.warning("node is still desynced", server=record.id, reason=error.message)
                     return
             record.desynced_for = None
             self._home.registry.save(record)
 
-    def _known(self, server_id: str) -> tuple[ServerRecord, Galera, Server]:
+    def _known(self, server_id: str) -> tuple[ServerRecord, Clusters, Server]:
         record = self._home.registry.get(server_id)
-        return record, self._home.get_galera(record), self._home.describe_server(record)
+        return record, self._home.get_clusters(record), self._home.describe_server(record)
 
     def _configure(self, record: ServerRecord, server: Server) -> None:
-        self._home.get_datastore(record).configure(server)
+        self._home.get_datastore(record).servers.configure(server)
 
     def _require_stopped(self, record: ServerRecord) -> None:
         self._lifecycle.recover_process(record)

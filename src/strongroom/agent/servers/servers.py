@@ -21,7 +21,7 @@ from strongroom.agent.servers.views import Views, list_previous_data
 from strongroom.agent.servers.watch import Watch
 from strongroom.agent.swap.layout import Layouts, NewData
 from strongroom.agent.swap.swap import Swapper
-from strongroom.datastores import Datastore, Server
+from strongroom.datastores import Administration, Server
 from strongroom.errors import Busy, Conflict, StrongroomError
 from strongroom.settings import Settings
 from strongroom.system.directories import make_directory, remove_tree, sync_directory
@@ -278,16 +278,24 @@ class Servers:
         record = self._home.registry.get(server_id)
         return self._views.view(record, self.watch.health(server_id), swapping=server_id in self._swapping)
 
+    def look_at(self, server_id: str) -> ServerView:
+        """Like ``view``, but a server that was not healthy when it was last asked is asked again now. Raises NotFound."""
+        record = self._home.registry.get(server_id)
+        if server_id not in self._swapping and not self.watch.health(server_id).healthy:
+            self.watch.refresh(record)
+        return self.view(server_id)
+
     def views(self) -> list[ServerView]:
         """All servers."""
         return [self.view(server_id) for server_id in self.ids()]
 
-    def serving(self, server_id: str) -> tuple[Datastore, Server]:
-        """Driver and server for SQL administration. Raises NotFound; Busy if it does not run."""
+    def serving(self, server_id: str) -> tuple[Administration, Server]:
+        """SQL administration and the server. Raises NotFound, Unsupported; Busy if it does not run."""
         record = self._home.registry.get(server_id)
+        administration = self._home.get_datastore(record).require_administration()
         if not self._lifecycle.is_running(record):
             raise Busy(f"server {record.label} does not run", remedy="Start it.")
-        return self._home.get_datastore(record), self._home.describe_server(record)
+        return administration, self._home.describe_server(record)
 
     def _patience(self, record: ServerRecord) -> float:
         """Seconds to wait for the server. A request that is repeated because its answer was lost waits for the first one."""

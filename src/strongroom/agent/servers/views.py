@@ -84,7 +84,7 @@ class Views:
 
     def _lineage(self, record: ServerRecord) -> str | None:
         try:
-            return self._home.get_datastore(record).lineage(record.data_dir)
+            return self._home.get_datastore(record).servers.ensure_lineage(record.data_dir)
         except FileNotFoundError:
             return None  # a swap moves it just now
         except (StrongroomError, OSError) as error:

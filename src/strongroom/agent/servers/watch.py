@@ -46,11 +46,12 @@ class Watch:
         """Ask the server now."""
         before = self.health(record.id)
         try:
-            facts = self._home.get_datastore(record).ready(self._home.describe_server(record))
+            servers = self._home.get_datastore(record).servers
+            facts = servers.read_facts(self._home.describe_server(record))
             others = len(self._home.registry.all())
             if not before.healthy or time.monotonic() >= self._next_sizes.get(record.id, 0.0):
                 self._next_sizes[record.id] = time.monotonic() + SIZES * others
-                sizes = self._home.get_datastore(record).measure(facts.data_dir or record.data_dir)
+                sizes = servers.measure(facts.data_dir or record.data_dir)
             else:
                 sizes = before.sizes
             health = Health.good(facts, sizes, others=others)

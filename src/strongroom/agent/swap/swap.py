@@ -126,10 +126,10 @@ class Swapper:
             kept: list[str] = []
             # Everything that can be refused is refused before the server is stopped.
             if not empty:
-                datastore.check_data(server, new)
-                datastore.lineage(new, renew=True)
+                datastore.servers.check_data(server, new)
+                datastore.servers.ensure_lineage(new, renew=True)
                 before = _entries(new)
-                datastore.keep_configuration(server, new)
+                datastore.restores.keep_configuration(server, new)
                 kept = sorted(name for name, facts in _entries(new).items() if before.get(name) != facts)
             had_old = record.data_dir.is_dir()
             if had_old:

@@ -31,18 +31,11 @@ from strongroom.api.http.fields import (
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, newest_first
 from strongroom.errors import InvalidRequest, NotFound
-from strongroom.flows import (
-    RestorePlan,
-    find_backup,
-    find_instance,
-    plan_restore,
-    request_backup,
-    request_delete_backup,
-    request_import,
-    request_restore_from,
-    request_verify,
-    version_id,
-)
+from strongroom.flows import RestorePlan, find_backup, find_instance, plan_restore, version_id
+from strongroom.flows.kinds.backup import request_backup
+from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.verify import request_verify
 from strongroom.identity import authorize
 
 router = project_router("backups")

@@ -36,21 +36,11 @@ from strongroom.api.instances.views import OneInstance, views
 from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
-from strongroom.flows import (
-    Site,
-    find_cluster,
-    find_instance,
-    plan_cluster_restore,
-    request_adopt_cluster,
-    request_cluster,
-    request_cluster_action,
-    request_cluster_backup,
-    request_cluster_restore,
-    request_delete_cluster,
-    request_recover,
-    request_reset_cluster,
-    request_resume,
-)
+from strongroom.flows import Site, find_cluster, find_instance, plan_cluster_restore, request_cluster_backup
+from strongroom.flows.kinds.cluster_actions import request_cluster_action, request_recover
+from strongroom.flows.kinds.cluster_create import request_adopt_cluster, request_cluster
+from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, request_reset_cluster
+from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
 from strongroom.identity import authorize
 
 router = project_router("clusters")

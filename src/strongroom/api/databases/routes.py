@@ -15,7 +15,7 @@ from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted,
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.errors import Busy, ServerFailed
-from strongroom.flows import Site, find_instance
+from strongroom.flows import Site, find_instance, refresh_instance
 
 router = project_router("databases and users")
 
@@ -46,6 +46,7 @@ async def connect_server(control: Site, project: str, instance: str) -> AsyncIte
     """The agent and the instance. Raises NotFound; Busy if the server is not running or does not answer."""
 
     def find() -> Instance:
+        refresh_instance(control, project, instance)
         with control.catalog.read() as session:
             return find_instance(session, project, instance)
 

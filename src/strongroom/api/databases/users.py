@@ -185,7 +185,7 @@ async def delete(instance: Segment, user: Segment, caller: CallerDep, control: C
 
 def find_user(row: Instance, users: Sequence[UserSpec], ref: str) -> UserSpec:
     """Find the user in a path. Raises NotFound."""
-    return _one(users, *parse_user(ref, hosts=datastores.get(row.datastore).capabilities.hosts))
+    return _one(users, *parse_user(ref, hosts=datastores.get(row.datastore).require_administration().users_have_hosts))
 
 
 def _one(users: Sequence[UserSpec], name: str, host: str) -> UserSpec:

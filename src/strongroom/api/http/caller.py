@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 
 from strongroom.api.http.fields import SLASH, Link, View
 from strongroom.api.http.gate import PRINCIPAL
-from strongroom.catalog import Backup, Cluster, Instance, Job
+from strongroom.catalog import Backup, Cluster, Instance, Job, Policy
 from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
 from strongroom.errors import Forbidden
@@ -67,11 +67,12 @@ def _links(base: str, project: str, collection: str, item: str) -> tuple[Link, L
     )
 
 
-OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster]] = {
+OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster] | type[Policy]] = {
     "cluster": Cluster,
     "instance": Instance,
     "backup": Backup,
     "job": Job,
+    "policy": Policy,
 }
 """Path parameters that name a resource of a project."""
 

@@ -27,18 +27,11 @@ from strongroom.api.instances.views import ManyInstances, OneInstance, view, vie
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
-from strongroom.flows import (
-    Site,
-    change_record,
-    find_instance,
-    request_action,
-    request_delete_instance,
-    request_instance,
-    request_reset,
-    request_resize_flavor,
-    request_resize_volume,
-    request_restore,
-)
+from strongroom.flows import Site, change_record, find_instance
+from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
+from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
+from strongroom.flows.kinds.restore import request_restore
 from strongroom.identity import authorize
 
 router = project_router("instances")

@@ -15,7 +15,8 @@ from strongroom.api.instances.views import InstanceView, views
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import InvalidRequest, Unsupported
-from strongroom.flows import Site, find_instance, request_action, request_reset
+from strongroom.flows import Site, find_instance
+from strongroom.flows.kinds.lifecycle import request_action, request_reset
 
 router = project_router("management")
 

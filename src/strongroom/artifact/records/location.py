@@ -13,7 +13,7 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 MOST_ATTEMPTS = 99
 _PARTS = re.compile(
     r"(?:(?P<attempt>[0-9]{2})-)?(?:[0-9]{8}|index\.json\.zst|(?P<intent>intent\.json))"
-    r"|manifest\.json|seal\.json|joined-[0-9]-[0-9]{8}|verifications/[0-9]{8}\.json"
+    r"|manifest\.json|seal\.json|joined-[0-9]-[0-9]{8}|(?:verifications|labels)/[0-9]{8}\.json"
 )
 
 
@@ -89,9 +89,10 @@ class Location(BaseModel):
         """The folder of the results of verifications."""
         return f"{self.prefix}/verifications"
 
-    def verification(self, number: int) -> str:
-        """Key of the result of a verification."""
-        return f"{self.verifications}/{number:08d}.json"
+    @property
+    def labels(self) -> str:
+        """The folder of the names and protections that people gave the backup later."""
+        return f"{self.prefix}/labels"
 
     def joint(self, level: int, number: int) -> str:
         """Key of an object that joins some segments, if there are too many for one."""

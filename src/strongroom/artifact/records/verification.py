@@ -6,18 +6,15 @@ and one that found none is not replaced by one that looked less closely. ``docs/
 
 from __future__ import annotations
 
-import contextlib
-import heapq
-import re
-from collections.abc import Iterator
 from typing import Literal
 
 import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.artifact.records.location import Location
+from strongroom.artifact.records.numbered import MAX_BYTES, list_numbers, numbered_key, put_next
 from strongroom.artifact.records.part import Part
-from strongroom.errors import StorageError, StorageExists, StorageNotFound
+from strongroom.errors import StorageError, StorageNotFound
 from strongroom.storage import Store
 
 log = structlog.get_logger()
@@ -31,13 +28,6 @@ PROVES_DAMAGE = frozenset(
 )
 """Codes of errors of a verification that say that the backup is bad. All others (the store or the host does not answer, no space,
 no key, a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
-
-MAX_BYTES = 64 * 1024
-MOST = 200
-"""How many results of one artifact are read, newest first."""
-LARGEST_NUMBER = 10**7
-_ATTEMPTS = 20
-_NUMBER = re.compile(r"(\d{8})\.json")
 
 
 class Verification(Part):
@@ -74,21 +64,12 @@ def supersedes(ok: bool, level: Level, standing_ok: bool, standing_level: Level)
 def keep_verification(store: Store, found: Verification) -> None:
     """Store the result with its artifact, as a new object. A result of the same job is stored once. Raises StorageError."""
     data = found.model_dump_json(indent=1, exclude_none=True).encode() + b"\n"
-    numbers = _numbers(store, found.location)
+    folder = found.location.verifications
+    numbers = list_numbers(store, folder)
     if numbers and (newest := _read(store, found.location, numbers[-1])) is not None and newest.job == found.job:
         return
-    first = numbers[-1] + 1 if numbers else 0
-    for number in range(first, min(first + _ATTEMPTS, LARGEST_NUMBER)):
-        key = found.location.verification(number)
-        with contextlib.suppress(StorageExists):
-            store.put(key, data, create=True)
-            if store.capabilities.conditional_create or store.get(key, length=len(data) + 1) == data:
-                _prune(store, found)
-                return
-    raise StorageError(
-        f"the result of the verification cannot be stored below {store.url(found.location.verifications)}",
-        remedy="Check the objects there: another program may have written some.",
-    )
+    put_next(store, folder, data, numbers[-1] if numbers else None)
+    _prune(store, found)
 
 
 def _prune(store: Store, kept: Verification) -> None:
@@ -98,7 +79,8 @@ def _prune(store: Store, kept: Verification) -> None:
         needed = {(found.ok, found.level): number for number, found in results}
         newest = [(number, found) for number, found in results if number in needed.values()]
         if _standing(newest) == _standing(results):
-            store.delete([kept.location.verification(number) for number, _ in results if number not in needed.values()])
+            folder = kept.location.verifications
+            store.delete([numbered_key(folder, number) for number, _ in results if number not in needed.values()])
     except StorageError as error:
         log.info("old results of verifications stay", backup=kept.id, reason=error.message)
 
@@ -112,7 +94,7 @@ def load_verification(store: Store, location: Location, manifest_sha256: str) ->
 
 
 def _results(store: Store, location: Location, manifest_sha256: str) -> list[tuple[int, Verification]]:
-    read = ((number, _read(store, location, number)) for number in _numbers(store, location))
+    read = ((number, _read(store, location, number)) for number in list_numbers(store, location.verifications))
     return [(number, found) for number, found in read if found is not None and found.manifest_sha256 == manifest_sha256]
 
 
@@ -124,24 +106,9 @@ def _standing(results: list[tuple[int, Verification]]) -> Verification | None:
     return standing
 
 
-def list_verification_keys(store: Store, location: Location) -> Iterator[str]:
-    """The keys of all results of an artifact. Raises StorageError."""
-    top = len(location.verifications) + 1
-    for stat in store.list(location.verifications):
-        if (number := _NUMBER.fullmatch(stat.key[top:])) is not None:
-            yield location.verification(int(number[1]))
-
-
-def _numbers(store: Store, location: Location) -> list[int]:
-    """Numbers of the newest results, in order."""
-    top = len(location.verifications) + 1
-    found = (int(match[1]) for stat in store.list(location.verifications) if (match := _NUMBER.fullmatch(stat.key[top:])))
-    return sorted(heapq.nlargest(MOST, (number for number in found if number < LARGEST_NUMBER)))
-
-
 def _read(store: Store, location: Location, number: int) -> Verification | None:
     try:
-        found = Verification.model_validate_json(store.get(location.verification(number), length=MAX_BYTES))
+        found = Verification.model_validate_json(store.get(numbered_key(location.verifications, number), length=MAX_BYTES))
     except (StorageNotFound, ValidationError):
         return None
     return found if (found.container, found.id) == (location.container, location.id) else None

@@ -29,6 +29,7 @@ KINDS = (
         "delete_instance",
         "discard_old",
         "import",
+        "label_backup",
         "prepare",
         "rebuild",
         "resize",

@@ -21,6 +21,7 @@ from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
 
 app = typer.Typer()
+BACKUP = "Name or id of the backup; an incremental includes its chain."
 _NAMED = 4
 """How many settings a plan and how many backups an error lists."""
 _SEARCHED = 1000
@@ -116,7 +117,7 @@ def restore(
         str,
         typer.Argument(
             metavar="BACKUP",
-            help="Name or id of the backup; an incremental includes its chain.",
+            help=BACKUP,
             autocompletion=complete_names("backups"),
         ),
     ],

@@ -1,6 +1,6 @@
-"""Files of a server that lie outside the top of its data directory: where they are, and how restored ones get there.
+"""Files of a server outside the top of its data directory: where they are, and how restored files get there.
 
-A restore prepares everything in one directory. Where the server keeps a part of its files elsewhere, ``lay_out`` moves restored
+A restore prepares everything in one directory. If the server keeps some of its files elsewhere, ``lay_out`` moves restored
 files to staging directories, one for each outside directory; the agent swaps these together with the data directory.
 """
 
@@ -25,34 +25,34 @@ from strongroom.system.disks import measure_files, require_space
 
 
 class Place(Strict):
-    """A directory, other than the data directory itself, in which a server keeps a part of its files.
+    """A directory, other than the data directory itself, in which a server keeps some of its files.
 
-    Several places may name the same directory. Only entries that match ``entries`` are ever moved: the rest is somebody else's.
+    Several places may name the same directory. Only entries that match ``entries`` are ever moved.
     """
 
-    item: str = Field(description="The setting or the link that names it, as in ``Profile.outside``.")
-    directory: Path = Field(description="Absolute, without links. It may lie below the data directory: nothing is swapped then.")
+    item: str = Field(description="The setting or the link that names it, as in `Profile.outside`.")
+    directory: Path = Field(description="Absolute, without links. A directory inside the data directory is swapped with it.")
     entries: list[str] = Field(description="Regular expressions for the whole names of the server's own files and directories.")
     source: str = Field("", description="Where a restore leaves these files, below the data directory; empty: at its top.")
     link: bool = Field(False, description="``source`` is a link to ``directory`` in the data directory.")
-    nested: bool = Field(True, description="A directory of ours inside ``directory`` does not disturb the server.")
+    nested: bool = Field(True, description="The server tolerates a directory of Strongroom inside ``directory``.")
 
     def owns(self, name: str) -> bool:
-        """An entry of ``directory`` with this name is the server's."""
+        """Whether an entry of ``directory`` with this name belongs to the server."""
         return any(re.fullmatch(pattern, name) for pattern in self.entries)
 
 
 class Placement(Protocol):
-    """Knows which files of a server lie elsewhere, and lays restored files out in the same way."""
+    """Finds the files of a server outside its data directory, and lays restored files out in the same way."""
 
     def places(self, server: Server) -> list[Place]:
-        """Where the server keeps files outside the top of its data directory. Called by the agent; changes nothing.
+        """Find where the server keeps files outside the top of its data directory. Called by the agent; changes nothing.
 
-        Raises ServerFailed or ConfigurationError when the server has to be asked and does not answer: the last answer counts.
+        Raises ServerFailed or ConfigurationError if the server has to be queried and does not answer: the last answer is used.
         """
 
     def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
-        """Places that a person has chosen for parts of a backup, by name. Called by the agent. Raises InvalidRequest."""
+        """Places that a user has chosen for parts of a backup, by name. Called by the agent. Raises InvalidRequest."""
 
     def prepare(
         self,
@@ -62,22 +62,22 @@ class Placement(Protocol):
         staging: Mapping[Path, Path],
         profile: Profile | None,
     ) -> list[Place]:
-        """Before the restore into the empty directory ``restored``: the places, as they are with a backup of this profile.
+        """Prepare a restore into the empty directory ``restored``. Returns the places for a backup with this profile.
 
-        Where it can be done, what belongs elsewhere is written to the staging directories at once. Raises InvalidRequest.
+        If possible, files that belong elsewhere are later restored directly to the staging directories. Raises InvalidRequest.
         """
 
     def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
-        """Move what belongs elsewhere from the prepared directory ``restored`` to the staging directories, durably.
+        """Move files that belong elsewhere from the prepared directory ``restored`` to the staging directories, durably.
 
         ``staging`` maps the directory of each place that lies outside the data directory to an empty directory on the same file
-        system. Called by the worker as the server's user, before the old server is touched. Returns sentences for people.
+        system. Called by the worker as the server's user, before the server is stopped. Returns sentences for users.
         Raises NoSpace, ConfigurationError.
         """
 
 
 class EntryPlacement:
-    """A ``lay_out`` that goes by the places alone. A driver adds ``places``."""
+    """Lays files out by their places only. A driver adds ``places``."""
 
     def places(self, server: Server) -> list[Place]:
         """None."""
@@ -108,22 +108,22 @@ class EntryPlacement:
 
 
 def below(directory: Path, data_dir: Path) -> bool:
-    """The directory is a part of the data directory, and is swapped with it."""
+    """Whether the directory is inside the data directory, and is swapped with it."""
     return directory.is_relative_to(data_dir)
 
 
 def describe_places(server: Server, places: Sequence[Place]) -> list[str]:
-    """A sentence for people about the outside directories."""
+    """A sentence for users about the outside directories."""
     items: dict[Path, list[str]] = {}
     for place in places:
         if not below(place.directory, server.data_dir) and place.item not in items.setdefault(place.directory, []):
             items[place.directory].append(place.item)
     named = ", ".join(f"{directory} ({', '.join(names)})" for directory, names in items.items())
-    return [f"the server's files in {named} are put aside and replaced together with the data"] if named else []
+    return [f"the server's files in {named} become previous data and are replaced together with the data"] if named else []
 
 
 def move_to_place(server: Server, place: Place, restored: Path, staging: Mapping[Path, Path]) -> None:
-    """Move the entries of one place, and put the link. Raises NoSpace, ConfigurationError."""
+    """Move the entries of one place, and create its link. Raises NoSpace, ConfigurationError."""
     source = restored / place.source
     if below(place.directory, server.data_dir):
         target = restored / place.directory.relative_to(server.data_dir)
@@ -147,7 +147,7 @@ def move_to_place(server: Server, place: Place, restored: Path, staging: Mapping
 
 
 def _move(entries: Sequence[Path], target: Path) -> None:
-    """By renaming; to another file system by a copy, when all of it fits there."""
+    """Rename entries, or copy them to another file system if all of them fit there."""
     if entries and entries[0].parent.stat().st_dev != target.stat().st_dev:
         require_space(target, sum(measure_files(e) if e.is_dir() else e.lstat().st_size for e in entries))
     for entry in entries:
@@ -160,7 +160,7 @@ def _move(entries: Sequence[Path], target: Path) -> None:
 
 
 def outside_directory(value: str | None, data_dir: Path) -> Path | None:
-    """The directory that a setting names, when that is not the data directory itself. Links are resolved."""
+    """The directory that a setting names; none if it is the data directory itself. Links are resolved."""
     if not value:
         return None
     found = Path(os.path.realpath(data_dir / value))

@@ -1,4 +1,4 @@
-"""What a driver knows about servers that are not like ours: a table of items with a policy each, and what is done with them."""
+"""Server profiles: a table of settings and facts with a policy for each, and what a driver does with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
 Policy = Literal["carried", "placed", "refused", "warned", "disabled", "compared", "kept", "unaffected"]
-"""What a restore does about an item.
+"""What a restore does with an item.
 
 carried: the new server gets the setting · placed: files outside the data directory come back where they belong · refused: the
 backup, or the restore, fails with the reason · warned: the plan and the result name it · disabled: off in every copy with a new
@@ -25,7 +25,7 @@ name · compared: the restore is refused when the target differs · kept: stays 
 """
 PROFILE = "strongroom_profile.json"
 _MOST = 64 << 20
-"""Bytes of the file: a manifest, from which the profile comes, cannot have more."""
+"""Largest size of the file in bytes. The manifest, from which the profile comes, cannot be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +33,71 @@ class ProfileItem:
     """A row of a driver's profile table, which docs/adopt.md shows."""
 
     name: str
-    """The setting or the fact, as users of the database call it."""
+    """The setting or the fact, by the name that users of the database know."""
     new: Policy
     """In a restore to a new instance."""
     in_place: Policy
     """In a restore in place."""
     otherwise: str
-    """What happens to a restore that ignores it: a short sentence."""
+    """What happens after a restore that ignores it: a short sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreTarget:
-    """Where a backup is restored to. ``server`` is none when only a rehearsal in scratch space is meant."""
+    """The target of a restore. ``server`` is none for a rehearsal in scratch space."""
 
     version: Version
     server: Server | None
     in_place: bool
     chosen: Collection[str] = ()
-    """Parts of the backup for which a person has chosen a place: names or locations of tablespaces."""
+    """Parts of the backup for which the user has chosen a place: names or locations of tablespaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What was found when a private server read all restored data."""
+    """The result of a private server that has read all restored data."""
 
     tables: int
-    """Tables that were read."""
+    """Number of tables that were read."""
     warnings: Sequence[str] = ()
 
 
 class Profiles(Protocol):
-    """Reads, judges and applies server profiles."""
+    """Reads, compares and checks server profiles."""
 
     items: Sequence[ProfileItem]
     steady: Collection[str]
-    """Settings and facts that may not change while a backup is taken; of others the end counts, and a change is told."""
+    """Settings and facts that must not change during a backup. Changes of others are reported; the values at its end count."""
 
     def read(self, server: Server) -> Profile:
-        """Ask the running server. Notices say what stops a backup or a restore. Changes nothing.
+        """Query the running server. Notices say what prevents a backup or a restore. Changes nothing.
 
         Raises ServerFailed, ConfigurationError.
         """
 
     def compare(self, profile: Profile, target: RestoreTarget) -> list[Notice]:
-        """What a restore of a backup with this profile meets at the target, beside the profile's own notices."""
+        """Compare the profile of a backup with the target of a restore. The profile's own notices are not repeated."""
 
     def check(self, server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-        """Ask the restored, running server whether it has what the profile says. Any effect but ``warn`` fails the restore.
+        """Check that the restored, running server has what the profile says. Any effect except ``warn`` fails the restore.
 
-        For an ``isolated`` copy it also disables what only SQL can disable, and a notice says what was disabled and how a person
-        enables it again.
+        For an ``isolated`` copy this also disables what only SQL can disable; a notice says what was disabled and how to enable
+        it again.
         """
 
     def rehearse(self, version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
-        """Start a private server on prepared data and read every table. The data is scrap afterwards.
+        """Start a private server on prepared data and read every table. The data cannot be used afterwards.
 
-        Raises ArtifactCorrupt when a table cannot be read or is missing, ServerFailed when the server does not start.
+        Raises ArtifactCorrupt if a table cannot be read or is missing, ServerFailed if the server does not start.
         """
 
 
 class RestoredProfile(Strict):
-    """Lies in a restored data directory: what its server needs, so that it moves and goes back together with the data."""
+    """A file in a restored data directory with what its server needs. It is swapped and restored together with the data."""
 
     profile: Profile
     isolated: bool = False
-    """A copy with a new name: it contacts nobody and runs nothing by itself until a person activates it."""
+    """A copy with a new name. Until it is activated, it connects to no other server and runs no events."""
 
 
 def write_restored_profile(data_dir: Path, restored: RestoredProfile) -> None:
@@ -106,9 +106,9 @@ def write_restored_profile(data_dir: Path, restored: RestoredProfile) -> None:
 
 
 def read_restored_profile(data_dir: Path) -> RestoredProfile | None:
-    """What the restore of this data directory left; none where there was no restore.
+    """Read the file that a restore left in this data directory; none if the data was not restored.
 
-    Raises ConfigurationError when it cannot be read: without it the server would be started with the wrong settings.
+    Raises ConfigurationError if it cannot be read: without it the server would start with wrong settings.
     """
     text = read_text(data_dir / PROFILE, limit=_MOST)
     if text is None:

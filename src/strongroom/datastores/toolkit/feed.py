@@ -1,4 +1,4 @@
-"""A stream that we make ourselves: a thread writes it into a pipe, whose other end is read as that of a tool would be."""
+"""Streams that Strongroom writes itself: a thread writes into a pipe, and the other end is read like that of a tool."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import threading
 from abc import ABC, abstractmethod
 from contextlib import suppress
 
-from strongroom.datastores.protocol.datastore import Inspection
+from strongroom.datastores.protocol.backups import Inspection
 
 PIPE_BYTES = 1 << 20
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """All of ``data`` into a pipe. Raises OSError."""
+    """Write all of ``data`` into a pipe. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 class Piped:
-    """The part of a backup session that has to do with its stream, which comes out of the pipe ``stdout``."""
+    """The part of a backup session that owns its stream, the pipe ``stdout``."""
 
     stdout = -1
 
     def _open(self) -> int:
-        """Make the pipe: its other end."""
+        """Create the pipe. Returns the end to write to."""
         self.stdout, write = os.pipe()
         with suppress(OSError):
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return write
 
     def _close(self) -> None:
-        end, self.stdout = self.stdout, -1  # first, for a cancel may come right after the close
+        end, self.stdout = self.stdout, -1  # before the close, because a cancel may arrive right after it
         if end >= 0:
             os.close(end)
 
@@ -72,7 +72,7 @@ class Fed(Piped, ABC):
             raise self._error
 
     def abort(self) -> None:
-        """End everything; the thread follows when its pipe breaks."""
+        """End everything. The thread ends when its pipe breaks."""
         self._close()
         if self._thread is not None:
             self._thread.join(5)

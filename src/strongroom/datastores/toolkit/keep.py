@@ -1,4 +1,4 @@
-"""What stays of an old data directory when restored data takes its place: files of the owner, and the modes of all files."""
+"""What restored data takes over from the data directory that it replaces: files of the owner, and the modes of all files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from strongroom.system.files import write_new
 from strongroom.system.users import Owner, set_owner
 
 _MOST_BYTES = 4 << 20
-"""Of one file; what is larger is no configuration."""
+"""Limit of one file in bytes; larger files are not configuration."""
 _DEEPEST = 8
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def copy_entries(old: Path, new: Path, wanted: Callable[[str, bool], bool]) -> None:
-    """Copy small files, directories of them and links from ``old`` to ``new``, with owner and mode. Raises OSError.
+    """Copy small files, directories with such files, and links from ``old`` to ``new``, with owner and mode. Raises OSError.
 
-    ``wanted`` is asked for each entry of ``old``: its name, and whether it is a directory. A file that ``new`` has by
-    that name goes. The server's user can write in both directories: no link is followed.
+    ``wanted`` decides for each entry of ``old``, by its name and whether it is a directory. A file of that name in ``new`` is
+    replaced. Links are not followed, because the server's user can write in both directories.
     """
     with _opened(old) as source, _opened(new) as target:
         for name in sorted(os.listdir(source)):  # noqa: PTH208 - a descriptor
@@ -67,10 +67,10 @@ def _opened(path: Path | str, above: int | None = None) -> Iterator[int]:
 
 
 def keep_modes(old: Path, new: Path) -> None:
-    """Give what is below ``new`` the modes that it has below ``old``.
+    """Give the files below ``new`` the modes that they have below ``old``.
 
-    What ``old`` lacks gets the mode that is usual in its directory there, or else everywhere, but then not for everybody.
-    Called as the owner of all these files. The top itself is left to whoever swaps it in.
+    A file that ``old`` lacks gets the most common mode of its directory there, or else of all directories, without rights for
+    others. Called as the owner of all these files. The caller sets the mode of the top directory.
     """
     modes: dict[str, int] = {}
     usual: dict[tuple[str | None, bool], Counter[int]] = defaultdict(Counter)

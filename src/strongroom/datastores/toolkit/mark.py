@@ -1,4 +1,4 @@
-"""A mark in a data directory that is not whole yet. A server starts on such data without complaint, and serves it."""
+"""A mark in a data directory that is not complete yet. A server would start on such data without an error, and serve it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = "strongroom_incomplete"
 
 @contextmanager
 def unfinished(directory: Path) -> Iterator[None]:
-    """Mark the directory while it is worked on. The mark goes when all is well and durable; after an error it stays."""
+    """Mark the directory during the context. The mark is removed when everything is durable; after an error it remains."""
     mark = directory / _NAME
     write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", find_owner(directory))
     yield
@@ -25,5 +25,5 @@ def unfinished(directory: Path) -> Iterator[None]:
 
 
 def is_unfinished(directory: Path) -> bool:
-    """The mark is there."""
+    """Whether the directory has the mark."""
     return (directory / _NAME).exists()

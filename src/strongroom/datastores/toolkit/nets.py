@@ -1,6 +1,6 @@
-"""Three nets for what no list of settings names: open files, odd entries of the data directory, files that no stream held.
+"""Three searches for what no setting names: open files, odd entries of the data directory, files missing in a stream.
 
-They report facts only; each driver decides which of them it knows and what the rest means.
+They report facts; each driver decides which of them are expected and what the others mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 OddKind = Literal["link", "mount point", "special file", "unreadable", "foreign owner"]
 _STANDARD = frozenset("012")
-"""Standard input, output and error are no data."""
+"""Standard input, output and error are not data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class OpenFile:
     writes: bool
     """It was opened for writing."""
     reads: bool = True
-    """It was opened for reading, as files of tables are. What is only written is a log, or an export on its way out."""
+    """It was opened for reading, as files of tables are. A file that is only written is a log or an export."""
 
 
 def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
-    """Regular files outside ``data_dir`` that these processes hold open, by path; deleted files are left out.
+    """Regular files outside ``data_dir`` that these processes hold open, by path, without deleted files.
 
-    None when the kernel does not let us look, or when a process sees another file system (a container): then nothing is known.
-    Blind to tables that are closed and to keys and certificates, which a server reads once.
+    None if the kernel denies access, or if a process has another mount namespace (a container): then nothing is known.
+    Closed tables are not found, nor are keys and certificates, which a server reads once.
     """
     inside = os.path.realpath(data_dir)
     found: dict[str, tuple[bool, bool]] = {}
@@ -70,7 +70,7 @@ def _modes(fdinfo: Path) -> tuple[bool, bool]:
 
 
 def is_below(path: str | Path, directory: str | Path) -> bool:
-    """The path is the directory or lies in it; both are taken as they are written."""
+    """Whether the path is the directory or inside it. Links are not resolved."""
     return os.path.commonpath([path, directory]) == os.fspath(directory).rstrip("/") or os.fspath(directory) == "/"
 
 
@@ -82,26 +82,26 @@ class Oddity:
     """Relative to the data directory; ``.`` is the data directory itself."""
     kind: OddKind
     target: str = ""
-    """Where a link leads; the owner's uid of a foreign file."""
+    """The target of a link; the owner's uid of a foreign file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What lies in a data directory."""
+    """The content of a data directory."""
 
     files: dict[str, int]
     """Bytes of every regular file, by its path relative to the data directory."""
     directories: Sequence[str]
     oddities: Sequence[Oddity]
     inodes: Mapping[str, tuple[int, int]]
-    """Of every regular file, with the time of its last change: numbers of inodes are used again at once."""
+    """Inode and time of the last change of every regular file: numbers of inodes are reused immediately."""
 
 
 def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
-    """Look at everything in a data directory with ``lstat``. Links are not followed, mount points are not entered.
+    """Read everything in a data directory with ``lstat``. Links are not followed, mount points are not entered.
 
-    ``skip`` holds shell patterns of relative paths that are not looked at. What vanishes meanwhile is left out.
-    Raises OSError when the data directory itself cannot be read.
+    ``skip`` has shell patterns of relative paths to ignore. Entries that disappear meanwhile are left out.
+    Raises OSError if the data directory itself cannot be read.
     """
     top = data_dir.stat()
     files: dict[str, int] = {}
@@ -113,7 +113,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
             oddities.append(Oddity(".", "mount point"))
 
     def look(directory: str, below: str) -> Iterator[tuple[str, str]]:
-        """Entries of one directory; yields the directories to look into next."""
+        """Read the entries of one directory; yields the directories to read next."""
         with os.scandir(directory) as entries:
             for entry in entries:
                 path = below + entry.name
@@ -124,7 +124,7 @@ def walk(data_dir: Path, *, skip: Collection[str] = ()) -> Walked:
                 except FileNotFoundError:
                     continue
                 kind = _kind_of(status, entry.path, top)
-                if kind == "unreadable" and not os.path.lexists(entry.path):  # gone between two looks
+                if kind == "unreadable" and not os.path.lexists(entry.path):  # removed meanwhile
                     continue
                 if kind is not None:
                     oddities.append(Oddity(path, kind, _target(entry.path, kind, status)))
@@ -167,7 +167,7 @@ def _target(path: str, kind: OddKind, status: os.stat_result) -> str:
 
 
 def left_behind(walked: Iterable[str], stream: Collection[str], *, known: Collection[str] = ()) -> list[str]:
-    """Files of the data directory that a stream does not hold, sorted. ``known`` holds shell patterns that nobody misses."""
+    """Files of the data directory that a stream lacks, sorted. Files that match the shell patterns ``known`` are ignored."""
     return sorted(
         path for path in walked if path not in stream and not any(fnmatch.fnmatchcase(path, pattern) for pattern in known)
     )

@@ -1,4 +1,4 @@
-"""Be another OS user for a moment, for servers that ask the kernel who is at the other end of a socket."""
+"""Act as another OS user for a moment, for servers that ask the kernel for the peer of a socket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAME = -1
 
 @contextmanager
 def acting_as(uid: int) -> Iterator[None]:
-    """This thread, and no other, has the rights of ``uid``. Only root can be somebody else; everybody else stays who they are.
+    """Give this thread, and no other, the rights of ``uid``. This works for root only; other users keep their rights.
 
     The C library changes all threads at once, so the kernel is asked directly.
     """

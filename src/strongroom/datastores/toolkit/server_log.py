@@ -1,4 +1,4 @@
-"""What the error log of a server says about a failure: the lines that decide come first."""
+"""The cause of an error in the error log of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from strongroom.datastores.toolkit.tools import hide_secrets, read_lines
 
 SIZE = 64 * 1024
-"""Bytes at the end of a log that are looked at."""
+"""Bytes at the end of a log that are read."""
 _SERVES = re.compile(r"ready to accept connections|ready for connections")
 _START = re.compile(rf"starting as process|starting PostgreSQL|Starting (MariaDB|MySQL)|{_SERVES.pattern}")
 _DECIDES = re.compile(r"\[ERROR\]|\b(FATAL|PANIC):")
@@ -25,7 +25,7 @@ _FOLLOWS = (
     "Failed to initialize DD Storage Engine",
     "Can't init tc log",
 )
-"""Errors that only follow from an earlier one."""
+"""Errors that only result from an earlier one."""
 _OF_CLIENTS = (
     "the database system is",
     "not yet accepting connections",
@@ -38,33 +38,33 @@ _OF_CLIENTS = (
     'role "',
     'database "',
 )
-"""What a server logs of clients that it did not let in says nothing about its start."""
+"""Errors of clients; they say nothing about the start of the server."""
 _MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LogExcerpt:
-    """``cause``: the lines that say why, in one text; empty when there are none. ``end``: the last lines."""
+    """``cause``: the lines with the cause, in one text; empty if there are none. ``end``: the last lines."""
 
     cause: str
     end: str
 
     def describe(self, text: str) -> str:
-        """``text``, what we met ourselves, with what the log says: the cause before everything."""
+        """Combine ``text``, the error that Strongroom saw, with the log: cause, text, end of the log."""
         said = f"{self.cause} ({text.strip()})" if self.cause else text.strip()
         return said + (f"; the end of its error log:\n{self.end}" if self.end else "")
 
 
 def read_log(path: Path | None, *, owner: int | None = None) -> LogExcerpt:
-    """The excerpt of a log; nothing when it cannot be read. With ``owner`` only of a plain file that belongs to this OS user.
+    """The excerpt of a log; empty if it cannot be read. With ``owner``, the log must be a plain file of this OS user.
 
-    The owner of a server names its log, and we may be root: nothing of anybody else is shown to him.
+    The owner of a server names its log, and the agent may be root: files of other users must not be shown to the owner.
     """
     return excerpt([] if path is None else read_lines(path, SIZE, owner=owner))
 
 
 def excerpt(lines: Iterable[str]) -> LogExcerpt:
-    """Of the newest start on. What keeps a server from serving comes first, what ends one that has served comes last."""
+    """The excerpt since the newest start: the first errors of a server that never served, the last errors of one that did."""
     known = [hide_secrets(line.rstrip()) for line in lines if line.strip()]
     begins = max((number for number, line in enumerate(known[:-1]) if _START.search(line)), default=0)
     newest = known[begins:]
@@ -80,5 +80,5 @@ def excerpt(lines: Iterable[str]) -> LogExcerpt:
 
 
 def _message(line: str) -> str:
-    """A line without its time and process."""
+    """A line without its time and process id."""
     return re.sub(r"^.*?(?=\[ERROR\]|\b(?:FATAL|PANIC|DETAIL|HINT):)", "", line)

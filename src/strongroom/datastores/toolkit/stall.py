@@ -1,8 +1,8 @@
-"""Whether a program gets on with its work. One that waits for ever, for a lock or a file system that hangs, is ended.
+"""Progress of programs. A program that waits forever, for a lock or a file system that hangs, is killed.
 
-Progress is what can be seen from outside: messages in its log, bytes that it writes or reads from disk, processor time. A little
-processor time does not count: a program that looks every moment whether it may go on is waiting. And it is no fault of a program
-that nobody reads what it writes into a pipe, or feeds it: a slow store keeps it waiting then.
+Progress is what can be observed: messages in its log, bytes that it writes or reads from disk, processor time. A little processor
+time does not count, because a program that polls is waiting. A program that waits for the other end of a pipe does not hang:
+a slow store keeps it waiting.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BUSY = 0.02
-"""Share of one core that is work."""
+"""Share of one core that counts as work."""
 _LOOKS = 20
-"""Looks in the time that a program may be without progress."""
+"""Number of checks within the time that a program may be without progress."""
 _SLOWEST = 10.0
-"""Seconds between two looks, at most."""
+"""Longest time between two checks, in seconds."""
 
 
 class _Limit:
@@ -32,7 +32,7 @@ class _Limit:
 
 
 def set_stall_timeout(seconds: float) -> None:
-    """For all programs that this process starts from now on: ``stall_timeout`` in [agent]."""
+    """Set ``stall_timeout`` of [agent] for all programs that this process starts from now on."""
     _Limit.seconds = seconds
 
 
@@ -42,7 +42,7 @@ def stall_timeout() -> float:
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children, their children too."""
+    """A process and its descendants."""
     found = [pid]
     for each in found:
         try:
@@ -62,13 +62,13 @@ Pipe = tuple[int, int]
 
 
 def find_pipes(*descriptors: int | None) -> frozenset[Pipe]:
-    """Those of the descriptors that are pipes."""
+    """The descriptors that are pipes."""
     found = [os.fstat(each) for each in descriptors if each is not None]
     return frozenset((about.st_dev, about.st_ino) for about in found if stat.S_ISFIFO(about.st_mode))
 
 
 class Progress:
-    """How long it is since processes, or their children, did something. ``pids`` gives those that are alive now.
+    """The time since processes or their descendants made progress. ``pids`` returns the processes that exist now.
 
     ``pipes`` are what ``find_pipes`` found: a process whose input or output is one of them may wait for its other end.
     """
@@ -82,7 +82,7 @@ class Progress:
         self._since = time.monotonic()
 
     def idle(self) -> float:
-        """Seconds since the last progress, as far as it was looked at."""
+        """Seconds since the last progress that was observed."""
         now = time.monotonic()
         programs = [*self._pids()]
         pids = {member for pid in programs for member in family(pid)}
@@ -95,7 +95,7 @@ class Progress:
 
 
 class Watch:
-    """Looks at a program in a thread of its own, and calls ``end`` once when it was without progress for the whole limit."""
+    """Checks a program in a thread, and calls ``end`` once if it made no progress during the whole limit."""
 
     def __init__(self, progress: Progress, end: Callable[[float], None]) -> None:
         self._progress = progress
@@ -105,7 +105,7 @@ class Watch:
         threading.Thread(target=self._run, name="stall-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """The program has ended."""
+        """End the checks, because the program has ended."""
         self._over.set()
 
     def _run(self) -> None:
@@ -116,7 +116,7 @@ class Watch:
 
 
 def _waits_for_a_pipe(pid: int, pipes: Collection[Pipe]) -> bool:
-    """Whether its input is a pipe that is empty, though somebody is there to fill it, or its output one that is not read."""
+    """Whether its input is an empty pipe that still has a writer, or its output is a pipe that is not read."""
     for number in (0, 1):
         path = Path(f"/proc/{pid}/fd/{number}")
         try:
@@ -146,7 +146,7 @@ def _size(path: Path) -> int:
 
 
 def _bytes(pids: Iterable[int]) -> tuple[int, int]:
-    """Bytes written, and bytes read from disk; what comes from memory does not count."""
+    """Bytes written, and bytes read from disk, without those from the page cache."""
     written = read = 0
     for pid in pids:
         try:
@@ -160,7 +160,7 @@ def _bytes(pids: Iterable[int]) -> tuple[int, int]:
 
 
 def _cpu(pid: int) -> int:
-    """Clock ticks of all its threads, and of children that have ended."""
+    """Clock ticks of its threads, and of children that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

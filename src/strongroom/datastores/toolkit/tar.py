@@ -9,13 +9,13 @@ from strongroom.artifact import Member
 from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 512
-_REMEDY = "It is not a whole backup; restore another one."
+_REMEDY = "The backup is incomplete; restore another one."
 _LARGEST = 8**11
-"""Bytes from which on a size does not fit into its field as text."""
+"""The smallest size that does not fit into its field as text."""
 
 
 def header(path: str, size: int, *, directory: bool = False, mode: int = 0o600, modified: int = 0) -> bytes:
-    """The header of a member. ``modified`` is Unix time. Raises ValueError when the path is too long for one."""
+    """The header of a member. ``modified`` is Unix time. Raises ValueError if the path is too long for a header."""
     info = tarfile.TarInfo(path)
     info.mode = 0o700 if directory else mode
     info.type = tarfile.DIRTYPE if directory else tarfile.REGTYPE
@@ -30,7 +30,7 @@ def header(path: str, size: int, *, directory: bool = False, mode: int = 0o600, 
 
 
 class TarReader:
-    """Members in their order; ``data`` gives the content of the one that ``members`` gave last, which is skipped otherwise."""
+    """Reads members in their order. ``data`` returns the content of the current member, which is skipped otherwise."""
 
     def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
@@ -39,7 +39,7 @@ class TarReader:
         self._padding = 0
 
     def members(self) -> Iterator[Member]:
-        """Raises ArtifactCorrupt where the stream is no tar, ends too early, or goes on after its end."""
+        """Raises ArtifactCorrupt if the stream is not tar, ends too early, or has data after its end."""
         while True:
             for _ in self.data():
                 pass
@@ -54,14 +54,14 @@ class TarReader:
         zeros = self._rest
         while True:
             if any(zeros):
-                raise _corrupt("goes on after its end")
+                raise _corrupt("has data after its end")
             try:
                 zeros = memoryview(next(self._chunks))
             except StopIteration:
                 return
 
     def data(self) -> Iterator[memoryview]:
-        """The content of the member, in pieces that are not copied."""
+        """The content of the member, in pieces, without copying."""
         while self._left:
             piece = self._next(self._left)
             self._left -= len(piece)

@@ -1,4 +1,4 @@
-"""Programs that do the work: they die with us, their end is checked, and they can be ended at any time."""
+"""Tools, which are programs that a worker runs: they end with the worker, their exit is checked, and they can be aborted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from strongroom.system.children import start_tool
 from strongroom.system.users import Owner
 
 GRACE = 5.0
-"""Seconds between SIGINT and SIGKILL when a program is ended."""
+"""Seconds between SIGINT and SIGKILL when a program is aborted."""
 
 _REMEDIES = {
     "No space left on device": "Free space on the file system, or use a larger one.",
@@ -25,39 +25,39 @@ _REMEDIES = {
     "Errcode: 24": "Raise the limit of open files of the service (LimitNOFILE in its systemd unit).",
     "Permission denied": "The OS user of the server must be able to read and write its data directory.",
     "Access denied": "Check the credentials of the server, and that the account has the rights that a backup needs.",
-    "Lost connection": "The database server went away; look into its error log.",
-    "server has gone away": "The database server went away; look into its error log.",
+    "Lost connection": "The database server ended the connection; see its error log.",
+    "server has gone away": "The database server ended the connection; see its error log.",
 }
 
 LIMITS = ("Too many open files", "Errcode: 24", "Cannot allocate memory")
 FULL = "No space left on device"
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that people and the kernel (out of memory) send; a program that meets damaged data ends by others."""
+"""Signals that users and the kernel (out of memory) send; a program that crashes on damaged data receives others."""
 
 _STALLED = (
-    "Look for what it waits for: a lock that another session of the database holds, or a file system that hangs. "
+    "Find out what it waits for: a lock of another session of the database, or a file system that hangs. "
     "A longer `stall_timeout` in [agent] gives it more time."
 )
 
 
 _STRING = r"'(?:\\.?|''|[^'\\\n])*(?:'|$)|\"(?:\\.?|\"\"|[^\"\\\n])*(?:\"|$)"
-"""To the end of the line where it is cut off."""
+"""A string; one that is cut off extends to the end of the line."""
 _CLAUSES = re.compile(
     rf"\b(?:IDENTIFIED\s+(?:BY|VIA|WITH)|PASSWORD\s*(?:[(=]|FOR\b|(?=E?['\"])))\s*(?:{_STRING}|[^;\n'\"])*",
     re.IGNORECASE | re.MULTILINE,
 )
-"""What follows is or holds a password, or what a server keeps of one."""
+"""Clauses with a password or its hash."""
 _QUOTED = re.compile(_STRING, re.MULTILINE)
 _HASH = re.compile(r"\*[0-9A-Fa-f]{40}\b|SCRAM-SHA-256\$[^\s'\"]+|\bmd5[0-9a-f]{32}\b|\$[AMP]\$[0-9]{3}\$[^\s'\"]+")
 
 
 def hide_secrets(text: str) -> str:
-    """The text without passwords and their hashes, as statements and answers of a database hold them."""
+    """The text without passwords and hashes, as they occur in statements and results of a database."""
     return _HASH.sub("***", _CLAUSES.sub(lambda clause: _QUOTED.sub("'***'", clause[0]), text))
 
 
 def read_lines(path: Path, size: int = 8192, *, owner: int | None = None) -> list[str]:
-    """The lines of the last ``size`` bytes of a text file; none when it cannot be read, or is not of the OS user ``owner``."""
+    """The lines of the last ``size`` bytes of a text file; none if it cannot be read, or does not belong to ``owner``."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             facts = os.fstat(file.fileno())
@@ -70,16 +70,16 @@ def read_lines(path: Path, size: int = 8192, *, owner: int | None = None) -> lis
 
 
 def tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
-    """The last non-empty lines of a text file, without secrets; none when it cannot be read."""
+    """The last non-empty lines of a text file, without secrets; none if it cannot be read."""
     return [hide_secrets(line.rstrip()) for line in read_lines(path, size) if line.strip()][-lines:]
 
 
 class Tool:
-    """One running program, its messages in ``log``. Killed by the kernel when the thread that started it dies.
+    """One running program with its messages in ``log``. The kernel kills it when the thread that started it ends.
 
     So start it from the main thread of a worker. ``stdin`` and ``stdout`` are file descriptors; the default is the null device,
-    and for ``stdout`` the log. ``owner`` (uid, gid): whom root starts it as. A program without progress for ``stall_timeout`` is
-    killed, and ``check`` says so; the progress of ``servants``, processes that work for it, counts as its own.
+    and for ``stdout`` the log. ``owner`` is the user that the program runs as, if the caller is root. A program without progress
+    for ``stall_timeout`` is killed, and ``check`` reports it; progress of ``servants``, processes that work for it, counts too.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Tool:
 
     @property
     def running(self) -> bool:
-        """It has not ended yet."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def ends(self, patience: float) -> bool:
-        """Whether it ends within these seconds: who loses a connection to it hears of that before it is gone."""
+        """Whether it ends within these seconds. A lost connection is noticed before its process has ended."""
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -129,9 +129,9 @@ class Tool:
         return True
 
     def check(self, mark: str | None = None, *, quiet: bool = False) -> None:
-        """Wait for the end. ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``.
+        """Wait for the end. Raises ToolFailed unless the exit status is 0 and the last line of the log ends with ``mark``.
 
-        ``quiet``: the program says something only when something is wrong, whatever its exit status.
+        ``quiet``: the program writes messages only in case of an error, whatever its exit status.
         """
         status = self._process.wait()
         self._watch.stop()
@@ -141,14 +141,14 @@ class Tool:
             how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
             raise self._failure(f"{self.name} {how}", stopped=-status in _FROM_OUTSIDE)
         if mark is not None and not "".join(tail(self.log, 1)).endswith(mark):
-            raise self._failure(f"{self.name} ended without saying {mark!r}")
+            raise self._failure(f"{self.name} ended without the message {mark!r}")
         if quiet and tail(self.log, 1):
-            raise self._failure(f"{self.name} met an error, though it exited with status 0")
+            raise self._failure(f"{self.name} reported an error, although its exit status is 0")
 
     def _give_up(self, idle: float) -> None:
-        """It hangs."""
+        """Kill a program that hangs."""
         state = _state(self._process.pid)
-        self._stalled = f"{self.name} made no progress for {idle:.0f} s ({state}) and was ended; it said last"
+        self._stalled = f"{self.name} made no progress for {idle:.0f} s ({state}) and was killed; its last messages"
         with suppress(ProcessLookupError):
             self._process.kill()
 
@@ -161,12 +161,12 @@ class Tool:
         return kind(f"{what}: {text}" if text else what, remedy=remedy)
 
     def terminate(self) -> None:
-        """Ask it to end in good order; ``check`` waits for that."""
+        """Ask it to shut down cleanly; ``check`` waits for it."""
         if self._process.poll() is None:
             self._process.terminate()
 
     def abort(self, grace: float = GRACE) -> None:
-        """End it (SIGINT, then SIGKILL) and reap it. Safe to call at any time, also twice."""
+        """End it (SIGINT, then SIGKILL) and reap it. May be called at any time, and twice."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -181,7 +181,7 @@ _STATES = {"T": "it is stopped by a signal", "D": "it waits for a disk", "S": "i
 
 
 def _state(pid: int) -> str:
-    """What the kernel says that a process does."""
+    """The state of a process, from the kernel."""
     try:
         letter = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:

@@ -1,9 +1,8 @@
 """Proof that a server's history contains a backup: a random token that is written into the server after the backup has ended.
 
-Positions, ids and timelines come back with a snapshot of the data directory, so they prove nothing. The token is written into the
-data, where the order of the log puts it behind everything that the backup holds, and into a file of the data directory. It is
-also in the manifest and in the catalog. Tokens belong to a lineage: the copy that a restore makes has another one, and starts
-without tokens.
+Positions, ids and timelines are part of every snapshot of the data directory, so they prove nothing. The token is written into
+the data, where the order of the log puts it after everything in the backup, and into a file of the data directory. It is also in
+the manifest and in the catalog. Tokens belong to a lineage: a restored copy has another one, and starts without tokens.
 """
 
 from __future__ import annotations
@@ -13,34 +12,28 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from strongroom.datastores.toolkit import lineage as lineage_module
 from strongroom.errors import ConfigurationError, LineageChanged
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
-FILE = "strongroom_witness"
-KEPT = 100
-"""Tokens that a server keeps: after a rollback to a state between two backups, the older one can still be a parent."""
-FULL = "Take a full backup; incrementals can go on from that."
+WITNESS_FILE = "strongroom_witness"
+KEPT_TOKENS = 100
+"""Number of tokens that a server keeps: after a rollback to a state between two backups, the older one can still be a parent."""
+TAKE_FULL = "Take a full backup; later incrementals are based on it."
 _CLOCK_STEP = 10
-"""Seconds that clocks may drift apart before a process counts as one that was put back with the memory of its machine."""
+"""Seconds of clock drift, beyond which a process counts as restored together with the memory of its machine."""
 
 
 def new_token() -> str:
-    """128 random bits."""
+    """Create a token of 128 random bits."""
     return secrets.token_hex(16)
 
 
-def read_lineage(data_dir: Path) -> str:
-    """The lineage that tokens of this data directory belong to."""
-    return lineage_module.lineage(data_dir)
-
-
 def keep_token(data_dir: Path, lineage: str, token: str) -> None:
-    """Add a token to the file; those of another lineage are dropped, and what cannot be read. Raises ConfigurationError."""
+    """Add a token to the file; tokens of another lineage and unreadable lines are dropped. Raises ConfigurationError."""
     known = [line for line in _read_lines(data_dir) if line.startswith(f"{lineage} ")]
-    lines = [*known, f"{lineage} {token}"][-KEPT:]
-    write_file(data_dir / FILE, "\n".join(lines) + "\n", find_owner(data_dir))
+    lines = [*known, f"{lineage} {token}"][-KEPT_TOKENS:]
+    write_file(data_dir / WITNESS_FILE, "\n".join(lines) + "\n", find_owner(data_dir))
 
 
 def has_token(data_dir: Path, lineage: str, token: str) -> bool:
@@ -50,30 +43,31 @@ def has_token(data_dir: Path, lineage: str, token: str) -> bool:
 
 def _read_lines(data_dir: Path) -> list[str]:
     try:
-        return (read_text(data_dir / FILE) or "").splitlines()
+        return (read_text(data_dir / WITNESS_FILE) or "").splitlines()
     except (ConfigurationError, OSError):
         return []
 
 
 def no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:
-    """The error when nothing proves that the history of ``server`` contains the parent."""
+    """The error if nothing proves that the history of ``server`` contains the parent."""
     return LineageChanged(
-        f"nothing proves that the data of {server} still contains the parent backup: {why}", remedy=f"{FULL} {remedy}".strip()
+        f"nothing proves that the data of {server} still contains the parent backup: {why}",
+        remedy=f"{TAKE_FULL} {remedy}".strip(),
     )
 
 
-NEVER_WRITTEN = "no token was written into the server after the parent backup ended"
-LOST = (
+WITNESS_NEVER_WRITTEN = "no token was written into the server after the parent backup ended"
+WITNESS_LOST = (
     "the token that was written after the parent backup ended is missing in {}; "
-    "the data was put back to an older state, or it is a copy"
+    "the data was reset to an older state, or it is a copy"
 )
 
 
-# --- the process of the server, where nothing may be written
+# --- the process of the server, if the account may not write
 
 
 def describe_process(pid: int | None) -> dict[str, str]:
-    """What identifies a running process; empty when that is not known."""
+    """Identify a running process; empty if it cannot be identified."""
     if pid is None or pid <= 0:
         return {}
     try:
@@ -87,7 +81,7 @@ def describe_process(pid: int | None) -> dict[str, str]:
 
 
 def is_same_process(evidence: Mapping[str, str], pid: int | None) -> bool:
-    """Whether the server is the very process that ``evidence`` describes, and its machine was not put back to a snapshot."""
+    """Whether the server is the process that ``evidence`` describes, and its machine was not reset to a snapshot."""
     now = describe_process(pid)
     if not now or any(evidence.get(name) != now[name] for name in ("boot", "pid", "started")):
         return False

@@ -1,4 +1,4 @@
-"""Writes the files of a restore: pieces side by side, a bounded number at a time, and sent to the disk meanwhile."""
+"""Writes the files of a restore: several pieces in parallel, with a bounded number in memory, and straight to the disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from strongroom.system.direct import BLOCK, Output
 
 _PIECE = 4 << 20
 _AHEAD = 32 << 20
-"""Bytes on their way. Pieces keep the segments alive that they are part of."""
+"""Limit of bytes that wait to be written. Pieces keep the segments in memory that they are part of."""
 
 
 class Writer:
-    """New files, from one thread: ``open`` one, ``write`` to it, ``close`` it. At the end of the context all is written.
+    """Writes new files, for one thread: ``open``, ``write``, ``close``. At the end of the context everything is written.
 
-    With ``durable`` they are on the disk at once, as far as can be, so that the sync at the end, which stays necessary, finds
-    little to do. Any call may raise the OSError of an earlier one.
+    With ``durable`` data goes to the disk immediately if possible, so that the sync at the end, which is still necessary, is
+    short. Any call may raise the OSError of an earlier one.
     """
 
     def __init__(self, *, durable: bool = True) -> None:
@@ -43,19 +43,19 @@ class Writer:
                 file.abandon()
 
     def open(self, path: Path, *, replace: bool = False) -> File:
-        """A new file (0600). Raises FileExistsError unless ``replace``; a link in its place is not followed."""
+        """Create a file (0600). Raises FileExistsError unless ``replace``; a link of this name is not followed."""
         fd = os.open(path, _FLAGS | (os.O_TRUNC if replace else os.O_EXCL), 0o600)
         file = File(self, Output(fd, cached=not self.durable))
         self._files.add(file)
         return file
 
     def drain(self) -> None:
-        """Wait until all is done that was asked for."""
+        """Wait until all tasks are done."""
         while self._queue:
             self._take()
 
     def begin(self, size: int, task: Callable[[], None]) -> Future[None]:
-        """Have a task done in a thread when there is room for its ``size`` bytes; they begin in the order in which they came."""
+        """Run a task in a thread as soon as the limit allows its ``size`` bytes. Tasks begin in the order of the calls."""
         while self._queue and self._ahead + size > _AHEAD:
             self._take()
         future = self._pool.submit(task)
@@ -81,7 +81,7 @@ class File:
         self._begun: list[Future[None]] = []
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Put ``data`` there; it must stay as it is until the end of the context."""
+        """Write ``data``, which must not change until the end of the context."""
         start = 0
         while start < len(data):
             end = start + _PIECE - (offset + start) % BLOCK
@@ -89,11 +89,11 @@ class File:
             start = end
 
     def close(self, size: int | None = None) -> None:
-        """No more will be written. ``size`` is its length when it does not end where the last byte was written."""
+        """Close the file. ``size`` is its length if it does not end with the last byte that was written."""
         begun, self._begun = self._begun, []
 
         def finish() -> None:
-            for future in begun:  # all of them have begun before this did
+            for future in begun:  # all of them began before this task
                 future.result()
             if size is not None:
                 os.ftruncate(self._output.fileno(), size)
@@ -102,7 +102,7 @@ class File:
         self._writer.begin(0, finish)
 
     def abandon(self) -> None:
-        """Close it, once."""
+        """Close it without waiting."""
         self._output.close()
 
     def _put(self, offset: int, data: memoryview) -> None:

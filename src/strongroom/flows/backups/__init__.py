@@ -1,1 +1,1 @@
-"""Backups in the catalog and in the store: chains, sources, seals, verifications, the end of an artifact."""
+"""Backups in the catalog and in the store: chains, sources, seals, labels, verifications, the end of artifacts."""

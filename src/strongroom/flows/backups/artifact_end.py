@@ -1,6 +1,6 @@
-"""How the artifact of a backup job ends: recorded when its manifest is in the store, removed when it is not.
+"""The end of the artifact of a backup job: it is recorded if its manifest is in the store, otherwise it is removed.
 
-A valid manifest makes an artifact a backup. From then on nothing here deletes it, whatever failed around it.
+A valid manifest makes an artifact a backup. After that, nothing here deletes it, even if the job fails.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ import time
 
 import structlog
 
-from strongroom.artifact import Location, Manifest, artifact_url, delete_artifact, read_manifest, require_known_manifest
+from strongroom.artifact import (
+    Manifest,
+    artifact_url,
+    delete_artifact,
+    read_manifest,
+    require_container,
+    require_known_manifest,
+)
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import outcomes
+from strongroom.flows.backups.labels import store_label
 from strongroom.flows.backups.seals import seal_backup
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.site import Site
@@ -24,18 +32,18 @@ log = structlog.get_logger()
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds between two tries while the store is away; the pause doubles up to this."""
+"""Seconds between two attempts while the store does not answer; the pause doubles up to this."""
 SHORTEST_WAIT = 120.0
-"""Seconds for which a store may be away, whatever its settings are."""
-_HOPELESS = (StorageDenied, StorageFull)
-"""Errors of a store that answers: another try changes nothing."""
+"""Minimum number of seconds for which a store may be unreachable, whatever its settings are."""
+_PERMANENT = (StorageDenied, StorageFull)
+"""Errors of a reachable store: a retry would not help."""
 
 
 async def record(site: Site, job_id: str) -> None:
-    """Read the manifest back from the store and only then call the backup COMPLETED.
+    """Read the manifest from the store, and only then set the backup to COMPLETED.
 
-    Tried again while the store is away, as long as its settings let one call take. Then the job fails and the artifact stays:
-    ``finish_left`` decides later.
+    While the store does not answer, this is retried for as long as the settings of the store allow one call to take. Then the
+    job fails and the artifact is kept: ``finish_left`` decides later.
     """
     pause = FIRST_PAUSE
     until = time.monotonic() + max(SHORTEST_WAIT, site.settings.storage.patience)
@@ -43,11 +51,11 @@ async def record(site: Site, job_id: str) -> None:
         try:
             await asyncio.to_thread(_record, site, job_id)
             return
-        except _HOPELESS:
+        except _PERMANENT:
             raise
         except StorageError as error:
-            log.warning("the store does not answer; the backup is recorded later", job=job_id, reason=error.message)
-            if await asyncio.to_thread(_tell_waiting, site, job_id, error) or time.monotonic() >= until:
+            log.warning("the store does not answer; the backup will be recorded later", job=job_id, reason=error.message)
+            if await asyncio.to_thread(_show_waiting, site, job_id, error) or time.monotonic() >= until:
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -60,7 +68,7 @@ def _record(site: Site, job_id: str) -> None:
 
 
 def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256: str) -> bool:
-    """False when somebody has asked meanwhile for the deletion of the backup."""
+    """Record the backup as complete. False if a user has requested its deletion meanwhile."""
     url = artifact_url(store, manifest)
     with site.catalog.write() as session:
         job = find_job(session, None, job_id)
@@ -71,19 +79,31 @@ def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256:
         _require_own(row, manifest)
         require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
-    if warning := seal_backup(site, store, manifest.location, sha256):
+        is_changed = row.protected or row.name != manifest.name
+    warnings = [seal_backup(site, store, manifest.location, sha256), _label_backup(store, row) if is_changed else None]
+    if any(warnings):
         with site.catalog.write() as session:
             job = find_job(session, None, job_id)
-            job.output = {**job.output, "warnings": [*job.output.get("warnings", []), warning]}
+            job.output = {**job.output, "warnings": [*job.output.get("warnings", []), *filter(None, warnings)]}
     return True
 
 
+def _label_backup(store: Store, backup: Backup) -> str | None:
+    """Store the label of a backup that was renamed or protected before it was complete. Why that failed, for people."""
+    try:
+        store_label(store, backup)
+    except StorageError as error:
+        log.warning("cannot store the label of a backup", backup=backup.id, reason=error.message)
+        return f"its name and its protection are only in the catalog: {error.message}"
+    return None
+
+
 def _require_own(backup: Backup, manifest: Manifest) -> None:
-    """Raise ManifestInvalid when what is in the store is of another project or instance: somebody else has put it there."""
+    """Raise ManifestInvalid if the manifest in the store is of another project or instance: then it was replaced."""
     if (manifest.project, manifest.instance_id or "") != (backup.project, backup.instance_id or ""):
         raise ManifestInvalid(
-            f"the manifest of backup {backup.id} is of instance {manifest.instance_id} of project {manifest.project}",
-            remedy="Somebody has exchanged it in the store. Take another backup, and find out who can write there.",
+            f"the manifest of backup {backup.id} belongs to instance {manifest.instance_id} of project {manifest.project}",
+            remedy="It was replaced in the store. Take another backup, and find out who can write to the store.",
         )
 
 
@@ -91,8 +111,8 @@ def _is_wanted(backup: Backup) -> bool:
     return backup.deleted is None and backup.status not in ("DELETING", "DELETE_FAILED")
 
 
-def _tell_waiting(site: Site, job_id: str, error: StorageError) -> bool:
-    """Show in the job that it waits; true when somebody cancelled it."""
+def _show_waiting(site: Site, job_id: str, error: StorageError) -> bool:
+    """Show in the job that it waits; True if a user cancelled it."""
     with site.catalog.write() as session:
         job = find_job(session, None, job_id)
         message = f"waiting for the store: {error.message}"
@@ -103,9 +123,9 @@ def _tell_waiting(site: Site, job_id: str, error: StorageError) -> bool:
 
 
 async def clean(site: Site, job_id: str) -> bool:
-    """After a failed backup job: finish the backup when its manifest is in the store, else remove what is there.
+    """After a failed backup job: complete the backup if its manifest is in the store, otherwise remove its objects.
 
-    True when the backup is whole. What cannot be decided or removed now is noted in the job's output, for ``finish_left``.
+    True if the backup is complete. If that cannot be decided or done now, it is noted in the job's output, for ``finish_left``.
     """
     return await asyncio.to_thread(_clean, site, job_id)
 
@@ -131,50 +151,46 @@ def _finish_or_remove(site: Site, job_id: str, backup: Backup, store: Store) -> 
         found = read_manifest(store, location_of(backup))
     except ArtifactMissing:
         pass
-    except ManifestInvalid:  # a manifest is written whole: a later version wrote this one, or it was damaged since; people decide
+    except ManifestInvalid:  # a later version wrote it, or it was damaged later: a user has to decide
         if wanted:
             raise
     if found is not None and wanted:
-        log.info("a backup is whole although its job failed", job=job_id, backup=backup.id)
+        log.info("a backup is complete although its job failed", job=job_id, backup=backup.id)
         return _complete(site, job_id, store, *found)
     with site.catalog.read() as session:
         job = find_job(session, None, job_id)
-    if wanted and "left" in job.output:
-        _require_shown(store, location_of(backup))
-    elif wanted and "manifest" in job.output:  # a store may show it late
+    if wanted and "left" not in job.output and "manifest" in job.output:  # a store may show it late
         raise StorageError(f"the store does not show the manifest of backup {backup.id}, which its worker has written")
+    if wanted and ("left" in job.output or _may_be_complete(job)):
+        require_container(store, location_of(backup))
     _require_writer_over(site, job)
     delete_artifact(store, location_of(backup))
     return False
 
 
 def _require_writer_over(site: Site, job: Job) -> None:
-    """Raise HostSilent while the host of the job does not answer: its worker may still write. It is cancelled on its return."""
-    cause = site.agents.presence.cause(job.host) if job.host else None
+    """Raise HostSilent while the worker of the job may still write. It is cancelled when its host answers."""
+    cause = site.agents.presence.may_write(job.host) if job.host else None
     if cause is not None:
         raise HostSilent(
             f"the worker of job {job.id} may still write: {cause.message}",
-            remedy=f"What it wrote is removed when host {job.host} is back, or was removed.",
+            remedy=f"Its objects are removed when host {job.host} is reachable again, or after the host was removed.",
         )
 
 
-def _require_shown(store: Store, location: Location) -> None:
-    """Raise StorageError if the store shows neither the artifact nor its container: it may be unmounted, or another one."""
-    if next(iter(store.list(location.prefix)), None) is None and location.container not in store.folders():
-        raise StorageError(
-            f"the store has no container {location.container}: whether backup {location.id} is whole is not known",
-            remedy=f"Make the store available again, or delete the backup: strongroom backup delete {location.id}",
-        )
+def _may_be_complete(job: Job) -> bool:
+    """Whether a worker may have written the manifest. The only one wrote nothing if it was still in its checks."""
+    return job.attempts > 1 or (job.attempts == 1 and job.phase != "check")
 
 
 def finish_left(site: Site, job_id: str) -> bool:
-    """Decide later what ``clean`` could not. True when the backup is whole after all. Raises StorageError, ManifestInvalid."""
+    """Do later what ``clean`` could not. True if the backup is complete after all. Raises StorageError, ManifestInvalid."""
     backup, store = _find(site, job_id)
-    whole = _finish_or_remove(site, job_id, backup, store)
+    is_complete = _finish_or_remove(site, job_id, backup, store)
     with site.catalog.write() as session:
         job: Job = find_job(session, None, job_id)
         job.output = {key: value for key, value in job.output.items() if key != "left"}
-    return whole
+    return is_complete
 
 
 def _find(site: Site, job_id: str) -> tuple[Backup, Store]:

@@ -1,7 +1,7 @@
-"""Seals the backups that this control plane records, and judges those that it finds in the store.
+"""Seals the backups that this control plane records, and checks the seals of those that it finds in the store.
 
-The key is in the directory ``control-plane`` of the state directory, beside the key that hosts know the control plane by. Workers
-never get it, so a database host that was broken into cannot seal what it forges.
+The key is in the directory ``control-plane`` of the state directory, beside the key by which hosts know the control plane.
+Workers never get it, so a compromised database host cannot seal a forged backup.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _making = threading.Lock()
 
 
 def seal_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> str | None:
-    """Seal a backup that was just recorded. Why it could not be sealed, for people; the backup is complete without it."""
+    """Seal a backup that was just recorded. Returns a warning if that fails; the backup is complete without a seal."""
     try:
         put_seal(store, location, manifest_sha256, _key(site))
     except (StorageError, ConfigurationError) as error:
@@ -35,12 +35,12 @@ def seal_backup(site: Site, store: Store, location: Location, manifest_sha256: s
 
 
 def judge_backup(site: Site, store: Store, location: Location, manifest_sha256: str) -> Verdict:
-    """Whether this control plane has recorded the manifest that the store has. Raises StorageError, ConfigurationError."""
+    """Whether this control plane has recorded the manifest in the store. Raises StorageError, ConfigurationError."""
     return check_seal(store, location, manifest_sha256, _key(site))
 
 
 def _key(site: Site) -> bytes:
-    """Made when there is none. Raises ConfigurationError."""
+    """The key, which is created if there is none. Raises ConfigurationError."""
     path = site.settings.service.data_dir / "control-plane" / "seal.key"
     try:
         with _making:
@@ -49,7 +49,9 @@ def _key(site: Site) -> bytes:
                 write_file(path, f"{secrets.token_hex(_BYTES)}\n")
             key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot use the key in {path}: {error}", remedy="Give it to our OS user, mode 0600.") from None
+        raise ConfigurationError(
+            f"cannot use the key in {path}: {error}", remedy="Make the OS user of the service its owner, with mode 0600."
+        ) from None
     if len(key) != _BYTES:
-        raise ConfigurationError(f"{path} is not a key of {_BYTES} bytes", remedy="Put the saved key there, or remove the file.")
+        raise ConfigurationError(f"{path} is not a key of {_BYTES} bytes", remedy="Restore the file from a backup, or remove it.")
     return key

@@ -1,11 +1,11 @@
-"""Where the bytes of a backup are: our own artifact, or one that was written elsewhere and is only pointed to."""
+"""Where the data of a backup is: in its own artifact, or in that of another service or program to which it refers."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Location, load_chain, read_manifest
+from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Location, load_chain, read_manifest, require_container
 from strongroom.catalog import Backup
 from strongroom.catalog.find import chain_of, find_backup
 from strongroom.errors import ArtifactError, ArtifactMissing, Conflict, NotFound
@@ -13,9 +13,9 @@ from strongroom.flows.site import Site
 
 
 class Source(BaseModel):
-    """What a RESTORED backup points to: an ``artifact`` of another service, or the ``foreign`` chain of another program.
+    """What a RESTORED backup refers to: an ``artifact`` of another service, or the ``foreign`` chain of another program.
 
-    ``foreign`` ends with the backup itself; what is before it are parents that have no row of their own.
+    The last item of ``foreign`` is the backup itself; the others are parents without a row of their own.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -26,17 +26,17 @@ class Source(BaseModel):
 
 
 def source_of(backup: Backup) -> Source:
-    """What the backup points to; nothing when it is our own."""
+    """What the backup refers to; empty if it has its own artifact."""
     return Source.model_validate(backup.source or {})
 
 
 def location_of(backup: Backup) -> Location:
-    """Where the artifact of a backup of our own is, or will be."""
+    """The location of a backup's own artifact, which may not exist yet."""
     return Location(container=backup.container, id=backup.id)
 
 
 def target_of(session: Session, backup: Backup) -> Location | ForeignChain:
-    """What a job has to restore or verify: the artifact, or the whole foreign chain. Raises InvalidRequest for a broken chain."""
+    """What a job must restore or verify: an artifact or a whole foreign chain. Raises InvalidRequest for a broken chain."""
     source = source_of(backup)
     if source.foreign:
         return ForeignChain(backups=[part for link in chain_of(session, backup) for part in source_of(link).foreign])
@@ -44,9 +44,9 @@ def target_of(session: Session, backup: Backup) -> Location | ForeignChain:
 
 
 def require_source(site: Site, project: str | None, ref: str) -> None:
-    """See that what a RESTORED backup points to is still there, and the same: nobody keeps it for us.
+    """Check that the source of a RESTORED backup still exists and is unchanged: this service does not control it.
 
-    Raises NotFound when the backup or what it points to is gone, Conflict when that was changed, StorageError.
+    Raises NotFound if the backup or its source does not exist, Conflict if the source was changed, StorageError.
     """
     with site.catalog.read() as session:
         backup = find_backup(session, project, ref)
@@ -62,14 +62,15 @@ def require_source(site: Site, project: str | None, ref: str) -> None:
         else:
             load_chain(store, target)
             if read_manifest(store, target)[1] != source.manifest_sha256:
-                raise Conflict("its manifest is another one now")
+                raise Conflict("its manifest was replaced")
     except ArtifactMissing as error:
+        require_container(store, target)
         raise NotFound(
-            f"backup {backup.name} ({backup.id}) points to {backup.location}, which is gone: {error.message}",
-            remedy="It cannot be restored any more; delete this record, and choose another backup.",
+            f"backup {backup.name} ({backup.id}) refers to {backup.location}, which no longer exists: {error.message}",
+            remedy="It can no longer be restored; delete it, and choose another backup.",
         ) from error
     except (ArtifactError, Conflict) as error:
         raise Conflict(
-            f"backup {backup.name} ({backup.id}) points to {backup.location}, which was changed: {error.message}",
-            remedy="Delete this record; make a new one if what is there now is what you want.",
+            f"backup {backup.name} ({backup.id}) refers to {backup.location}, which was changed: {error.message}",
+            remedy="Delete this backup; to use the changed one, import or register it again.",
         ) from error

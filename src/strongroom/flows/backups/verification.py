@@ -1,7 +1,7 @@
-"""What a verify job found out: kept in the catalog, and in the store beside each backup that was looked at.
+"""The results of verify jobs. They are kept in the catalog, and in the store beside each verified backup.
 
-A result in the store survives the catalog. A result of a parent counts for all that are based on it: ``broken_chains`` follows
-the chain, so nothing is copied to children.
+A result in the store survives the loss of the catalog. The result of a parent applies to all backups that are based on it:
+``broken_chains`` follows the chain, so nothing is copied to children.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _LONGEST_MESSAGE = 4000
 
 
 async def record(site: Site, job_id: str) -> None:
-    """Keep the results of the job. The job does not fail when the store takes none: the catalog has them."""
+    """Keep the results of the job. The job does not fail if they cannot be stored beside the backups: the catalog has them."""
     await asyncio.to_thread(_record, site, job_id)
 
 
 async def clean(site: Site, job_id: str) -> bool:
-    """The same after a verification that found damage. One that an outage ended has no results."""
+    """Keep the results of a job that found damage. A job that failed because of an outage has no results."""
     await asyncio.to_thread(_record, site, job_id)
     return False
 
 
 def level_of(verified: dict[str, Any]) -> Level:
-    """How closely a result of the catalog looked. Older ones do not say it."""
+    """The level of a result in the catalog. Older results do not contain it."""
     if "level" in verified:
         return cast("Level", verified["level"])
     if verified.get("tables") is not None:
@@ -49,7 +49,7 @@ def level_of(verified: dict[str, Any]) -> Level:
 
 
 def take_over(row: Backup, store: Store, manifest: Manifest, sha256: str) -> None:
-    """Give a backup that the catalog finds in the store the result that is kept there. What cannot be read is left out."""
+    """Set the stored result of a backup that was found in the store. A result that cannot be read is ignored."""
     try:
         found = load_verification(store, manifest.location, sha256)
     except StorageError as error:
@@ -61,20 +61,20 @@ def take_over(row: Backup, store: Store, manifest: Manifest, sha256: str) -> Non
 
 def explain_broken(session: Session, broken: Mapping[str, str]) -> dict[str, str]:
     """Why each of these backups cannot be restored; ``broken`` is what ``broken_chains`` returns."""
-    culprits = {row.id: row for row in session.scalars(select(Backup).where(Backup.id.in_(set(broken.values()))))}
+    causes = {row.id: row for row in session.scalars(select(Backup).where(Backup.id.in_(set(broken.values()))))}
 
-    def explain(backup_id: str, culprit_id: str) -> str:
-        row = culprits.get(culprit_id)
+    def explain(backup_id: str, cause_id: str) -> str:
+        row = causes.get(cause_id)
         if row is None:
-            return f"backup {culprit_id}, on which it is based, is not in the catalog"
-        who = "it" if culprit_id == backup_id else f"backup {row.name} ({row.id}), on which it is based,"
+            return f"backup {cause_id}, on which it is based, is not in the catalog"
+        who = "it" if cause_id == backup_id else f"backup {row.name} ({row.id}), on which it is based,"
         if row.deleted is not None:
             return f"{who} is deleted"
         if row.is_damaged and row.verified is not None:
             return f"a verification found {who.rstrip(',')} damaged: {row.verified['message']}"
         return f"{who} is {row.status}"
 
-    return {backup_id: explain(backup_id, culprit_id) for backup_id, culprit_id in broken.items()}
+    return {backup_id: explain(backup_id, cause_id) for backup_id, cause_id in broken.items()}
 
 
 def _record(site: Site, job_id: str) -> None:
@@ -85,7 +85,7 @@ def _record(site: Site, job_id: str) -> None:
         todo: list[tuple[str, Verification]] = []
         for row, found in _verifications(session, site, job, results, at):
             _apply(job, row, found)
-            if _is_ours(row) and found.manifest_sha256 != _UNKNOWN:
+            if _has_artifact(row) and found.manifest_sha256 != _UNKNOWN:
                 todo.append((row.project, found))
     for project, found in todo:
         try:
@@ -100,13 +100,13 @@ def _record(site: Site, job_id: str) -> None:
 
 
 _UNKNOWN = "0" * 64
-"""In the place of the hash of a manifest that nobody has seen: its result is of no use in the store."""
+"""Replaces the hash of a manifest that was never read. Its result is not stored beside the backup."""
 
 
 def _verifications(
     session: Session, site: Site, job: Job, results: list[LinkResult], at: datetime
 ) -> list[tuple[Backup, Verification]]:
-    """A result for each backup of the catalog that was looked at, the oldest first."""
+    """A result for each verified backup in the catalog, oldest first."""
     found: list[tuple[Backup, Verification]] = []
     links = raw_size = stored_size = 0
     for result in results:
@@ -141,18 +141,18 @@ def _verifications(
 
 
 def _is_at(row: Backup, result: LinkResult) -> bool:
-    """The backup of our own whose artifact was looked at, and not another one of the same id."""
+    """Whether the row is that of the verified artifact, and not of another one with the same id."""
     same = row.manifest_sha256 is None or result.manifest_sha256 in (None, row.manifest_sha256)
-    return _is_ours(row) and row.container == result.container and same
+    return _has_artifact(row) and row.container == result.container and same
 
 
-def _is_ours(row: Backup) -> bool:
-    """Its artifact belongs to this row, and not to the service that wrote what a record points to."""
+def _has_artifact(row: Backup) -> bool:
+    """Whether the backup has its own artifact, and does not refer to that of another service or program."""
     return row.source is None
 
 
 def _apply(job: Job, row: Backup, found: Verification) -> None:
-    """Change the row when the result counts; note in the job when an older one stands against it."""
+    """Update the row if the result supersedes the previous one; otherwise warn in the job if they contradict."""
     old = row.verified
     if old is None or supersedes(found.ok, found.level, old["ok"], level_of(old)):
         row.verified = _as_row(found)
@@ -160,8 +160,8 @@ def _apply(job: Job, row: Backup, found: Verification) -> None:
     elif not old["ok"]:
         _add_warning(
             job,
-            f"an earlier verification that looked more closely ({level_of(old)}) found backup {row.name or row.id} damaged: "
-            f"{old['message']}; this counts until one that looks as closely finds it good",
+            f"an earlier, more thorough verification ({level_of(old)}) found backup {row.name or row.id} damaged: "
+            f"{old['message']}; this result remains valid until an equally thorough verification succeeds",
         )
 
 
@@ -191,7 +191,7 @@ def _warn(site: Site, job_id: str, text: str) -> None:
 
 
 def _keep(store: Store, found: Verification) -> None:
-    """Beside a manifest only: where there is none, there is no artifact to say something about."""
+    """Store the result beside the manifest. Without a manifest, there is no artifact to which it applies."""
     try:
         store.head(found.location.manifest)
     except StorageNotFound:

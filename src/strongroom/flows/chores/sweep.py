@@ -1,4 +1,4 @@
-"""Removes what failed backups of this service left in the stores, and decides what their jobs could not."""
+"""Removes what failed backups of this service left in the stores, and completes or removes backups that their jobs left."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from strongroom.flows.site import Site
 log = structlog.get_logger()
 
 MIN_AGE = timedelta(hours=1)
-"""What is younger is kept: the row of its backup may not be visible yet."""
+"""Younger objects are kept: the row of their backup may not be visible yet."""
 
 
-def _sweep(site: Site) -> None:
-    """Sweep all stores. Where stores are used with the tokens of callers, what is left there is only logged."""
+SOON = 60.0
+"""Seconds until the next sweep if a host was not asked yet which workers it runs: what they may write is not removed."""
+
+
+def _sweep(site: Site) -> float | None:
+    """Sweep all stores. If stores are accessed with tokens of users, what is left there is only logged."""
 
     def is_running(backup_id: str) -> bool:
         with site.catalog.read() as session:
             row = session.get(Backup, backup_id)
-            hosts = session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup"))
-            may_write = any(host and site.agents.presence.cause(host) for host in hosts)
+            known = list(session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup")))
+            hosts = known or site.agents.names  # the catalog may be older than the backup
+            may_write = any(host and site.agents.presence.may_write(host) for host in hosts)
             return may_write or (row is not None and row.status in Backup.RUNNING)
 
     swept = 0
@@ -39,10 +44,13 @@ def _sweep(site: Site) -> None:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
     log.info("swept the stores", orphans=swept)
+    presence = site.agents.presence
+    new = [host for host in site.agents.names if presence.may_write(host) and not presence.cause(host)]
+    return SOON if new else None
 
 
 def finish_failed(site: Site) -> None:
-    """Decide what failed jobs could not: a backup whose manifest is in the store is completed, anything else is removed."""
+    """Finish what failed jobs left: a backup whose manifest is in the store is completed, anything else is removed."""
     for job_id, backup_id, project, left in _list_left(site):
         if site.settings.storage.by_token:
             log.warning(
@@ -54,11 +62,11 @@ def finish_failed(site: Site) -> None:
             )
             continue
         try:
-            whole = finish_left(site, job_id)
+            is_complete = finish_left(site, job_id)
         except StrongroomError as error:
             log.warning("could not finish a failed backup", backup=backup_id, error=error.code, reason=error.message)
         else:
-            log.info("finished a failed backup", backup=backup_id, outcome="completed" if whole else "removed")
+            log.info("finished a failed backup", backup=backup_id, outcome="completed" if is_complete else "removed")
 
 
 def _list_left(site: Site) -> list[tuple[str, str, str, str]]:

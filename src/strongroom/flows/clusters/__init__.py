@@ -1,1 +1,1 @@
-"""Galera clusters: their nodes, the runs that give them data, undo, recovery, fencing, backups."""
+"""Galera clusters: their nodes, the runs that create or restore them, undo, recovery, fencing, backups."""

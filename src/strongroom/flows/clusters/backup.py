@@ -1,4 +1,4 @@
-"""Backups of clusters: of which node, on which parent. A chain stays with one node, for positions are each node's own."""
+"""Backups of clusters: selects the node and the parent. A chain is of one node, because each node has its own positions."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
 from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows.backups.chains import newest_parent
+from strongroom.flows.backups.chains import ChainLimit, newest_parent, no_limit
 from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
-from strongroom.flows.clusters.nodes import name as node_name
-from strongroom.flows.clusters.nodes import nodes_named
-from strongroom.flows.jobs import new_job
+from strongroom.flows.clusters.nodes import node_name, nodes_named
+from strongroom.flows.hosts.fresh import refresh_nodes
+from strongroom.flows.jobs import Scheduled, new_job
 from strongroom.flows.kinds.backup import new_backup
 from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 
-SOON = 15.0
-"""Seconds that a node which is named, and about to be Synced, is waited for."""
-LOOK = 0.2
-PASSING = ("Donor/Desynced", "Joined")
-"""States of a node that serves, and is Synced again by itself."""
+SYNC_PATIENCE = 15.0
+"""Maximum number of seconds to wait for the selected node to become Synced."""
+POLL_PAUSE = 0.2
+TEMPORARY_STATES = ("Donor/Desynced", "Joined")
+"""States of a serving node that becomes Synced without an intervention."""
 
 
 def request_cluster_backup(
@@ -40,56 +40,94 @@ def request_cluster_backup(
     node: str | None = None,
     desync: bool = False,
 ) -> tuple[Backup, Job]:
-    """Take a backup of one node that is Synced: the one with the chain for an incremental, else one that serves few writes.
+    """Take a backup of one Synced node: for an incremental the node of the chain, otherwise the one with the fewest writes.
 
-    An incremental that cannot stand on anything is a full, with the reason; when nothing was ever backed up it is an error.
-    Raises NotFound, Conflict, Busy, InvalidRequest, QuotaExceeded.
+    If an incremental has no usable parent, a full is taken, with the reason. Without any completed backup, an incremental is
+    refused. Raises NotFound, Conflict, Busy, InvalidRequest, QuotaExceeded.
     """
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    refresh_nodes(site, project, cluster, unless=is_synced)
     if node is not None or incremental:
         _await_synced(site, project, cluster, node)
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        refuse_if_working(session, row, "take a backup")
-        if row.task is not None:
-            raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-        refuse_if_cut_off(session, row, unless_waiting=True)
-        quotas.require(session, project, site.settings, {"backups": 1})
-        nodes, silent = nodes_of(session, row.id), silent_hosts(session)
-        synced = [n for n in nodes if is_synced(n) and n.host not in silent]
-        wanted = nodes_named(session, row, [node])[0] if node else None
-        base, reason = _base(session, row, nodes, synced, wanted) if incremental else (None, None)
-        source = next(n for n in nodes if n.id == base.instance_id) if base else _source(row, synced, wanted)
-        backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
-        job = new_job(
-            session, project, "backup", instance=source, cluster=row, backup=backup, fall_back_to_full=True, desync=desync
+        backup, job = add_cluster_backup(
+            session,
+            site,
+            row,
+            name=name,
+            description=description,
+            container=container,
+            incremental=incremental,
+            node=node,
+            desync=desync,
         )
     site.start(job)
     return backup, job
 
 
+def add_cluster_backup(
+    session: Session,
+    site: Site,
+    row: Cluster,
+    *,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    incremental: bool = False,
+    node: str | None = None,
+    desync: bool = False,
+    limit: ChainLimit = no_limit,
+    scheduled: Scheduled | None = None,
+) -> tuple[Backup, Job]:
+    """Add a backup of the cluster and its job, in the transaction of the caller, who starts the job. Raises as the request."""
+    refuse_if_working(session, row, "take a backup")
+    if row.task is not None:
+        raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    refuse_if_cut_off(session, row, unless_waiting=True)
+    quotas.require(session, row.project, site.settings, {"backups": 1})
+    nodes, silent = nodes_of(session, row.id), silent_hosts(session)
+    synced = [n for n in nodes if is_synced(n) and n.host not in silent]
+    wanted = nodes_named(session, row, [node])[0] if node else None
+    base, reason = _choose_parent(session, row, nodes, synced, wanted, limit) if incremental else (None, None)
+    source = next(n for n in nodes if n.id == base.instance_id) if base else _choose_source(row, synced, wanted)
+    backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
+    job = new_job(
+        session,
+        row.project,
+        "backup",
+        instance=source,
+        cluster=row,
+        backup=backup,
+        scheduled=scheduled,
+        fall_back_to_full=True,
+        desync=desync,
+    )
+    return backup, job
+
+
 def _await_synced(site: Site, project: str, cluster: str, wanted: str | None) -> None:
-    """Give the node, by default the one with the chain, the time to be Synced if it has sent its data to another just now."""
-    deadline = time.monotonic() + SOON
+    """Wait for the node, by default that of the chain, if it has just sent its data to another node and is not Synced yet."""
+    deadline = time.monotonic() + SYNC_PATIENCE
     while True:
         with site.catalog.read() as session:
             row = find_cluster(session, project, cluster)
-            newest = None if wanted else _newest(session, row)
-            home = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)
-            node = nodes_named(session, row, [wanted])[0] if wanted else next(home, None)
+            newest = None if wanted else newest_backup(session, row)
+            chain_node = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)
+            node = nodes_named(session, row, [wanted])[0] if wanted else next(chain_node, None)
         if node is None:
             return
         seen = node.galera or {}
-        passing = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in PASSING
-        if is_synced(node) or not passing or time.monotonic() > deadline:
+        is_temporary = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in TEMPORARY_STATES
+        if is_synced(node) or not is_temporary or time.monotonic() > deadline:
             return
-        time.sleep(LOOK)
+        time.sleep(POLL_PAUSE)
 
 
 def is_synced(node: Instance) -> bool:
-    """Whether the node serves with all that the cluster has, as last seen."""
+    """Whether the node was Synced and serving when it was last seen."""
     seen = node.galera or {}
     return (
         node.state == "running"
@@ -106,21 +144,21 @@ def _commits(node: Instance) -> int:
         return 0
 
 
-def _source(cluster: Cluster, synced: Sequence[Instance], wanted: Instance | None) -> Instance:
-    """The node to back up: as asked, else the healthy one with the fewest writes of clients; of equals the last."""
+def _choose_source(cluster: Cluster, synced: Sequence[Instance], wanted: Instance | None) -> Instance:
+    """The node to back up: the requested one, else the Synced one with the fewest commits; of several, the last."""
     if wanted is not None:
         if wanted not in synced:
-            raise Conflict(f"{node_name(wanted)} of cluster {cluster.name} is not Synced", remedy="Leave --node out.")
+            raise Conflict(f"{node_name(wanted)} of cluster {cluster.name} is not Synced", remedy="Omit --node.")
         return wanted
     if not synced:
         raise Conflict(
             f"no node of cluster {cluster.name} ({cluster.id}) is Synced",
-            remedy=f"Bring it back: `strongroom cluster recover {cluster.name}`.",
+            remedy=f"Recover it: `strongroom cluster recover {cluster.name}`.",
         )
     return min(reversed(synced), key=_commits)
 
 
-def _newest(session: Session, cluster: Cluster) -> Backup | None:
+def newest_backup(session: Session, cluster: Cluster) -> Backup | None:
     """The newest completed backup."""
     return session.scalars(
         select(Backup)
@@ -130,22 +168,27 @@ def _newest(session: Session, cluster: Cluster) -> Backup | None:
     ).one_or_none()
 
 
-def _base(
-    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
+def _choose_parent(
+    session: Session,
+    cluster: Cluster,
+    nodes: Sequence[Instance],
+    synced: Sequence[Instance],
+    wanted: Instance | None,
+    limit: ChainLimit,
 ) -> tuple[Backup | None, str | None]:
-    """What an incremental stands on, or why it cannot."""
-    newest = _newest(session, cluster)
+    """The parent of an incremental, or the reason why a full is taken. Raises Conflict if there is no completed backup."""
+    newest = newest_backup(session, cluster)
     if newest is None:
         raise Conflict(
-            f"cluster {cluster.name} ({cluster.id}) has no completed backup that an incremental could stand on",
+            f"cluster {cluster.name} ({cluster.id}) has no completed backup that could be the parent of an incremental",
             remedy=f"Take a full backup first: `strongroom cluster backup {cluster.name}`.",
         )
-    home = next((node for node in nodes if node.id == newest.instance_id), None)
-    if home is None:
-        return None, f"a full was taken: the node of the newest backup ({newest.instance_name}) is gone"
-    if wanted is not None and wanted.id != home.id:
-        return None, f"a full was taken: the newest backup is of {node_name(home)}, not of {node_name(wanted)}"
-    if home not in synced:
-        return None, f"a full was taken of another node: {node_name(home)}, which has the chain, is not Synced"
-    base, reason = newest_parent(session, home)
-    return base, reason.replace("of the instance", f"of {node_name(home)}") if reason else None
+    chain_node = next((node for node in nodes if node.id == newest.instance_id), None)
+    if chain_node is None:
+        return None, f"a full was taken: the node of the newest backup ({newest.instance_name}) does not exist any more"
+    if wanted is not None and wanted.id != chain_node.id:
+        return None, f"a full was taken: the newest backup is of {node_name(chain_node)}, not of {node_name(wanted)}"
+    if chain_node not in synced:
+        return None, f"a full was taken of another node: {node_name(chain_node)}, which has the chain, is not Synced"
+    base, reason = newest_parent(session, chain_node, limit)
+    return base, reason.replace("of the instance", f"of {node_name(chain_node)}") if reason else None

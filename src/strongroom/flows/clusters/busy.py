@@ -1,4 +1,4 @@
-"""What refuses an operation on a cluster: another job, or a run that was cut off."""
+"""Refuses operations on a cluster while it has another job or an interrupted run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from strongroom.errors import Busy, Conflict
 
 
 def refuse_if_cut_off(session: Session, cluster: Cluster, *, unless_waiting: bool = False) -> None:
-    """Raise Conflict when a creation or a restore of the cluster has not come to its end.
+    """Raise Conflict if a creation or a restore of the cluster was interrupted.
 
-    ``unless_waiting`` allows what a restore that waits for its outage does not mind: it has stopped and changed nothing yet.
+    With ``unless_waiting``, a prepared restore that waits for a user is no reason: it has not changed the cluster yet.
     """
     run = open_run(session, cluster.id)
     if run is None or (unless_waiting and run.facts.get("waits")):
@@ -25,17 +25,18 @@ def refuse_if_cut_off(session: Session, cluster: Cluster, *, unless_waiting: boo
         )
     if run.facts.get("waits"):
         raise Conflict(
-            f"a restore of cluster {cluster.name} ({cluster.id}) is prepared and waits for its outage to begin",
-            remedy=f"Begin it: `strongroom cluster restore {cluster.name} --resume`; or give it up: "
+            f"a restore of cluster {cluster.name} ({cluster.id}) is prepared and waits for you to start the outage",
+            remedy=f"Start it: `strongroom cluster restore {cluster.name} --resume`; or abandon it: "
             f"`strongroom cluster recover {cluster.name}`.",
         )
     raise Conflict(
-        f"a restore of cluster {cluster.name} ({cluster.id}) was cut off in phase {run.phase}",
-        remedy=f"Go on with it first: `strongroom cluster restore {cluster.name} --resume`.",
+        f"a restore of cluster {cluster.name} ({cluster.id}) was interrupted in phase {run.phase}",
+        remedy=f"Resume it first: `strongroom cluster restore {cluster.name} --resume`.",
     )
 
 
 def list_unfinished(session: Session, cluster: Cluster) -> list[Job]:
+    """The queued and running jobs of the cluster and of its nodes."""
     jobs = unfinished_jobs(session, cluster_id=cluster.id)
     known = {job.id for job in jobs}
     for node in nodes_of(session, cluster.id):
@@ -43,10 +44,10 @@ def list_unfinished(session: Session, cluster: Cluster) -> list[Job]:
     return jobs
 
 
-def refuse_if_working(session: Session, cluster: Cluster, wish: str) -> None:
-    """Raise Busy when a job is queued or running on the cluster or one of its nodes: one at a time."""
+def refuse_if_working(session: Session, cluster: Cluster, operation: str) -> None:
+    """Raise Busy if a job is queued or running on the cluster or one of its nodes. ``operation`` is what is refused."""
     for job in list_unfinished(session, cluster):
         raise Busy(
-            f"cluster {cluster.name} ({cluster.id}) is busy: {job.kind} job {job.id} is {job.status}; cannot {wish} now",
+            f"cluster {cluster.name} ({cluster.id}) is busy: {job.kind} job {job.id} is {job.status}; cannot {operation} now",
             remedy=f"Wait for it (`strongroom job follow {job.id}`) or cancel it (`strongroom job cancel {job.id}`).",
         )

@@ -1,4 +1,4 @@
-"""Nodes that missed a restore of their cluster, and come back: they must never join or serve with what they have."""
+"""Fences nodes that missed a restore of their cluster: they must never join or serve with their previous data."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ log = structlog.get_logger()
 
 
 async def fence(site: Site, agent: AgentClient, servers: Sequence[ServerView]) -> None:
-    """Stop nodes of another epoch than their cluster's, whose agent does not start them again with the data that they have.
+    """Stop nodes whose epoch is not that of their cluster, so that their agent does not start them with their data again.
 
-    One that missed a restore is told of the present epoch. One that has the data of a restore that was undone without it
-    is ahead; `cluster recover` undoes it there, too.
+    A node that missed a restore gets the current epoch. A node that has the data of an undone restore is ahead; `cluster
+    recover` undoes the restore on it, too.
     """
     if any(view.member for view in servers):
         try:
-            strays = await asyncio.to_thread(_strays, site, servers)
+            outdated = await asyncio.to_thread(_find_outdated, site, servers)
         except DBAPIError as error:
             log.warning("the database does not answer", reason=str(error.orig))
             return
-        await asyncio.gather(*(_stop(agent, view, member) for view, member in strays))
+        await asyncio.gather(*(_stop(agent, view, member) for view, member in outdated))
 
 
 async def _stop(agent: AgentClient, view: ServerView, member: GaleraMember) -> None:
     try:
         if view.member and view.member.epoch < member.epoch:
-            log.warning("a node missed a restore of its cluster and is fenced", server=view.id, cluster=member.cluster)
+            log.warning("fencing a node that missed a restore of its cluster", server=view.id, cluster=member.cluster)
             await agent.put_galera(view.id, member)
         elif view.wanted == "running":
-            log.warning("a node is of a restore that was undone and is fenced", server=view.id, cluster=member.cluster)
+            log.warning("fencing a node with the data of an undone restore", server=view.id, cluster=member.cluster)
             await agent.stop_server(view.id)
     except StrongroomError as error:
         log.error("cannot fence a node", server=view.id, reason=error.message)
 
 
-def _strays(site: Site, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:
+def _find_outdated(site: Site, servers: Sequence[ServerView]) -> list[tuple[ServerView, GaleraMember]]:
     found = []
     with site.catalog.read() as session:
         for view in servers:

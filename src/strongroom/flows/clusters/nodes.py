@@ -1,4 +1,4 @@
-"""A cluster as the steps see it: its nodes, what they say, and what is told of the work on them."""
+"""A cluster in the steps of a job: calls its nodes, and reports the progress of the job."""
 
 from __future__ import annotations
 
@@ -25,41 +25,43 @@ from strongroom.flows.site import Site
 
 T = TypeVar("T")
 LOOK = 0.5
-"""Seconds between two looks at a node that is waited for."""
+"""Seconds between two queries of a node while waiting for it."""
+REPEAT = 10.0
+"""Seconds for which a failed query of a node is repeated while its host answers."""
 SOON = 0.05
-"""Seconds until the second look at a node that is about to be Synced: nobody serves meanwhile, perhaps."""
+"""Seconds until the second query of a node that is about to be Synced: perhaps no node serves meanwhile."""
 TELL = 1.0
-"""Seconds between two notes of where a job is."""
+"""Seconds between two updates of the progress of a job."""
 JOIN_PATIENCE = 120.0
-"""Seconds that a node may take to become Synced, beside the time for its data."""
+"""Seconds in which a node must become Synced, in addition to the time for the transfer of its data."""
 JOIN_RATE = 50 << 20
-"""Bytes a second that a transfer of a node's data is given the time for."""
+"""Assumed bytes per second of the transfer of a node's data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A cluster, its living nodes in order of their names, and the job that works on it."""
+    """A cluster, its existing nodes ordered by name, and the job that changes it."""
 
     site: Site
     job: Job
     cluster: Cluster
     nodes: list[Instance]
     profile: Profile | None = None
-    """Of the backup that the cluster was last restored from: nodes that are sent their data need the same settings."""
+    """The profile of the backup that was last restored: nodes that receive its data need the same settings."""
 
     def agent(self, node: Instance) -> AgentClient:
         """The agent of the node's host."""
         return self.site.agents.client(node.host)
 
     def node(self, instance_id: str) -> Instance:
-        """One of the nodes."""
+        """The node with this id."""
         return next(node for node in self.nodes if node.id == instance_id)
 
     def member(self, node: Instance, epoch: int) -> GaleraMember:
-        """What the node is told to be."""
+        """The node's membership of the cluster, for its agent."""
         return GaleraMember(
             cluster=self.cluster.wsrep_name,
-            node=name(node),
+            node=node_name(node),
             epoch=epoch,
             peers=[each.address for each in self.nodes if each.address],
             settings=self.profile.settings if self.profile else {},
@@ -67,24 +69,35 @@ class Ring:
         )
 
     async def enroll(self, nodes: Iterable[Instance], epoch: int) -> None:
-        """Tell nodes which cluster they are of; those of others know what they are."""
+        """Send nodes their membership of the cluster. Adopted nodes have their own configuration."""
         if not self.cluster.is_adopted:
-            await side_by_side(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
+            await call_nodes(nodes, lambda node: self.agent(node).put_galera(node.id, self.member(node, epoch)))
 
-    async def views(self) -> dict[str, GaleraView | StrongroomError]:
-        """Each node as it is now, or why it cannot be asked."""
+    async def views(self, nodes: Sequence[Instance] | None = None) -> dict[str, GaleraView | StrongroomError]:
+        """The current view of each node, or of each of ``nodes``, or the error of its query.
+
+        A query that fails although the host answers other requests is repeated, because a recovery may leave the node out.
+        """
+        deadline = asyncio.get_running_loop().time() + REPEAT
 
         async def look(node: Instance) -> GaleraView | StrongroomError:
-            try:
-                return await self.agent(node).galera(node.id)
-            except StrongroomError as error:
-                return error
+            while True:
+                try:
+                    return await self.agent(node).galera(node.id)
+                except HostSilent as error:
+                    is_heard = self.site.agents.presence.answers(node.host)
+                    if not is_heard or asyncio.get_running_loop().time() > deadline:
+                        return error
+                except StrongroomError as error:
+                    return error
+                await asyncio.sleep(LOOK)
 
-        found = await asyncio.gather(*(look(node) for node in self.nodes))
-        return dict(zip((node.id for node in self.nodes), found, strict=True))
+        nodes = self.nodes if nodes is None else nodes
+        found = await asyncio.gather(*(look(node) for node in nodes))
+        return dict(zip((node.id for node in nodes), found, strict=True))
 
-    async def see(self, view: ServerView) -> None:
-        """Keep what an agent told of a node."""
+    async def record_view(self, view: ServerView) -> None:
+        """Copy an agent's view of a node into the catalog."""
 
         def write() -> None:
             with self.site.catalog.write() as session:
@@ -95,8 +108,8 @@ class Ring:
 
         await asyncio.to_thread(write)
 
-    async def tell(self, phase: str, message: str = "", *, done: int = 0, total: int | None = None) -> None:
-        """Show people where the job is."""
+    async def report(self, phase: str, message: str = "", *, done: int = 0, total: int | None = None) -> None:
+        """Show the progress of the job."""
 
         def write() -> None:
             with self.site.catalog.write() as session:
@@ -108,26 +121,26 @@ class Ring:
         await asyncio.to_thread(write)
 
     @contextlib.asynccontextmanager
-    async def telling(self, phase: str, said: Callable[[], str]) -> AsyncIterator[None]:
-        """Show people where the job is for as long as it is there: what is said changes with the time."""
-        over = asyncio.Event()
+    async def reporting(self, phase: str, status: Callable[[], str]) -> AsyncIterator[None]:
+        """Update the progress of the job repeatedly, with the changing result of ``said``."""
+        ended = asyncio.Event()
 
-        async def go_on() -> None:
-            while not over.is_set():
-                await self.tell(phase, said())
+        async def repeat() -> None:
+            while not ended.is_set():
+                await self.report(phase, status())
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), TELL)
+                    await asyncio.wait_for(ended.wait(), TELL)
 
-        await self.tell(phase, said())
-        going = asyncio.create_task(go_on())
+        await self.report(phase, status())
+        repeating = asyncio.create_task(repeat())
         try:
             yield
         finally:
-            over.set()
-            await asyncio.gather(going, return_exceptions=True)
+            ended.set()
+            await asyncio.gather(repeating, return_exceptions=True)
 
-    async def warn(self, warning: str) -> None:
-        """Something that people should know when the job is over."""
+    async def add_warning(self, warning: str) -> None:
+        """Add a warning to the output of the job."""
 
         def write() -> None:
             with self.site.catalog.write() as session:
@@ -138,41 +151,42 @@ class Ring:
 
         await asyncio.to_thread(write)
 
-    async def stop(self, nodes: Iterable[Instance], said: Callable[[], str] = lambda: "", *, kill: bool = False) -> None:
-        """Stop nodes, each as soon as the others have let the one before it go, and prove that nothing of them is left.
+    async def stop(self, nodes: Iterable[Instance], status: Callable[[], str] = lambda: "", *, kill: bool = False) -> None:
+        """Stop nodes one after the other, and prove that no process of them is left.
 
-        What a server writes at its end is written side by side. Not more: when two of three leave at once the third may think
-        itself cut off, and refuse all that it is told. Raises what a node that does not stop says; no other is stopped then.
-        With ``kill`` its agent kills it instead, if it was not adopted.
+        The next node begins to stop when the remaining nodes no longer see the previous one, so that their final writes overlap.
+        They do not stop at the same time: if two of three left at once, the third might consider itself partitioned and refuse
+        all statements. Raises the error of the first node that fails to stop; then no further nodes are stopped. With ``kill``,
+        agents kill nodes instead, unless they were adopted.
         """
         nodes = list(nodes)
         if not nodes:
             return
         ending: list[asyncio.Task[None]] = []
         try:
-            for node, after in zip_longest(nodes, nodes[1:]):
-                async with self.telling(f"stop {name(node)}", said):
-                    before = await self._size(after)
-                    ending.append(asyncio.create_task(self._end(node, kill=kill)))
+            for node, following in zip_longest(nodes, nodes[1:]):
+                async with self.reporting(f"stop {node_name(node)}", status):
+                    before = await self._read_size(following)
+                    ending.append(asyncio.create_task(self._stop_node(node, kill=kill)))
                     while not ending[-1].done():
                         await asyncio.wait(ending[-1:], timeout=SOON)
-                        if before and 0 < await self._size(after) < before:
+                        if before and 0 < await self._read_size(following) < before:
                             break
                 for task in ending:
                     if task.done():
                         task.result()
         finally:
-            async with self.telling(f"stop {name(nodes[-1])}", said):
+            async with self.reporting(f"stop {node_name(nodes[-1])}", status):
                 await asyncio.gather(*ending, return_exceptions=True)
         for task in ending:
             task.result()
-        await side_by_side(nodes, lambda node: self.agent(node).prove_stopped(node.id))
+        await call_nodes(nodes, lambda node: self.agent(node).prove_stopped(node.id))
 
-    async def _end(self, node: Instance, *, kill: bool) -> None:
-        await self.see(await of(node, self.agent(node).stop_server(node.id, kill=kill)))
+    async def _stop_node(self, node: Instance, *, kill: bool) -> None:
+        await self.record_view(await call_node(node, self.agent(node).stop_server(node.id, kill=kill)))
 
-    async def _size(self, node: Instance | None) -> int:
-        """How many nodes it sees, itself included; 0 when there is none to ask, or it is of no use."""
+    async def _read_size(self, node: Instance | None) -> int:
+        """The number of nodes that the node sees, including itself; 0 if it is unreachable or non-Primary, or for None."""
         if node is not None:
             with suppress(StrongroomError):
                 view = await self.agent(node).galera(node.id)
@@ -180,80 +194,77 @@ class Ring:
         return 0
 
     async def require_paths(self, nodes: Iterable[Instance]) -> None:
-        """Raise Conflict when a node cannot reach another, which is not seen from here: they could not become one cluster."""
+        """Raise Conflict if a node cannot reach another one, which only the nodes can test: they could not form a cluster."""
         nodes = list(nodes)
-        found = await side_by_side(nodes, lambda node: self.agent(node).unreached(node.id))
-        cut = [
-            f"{name(one)} on {one.host} does not reach {name(other)} on {other.host} ({other.address}): {why}"
+        found = await call_nodes(nodes, lambda node: self.agent(node).unreached(node.id))
+        unreachable = [
+            f"{node_name(one)} on {one.host} cannot reach {node_name(other)} on {other.host} ({other.address}): {why}"
             for one in nodes
             for other in nodes
             if other.address and (why := found[one.id].get(other.address))
         ]
-        if cut:
+        if unreachable:
             raise Conflict(
-                f"nodes of cluster {self.cluster.name} do not reach each other:\n" + "\n".join(cut),
-                remedy="Mend the network between their hosts (ports 4567, 4568 and 4444), then try again.",
+                f"nodes of cluster {self.cluster.name} cannot reach each other:\n" + "\n".join(unreachable),
+                remedy="Fix the network between their hosts (ports 4567, 4568 and 4444), then try again.",
             )
 
-    async def start(self, node: Instance, start: Start, uuid: str | None, said: Callable[[], str] = lambda: "") -> GaleraView:
-        """Start a node unless it serves, and wait until it is Synced in the history ``uuid``. Raises ServerFailed, JobError."""
+    async def start(self, node: Instance, start: Start, uuid: str | None, status: Callable[[], str] = lambda: "") -> GaleraView:
+        """Start a node unless it is Synced, and wait until it is, in the history ``uuid``. Raises ServerFailed, JobError."""
         verb = "bootstrap" if start.mode == "bootstrap" else "join"
         agent = self.agent(node)
-        view = await of(node, agent.galera(node.id))
+        view = await call_node(node, agent.galera(node.id))
         if not (view.synced and uuid in (None, view.uuid)):
-            if (
-                verb == "bootstrap" and view.running
-            ):  # its agent has started it again meanwhile, to join others that are not there
-                await self.stop([node], said)
-            growing = ""
+            if verb == "bootstrap" and view.running:  # its agent restarted it meanwhile, to join nodes that do not run
+                await self.stop([node], status)
+            transfer = ""
 
-            def say() -> str:
-                return f"{said()} {growing}".strip()
+            def describe() -> str:
+                return f"{status()} {transfer}".strip()
 
-            async with self.telling(f"{verb} {name(node)}", say):
-                starting = asyncio.ensure_future(self._start(node, start))
+            async with self.reporting(f"{verb} {node_name(node)}", describe):
+                starting = asyncio.ensure_future(self._start_node(node, start))
                 try:
                     while not starting.done():
                         await asyncio.wait({starting}, timeout=LOOK)
                         if not starting.done():
-                            growing = await self._growing(node)
-                    await self.see(starting.result())
+                            transfer = await self._describe_transfer(node)
+                    await self.record_view(starting.result())
                 finally:
                     starting.cancel()
-                return await self.synced(node, uuid)
-        return await self.synced(node, uuid)
+                return await self.wait_synced(node, uuid)
+        return await self.wait_synced(node, uuid)
 
-    async def _start(self, node: Instance, start: Start) -> ServerView:
-        """A transfer of much data takes longer than an agent is waited for: ask again, while it goes on."""
+    async def _start_node(self, node: Instance, start: Start) -> ServerView:
+        """Start the node. A large transfer takes longer than the timeout of a call, so the call is repeated meanwhile."""
         while True:
             try:
-                return await of(node, self.agent(node).start_server(node.id, start))
+                return await call_node(node, self.agent(node).start_server(node.id, start))
             except Unavailable:
-                if not await self._growing(node):
+                if not await self._describe_transfer(node):
                     raise
 
-    async def _growing(self, node: Instance) -> str:
+    async def _describe_transfer(self, node: Instance) -> str:
+        """The progress of a full state transfer to the node; empty if there is none."""
         try:
             view = await self.agent(node).galera(node.id)
         except StrongroomError:
             return ""
-        return f"another node sends it all its data, {view.data_bytes >> 20} MiB so far" if view.receiving else ""
+        return f"receiving a full state transfer, {view.data_bytes >> 20} MiB so far" if view.receiving else ""
 
-    async def synced(self, node: Instance, uuid: str | None) -> GaleraView:
-        """Wait until the node is Synced, in the history ``uuid`` if one is named. Raises JobError."""
+    async def wait_synced(self, node: Instance, uuid: str | None) -> GaleraView:
+        """Wait until the node is Synced, in the history ``uuid`` if that is given. Raises JobError."""
         deadline = asyncio.get_running_loop().time() + JOIN_PATIENCE + max(n.data_bytes for n in self.nodes) / JOIN_RATE
         pause = SOON
         while True:
-            view = await of(node, self.agent(node).galera(node.id))
+            view = await call_node(node, self.agent(node).galera(node.id))
             if view.synced and uuid in (None, view.uuid):
                 return view
             if view.synced or asyncio.get_running_loop().time() > deadline:
-                what = (
-                    f"is in the history {view.uuid} instead of {uuid}" if view.synced else f"does not become Synced: {how(view)}"
-                )
-                raise JobError(
-                    f"{name(node)} {what}", remedy="Look at the error logs of it and of the node that sent it its data."
-                )
+                what = f"did not become Synced: {describe_state(view)}"
+                if view.synced:
+                    what = f"is in the history {view.uuid} instead of {uuid}"
+                raise JobError(f"{node_name(node)} {what}", remedy="Check its error log and that of its donor.")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LOOK)
 
@@ -264,7 +275,7 @@ def load_ring(site: Site, job_id: str) -> Ring:
         job = find_job(session, None, job_id)
         cluster = session.get(Cluster, job.cluster_id) if job.cluster_id else None
         if cluster is None:
-            raise NotFound(f"cluster {job.cluster_id} of job {job_id} is gone")
+            raise NotFound(f"cluster {job.cluster_id} of job {job_id} does not exist")
         return Ring(site, job, cluster, nodes_of(session, cluster.id), _profile(session, cluster))
 
 
@@ -288,54 +299,54 @@ def nodes_named(session: Session, cluster: Cluster, names: list[str]) -> list[In
     return found
 
 
-def name(node: Instance) -> str:
-    """What the node is called in its cluster."""
+def node_name(node: Instance) -> str:
+    """The name of the node in its cluster."""
     return node.node or node.name
 
 
-def how(view: GaleraView) -> str:
-    """How a node does, in a few words."""
+def describe_state(view: GaleraView) -> str:
+    """The state of a node in a few words."""
     if not view.running:
         return "stopped"
     if view.refuses:
-        return "running, but it lets nobody ask"
+        return "running, but it refuses the login"
     if not view.answers:
         return "starting"
     return ("" if view.primary else "non-Primary, ") + (view.state or "no state")
 
 
-async def of(node: Instance, call: Awaitable[T]) -> T:
-    """What the call gives; an error names the node."""
+async def call_node(node: Instance, call: Awaitable[T]) -> T:
+    """The result of the call; its error names the node."""
     try:
         return await call
     except StrongroomError as error:
-        if not error.message.startswith(name(node)):
-            raise type(error)(f"{name(node)}: {error.message}", remedy=error.remedy) from error
+        if not error.message.startswith(node_name(node)):
+            raise type(error)(f"{node_name(node)}: {error.message}", remedy=error.remedy) from error
         raise
 
 
-async def side_by_side(nodes: Iterable[Instance], call: Callable[[Instance], Awaitable[T]]) -> dict[str, T]:
-    """Call for all nodes at once and wait for all; the first error is raised when all are over."""
+async def call_nodes(nodes: Iterable[Instance], call: Callable[[Instance], Awaitable[T]]) -> dict[str, T]:
+    """Call for all nodes at the same time and wait for all calls; then raise the first error."""
     nodes = list(nodes)
-    found = await asyncio.gather(*(of(node, call(node)) for node in nodes), return_exceptions=True)
+    found = await asyncio.gather(*(call_node(node, call(node)) for node in nodes), return_exceptions=True)
     for result in found:
         if isinstance(result, BaseException):
             raise result
     return dict(zip((node.id for node in nodes), found, strict=True))  # type: ignore[arg-type]
 
 
-def decisive(failures: Sequence[StrongroomError]) -> StrongroomError:
-    """The one of several failures that a step ends with: that of a host that is away has the whole step done again, for ever."""
+def choose_error(failures: Sequence[StrongroomError]) -> StrongroomError:
+    """The failure with which a step ends. That of an unreachable host is the last choice: it would repeat the whole step."""
     return next((error for error in failures if not isinstance(error, HostSilent)), failures[0])
 
 
-def table(ring: Ring, said: Mapping[str, object]) -> str:
-    """Nodes and what is said of them, a line each."""
-    width = max(len(name(node)) for node in ring.nodes)
-    return "\n".join(f"{name(node):{width}}  {said.get(node.id, '')}" for node in ring.nodes)
+def format_table(ring: Ring, texts: Mapping[str, object]) -> str:
+    """One line for each node, with its text."""
+    width = max(len(node_name(node)) for node in ring.nodes)
+    return "\n".join(f"{node_name(node):{width}}  {texts.get(node.id, '')}" for node in ring.nodes)
 
 
 def next_epoch(session: Session, cluster: Cluster) -> int:
-    """One that no data is of: a restore that was undone may have left a node behind that has its data."""
+    """An epoch that no data has: an undone restore may have left its data on a node."""
     runs = session.scalars(select(Run).where(Run.cluster_id == cluster.id))
     return max([cluster.epoch, *(int(run.facts["epoch"]) for run in runs)]) + 1

@@ -1,6 +1,6 @@
-"""The phases of a run that gives a cluster its data: one table says how each is done and undone, and up to where.
+"""The phases of a run that creates or restores a cluster. A table defines how each is performed and undone.
 
-Until the first node serves the new data, a failure undoes everything; after that the run can only be continued. Each step reads
+Until the first node serves the new data, a failure undoes everything; after that, the run can only be resumed. Each step reads
 the journal first and does what is not done yet.
 """
 
@@ -14,21 +14,21 @@ from strongroom.datastores import GaleraView
 from strongroom.errors import HostSilent
 from strongroom.flows.clusters import restore, undo
 from strongroom.flows.clusters.nodes import Ring
-from strongroom.flows.clusters.restore import begin, taking_part
+from strongroom.flows.clusters.restore import begin, list_participants
 from strongroom.flows.clusters.run import Facts, Journal, PhaseName
-from strongroom.flows.hosts.presence import attend
+from strongroom.flows.hosts.presence import retry_while_silent
 from strongroom.flows.kind import Step
 from strongroom.flows.site import Site
 
 Do = Callable[[Ring, Journal], Awaitable[Facts]]
-"""Idempotent. Returns what becomes known with the end of the phase."""
+"""Idempotent. Returns the facts that are known at the end of the phase."""
 Undo = Callable[[Ring, Journal, Sequence[Instance], bool], Awaitable[None]]
-"""Idempotent; runs for every phase, whether it was begun or not. Takes the nodes that are reached, and whether to force."""
+"""Idempotent; runs for every phase, even if it was not started. Takes the reachable nodes, and whether to force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase. A run that is in it has not finished it."""
+    """One phase. A run in this phase has not completed it."""
 
     name: PhaseName
     do: Do
@@ -40,7 +40,7 @@ class Phase:
 PHASES = (
     Phase("prepare", restore.prepare, undo.drop_prepared, reversible=True),
     Phase("seed", restore.seed, reversible=True),
-    Phase("stop", restore.stop, undo.serve_again, reversible=True),
+    Phase("stop", restore.stop, undo.resume_service, reversible=True),
     Phase("swap", restore.swap, undo.swap_back, reversible=True),
     Phase("bootstrap", restore.bootstrap, reversible=True),
     Phase("join", restore.join),
@@ -50,12 +50,12 @@ ORDER = (*(phase.name for phase in PHASES), "done")
 
 
 def is_reversible(phase: str) -> bool:
-    """Whether a run in this phase can be undone: the new data does not serve yet."""
+    """Whether a run in this phase can be undone: no node serves the new data yet."""
     return any(known.name == phase and known.reversible for known in PHASES)
 
 
 def make_steps(*, without: Sequence[PhaseName] = ()) -> tuple[Step, ...]:
-    """The steps of a job that performs a run: all phases but those ``without``, and the end."""
+    """The steps of a job that performs a run: all phases except those in ``without``, and the end."""
     phases = [phase for phase in PHASES if phase.name not in without]
     following = [phase.name for phase in phases[1:]]
     return (*map(_make_step, phases, [*following, None]), restore.finish)
@@ -70,7 +70,7 @@ def _make_step(phase: Phase, following: PhaseName | None) -> Step:
         if following is not None:
             await journal.enter(following, **facts)
         else:
-            await journal.fact(**facts)
+            await journal.add_facts(**facts)
 
     step.__name__ = phase.name
     return step
@@ -81,27 +81,27 @@ def _is_beyond(run: Run, phase: Phase) -> bool:
 
 
 async def undo_run(site: Site, job_id: str) -> None:
-    """After a failure: before the point of no return everything is undone, and the cluster serves its previous data again.
+    """Undo a failed run that has not reached the point of no return: the cluster serves its previous data again.
 
-    A run that waits for a user to start the outage is kept. An agent that is unreachable is waited for, as in the steps.
+    A run that waits for a user to start the outage is kept. As in the steps, this waits for unreachable agents.
     """
 
-    async def put() -> None:
+    async def undo() -> None:
         ring, journal = await begin(site, job_id)
         if is_reversible(journal.run.phase) and not journal.facts.get("waits"):
-            await put_back(ring, journal)
+            await undo_phases(ring, journal)
 
-    await attend(site.agents.presence, None, put)
+    await retry_while_silent(site.agents.presence, None, undo)
 
 
-async def put_back(ring: Ring, journal: Journal, *, force: bool = False) -> None:
-    """Undo a run that is before the point of no return, from wherever it is. Idempotent. Raises what ``bring_up`` does.
+async def undo_phases(ring: Ring, journal: Journal, *, force: bool = False) -> None:
+    """Undo all phases of a run that has not reached the point of no return. Idempotent. Raises the errors of ``bring_up``.
 
-    With ``force``, unreachable nodes are left for later (``undo.make_up``).
+    With ``force``, unreachable nodes are skipped; ``undo.undo_owed`` does them later.
     """
-    await ring.tell("put everything back", "the restore failed before the point of no return")
+    await ring.report("undo the restore", "the restore failed before the point of no return")
     views: dict[str, GaleraView | Exception] = dict(await ring.views()) if force else {}
-    reached = [node for node in taking_part(ring, journal) if not isinstance(views.get(node.id), HostSilent)]
+    reached = [node for node in list_participants(ring, journal) if not isinstance(views.get(node.id), HostSilent)]
     for phase in reversed(PHASES):
         if phase.undo is not None:
             await phase.undo(ring, journal, reached, force)

@@ -1,4 +1,4 @@
-"""The plan of a restore of a cluster: which nodes, by which method, what is lost."""
+"""The plan of a restore of a cluster: its nodes, its method and the data that is lost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Conflict, InvalidRequest
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.clusters.nodes import name as node_name
-from strongroom.flows.clusters.nodes import nodes_named
+from strongroom.flows.clusters.nodes import node_name, nodes_named
 from strongroom.flows.hosts.placement import volume_for
 from strongroom.flows.site import Site
 
@@ -24,7 +23,7 @@ Method = Literal["seed", "sst"]
 def plan_cluster_restore(
     site: Site, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What a restore would do; nothing is begun. Raises what the restore itself would."""
+    """What a restore would do; this changes nothing. Raises the errors of the restore itself."""
     require_source(site, project, backup)
     with site.catalog.read() as session:
         row = find_cluster(session, project, cluster)
@@ -35,22 +34,23 @@ def plan_cluster_restore(
 def make_plan(
     session: Session, cluster: Cluster, source: Backup, method: Method | None, without: Sequence[str]
 ) -> dict[str, Any]:
+    """The plan as JSON. Raises Conflict, InvalidRequest, NotFound, TooLarge."""
     refuse_unless_restorable(session, source)
     if (source.datastore, source.series) != (cluster.datastore, cluster.series):
         raise InvalidRequest(
             f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; cluster {cluster.name} is "
             f"{cluster.datastore} {cluster.series}",
-            remedy="Restore it where its own version is.",
+            remedy=f"Restore it to a cluster of {source.datastore} {source.series}.",
         )
     left_out = {node.id for node in nodes_named(session, cluster, list(without))}
     nodes = [node for node in nodes_of(session, cluster.id) if node.id not in left_out]
     if not nodes:
-        raise InvalidRequest("no node is left to restore to", remedy="Leave fewer out.")
+        raise InvalidRequest("no node is left to restore to", remedy="Leave out fewer nodes.")
     _refuse_silent(session, cluster, nodes)
     if not cluster.is_adopted:
         for node in nodes:
             volume_for(source, node.volume_size)
-    chosen, why = _method(nodes, method)
+    chosen, why = _choose_method(nodes, method)
     return {
         "backup": source.id,
         "backup_name": source.name,
@@ -70,26 +70,27 @@ def make_plan(
             for number, node in enumerate(nodes)
         ],
         "left_out": sorted(left_out),
-        "old_data": "is put aside on every node, until `cluster discard-old`",
+        "old_data": "is kept on every node until `cluster discard-old`",
     }
 
 
 def _refuse_silent(session: Session, cluster: Cluster, nodes: Sequence[Instance]) -> None:
     silent = silent_hosts(session)
-    away = [node for node in nodes if node.host in silent]
-    if away:
-        said = ", ".join(f"{node_name(node)} on host {node.host}" for node in away)
-        leave_out = " ".join(f"--without {node_name(node)}" for node in away)
+    unreachable = [node for node in nodes if node.host in silent]
+    if unreachable:
+        names = ", ".join(f"{node_name(node)} on host {node.host}" for node in unreachable)
+        options = " ".join(f"--without {node_name(node)}" for node in unreachable)
         raise Conflict(
-            f"cluster {cluster.name} ({cluster.id}) cannot be restored as a whole: {said}, which is silent",
-            remedy=f"Bring the host back; or restore the other nodes: {leave_out}. What is left out never serves its old data.",
+            f"cluster {cluster.name} ({cluster.id}) has unreachable nodes: {names}",
+            remedy=f"Make them reachable, or restore without them: {options}. They will never serve their previous data.",
         )
 
 
-def _method(nodes: Sequence[Instance], asked: Method | None) -> tuple[Method, str]:
-    numbers = sorted({node.version_number for node in nodes})
-    if asked == "sst":
-        return "sst", "as asked: one node gets the backup, the others have it sent one after the other"
-    if asked is None and len(numbers) > 1:
-        return "sst", f"one node gets the backup and sends it to the others, for their versions differ: {', '.join(numbers)}"
-    return "seed", "every node gets the backup at the same time, and joins without a transfer"
+def _choose_method(nodes: Sequence[Instance], requested: Method | None) -> tuple[Method, str]:
+    """The method, with its description for users."""
+    versions = sorted({node.version_number for node in nodes})
+    if requested == "sst":
+        return "sst", "as requested, one node restores the backup and sends its data to the others, one at a time"
+    if requested is None and len(versions) > 1:
+        return "sst", f"one node restores the backup and sends its data to the others, as versions differ: {', '.join(versions)}"
+    return "seed", "all nodes restore the backup at the same time, and join without a transfer"

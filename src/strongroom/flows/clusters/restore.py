@@ -1,7 +1,8 @@
-"""Give a cluster data, new or of a backup: prepared on its nodes beside the old, swapped in on all of them, made one cluster.
+"""Performs the phases of a run, which gives a cluster new data or that of a backup.
 
-Until the first node serves the new data, a failure puts everything back by itself; after that there is only the way ahead.
-Each step reads the journal first, and does what is not done yet.
+The nodes prepare the data beside their current data, swap it in and form the cluster. Until the first node serves the new data, a
+failure undoes everything automatically; after that, the run can only be resumed. Each step reads the journal first and does what
+is not done yet.
 """
 
 from __future__ import annotations
@@ -20,45 +21,45 @@ from strongroom.catalog.find import find_job
 from strongroom.datastores import GaleraPosition
 from strongroom.errors import Cancelled, Conflict, HostSilent, JobError, ServerFailed, StrongroomError, Unavailable, from_dict
 from strongroom.flows.clusters.comparison import compare_nodes
-from strongroom.flows.clusters.nodes import LOOK, Ring, decisive, load_ring, name, of, side_by_side
+from strongroom.flows.clusters.nodes import LOOK, Ring, call_node, call_nodes, choose_error, load_ring, node_name
 from strongroom.flows.clusters.run import Facts, Journal
 from strongroom.flows.jobs import cancel_job, new_job
 from strongroom.flows.site import Site
 
 FENCE_PATIENCE = 10.0
-"""Seconds that the end of a restore waits for nodes that were left out to be stopped."""
+"""Maximum number of seconds for which the end of a restore waits until nodes that were left out are stopped."""
 
 
 async def begin(site: Site, job_id: str) -> tuple[Ring, Journal]:
-    """What every step begins with."""
-    return await asyncio.to_thread(load_ring, site, job_id), await Journal.of(site, job_id)
+    """The cluster and the journal of the job, with which every step begins."""
+    return await asyncio.to_thread(load_ring, site, job_id), await Journal.load(site, job_id)
 
 
-def taking_part(ring: Ring, journal: Journal) -> list[Instance]:
-    """The nodes of the run, in the order in which they come up: the first bootstraps."""
+def list_participants(ring: Ring, journal: Journal) -> list[Instance]:
+    """The nodes of the run in the order of their start: the first one bootstraps."""
     nodes = [node for node in ring.nodes if node.id in journal.run.nodes]
     return sorted(nodes, key=lambda node: node.id != journal.facts.get("first"))
 
 
-def prepared(ring: Ring, journal: Journal) -> list[Instance]:
-    """Those of them that get the data themselves; the others have it sent."""
-    nodes = taking_part(ring, journal)
+def list_prepared(ring: Ring, journal: Journal) -> list[Instance]:
+    """The nodes of the run that restore the data; the others get it by a state transfer."""
+    nodes = list_participants(ring, journal)
     return nodes if journal.run.method == "seed" else nodes[:1]
 
 
-def _said(journal: Journal) -> Callable[[], str]:
-    """What people want to know meanwhile: since when nobody serves, and what is lost."""
+def _make_status(journal: Journal) -> Callable[[], str]:
+    """Makes the text of the progress: the length of the outage, and the lost transactions."""
 
-    def say() -> str:
+    def describe() -> str:
         facts = journal.facts
         parts = []
         if facts.get("stopped") and not facts.get("serving"):
             parts.append(f"out of service for {_seconds(facts['stopped']):.0f} s")
         if (taken := facts.get("taken")) and facts.get("stopped"):
-            parts.append(f"lost: what was written after {taken[:19].replace('T', ' ')} UTC")
+            parts.append(f"transactions after {taken[:19].replace('T', ' ')} UTC are lost")
         return "; ".join(parts)
 
-    return say
+    return describe
 
 
 def _seconds(since: str, until: str | None = None) -> float:
@@ -66,9 +67,9 @@ def _seconds(since: str, until: str | None = None) -> float:
 
 
 async def define(site: Site, job_id: str) -> None:
-    """Tell the agents of new nodes of their servers: each gets a place and an address, then learns of the others."""
+    """Define new nodes on their agents: each gets a directory and an address, and then the addresses of the others."""
     ring = await asyncio.to_thread(load_ring, site, job_id)
-    await ring.tell("define the nodes")
+    await ring.report("define the nodes")
 
     async def put(node: Instance) -> None:
         definition = ServerDefinition(
@@ -77,38 +78,38 @@ async def define(site: Site, job_id: str) -> None:
             series=node.series,
             ram_mb=site.settings.flavors[node.flavor].ram,
         )
-        await ring.see(await ring.agent(node).put_server(node.id, definition))
+        await ring.record_view(await ring.agent(node).put_server(node.id, definition))
 
-    await side_by_side(ring.nodes, put)
-    ring = await asyncio.to_thread(load_ring, site, job_id)  # they have addresses now
+    await call_nodes(ring.nodes, put)
+    ring = await asyncio.to_thread(load_ring, site, job_id)  # with their addresses
     await ring.enroll(ring.nodes, ring.cluster.epoch)
 
 
 async def prepare(ring: Ring, journal: Journal) -> Facts:
-    """Each node makes the data ready in a directory beside its own, all at once, by a job of its own."""
-    async with journal.attended():
+    """Prepare the data on all nodes at the same time, in a directory beside their current data; each node has its own job."""
+    async with journal.record_presence():
         await _prepare(ring, journal)
     return {}
 
 
 async def _prepare(ring: Ring, journal: Journal) -> None:
     site, job_id = ring.site, ring.job.id
-    await ring.require_paths(taking_part(ring, journal))
-    children = await asyncio.to_thread(_children, ring, journal)
+    await ring.require_paths(list_participants(ring, journal))
+    children = await asyncio.to_thread(_make_children, ring, journal)
     for child in children:
         await asyncio.to_thread(site.start, child)
-    journal = await Journal.of(site, job_id)
+    journal = await Journal.load(site, job_id)
     while True:
-        rows, cancelled = await asyncio.to_thread(_look_at, site, job_id, [child.id for child in children])
+        rows, cancelled = await asyncio.to_thread(_read_jobs, site, job_id, [child.id for child in children])
         failed = [row for row in rows if row.status in ("failed", "cancelled")]
         if failed or cancelled:
             await asyncio.to_thread(_cancel, site, [row.id for row in rows])
         if all(row.finished is not None for row in rows):
             break
-        said = "; ".join(f"{row.params['node']}: {row.phase or row.status}" for row in rows if row.finished is None)
+        text = "; ".join(f"{row.params['node']}: {row.phase or row.status}" for row in rows if row.finished is None)
         totals = [row.total for row in rows if row.total]
-        await ring.tell(
-            "prepare", said, done=sum(row.done for row in rows), total=sum(totals) if len(totals) == len(rows) else None
+        await ring.report(
+            "prepare", text, done=sum(row.done for row in rows), total=sum(totals) if len(totals) == len(rows) else None
         )
         await asyncio.sleep(LOOK)
     if cancelled:
@@ -116,17 +117,17 @@ async def _prepare(ring: Ring, journal: Journal) -> None:
     if failed:
         row = next((row for row in failed if row.status == "failed"), failed[0])
         error = from_dict(row.fault or {})
-        kind = Unavailable if isinstance(error, HostSilent) else type(error)  # its host was waited for already
+        kind = Unavailable if isinstance(error, HostSilent) else type(error)  # that job has already waited for its host
         raise kind(f"{row.params['node']}: {error.message}", remedy=error.remedy)
     for row in rows:
         assert row.instance_id is not None
         await journal.note(row.instance_id, data=f"{row.id}-{row.attempts}")
         for warning in row.output.get("warnings", []):
-            await ring.warn(warning)
+            await ring.add_warning(warning)
 
 
-def _children(ring: Ring, journal: Journal) -> list[Job]:
-    """The jobs of the nodes, made once: their ids are in the journal."""
+def _make_children(ring: Ring, journal: Journal) -> list[Job]:
+    """The jobs of the nodes. They are created once: their ids are in the journal."""
     with ring.site.catalog.write() as session:
         run = session.get(Run, journal.run.id)
         assert run is not None
@@ -136,14 +137,14 @@ def _children(ring: Ring, journal: Journal) -> list[Job]:
             return list(session.scalars(select(Job).where(Job.id.in_(known)).order_by(Job.created, Job.id)))
         jobs = []
         nodes = dict(run.nodes)
-        for node in prepared(ring, journal):
+        for node in list_prepared(ring, journal):
             job = new_job(
                 session,
                 ring.cluster.project,
                 "prepare",
                 instance=node,
                 backup=backup,
-                node=name(node),
+                node=node_name(node),
                 for_job=ring.job.id,
                 in_place=ring.job.kind == "cluster_restore",
             )
@@ -153,7 +154,7 @@ def _children(ring: Ring, journal: Journal) -> list[Job]:
         return jobs
 
 
-def _look_at(site: Site, job_id: str, children: list[str]) -> tuple[list[Job], bool]:
+def _read_jobs(site: Site, job_id: str, children: list[str]) -> tuple[list[Job], bool]:
     with site.catalog.read() as session:
         return [find_job(session, None, child) for child in children], find_job(session, None, job_id).cancel
 
@@ -167,71 +168,71 @@ def _cancel(site: Site, children: list[str]) -> None:
 
 
 async def seed(ring: Ring, journal: Journal) -> Facts:
-    """Start each prepared directory privately, still beside the old, and give all the same new identity. Proves them, too."""
-    await ring.tell("verify what was prepared", "each node starts it privately, and gives it the new identity")
+    """Start each prepared directory privately, beside the current data, give all the same new history, and test them."""
+    await ring.report("verify the prepared data", "each node starts it privately and gives it the new history")
     uuid = journal.facts["uuid"]
-    async with journal.attended():
-        states: dict[str, GaleraPosition] = await side_by_side(
-            prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
+    async with journal.record_presence():
+        states: dict[str, GaleraPosition] = await call_nodes(
+            list_prepared(ring, journal), lambda node: ring.agent(node).seed(node.id, journal.node(node.id)["data"], uuid)
         )
     if len({str(state) for state in states.values()}) > 1:
-        said = ", ".join(f"{name(ring.node(key))}: {state}" for key, state in states.items())
-        raise JobError(f"what the nodes prepared is not the same: {said}", remedy="Restore again with --method sst.")
+        positions = ", ".join(f"{node_name(ring.node(key))}: {state}" for key, state in states.items())
+        raise JobError(f"the nodes prepared different data: {positions}", remedy="Restore again with --method sst.")
     return {"position": str(next(iter(states.values())))}
 
 
 async def stop(ring: Ring, journal: Journal) -> Facts:
-    """Stop every node, the one that will bootstrap last, and prove that nothing of them is left."""
+    """Stop all nodes, last the one that will bootstrap, and prove that no process of them is left."""
     if "stopped" not in journal.facts:
         await _require_consent(ring, journal)
-        await ring.require_paths(taking_part(ring, journal))
+        await ring.require_paths(list_participants(ring, journal))
         views = await ring.views()
         before = {
-            name(ring.node(key)): f"{view.uuid}:{view.seqno}"
+            node_name(ring.node(key)): f"{view.uuid}:{view.seqno}"
             for key, view in views.items()
             if not isinstance(view, StrongroomError)
         }
-        await journal.fact(stopped=now().isoformat(), before=before)
-    await ring.stop(reversed(taking_part(ring, journal)), _said(journal))
+        await journal.add_facts(stopped=now().isoformat(), before=before)
+    await ring.stop(reversed(list_participants(ring, journal)), _make_status(journal))
     return {}
 
 
 async def _require_consent(ring: Ring, journal: Journal) -> None:
-    """Raise Conflict when the service was away for long: the outage that was fine when it was asked for may not be so now.
+    """Raise Conflict if the service was down for long: the outage may not be acceptable any more.
 
-    A cluster that is down already is not kept down by that. A node that does not answer may serve.
+    A cluster that is already down is restored nevertheless. A node that does not answer may serve.
     """
-    async with journal.attended():
+    async with journal.record_presence():
         away = journal.facts.get("away")
     if away and any(isinstance(view, StrongroomError) or view.synced for view in (await ring.views()).values()):
-        await journal.fact(waits=True)
+        await journal.add_facts(waits=True)
         raise Conflict(
-            f"the service was away for {away / 60:.0f} minutes while the restore of cluster {ring.cluster.name} was prepared, "
-            "so it has not stopped the cluster, which serves its present data",
-            remedy=f"All is ready: begin the outage with `strongroom cluster restore {ring.cluster.name} --resume`, or give the "
-            f"restore up with `strongroom cluster recover {ring.cluster.name}`.",
+            f"the service was down for {away / 60:.0f} minutes while the restore of cluster {ring.cluster.name} was prepared, "
+            "so it did not stop the cluster, which still serves its current data",
+            remedy=f"Start the outage with `strongroom cluster restore {ring.cluster.name} --resume`, or abandon the restore "
+            f"with `strongroom cluster recover {ring.cluster.name}`.",
         )
 
 
 async def swap(ring: Ring, journal: Journal) -> Facts:
-    """Put the new data in the place of the old on every node, by renaming. From here the nodes are of a new epoch."""
-    await ring.tell("swap", _said(journal)())
-    nodes = taking_part(ring, journal)
+    """Replace the data of every node with the new data by renaming, and give the nodes a new epoch."""
+    await ring.report("swap", _make_status(journal)())
+    nodes = list_participants(ring, journal)
     await ring.enroll(nodes, await asyncio.to_thread(_new_epoch, ring, journal))
-    filled = {node.id for node in prepared(ring, journal)}
+    filled = {node.id for node in list_prepared(ring, journal)}
     data = {node.id: journal.node(node.id).get("data", journal.run.id) for node in nodes}
-    # Before they are: to undo what was not done does no harm.
+    # Note it before it is done: to undo a swap that was not done is harmless.
     await journal.note_all({node.id: {"data": data[node.id], "swapped": True} for node in nodes})
 
     async def put(node: Instance) -> None:
-        await ring.see(await ring.agent(node).swap(node.id, data[node.id], start=False, empty=node.id not in filled))
+        await ring.record_view(await ring.agent(node).swap(node.id, data[node.id], start=False, empty=node.id not in filled))
 
-    await side_by_side(nodes, put)
+    await call_nodes(nodes, put)
     return {}
 
 
 def _new_epoch(ring: Ring, journal: Journal) -> int:
-    """The epoch of the new data; the first run of a cluster is in its first."""
+    """Record and return the epoch of the new data."""
     with ring.site.catalog.write() as session:
         cluster = session.get(Cluster, ring.cluster.id)
         assert cluster is not None
@@ -240,22 +241,22 @@ def _new_epoch(ring: Ring, journal: Journal) -> int:
 
 
 async def bootstrap(ring: Ring, journal: Journal) -> Facts:
-    """The first node begins the new history. When it serves, there is no way back."""
-    first, *_ = taking_part(ring, journal)
+    """Bootstrap the first node with the new history. When it serves, the run can no longer be undone."""
+    first, *_ = list_participants(ring, journal)
     start = Start(mode="bootstrap", position=journal.facts["position"])
-    await ring.start(first, start, journal.facts["uuid"], _said(journal))
+    await ring.start(first, start, journal.facts["uuid"], _make_status(journal))
     await journal.note(first.id, joined=True)
     return {"serving": now().isoformat()}
 
 
 async def join(ring: Ring, journal: Journal) -> Facts:
-    """The other nodes join, one at a time. One that cannot with what it was given gets all data from the others instead.
+    """Let the other nodes join, one at a time. One that cannot join with its prepared data gets a full state transfer.
 
-    A node that does not come up keeps none of the others from it; nor does one that was left out and is stopped meanwhile.
+    All nodes are tried, even if one fails. Nodes that were left out are stopped meanwhile.
     """
     failures: list[StrongroomError] = []
-    async with _fencing(ring, journal):
-        for node in taking_part(ring, journal):
+    async with _fence_left_out(ring, journal):
+        for node in list_participants(ring, journal):
             if not journal.node(node.id).get("joined"):
                 try:
                     await _join(ring, journal, node)
@@ -264,16 +265,16 @@ async def join(ring: Ring, journal: Journal) -> Facts:
                 else:
                     await journal.note(node.id, joined=True)
     if failures:
-        with _only_ahead(ring, journal):
-            raise decisive(failures)
+        with _explain_resume(ring, journal):
+            raise choose_error(failures)
     return {}
 
 
 @contextlib.asynccontextmanager
-async def _fencing(ring: Ring, journal: Journal) -> AsyncIterator[None]:
-    """Meanwhile nodes that were left out are stopped, and kept from what they have.
+async def _fence_left_out(ring: Ring, journal: Journal) -> AsyncIterator[None]:
+    """Stop and fence the nodes that were left out, in the background.
 
-    One that hangs, or cannot be reached, is not waited for: it is fenced when it is seen again (``fence``).
+    Nodes that hang or are unreachable are fenced when they are seen again (``fence``).
     """
     left_out = [node for node in ring.nodes if node.id not in journal.run.nodes]
     tasks = [asyncio.create_task(ring.enroll([node], ring.cluster.epoch)) for node in left_out]
@@ -288,48 +289,49 @@ async def _fencing(ring: Ring, journal: Journal) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _only_ahead(ring: Ring, journal: Journal) -> Iterator[None]:
-    """Beyond the point of no return an error says so, and how to go on."""
+def _explain_resume(ring: Ring, journal: Journal) -> Iterator[None]:
+    """Add to errors that the run has passed the point of no return, and how to resume it."""
     try:
         yield
     except StrongroomError as error:
         joined = sum(bool(entry.get("joined")) for entry in journal.run.nodes.values())
         raise type(error)(
-            f"{error.message.rstrip('.')}. The new data serves from {joined} of {len(journal.run.nodes)} nodes of cluster "
-            f"{ring.cluster.name}; the old is not put back",
-            remedy=f"{error.remedy} {_onward(ring)}".strip(),
+            f"{error.message.rstrip('.')}. {joined} of {len(journal.run.nodes)} nodes of cluster {ring.cluster.name} serve the "
+            "new data; the previous data is not put back",
+            remedy=f"{error.remedy} {_resume_remedy(ring)}".strip(),
         ) from error
 
 
-def _onward(ring: Ring) -> str:
+def _resume_remedy(ring: Ring) -> str:
     if ring.job.kind == "cluster_create":
-        return f"See to it, then `strongroom cluster recover {ring.cluster.name}`."
-    return f"See to it, then go on: `strongroom cluster restore {ring.cluster.name} --resume`."
+        return f"Fix the cause, then recover the cluster: `strongroom cluster recover {ring.cluster.name}`."
+    return f"Fix the cause, then resume the restore: `strongroom cluster restore {ring.cluster.name} --resume`."
 
 
 async def _join(ring: Ring, journal: Journal, node: Instance) -> None:
-    uuid, said = journal.facts["uuid"], _said(journal)
+    uuid, status = journal.facts["uuid"], _make_status(journal)
     sent = journal.run.method == "sst" or journal.node(node.id).get("sent")
     if not sent:
         try:
-            await ring.start(node, Start(), uuid, said)
+            await ring.start(node, Start(), uuid, status)
             return
         except (ServerFailed, JobError) as error:
-            await ring.warn(
-                f"{name(node)} did not join with what it had prepared, so the others sent it all data: {error.message}"
+            await ring.add_warning(
+                f"{node_name(node)} could not join with its prepared data and got a full state transfer instead: {error.message}"
             )
         await journal.note(node.id, sent=True)
     if not sent or journal.node(node.id).get("sent"):
-        await ring.stop([node], said)
-        await of(node, ring.agent(node).swap(node.id, f"{journal.run.id}-sst", start=False, empty=True))
+        await ring.stop([node], status)
+        await call_node(node, ring.agent(node).swap(node.id, f"{journal.run.id}-sst", start=False, empty=True))
     try:
-        await ring.start(node, Start(), uuid, said)
+        await ring.start(node, Start(), uuid, status)
     except (ServerFailed, JobError) as error:
-        there = ", ".join(f"{name(each)} on {each.host}" for each in taking_part(ring, journal) if _has_joined(journal, each))
+        donors = ", ".join(
+            f"{node_name(each)} on {each.host}" for each in list_participants(ring, journal) if _has_joined(journal, each)
+        )
         raise type(error)(
-            f"{error.message.rstrip('.')}. It was to be sent all data",
-            remedy=f"{error.remedy} Look into that of the node that was to send it its data, too ({there}): "
-            "wsrep_sst_auth must be an account there.",
+            f"{error.message.rstrip('.')}. It failed while receiving a full state transfer",
+            remedy=f"{error.remedy} Check the donor's log, too ({donors}): wsrep_sst_auth must be a user there.",
         ) from error
 
 
@@ -338,14 +340,14 @@ def _has_joined(journal: Journal, node: Instance) -> bool:
 
 
 async def check(ring: Ring, journal: Journal) -> Facts:
-    """Look at the data, not at the states: words written through each node are read on all others, and all tables are equal."""
-    with _only_ahead(ring, journal):
-        tables = await compare_nodes(ring, taking_part(ring, journal), journal.facts["uuid"], journal.run.id[:8])
+    """Compare the data of the nodes: words written on each node can be read on all others, and all tables are equal."""
+    with _explain_resume(ring, journal):
+        tables = await compare_nodes(ring, list_participants(ring, journal), journal.facts["uuid"], journal.run.id[:8])
     return {"tables": tables}
 
 
 async def finish(site: Site, job_id: str) -> None:
-    """The run is done: the next backup is a full, for the data of every node is new."""
+    """Record the result and the end of the run."""
     _, journal = await begin(site, job_id)
     facts = journal.facts
 

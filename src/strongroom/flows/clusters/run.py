@@ -1,4 +1,4 @@
-"""The journal of a cluster that gets data: read at the beginning of each step, written around each thing that it does."""
+"""The journal of a run that creates or restores a cluster. Each step reads it first and records its changes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Cluster, Instance, Job, Run, now
 from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound
-from strongroom.flows.clusters.nodes import name as node_name
+from strongroom.flows.clusters.nodes import node_name
 from strongroom.flows.clusters.plan import Method
 from strongroom.flows.site import Site
 
-PRESENT = 30.0
-"""Seconds between two notes that a run is worked on."""
-AWAY = 300.0
-"""Seconds without such a note after which the service was away for long."""
+NOTE_PAUSE = 30.0
+"""Seconds between two notes that a step works on the run."""
+LONG_ABSENCE = 300.0
+"""Seconds without such a note after which the service was down for long."""
 PhaseName = Literal["prepare", "seed", "stop", "swap", "bootstrap", "join", "check", "done", "undone"]
 
 
 class Facts(TypedDict, total=False):
-    """What is known of a run, in the column ``facts``. Journals of older versions may lack some of it. Times are ISO texts."""
+    """Facts of a run, in the column ``facts``. Journals of older versions may lack some of them. Times are ISO strings."""
 
     uuid: str
     """The new history."""
@@ -40,23 +40,23 @@ class Facts(TypedDict, total=False):
     taken: str | None
     """When the backup ended."""
     stopped: str
-    """Since when no node serves."""
+    """When the outage began."""
     before: dict[str, str]
     """Name of the node → its position before it was stopped."""
     serving: str
-    """Since when the new data serves."""
+    """When the first node served the new data."""
     attended: str | None
     """When a step last worked on the run."""
     away: int | None
-    """Seconds for which the service was down meanwhile, if it was long."""
+    """Seconds for which the service was down meanwhile, if that was long."""
     waits: bool
-    """Prepared; waits for a user to start the outage."""
+    """The data is prepared, and the run waits for a user to start the outage."""
     tables: int
-    """How many tables were compared."""
+    """Number of compared tables."""
 
 
 class NodeNotes(TypedDict, total=False):
-    """What was done to a node, in the column ``nodes``."""
+    """The progress of a node, in the column ``nodes``."""
 
     node: str
     """Its name."""
@@ -67,9 +67,9 @@ class NodeNotes(TypedDict, total=False):
     swapped: bool
     joined: bool
     sent: bool
-    """It gets a full state transfer instead of using what it prepared."""
+    """It gets a full state transfer instead of using its prepared data."""
     owed: bool
-    """It was unreachable when the run was undone: undo it when it is back."""
+    """It was unreachable when the run was undone, which must be done when it is reachable again."""
 
 
 class Journal:
@@ -80,7 +80,7 @@ class Journal:
         self.run = run
 
     @classmethod
-    async def of(cls, site: Site, job_id: str) -> Journal:
+    async def load(cls, site: Site, job_id: str) -> Journal:
         """The run of the job: its own, or the one that it resumes. Raises NotFound."""
 
         def read() -> Run | None:
@@ -90,25 +90,25 @@ class Journal:
 
         run = await asyncio.to_thread(read)
         if run is None:
-            raise NotFound(f"the journal of job {job_id} is gone")
+            raise NotFound(f"the journal of job {job_id} does not exist")
         return cls(site, run)
 
     @property
     def facts(self) -> Facts:
-        """What is known of the run."""
+        """The facts of the run."""
         return cast(Facts, self.run.facts)
 
     def node(self, instance_id: str) -> NodeNotes:
-        """What is noted of a node."""
+        """The progress of a node."""
         return cast(NodeNotes, self.run.nodes.get(instance_id, {}))
 
     @contextlib.asynccontextmanager
-    async def attended(self) -> AsyncIterator[None]:
-        """While the run is worked on it is noted now and again. When nobody did for long, the fact ``away`` has the seconds."""
+    async def record_presence(self) -> AsyncIterator[None]:
+        """Note regularly that a step works on the run. After a long absence, the fact ``away`` has its seconds."""
         last = self.facts.get("attended")
         gone = (now() - datetime.fromisoformat(last)).total_seconds() if last else 0.0
         longest = max(gone, self.facts.get("away") or 0)
-        await self.fact(attended=now().isoformat(), away=round(longest) if longest > AWAY else None)
+        await self.add_facts(attended=now().isoformat(), away=round(longest) if longest > LONG_ABSENCE else None)
         noting = asyncio.create_task(self._note_presence())
         try:
             yield
@@ -124,24 +124,24 @@ class Journal:
                     run.facts = {**run.facts, "attended": now().isoformat()}
 
         while True:
-            await asyncio.sleep(PRESENT)
-            with contextlib.suppress(DBAPIError):  # the database is away: the next note tells
+            await asyncio.sleep(NOTE_PAUSE)
+            with contextlib.suppress(DBAPIError):  # the database does not answer; the next note follows
                 await asyncio.to_thread(write)
 
     async def enter(self, phase: PhaseName, **facts: Unpack[Facts]) -> None:
-        """From now on the run is in this phase."""
+        """Begin this phase, and add facts."""
         await self._write(phase=phase, facts=facts)
 
     async def note(self, instance_id: str, **done: Unpack[NodeNotes]) -> None:
-        """Something was done to a node."""
+        """Add to the progress of a node."""
         await self._write(nodes={instance_id: done})
 
     async def note_all(self, nodes: Mapping[str, NodeNotes]) -> None:
-        """Something was, or will be, done to each of these nodes."""
+        """Add to the progress of several nodes."""
         await self._write(nodes=nodes)
 
-    async def fact(self, **facts: Unpack[Facts]) -> None:
-        """Something is known of the run."""
+    async def add_facts(self, **facts: Unpack[Facts]) -> None:
+        """Add facts to the run."""
         await self._write(facts=facts)
 
     async def _write(self, *, phase: str = "", facts: Facts | None = None, nodes: Mapping[str, NodeNotes] | None = None) -> None:
@@ -160,6 +160,7 @@ class Journal:
 def new_run(
     session: Session, job: Job, cluster: Cluster, nodes: Sequence[Instance], backup: Backup | None, method: Method, **facts: Any
 ) -> Run:
+    """Add the journal of a new run, in its first phase."""
     run = Run(
         id=job.id,
         cluster_id=cluster.id,

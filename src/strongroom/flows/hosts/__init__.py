@@ -1,1 +1,1 @@
-"""Hosts: how they join, which of them answer, what runs there, and where new instances go."""
+"""Hosts: joining, monitoring, the servers on them, and the placement of new instances."""

@@ -1,4 +1,4 @@
-"""The agents of all hosts, and what is known of them: which answer, which servers nobody manages."""
+"""Clients of the agents of all hosts, with the presence of the hosts and their unknown servers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from strongroom.flows.hosts.presence import Presence
 
 
 class Agents:
-    """Clients of agents by the names of their hosts. Safe with threads."""
+    """Clients of agents by the names of their hosts. Thread-safe."""
 
     def __init__(self, embedded: dict[str, Callable[[], AgentClient]], lost_after: float) -> None:
-        """``embedded``: the agents of this process. Others are added with ``connect``."""
+        """``embedded``: the agents of this process. ``connect`` adds others."""
         self._clients = dict(embedded)
         self._embedded = frozenset(embedded)
         self.presence = Presence(lost_after)
+        self.urls: dict[str, str] = {}
+        """Host → URL of its agent; empty until it has joined."""
         self.unknown: dict[str, list[ServerView]] = {}
-        """Host → servers that its agent has and no instance stands for, as last seen."""
+        """Host → servers of its agent without an instance, as last seen."""
         self.lost_keys = ""
-        """What happened to the keys of this control plane, if it had to make new ones though hosts know the previous ones."""
+        """An error message if the keys of this control plane, which hosts know, were lost and had to be replaced."""
         self.ask: Callable[[], None] = _ask_nobody
-        """Set by the monitor: asks all hosts for their facts, and waits for those that answer soon. Not for the event loop."""
+        """Set by the monitor: requests the facts of all hosts and waits a short time for them. Not on the event loop."""
+        self.ask_server: Callable[[str, str], None] = _ask_no_server
+        """Set by the monitor: asks the agent of a host for the current state of a server. Not on the event loop."""
         self.on_host: Callable[[str, int | None], None] = ignore_host
-        """Set by the engine: called for every host that joins, with its limit of jobs once that is known."""
+        """Set by the engine: called for every host that joins, and with its limit of jobs as soon as that is known."""
 
     @property
     def names(self) -> list[str]:
@@ -37,28 +41,34 @@ class Agents:
         return host in self._embedded
 
     def client(self, host: str) -> AgentClient:
-        """A client of the agent on ``host``; cheap: make one where it is used. Raises NotFound."""
+        """A client of the agent on ``host``. It is cheap: create one where you need it. Raises NotFound."""
         try:
             return self._clients[host]()
         except KeyError:
             raise NotFound(f"host {host} has no agent", remedy="See `strongroom host list`.") from None
 
-    def connect(self, host: str, client: Callable[[], AgentClient]) -> None:
-        """From now on the host has this agent."""
+    def connect(self, host: str, client: Callable[[], AgentClient], url: str = "") -> None:
+        """Add the agent of a host."""
         self._clients[host] = client
+        self.urls[host] = url
         self.presence.expect(host)
         self.on_host(host, None)
 
     def disconnect(self, host: str) -> None:
-        """The host has no agent any more."""
+        """Remove the agent of a host."""
         self._clients.pop(host, None)
+        self.urls.pop(host, None)
         self.presence.forget(host)
         self.unknown.pop(host, None)
 
 
 def ignore_host(_host: str, _limit: int | None) -> None:
-    """While the engine does not run: it reads the limits when it starts."""
+    """Used while the engine is not running: it reads the limits when it starts."""
 
 
 def _ask_nobody() -> None:
-    """While the monitor does not run."""
+    """Used while the monitor is not running."""
+
+
+def _ask_no_server(_host: str, _server: str) -> None:
+    """Used while the monitor is not running."""

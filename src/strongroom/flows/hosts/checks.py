@@ -1,4 +1,4 @@
-"""What the service knows to be wrong with its hosts: other versions, servers that nobody knows, keys that are gone."""
+"""Checks of the service for its hosts: versions, unknown servers, lost keys."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from strongroom.flows.site import Site
 
 
 def check_request(site: Site, project: str, host: str) -> CheckRequest:
-    """What the host gets to look with: what jobs of the project would get."""
+    """The request for the checks of a host, with the store that jobs of the project would use."""
     by_token = site.settings.storage.by_token
     return CheckRequest(storage=None if by_token else site.stores.spec_of_project(project), embedded=site.agents.embedded(host))
 
 
 def host_problem(site: Site, row: Host) -> str:
-    """One sentence on what is wrong with the host; nothing when all is well."""
+    """One sentence about a problem of the host; empty if there is none."""
     cause = site.agents.presence.cause(row.name)
     if cause is not None:
         return cause.message
     version = (row.view or {}).get("version")
     if version and version != __version__:
-        return f"its agent is of version {version}, the service of version {__version__}"
-    if strangers := unknown_servers(site, row.name):
-        return f"it runs servers that no instance stands for: {', '.join(view.name or view.id for view in strangers)}"
+        return f"its agent has version {version}, the service has version {__version__}"
+    if unknown := unknown_servers(site, row.name):
+        return f"it runs servers that belong to no instance: {', '.join(view.name or view.id for view in unknown)}"
     return ""
 
 
 def unknown_servers(site: Site, host: str) -> list[ServerView]:
-    """Servers that the agent of the host has and no instance stands for."""
+    """Servers of the host's agent that belong to no instance."""
     return site.agents.unknown.get(host, [])
 
 
 def check_hosts(site: Site) -> list[Check]:
-    """What is wrong with hosts, as seen from the service."""
+    """Problems of hosts that the service knows."""
     found = []
     with site.catalog.read() as session:
         rows = list(session.scalars(select(Host).order_by(Host.name)))
@@ -48,7 +48,7 @@ def check_hosts(site: Site) -> list[Check]:
                 Check(
                     name=f"host {row.name}",
                     level="error",
-                    message=f"its agent is of version {version}, the service of version {__version__}",
+                    message=f"its agent has version {version}, the service has version {__version__}",
                     remedy="Install the same version on both, and restart the agent.",
                 )
             )
@@ -57,10 +57,10 @@ def check_hosts(site: Site) -> list[Check]:
                 Check(
                     name=f"host {row.name}",
                     level="warning",
-                    message=f"no instance stands for its server {view.name or view.id} ({view.id}, {view.datastore},"
-                    f" {view.state}): it is not backed up",
-                    remedy=f"`strongroom host reclaim {row.name} {view.id}` makes it an instance again, "
-                    f"`strongroom host stop {row.name} {view.id}` stops it.",
+                    message=f"its server {view.name or view.id} ({view.id}, {view.datastore}, {view.state}) belongs to no "
+                    "instance, so it is not backed up",
+                    remedy=f"Make it an instance again (`strongroom host reclaim {row.name} {view.id}`), or stop it "
+                    f"(`strongroom host stop {row.name} {view.id}`).",
                 )
             )
     if site.agents.lost_keys:
@@ -69,6 +69,6 @@ def check_hosts(site: Site) -> list[Check]:
 
 
 LOST_KEYS_REMEDY = (
-    "Restore the directory from a backup and restart the service; or let each host join anew: `strongroom host add NAME`, then "
-    "start its agent with the new token."
+    "Restore the directory from a backup and restart the service; or let each host join again: `strongroom host add NAME`, "
+    "then start its agent with the new token."
 )

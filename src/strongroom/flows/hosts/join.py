@@ -1,4 +1,4 @@
-"""Hosts with an agent of their own: add, join, remove; and the line to each."""
+"""Requests for hosts: add, join and remove them, reclaim and stop their unknown servers; and the connections to them."""
 
 from __future__ import annotations
 
@@ -32,36 +32,39 @@ from strongroom.sections import HOST_PATTERN
 log = structlog.get_logger()
 
 USED = "used:"
-"""Before the key of a token that was used. Only the same host may show it again, whose answer was lost on the way."""
+"""Prefix of the key of a used token. Only the same host may use it again, in case the first response was lost."""
 
 
 def request_host(site: Site, name: str) -> tuple[Token, datetime]:
-    """A one-time token for a host to join with, and its end. One that is there already may join anew, with other keys.
+    """A one-time token with which a host can join, and its expiry. A known host may join again with new keys.
 
     Raises InvalidRequest, Conflict.
     """
     if not re.fullmatch(HOST_PATTERN, name):
         raise InvalidRequest(
-            f"{name[:64]!r} cannot be the name of a host",
-            remedy="Use 1 to 63 lower-case letters, digits, _ and -; begin with one of the first two.",
+            f"{name[:64]!r} is not a valid name of a host",
+            remedy="Use 1 to 63 lower-case letters, digits, _ and -; begin with a letter or digit.",
         )
     if site.agents.embedded(name):
-        raise Conflict(f"host {name} is this machine: its agent is part of the service", remedy="Choose another name.")
+        raise Conflict(
+            f"host {name} is the host of the service, whose agent is part of the service", remedy="Choose another name."
+        )
     token = Token.new(name)
     until = now() + timedelta(seconds=site.settings.hosts.token_life)
     with site.catalog.write() as session:
         row = session.get(Host, name) or Host(name=name)
         row.token_key, row.token_until = token.key, until
         session.add(row)
+    site.agents.urls.setdefault(name, "")
     return token, until
 
 
 def join_host(site: Site, request: JoinRequest) -> JoinReply:
-    """A host has come with its token. Asked again with the same certificate, the answer is the same. Raises Forbidden."""
+    """Let a host join with its token. A repeated request with the same certificate gets the same reply. Raises Forbidden."""
     certificate = checked(request.certificate)
     url = urlsplit(request.url)
     if url.scheme != "https" or not url.hostname or url.path or url.query:
-        raise InvalidRequest(f"{request.url!r} is not where an agent listens", remedy="It is like https://10.0.0.1:8780.")
+        raise InvalidRequest(f"{request.url!r} is not a valid URL of an agent", remedy="Use a URL such as https://10.0.0.1:8780.")
     pair = own_keys(site)
     with site.catalog.write() as session:
         row = session.get(Host, request.name)
@@ -70,10 +73,10 @@ def join_host(site: Site, request: JoinRequest) -> JoinReply:
         is_again = row is not None and (row.url, row.certificate) == (request.url, certificate)
         if row is None or not key or not same(request.proof, wanted) or (is_used and not is_again):
             raise Forbidden(
-                f"host {request.name} may not join: its token is unknown, was used, or is too old",
-                remedy=f"Get a new one: `strongroom host add {request.name}`.",
+                f"host {request.name} may not join: its token is unknown, used or expired",
+                remedy=f"Get a new token: `strongroom host add {request.name}`.",
             )
-        _refuse_stranger(session, request, certificate)
+        _require_suitable(session, request, certificate)
         reply = JoinReply(certificate=pair.certificate, proof=proof_of_control(key, request.certificate, pair.certificate))
         row.url, row.certificate = request.url, certificate
         row.token_key = USED + key
@@ -81,47 +84,49 @@ def join_host(site: Site, request: JoinRequest) -> JoinReply:
     return reply
 
 
-def _refuse_stranger(session: Session, request: JoinRequest, certificate: str) -> None:
-    """Raise Conflict for an agent that has joined under another name, or is of another version."""
+def _require_suitable(session: Session, request: JoinRequest, certificate: str) -> None:
+    """Raise Conflict for an agent that has already joined with another name, or has another version."""
     other = session.scalar(select(Host.name).where(Host.name != request.name, Host.certificate == certificate))
     if other is not None:
         raise Conflict(
-            f"this agent has joined already, as host {other}: it cannot be host {request.name} as well",
-            remedy=f"To rename it, remove host {other} first; for a second agent use another data directory.",
+            f"this agent has already joined as host {other}; it cannot also be host {request.name}",
+            remedy=f"To rename it, remove host {other} first. For a second agent, use another data directory.",
         )
     if request.version != __version__:
         raise Conflict(
-            f"the agent is of version {request.version or 'unknown'}, the service of version {__version__}",
+            f"the agent has version {request.version or 'unknown'}, the service has version {__version__}",
             remedy="Install the same version of Strongroom on both.",
         )
 
 
-def _unknown_server(site: Site, host: str, server: str) -> ServerView:
+def _find_unknown(site: Site, host: str, server: str) -> ServerView:
     unknown = site.agents.unknown.get(host, [])
     found = [view for view in unknown if view.id == server] or [view for view in unknown if view.name == server]
     see = f"See `strongroom host servers {host}`."
     if not found:
-        raise NotFound(f"host {host} has no server {server} that no instance stands for", remedy=see)
+        raise NotFound(f"host {host} has no unknown server {server}", remedy=see)
     if len(found) > 1:
         raise Conflict(f"{len(found)} servers of host {host} are named {server}", remedy=f"Use the id. {see}")
     return found[0]
 
 
 def request_reclaim(site: Site, project: str, host: str, server: str) -> Instance:
-    """Make a server that no instance stands for an instance again: the one that it was, or a new one of ``project``.
+    """Make an unknown server an instance again: its previous instance, or a new one of ``project``.
 
     Raises NotFound, Conflict.
     """
-    view = _unknown_server(site, host, server)
+    view = _find_unknown(site, host, server)
     if view.member is not None:
         raise Conflict(
-            f"server {view.name or view.id} is a node of cluster {view.member.cluster}, and no instance by itself",
+            f"server {view.name or view.id} is a node of cluster {view.member.cluster}; it cannot be an instance of its own",
             remedy="Stop it, or adopt the cluster.",
         )
     with site.catalog.write() as session:
         row = session.get(Instance, view.id)
         if row is not None and row.deleted is None:
-            raise Conflict(f"instance {row.name} ({row.id}) is on host {row.host}, too", remedy="Stop the server on one of them.")
+            raise Conflict(
+                f"instance {row.name} ({row.id}) is already on host {row.host}", remedy="Stop the server on one of the hosts."
+            )
         if row is None:
             row = Instance(
                 id=view.id,
@@ -141,27 +146,28 @@ def request_reclaim(site: Site, project: str, host: str, server: str) -> Instanc
 
 
 async def stop_unknown_server(site: Site, host: str, server: str) -> ServerView:
-    """Stop a server that no instance stands for; its data stays. Raises NotFound, ServerFailed."""
-    view = _unknown_server(site, host, server)
+    """Stop an unknown server; its data is kept. Raises NotFound, ServerFailed."""
+    view = _find_unknown(site, host, server)
     return await site.agents.client(host).stop_server(view.id)
 
 
 def _key_of(row: Host | None) -> tuple[str, bool]:
-    """The key of the token that the host was given, empty when there is none or it is too old; and whether it was used."""
+    """The key of the host's token, which is empty if there is none or it has expired; and whether it was used."""
     if row is None or row.token_key is None or row.token_until is None or row.token_until <= now():
         return "", False
     return row.token_key.removeprefix(USED), row.token_key.startswith(USED)
 
 
 def connect_hosts(site: Site) -> None:
-    """Know the agents of all hosts that have joined. Says so when the keys that they know this service by are gone."""
+    """Connect to the agents of all joined hosts. Reports when the keys by which they know this service are lost."""
     with site.catalog.read() as session:
-        rows = list(session.scalars(select(Host).where(Host.url.is_not(None))))
-    if rows:
-        if not (place := _key_directory(site) / "key.pem").exists():
+        known = list(session.scalars(select(Host)))
+    site.agents.urls.update({row.name: row.url or "" for row in known})
+    if rows := [row for row in known if row.url is not None]:
+        if not (path := _key_directory(site) / "key.pem").exists():
             names = ", ".join(row.name for row in rows)
             site.agents.lost_keys = (
-                f"the keys of this control plane, {place}, are gone: hosts that joined with them refuse it ({names})"
+                f"the keys of this control plane in {path} were lost, so the hosts that joined with them refuse it ({names})"
             )
             log.error(site.agents.lost_keys, remedy=LOST_KEYS_REMEDY)
         pair = own_keys(site)
@@ -171,13 +177,15 @@ def connect_hosts(site: Site) -> None:
 
 
 def request_remove_host(site: Site, name: str, *, force: bool = False) -> None:
-    """Forget the host: its agent is not spoken to any more. Its instances have to be gone, or ``force`` forgets those of a silent
-    host, too; their backups stay.
+    """Remove the host: the service stops contacting its agent.
 
-    Raises NotFound, Conflict, Protected, Busy.
+    A host with instances is only removed with ``force`` and if it is unreachable. That removes its instances, too; their backups
+    are kept. Raises NotFound, Conflict, Protected, Busy.
     """
     if site.agents.embedded(name):
-        raise Conflict(f"host {name} is this machine", remedy="Turn its agent off in the configuration: agent.embedded = false.")
+        raise Conflict(
+            f"host {name} is the host of the service", remedy="Disable its agent in the configuration: agent.embedded = false."
+        )
     with site.catalog.write() as session:
         row = session.get(Host, name)
         if row is None:
@@ -186,14 +194,14 @@ def request_remove_host(site: Site, name: str, *, force: bool = False) -> None:
         if living and not force:
             raise Conflict(
                 f"host {name} has instances: {', '.join(i.name for i in living)}",
-                remedy="Delete them first. When the host is gone for good, --force forgets them; their backups stay.",
+                remedy="Delete them first. If the host will never return, use --force: it removes them, but keeps their backups.",
             )
         if living and name not in silent_hosts(session):
-            raise Busy(f"host {name} answers: its instances live", remedy="Delete them first.")
+            raise Busy(f"host {name} is reachable and has instances", remedy="Delete the instances first.")
         clusters = {instance.cluster_id for instance in living if instance.cluster_id}
         refuse_if_protected([*living, *session.scalars(select(Cluster).where(Cluster.id.in_(clusters)))])
         for job in session.scalars(select(Job).where(Job.host == name, Job.finished.is_(None))):
-            outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was given up: host {name} was removed").to_dict())
+            outcomes.settle(session, job, Cancelled(f"{job.kind} job {job.id} was cancelled: host {name} was removed").to_dict())
         for instance in living:
             instance.deleted = instance.updated = now()
         session.delete(row)
@@ -210,4 +218,4 @@ def _key_directory(site: Site) -> Path:
 
 
 def _connect(site: Site, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    site.agents.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(site.agents.presence.require, name)))
+    site.agents.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(site.agents.presence.require, name)), url)

@@ -1,4 +1,4 @@
-"""Look after hosts and servers: mirror what agents say into the catalog, notice silence."""
+"""Monitors hosts and servers: copies the views of agents into the catalog, and detects unreachable hosts."""
 
 from __future__ import annotations
 
@@ -22,33 +22,34 @@ from strongroom.errors import AgentBroken, HostSilent, HostTimeout, StrongroomEr
 from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
-from strongroom.flows.hosts.reconcile import call_back
-from strongroom.flows.site import Site
+from strongroom.flows.hosts.reconcile import call_back, forget_adopted
+from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.steps import record_view
 
 log = structlog.get_logger()
 
 PACE = 1.0
-"""Seconds between two looks at an agent whose servers are not all as they should be, or that does not answer."""
+"""Seconds between two queries of an agent that does not answer or has a server that is not in its target state."""
 CALM = 15.0
-"""Seconds between two looks at the embedded agent, which tells by itself when something changes."""
+"""Seconds between two queries of the embedded agent, which reports changes itself."""
 CALM_SERVERS = 30.0
-"""Seconds between two looks at its servers, of which nothing but sizes can have changed."""
+"""Seconds between two queries of its servers, of which nothing but sizes can have changed."""
 REMOTE_PACE = 0.2
-"""Times ``hosts.silent_after``: between two looks at another agent, on which all is well."""
+"""Pause between two queries of another agent without problems, as a fraction of ``hosts.silent_after``."""
 HOST_PACE = 0.4
-"""Times ``hosts.silent_after``: between two looks at the facts of a host, when it is also noted that it was heard of."""
+"""Pause between two queries of the facts of a host, as a fraction of ``hosts.silent_after``."""
 ANSWER = 10.0
-"""Seconds that an answer to a look may take."""
+"""Timeout of a query in seconds."""
 FIRST_LOOK = 2.0
-"""Seconds that other machines may take to answer for the first time before the service serves without them."""
+"""Seconds for which the start of the service waits for the first response of other hosts."""
 ALONE = 5.0
-"""Seconds between two looks whether this is still the one service on its database."""
+"""Seconds between two checks whether this is still the only service on its database."""
 LEAVING = timedelta(seconds=30)
-"""Time after its deletion in which an instance may still be among the servers of its host."""
+"""Time after the deletion of an instance in which its server may still be among the servers of its host."""
 
 
 class Monitor:
-    """Runs as a task of the service's event loop. A host that hangs does not keep the others from being seen."""
+    """Queries all agents, in tasks of the service's event loop. A hanging host does not delay the others."""
 
     def __init__(self, site: Site, engine: Engine) -> None:
         self._site = site
@@ -57,6 +58,7 @@ class Monitor:
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
         self._fences: dict[str, asyncio.Task[None]] = {}
+        self._forgets: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
         self._next_look: dict[str, float] = {}
@@ -66,24 +68,38 @@ class Monitor:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def look(self) -> None:
-        """Look at every host once: after it the catalog knows the embedded one, and of the others those that answer soon."""
+        """Query every host once, and wait for the embedded one and a short time for the others."""
         self._begin_looks()
-        ours = [look for host, look in self._looks.items() if self._site.agents.embedded(host)]
+        embedded = [look for host, look in self._looks.items() if self._site.agents.embedded(host)]
         others = [look for host, look in self._looks.items() if not self._site.agents.embedded(host)]
-        await asyncio.gather(*ours)
+        await asyncio.gather(*embedded)
         if others:
             await asyncio.wait(others, timeout=FIRST_LOOK)
 
     def start(self) -> None:
-        """Go on looking in the background. The engine must run."""
+        """Start to query the hosts in the background. The engine must be running."""
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
         self._site.agents.ask = self.ask_hosts
+        self._site.agents.ask_server = self.ask_server
 
     def ask_hosts(self) -> None:
-        """Ask all hosts for their facts, and wait for those that answer soon. From another thread than that of the event loop."""
+        """Query the facts of all hosts, and wait a short time for them. Not from the thread of the event loop."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_all(), self._loop).result()
+
+    def ask_server(self, host: str, server: str) -> None:
+        """Query the state of a server now. If its host does not answer soon, the catalog keeps the last known state."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
+
+    async def _ask_server(self, host: str, server: str) -> None:
+        try:
+            async with asyncio.timeout(ANSWER):
+                view = await self._site.agents.client(host).server(server)
+            await record_view(self._site, view)
+        except (StrongroomError, TimeoutError) as error:
+            log.info("cannot query the state of a server now", host=host, server=server, reason=str(error))
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
@@ -94,9 +110,9 @@ class Monitor:
                 look.cancel()
 
     def wake(self) -> None:
-        """Something has changed on the host of the embedded agent. From any thread."""
+        """Query the embedded agent now: something has changed there. From any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it is closed: nobody looks any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the monitor has stopped
                 self._loop.call_soon_threadsafe(self._hurry)
 
     def _hurry(self) -> None:
@@ -108,7 +124,8 @@ class Monitor:
 
     async def stop(self) -> None:
         """End all tasks."""
-        tasks = [*self._looks.values(), *self._returns.values(), *self._fences.values(), *([self._task] if self._task else [])]
+        groups = (self._looks, self._returns, self._fences, self._forgets)
+        tasks = [*(task for group in groups for task in group.values()), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -121,18 +138,18 @@ class Monitor:
                 if time.monotonic() >= next_alone:
                     next_alone = time.monotonic() + ALONE
                     if not await asyncio.to_thread(self._engine.stay_alone):
-                        log.critical("another strongroom serve has taken over the database; this one ends")
+                        log.critical("another strongroom serve uses the database; this one stops")
                         os.kill(os.getpid(), signal.SIGTERM)
             except OperationalError as error:
                 log.warning("the database does not answer", reason=str(error.orig))
             except Exception:
-                log.exception("monitor stumbled")
+                log.exception("unexpected error in the monitor")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._pause())
             self._wake.clear()
 
     def _pause(self) -> float:
-        """Seconds until something is due; nothing costs little to find."""
+        """Seconds until the next query is due."""
         due = [self._next_look.get(host, 0.0) for host in self._site.agents.names if not self._is_looking(host)]
         return max(0.02, min(PACE, min(due, default=inf) - time.monotonic()))
 
@@ -146,7 +163,7 @@ class Monitor:
                 self._looks[host] = asyncio.create_task(self._look(host))
 
     def _note_pace(self, host: str, servers: Sequence[ServerView] | None, changes: int) -> None:
-        """Look again soon where something is under way. Without ``servers``, nothing was when they were last looked at."""
+        """Postpone the next query of the host if all its servers are settled, or were so and are not queried yet (None)."""
         if self._changes != changes or not all(_is_settled(view) for view in servers or ()):
             return
         embedded = self._site.agents.embedded(host)
@@ -161,28 +178,33 @@ class Monitor:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
-            if answers and not self._answers.get(host, False):
+            if answers and (not self._answers.get(host, False) or self._is_unsettled(host)):
                 self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
         except OperationalError as error:
             log.warning("the database does not answer", reason=str(error.orig))
         except Exception:
-            log.exception("monitor stumbled", host=host)
+            log.exception("unexpected error in the monitor", host=host)
         finally:
             self._wake.set()
+
+    def _is_unsettled(self, host: str) -> bool:
+        """Whether workers there may run that nobody waits for, and nothing is being done about them."""
+        done = host not in self._returns or self._returns[host].done()
+        return done and self._site.agents.presence.may_write(host) is not None
 
     def _note_change(self, host: str, answers: bool) -> None:
         cause = self._site.agents.presence.cause(host)
         if answers:
-            log.info("host is back", host=host)
+            log.info("host is reachable again", host=host)
         elif cause is not None:
-            log.warning("host does not answer", host=host, error=cause.code, reason=cause.message, remedy=cause.remedy)
+            log.warning("host is unreachable", host=host, error=cause.code, reason=cause.message, remedy=cause.remedy)
         else:
-            log.warning("host does not answer", host=host)
+            log.warning("host is unreachable", host=host)
 
     async def _ask(self, host: str) -> bool:
-        """Whether the agent answers; the catalog knows what it says."""
-        asked, changes = now(), self._changes
+        """Query the agent and update the catalog. False if the agent does not answer."""
+        queried, changes = now(), self._changes
         servers: list[ServerView] | None = None
         facts: HostView | None = None
         try:
@@ -201,38 +223,46 @@ class Monitor:
         self._site.agents.presence.heard(host)
         self._note_pace(host, servers, changes)
         if servers is not None:
-            await asyncio.to_thread(self._write_servers, host, asked, servers)
-            if host not in self._fences or self._fences[host].done():  # a node that hangs does not keep its host from being seen
+            await asyncio.to_thread(self._write_servers, host, queried, servers)
+            if host not in self._fences or self._fences[host].done():  # a hanging node must not delay the queries of its host
                 self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
         if facts is not None:
             await asyncio.to_thread(self._write_facts, host, facts)
+        unknown = self._site.agents.unknown.get(host, [])
+        if unknown and (host not in self._forgets or self._forgets[host].done()):
+            self._forgets[host] = asyncio.create_task(forget_adopted(self._site, host, unknown))
         return True
 
-    def _write_servers(self, host: str, asked: datetime, servers: list[ServerView]) -> None:
-        """Mirror what changed. A step that has seen a server since we asked knows better."""
+    def _write_servers(self, host: str, queried: datetime, servers: list[ServerView]) -> None:
+        """Write the changes. Skip a server whose row a step has updated since the query."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._site.catalog.read() as session:
             living = select(Instance).where(Instance.host == host, Instance.deleted.is_(None))
             known = list(session.scalars(living))
-            changed = [i.id for i in known if not _later(i, asked) and _mirror(i, views.get(i.id))]
-            strangers = [view for view in servers if view.id not in {i.id for i in known}]
-            self._note_unknown(host, [view for view in strangers if not _is_leaving(session.get(Instance, view.id), host)])
+            changed = [i.id for i in known if not _is_newer(i, queried) and _mirror(i, views.get(i.id))]
+            unknown = [view for view in servers if view.id not in {i.id for i in known}]
+            self._note_unknown(host, [view for view in unknown if not _is_leaving(session.get(Instance, view.id), host)])
         if not changed:
             return
+        is_up = False
         with self._site.catalog.write() as session:
             for instance_id in changed:
                 instance = session.get(Instance, instance_id)
-                if instance is not None and not _later(instance, asked):
+                if instance is not None and not _is_newer(instance, queried):
+                    before = instance.state
                     _mirror(instance, views.get(instance_id))
                     instance.seen = now()
+                    is_up = is_up or (instance.state == "running" and before != "running")
+        if is_up:
+            self._site.alarm.wake(SCHEDULES)
 
-    def _note_unknown(self, host: str, strangers: list[ServerView]) -> None:
+    def _note_unknown(self, host: str, unknown: list[ServerView]) -> None:
         before = {view.id for view in self._site.agents.unknown.get(host, [])}
-        self._site.agents.unknown[host] = strangers
-        for view in strangers:
+        self._site.agents.unknown[host] = unknown
+        for view in unknown:
             if view.id not in before:
                 log.warning(
-                    "no instance stands for a server of a host",
+                    "a server of a host belongs to no instance",
                     host=host,
                     server=view.id,
                     name=view.name,
@@ -240,7 +270,7 @@ class Monitor:
                 )
 
     def _write_facts(self, host: str, facts: HostView) -> None:
-        """Keep what the host says of itself, under the name that we know it by. One that was removed meanwhile stays gone."""
+        """Record the facts of a host, under its name in the catalog. A host that was removed meanwhile is not added again."""
         with self._site.catalog.write() as session:
             row = session.get(Host, host)
             if row is None:
@@ -248,10 +278,10 @@ class Monitor:
                     return
                 row = Host(name=host)
                 session.add(row)
-            is_other = (row.view or {}).get("jobs_limit") != facts.jobs_limit
+            has_new_limit = (row.view or {}).get("jobs_limit") != facts.jobs_limit
             row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
             row.seen = now()
-            if is_other:
+            if has_new_limit:
                 self._site.agents.on_host(host, facts.jobs_limit)
 
 
@@ -261,27 +291,28 @@ def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:
     if isinstance(error, TimeoutError):
         return HostTimeout(
             f"the agent of host {host} did not answer within {ANSWER:.0f} seconds",
-            remedy="Look at the load of the host and at its log.",
+            remedy="Check the load of the host and the log of its agent.",
         )
-    return AgentBroken(f"the agent of host {host} answered with an error: {error.message}", remedy=error.remedy)
+    return AgentBroken(f"the agent of host {host} returned an error: {error.message}", remedy=error.remedy)
 
 
 def _is_settled(view: ServerView) -> bool:
-    """It is as it should be, or somebody has to do something about it."""
+    """Whether the server will not change without an intervention."""
     return view.job is None and (
         (view.state == "running" and view.healthy) or view.state in ("new", "failed", "standby") or view.wanted == "stopped"
     )
 
 
 def _mirror(instance: Instance, view: dict[str, Any] | None) -> bool:
-    """Whether what the agent says of the server, or that it says nothing, is news."""
-    return outcomes.mirror(instance, view) if view is not None else outcomes.miss(instance)
+    """Copy the agent's view of the server, or that it has none, into the row. True when that changes the row."""
+    return outcomes.mirror(instance, view) if view is not None else outcomes.mark_missing(instance)
 
 
 def _is_leaving(instance: Instance | None, host: str) -> bool:
-    """It was deleted on this host just now, while the agent was asked."""
+    """Whether the instance was deleted on this host just now, while the agent was queried."""
     return instance is not None and instance.deleted is not None and instance.host == host and now() - instance.deleted < LEAVING
 
 
-def _later(instance: Instance, asked: datetime) -> bool:
-    return instance.seen is not None and instance.seen > asked
+def _is_newer(instance: Instance, queried: datetime) -> bool:
+    """Whether the row was updated after the query."""
+    return instance.seen is not None and instance.seen > queried

@@ -1,4 +1,4 @@
-"""On which host a new instance goes."""
+"""Chooses the host of a new instance."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ GB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What an instance needs of its host. ``versions``: series, numbers or ids that must all be those of the version."""
+    """What an instance needs from its host. ``versions``: series, full versions or ids, which must all match."""
 
     datastore: str
     versions: Sequence[str]
     ram: int = 0
-    """MB; 0: it brings its own."""
-    room: int = 0
+    """MB of memory; 0 for an adopted server."""
+    disk: int = 0
     """Bytes of disk."""
     hosts: Sequence[str] = ()
-    """Only these, if any are named."""
+    """If any are named, only these hosts are considered."""
     beside: Sequence[str] = ()
-    """Hosts of the other nodes of its cluster, each of which needs as much: it goes elsewhere if it can."""
+    """Hosts of the other nodes of its cluster, which have the same needs. Other hosts are preferred."""
     node: bool = False
-    """It is to be a node of a cluster."""
+    """The instance will be a node of a cluster."""
 
 
 def with_fresh_facts(function: Callable[Concatenate[Site, P], T]) -> Callable[Concatenate[Site, P], T]:
-    """Try again with what hosts say now, when none has the room by what they said last: somebody may have made some since.
+    """Query all hosts and call the function again if no host had enough capacity according to its last facts.
 
-    For functions that hold no transaction when they are called, and run outside of the event loop.
+    For functions that are called without an open transaction and outside the event loop.
     """
 
     @wraps(function)
@@ -60,7 +60,7 @@ def with_fresh_facts(function: Callable[Concatenate[Site, P], T]) -> Callable[Co
 
 
 def place(session: Session, site: Site, need: Need) -> tuple[str, dict[str, Any]]:
-    """The host, and the version as its agent describes it: the newest that fits, on the host that is used least.
+    """The host, and the version as its agent describes it: the newest matching version on the least used host.
 
     Raises NotFound for an unknown datastore or host, InvalidRequest for an unknown version, Conflict with what each host lacks.
     """
@@ -69,37 +69,37 @@ def place(session: Session, site: Site, need: Need) -> tuple[str, dict[str, Any]
         raise NotFound(f"host {min(unknown)} cannot be found", remedy="See `strongroom host list`.")
     _refuse_unknown(hosts, need)
     silent, promised = silent_hosts(session), _promised(session, site)
-    fitting: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
+    candidates: list[tuple[tuple[list[int], int, float, int], str, dict[str, Any]]] = []
     refusals: list[str] = []
-    remedy = "Ask for less, make room, or add a host (`strongroom host add`)."
+    remedy = "Request less, free some capacity, or add a host (`strongroom host add`)."
     for host in hosts:
         if need.hosts and host.name not in need.hosts:
             continue
         beside = need.beside.count(host.name)
         ram = promised.get(host.name, 0) + beside * need.ram
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
-        lacks = _lacks(host, need, version, ram, host.name in silent, site.settings.hosts.overcommit)
-        if not lacks and version is not None and need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
-            lacks, remedy = f"has not got {' and '.join(missing)}", GALERA_REMEDY
-        if lacks or version is None:
-            refusals.append(f"{host.name} {lacks}")
+        lack = _describe_lack(host, need, version, ram, host.name in silent, site.settings.hosts.overcommit)
+        if not lack and version is not None and need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
+            lack, remedy = f"lacks {' and '.join(missing)}", GALERA_REMEDY
+        if lack or version is None:
+            refusals.append(f"{host.name} {lack}")
             continue
         memory = host.view.get("memory_bytes", 0)
         used = ram * MB / memory if memory else 0.0
-        worth = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
-        fitting.append((worth, host.name, version))
-    if not fitting:
-        raise NoRoom(f"no host can take the instance: {'; '.join(refusals)}", remedy=remedy)
-    _, name, version = max(fitting, key=lambda f: f[0])
+        rank = (in_order(version["series"]), -beside, -used, host.view.get("free_bytes", 0))
+        candidates.append((rank, host.name, version))
+    if not candidates:
+        raise NoRoom(f"no host can run the instance: {'; '.join(refusals)}", remedy=remedy)
+    _, name, version = max(candidates, key=lambda candidate: candidate[0])
     return name, version
 
 
 def reader_of(session: Session, site: Site, backup: Backup) -> str:
-    """Where to read the backup: the host of its instance, else one that has its database, else any. Raises Unavailable."""
+    """The host to read the backup on: that of its instance, else one with its datastore, else any. Raises Unavailable."""
     silent = silent_hosts(session)
     up = [name for name in site.agents.names if site.agents.embedded(name) or name not in silent]
     if not up:
-        raise Unavailable("there is no host to do it: none has joined, or all are silent", remedy="See `strongroom host list`.")
+        raise Unavailable("no host is available: none has joined, or all are unreachable", remedy="See `strongroom host list`.")
     instance = session.get(Instance, backup.instance_id) if backup.instance_id else None
     if instance is not None and instance.host in up:
         return instance.host
@@ -109,7 +109,7 @@ def reader_of(session: Session, site: Site, backup: Backup) -> str:
 
 
 def _versions(host: Host, need: Need) -> list[dict[str, Any]]:
-    """Those installed there that will do."""
+    """The matching versions that are installed on the host."""
     return [
         found
         for found in host.view.get("versions", [])
@@ -118,8 +118,8 @@ def _versions(host: Host, need: Need) -> list[dict[str, Any]]:
     ]
 
 
-def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool, overcommit: float) -> str:
-    """Why the host cannot take it; empty when it can. What its agent does not tell is not held against it."""
+def _describe_lack(host: Host, need: Need, version: object, promised: int, silent: bool, overcommit: float) -> str:
+    """Why the host cannot run the instance; empty if it can. An unknown size of its memory is no reason."""
     memory, free = host.view.get("memory_bytes", 0), host.view.get("free_bytes", 0)
     left = max(0, int(memory * overcommit / MB) - promised)
     if not host.view:
@@ -127,26 +127,26 @@ def _lacks(host: Host, need: Need, version: object, promised: int, silent: bool,
     if version is None:
         return f"does not have {' '.join([need.datastore, *need.versions])}"
     if silent and host.url is not None:
-        return "is silent"
+        return "is unreachable"
     if need.ram and memory and need.ram > left:
         return f"has {left} MB of memory left for instances, not {need.ram} MB"
-    if need.room > free:
-        return f"has {free / GB:.1f} GB of disk free, not {need.room / GB:.1f} GB"
+    if need.disk > free:
+        return f"has {free / GB:.1f} GB of disk free, not {need.disk / GB:.1f} GB"
     return ""
 
 
 def _promised(session: Session, site: Site) -> dict[str, int]:
-    """MB of memory that the instances of each host may take, by their flavors."""
+    """MB of memory that the instances of each host may use, by their flavors."""
     flavors = site.settings.flavors
     found: dict[str, int] = {}
-    ours = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), not_(Instance.is_adopted))
-    for host, flavor in session.execute(ours):
+    managed = select(Instance.host, Instance.flavor).where(Instance.deleted.is_(None), not_(Instance.is_adopted))
+    for host, flavor in session.execute(managed):
         found[host] = found.get(host, 0) + (flavors[flavor].ram if flavor in flavors else 0)
     return found
 
 
 def _refuse_unknown(hosts: Sequence[Host], need: Need) -> None:
-    """Raise unless the version is somewhere."""
+    """Raise NotFound or UnknownValue if no host has the version."""
     versions = [found for host in hosts for found in host.view.get("versions", [])]
     known = {f"{found['datastore']} {found['series']}" for found in versions}
     datastores = {found["datastore"] for found in versions}
@@ -159,22 +159,22 @@ def _refuse_unknown(hosts: Sequence[Host], need: Need) -> None:
         raise UnknownValue(f"version {' '.join(need.versions)} of datastore {need.datastore} cannot be found", remedy=remedy)
 
 
-ROOM = 512 * 1024**2
-"""Bytes of disk that an empty instance needs to begin with; its volume is a limit, not a reservation."""
+INITIAL_DISK = 512 * 1024**2
+"""Bytes of disk that an empty instance needs at first; its volume is a limit, not a reservation."""
 
 
 DEFAULT_VOLUME = 10
-"""GB of a new instance that names no size."""
+"""Size in GB of a new instance whose request names none."""
 
 
-def volume_for(source: Backup, asked: int | None) -> int:
-    """GB that an instance made of the backup is to have. Raises TooLarge when that is more than was asked for."""
+def volume_for(source: Backup, requested: int | None) -> int:
+    """Size in GB of an instance with the data of the backup. Raises TooLarge if ``requested`` is too small."""
     needed = max(1, math.ceil((source.data_size or 0) / GB))
-    if asked is None:
+    if requested is None:
         return max(DEFAULT_VOLUME, needed)
-    if asked < needed:
+    if requested < needed:
         raise TooLarge(
-            f"backup {source.name} ({source.id}) holds {needed} GB of data; it does not fit a volume of {asked} GB",
-            remedy=f"Ask for --size {needed} or more.",
+            f"backup {source.name} ({source.id}) has {needed} GB of data, which does not fit into a volume of {requested} GB",
+            remedy=f"Specify --size {needed} or more.",
         )
-    return asked
+    return requested

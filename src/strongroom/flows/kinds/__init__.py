@@ -1,4 +1,4 @@
-"""Every kind of job, with its request. A new kind is a module and a line of this list."""
+"""All kinds of jobs with their requests. A new kind is a module here and one line of this list."""
 
 from strongroom.flows.kind import register
 from strongroom.flows.kinds import (
@@ -10,6 +10,7 @@ from strongroom.flows.kinds import (
     create,
     deletion,
     foreign,
+    label,
     lifecycle,
     rebuild,
     resize,
@@ -22,6 +23,7 @@ register(
     verify.VERIFY,
     deletion.DELETE_BACKUP,
     foreign.IMPORT,
+    label.LABEL,
     rebuild.REBUILD,
     create.CREATE,
     restore.RESTORE,

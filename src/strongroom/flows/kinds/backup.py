@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Literal
 
 from pydantic import ValidationError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -20,18 +21,20 @@ from strongroom.catalog.find import (
 )
 from strongroom.errors import Busy, Conflict, DatabaseDamaged, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.backups.chains import describe_damage, newest_parent
+from strongroom.flows.backups.chains import ChainLimit, describe_damage, newest_parent, no_limit
 from strongroom.flows.backups.sources import location_of
-from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
+from strongroom.flows.hosts.fresh import refresh_instance
+from strongroom.flows.jobs import Scheduled, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.policies.ends import settle_backup
 from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
 
 
-def _order(site: Site, session: Session, job: Job) -> JobRequest:
+def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     parent = session.get(Backup, backup.parent_id) if backup.parent_id else None
     artifact = site.settings.artifact
@@ -56,13 +59,31 @@ def _order(site: Site, session: Session, job: Job) -> JobRequest:
         ),
         recipients=site.settings.encryption.recipients,
         owner=site.catalog.service_id,
+        container_exists=_is_known_container(site, session, backup),
     )
     return JobRequest(server=job.instance_id, job=request)
 
 
+def _is_known_container(site: Site, session: Session, backup: Backup) -> bool:
+    """Whether the catalog knows backups in the same directory of the store. Only file systems have to be mounted."""
+    if site.settings.storage.driver != "directory":
+        return False
+    at = site.stores.holding(backup).url(backup.container)
+    there = select(Backup.id).where(
+        Backup.project == backup.project,
+        Backup.container == backup.container,
+        Backup.status == "COMPLETED",
+        Backup.source.is_(None),
+        Backup.location.startswith(f"{at}/", autoescape=True),
+    )
+    return session.scalars(there.limit(1)).first() is not None
+
+
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
-    if failure is None or not fail_backup(backup, failure):
+    is_failed = failure is not None and fail_backup(backup, failure)
+    settle_backup(session, job, backup, failure)
+    if failure is None or not is_failed:
         return
     if failure["code"] == DatabaseDamaged.__name__:
         with suppress(ValidationError):
@@ -83,51 +104,85 @@ def request_backup(
     codec: str | None = None,
     damaged_pages: Literal["fail", "warn"] = "warn",
 ) -> tuple[Backup, Job]:
-    """Take a backup. ``parent`` makes it an incremental on that backup; ``incremental`` alone finds the parent, or takes a full.
+    """Take a backup. With ``parent``, it is an incremental based on that backup; with ``incremental`` alone, it is based on the
+    newest usable backup, or is a full if there is none.
 
     Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded, Unsupported.
     """
     check_name(name, "backup")
     if container is not None:
         check_container(container)
+    refresh_instance(site, project, instance)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
-        refuse_if_busy(session, row, "take a backup")
-        refuse_if_node(row, "backup")
-        if row.task is not None:
-            raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-        if row.state != "running":
-            raise Busy(
-                f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
-                remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
-            )
-        quotas.require(session, project, site.settings, {"backups": 1})
-        reason = None
-        base: Backup | None = None
-        chains = datastores.get(row.datastore).capabilities.incremental
-        if parent is not None and not chains:
-            raise Unsupported(
-                f"incremental backups of {row.datastore} are not supported", remedy="Leave the parent out, and a full is taken."
-            )
-        if parent is not None:
-            base = _named_parent(session, project, row, parent)
-        elif incremental and not chains:
-            reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
-        elif incremental:
-            base, reason = newest_parent(session, row)
-        backup = new_backup(
-            session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
-        )
-        job = new_job(
+        backup, job = add_backup(
             session,
-            project,
-            "backup",
-            instance=row,
-            backup=backup,
-            fall_back_to_full=parent is None,
+            site,
+            row,
+            name=name,
+            description=description,
+            container=container,
+            parent=parent,
+            incremental=incremental,
+            codec=codec,
             damaged_pages=damaged_pages,
         )
     site.start(job)
+    return backup, job
+
+
+def add_backup(
+    session: Session,
+    site: Site,
+    row: Instance,
+    *,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    parent: str | None = None,
+    incremental: bool = False,
+    codec: str | None = None,
+    damaged_pages: Literal["fail", "warn"] = "warn",
+    limit: ChainLimit = no_limit,
+    scheduled: Scheduled | None = None,
+) -> tuple[Backup, Job]:
+    """Add a backup of the instance and its job, in the transaction of the caller, who starts the job. Raises as the request."""
+    refuse_if_busy(session, row, "take a backup")
+    refuse_if_node(row, "backup")
+    if row.task is not None:
+        raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    if row.state != "running":
+        raise Busy(
+            f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
+            remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
+        )
+    quotas.require(session, row.project, site.settings, {"backups": 1})
+    reason = None
+    base: Backup | None = None
+    chains = datastores.get(row.datastore).capabilities.incremental
+    if parent is not None and not chains:
+        raise Unsupported(
+            f"incremental backups of {row.datastore} are not supported", remedy="Omit the parent to take a full backup."
+        )
+    if parent is not None:
+        base = _named_parent(session, row.project, row, parent)
+    elif incremental and not chains:
+        reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
+    elif incremental:
+        base, reason = newest_parent(session, row, limit)
+    backup = new_backup(
+        session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
+    )
+    job = new_job(
+        session,
+        row.project,
+        "backup",
+        instance=row,
+        backup=backup,
+        scheduled=scheduled,
+        fall_back_to_full=parent is None,
+        damaged_pages=damaged_pages,
+    )
     return backup, job
 
 
@@ -143,7 +198,7 @@ def new_backup(
     codec: str | None = None,
     reason: str | None,
 ) -> Backup:
-    """Add a backup of the instance that is asked for: an incremental on ``base``, or a full."""
+    """Add a requested backup of the instance: an incremental based on ``base``, or a full."""
     key = str(uuid.uuid4())
     backup = Backup(
         id=key,
@@ -173,7 +228,8 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
     full = "Take a full backup instead, or name another parent."
     if base.instance_id != instance.id:
         raise InvalidRequest(
-            f"parent backup {base.name} ({base.id}) is of instance {base.instance_id}, not of {instance.name} ({instance.id})",
+            f"parent backup {base.name} ({base.id}) was taken of instance {base.instance_id}, "
+            f"not of {instance.name} ({instance.id})",
             remedy=full,
         )
     if base.status != "COMPLETED":
@@ -182,11 +238,11 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
         if link.status != "COMPLETED":
             raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)
         if link.is_damaged:
-            raise Conflict(f"{describe_damage(link)}; an incremental on it could not be restored", remedy=full)
+            raise Conflict(f"{describe_damage(link)}; an incremental based on it could not be restored", remedy=full)
     if instance.lineage is not None and base.lineage is not None and base.lineage != instance.lineage:
         raise LineageChanged(
             f"the data of instance {instance.name} was replaced (a restore, or a state transfer) after backup {base.name} "
-            f"({base.id}) was taken; an incremental on it would lose rows",
+            f"({base.id}) was taken; an incremental based on it would lose rows",
             remedy=full,
         )
     return base
@@ -198,7 +254,7 @@ BACKUP = JobKind(
     steps=(work, artifact_end.record),
     lane="heavy",
     clean=artifact_end.clean,
-    order=_order,
+    order=_make_request,
     begin=start_building,
     settle=_settle,
     clears_fault=True,

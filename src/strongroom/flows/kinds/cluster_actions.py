@@ -1,4 +1,4 @@
-"""Recover a cluster, restart or activate its nodes one at a time, discard previous data."""
+"""Recover a cluster, restart or activate its nodes one at a time, discard its previous data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from strongroom.flows.status import move_cluster
 
 
 def request_recover(site: Site, project: str, cluster: str, *, node: str | None = None, force: bool = False) -> Job:
-    """Bring a cluster back that is down. Raises NotFound, Busy, Conflict while a restore waits to be resumed."""
+    """Recover a cluster that is down. Raises NotFound, Busy, Conflict."""
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, "recover it")
@@ -36,28 +36,28 @@ TASK: Mapping[Action, str | None] = {"restart": "RESTARTING", "activate": "RESTA
 
 
 def request_cluster_action(site: Site, project: str, cluster: str, kind: Action) -> Job:
-    """Restart or activate node after node, or drop the data that restores have put aside. Raises NotFound, Busy, Conflict."""
+    """Restart or activate the nodes one at a time, or discard their previous data. Raises NotFound, Busy, Conflict."""
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_working(session, row, kind.replace("_", " "))
         refuse_if_cut_off(session, row)
         if kind == "activate" and not any(node.isolated for node in nodes_of(session, row.id)):
-            raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; there is nothing to activate")
+            raise Conflict(f"cluster {row.name} ({row.id}) is not isolated; nothing to activate")
         move_cluster(row, TASK[kind] or row.task)
         job = new_job(session, project, f"cluster_{kind}", cluster=row)
     site.start(job)
     return job
 
 
-def _running(name: str, step: Step) -> JobKind:
-    """Something that is done to a cluster which exists before and after."""
+def _make_kind(name: str, step: Step) -> JobKind:
+    """The kind of an operation with one step that neither creates nor deletes the cluster."""
     operation = name.removeprefix("cluster_").replace("_", " ")
     return JobKind(name=name, operation=f"{operation} cluster", steps=(step,), lane="clusters", has_task=True)
 
 
 KINDS = (
-    _running("cluster_recover", actions.recover),
-    _running("cluster_restart", actions.restart),
-    _running("cluster_activate", actions.activate),
-    _running("cluster_discard_old", actions.discard_old),
+    _make_kind("cluster_recover", actions.recover),
+    _make_kind("cluster_restart", actions.restart),
+    _make_kind("cluster_activate", actions.activate),
+    _make_kind("cluster_discard_old", actions.discard_old),
 )

@@ -17,7 +17,7 @@ from strongroom.flows.backups.sources import require_source
 from strongroom.flows.clusters import actions, restore
 from strongroom.flows.clusters.phases import make_steps
 from strongroom.flows.clusters.run import new_run
-from strongroom.flows.hosts.placement import DEFAULT_VOLUME, ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import DEFAULT_VOLUME, INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import Failure, JobKind
@@ -26,7 +26,7 @@ from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
 
 MOST_NODES = 9
-"""More make every commit slower and nothing safer."""
+"""More nodes make commits slower, but not safer."""
 
 
 @with_fresh_facts
@@ -43,7 +43,7 @@ def request_cluster(
     hosts: Sequence[str] = (),
     backup: str | None = None,
 ) -> tuple[Cluster, Job]:
-    """Create a cluster, empty or from a backup; its nodes are spread over the hosts. Everything but the name has a default.
+    """Create a cluster, empty or from a backup, with its nodes on different hosts if possible. Only the name is required.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -51,7 +51,7 @@ def request_cluster(
     settings = site.settings
     flavor = settings.find_flavor(flavor or settings.default_flavor)
     if not 1 <= nodes <= MOST_NODES:
-        raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Three is what most have.")
+        raise InvalidRequest(f"a cluster has 1 to {MOST_NODES} nodes, not {nodes}", remedy="Most clusters have three.")
     if backup is not None:
         require_source(site, project, backup)
     with site.catalog.write() as session:
@@ -68,15 +68,16 @@ def request_cluster(
             settings,
             {"instances": nodes, "ram": nodes * settings.flavors[flavor].ram, "volumes": nodes * volume_size},
         )
-        ram, room = settings.flavors[flavor].ram, (source.data_size or 0 if source else 0) or ROOM
+        ram, disk = settings.flavors[flavor].ram, (source.data_size or 0 if source else 0) or INITIAL_DISK
         places: list[tuple[str, dict[str, Any]]] = []
         for _ in range(nodes):
             beside = [host for host, _ in places]
-            need = Need(datastore, [version] if version else [], ram=ram, room=room, hosts=hosts, beside=beside, node=True)
+            need = Need(datastore, [version] if version else [], ram=ram, disk=disk, hosts=hosts, beside=beside, node=True)
             places.append(place(session, site, need))
         if source is not None and (source.datastore, source.series) != (datastore, places[0][1]["series"]):
             raise Conflict(
-                f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; it cannot be restored here"
+                f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; it cannot be restored to a "
+                f"cluster of {datastore} {places[0][1]['series']}"
             )
         cluster = _new_cluster(session, project, name, "process", datastore, places[0][1]["series"])
         rows = [
@@ -92,13 +93,13 @@ def request_cluster(
 def request_adopt_cluster(
     site: Site, project: str, *, name: str, nodes: Sequence[tuple[str | None, ServerDefinition]]
 ) -> tuple[Cluster, Job]:
-    """Take a cluster in that runs already: all its nodes, each with its host (default: the only one) and how to reach it.
+    """Adopt a running cluster with all its nodes, each with its host (default: the only one) and its socket or address.
 
     Raises InvalidRequest, NotFound, QuotaExceeded.
     """
     check_name(name, "cluster")
     if not nodes:
-        raise InvalidRequest("a cluster to adopt needs its nodes", remedy="Name how each is reached: its socket, or its address.")
+        raise InvalidRequest("no nodes are named to adopt", remedy="Name the socket or the address of every node.")
     with site.catalog.write() as session:
         quotas.require(session, project, site.settings, {"instances": len(nodes)})
         datastore = _galera(nodes[0][1].datastore)
@@ -118,7 +119,7 @@ def request_adopt_cluster(
 
 def _galera(datastore: str | None) -> str:
     if datastore not in (None, "mariadb", version_id("mariadb")):
-        raise Unsupported(f"there are no clusters of datastore {datastore}", remedy="Clusters are of mariadb.")
+        raise Unsupported(f"clusters of datastore {datastore} are not supported", remedy="Use mariadb.")
     return "mariadb"
 
 
@@ -163,7 +164,7 @@ def _new_node(
 
 
 def settle_nodes(session: Session, job: Job, failure: Failure | None) -> None:
-    """The nodes show the task of a cluster that is made or deleted."""
+    """Give the nodes the task of their cluster, whose creation, adoption or deletion has ended."""
     cluster = session.get(Cluster, job.cluster_id)
     assert cluster is not None
     for node in nodes_of(session, cluster.id):

@@ -19,7 +19,7 @@ from strongroom.flows.status import move_cluster
 
 
 def request_delete_cluster(site: Site, project: str, cluster: str) -> Job:
-    """Stop and remove all nodes with their data; what runs on them is cancelled; backups stay. Raises NotFound, Protected."""
+    """Stop and delete all nodes with their data, and cancel their jobs; backups are kept. Raises NotFound, Protected."""
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_protected([row, *nodes_of(session, row.id)])
@@ -34,12 +34,12 @@ def request_delete_cluster(site: Site, project: str, cluster: str) -> Job:
 
 
 def request_reset_cluster(site: Site, project: str, cluster: str) -> None:
-    """Give up whatever is being done to the cluster and its nodes, so that it can be used, or deleted, again. Raises NotFound."""
+    """End all jobs of the cluster and its nodes as cancelled, so that it can be used or deleted again. Raises NotFound."""
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         for job in list_unfinished(session, row):
             job.cancel = True
-            why = Cancelled(f"{job.kind} job {job.id} was given up: the status of cluster {row.name} ({row.id}) was reset")
+            why = Cancelled(f"{job.kind} job {job.id} was cancelled: the status of cluster {row.name} ({row.id}) was reset")
             outcomes.settle(session, job, why.to_dict())
         move_cluster(row, None)
 

@@ -1,4 +1,4 @@
-"""Restore a backup to a cluster, and continue a restore that was cut off."""
+"""Restore a backup to a cluster, and resume an interrupted restore."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from strongroom.flows.status import move_cluster
 def request_cluster_restore(
     site: Site, project: str, cluster: str, backup: str, *, method: Method | None = None, without: Sequence[str] = ()
 ) -> Job:
-    """Restore ``backup`` to the whole cluster. ``without`` names nodes that are left out, and fenced.
+    """Restore ``backup`` to the whole cluster. ``without`` names nodes that are left out and fenced.
 
     Raises NotFound, Conflict, InvalidRequest, Busy, TooLarge.
     """
@@ -44,13 +44,13 @@ def request_cluster_restore(
 
 
 def request_resume(site: Site, project: str, cluster: str) -> Job:
-    """Go on with a restore that failed on its way. Raises NotFound, Conflict when there is none, Busy."""
+    """Resume an interrupted restore. Raises NotFound, Conflict if there is none, Busy."""
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        refuse_if_working(session, row, "go on with its restore")
+        refuse_if_working(session, row, "resume its restore")
         run = open_run(session, row.id)
         if run is None or run.backup_id is None:
-            raise Conflict(f"no restore of cluster {row.name} ({row.id}) was cut off", remedy="Begin one with --backup.")
+            raise Conflict(f"cluster {row.name} ({row.id}) has no restore to resume", remedy="Start one with --backup.")
         move_cluster(row, "RESTORING")
         run.facts = {**run.facts, "attended": None, "away": None, "waits": False}
         job = new_job(session, project, "cluster_restore", cluster=row, backup=session.get(Backup, run.backup_id), run=run.id)
@@ -61,7 +61,9 @@ def request_resume(site: Site, project: str, cluster: str) -> Job:
 def _refuse_cancel(session: Session, job: Job) -> None:
     run = session.get(Run, job.params.get("run", job.id))
     if run is not None and not is_reversible(run.phase):
-        raise Busy(f"job {job.id} is beyond the point of no return: the new data serves", remedy="Let it come to its end.")
+        raise Busy(
+            f"job {job.id} has passed the point of no return: the cluster serves the new data", remedy="Wait until it has ended."
+        )
 
 
 RESTORE = JobKind(

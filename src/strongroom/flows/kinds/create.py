@@ -15,7 +15,7 @@ from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import DEFAULT_VOLUME, ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import DEFAULT_VOLUME, INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import JobKind
@@ -44,9 +44,9 @@ def request_instance(
     tablespaces: Mapping[str, str] | None = None,
     echo: dict[str, Any] | None = None,
 ) -> tuple[Instance, Job]:
-    """Create an instance: empty, from a backup, or by adopting a running server. Everything but the name has a default.
+    """Create an instance: empty, from a backup, or by adopting a running server. Only the name is required.
 
-    ``host`` is where it goes; without it, where there is most room. ``tablespaces`` are directories for those of the backup.
+    ``host``: by default the host with the most free capacity. ``tablespaces``: directories for the tablespaces of the backup.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -54,7 +54,7 @@ def request_instance(
     settings = site.settings
     flavor = settings.find_flavor(flavor or settings.default_flavor)
     if volume_size is not None and volume_size < 1:
-        raise InvalidRequest(f"volume size {volume_size} is not a size: it is in GB and at least 1")
+        raise InvalidRequest(f"the volume size is {volume_size} GB; it must be at least 1 GB")
     if backup is not None:
         require_source(site, project, backup)
     with site.catalog.write() as session:
@@ -70,25 +70,28 @@ def request_instance(
             if version is None and version_number is None:
                 version = source.series
             volume_size = volume_for(source, volume_size)
-        where = _host_to_adopt_on(site, host) if adopt else host
+        where = _require_host(site, host) if adopt else host
         need = Need(
             datastore or (adopt.datastore if adopt else settings.datastores.default),
-            [asked for asked in (version, version_number, adopt.series if adopt else None) if asked],
+            [named for named in (version, version_number, adopt.series if adopt else None) if named],
             ram=0 if adopt else settings.flavors[flavor].ram,
-            room=0 if adopt else (source.data_size or 0 if source else 0) or ROOM,
+            disk=0 if adopt else (source.data_size or 0 if source else 0) or INITIAL_DISK,
             hosts=[where] if where else [],
         )
         host, found = place(session, site, need)
         if source is not None and found["series"] != source.series:
             raise Conflict(
                 f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
-                f"{found['datastore']} {found['series']} cannot take it",
-                remedy=f"Ask for --datastore-version {source.series}.",
+                f"it cannot be restored to {found['datastore']} {found['series']}",
+                remedy=f"Specify --datastore-version {source.series}.",
             )
-        datastores.get(found["datastore"]).check_new(databases, users)
+        if databases or users:
+            administration = datastores.get(found["datastore"]).require_administration()
+            administration.databases.check(databases)
+            administration.users.check(users)
         volume_size = volume_size or DEFAULT_VOLUME
-        ours = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
-        quotas.require(session, project, settings, {"instances": 1, **ours})
+        resources = {} if adopt else {"ram": settings.flavors[flavor].ram, "volumes": volume_size}
+        quotas.require(session, project, settings, {"instances": 1, **resources})
         instance = Instance(
             id=str(uuid.uuid4()),
             project=project,
@@ -125,15 +128,17 @@ def request_instance(
     return instance, job
 
 
-def _host_to_adopt_on(site: Site, host: str | None) -> str | None:
-    """A server that runs is where it is: with several hosts it must be said. Raises InvalidRequest."""
+def _require_host(site: Site, host: str | None) -> str | None:
+    """The host of the server to adopt. Raises InvalidRequest if none is named and there are several."""
     if host is None and len(site.agents.names) > 1:
-        raise InvalidRequest("on which host the server runs is not said", remedy="Name it: --host (`strongroom host list`).")
+        raise InvalidRequest(
+            "the host of the server is not specified", remedy="Specify it with --host (`strongroom host list` shows the hosts)."
+        )
     return host
 
 
 async def populate(site: Site, job_id: str) -> None:
-    """Make the databases and users of the request. One that is there already (it came with the backup) is left alone."""
+    """Create the databases and users of the request. Those that already exist (from the backup) are not changed."""
     _, instance = await load_instance(site, job_id)
     wanted: dict[str, Any] = await asyncio.to_thread(site.secrets.get, job_id)
     agent = site.agents.client(instance.host)

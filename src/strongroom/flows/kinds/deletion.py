@@ -1,4 +1,4 @@
-"""Delete a backup, and those that are deleted with it, from the store."""
+"""Delete a backup, and those that depend on it, from the store."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from strongroom.flows.steps import backup_of, load_job
 
 
 async def delete_stored(site: Site, job_id: str) -> None:
-    """Remove every object of the backup and of those that are deleted with it, children first.
+    """Delete all objects of the backup and of the backups that are deleted with it, children first.
 
-    A backup that is only a record of what others wrote keeps its objects. Refused while a backup depends on one of them.
+    The objects of imported and registered backups are kept. Raises HasChildren while another backup depends on one of them.
     """
 
     def remove() -> None:
@@ -63,7 +63,7 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
 
 
 def request_delete_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job:
-    """Delete a backup, with ``cascade`` also all that depend on it (children first, in one job).
+    """Delete a backup; with ``cascade`` also all that depend on it (children first, in one job).
 
     Raises NotFound, HasChildren, Protected, Busy.
     """
@@ -77,13 +77,13 @@ def request_delete_backup(site: Site, project: str, backup: str, *, cascade: boo
 
 
 def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[Backup]:
-    """What a deletion of the backup deletes, children before parents. Raises HasChildren, Protected, Busy."""
+    """The backups that a deletion deletes, children before parents. Raises HasChildren, Protected, Busy if it is refused."""
     if not cascade and (children := children_of(session, backup.id)):
         names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
         more = f" and {len(children) - 10} more" if len(children) > 10 else ""
         raise HasChildren(
             f"backup {backup.name} ({backup.id}) is the parent of {names}{more}",
-            remedy="Delete those first, or all of them together with --cascade.",
+            remedy="Delete those first, or delete all of them with --cascade.",
         )
     chain = [*descendants_of(session, backup.id), backup]
     refuse_if_protected(chain)
@@ -92,7 +92,7 @@ def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[
 
 
 def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:
-    """Raise Busy when one of the backups is being written, read or deleted."""
+    """Raise Busy if one of the backups is being written, read or deleted."""
     for backup in chain:
         if backup.status in Backup.RUNNING:
             raise Busy(
@@ -100,7 +100,7 @@ def _refuse_if_used(session: Session, chain: Sequence[Backup]) -> None:
                 remedy="Wait until it is done, or cancel its job.",
             )
         if backup.status == "DELETING":
-            raise Busy(f"backup {backup.name} ({backup.id}) is being deleted already", remedy="Wait until that is done.")
+            raise Busy(f"backup {backup.name} ({backup.id}) is already being deleted", remedy="Wait until that is done.")
     used = {backup.id: backup for backup in chain}
     for job in unfinished_jobs(session):
         if job.backup_id in used:

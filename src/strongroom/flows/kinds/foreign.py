@@ -1,4 +1,4 @@
-"""Import backups that other services or programs wrote, or register them by location."""
+"""Import backups that other programs wrote, or register existing backups by location."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def request_restore_from(
     description: str | None = None,
     admin: bool = False,
 ) -> Backup:
-    """Record a backup that is in the store already, of this service, of another region's, or of Trove. Nothing is copied.
+    """Register a backup that is already in the store: of this service, of a service in another region, or of Trove.
 
-    ``version`` is the datastore version it is of, ``size`` in GB is what people are told. An ``admin`` may name what belongs to
-    nobody or to another project. Raises InvalidRequest when it is not there or not what was said, Forbidden, QuotaExceeded.
+    Nothing is copied. ``version`` is its datastore version, ``size`` the size in GB to display. An ``admin`` may name backups of
+    other projects or of unknown owners. Raises InvalidRequest if it does not exist or does not match, Forbidden, QuotaExceeded.
     """
     check_name(name, "backup")
     store, allowed = site.stores.of_project(project), admin or site.settings.storage.by_project
@@ -81,7 +81,7 @@ def request_restore_from(
     if (row.datastore, row.series) != (datastore, series):
         raise InvalidRequest(
             f"Failed to restore backup from {location}: it is of {row.datastore} {row.series}, not of {datastore} {series}",
-            remedy="Name the datastore version that it was taken of.",
+            remedy=f"Specify the datastore version {row.series}.",
         )
     row.project, row.name, row.description, row.location = project, name, description, location
     row.data_size = round(size * GB)
@@ -105,10 +105,10 @@ def request_import(
     admin: bool = False,
     paths: bool = False,
 ) -> tuple[Backup, Job]:
-    """Take a backup of Trove or Kolla into the catalog, where it stays as it is. A job reads it once to see that it is whole.
+    """Import a backup of Trove or Kolla into the catalog. Its files are not changed; a job reads them once to check them.
 
-    ``location`` is an object of the store, or with ``paths`` a file of the host. ``parent`` is the imported backup that an
-    incremental stands on, where neither metadata nor its LSN tell. Raises InvalidRequest, NotFound, Conflict, Forbidden,
+    ``location`` is an object of the store or, with ``paths``, a file on the host. ``parent`` is the imported backup on which an
+    incremental is based, if neither its metadata nor its LSN identify it. Raises InvalidRequest, NotFound, Conflict, Forbidden,
     QuotaExceeded, StorageError.
     """
     check_name(name, "backup")
@@ -116,18 +116,18 @@ def request_import(
     place = locate(store, location, paths=True)
     if place.directory is not None and not paths:
         raise Forbidden(
-            "this caller may not name paths of the host",
-            remedy="Copy the files into the store, and name them there.",
+            "you may not import files by their paths on the host",
+            remedy="Copy the files to the store, and specify their location there.",
         )
     with site.catalog.read() as session:
         datastore, series = _version(session, datastore or site.settings.datastores.default, version)
     try:
         if (
             place.directory is None and allowed and _own(store, place, None) is not None
-        ):  # others are told nothing of what is there
+        ):  # do not reveal to other callers what exists there
             raise InvalidRequest(
-                f"{location} was written by Strongroom; it needs no import",
-                remedy="`strongroom catalog rebuild` finds it; `strongroom backup create --restore-from` records it.",
+                f"{location} was written by Strongroom and needs no import",
+                remedy="Use `strongroom catalog rebuild`, or register it with `strongroom backup create --restore-from`.",
             )
         row = _foreign(store, place, datastore, series, allowed)
     except ArtifactMissing as error:
@@ -152,22 +152,22 @@ def request_import(
 
 
 def _version(session: Session, datastore: str | None, version: str | None) -> tuple[str, str]:
-    """Datastore and series of a version that some host has: by its id, series or full number; the newest when none is named."""
+    """Datastore and series of an installed version, by its id, series or full version; the newest if none is named."""
     known = [(name, series, number) for name, found in installed(session).items() for series, number in found.items()]
-    fitting = [
+    matches = [
         (name, series)
         for name, series, number in known
         if datastore in (None, name, version_id(name)) and version in (None, version_id(name, series), series, number)
     ]
-    if not fitting:
+    if not matches:
         what = f"version {version} of datastore {datastore}" if datastore else f"datastore version {version}"
-        there = ", ".join(f"{name} {series} ({version_id(name, series)})" for name, series, _ in known)
-        raise UnknownValue(f"{what} cannot be found", remedy=f"Installed: {there or 'none'}.")
-    return fitting[-1]
+        available = ", ".join(f"{name} {series} ({version_id(name, series)})" for name, series, _ in known)
+        raise UnknownValue(f"{what} cannot be found", remedy=f"Installed: {available or 'none'}.")
+    return matches[-1]
 
 
 def _own(store: Store, place: Place, project: str | None) -> Backup | None:
-    """A row for the artifact of a Strongroom at ``place``; none when there is none that ``project`` may see."""
+    """A row for the artifact at ``place`` that a Strongroom wrote; None if there is none that ``project`` may see."""
     container, name, *_ = place.key.split("/")
     try:
         at = Location(container=container, id=name.partition(".")[0])
@@ -177,7 +177,7 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
     except ManifestInvalid:
         if project is None:
             raise
-        return None  # whose it is cannot be told
+        return None  # its project is unknown
     if project is not None and manifest.project != project:
         return None
     load_chain(store, at)
@@ -206,10 +206,10 @@ def _own(store: Store, place: Place, project: str | None) -> Backup | None:
 
 
 def _foreign(store: Store, place: Place, datastore: str, series: str, allowed: bool) -> Backup:
-    """A row for the backup of another program at ``place``, with what can be known of it before it is read."""
+    """A row for the backup of another program at ``place``, with what is known before it is read."""
     if not allowed:
         raise Forbidden(
-            f"{place.key} is in a store that all projects share, and nothing tells whose it is",
+            f"{place.key} is in a store that all projects share, and its project is unknown",
             remedy="Ask an administrator to import it into your project.",
         )
     chain = find_foreign(store, place, datastore=datastore, datastore_version=series)
@@ -234,7 +234,7 @@ def _named_parent(session: Session, project: str, ref: str) -> Backup:
     base = find_backup(session, project, ref)
     if not source_of(base).foreign:
         raise InvalidRequest(
-            f"parent backup {base.name} ({base.id}) was not imported; what another program wrote can stand only on what it wrote",
+            f"parent backup {base.name} ({base.id}) was not imported; the parent of an imported backup must be imported, too",
             remedy="Import the parent first.",
         )
     refuse_unless_restorable(session, base)
@@ -249,7 +249,7 @@ def _imported(session: Session, project: str) -> list[Backup]:
 
 
 def _known(session: Session, project: str, parents: list[ForeignBackup]) -> Backup | None:
-    """The row of the parent that the metadata name, if that was imported already."""
+    """The row of the parent that the metadata names, if it was already imported."""
     for parent in parents:
         for row in _imported(session, project):
             known = source_of(row).foreign[-1]
@@ -259,7 +259,7 @@ def _known(session: Session, project: str, parents: list[ForeignBackup]) -> Back
 
 
 async def record_import(site: Site, job_id: str) -> None:
-    """Keep what the worker found out, once it is clear what an incremental stands on."""
+    """Record what the worker found, and the parent of an incremental."""
 
     def keep() -> None:
         with site.catalog.write() as session:
@@ -267,7 +267,7 @@ async def record_import(site: Site, job_id: str) -> None:
             row = session.get(Backup, job.backup_id)
             assert row is not None
             found = [ForeignBackup.model_validate(value) for value in job.output.get("backups", [])]
-            if not found:  # done before, by a step that was repeated
+            if not found:  # recorded before: the step is repeated
                 return
             if row.parent_id is None and found[0].kind == "incremental":
                 base = _by_lsn(session, row, found[0])
@@ -295,33 +295,33 @@ def _complete(row: Backup, found: list[ForeignBackup], job: Job) -> None:
 
 
 def _by_lsn(session: Session, row: Backup, found: ForeignBackup) -> Backup:
-    """The only imported backup of the same place that ends where this one begins: Kolla records no parent."""
+    """The only imported backup in the same folder that ends at the LSN at which this one begins: Kolla records no parent."""
     begins = found.positions.from_lsn
 
-    def fits(other: Backup) -> bool:
+    def is_parent(other: Backup) -> bool:
         last = source_of(other).foreign[-1]
-        return last.positions.to_lsn == begins and _shelf(last) == _shelf(found) and other.series == row.series
+        return last.positions.to_lsn == begins and _folder_of(last) == _folder_of(found) and other.series == row.series
 
-    candidates = [other for other in _imported(session, row.project) if fits(other)]
+    candidates = [other for other in _imported(session, row.project) if is_parent(other)]
     if len(candidates) == 1:
         return candidates[0]
     names = ", ".join(f"{other.name} ({other.id})" for other in candidates)
     raise Conflict(
         f"{found.id} is an incremental that begins at LSN {begins}, and "
         + (f"{len(candidates)} imported backups end there: {names}" if candidates else "no imported backup ends there"),
-        remedy="Import the backup that it was taken on first, and name it with --parent.",
+        remedy="Import its parent first, and specify it with --parent.",
     )
 
 
-def _shelf(backup: ForeignBackup) -> Any:
-    """Container, or directory of the host without the folder that Kolla makes for each backup."""
+def _folder_of(backup: ForeignBackup) -> Any:
+    """The container, or the directory of the host without the folder that Kolla makes for each backup."""
     if backup.directory is None:
         return PurePosixPath(backup.pieces[0].key).parts[0]
     folder = backup.directory
     return folder.parent if folder.name.startswith(("full-", "incr-")) else folder
 
 
-def _order(site: Site, session: Session, job: Job) -> JobRequest:
+def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = ImportJob(
         location=ForeignChain(backups=source_of(backup).foreign),
@@ -342,7 +342,7 @@ IMPORT = JobKind(
     operation="import backup {backup}",
     steps=(work, record_import),
     lane="heavy",
-    order=_order,
+    order=_make_request,
     begin=start_building,
     settle=_settle,
 )

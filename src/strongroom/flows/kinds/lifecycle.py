@@ -13,6 +13,7 @@ from strongroom.catalog import Job, now
 from strongroom.catalog.find import find_instance, unfinished_jobs
 from strongroom.errors import Cancelled, Conflict, NotFound
 from strongroom.flows import outcomes
+from strongroom.flows.hosts.fresh import refresh_instance
 from strongroom.flows.jobs import cancel_job, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind, Step
 from strongroom.flows.records import refuse_if_protected
@@ -22,38 +23,38 @@ from strongroom.flows.steps import define, instance_of, load_instance, record_vi
 
 
 async def _ask_agent(site: Site, job_id: str, call: Callable[[AgentClient, str], Awaitable[ServerView]]) -> None:
-    """Have the agent do something with the server of the job, and record the state that it answers with."""
+    """Call the agent for the server of the job, and record the returned state."""
     _, instance = await load_instance(site, job_id)
     await record_view(site, await call(site.agents.client(instance.host), instance.id))
 
 
 async def start(site: Site, job_id: str) -> None:
-    """Start the server and wait until it serves."""
+    """Start the server and wait until it accepts connections."""
     await _ask_agent(site, job_id, lambda agent, server: agent.start_server(server))
 
 
 async def stop(site: Site, job_id: str) -> None:
-    """Stop the server and wait until it is gone."""
+    """Stop the server and wait until it has ended."""
     await _ask_agent(site, job_id, lambda agent, server: agent.stop_server(server))
 
 
 async def restart(site: Site, job_id: str) -> None:
-    """Stop, start, wait."""
+    """Stop and start the server, and wait until it accepts connections."""
     await _ask_agent(site, job_id, lambda agent, server: agent.restart_server(server))
 
 
 async def activate(site: Site, job_id: str) -> None:
-    """Let an isolated copy run its events, replication and workers, and restart it."""
+    """Enable the events, replication and workers of an isolated copy, and restart it."""
     await _ask_agent(site, job_id, lambda agent, server: agent.activate(server))
 
 
 async def discard_old(site: Site, job_id: str) -> None:
-    """Remove the data that restores have put aside."""
+    """Delete the previous data."""
     await _ask_agent(site, job_id, lambda agent, server: agent.discard_old(server))
 
 
 async def delete_server(site: Site, job_id: str) -> None:
-    """Remove the server and its data; one that the agent does not know is gone already."""
+    """Delete the server and its data, unless the agent does not know it."""
     _, instance = await load_instance(site, job_id)
     try:
         await site.agents.client(instance.host).delete_server(instance.id)
@@ -70,12 +71,13 @@ def _settle_deletion(session: Session, job: Job, failure: Failure | None) -> Non
 
 
 def _settle_adoption(session: Session, job: Job, failure: Failure | None) -> None:
-    """Nothing was made by an adoption that failed, and the server may be adopted again."""
+    """Delete the instance of a failed adoption, so that the server can be adopted again."""
     if failure is not None:
         instance_of(session, job).deleted = now()
 
 
-def restarting(name: str, step: Step) -> JobKind:
+def make_kind(name: str, step: Step) -> JobKind:
+    """The kind of an operation with one step that neither creates nor deletes the instance."""
     return JobKind(name=name, operation=f"{name} instance", steps=(step,), has_task=True, clears_fault=True)
 
 
@@ -92,16 +94,18 @@ TASK: dict[Action, str | None] = {
 
 
 def request_action(site: Site, project: str, instance: str, kind: Action) -> Job:
-    """Start, stop, restart or activate the server, or drop the data that restores have put aside.
+    """Start, stop, restart or activate the server, or discard its previous data.
 
-    Raises NotFound, Busy; Conflict when a server is to be activated that is not isolated.
+    Raises NotFound, Busy; Conflict for the activation of a server that is not isolated.
     """
+    if kind == "activate":
+        refresh_instance(site, project, instance, unless=lambda row: bool(row.isolated))
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_busy(session, row, kind.replace("_", " "))
         refuse_if_node(row, kind.replace("_", " "))
         if kind == "activate" and not row.isolated:
-            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; there is nothing to activate")
+            raise Conflict(f"instance {row.name} ({row.id}) is not isolated; nothing to activate")
         move_instance(row, TASK[kind] or row.task)
         job = new_job(session, project, kind, instance=row)
     site.start(job)
@@ -109,21 +113,21 @@ def request_action(site: Site, project: str, instance: str, kind: Action) -> Job
 
 
 def request_reset(site: Site, project: str, instance: str) -> None:
-    """Give up whatever is being done to the instance, so that it can be used, or deleted, again.
+    """End all jobs of the instance as cancelled, so that it can be used or deleted again.
 
-    Its jobs end as cancelled at once, whether or not anybody is there to stop their work; running backups fail. Raises NotFound.
+    This does not wait for their workers, which are stopped as soon as possible. Running backups fail. Raises NotFound.
     """
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         for job in unfinished_jobs(session, instance_id=row.id):
             job.cancel = True
-            why = Cancelled(f"{job.kind} job {job.id} was given up: the status of instance {row.name} ({row.id}) was reset")
+            why = Cancelled(f"{job.kind} job {job.id} was cancelled: the status of instance {row.name} ({row.id}) was reset")
             outcomes.settle(session, job, why.to_dict())
         move_instance(row, None)
 
 
 def request_delete_instance(site: Site, project: str, instance: str) -> Job:
-    """Stop and remove the server and its data; running jobs on it are cancelled; its backups stay. Raises NotFound, Protected."""
+    """Stop the server and delete it with its data, and cancel its jobs; backups are kept. Raises NotFound, Protected."""
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
         refuse_if_node(row, "delete")
@@ -143,15 +147,15 @@ KINDS = (
         name="adopt",
         operation="adopt instance",
         steps=(define, start),
-        clean=delete_server,  # the agent forgets the server, which stays as it is
+        clean=delete_server,  # the agent forgets the server and does not change it
         settle=_settle_adoption,
         has_task=True,
         clears_fault=True,
     ),
-    restarting("start", start),
-    restarting("stop", stop),
-    restarting("restart", restart),
-    restarting("activate", activate),
-    JobKind(name="discard_old", operation="discard old data", steps=(discard_old,)),
+    make_kind("start", start),
+    make_kind("stop", stop),
+    make_kind("restart", restart),
+    make_kind("activate", activate),
+    JobKind(name="discard_old", operation="discard previous data", steps=(discard_old,)),
     JobKind(name="delete_instance", operation="delete instance", steps=(delete_server,), settle=_settle_deletion),
 )

@@ -1,9 +1,10 @@
-"""Rebuild the catalog: every backup in the store is found again by its manifest."""
+"""Rebuild the catalog from the manifests in the store."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,12 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest
+from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest, require_container
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
-from strongroom.errors import ArtifactMissing, Busy, StorageNotFound
+from strongroom.errors import ArtifactMissing, Busy, Cancelled, StorageError, StorageNotFound
 from strongroom.flows import outcomes
+from strongroom.flows.backups.labels import take_over_label
 from strongroom.flows.backups.seals import judge_backup
 from strongroom.flows.backups.verification import take_over
 from strongroom.flows.jobs import new_job
@@ -24,17 +26,19 @@ from strongroom.flows.records import check_container
 from strongroom.flows.site import Site
 
 MOST_SHOWN = 1000
-"""Lines of each list in the output of the job; the counts are of all."""
+"""Maximum length of each list in the output of the job; the counts include all entries."""
 _LONGEST_ID = 36
-_TOGETHER = 200
-"""Rows written in one transaction: others wait for it."""
+PROGRESS = 1.0
+"""Seconds between two updates of the job's progress."""
+_ROWS_PER_TRANSACTION = 100
+"""Other writers wait while a transaction is open."""
 
 
 def request_rebuild(site: Site, project: str, *, container: str | None = None, dry_run: bool = False) -> Job:
-    """Look through the store, or one container of it, and add every backup that the catalog does not know.
+    """Search the store, or one container, and add every backup that the catalog does not know.
 
-    Backups of all projects, unless each has a store of its own. What is there stays as it is; instances cannot be found again.
-    ``dry_run`` only tells. Raises InvalidRequest, Busy.
+    This adds backups of all projects, unless each project has its own store. Existing entries are not changed; instances cannot
+    be recovered. ``dry_run`` only reports what would be added. Raises InvalidRequest, Busy.
     """
     if container is not None:
         check_container(container)
@@ -48,16 +52,17 @@ def request_rebuild(site: Site, project: str, *, container: str | None = None, d
 
 
 async def rebuild(site: Site, job_id: str) -> None:
-    """Read every manifest; add rows for those that have none. A broken manifest is told, and stops nothing."""
+    """Read every manifest, and add rows for those that have none. Damaged manifests are reported and skipped."""
 
     def work() -> None:
         with site.catalog.read() as session:
             job = find_job(session, None, job_id)
         search = _Search(site, job)
         for found in list_artifacts(search.store, job.params.get("container")):
-            search.take(found)
+            search.add(found)
         search.write()
-        search.miss_parents()
+        search.require_shown()
+        search.report_missing_parents()
         with site.catalog.write() as session:
             find_job(session, None, job_id).output = search.output()
 
@@ -73,63 +78,101 @@ class _Search:
         self._waiting: list[Manifest] = []
         self._parents: dict[str, Manifest] = {}
         self._seen: set[str] = set()
+        self._doubtful: dict[str, Location] = {}
         self._added: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
+        self._next_progress = 0.0
         self._found = self._known = self._unsealed = 0
 
-    def take(self, found: Manifest | Problem) -> None:
-        """One more of what is in the store."""
+    def add(self, found: Manifest | Problem) -> None:
+        """Add a manifest or a problem that was found in the store."""
         if isinstance(found, Problem):
-            if self._is_artifact(found) and not self._is_ours(found.id):
-                self._tell(found.container, found.id, found.error.code, found.error.message)
+            self._doubt(found)
+            if self._is_artifact(found) and not self._is_in_use(found.id):
+                self._report(found.container, found.id, found.error.code, found.error.message)
             return
         self._found += 1
         if len(found.id) > _LONGEST_ID:
-            self._tell(found.container, found.id, "ManifestInvalid", f"an id of more than {_LONGEST_ID} characters")
+            self._report(found.container, found.id, "ManifestInvalid", f"an id of more than {_LONGEST_ID} characters")
             return
         if found.id in self._seen:
-            self._tell(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
+            self._report(found.container, found.id, "AlreadyExists", "another container has a backup with this id")
             return
         self._seen.add(found.id)
-        if found.parent is not None:
-            self._parents[found.id] = found.model_copy(update={"segments": []})
-        self._waiting.append(found)
-        if len(self._waiting) >= _TOGETHER:
+        slim = found.model_copy(update={"segments": []})
+        if slim.parent is not None:
+            self._parents[slim.id] = slim
+        self._waiting.append(slim)
+        self._show_progress()
+        if len(self._waiting) >= _ROWS_PER_TRANSACTION:
             self.write()
 
     def write(self) -> None:
-        """Add rows for what waits and is not known."""
+        """Write rows for the added manifests that the catalog does not know."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         with self._site.catalog.read() as session:
-            there = _known_of(session, [manifest.id for manifest in waiting])
-        self._known += len(there)
-        # asks the store: no transaction is open
-        rows = [row for manifest in waiting if manifest.id not in there and (row := self._row(manifest)) is not None]
+            known = _find_known(session, [manifest.id for manifest in waiting])
+        self._known += len(known)
+        rows: list[Backup] = []
+        for manifest in waiting:  # this reads from the store, so no transaction is open
+            self._show_progress()
+            if manifest.id not in known and (row := self._make_row(manifest)) is not None:
+                rows.append(row)
         with self._site.catalog.write() as session:
-            there = _known_of(session, [row.id for row in rows])
-            self._known += len(there)
+            known = _find_known(session, [row.id for row in rows])
+            self._known += len(known)
             for row in rows:
-                if row.id in there:
+                if row.id in known:
                     continue
-                self._added.append({"id": row.id, "name": row.name, "kind": row.kind, "project": row.project, "at": row.location})
+                self._added.append(_describe(row))
                 if not self._dry:
                     session.add(row)
+
+    def _show_progress(self) -> None:
+        """Show in the job how many backups were found, once a second. Raises Cancelled."""
+        if time.monotonic() < self._next_progress:
+            return
+        self._next_progress = time.monotonic() + PROGRESS
+        with self._site.catalog.write() as session:
             job = find_job(session, None, self._job.id)
+            if job.cancel:
+                raise Cancelled(f"rebuild job {job.id} was cancelled; the backups that it added stay")
             job.phase, job.done, job.events = "read", self._found, job.events + 1
 
-    def miss_parents(self) -> None:
-        """Tell of backups whose parent is not to be found: they cannot be restored."""
+    def _doubt(self, found: Problem) -> None:
+        """Raise StorageError if the store fails as a whole, and not only at this artifact."""
+        with contextlib.suppress(ValidationError):
+            location = Location(container=found.container, id=found.id)
+            if isinstance(found.error, StorageError):
+                require_container(self.store, location)
+            self._doubtful.setdefault(found.container, location)
+
+    def require_shown(self) -> None:
+        """Raise StorageError if the store shows nothing, or lost a container meanwhile: that says nothing about the backups."""
+        for location in self._doubtful.values():
+            require_container(self.store, location)
+        wanted = self._job.params.get("container")
+        if not self._found and wanted:
+            require_container(self.store, Location(container=wanted, id="any"))
+        elif not self._found and next(iter(self.store.folders()), None) is None:
+            raise StorageError(
+                f"the store {self.store.url('')} shows no backups and no containers",
+                remedy="Check that its file system is mounted, and that it is the right directory, bucket or project.",
+            )
+
+    def report_missing_parents(self) -> None:
+        """Report backups that cannot be restored because their parent was not found."""
         with self._site.catalog.read() as session:
             for manifest in self._parents.values():
                 assert manifest.parent is not None
                 parent = manifest.parent.location
                 if parent.id not in self._seen and session.get(Backup, parent.id) is None:
-                    self._tell(manifest.container, manifest.id, "ArtifactMissing", f"its parent {parent.prefix} is not there")
+                    self._report(manifest.container, manifest.id, "ArtifactMissing", f"its parent {parent.prefix} does not exist")
 
     def output(self) -> dict[str, Any]:
-        """What the job tells in the end."""
+        """The output of the job."""
         return {
             "dry_run": self._dry,
             "found": self._found,
@@ -141,8 +184,8 @@ class _Search:
             "problems": self._problems[:MOST_SHOWN],
         }
 
-    def _row(self, manifest: Manifest) -> Backup | None:
-        """The row of a backup; none when its seal proves that its manifest was exchanged."""
+    def _make_row(self, manifest: Manifest) -> Backup | None:
+        """The row of a backup; None if its seal proves that its manifest was replaced."""
         row = Backup(
             id=manifest.id,
             project=manifest.project or self._job.project,
@@ -158,18 +201,19 @@ class _Search:
         manifest, sha256 = read_manifest(self.store, manifest.location)
         verdict = judge_backup(self._site, self.store, manifest.location, sha256)
         if verdict == "forged":
-            self._tell(
-                manifest.container, manifest.id, "ManifestInvalid", "its manifest was exchanged: the seal is of another one"
+            self._report(
+                manifest.container, manifest.id, "ManifestInvalid", "its manifest was replaced: the seal belongs to another one"
             )
             return None
         self._unsealed += verdict != "sealed"
         outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
         take_over(row, self.store, manifest, sha256)
+        take_over_label(row, self.store)
         row.updated = manifest.finished
         return row
 
     def _is_artifact(self, found: Problem) -> bool:
-        """Whether it ever was one: a store may hold other things, too, such as what another program wrote."""
+        """Whether an artifact was ever here: a store may also hold files of other programs."""
         try:
             location = Location(container=found.container, id=found.id)
         except ValidationError:
@@ -182,17 +226,28 @@ class _Search:
                 return True
         return False
 
-    def _is_ours(self, backup_id: str) -> bool:
-        """A folder without a manifest is no problem while its backup is being written or removed."""
+    def _is_in_use(self, backup_id: str) -> bool:
+        """Whether the backup is being written or deleted: then its folder may have no manifest."""
         with self._site.catalog.read() as session:
             row = session.get(Backup, backup_id)
             return row is not None and (row.status in Backup.RUNNING or row.status == "DELETING")
 
-    def _tell(self, container: str, name: str, code: str, message: str) -> None:
+    def _report(self, container: str, name: str, code: str, message: str) -> None:
         self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
 
 
-def _known_of(session: Session, ids: Sequence[str]) -> set[str]:
+def _describe(row: Backup) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "kind": row.kind,
+        "project": row.project,
+        "protected": row.protected,
+        "at": row.location,
+    }
+
+
+def _find_known(session: Session, ids: Sequence[str]) -> set[str]:
     """Those of ``ids`` that the catalog knows."""
     return set(session.scalars(select(Backup.id).where(Backup.id.in_(ids))))
 

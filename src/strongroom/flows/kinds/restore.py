@@ -21,7 +21,7 @@ from strongroom.worker.spec import InitializeJob, JobRequest, RestoreJob
 
 
 def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
-    """The restore of the job's backup to its instance; an empty database when there is no backup."""
+    """The request to restore the job's backup to its instance, or to create an empty database if there is no backup."""
     instance = instance_of(session, job)
     if job.backup_id is None:
         return JobRequest(server=instance.id, job=InitializeJob())
@@ -42,21 +42,21 @@ def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
 
 
 def is_copy(backup: Backup, instance: Instance) -> bool:
-    """Whether the backup, restored to the instance, makes a second server with the data of another."""
+    """Whether the instance becomes a copy of another server when the backup is restored to it."""
     same_cluster = instance.cluster_id is not None and instance.cluster_id == backup.cluster_id
     return backup.instance_id != instance.id and not same_cluster
 
 
 def is_isolated(backup: Backup, instance: Instance) -> bool:
-    """Whether the restored server is isolated: it is a copy, or was one that nobody has activated.
+    """Whether the restored server is isolated: it is a copy, or was one that was not activated.
 
-    A backup of an isolated copy holds the replication and the events of its source.
+    A backup of an isolated copy contains the replication and the events of its source.
     """
     return is_copy(backup, instance) or (instance.isolated and instance.cluster_id is None)
 
 
 async def swap(site: Site, job_id: str) -> None:
-    """Make the prepared directory the data directory, and start the server on it."""
+    """Make the prepared directory the data directory, and start the server with it."""
     job, instance = await load_instance(site, job_id)
     view = await site.agents.client(instance.host).swap(instance.id, f"{job_id}-{job.attempts}")
     await record_view(site, view)
@@ -71,16 +71,16 @@ async def swap(site: Site, job_id: str) -> None:
 
 
 async def drop_prepared(site: Site, job_id: str) -> None:
-    """After a restore in place, or of a node, that failed or was cancelled: what it prepared and nobody swapped in goes."""
+    """Delete what a failed or cancelled restore, in place or of a node, prepared but did not swap in."""
     job, instance = await load_instance(site, job_id)
     try:
         await site.agents.client(instance.host).cancel_job(f"{job_id}-{job.attempts}")
     except NotFound:
-        return  # it came to no attempt
+        return  # there was no attempt
 
 
 def request_restore(site: Site, project: str, instance: str, backup: str) -> Job:
-    """Restore ``backup`` in place; the data that is there now is kept aside. Raises NotFound, Conflict, InvalidRequest, Busy."""
+    """Restore ``backup`` in place; the previous data is kept. Raises NotFound, Conflict, InvalidRequest, Busy."""
     require_source(site, project, backup)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
@@ -89,7 +89,7 @@ def request_restore(site: Site, project: str, instance: str, backup: str) -> Job
         refuse_if_node(row, "restore")
         refuse_unless_restorable(session, source)
         require_same_version(source, row)
-        if not row.is_adopted:  # an adopted server has the room that its owner gave it
+        if not row.is_adopted:  # the volume of an adopted server has no limit
             volume_for(source, row.volume_size)
         move_instance(row, "RESTORE")
         job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
@@ -98,12 +98,12 @@ def request_restore(site: Site, project: str, instance: str, backup: str) -> Job
 
 
 def require_same_version(source: Backup, instance: Instance) -> None:
-    """Raises InvalidRequest when the backup is of another database or series than the instance."""
+    """Raise InvalidRequest if the backup is of another datastore or series than the instance."""
     if (source.datastore, source.series) != (instance.datastore, instance.series):
         raise InvalidRequest(
             f"backup {source.name} ({source.id}) is of {source.datastore} {source.series}; "
             f"instance {instance.name} is {instance.datastore} {instance.series}",
-            remedy="Restore it to a new instance of its own version.",
+            remedy=f"Restore it to a new instance of {source.datastore} {source.series}.",
         )
 
 

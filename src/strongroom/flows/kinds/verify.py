@@ -1,4 +1,4 @@
-"""Verify a backup and its chain: read and check the bytes, and with ``prepare`` restore it in scratch space."""
+"""Verify a backup and its chain: read and check every byte, and with ``prepare`` restore it to a scratch directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from strongroom.flows.steps import backup_of, work
 from strongroom.worker.spec import JobRequest, VerifyJob
 
 
-def _order(site: Site, session: Session, job: Job) -> JobRequest:
+def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
     backup = backup_of(session, job)
     request = VerifyJob(
         location=target_of(session, backup),
@@ -47,20 +47,20 @@ def request_verify(
     chain: bool = True,
     quick: bool = False,
 ) -> Job:
-    """Read and check a backup and, with ``chain``, all that it is based on; with ``prepare`` also restore it into scratch space,
-    and with ``start`` start it there. ``quick`` only compares the sizes of all objects.
+    """Read and check a backup and, with ``chain``, all its parents. ``prepare`` also restores it to a scratch directory, and
+    ``start`` starts a server there. ``quick`` only compares the sizes of all objects.
 
     Raises NotFound, Conflict, InvalidRequest.
     """
     if quick and prepare:
-        raise InvalidRequest("a quick verification restores nothing", remedy="Leave out quick, or prepare.")
+        raise InvalidRequest("a quick verification restores nothing", remedy="Omit either quick or prepare.")
     require_source(site, project, backup)
     with site.catalog.write() as session:
         row = find_backup(session, project, backup)
         refuse_unless_restorable(session, row)
         if quick and source_of(row).foreign:
             raise InvalidRequest(
-                f"backup {row.name} ({row.id}) was imported; the sizes of its objects prove nothing",
+                f"backup {row.name} ({row.id}) was imported; the expected sizes of its objects are not known",
                 remedy="Verify it without quick.",
             )
         job = new_job(session, project, "verify", backup=row, prepare=prepare, start=start, chain=chain, quick=quick)
@@ -74,7 +74,7 @@ VERIFY = JobKind(
     operation="verify backup {backup}",
     steps=(work, verification.record),
     lane="heavy",
-    order=_order,
+    order=_make_request,
     clean=verification.clean,
     shows_failure=False,
 )

@@ -1,4 +1,4 @@
-"""The plan of a deletion: what goes, what stays, and what refuses it. Nothing is begun."""
+"""The plan of a deletion: what is deleted, what is kept, and why it is refused. Planning changes nothing."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class DeletedBackup(_Model):
 
 
 class KeptBackup(_Model):
-    """A backup that stays."""
+    """A backup that is kept."""
 
     id: str
     name: str
     created: str
-    verified: str | None = Field(description="When its newest verification found it good; null when there was none.")
+    verified: str | None = Field(description="When its newest verification succeeded; null if there was none.")
 
 
 class CancelledJob(_Model):
@@ -66,15 +66,15 @@ class DeletePlan(_Model):
     allowed: bool = Field(description="False: the deletion would be refused.")
     refused: list[Refusal]
     protected: bool
-    adopted: bool = Field(description="The servers are only forgotten: they run on and keep their data.")
+    adopted: bool = Field(description="The servers are only removed from the catalog: they keep running with their data.")
     bytes: int = Field(description="Bytes of data, or in the store, that are deleted.")
     old_bytes: int = Field(description="Bytes of previous data, kept by restores, that are deleted.")
     nodes: list[str] = Field(description="Names of the nodes of a cluster.")
     backups: list[DeletedBackup] = Field(description="Backups that are deleted, children before parents.")
     jobs: list[CancelledJob] = Field(description="Jobs that are cancelled.")
-    kept: int = Field(description="Restorable backups of the same instance or cluster that stay.")
+    kept: int = Field(description="Restorable backups of the same instance or cluster that are kept.")
     newest: KeptBackup | None = Field(description="The newest of these.")
-    newest_verified: KeptBackup | None = Field(description="The newest of these that a verification found good.")
+    newest_verified: KeptBackup | None = Field(description="The newest of these whose verification succeeded.")
 
 
 def plan_delete_instance(site: Site, project: str, instance: str) -> DeletePlan:
@@ -154,14 +154,14 @@ def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool) 
 
 
 def _of_same(session: Session, backup: Backup) -> list[Backup]:
-    """The restorable backups of the same cluster or instance; none where that is unknown, as of what others wrote."""
+    """The restorable backups of the same cluster or instance; none if that is unknown, as for imported backups."""
     if backup.cluster_id is not None:
         return _restorable(session, Backup.cluster_id == backup.cluster_id)
     return _restorable(session, Backup.instance_id == backup.instance_id) if backup.instance_id is not None else []
 
 
 def _restorable(session: Session, which: object) -> list[Backup]:
-    """The restorable backups that ``which`` chooses, newest first."""
+    """The restorable backups that match ``which``, newest first."""
     query = select(Backup).where(which, Backup.deleted.is_(None), Backup.status.in_(Backup.RESTORABLE))  # type: ignore[arg-type]
     found = list(session.scalars(query.order_by(Backup.created.desc(), Backup.id.desc())))
     broken = broken_chains(session, found)
@@ -207,7 +207,7 @@ def _cancelled(jobs: Sequence[Job]) -> list[CancelledJob]:
 
 
 def _refusals(check: Callable[[], object]) -> list[Refusal]:
-    """Why ``check`` refuses the deletion; empty when it does not."""
+    """Why ``check`` refuses the deletion; empty if it does not."""
     try:
         check()
     except StrongroomError as error:

@@ -1,4 +1,4 @@
-"""The plan of a restore: what would be carried over, placed, disabled, refused and missing. Nothing is begun."""
+"""The plan of a restore: what would be carried over, placed, disabled, refused and missing. Planning changes nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from strongroom.catalog.find import chain_of, find_backup, find_instance
 from strongroom.errors import Conflict
 from strongroom.flows.backups.chains import refuse_unless_restorable
 from strongroom.flows.backups.sources import require_source
-from strongroom.flows.hosts.placement import ROOM, Need, place, volume_for, with_fresh_facts
+from strongroom.flows.hosts.placement import INITIAL_DISK, Need, place, volume_for, with_fresh_facts
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import refuse_if_node
 from strongroom.flows.kinds.restore import is_copy, is_isolated, require_same_version
 from strongroom.flows.site import Site
 
 Effect = Literal["refused", "warned", "disabled", "placed", "carried", "kept", "absent"]
-"""In the order in which people read them: what stops the restore first."""
+"""In the order in which they are shown: what stops the restore first."""
 ORDER: Sequence[Effect] = ("refused", "warned", "disabled", "placed", "carried", "kept", "absent")
 
 
@@ -42,7 +42,7 @@ class PlannedBackup(_Model):
 
 
 class PlannedEffect(_Model):
-    """One thing that the restore does, needs or cannot do. ``item`` names a row of the table in docs/adopt.md."""
+    """Something that the restore does, needs or cannot do. ``item`` names a row of the table in docs/adopt.md."""
 
     effect: Effect
     item: str
@@ -51,18 +51,18 @@ class PlannedEffect(_Model):
 
 
 class RestorePlan(_Model):
-    """What a restore of a backup to a target would do."""
+    """What the restore of a backup would do."""
 
     backup: PlannedBackup
     datastore: str
     series: str
-    host: str | None = Field(description="Null for all but administrators.")
-    instance: str | None = Field(description="The instance whose data is replaced; null for a new one.")
+    host: str | None = Field(description="Only shown to administrators, otherwise null.")
+    instance: str | None = Field(description="The instance whose data is replaced; null for a new instance.")
     in_place: bool
-    isolated: bool = Field(description="The restored server is a copy: it contacts nobody until a person activates it.")
+    isolated: bool = Field(description="The restored server is a copy, which contacts no other system until a user activates it.")
     allowed: bool = Field(description="False: the restore would be refused.")
     chain: list[PlannedBackup]
-    raw_size: int = Field(description="Bytes of the streams that are read.")
+    raw_size: int = Field(description="Bytes of the uncompressed streams that are read.")
     stored_size: int = Field(description="Bytes that are fetched from the store.")
     data_size: int | None = Field(description="Bytes of the restored data directory.")
     effects: list[PlannedEffect]
@@ -83,10 +83,10 @@ async def plan_restore(
 
     ``flavor`` and ``size`` (GB) are those of the new instance.
 
-    Raises NotFound, Conflict, InvalidRequest, TooLarge and QuotaExceeded as the restore itself would; Unavailable when the host
-    does not answer.
+    Raises NotFound, Conflict, InvalidRequest, TooLarge and QuotaExceeded as the restore itself would; Unavailable if the host
+    is unreachable.
     """
-    base, profile, request = await asyncio.to_thread(_look, site, project, backup, instance, host, flavor, size)
+    base, profile, request = await asyncio.to_thread(_read_catalog, site, project, backup, instance, host, flavor, size)
     notices: list[Notice] = []
     if profile is not None:
         assert base.host is not None
@@ -99,7 +99,7 @@ async def plan_restore(
 
 
 @with_fresh_facts
-def _look(
+def _read_catalog(
     site: Site,
     project: str,
     backup: str,
@@ -108,7 +108,7 @@ def _look(
     flavor: str | None,
     size: int | None,
 ) -> tuple[RestorePlan, Profile | None, PlanRequest]:
-    """All that the catalog knows."""
+    """The plan as far as the catalog knows it, the profile of the backup, and the request for the agent."""
     require_source(site, project, backup)
     with site.catalog.read() as session:
         source = find_backup(session, project, backup)
@@ -131,12 +131,12 @@ def _look(
                 source.datastore,
                 [version_id(source.datastore, source.series)],
                 ram=ram,
-                room=source.data_size or ROOM,
+                disk=source.data_size or INITIAL_DISK,
                 hosts=[host] if host else [],
             )
             host, found = place(session, site, need)
             if found["series"] != source.series:
-                raise Conflict(f"host {host} has no {source.datastore} {source.series}", remedy="Name another host.")
+                raise Conflict(f"host {host} has no {source.datastore} {source.series}", remedy="Specify another host.")
         profile = Profile.model_validate(source.profile) if source.profile is not None else None
         links = chain_of(session, source)
         chain = [_planned(link) for link in links]
@@ -172,7 +172,7 @@ def _planned(backup: Backup) -> PlannedBackup:
 
 
 def _damaged(links: Sequence[Backup]) -> Iterator[PlannedEffect]:
-    """The restore is not refused: perhaps there is no other backup, and what is damaged is noticed when it is read."""
+    """Warnings only: perhaps there is no other backup, and the restore detects damaged data when it reads it."""
     for link in links:
         if link.is_damaged and link.verified is not None:
             yield PlannedEffect(
@@ -191,7 +191,7 @@ def _damaged_pages(links: Sequence[Backup]) -> Iterator[PlannedEffect]:
                 effect="warned",
                 item="damaged pages",
                 message=f"the database was damaged when backup {link.name} was taken: {pages.damage}",
-                remedy="Restore an older backup, or look there for what these pages hold.",
+                remedy="Restore an older backup, or recover the content of these pages from one.",
             )
 
 
@@ -199,20 +199,18 @@ def _kept(target: Instance, source: Backup, adopted: bool) -> Iterator[PlannedEf
     yield PlannedEffect(
         effect="kept",
         item="previous data",
-        message="the data that is there now is renamed and kept, and put back when the restored data does not come up",
-        remedy=f"`strongroom instance discard-old {target.name}` deletes it.",
+        message="the current data is renamed and kept, and put back if the server does not start with the restored data",
+        remedy=f"To delete it: `strongroom instance discard-old {target.name}`.",
     )
     if adopted:
-        yield PlannedEffect(
-            effect="kept", item="configuration", message="option files and settings stay as their owner has them now"
-        )
+        yield PlannedEffect(effect="kept", item="configuration", message="the current option files and settings are not changed")
     if adopted and is_copy(source, target):
         yield PlannedEffect(
             effect="warned",
             item="another instance",
             message=f"the backup is of {source.instance_name}; the configuration of {target.name} decides whether its events, "
             "replication and scheduled work run there",
-            remedy="Disable them in the option files first, or restore to a new instance, which is isolated.",
+            remedy="Disable them in its option files first, or restore to a new instance, which is isolated.",
         )
 
 
@@ -222,8 +220,8 @@ def _effects(base: RestorePlan, profile: Profile | None, notices: Sequence[Notic
         yield PlannedEffect(
             effect="warned",
             item="profile",
-            message="the backup has no server profile: what its server depended on is unknown",
-            remedy="Compare settings, plugins and engines of both servers yourself; `backup verify --prepare` reads every table.",
+            message="the backup has no server profile: the requirements of its server are unknown",
+            remedy="Compare settings, plugins and engines of both servers; `backup verify --prepare` reads every table.",
         )
         return
     policies = {
@@ -234,13 +232,13 @@ def _effects(base: RestorePlan, profile: Profile | None, notices: Sequence[Notic
         if notice.effect in stopping:
             effect: Effect = "refused"
         elif notice.effect != "warn":
-            continue  # stops a restore of the other kind
+            continue  # refuses only a restore of the other kind
         else:
             effect = "disabled" if policies.get(notice.item) == "disabled" else "warned"
         yield PlannedEffect(effect=effect, item=notice.item, message=notice.message, remedy=notice.remedy)
     for item, directory in profile.outside.items():
-        where = "back to its place, and the files there now are kept" if base.in_place else "into the data directory"
-        yield PlannedEffect(effect="placed", item=item, message=f"files of {directory} go {where}")
+        where = "restored there, and the current files are kept" if base.in_place else "restored to the data directory"
+        yield PlannedEffect(effect="placed", item=item, message=f"files of {directory} are {where}")
     if not any(found.item == "configuration" for found in base.effects):
         for name, value in profile.settings.items():
             yield PlannedEffect(effect="carried", item=name, message=f"{name} = {value}")

@@ -34,6 +34,8 @@ Instance = Annotated[
     str | None,
     typer.Option("--instance", "-i", help="Instance to back up: name or id.", autocompletion=complete_names("instances")),
 ]
+Container = Annotated[str | None, typer.Option(help="Container for it. Default: the strategy's, or else the service's.")]
+Description = Annotated[str | None, typer.Option(help="Description of the backup.")]
 
 
 class Codec(StrEnum):
@@ -142,10 +144,8 @@ def create(
         bool, typer.Option("--incremental", help="Only changes since the newest backup; a full backup if there is none.")
     ] = False,
     parent: Annotated[str | None, typer.Option(help="Only changes since this backup: name or id.")] = None,
-    container: Annotated[
-        str | None, typer.Option(help="Container for it. Default: the strategy's, or else the service's.")
-    ] = None,
-    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
+    container: Container = None,
+    description: Description = None,
     codec: Annotated[Codec | None, typer.Option(help="Compression. Default: the service's.")] = None,
     damaged_pages: Annotated[
         DamagedPages,
@@ -218,7 +218,7 @@ def import_(
     datastore_version: Annotated[
         str | None, typer.Option(help="Its series, such as 10.11. Default: the newest installed.")
     ] = None,
-    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
+    description: Description = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:

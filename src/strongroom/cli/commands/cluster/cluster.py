@@ -11,6 +11,7 @@ from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup import backup as backups
 from strongroom.cli.commands.cluster.plan import describe_place, note_plan, print_plan
 from strongroom.cli.commands.instance import Flavor, Size, Version, datastore_body, split_command
+from strongroom.cli.commands.restore import BACKUP
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
@@ -228,8 +229,8 @@ def backup(
     incremental: Annotated[bool, typer.Option("--incremental", help="Only changes since the newest backup.")] = False,
     node: Annotated[str | None, typer.Option(help="Back up this node. Default: a healthy one that serves few writes.")] = None,
     desync: Annotated[bool, typer.Option("--desync", help="Exclude the node from flow control during the backup.")] = False,
-    container: Annotated[str | None, typer.Option(help="Container for it. Default: the service's.")] = None,
-    description: Annotated[str | None, typer.Option(help="Description of the backup.")] = None,
+    container: backups.Container = None,
+    description: backups.Description = None,
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
@@ -266,7 +267,7 @@ def backup(
 def restore(
     session: Session,
     cluster: Name,
-    backup: Annotated[str | None, typer.Option(help="Name or id of the backup; an incremental includes its chain.")] = None,
+    backup: Annotated[str | None, typer.Option(help=BACKUP, autocompletion=complete_names("backups"))] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the restore that failed.")] = False,
     method: Annotated[
         Method | None,
@@ -315,14 +316,18 @@ def recover(
     node: Annotated[str | None, typer.Option(help="Node to bootstrap from. Default: the most advanced one.")] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Proceed even if some nodes are unreachable or have newer transactions (those are lost)."),
+        typer.Option(
+            "--force",
+            help="Proceed even if some nodes are unreachable or have newer transactions (those are lost), and kill a server that"
+            " hangs, unless it was adopted.",
+        ),
     ] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
     """Recover a cluster that is down, without a backup: bootstrap the most advanced node; the others join."""
     if force:
-        confirm(f"Recover {cluster} although transactions may be lost?", yes)
+        confirm(f"Recover {cluster} although transactions may be lost, and kill servers that hang?", yes)
     body: dict[str, Any] = {"force": force, **({"node": node} if node else {})}
     reply = session.client.post("clusters", cluster, "recover", json={"recover": body})
     session.finish(reply.job, wait)

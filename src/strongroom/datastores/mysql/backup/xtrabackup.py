@@ -1,4 +1,4 @@
-"""Percona XtraBackup, where it is installed and of the server's series: what it does otherwise than mariadb-backup.
+"""Percona XtraBackup, if it is installed for the server's series: the differences to mariadb-backup.
 
 By its documentation for 8.0 and 8.4. It was not run against the real program: Debian has none.
 """
@@ -8,24 +8,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores.mariadb import _backup, _restore, _witness
-from strongroom.datastores.mariadb._checkpoints import PREPARED
-from strongroom.datastores.mariadb._connection import connect, query, variables
+from strongroom.datastores.innodb import witness
+from strongroom.datastores.innodb.backup import Session, require_history, require_parent_lsn
+from strongroom.datastores.innodb.chain import ChainRestore
+from strongroom.datastores.innodb.checkpoints import PREPARED
+from strongroom.datastores.innodb.connection import connect, query, variables
+from strongroom.datastores.innodb.options import format_options
+from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
+from strongroom.datastores.innodb.versions import key, number_of, series
 from strongroom.datastores.mysql.backup.full import require_own_data
-from strongroom.datastores.mysql.server.versions import XTRABACKUP, key, number_of, series, version_of
-from strongroom.datastores.protocol.datastore import BackupRequest, ChainLink, Phase, Restored
+from strongroom.datastores.mysql.profile.settings import DEMANDED
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, version_of
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.errors import ConfigurationError, VersionMismatch
+from strongroom.errors import VersionMismatch
+from strongroom.system.files import write_file
+from strongroom.system.users import find_owner
 
 FINISHED = "full-prepared"
-"""State of data that a server may start on; ``log-applied`` can take further incrementals, and no server."""
+"""State of data on which a server may start. Data in the state ``log-applied`` is only for further incrementals."""
 
 
-class _Session(_backup.Session):
-    def _command(self, options: Path) -> list[str]:
+class _Session(Session):
+    option_group = "xtrabackup"
+
+    def _command(self, option_file: Path) -> list[str]:
         return [
             str(self._server.version.programs[XTRABACKUP]),
-            f"--defaults-file={options}",
+            f"--defaults-file={option_file}",
             "--backup",
             "--stream=xbstream",
             f"--parallel={self._request.parallel}",
@@ -35,32 +46,31 @@ class _Session(_backup.Session):
 
 
 def serves(version: Version) -> bool:
-    """There is one for this MySQL."""
+    """Whether XtraBackup is installed for this MySQL."""
     return XTRABACKUP in version.programs
 
 
-def begin(server: Server, request: BackupRequest) -> _backup.Session:
-    """Check that it fits the server and that the server serves the data directory that will be read, then start."""
-    if request.kind == "incremental" and (request.parent is None or request.parent.to_lsn is None):
-        raise ConfigurationError("the parent backup tells no LSN to go on from", remedy="Take a full backup.")
+def begin(server: Server, request: BackupRequest) -> Session:
+    """Check that it supports the server and that the server uses the data directory that will be read, then start."""
+    require_parent_lsn(request)
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
         if lsn is not None:  # since 8.0.30
-            _backup.require_history(server, request, int(lsn))
-        _witness.require(connection, server, request)
+            require_history(server, request, int(lsn))
+        witness.require_witness(connection, server, request)
     tool = _require_tool(server.version, version)
     require_own_data(server, Path(data_dir), uuid)
-    return _Session(server, request, server_version=number_of(version), tool_version=tool, galera=False)
+    return _Session(server, request, server_version=number_of(version), tool_version=tool)
 
 
-class _Work(_restore.Work):
+class _Restore(ChainRestore):
     def _last(self, number: int) -> bool:
         return number + 1 == len(self._chain)
 
     def _command(self, number: int) -> list[str]:
-        program = str(self._programs[XTRABACKUP])
-        argv = [program, f"--defaults-file={self._target / 'backup-my.cnf'}", "--prepare"]
+        program = str(self._version.programs[XTRABACKUP])
+        argv = [program, f"--defaults-file={self._target / FILE}", "--prepare"]
         return argv if self._last(number) else [*argv, "--apply-log-only"]
 
     def _state_after(self, number: int) -> str:
@@ -69,20 +79,28 @@ class _Work(_restore.Work):
     def _require_tool(self, server_version: str) -> None:
         _require_tool(self._version, server_version)
 
+    def _rewrite_options(self, directory: Path, number: int) -> dict[str, str]:
+        found = read_backup_options(directory)
+        if found is None:
+            return {}
+        kept = keep_allowed(found, DEMANDED)
+        write_file(directory / FILE, format_options("mysqld", kept), find_owner(directory))
+        return {name: str(kept[name]) for name in DEMANDED if name in kept}
+
 
 def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-    """See the Protocol. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
+    """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     _require_tool(version, max((link.server_version for link in chain), key=key))
-    return _Work(version, chain, target, work_dir, phase).restore()
+    return _Restore(version, chain, target, work_dir, phase).restore()
 
 
 def _require_tool(version: Version, server_version: str) -> str:
-    """Version of the program; VersionMismatch unless there is one that fits a server of ``server_version``."""
+    """Version of the program. Raises VersionMismatch unless there is one that supports a server of ``server_version``."""
     wanted = number_of(server_version)
     tool = version_of(version.programs[XTRABACKUP]) if serves(version) else None
     if tool is None or series(tool) != series(wanted) or key(tool) < key(wanted):
         raise VersionMismatch(
-            f"the backup is one of XtraBackup, of MySQL {wanted}, and this host has {f'XtraBackup {tool}' if tool else 'none'} "
+            f"the backup was taken by XtraBackup of MySQL {wanted}, and this host has {f'XtraBackup {tool}' if tool else 'none'} "
             f"for MySQL {version.number}",
             remedy=f"Install Percona XtraBackup {series(wanted)}, version {wanted} or a later one of that series.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.datastores.mariadb._outside import logs, place, read_settings, system_tablespace
+from strongroom.datastores.innodb.outside import logs, place, read_settings, system_tablespace
 from strongroom.datastores.protocol.placement import EntryPlacement, Place
 from strongroom.datastores.protocol.servers import Server
 

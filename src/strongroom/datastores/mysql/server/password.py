@@ -1,20 +1,20 @@
-"""What a server stores of a password: with it an account is made without the password, whatever the rules for passwords."""
+"""Hashes of passwords, with which accounts can be created without the password, whatever the rules for passwords."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
-from strongroom.datastores.mariadb._hash import native_hash
+from strongroom.datastores.innodb.hash import native_hash
 
 _ALPHABET = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ROUNDS = 5000
 
 
-def stored(password: str, version: Sequence[int]) -> tuple[str, str]:
+def hash_password(password: str, version: Sequence[int]) -> tuple[str, str]:
     """Plugin and stored form for a server of ``version``.
 
-    The salt comes from the password: it may, for ours is long and random, and a file with it stays as it is.
+    The salt is derived from the password, so that the files of a server do not change. The password is long and random.
     """
     secret = password.encode()
     if tuple(version) < (8,):

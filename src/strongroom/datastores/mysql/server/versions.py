@@ -1,4 +1,4 @@
-"""Which MySQL is installed here, and what its versions can."""
+"""Installed versions of MySQL, and their features."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from strongroom.datastores.innodb.versions import NUMBER, key, series
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit import installed
 
@@ -14,42 +15,24 @@ CLONES = (8, 0, 17)
 """The first version with the clone plugin."""
 XTRABACKUP = "xtrabackup"
 """Name of the program, and its role. It is optional, and lies elsewhere than the server."""
-_NUMBER = r"\d+\.\d+(?:\.\d+)?"
-_SAID = re.compile(rf"\bVer(?:sion)? ({_NUMBER})|\bversion ({_NUMBER})")
+_SAID = re.compile(rf"\bVer(?:sion)? ({NUMBER})|\bversion ({NUMBER})")
 _LONG_TERM = {"5.7", "8.0", "8.4", "9.7"}
 
 
-def number_of(text: str) -> str:
-    """``9.7.4`` of ``9.7.4-2-debug``; calendar versions (``26.7``) may have two parts only. The text when it has no number."""
-    match = re.match(_NUMBER, text)
-    return match[0] if match else text
-
-
-def key(number: str) -> tuple[int, ...]:
-    """For comparing: numbers, not text; three of them, so that ``26.7`` is ``26.7.0``."""
-    found = [int(part) for part in re.findall(r"\d+", number_of(number))]
-    return tuple(found + [0] * (3 - len(found)))
-
-
-def series(number: str) -> str:
-    """``9.7`` of ``9.7.4``, ``26.10`` of ``26.10.1``."""
-    return ".".join(number.split(".")[:2])
-
-
 def is_innovation(name: str) -> bool:
-    """This series is no LTS: it ends with the next one, and only its own servers start on its data."""
+    """Whether this series is not an LTS: it ends with the next one, and only its own servers start on its data."""
     return name not in _LONG_TERM
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
-    """Complete installations, newest first. Of two with one number, the one in ``places`` counts.
+    """Complete installations, newest first. Of two with the same version, the one in ``places`` is used.
 
-    Programs of MariaDB go by the same names; they are left out.
+    Programs of MariaDB with the same names are left out.
     """
     found: dict[str, Version] = {}
-    roots = list(installed.roots(places, "mysql"))
+    roots = list(installed.list_roots(places, "mysql"))
     for root in roots:
-        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.program(root, name))}
+        programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
         number = version_of(programs["server"])
@@ -62,19 +45,19 @@ def discover(places: Sequence[Path]) -> list[Version]:
 def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
     """The XtraBackup that is of the series of the server and not older, where there is one."""
     for root in roots:
-        program = installed.program(root, XTRABACKUP)
+        program = installed.find_program(root, XTRABACKUP)
         if program and (number := version_of(program)) and series(number) == series(server) and key(number) >= key(server):
             return {XTRABACKUP: program}
     return {}
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program tells of itself, none when it cannot be run."""
-    said = installed.said(program, "--no-defaults", "--version") or ""
+    """Full version that a program reports; none if it cannot be run."""
+    said = installed.ask_program(program, "--no-defaults", "--version") or ""
     match = _SAID.search(said)
     return (match[1] or match[2]) if match and "MariaDB" not in said else None
 
 
 def basedir(version: Version) -> Path:
-    """Where the files of the installation are, for an installation that is not where it was built for."""
+    """The root of the installation, which may differ from the path that it was built for."""
     return version.programs["server"].parent.parent

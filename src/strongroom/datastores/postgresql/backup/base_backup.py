@@ -18,12 +18,12 @@ from psycopg.pq import ExecStatus
 
 from strongroom.artifact import Member, Positions
 from strongroom.datastores.postgresql.backup.session import BaseBackup
-from strongroom.datastores.postgresql.files.manifest import NAME, OURS
+from strongroom.datastores.postgresql.files.manifest import MANIFEST, OURS
 from strongroom.datastores.postgresql.files.tablespaces import FOLDER, Tablespace
 from strongroom.datastores.postgresql.server.account import account, recognized
 from strongroom.datastores.postgresql.server.config import host_of, port_of
 from strongroom.datastores.postgresql.server.connection import where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.datastores.toolkit.stall import stall_timeout
@@ -141,7 +141,7 @@ class Session(BaseBackup, Fed):
         self._positions = self._positions.model_copy(update={"wal_stop": _value(end, 0)})
         self._next(ExecStatus.COMMAND_OK)
         content = b"".join(manifest)
-        for piece in (header(NAME, len(content)), content, bytes(-len(content) % BLOCK), bytes(2 * BLOCK)):
+        for piece in (header(MANIFEST, len(content)), content, bytes(-len(content) % BLOCK), bytes(2 * BLOCK)):
             write_all(out, piece)
 
     def _folder(self, name: str) -> str:

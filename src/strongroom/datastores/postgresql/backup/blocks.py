@@ -14,10 +14,10 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files import manifest as manifest_module
 from strongroom.datastores.postgresql.files.increment import Relation, increment_of, relation_of
+from strongroom.datastores.postgresql.files.manifest import LABEL, MANIFEST, MAX_BYTES, Manifest, WalRange
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
 from strongroom.system.directories import make_directory
@@ -29,7 +29,7 @@ _COPIES = "backups"
 _MOST_COPIES = 16
 _LARGEST_LIST = 48 << 20
 """Bytes of the parent's list of files. That of the incremental is a little larger, and is kept up to 64 MiB."""
-_REMEDY = "Take a full backup; incrementals can go on from that."
+_REMEDY = "Take a full backup; later incrementals are based on it."
 _MARKS = {
     "start": rf"START WAL LOCATION: ({lsn.PATTERN}) ",
     "from": rf"INCREMENTAL FROM LSN: ({lsn.PATTERN})",
@@ -99,7 +99,7 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     _require_same_checksums(server, request)
     _require_summaries(connection, server, timeline, parent.wal_start)
     data = _parent_manifest(server, request)
-    manifest = manifest_module.Manifest.parse(data)
+    manifest = Manifest.parse(data)
     if manifest.wal[-1].start != parent.wal_start or str(manifest.system) != system:
         raise LineageChanged("the parent backup holds a list of files that is of another backup", remedy=_REMEDY)
     path = request.work_dir / "parent_manifest"
@@ -119,14 +119,14 @@ def _require_same_checksums(server: Server, request: BackupRequest) -> None:
 
 def _require_summaries(connection: Connection, server: Server, timeline: int, start: str) -> None:
     """All WAL from ``start`` on is summarized, or will be. The tool would say so, too, but when it runs already."""
-    known = lsn.parse(start)
+    known = lsn.parse_lsn(start)
     rows = query(
         connection,
         "SELECT start_lsn::text, end_lsn::text FROM pg_available_wal_summaries() WHERE tli = %s AND end_lsn > %s::pg_lsn",
         timeline,
         start,
     )
-    for first, last in sorted((lsn.parse(first), lsn.parse(last)) for first, last in rows):
+    for first, last in sorted((lsn.parse_lsn(first), lsn.parse_lsn(last)) for first, last in rows):
         if first > known:
             break
         known = max(known, last)
@@ -136,9 +136,9 @@ def _require_summaries(connection: Connection, server: Server, timeline: int, st
         " (SELECT summarized_lsn FROM pg_get_wal_summarizer_state()))::text",
         timeline,
     )
-    if known < lsn.parse(reached):
+    if known < lsn.parse_lsn(reached):
         raise WalGone(
-            f"{where(server)} has no summary of the WAL at {lsn.text(known)}, after the parent backup",
+            f"{where(server)} has no summary of the WAL at {lsn.format_lsn(known)}, after the parent backup",
             remedy=f"{_REMEDY} Take incrementals more often, or raise wal_summary_keep_time, so that summaries are kept.",
         )
 
@@ -149,9 +149,9 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
     try:
         if request.parent_file is None:
             raise NotFound("there is no parent")
-        data = request.parent_file(manifest_module.NAME)
+        data = request.parent_file(MANIFEST)
     except (ArtifactError, NotFound) as error:
-        copy = read_text(_copy(server, wanted), limit=manifest_module.MAX_BYTES) if wanted else None
+        copy = read_text(_copy(server, wanted), limit=MAX_BYTES) if wanted else None
         if copy is None:
             raise LineageChanged(
                 f"the parent's list of files cannot be read: {error.message.rstrip('.')}, "
@@ -175,13 +175,13 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
 
     Keeps a copy of its list of files for the next incremental.
     """
-    data = request.kept.get(manifest_module.NAME)
+    data = request.kept.get(MANIFEST)
     if data is None:
         if request.kind == "incremental":  # without it nothing would say on which backup it is based
             raise ToolFailed("the incremental has no list of its files, or one of more than 64 MiB", remedy=_REMEDY)
         return positions
-    manifest = manifest_module.Manifest.parse(bytes(data))
-    label = bytes(request.kept.get(manifest_module.LABEL, b"")).decode(errors="replace")
+    manifest = Manifest.parse(bytes(data))
+    label = bytes(request.kept.get(LABEL, b"")).decode(errors="replace")
     start, since = (re.search(pattern, label) for pattern in _MARKS.values())
     wanted = request.parent.wal_start if request.kind == "incremental" and request.parent else None
     newest = manifest.wal[-1]
@@ -200,9 +200,7 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     return positions.model_copy(update=found)
 
 
-def _truncated(
-    server: Server, manifest: manifest_module.Manifest, since: str, newest: manifest_module.WalRange
-) -> dict[str, int]:
+def _truncated(server: Server, manifest: Manifest, since: str, newest: WalRange) -> dict[str, int]:
     """To how many blocks relations were cut since the parent, of those that are not in the stream whole.
 
     Blocks from there on may be of the time before only when the stream holds them. The tool does not tell: what was cut and has

@@ -19,11 +19,11 @@ from strongroom.datastores.postgresql.backup import blocks
 from strongroom.datastores.postgresql.backup.listing import Listing
 from strongroom.datastores.postgresql.backup.session import BaseBackup
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.manifest import LABEL, NAME, new_hash
+from strongroom.datastores.postgresql.files.manifest import LABEL, MANIFEST, new_hash
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
 from strongroom.datastores.postgresql.files.tree import CONTROL, walk
 from strongroom.datastores.postgresql.server.connection import Connection, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ServerFailed, ToolFailed
@@ -139,7 +139,7 @@ class Copy(BaseBackup):
         label, positions = self._stop()
         yield from self._small(LABEL, label)
         yield from self._wal(positions)
-        yield from self._small(NAME, self._listing.text(positions), listed=False)
+        yield from self._small(MANIFEST, self._listing.text(positions), listed=False)
         yield bytes(2 * BLOCK)
         self._positions = positions
 
@@ -191,8 +191,8 @@ class Copy(BaseBackup):
         """What a server needs to come up on these files. The marks keep that server from archiving it again."""
         assert positions.wal_start and positions.wal_stop and positions.timeline
         size = self._segment
-        start, stop = lsn.parse(positions.wal_start), lsn.parse(positions.wal_stop)
-        names = dict.fromkeys(lsn.segments(positions.timeline, start, stop, size), size)
+        start, stop = lsn.parse_lsn(positions.wal_start), lsn.parse_lsn(positions.wal_stop)
+        names = dict.fromkeys(lsn.list_segments(positions.timeline, start, stop, size), size)
         directory = self._server.data_dir / "pg_wal"
         names |= {path.name: path.stat().st_size for path in sorted(directory.glob("????????.history"))}
         for name, expected in names.items():

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn, wal
-from strongroom.datastores.postgresql.files import manifest as manifest_module
-from strongroom.datastores.protocol.datastore import StreamFacts
+from strongroom.datastores.postgresql.files.manifest import MANIFEST, ForeignManifest, Manifest, parse_manifest
+from strongroom.datastores.protocol.backups import StreamFacts
 from strongroom.errors import ArtifactCorrupt, Unsupported, VersionMismatch
 
 _VERSION, _LABEL, _CONTROL, FOLDER = "PG_VERSION", "backup_label", "global/pg_control", "pg_wal/"
-SIDE_FILES = frozenset({_VERSION, _LABEL, _CONTROL, manifest_module.NAME})
+SIDE_FILES = frozenset({_VERSION, _LABEL, _CONTROL, MANIFEST})
 _HEADER = 512
-_REMEDY = "It is not a whole backup of PostgreSQL."
+_REMEDY = "The backup of PostgreSQL is incomplete."
 
 
 def describe(files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positions) -> StreamFacts:
@@ -24,11 +24,11 @@ def describe(files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positio
     if all(wal.NAME.fullmatch(name) or wal.HISTORY.fullmatch(name) for name in names):
         return _wal_alone({name: size for name, size in names.items() if wal.NAME.fullmatch(name)}, said)
     facts = _base(files, said)
-    _require_tablespaces(manifest_module.parse(files[manifest_module.NAME]), sizes)
+    _require_tablespaces(parse_manifest(files[MANIFEST]), sizes)
     return facts
 
 
-def _require_tablespaces(manifest: manifest_module.Manifest | manifest_module.ForeignManifest, sizes: Mapping[str, int]) -> None:
+def _require_tablespaces(manifest: Manifest | ForeignManifest, sizes: Mapping[str, int]) -> None:
     """``pg_basebackup`` writes an archive for each tablespace, and names them in the one of the data directory only."""
     lacking = [file.name for file in manifest.files if file.name.startswith("pg_tblspc/") and file.name not in sizes]
     if lacking or sizes.get("tablespace_map", 0) > _HEADER:
@@ -50,11 +50,11 @@ def _base(files: Mapping[str, bytes], said: Positions) -> StreamFacts:
     timeline = re.search(r"^START TIMELINE: (\d{1,9})$", label, re.MULTILINE)
     if start is None or timeline is None or len(files[_CONTROL]) < 8:
         raise ArtifactCorrupt("the stream does not say where its backup begins", remedy=_REMEDY)
-    if manifest_module.NAME not in files:
-        raise ArtifactCorrupt(f"the stream has no file {manifest_module.NAME}, or one of more than 64 MiB", remedy=_REMEDY)
+    if MANIFEST not in files:
+        raise ArtifactCorrupt(f"the stream has no file {MANIFEST}, or one of more than 64 MiB", remedy=_REMEDY)
     found = Positions(
         wal_start=start[1],
-        wal_stop=manifest_module.parse(files[manifest_module.NAME]).wal[-1].end,
+        wal_stop=parse_manifest(files[MANIFEST]).wal[-1].end,
         timeline=int(timeline[1]),
         system_identifier=str(struct.unpack_from("<Q", files[_CONTROL])[0]),
     )
@@ -76,8 +76,8 @@ def _wal_alone(sizes: Mapping[str, int], said: Positions) -> StreamFacts:
             "the stream is WAL, and nothing tells where its backup ends",
             remedy="Put its metadata beside it (stop-segment, stop-wal-file, parent-location); see docs/import.md.",
         )
-    stop = lsn.parse(said.wal_stop)
-    begin = lsn.parse(said.wal_from) if said.wal_from else stop - 1
+    stop = lsn.parse_lsn(said.wal_stop)
+    begin = lsn.parse_lsn(said.wal_from) if said.wal_from else stop - 1
     wanted = wal.History(said.timeline).files(-(-begin // size) * size, stop, size) if said.wal_from else []
     wanted += wal.History(said.timeline).files(stop - 1, stop, size)
     if missing := [name for name in wanted if name not in sizes]:

@@ -16,11 +16,11 @@ from strongroom.datastores.postgresql.backup.session import BaseBackup, checks_p
 from strongroom.datastores.postgresql.files import lsn, tablespaces
 from strongroom.datastores.postgresql.files.manifest import OURS
 from strongroom.datastores.postgresql.files.tree import data_links, refused
-from strongroom.datastores.postgresql.profile import collations as collations_module
+from strongroom.datastores.postgresql.profile.collations import read_collations
 from strongroom.datastores.postgresql.server.account import connection_options
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import key, number_in, require_series, version_of
-from strongroom.datastores.protocol.datastore import BackupRequest
+from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
 from strongroom.datastores.toolkit.tools import Tool
@@ -106,13 +106,13 @@ def begin(server: Server, request: BackupRequest) -> Session | base_backup.Sessi
         parent = None
         if request.kind == "incremental":
             parent = blocks.prepare(connection, server, request)
-            witness.require(connection, server, request)
+            witness.require_witness(connection, server, request)
         _keep_wal(connection)
         if blocks.summarizes(connection, server):
             slot.drop(connection)
         else:
             slot.keep(connection, server)
-        collations = collations_module.used(connection)
+        collations = read_collations(connection)
         session: Session | base_backup.Session | Copy
         if own:
             session = copy.begin(server, request, connection, version=server_version, pages=pages, spaces=spaces)

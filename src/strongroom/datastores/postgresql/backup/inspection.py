@@ -102,7 +102,7 @@ class PageInspection:
     def __init__(self, data_dir: Path, start: str | None = None) -> None:
         """``start``: where the backup begins in the WAL, when that is known before its ``backup_label`` passes by."""
         self._data_dir = data_dir
-        self._begins = None if start is None else lsn.parse(start)
+        self._begins = None if start is None else lsn.parse_lsn(start)
         self._label = b""
         self._file: _File | None = None
         self._runs: list[_Run] = []
@@ -174,4 +174,4 @@ class PageInspection:
         if self._begins is not None:
             return self._begins
         found = re.search(rf"^START WAL LOCATION: ({lsn.PATTERN}) ".encode(), self._label, re.MULTILINE)
-        return lsn.parse(found[1].decode()) if found else 0
+        return lsn.parse_lsn(found[1].decode()) if found else 0

@@ -11,13 +11,13 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores.postgresql.backup import blocks
-from strongroom.datastores.postgresql.backup import witness as witness_module
 from strongroom.datastores.postgresql.backup.inspection import PageInspection
+from strongroom.datastores.postgresql.backup.witness import leave_witness
 from strongroom.datastores.postgresql.files import tablespaces
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
 from strongroom.datastores.postgresql.files.tree import data_bytes
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult, Inspection
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
@@ -58,7 +58,7 @@ class BaseBackup(ABC):
             )
         tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
         positions = blocks.described(self._server, self._request, positions)
-        witness, warnings = witness_module.leave(self._server)
+        witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool=self.tool,
             tool_version=self.tool_version,

@@ -69,8 +69,8 @@ def release(server: Server, positions: Positions) -> None:
             )
             older = (wal_limit_mb(server) << 20) // _OLDER if not server.is_adopted else 0
             for kept, now in rows:
-                until = min(lsn.parse(positions.wal_stop), lsn.parse(now) - older)
-                if until > lsn.parse(kept):
-                    query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, lsn.text(until))
+                until = min(lsn.parse_lsn(positions.wal_stop), lsn.parse_lsn(now) - older)
+                if until > lsn.parse_lsn(kept):
+                    query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, lsn.format_lsn(until))
     except psycopg.Error as error:
         raise ServerFailed(f"the WAL that {where(server)} keeps could not be released: {error}") from error

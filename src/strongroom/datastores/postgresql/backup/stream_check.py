@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from strongroom.datastores.postgresql.files import manifest as manifest_module
+from strongroom.datastores.postgresql.files.manifest import MANIFEST, MAX_BYTES, OURS, REMEDY, Manifest, new_hash, require_wal
 from strongroom.errors import ArtifactCorrupt, ArtifactError
 
 _WAL = "pg_wal/"
@@ -21,16 +21,16 @@ class StreamCheck:
         self._sizes: dict[str, int] = {}
         self._hashes: dict[str, str] = {}
         self._path = ""
-        self._hash = manifest_module.new_hash()
+        self._hash = new_hash()
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
         """The next piece of a file."""
         if offset == 0:
             self._close()
-            self._path, self._hash = path, manifest_module.new_hash()
+            self._path, self._hash = path, new_hash()
         self._sizes[path] = offset + len(data)
-        if path == manifest_module.NAME:
-            self._manifest += data[: manifest_module.MAX_BYTES - len(self._manifest)]
+        if path == MANIFEST:
+            self._manifest += data[: MAX_BYTES - len(self._manifest)]
         elif not _SEGMENT.fullmatch(path):
             self._hash.update(data)
 
@@ -42,23 +42,21 @@ class StreamCheck:
         """Files that are not as the manifest says."""
         self._close()
         if not self._manifest:
-            return [ArtifactCorrupt(f"the stream holds no {manifest_module.NAME}", remedy="It is not a whole backup.")]
+            return [ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="The backup is incomplete.")]
         try:
-            manifest = manifest_module.Manifest.parse(bytes(self._manifest))
-            manifest_module.require_wal(
-                manifest.wal, {p.removeprefix(_WAL): n for p, n in self._sizes.items() if p.startswith(_WAL)}
-            )
+            manifest = Manifest.parse(bytes(self._manifest))
+            require_wal(manifest.wal, {p.removeprefix(_WAL): n for p, n in self._sizes.items() if p.startswith(_WAL)})
         except ArtifactCorrupt as error:
             return [error]
-        wrong = [ArtifactCorrupt(text, remedy=manifest_module.REMEDY) for text in self._compare(manifest)]
+        wrong = [ArtifactCorrupt(text, remedy=REMEDY) for text in self._compare(manifest)]
         return wrong[:_MOST_NAMED]
 
     def _close(self) -> None:
         if self._path:
             self._hashes[self._path] = self._hash.hexdigest()
 
-    def _compare(self, manifest: manifest_module.Manifest) -> Iterator[str]:
-        left = {path for path in self._sizes if not path.startswith(_WAL)} - {manifest_module.NAME}
+    def _compare(self, manifest: Manifest) -> Iterator[str]:
+        left = {path for path in self._sizes if not path.startswith(_WAL)} - {MANIFEST}
         for file in manifest.files:
             name = file.name
             left.discard(name)
@@ -66,7 +64,7 @@ class StreamCheck:
                 yield f"{name} is missing in the stream"
             elif self._sizes[name] != file.size:
                 yield f"{name} has {self._sizes[name]} bytes instead of {file.size}"
-            elif file.algorithm == manifest_module.OURS and self._hashes[name] != file.checksum.lower():
+            elif file.algorithm == OURS and self._hashes[name] != file.checksum.lower():
                 yield f"{name} has a wrong {file.algorithm}"
         for name in sorted(left):
-            yield f"{name} is not in {manifest_module.NAME}"
+            yield f"{name} is not in {MANIFEST}"

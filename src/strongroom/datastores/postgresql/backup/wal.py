@@ -12,21 +12,21 @@ import psycopg
 import strongroom
 from strongroom.artifact import Collation, Positions
 from strongroom.datastores.postgresql.backup import slot
-from strongroom.datastores.postgresql.backup import witness as witness_module
 from strongroom.datastores.postgresql.backup.full import require_own_data
+from strongroom.datastores.postgresql.backup.witness import leave_witness, require_witness
 from strongroom.datastores.postgresql.files import lsn, tablespaces, wal
 from strongroom.datastores.postgresql.files.tree import data_bytes, data_links, refused
-from strongroom.datastores.postgresql.profile import collations as collations_module
+from strongroom.datastores.postgresql.profile.collations import read_collations
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, require_series
-from strongroom.datastores.protocol.datastore import BackupRequest, BackupResult
+from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, ToolFailed, WalGone
 
 FOLDER = "pg_wal"
 _BLOCK = 512
-_FULL = "Take a full backup; incrementals can go on from that."
+_FULL = "Take a full backup; later incrementals are based on it."
 _MAX_HISTORY = 1 << 20
 
 
@@ -107,7 +107,7 @@ class Session(Fed):
     def finish(self) -> BackupResult:
         """Raises WalGone, ServerFailed unless every page was proven."""
         self._join()
-        witness, warnings = witness_module.leave(self._server)
+        witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool="strongroom",
             tool_version=strongroom.__version__,
@@ -143,9 +143,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
         try:
             slot.keep(connection, server)
             source = _source(connection, server, parent, system, size)
-            collations = collations_module.used(connection)
+            collations = read_collations(connection)
             source.require_all()
-            witness_module.require(connection, server, request, source.history)
+            require_witness(connection, server, request, source.history)
         except psycopg.Error as error:
             raise ServerFailed(
                 f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
@@ -162,7 +162,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
             ) from error
     positions = Positions(
         wal_from=parent.wal_stop,
-        wal_stop=lsn.text(source.stop),
+        wal_stop=lsn.format_lsn(source.stop),
         timeline=source.history.current,
         system_identifier=str(system),
     )
@@ -174,9 +174,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
 def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
     """Everything from the parent's end to a record that is written now, after which the server goes on in another file."""
     assert parent.wal_stop is not None and parent.timeline is not None
-    start = lsn.parse(parent.wal_stop)
+    start = lsn.parse_lsn(parent.wal_stop)
     ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")
-    if lsn.parse(now) < start:
+    if lsn.parse_lsn(now) < start:
         raise LineageChanged(
             f"{where(server)} is at {now}, before the end of the parent backup at {parent.wal_stop}: "
             "its data was replaced by an older copy",
@@ -195,10 +195,10 @@ def _source(connection: Connection, server: Server, parent: Positions, system: i
         raise LineageChanged(f"{where(server)} is on another history than the parent backup: {error}", remedy=_FULL) from error
     if left is not None and left < -(-start // size) * size:
         raise LineageChanged(
-            f"{where(server)} left timeline {parent.timeline} at {lsn.text(left)}, before the end of the parent backup",
+            f"{where(server)} left timeline {parent.timeline} at {lsn.format_lsn(left)}, before the end of the parent backup",
             remedy=_FULL,
         )
-    return Source(server, system, size, history, start, lsn.parse(stop))
+    return Source(server, system, size, history, start, lsn.parse_lsn(stop))
 
 
 def _history(server: Server, timeline: int) -> wal.History:

@@ -14,13 +14,25 @@ from pathlib import Path
 import psycopg
 
 from strongroom.artifact import Witness
-from strongroom.datastores.postgresql.files import lsn as lsn_module
 from strongroom.datastores.postgresql.files import wal
+from strongroom.datastores.postgresql.files.lsn import parse_lsn
 from strongroom.datastores.postgresql.server.account import account
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import BackupRequest, Finding
-from strongroom.datastores.protocol.servers import Server
-from strongroom.datastores.toolkit import witness as witness_module
+from strongroom.datastores.protocol.backups import BackupRequest
+from strongroom.datastores.protocol.servers import Finding, Server
+from strongroom.datastores.toolkit.lineage import ensure_lineage
+from strongroom.datastores.toolkit.witness import (
+    KEPT_TOKENS,
+    WITNESS_FILE,
+    WITNESS_LOST,
+    WITNESS_NEVER_WRITTEN,
+    describe_process,
+    has_token,
+    is_same_process,
+    keep_token,
+    new_token,
+    no_proof,
+)
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
 from strongroom.system.files import read_text
 
@@ -35,12 +47,12 @@ _HEADERS = (24, 40)
 _MAX_HISTORY = 1 << 20
 
 
-def leave(server: Server) -> tuple[Witness | None, list[str]]:
+def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
     """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
     then, and a warning says why the next backup is a full.
     """
     try:
-        lineage, token = witness_module.read_lineage(server.data_dir), witness_module.new_token()
+        lineage, token = ensure_lineage(server.data_dir), new_token()
         evidence: dict[str, str] = {}
         with connect(server, patience=_PATIENCE) as connection:
             query(connection, "SET synchronous_commit = local")  # a standby that is away must not stop a backup
@@ -52,9 +64,9 @@ def leave(server: Server) -> tuple[Witness | None, list[str]]:
                     _write_origin(connection, lineage, token)
                     evidence["origin"] = "yes"
         if not evidence:
-            evidence = witness_module.describe_process(_postmaster(server))
+            evidence = describe_process(_postmaster(server))
             return (Witness(evidence=evidence), []) if evidence else (None, [_failure(server, "the account has no right to")])
-        witness_module.keep_token(server.data_dir, lineage, token)
+        keep_token(server.data_dir, lineage, token)
     except (StrongroomError, psycopg.Error, OSError) as error:
         return None, [_failure(server, error.message if isinstance(error, StrongroomError) else str(error).strip())]
     return Witness(token=token, evidence=evidence), []
@@ -66,7 +78,7 @@ def _write_origin(connection: Connection, lineage: str, token: str) -> None:
     number = int(mine[-1].split(":")[2]) + 1 if mine else 1
     with connection.transaction():
         query(connection, "SELECT pg_replication_origin_create(%s)", f"{_ORIGIN}:{lineage}:{number:012}:{token}")
-        kept = {*mine[-witness_module.KEPT + 1 :]}
+        kept = {*mine[-KEPT_TOKENS + 1 :]}
         for name in _origins(connection):
             if name not in kept and not name.endswith(f":{token}"):
                 query(connection, "SELECT pg_replication_origin_drop(%s)", name)
@@ -102,7 +114,7 @@ def _postmaster(server: Server) -> int | None:
 # --- the proof
 
 
-def require(connection: Connection, server: Server, request: BackupRequest, history: wal.History | None = None) -> None:
+def require_witness(connection: Connection, server: Server, request: BackupRequest, history: wal.History | None = None) -> None:
     """Raises LineageChanged unless the server proves that its history contains the parent of an incremental.
 
     With ``history`` the WAL since the parent has to be there, and to hold the restore point. Without, it may be gone when the
@@ -110,33 +122,33 @@ def require(connection: Connection, server: Server, request: BackupRequest, hist
     """
     witness = request.parent_witness
     if witness is None:
-        raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
     if witness.token is None:
-        if not witness_module.is_same_process(witness.evidence, _postmaster(server)):
-            raise witness_module.no_proof(
+        if not is_same_process(witness.evidence, _postmaster(server)):
+            raise no_proof(
                 where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
             )
         return
-    lineage = witness_module.read_lineage(server.data_dir)
-    if not witness_module.has_token(server.data_dir, lineage, witness.token):
-        raise _lost(server, str(server.data_dir / witness_module.FILE))
+    lineage = ensure_lineage(server.data_dir)
+    if not has_token(server.data_dir, lineage, witness.token):
+        raise _lost(server, str(server.data_dir / WITNESS_FILE))
     row = "origin" in witness.evidence
     if row and not any(name.endswith(f":{witness.token}") for name in _origins(connection, lineage)):
         raise _lost(server, "pg_replication_origin")
     lsn = witness.evidence.get("lsn")
     if lsn is None:
         if not row:
-            raise witness_module.no_proof(where(server), witness_module.NEVER_WRITTEN)
+            raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
         return
     found = _in_wal(connection, server, lsn, witness.token, history)
     if found is False:
         raise _lost(server, f"the WAL at {lsn}")
     if found is None and (history is not None or not row):
-        raise witness_module.no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
+        raise no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
 
 
 def _lost(server: Server, place: str) -> LineageChanged:
-    return witness_module.no_proof(where(server), witness_module.LOST.format(place))
+    return no_proof(where(server), WITNESS_LOST.format(place))
 
 
 def _in_wal(connection: Connection, server: Server, lsn: str, token: str, history: wal.History | None) -> bool | None:
@@ -148,8 +160,8 @@ def _in_wal(connection: Connection, server: Server, lsn: str, token: str, histor
         " pg_current_wal_flush_lsn()::text, pg_walfile_name(pg_current_wal_lsn())",
     )
     try:
-        end = lsn_module.parse(lsn)
-        if end > lsn_module.parse(now):
+        end = parse_lsn(lsn)
+        if end > parse_lsn(now):
             return False
         history = history or read_history(server, int(name[:8], 16))
         return token.encode() in _record_before(server.data_dir / "pg_wal", history, end, size, page)

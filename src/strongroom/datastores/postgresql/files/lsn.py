@@ -7,7 +7,7 @@ import re
 PATTERN = r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}"
 
 
-def parse(text: str) -> int:
+def parse_lsn(text: str) -> int:
     """The number of ``1/2A000028``. Raises ValueError."""
     if not re.fullmatch(PATTERN, text):
         raise ValueError(f"{text!r} is no position in the WAL")
@@ -15,12 +15,12 @@ def parse(text: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-def text(number: int) -> str:
+def format_lsn(number: int) -> str:
     """As the server writes it."""
     return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
 
 
-def segments(timeline: int, start: int, stop: int, size: int) -> list[str]:
+def list_segments(timeline: int, start: int, stop: int, size: int) -> list[str]:
     """Names of the WAL files of ``size`` bytes that hold the bytes from ``start`` to before ``stop``."""
     each = (1 << 32) // size
     return [f"{timeline:08X}{n // each:08X}{n % each:08X}" for n in range(start // size, (stop - 1) // size + 1)]

@@ -16,9 +16,9 @@ from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.tree import files_below
 from strongroom.errors import ArtifactCorrupt
 
-NAME = "backup_manifest"
+MANIFEST = "backup_manifest"
 LABEL = "backup_label"
-KEEP = frozenset({LABEL, NAME})
+KEEP = frozenset({LABEL, MANIFEST})
 """What a backup wants to see of its own stream."""
 OURS = "CRC32C"
 """Checksums of the files in backups that we take. The server computes them while nothing else happens, and SHA-256 takes it three
@@ -105,10 +105,10 @@ class _Whole(_Part):
         try:
             manifest = cls.model_validate_json(data)
         except (ValidationError, RecursionError) as error:
-            raise ArtifactCorrupt(f"{NAME} of the stream cannot be read", remedy=REMEDY) from error
+            raise ArtifactCorrupt(f"{MANIFEST} of the stream cannot be read", remedy=REMEDY) from error
         body = data[: data.rfind(b'"Manifest-Checksum"')]
         if hashlib.sha256(body).hexdigest() != manifest.checksum:
-            raise ArtifactCorrupt(f"{NAME} of the stream has a wrong checksum", remedy=REMEDY)
+            raise ArtifactCorrupt(f"{MANIFEST} of the stream has a wrong checksum", remedy=REMEDY)
         return manifest
 
 
@@ -124,7 +124,7 @@ class ForeignManifest(_Whole):
     files: list[Listed] = Field(alias="Files")
 
 
-def parse(data: bytes) -> Manifest | ForeignManifest:
+def parse_manifest(data: bytes) -> Manifest | ForeignManifest:
     """Of a backup that we have taken, or of one that another program took. Raises ArtifactCorrupt."""
     return Manifest.parse(data) if b'"Checksum-Algorithm": "' in data else ForeignManifest.parse(data)
 
@@ -132,10 +132,10 @@ def parse(data: bytes) -> Manifest | ForeignManifest:
 def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
     """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
     known = {file.name for file in manifest.files}
-    found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != NAME}
+    found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != MANIFEST}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
         wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
-    wrong += [f"{path} is not in {NAME}" for path in sorted(found - known - _UNLISTED)]
+    wrong += [f"{path} is not in {MANIFEST}" for path in sorted(found - known - _UNLISTED)]
     if wrong:
         raise ArtifactCorrupt(f"{len(wrong)} files are not as they were backed up: {'; '.join(wrong[:10])}", remedy=REMEDY)
 
@@ -175,6 +175,6 @@ def require_wal(ranges: Sequence[WalRange], files: Mapping[str, int]) -> None:
     if size < 1 << 20 or size & (size - 1) or size > 1 << 30:
         raise ArtifactCorrupt("the stream holds no WAL", remedy=REMEDY)
     for part in ranges:
-        for name in lsn.segments(part.timeline, lsn.parse(part.start), lsn.parse(part.end), size):
+        for name in lsn.list_segments(part.timeline, lsn.parse_lsn(part.start), lsn.parse_lsn(part.end), size):
             if sizes.get(name) != size:
                 raise ArtifactCorrupt(f"WAL file {name} is {'cut short' if name in sizes else 'missing'}", remedy=REMEDY)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files import waldump as waldump_module
+from strongroom.datastores.postgresql.files.waldump import find_waldump, has_tablespace_records
 from strongroom.datastores.postgresql.server.connection import Connection, query, shown, where
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import LineageChanged, ServerFailed, Unsupported
@@ -118,14 +118,14 @@ def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Pa
     file is not complete, and no incremental follows. Raises ToolFailed.
     """
     assert backup.wal_start and backup.wal_stop and backup.timeline
-    waldump, folder = waldump_module.program(server.version), server.data_dir / "pg_wal"
-    start, end = lsn.parse(backup.wal_start), lsn.parse(backup.wal_stop)
+    waldump, folder = find_waldump(server.version), server.data_dir / "pg_wal"
+    start, end = lsn.parse_lsn(backup.wal_start), lsn.parse_lsn(backup.wal_stop)
     if not standby:
         end = -(-end // size) * size
-    names = lsn.segments(backup.timeline, start, end, size)
+    names = lsn.list_segments(backup.timeline, start, end, size)
     if waldump is None:
         return
-    if waldump_module.has_tablespace_records(waldump, folder, names, (backup.timeline, start, end), work_dir):
+    if has_tablespace_records(waldump, folder, names, (backup.timeline, start, end), work_dir):
         raise ServerFailed(f"a tablespace of {where(server)} was made or dropped during the backup", remedy="Back up again.")
 
 
@@ -134,11 +134,11 @@ def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, in
 
     ``span`` is timeline, start and stop. Looks with ``pg_waldump``, where it is installed. Raises ToolFailed.
     """
-    waldump = waldump_module.program(server.version)
+    waldump = find_waldump(server.version)
     if waldump is None or not names:
         return
-    if waldump_module.has_tablespace_records(waldump, server.data_dir / "pg_wal", names, span, work_dir):
+    if has_tablespace_records(waldump, server.data_dir / "pg_wal", names, span, work_dir):
         raise LineageChanged(
             f"a tablespace was made or dropped on {where(server)} since the parent backup",
-            remedy="Take a full backup; incrementals can go on from that.",
+            remedy="Take a full backup; later incrementals are based on it.",
         )

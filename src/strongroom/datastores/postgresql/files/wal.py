@@ -63,7 +63,7 @@ class History:
                 match = re.match(rf"\s*(\d{{1,10}})\s+({lsn.PATTERN})(\s|$)", line)
                 if match is None:
                     raise Unfit(f"the history of timeline {current} cannot be read")
-                found.append((int(match[1]), lsn.parse(match[2])))
+                found.append((int(match[1]), lsn.parse_lsn(match[2])))
         if [timeline for timeline, _ in found] != sorted({timeline for timeline, _ in found} - {current}):
             raise Unfit(f"the history of timeline {current} is out of order")
         return cls(current, tuple(found))
@@ -84,7 +84,7 @@ class History:
     def files(self, start: int, stop: int, size: int) -> list[str]:
         """Names of the files of ``size`` bytes that hold all from ``start`` to before ``stop``; of two timelines the later."""
         numbers = range(start // size, (stop - 1) // size + 1)
-        return [lsn.segments(self.at((n + 1) * size - 1), n * size, n * size + 1, size)[0] for n in numbers]
+        return [lsn.list_segments(self.at((n + 1) * size - 1), n * size, n * size + 1, size)[0] for n in numbers]
 
 
 def history_file(timeline: int) -> str:
@@ -129,7 +129,7 @@ class _Proof:
             page = view[start : start + self._page]
             if self._empty or not any(page[:_HEADER]):
                 if page != bytes(len(page)):
-                    raise Unfit(f"WAL file {self._name} has a hole before {lsn.text(self._address)}")
+                    raise Unfit(f"WAL file {self._name} has a hole before {lsn.format_lsn(self._address)}")
                 self._empty = True
             else:
                 self._check(page)
@@ -151,12 +151,15 @@ class _Proof:
     def _check(self, page: memoryview) -> None:
         magic, _, timeline, address, _ = _SHORT.unpack_from(page)
         if address != self._address:
-            raise Recycled(f"WAL file {self._name} holds {lsn.text(address)} where {lsn.text(self._address)} should be")
+            raise Recycled(
+                f"WAL file {self._name} holds {lsn.format_lsn(address)} where {lsn.format_lsn(self._address)} should be"
+            )
         if magic != self._magic:
-            raise Unfit(f"WAL file {self._name} is damaged at {lsn.text(address)}")
+            raise Unfit(f"WAL file {self._name} is damaged at {lsn.format_lsn(address)}")
         if timeline != self._history.at(address):
             raise Unfit(
-                f"WAL file {self._name} is of timeline {timeline} at {lsn.text(address)}, not of {self._history.at(address)}"
+                f"WAL file {self._name} is of timeline {timeline} at {lsn.format_lsn(address)}, "
+                f"not of {self._history.at(address)}"
             )
 
     def finish(self) -> None:

@@ -10,7 +10,7 @@ from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.tools import Tool
 
 
-def program(version: Version) -> Path | None:
+def find_waldump(version: Version) -> Path | None:
     """The installed program; none when the host lacks it."""
     found = version.programs["server"].with_name("pg_waldump")
     return found if found.is_file() else None
@@ -33,7 +33,7 @@ def has_tablespace_records(waldump: Path, folder: Path, names: Sequence[str], sp
         (view / f"{timeline:08X}{name[8:]}").symlink_to(folder / name)
     options = ["--rmgr=Tablespace", "--limit=1", f"--path={view}", f"--timeline={timeline}"]
     with found.open("wb") as file:
-        argv: list[str | Path] = [waldump, *options, f"--start={lsn.text(start)}", f"--end={lsn.text(stop)}"]
+        argv: list[str | Path] = [waldump, *options, f"--start={lsn.format_lsn(start)}", f"--end={lsn.format_lsn(stop)}"]
         tool = Tool(argv, work_dir / "tablespaces.log", stdout=file.fileno())
         try:
             tool.check()

@@ -16,7 +16,7 @@ from strongroom.artifact import Profile
 from strongroom.datastores.postgresql.server.superuser import FOUND
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.datastores.toolkit import installed as installed_module
+from strongroom.datastores.toolkit.installed import ask_program
 
 Options = dict[str, str | int | Path]
 MD5 = "md5_passwords"
@@ -199,7 +199,7 @@ def has_library(version: Version, name: str) -> bool:
 @cache
 def library_dir(program: Path) -> Path:
     """``$libdir`` of an installation."""
-    said = installed_module.said(program.with_name("pg_config"), "--pkglibdir")
+    said = ask_program(program.with_name("pg_config"), "--pkglibdir")
     if said is not None and Path(said.strip()).is_dir():
         return Path(said.strip())
     lib = program.parent.parent / "lib"

@@ -32,7 +32,7 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
             )
         ]
     try:
-        found = read.read(server)
+        found = read.read_profile(server)
     except StrongroomError as error:
         with connect(server, timeout=5, patience=10) as connection:  # raises when it has gone, and that fails the restore
             query(connection, "SELECT 1")

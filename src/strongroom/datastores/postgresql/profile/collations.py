@@ -21,7 +21,7 @@ _VERSIONED = 150000
 """The first version that tells the version of a database's collation."""
 
 
-def used(connection: Connection) -> list[Collation]:
+def read_collations(connection: Connection) -> list[Collation]:
     """Those of all databases, with the versions that are in use now."""
     ((number,),) = query(connection, "SELECT current_setting('server_version_num')::int")
     version = "pg_database_collation_actual_version(oid)" if number >= _VERSIONED else "NULL"
@@ -39,7 +39,7 @@ def used(connection: Connection) -> list[Collation]:
     return [Collation(provider=p, locale=n, version=v) for p, n, v in sorted(found, key=lambda each: (each[0], each[1]))]
 
 
-def warnings(program: Path, collations: Sequence[Collation]) -> list[str]:
+def find_differences(program: Path, collations: Sequence[Collation]) -> list[str]:
     """What is different for a server ``program`` of this host from where the backup was taken."""
     return list(_differences(program, collations))
 

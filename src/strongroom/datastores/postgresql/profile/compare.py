@@ -20,8 +20,12 @@ from strongroom.errors import StrongroomError
 _PROVIDERS: dict[str, Literal["libc", "icu", "builtin"]] = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
-def compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
-    """See ``Profiles``."""
+def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
+    """See ``Profiles.compare``."""
+    return list(_compare(profile, target))
+
+
+def _compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
     yield from _of_host(profile, target.version)
     if target.server is not None and target.server.is_adopted:
         yield from _of_owner(profile, target.server)
@@ -87,7 +91,7 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
         name, _, number = rest.partition(" ")
         if provider in _PROVIDERS:
             found.append(Collation(provider=_PROVIDERS[provider], locale=name, version=number or None))
-    for sentence in collations.warnings(version.programs["server"], found):
+    for sentence in collations.find_differences(version.programs["server"], found):
         yield Notice(item="collations of databases and columns", effect="warn", message=sentence)
 
 

@@ -41,7 +41,7 @@ def _catalog_version(program: Path, mtime_ns: int) -> int | None:
 
 def zones_version(program: Path) -> str | None:
     """The release of the time zones that a server uses; none where it has its own, which come with its version."""
-    said = installed.said(program.with_name("pg_config"), "--sharedir")
+    said = installed.ask_program(program.with_name("pg_config"), "--sharedir")
     folders = [Path(said.strip())] if said else [program.parent.parent / "share" / name for name in ("postgresql", "")]
     if any((folder / "timezone").is_dir() for folder in folders):
         return None

@@ -73,7 +73,7 @@ _LOCKED = "2s"
 """How long a table that another session has locked is waited for."""
 
 
-def read(server: Server) -> Profile:
+def read_profile(server: Server) -> Profile:
     """Raises ServerFailed, ConfigurationError."""
     try:
         with connect(server, patience=60) as connection:
@@ -82,7 +82,7 @@ def read(server: Server) -> Profile:
         for name in reading.databases:
             reading.database(name)
     except psycopg.Error as error:
-        raise ServerFailed(f"{where(server)} does not answer a question: {error}", remedy="See its error log.") from error
+        raise ServerFailed(f"{where(server)} failed to answer a query: {error}", remedy="See its error log.") from error
     return reading.profile()
 
 

@@ -91,7 +91,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             _end_prepared(server, name)
             _read_database(server, name, found, same_libc=_has_same_libc(profile))
         if profile is not None and profile.tables is not None:
-            _compare(profile.tables, read.read(server).tables or {}, found)
+            _compare(profile.tables, read.read_profile(server).tables or {}, found)
     if found.broken:
         raise ArtifactCorrupt(
             f"{len(found.broken)} tables or indexes cannot be read: {some(found.broken)}",
@@ -135,12 +135,12 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
     )
     config.configure(server)
     log = work_dir / "server.log"
-    tool = Tool([*config.start_argv(server), *_LOUD], log)
+    tool = Tool([*config.build_command(server), *_LOUD], log)
     answered: float | None = None
     try:
         while True:
             try:
-                facts.ready(server)
+                facts.read_facts(server)
                 break
             except StrongroomError as error:
                 if not tool.running:

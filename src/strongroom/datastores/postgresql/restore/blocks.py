@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from strongroom.artifact import Member, Pages
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.increment import BLOCK, HEAD, MAP, Header, increment_of, increment_path, relation_of
-from strongroom.datastores.postgresql.files.manifest import NAME, File, Manifest
+from strongroom.datastores.postgresql.files.manifest import MANIFEST, File, Manifest
 from strongroom.datastores.postgresql.files.pages import position, wrong_pages
 from strongroom.datastores.postgresql.files.tree import make_directory
 from strongroom.datastores.postgresql.restore.content import Content, corrupt, proven
 from strongroom.datastores.postgresql.server.versions import key, series
-from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.protocol.restores import ChainLink, Phase
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
@@ -58,7 +58,7 @@ def has_list(link: ChainLink) -> bool:
     Without an index, or with one that is lost or damaged, a full can still be restored from its whole stream.
     """
     try:
-        return NAME in link.files()
+        return MANIFEST in link.files()
     except (ArtifactCorrupt, ArtifactMissing, NotFound):
         return False
 
@@ -114,18 +114,18 @@ def _require_order(chain: Sequence[ChainLink]) -> None:
 
 def _list_of(link: ChainLink) -> Manifest:
     """The list of files of one backup, proven to be its own."""
-    tar = TarReader(link.extract([NAME]))
+    tar = TarReader(link.extract([MANIFEST]))
     member = next(tar.members())
     data = b"".join(tar.data())
     wanted = link.positions.backup_manifest_sha256
-    if member.path != NAME or (wanted is not None and hashlib.sha256(data).hexdigest() != wanted):
-        raise corrupt(f"{NAME} is not that of the backup")
+    if member.path != MANIFEST or (wanted is not None and hashlib.sha256(data).hexdigest() != wanted):
+        raise corrupt(f"{MANIFEST} is not that of the backup")
     manifest = Manifest.parse(data)
     newest = manifest.wal[-1]
     if (newest.start, newest.end) != (link.positions.wal_start, link.positions.wal_stop):
-        raise corrupt(f"{NAME} is of a backup from {newest.start} to {newest.end}")
+        raise corrupt(f"{MANIFEST} is of a backup from {newest.start} to {newest.end}")
     if link.positions.system_identifier not in (None, str(manifest.system)):
-        raise corrupt(f"{NAME} is of database system {manifest.system}")
+        raise corrupt(f"{MANIFEST} is of database system {manifest.system}")
     return manifest
 
 
@@ -173,10 +173,10 @@ class _Merger:
                 if member.kind == "directory":
                     if member.path:
                         make_directory(self._target, member.path)
-                elif member.path != NAME:
+                elif member.path != MANIFEST:
                     self._new(link, member, tar, self._expected(files, member))
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise corrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+                raise corrupt(f"the stream has {member.path!r} in a wrong place: {error.strerror}") from error
         if files:
             raise corrupt(f"{len(files)} files are missing: {', '.join(sorted(files)[:10])}")
         if self._control is None:
@@ -273,7 +273,7 @@ class _Merger:
         """What the list says of the file; nothing for WAL, which proves itself."""
         expected = files.pop(member.path, None)
         if expected is None and not member.path.startswith("pg_wal/"):
-            raise corrupt(f"{member.path} is not in {NAME}")
+            raise corrupt(f"{member.path} is not in {MANIFEST}")
         return expected
 
     def _limit(self, link: ChainLink, path: str) -> int | None:
@@ -301,7 +301,7 @@ class _Merger:
             return
         blocks = numbers + np.uint32(relation[1])
         pages = link.pages or Pages(checked=0, damaged=0)
-        replayed = range(lsn.parse(link.positions.wal_start or "0/0"), lsn.parse(link.positions.wal_stop or "0/0"))
+        replayed = range(lsn.parse_lsn(link.positions.wal_start or "0/0"), lsn.parse_lsn(link.positions.wal_stop or "0/0"))
         for n in wrong_pages(data, blocks):
             if wanted is not None and not wanted[n]:
                 continue

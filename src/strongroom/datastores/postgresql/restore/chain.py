@@ -8,20 +8,20 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files import manifest as manifest_module
+from strongroom.datastores.postgresql.files.manifest import MANIFEST, WalRange, check_files, check_wal, parse_manifest
 from strongroom.datastores.postgresql.files.tree import make_directory, require_room
 from strongroom.datastores.postgresql.restore import blocks, first_start, timelines, way_in
-from strongroom.datastores.postgresql.restore import wal as wal_module
+from strongroom.datastores.postgresql.restore.wal import add_wal, is_wal, recover_wal, refuse_tablespaces
 from strongroom.datastores.postgresql.server import superuser
 from strongroom.datastores.postgresql.server.facts import RESTORED, expect_arrival
 from strongroom.datastores.postgresql.server.versions import require_series
-from strongroom.datastores.protocol.datastore import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.profiles import PROFILE
+from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import LINEAGE
 from strongroom.datastores.toolkit.mark import unfinished
 from strongroom.datastores.toolkit.tar import TarReader
-from strongroom.datastores.toolkit.witness import FILE
+from strongroom.datastores.toolkit.witness import WITNESS_FILE
 from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, Unsupported
 from strongroom.system.files import read_text, write_file
@@ -30,7 +30,7 @@ from strongroom.system.users import find_owner
 _CONTROL = "global/pg_control"
 _STRAY = (
     LINEAGE,
-    FILE,
+    WITNESS_FILE,
     RESTORED,
     PROFILE,
     superuser.FOUND,
@@ -38,7 +38,7 @@ _STRAY = (
     first_start.SIGNAL,
     "recovery.conf",
     "tablespace_map",
-    manifest_module.NAME,
+    MANIFEST,
 )
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
@@ -53,7 +53,7 @@ def restore(
     The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
     come up without it. Other WAL is replayed here.
     """
-    wal = [link for link in chain if wal_module.is_wal(link)]
+    wal = [link for link in chain if is_wal(link)]
     base = chain[: len(chain) - len(wal)]
     if not base or base[0].kind != "full" or any(not blocks.is_blocks(link) for link in base[1:]):
         raise ArtifactCorrupt("the chain is not one of a full backup and its incrementals", remedy="Restore another backup.")
@@ -75,17 +75,17 @@ def restore(
         positions = _check(version, newest, needed, target)
         _require_tablespaces(target)
         if newest.profile is None:  # nobody looked at its WAL when it was taken
-            wal_module.refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
+            refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
         facts = _settle(target)
         if wal:
-            wal_module.add(wal, len(base), positions, target, phase)
+            add_wal(wal, len(base), positions, target, phase)
             if any(each.positions.system_identifier is None for each in wal):  # of others
-                wal_module.refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
+                refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
             phase("recover")
             positions = wal[-1].positions
             if server is not None:
                 timelines.reserve(server, target, positions.timeline or 1)
-            arrived = wal_module.recover(version, positions, target, work_dir, chain[-1].profile)
+            arrived = recover_wal(version, positions, target, work_dir, chain[-1].profile)
             assert arrived.wal_stop is not None and arrived.timeline is not None
             timelines.announce(target, arrived.timeline)
             expect_arrival(target, arrived.wal_stop, arrived.timeline)
@@ -127,9 +127,9 @@ def _extract(tar: TarReader, target: Path) -> None:
                 else:
                     _copy(writer, path, tar.data())
             except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-                raise ArtifactCorrupt(f"the stream holds {member.path!r} in a wrong place: {error.strerror}") from error
+                raise ArtifactCorrupt(f"the stream has {member.path!r} in a wrong place: {error.strerror}") from error
         if control is None:
-            raise ArtifactCorrupt("the stream holds no pg_control", remedy="It is not a whole backup of PostgreSQL.")
+            raise ArtifactCorrupt("the stream holds no pg_control", remedy="The backup of PostgreSQL is incomplete.")
         _copy(writer, target / _CONTROL, iter([memoryview(control)]))
 
 
@@ -145,20 +145,20 @@ def _copy(writer: Writer, path: Path, pieces: Iterator[memoryview]) -> None:
 # --- what was unpacked
 
 
-def _listed(target: Path) -> list[manifest_module.WalRange]:
+def _listed(target: Path) -> list[WalRange]:
     """The directory is, file by file, what the server sent; the WAL that it needs."""
     try:
-        data = (target / manifest_module.NAME).read_bytes()
+        data = (target / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise ArtifactCorrupt(f"the stream holds no {manifest_module.NAME}", remedy="It is not a whole backup.") from None
-    manifest = manifest_module.parse(data)
-    manifest_module.check_files(manifest, target)
+        raise ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="The backup is incomplete.") from None
+    manifest = parse_manifest(data)
+    check_files(manifest, target)
     return manifest.wal
 
 
-def _check(version: Version, link: ChainLink, wal: Sequence[manifest_module.WalRange], target: Path) -> Positions:
+def _check(version: Version, link: ChainLink, wal: Sequence[WalRange], target: Path) -> Positions:
     """All WAL is there, and the directory is what the artifact says that it is."""
-    manifest_module.check_wal(wal, target / "pg_wal")
+    check_wal(wal, target / "pg_wal")
     require_series(version, (read_text(target / "PG_VERSION") or "").strip(), "the server of the backup")
     label = read_text(target / "backup_label") or ""
     start = re.search(rf"^START WAL LOCATION: ({lsn.PATTERN}) ", label, re.MULTILINE)
@@ -169,7 +169,7 @@ def _check(version: Version, link: ChainLink, wal: Sequence[manifest_module.WalR
         raise ArtifactCorrupt(
             f"the stream is a backup from {found.wal_start} to {found.wal_stop} "
             f"instead of from {meant.wal_start} to {meant.wal_stop}",
-            remedy="The artifact is not what its manifest says; restore another backup.",
+            remedy="The artifact does not match its manifest; restore another backup.",
         )
     return found
 

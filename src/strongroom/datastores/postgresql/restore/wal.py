@@ -14,10 +14,10 @@ from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores.postgresql.files import lsn, wal
-from strongroom.datastores.postgresql.files import waldump as waldump_module
+from strongroom.datastores.postgresql.files.waldump import find_waldump, has_tablespace_records
 from strongroom.datastores.postgresql.profile import carry
 from strongroom.datastores.postgresql.restore import first_start
-from strongroom.datastores.protocol.datastore import ChainLink, Phase
+from strongroom.datastores.protocol.restores import ChainLink, Phase
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.tools import Tool
@@ -40,7 +40,7 @@ def is_wal(link: ChainLink) -> bool:
     return link.kind == "incremental" and link.positions.blocks_from is None
 
 
-def add(links: Sequence[ChainLink], first: int, base: Positions, target: Path, phase: Phase) -> None:
+def add_wal(links: Sequence[ChainLink], first: int, base: Positions, target: Path, phase: Phase) -> None:
     """Put the WAL of ``links`` beside that of the base, which is in ``target`` already. Raises ArtifactCorrupt.
 
     ``first`` is the number of the first of them in the whole chain.
@@ -75,7 +75,7 @@ def refuse_tablespaces(
 
     ``required``: Unsupported when no program can look.
     """
-    waldump = waldump_module.program(version)
+    waldump = find_waldump(version)
     if waldump is None:
         if not required:
             return
@@ -84,11 +84,11 @@ def refuse_tablespaces(
             remedy="Install it.",
         )
     folder, timeline = target / FOLDER, last.timeline or 1
-    start, stop = lsn.parse(base.wal_start or "0/0"), lsn.parse(last.wal_stop or "0/0")
+    start, stop = lsn.parse_lsn(base.wal_start or "0/0"), lsn.parse_lsn(last.wal_stop or "0/0")
     size = file_size(folder)
     names = [name for name in _history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
     try:
-        found = waldump_module.has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
+        found = has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
     except ToolStopped:
         raise
     except ToolFailed as error:
@@ -97,7 +97,9 @@ def refuse_tablespaces(
         raise _corrupt("a tablespace was made or dropped in the WAL; it would be in the same place on this host")
 
 
-def recover(version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None) -> Positions:
+def recover_wal(
+    version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None
+) -> Positions:
     """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
 
     Raises ToolFailed when it did not come that far. A new timeline begins there.
@@ -157,7 +159,7 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
     assert positions.wal_stop is not None and positions.timeline is not None
     if (
         said is None
-        or lsn.parse(said[1]) < lsn.parse(positions.wal_stop)
+        or lsn.parse_lsn(said[1]) < lsn.parse_lsn(positions.wal_stop)
         or int(said[2]) <= positions.timeline
         or (target / _SIGNAL).exists()
         or (target / "backup_label").exists()
@@ -184,13 +186,13 @@ def file_size(folder: Path) -> int:
 
 def _end(position: str | None, size: int) -> str:
     """The end of the file that ``position`` is in: a backup holds its last file whole."""
-    return lsn.text(-(-lsn.parse(position or "0/0") // size) * size)
+    return lsn.format_lsn(-(-lsn.parse_lsn(position or "0/0") // size) * size)
 
 
 def _range(start: str | None, stop: str | None, history: wal.History, size: int) -> list[str]:
     if start is None or stop is None:
         raise _corrupt("a backup of the chain does not tell where its WAL begins and ends")
-    first, last = lsn.parse(start), lsn.parse(stop)
+    first, last = lsn.parse_lsn(start), lsn.parse_lsn(stop)
     return history.files(first, last, size) if first < last else []
 
 
@@ -212,9 +214,9 @@ def _require_descent(before: Positions, history: wal.History, size: int) -> None
         left = history.left(before.timeline or 1)
     except wal.Unfit as error:
         raise _corrupt(str(error)) from error
-    if left is not None and left < lsn.parse(_end(before.wal_stop, size)):
+    if left is not None and left < lsn.parse_lsn(_end(before.wal_stop, size)):
         raise _corrupt(
-            f"timeline {before.timeline} was left at {lsn.text(left)}, before the end of the backup at {before.wal_stop}"
+            f"timeline {before.timeline} was left at {lsn.format_lsn(left)}, before the end of the backup at {before.wal_stop}"
         )
 
 

@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from strongroom.datastores.postgresql.server.account import account
 from strongroom.datastores.postgresql.server.connection import MAINTENANCE, Connection, connect, query, shown
 from strongroom.datastores.postgresql.server.superuser import DEFAULT, superuser
-from strongroom.datastores.protocol.datastore import DatabaseSpec, UserChange, UserSpec
+from strongroom.datastores.protocol.administration import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ServerFailed
 
@@ -69,35 +69,9 @@ def check_user(name: str, host: str, *, new: bool = False) -> None:
         raise InvalidRequest(f"a user of PostgreSQL has no host, and {host!r} was given", remedy="Leave the host out.")
 
 
-def check_new(databases: Sequence[DatabaseSpec], users: Sequence[UserSpec]) -> None:
-    """Raises InvalidRequest for databases and users that no server would create."""
-    for database in databases:
-        check_database(database.name)
-    for user in users:
-        check_user(user.name, user.host, new=True)
-        if not user.password:
-            raise InvalidRequest(f"user {user.name!r} needs a password", remedy="Give one that is not empty.")
-        for name in user.databases:
-            check_database(name)
-
-
 def _run(connection: Connection, statement: LiteralString, *names: str) -> None:
     """A statement with quoted names in the place of each ``{}``."""
     query(connection, SQL(statement).format(*map(Identifier, names)))
-
-
-# --- databases
-
-
-def databases(server: Server) -> list[DatabaseSpec]:
-    """Databases of users, by name."""
-    with _session(server, "list databases") as connection:
-        rows = query(
-            connection,
-            "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database"
-            " WHERE NOT datistemplate AND datname <> 'postgres'",
-        )
-    return [DatabaseSpec(name=shown(name), character_set=encoding, collate=collate) for name, encoding, collate in sorted(rows)]
 
 
 def _has_database(connection: Connection, name: str) -> bool:
@@ -108,23 +82,6 @@ def _require_databases(connection: Connection, names: Sequence[str]) -> None:
     for name in names:
         if not _has_database(connection, name):
             raise NotFound(f"there is no database {name!r}", remedy="Create the database first.")
-
-
-def create_databases(server: Server, specs: Sequence[DatabaseSpec]) -> None:
-    """All are checked before the first is made."""
-    check_new(specs, ())
-    with _session(server, "create a database") as connection:
-        for spec in specs:
-            if _has_database(connection, spec.name):
-                raise AlreadyExists(f"database {spec.name!r} exists already", remedy="Choose another name, or drop it first.")
-        for spec in specs:
-            query(connection, _create(spec))
-            try:
-                _own(connection, spec.name)
-                _run(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", spec.name)
-            except psycopg.Error:
-                _run(connection, "DROP DATABASE {}", spec.name)
-                raise
 
 
 def _create(spec: DatabaseSpec) -> Composed:
@@ -144,38 +101,6 @@ def _own(connection: Connection, database: str) -> str:
         _run(connection, "CREATE ROLE {} NOLOGIN", owner)
     _run(connection, "ALTER DATABASE {} OWNER TO {}", database, owner)
     return owner
-
-
-def drop_database(server: Server, name: str) -> None:
-    """With all that is in it, and whoever is connected."""
-    check_database(name)
-    with _session(server, f"drop database {name!r}") as connection:
-        _require_databases(connection, [name])
-        _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
-        _run(connection, "DROP ROLE IF EXISTS {}", name + _OWNER)
-
-
-# --- users
-
-
-def users(server: Server) -> list[UserSpec]:
-    """Accounts of users, by name, with the databases that they have rights on."""
-    with _session(server, "list users") as connection:
-        accounts = query(
-            connection,
-            "SELECT rolname FROM pg_roles WHERE rolcanlogin AND oid <> 10 AND rolname <> %s AND NOT (rolsuper AND rolname = %s)",
-            _our_own(server),
-            SUPERUSER,
-        )
-        rights = query(
-            connection,
-            "SELECT m.rolname, d.datname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
-            " JOIN pg_database d ON d.datdba = a.roleid",
-        )
-    granted: defaultdict[str, set[str]] = defaultdict(set)
-    for name, database in rights:
-        granted[name].add(database)
-    return [UserSpec(name=shown(name), host="%", databases=sorted(map(shown, granted[name]))) for (name,) in sorted(accounts)]
 
 
 def _our_own(server: Server) -> str:
@@ -218,94 +143,6 @@ def _share(server: Server, name: str, databases: Sequence[str]) -> None:
                 query(connection, statement.format(Identifier(name), SQL(kind), Identifier(database + _OWNER)))
 
 
-def create_users(server: Server, specs: Sequence[UserSpec]) -> None:
-    """All are checked before the first is made."""
-    check_new((), specs)
-    with _session(server, "create a user") as connection:
-        for spec in specs:
-            _require_databases(connection, spec.databases)
-            _refuse_user(connection, spec.name)
-        for spec in specs:
-            with connection.transaction():
-                _run(connection, "CREATE ROLE {} LOGIN", spec.name)
-                _set_password(connection, spec.name, spec.password or "")
-                _grant(connection, spec.name, spec.databases)
-    for spec in specs:
-        _share(server, spec.name, spec.databases)
-
-
-def drop_user(server: Server, name: str, host: str) -> None:
-    """With all its rights. What it owns goes to the owner of the database that it is in."""
-    check_user(name, host)
-    doing = f"drop user {name!r}"
-    with _session(server, doing) as connection:
-        _require_user(connection, name)
-        found = query(
-            connection,
-            "SELECT d.datname, r.rolname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE datallowconn ORDER BY 1",
-        )
-    for database, owner in found:
-        with _session(server, doing, database) as connection:
-            _run(connection, "REASSIGN OWNED BY {} TO {}", name, _our_own(server) if owner == name else owner)
-            _run(connection, "DROP OWNED BY {}", name)
-    with _session(server, doing) as connection:
-        _run(connection, "DROP ROLE {}", name)
-
-
-def change_user(server: Server, name: str, host: str, change: UserChange) -> None:
-    """Both at once or not at all."""
-    new_name = change.name or name
-    check_user(name, host)
-    check_user(new_name, change.host or host, new=new_name != name)
-    with _session(server, f"change user {name!r}") as connection, connection.transaction():
-        _require_user(connection, name)
-        if new_name != name:
-            _refuse_user(connection, new_name)
-            _run(connection, "ALTER ROLE {} RENAME TO {}", name, new_name)
-        if change.password:
-            _set_password(connection, new_name, change.password)
-
-
-def grant(server: Server, name: str, host: str, names: Sequence[str]) -> None:
-    """All rights on the databases, which must exist."""
-    check_user(name, host)
-    for database in names:
-        check_database(database)
-    with _session(server, f"grant to user {name!r}") as connection, connection.transaction():
-        _require_user(connection, name)
-        _require_databases(connection, names)
-        _grant(connection, name, names)
-    _share(server, name, names)
-
-
-def revoke(server: Server, name: str, host: str, database: str) -> None:
-    """Connections that are open keep what they have."""
-    check_user(name, host)
-    check_database(database)
-    with _session(server, f"revoke from user {name!r}") as connection, connection.transaction():
-        _require_user(connection, name)
-        member = query(
-            connection,
-            "SELECT r.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles r ON r.oid = a.roleid"
-            " JOIN pg_database d ON d.datdba = r.oid WHERE m.rolname = %s AND d.datname = %s",
-            name,
-            database,
-        )
-        if not member:
-            raise NotFound(f"user {name!r} has no rights on database {database!r}")
-        _run(connection, "ALTER ROLE {} IN DATABASE {} RESET role", name, database)  # set by earlier versions
-        _run(connection, "REVOKE {} FROM {}", member[0][0], name)
-
-
-# --- the superuser
-
-
-def superuser_enabled(server: Server) -> bool:
-    """Whether ``root``, or the role that we log in as ourselves, can log in from outside: with a password."""
-    with _session(server, "look for root") as connection:
-        return bool(_open_superusers(connection, server))
-
-
 def _open_superusers(connection: Connection, server: Server) -> list[str]:
     names = [SUPERUSER, superuser(server.data_dir)] if not server.is_adopted else [SUPERUSER]
     found = query(
@@ -316,33 +153,193 @@ def _open_superusers(connection: Connection, server: Server) -> list[str]:
     return [shown(name) for (name,) in found]
 
 
-def enable_superuser(server: Server, password: str) -> str:
-    """A role of its own, so that the one that we use stays as it is."""
-    with _session(server, "enable root") as connection, connection.transaction():
-        _refuse_own(server)
-        found = query(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", SUPERUSER)
-        if found == [(False,)]:
-            raise AlreadyExists("there is a user root that is not a superuser", remedy="Rename or delete that user first.")
-        if not found:
-            _run(connection, "CREATE ROLE {} SUPERUSER", SUPERUSER)
-        _run(connection, "ALTER ROLE {} LOGIN", SUPERUSER)
-        _set_password(connection, SUPERUSER, password)
-    return SUPERUSER
-
-
 def _refuse_own(server: Server) -> None:
     if server.is_adopted and account(server).user == SUPERUSER:
         raise Conflict("root is the role that this service logs in as", remedy="Give the service a role of its own.")
 
 
-def disable_superuser(server: Server) -> None:
-    """Connections that are open stay open. What root owns stays as it is."""
-    with _session(server, "disable root") as connection, connection.transaction():
-        _refuse_own(server)
-        names = _open_superusers(connection, server)
-        if not names:
-            raise NotFound("root is not enabled")
-        for name in names:
-            _run(connection, "ALTER ROLE {} PASSWORD NULL", name)
-            if name != _our_own(server):
-                _run(connection, "ALTER ROLE {} NOLOGIN", name)
+class Databases:
+    """Databases of users: see ``protocol.administration``."""
+
+    def check(self, specs: Sequence[DatabaseSpec]) -> None:
+        """Raises InvalidRequest for databases that no server would create."""
+        for spec in specs:
+            check_database(spec.name)
+
+    def list_all(self, server: Server) -> list[DatabaseSpec]:
+        """Databases of users, by name."""
+        with _session(server, "list databases") as connection:
+            rows = query(
+                connection,
+                "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database"
+                " WHERE NOT datistemplate AND datname <> 'postgres'",
+            )
+        return [
+            DatabaseSpec(name=shown(name), character_set=encoding, collate=collate) for name, encoding, collate in sorted(rows)
+        ]
+
+    def create(self, server: Server, specs: Sequence[DatabaseSpec]) -> None:
+        """All are checked before the first is made."""
+        self.check(specs)
+        with _session(server, "create a database") as connection:
+            for spec in specs:
+                if _has_database(connection, spec.name):
+                    raise AlreadyExists(f"database {spec.name!r} exists already", remedy="Choose another name, or drop it first.")
+            for spec in specs:
+                query(connection, _create(spec))
+                try:
+                    _own(connection, spec.name)
+                    _run(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", spec.name)
+                except psycopg.Error:
+                    _run(connection, "DROP DATABASE {}", spec.name)
+                    raise
+
+    def drop(self, server: Server, name: str) -> None:
+        """With all that is in it, and whoever is connected."""
+        check_database(name)
+        with _session(server, f"drop database {name!r}") as connection:
+            _require_databases(connection, [name])
+            _run(connection, "DROP DATABASE {} WITH (FORCE)", name)
+            _run(connection, "DROP ROLE IF EXISTS {}", name + _OWNER)
+
+
+class Users:
+    """Users of servers: see ``protocol.administration``."""
+
+    def check(self, specs: Sequence[UserSpec]) -> None:
+        """Raises InvalidRequest for users that no server would create."""
+        for spec in specs:
+            check_user(spec.name, spec.host, new=True)
+            if not spec.password:
+                raise InvalidRequest(f"user {spec.name!r} needs a password", remedy="Give one that is not empty.")
+            for name in spec.databases:
+                check_database(name)
+
+    def list_all(self, server: Server) -> list[UserSpec]:
+        """Accounts of users, by name, with the databases that they have rights on."""
+        with _session(server, "list users") as connection:
+            accounts = query(
+                connection,
+                "SELECT rolname FROM pg_roles"
+                " WHERE rolcanlogin AND oid <> 10 AND rolname <> %s AND NOT (rolsuper AND rolname = %s)",
+                _our_own(server),
+                SUPERUSER,
+            )
+            rights = query(
+                connection,
+                "SELECT m.rolname, d.datname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
+                " JOIN pg_database d ON d.datdba = a.roleid",
+            )
+        granted: defaultdict[str, set[str]] = defaultdict(set)
+        for name, database in rights:
+            granted[name].add(database)
+        return [UserSpec(name=shown(name), host="%", databases=sorted(map(shown, granted[name]))) for (name,) in sorted(accounts)]
+
+    def create(self, server: Server, specs: Sequence[UserSpec]) -> None:
+        """All are checked before the first is made."""
+        self.check(specs)
+        with _session(server, "create a user") as connection:
+            for spec in specs:
+                _require_databases(connection, spec.databases)
+                _refuse_user(connection, spec.name)
+            for spec in specs:
+                with connection.transaction():
+                    _run(connection, "CREATE ROLE {} LOGIN", spec.name)
+                    _set_password(connection, spec.name, spec.password or "")
+                    _grant(connection, spec.name, spec.databases)
+        for spec in specs:
+            _share(server, spec.name, spec.databases)
+
+    def drop(self, server: Server, name: str, host: str) -> None:
+        """With all its rights. What it owns goes to the owner of the database that it is in."""
+        check_user(name, host)
+        doing = f"drop user {name!r}"
+        with _session(server, doing) as connection:
+            _require_user(connection, name)
+            found = query(
+                connection,
+                "SELECT d.datname, r.rolname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba"
+                " WHERE datallowconn ORDER BY 1",
+            )
+        for database, owner in found:
+            with _session(server, doing, database) as connection:
+                _run(connection, "REASSIGN OWNED BY {} TO {}", name, _our_own(server) if owner == name else owner)
+                _run(connection, "DROP OWNED BY {}", name)
+        with _session(server, doing) as connection:
+            _run(connection, "DROP ROLE {}", name)
+
+    def change(self, server: Server, name: str, host: str, change: UserChange) -> None:
+        """Both at once or not at all."""
+        new_name = change.name or name
+        check_user(name, host)
+        check_user(new_name, change.host or host, new=new_name != name)
+        with _session(server, f"change user {name!r}") as connection, connection.transaction():
+            _require_user(connection, name)
+            if new_name != name:
+                _refuse_user(connection, new_name)
+                _run(connection, "ALTER ROLE {} RENAME TO {}", name, new_name)
+            if change.password:
+                _set_password(connection, new_name, change.password)
+
+    def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
+        """All rights on the databases, which must exist."""
+        check_user(name, host)
+        for database in databases:
+            check_database(database)
+        with _session(server, f"grant to user {name!r}") as connection, connection.transaction():
+            _require_user(connection, name)
+            _require_databases(connection, databases)
+            _grant(connection, name, databases)
+        _share(server, name, databases)
+
+    def revoke(self, server: Server, name: str, host: str, database: str) -> None:
+        """Connections that are open keep what they have."""
+        check_user(name, host)
+        check_database(database)
+        with _session(server, f"revoke from user {name!r}") as connection, connection.transaction():
+            _require_user(connection, name)
+            member = query(
+                connection,
+                "SELECT r.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles r ON r.oid = a.roleid"
+                " JOIN pg_database d ON d.datdba = r.oid WHERE m.rolname = %s AND d.datname = %s",
+                name,
+                database,
+            )
+            if not member:
+                raise NotFound(f"user {name!r} has no rights on database {database!r}")
+            _run(connection, "ALTER ROLE {} IN DATABASE {} RESET role", name, database)  # set by earlier versions
+            _run(connection, "REVOKE {} FROM {}", member[0][0], name)
+
+
+class Superuser:
+    """The administrator ``root``: see ``protocol.administration``."""
+
+    def is_enabled(self, server: Server) -> bool:
+        """Whether ``root``, or the role that we log in as ourselves, can log in from outside: with a password."""
+        with _session(server, "look for root") as connection:
+            return bool(_open_superusers(connection, server))
+
+    def enable(self, server: Server, password: str) -> str:
+        """A role of its own, so that the one that we use stays as it is."""
+        with _session(server, "enable root") as connection, connection.transaction():
+            _refuse_own(server)
+            found = query(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", SUPERUSER)
+            if found == [(False,)]:
+                raise AlreadyExists("there is a user root that is not a superuser", remedy="Rename or delete that user first.")
+            if not found:
+                _run(connection, "CREATE ROLE {} SUPERUSER", SUPERUSER)
+            _run(connection, "ALTER ROLE {} LOGIN", SUPERUSER)
+            _set_password(connection, SUPERUSER, password)
+        return SUPERUSER
+
+    def disable(self, server: Server) -> None:
+        """Connections that are open stay open. What root owns stays as it is."""
+        with _session(server, "disable root") as connection, connection.transaction():
+            _refuse_own(server)
+            names = _open_superusers(connection, server)
+            if not names:
+                raise NotFound("root is not enabled")
+            for name in names:
+                _run(connection, "ALTER ROLE {} PASSWORD NULL", name)
+                if name != _our_own(server):
+                    _run(connection, "ALTER ROLE {} NOLOGIN", name)

@@ -80,7 +80,7 @@ def configure(server: Server) -> None:
     write_file(option_file(server), _dump(_options(server)), owner)
 
 
-def keep(server: Server, new: Path) -> None:
+def keep_configuration(server: Server, new: Path) -> None:
     """What an adopted server has in its data directory beside its data stays as it is: configuration, keys, certificates.
 
     A backup has an old one of each, and lacks ALTER SYSTEM.
@@ -184,7 +184,7 @@ def _dump(options: dict[str, str | int | Path]) -> str:
     return "".join(lines)
 
 
-def start_argv(server: Server) -> list[str]:
+def build_command(server: Server) -> list[str]:
     """The command of the server. An adopted one is started as its owner said."""
     if server.is_adopted:
         return list(server.start_command)

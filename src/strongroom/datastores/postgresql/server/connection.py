@@ -109,7 +109,7 @@ def _describe_refusal(server: Server, user: str, text: str) -> StrongroomError:
     if any(sign in text for sign in _TAKEN):
         return NoConnections(
             f"{where(server)} runs, but has no free connection: {said}",
-            remedy="Close connections that nobody needs, or raise max_connections.",
+            remedy="Close idle connections, or raise max_connections.",
         )
     if "password authentication failed" in text:
         return ConfigurationError(

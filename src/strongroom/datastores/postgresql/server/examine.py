@@ -11,8 +11,7 @@ from strongroom.datastores.postgresql.profile import read
 from strongroom.datastores.postgresql.server.account import account, recognized
 from strongroom.datastores.postgresql.server.config import host_of, port_of
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.protocol.datastore import Finding
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import StrongroomError
 
 _SUMMARIES = 17
@@ -30,7 +29,7 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except psycopg.Error as error:
-        yield Finding(level="error", message=f"{where(server)} does not answer a question: {error}", remedy="See its log.")
+        yield Finding(level="error", message=f"{where(server)} failed to answer a query: {error}", remedy="See its log.")
         return
     findings += _replication(server)
     if not (server.start_command and server.stop_command):
@@ -129,7 +128,7 @@ def _state(connection: Connection) -> Iterator[Finding]:
 
 def _profile(server: Server) -> Iterator[Finding]:
     """What a backup of this server would not hold, or a restore would stumble over."""
-    profile = read.read(server)
+    profile = read.read_profile(server)
     for notice in profile.notices:
         yield Finding(level="error" if notice.effect == "refuse" else "warning", message=notice.message, remedy=notice.remedy)
     for sentence in profile.absent:

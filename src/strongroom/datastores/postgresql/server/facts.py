@@ -13,8 +13,7 @@ from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, series
-from strongroom.datastores.protocol.datastore import Facts, Sizes
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.servers import Facts, Server, Sizes
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
@@ -25,7 +24,7 @@ RESTORED = "strongroom_restored"
 READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
 
 
-def ready(server: Server) -> Facts:
+def read_facts(server: Server) -> Facts:
     """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup; IsStandby,
     NoConnections; ConfigurationError when it does not serve this account.
     """
@@ -75,7 +74,7 @@ def _require_arrival(connection: Connection, server: Server) -> None:
     ((position, timeline),) = query(
         connection, "SELECT pg_current_wal_lsn()::text, (SELECT timeline_id FROM pg_control_checkpoint())"
     )
-    if lsn.parse(position) < lsn.parse(wal_stop) or timeline < wanted_timeline:
+    if lsn.parse_lsn(position) < lsn.parse_lsn(wal_stop) or timeline < wanted_timeline:
         raise ServerFailed(
             f"{where(server)} came up at {position} on timeline {timeline}, "
             f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
@@ -90,7 +89,7 @@ def check_data(server: Server, data_dir: Path) -> None:
     """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
-        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+        raise ServerFailed(f"{data_dir} has an unfinished restore", remedy=remedy)
     found = (read_text(data_dir / "PG_VERSION") or "").strip()
     if not found or not (data_dir / "global" / "pg_control").is_file():
         raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")

@@ -1,0 +1,1 @@
+"""What MariaDB and MySQL share: connections, option files, users, the witness."""

@@ -1,0 +1,1 @@
+"""Backups of MariaDB by mariadb-backup."""

@@ -1,0 +1,1 @@
+"""The server profile of MariaDB, and the rehearsal of restored data."""

@@ -1,0 +1,1 @@
+"""Servers of MariaDB: configuration, versions, facts."""

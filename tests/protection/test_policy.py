@@ -1,0 +1,57 @@
+"""The settings of a policy: what is refused, what JSON looks like, how long its chains become."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from strongroom.errors import InvalidRequest
+from strongroom.protection.policy import MOST_LINKS, PolicySpec
+
+
+def test_json_is_as_people_write_it() -> None:
+    given = {"full": "sun 02:00", "time_zone": "Europe/Vienna", "keep_within": "7d", "keep_daily": 14, "max_age": "26h"}
+    spec = PolicySpec.model_validate(given)
+    assert spec.keep_within == timedelta(days=7)
+    assert (spec.rules.within, spec.rules.daily) == (timedelta(days=7), 14)
+    dumped = spec.model_dump(mode="json")
+    assert (dumped["keep_within"], dumped["max_age"], dumped["spread"]) == ("7d", "1d2h", "5m")
+    assert PolicySpec.model_validate(dumped) == spec
+
+
+def test_intervals_count_from_the_anchor() -> None:
+    anchor = datetime(2026, 5, 1, 3, 17, tzinfo=UTC)
+    plan = PolicySpec(incremental="every 6h", keep_last=1).plan(anchor)
+    assert plan.next_after(anchor) == (anchor + timedelta(hours=6), "incremental")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"full": "often"}, "not a schedule"),
+        ({"full": "daily", "time_zone": "Mars/Base"}, "no time zone"),
+        ({"not_between": ["8-18"]}, "time of day range"),
+        ({"max_age": "soon"}, "not a duration"),
+        ({"spread": "13h"}, "longer than 12 hours"),
+        ({"keep_last": 0}, "keeps nothing"),
+    ],
+)
+def test_wrong_settings_are_refused_with_a_remedy(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        PolicySpec.model_validate({"keep_last": 3, **given})
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("given", "links"),
+    [
+        ({"full": "sun 02:00", "incremental": "daily 02:00"}, 7),
+        ({"full": "daily 02:00"}, 1),
+        ({"full": "sun 02:00", "incremental": "daily 02:00", "max_chain": 4}, 4),
+        ({"incremental": "hourly"}, MOST_LINKS),
+    ],
+)
+def test_length_of_chains_follows_from_the_schedules(given: dict[str, Any], links: int) -> None:
+    assert PolicySpec(keep_last=1, **given).chain_length == links
