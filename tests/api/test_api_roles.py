@@ -172,7 +172,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, empty_catalog: Path) -> 
     with edit_users(place / "users.json") as users:
         for role in RANK:
             users[role] = User(password=HASH, projects={"mine": role})
-        users["stranger"] = User(password=HASH, projects={"elsewhere": "admin"})
+        users["outsider"] = User(password=HASH, projects={"elsewhere": "admin"})
     return world
 
 
@@ -228,7 +228,7 @@ def test_credentials_are_required(world: World) -> None:
         assert world.send("GET", path).status_code == 200
 
 
-@pytest.mark.parametrize("user", [*RANK, "stranger"])
+@pytest.mark.parametrize("user", [*RANK, "outsider"])
 def test_project_without_a_role_of_the_caller_is_forbidden(world: World, user: str) -> None:
     before = world.dump("theirs")
     for route in RULES:
