@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 from strongroom import datastores
 from strongroom.cli.app import app
 from strongroom.flows import status
+from strongroom.protection.durations import format_duration
 from strongroom.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -57,6 +59,10 @@ def render_configuration() -> str:
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
             text += ["", f"## [{name}]", "", (model.__doc__ or "").strip(), "", *render_options(model)]
+        elif name == "policies":
+            policy = get_args(field.annotation)[1]
+            text += ["", "## [policies.NAME]", "", policy.__doc__.strip(), "[Policies](policies.md) explains the settings.", ""]
+            text += render_options(policy)
         elif name == "flavors":
             flavor = get_args(field.annotation)[1]
             rows = [
@@ -89,13 +95,22 @@ def describe_type(annotation: Any) -> str:
     """The type of an option in words."""
     if get_origin(annotation) is Annotated:
         return describe_type(get_args(annotation)[0])
-    words = {str: "text", SecretStr: "secret", int: "integer", float: "number", bool: "true or false", Path: "path"}
+    words = {
+        str: "text",
+        SecretStr: "secret",
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        Path: "path",
+        timedelta: "duration",
+    }
     if annotation in words:
         return words[annotation]
     inner = [a for a in get_args(annotation) if a is not type(None)]
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{a}`" for a in inner)
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, tuple):
+        inner = [a for a in inner if a is not ...]
         return f"list of {describe_type(inner[0])}s"
     return " or ".join(describe_type(a) for a in inner)
 
@@ -112,8 +127,10 @@ def render_default(field: FieldInfo) -> str:
             return f"`{str(value).lower()}`"
         case int() | float():
             return f"`{value}`"
-        case list():
-            return f"`{value}`"
+        case list() | tuple():
+            return f"`{[*value]}`"
+        case timedelta():
+            return f'`"{format_duration(value)}"`'
         case _:
             return f'`"{value}"`' if str(value) else '`""`'
 
