@@ -451,7 +451,7 @@ def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: st
     )
     secrets = ("db7.example", "10.1.2.3", "host orders", "/var/lib", "/srv/store")
     failure = {"code": "HostSilent", "message": text, "remedy": text}
-    blame = {"message": text, "details": text, "created": now().isoformat()}
+    fault = {"message": text, "details": text, "created": now().isoformat()}
 
     def fail(row: Any) -> None:
         if isinstance(row, Job):
@@ -459,7 +459,7 @@ def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: st
         elif isinstance(row, Backup):
             row.fault, row.reason = failure, text
         else:
-            row.fault = blame
+            row.fault = fault
             if isinstance(row, Instance):
                 row.detail = text
 
