@@ -18,8 +18,8 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from strongroom.api import create_app
-from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy
-from strongroom.errors import Forbidden
+from strongroom.catalog import Attachment, Backup, Cluster, Host, Instance, Job, Policy, Strategy, now
+from strongroom.errors import Forbidden, HostSilent
 from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
 from support.site import Site, told
 
@@ -59,6 +59,9 @@ BODIES: dict[str, Any] = {
     "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},
     "POST /clusters/{cluster}/restore": {"restore": {"backupRef": "{backup}"}},
     "POST /clusters/{cluster}/recover": {"recover": {}},
+    "POST /policies": {"policy": {"name": "new", "full": "daily", "keep_last": 3}},
+    "PATCH /policies/{policy}": {"policy": {"full": "sun 02:00"}},
+    "POST /policies/{policy}/action": {"attach": {"whole_project": True}},
 }
 """What routes need to get as far as they can."""
 NAMES = {
@@ -72,7 +75,7 @@ NAMES = {
     "host": "local",
     "server": "none",
 }
-OWNED = ("cluster", "instance", "backup", "job")
+OWNED = ("cluster", "instance", "backup", "job", "policy")
 
 
 class World(Site):
@@ -109,7 +112,16 @@ class World(Site):
         reply = self.ask("POST", "/clusters", {"cluster": {"name": f"c-of-{project}"}}, project=project)
         assert reply.status_code == 200
         self.end_jobs()
-        return {"cluster": reply.json()["cluster"]["id"], "instance": instance, "backup": backup, "job": reply_job(self, backup)}
+        policy = {"policy": {"name": f"p-of-{project}", "full": "daily", "keep_last": 3}}
+        created = self.ask("POST", "/policies", policy, project=project)
+        assert created.status_code == 200
+        return {
+            "cluster": reply.json()["cluster"]["id"],
+            "instance": instance,
+            "backup": backup,
+            "job": reply_job(self, backup),
+            "policy": created.json()["policy"]["id"],
+        }
 
     def ask_as(
         self, user: str | None, method: str, path: str, body: Any = None, *, project: str = "mine", **params: Any
@@ -130,7 +142,7 @@ class World(Site):
         with self.control.catalog.read() as session:
             return [
                 {column.name: getattr(row, column.key) for column in table.__table__.columns}
-                for table in (Instance, Cluster, Backup, Job, Strategy)
+                for table in (Instance, Cluster, Backup, Job, Strategy, Policy, Attachment)
                 for row in session.query(table).filter_by(project=project)
             ]
 
@@ -269,6 +281,7 @@ def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
         "backup": "b-of-theirs",
         "job": "j-of-theirs",
         "cluster": "c-of-theirs",
+        "policy": "p-of-theirs",
         "owner": "theirs",
     }
     nobody = {
@@ -276,6 +289,7 @@ def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
         "backup": "b-of-nobody",
         "job": "j-of-nobody",
         "cluster": "c-of-nobody",
+        "policy": "p-of-nobody",
         "owner": "nowhere",
     }
     before = world.dump("theirs")
@@ -327,7 +341,7 @@ def test_lists_and_filters_reveal_nothing_about_other_projects(world: World, rol
 
 
 @pytest.mark.parametrize("role", ["reader", "member"])
-@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies"])
+@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies", "/policies"])
 def test_only_administrators_may_list_other_projects(world: World, role: str, path: str) -> None:
     told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
     told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
@@ -363,7 +377,7 @@ class TestAnAdministrator:
     def test_sees_what_others_have(self, world: World) -> None:
         for noun in OWNED:
             for user, status in (("admin", 200), ("member", 404)):
-                reply = world.ask_as(user, "GET", f"/{noun}s/{world.theirs[noun]}")
+                reply = world.ask_as(user, "GET", f"/{noun.replace('policy', 'policie')}s/{world.theirs[noun]}")
                 assert reply.status_code == status, reply.text
         links = world.ask_as("admin", "GET", f"/instances/{world.theirs['instance']}").json()["instance"]["links"]
         assert "/v1.0/mine/instances/" in links[0]["href"], "a link that would be refused"
@@ -423,6 +437,51 @@ def test_only_administrators_see_their_fields(world: World, user: str) -> None:
     nodes = [*cluster["instances"], *whole["nodes"]]
     for host in (*(node.get("host") for node in nodes), job["host"], plan["host"]):
         assert host == ("local" if user == "admin" else None)
+
+
+@pytest.mark.parametrize("user", ["reader", "member", "admin"])
+def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults, progress, outputs, details and refusals, wherever a route shows them."""
+    agents = world.control.agents
+    agents.connect("db7.example", agents._clients["local"], "https://10.1.2.3:8780")
+    agents.urls["orders"] = ""  # a host of the same name as an instance
+    text = (
+        "instance orders (01234567-0000) is on host orders: the agent of host db7.example at https://10.1.2.3:8780 cannot write "
+        "/var/lib/strongroom/x: no space left; wanted: file:///srv/store, sent by s3://bucket/key, 12/24"
+    )
+    secrets = ("db7.example", "10.1.2.3", "host orders", "/var/lib", "/srv/store")
+    failure = {"code": "HostSilent", "message": text, "remedy": text}
+    blame = {"message": text, "details": text, "created": now().isoformat()}
+
+    def fail(row: Any) -> None:
+        if isinstance(row, Job):
+            row.message, row.fault, row.output = text, failure, {"warnings": [text], "backups": [{"at": text}]}
+        elif isinstance(row, Backup):
+            row.fault, row.reason = failure, text
+        else:
+            row.fault = blame
+            if isinstance(row, Instance):
+                row.detail = text
+
+    for table, noun in ((Job, "job"), (Backup, "backup"), (Instance, "instance"), (Cluster, "cluster")):
+        world.edit(table, world.mine[noun], fail)
+        replies = [world.ask_as(user, "GET", f"/{noun}s/{world.mine[noun]}"), world.ask_as(user, "GET", f"/{noun}s")]
+        for reply in replies:
+            assert reply.status_code == 200
+            seen = " ".join(reply.text.replace("\\n", " ").split())  # Trove wraps the lines of faults
+            assert "no space left" in seen
+            for secret in secrets:
+                assert (secret in seen) == (user == "admin"), (noun, secret, seen)
+            assert "instance orders (01234567-0000)" in seen
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise HostSilent(text, remedy=text)
+
+    monkeypatch.setattr("strongroom.api.records.plan_delete_backup", refuse)
+    refused = world.ask_as(user, "GET", f"/backups/{world.mine['backup']}/delete-plan")
+    assert refused.status_code >= 400
+    for secret in secrets:
+        assert (secret in refused.text) == (user == "admin"), refused.text
 
 
 @pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])

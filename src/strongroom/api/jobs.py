@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from strongroom.api.http.caller import (
     PageDep,
     accepted,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -26,7 +27,7 @@ from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
 from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
 
-router = APIRouter(tags=["jobs"])
+router = project_router("jobs")
 
 MAX_WAIT = 60.0
 

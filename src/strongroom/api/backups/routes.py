@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -19,6 +19,7 @@ from strongroom.api.http.caller import (
     PageDep,
     accepted,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -37,7 +38,7 @@ from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["backups"])
+router = project_router("backups")
 
 
 class OnePlan(View):
