@@ -16,6 +16,7 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
+    known_value,
     next_links,
     reads_catalog,
     reply,
@@ -25,6 +26,7 @@ from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
 from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
+from strongroom.flows.kind import list_kinds
 
 router = APIRouter(tags=["jobs"])
 
@@ -92,9 +94,12 @@ def index(
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
+    kind: Annotated[str | None, Query(description="Kind of job.")] = None,
 ) -> Response:
     """Jobs of the project, newest first."""
     filters: dict[str, str] = {}
+    if kind is not None:
+        filters["kind"] = known_value("kind", kind, list_kinds())
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _id(session, caller, find_instance, instance_id)

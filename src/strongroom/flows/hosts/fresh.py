@@ -1,4 +1,4 @@
-"""The state of servers, asked for anew before a request is refused because of the last one that was seen."""
+"""Asks agents for the current state of servers before a request is refused because of the last known one."""
 
 from __future__ import annotations
 
