@@ -36,6 +36,8 @@ PYTHON = [
     "src/strongroom/catalog/*.py",
     "src/strongroom/datastores/*.py",
     "src/strongroom/datastores/innodb/*.py",
+    "src/strongroom/datastores/mariadb/**/*.py",
+    "src/strongroom/datastores/mysql/**/*.py",
     "src/strongroom/datastores/protocol/*.py",
     "src/strongroom/datastores/toolkit/*.py",
     "src/strongroom/flows/**/*.py",

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from strongroom.errors import SettingsInvalid, UnknownValue
+from strongroom.errors import InvalidRequest, SettingsInvalid, UnknownValue
 from strongroom.sections import (
     Agent,
     Artifact,
@@ -31,6 +31,7 @@ from strongroom.sections import (
     Storage,
     default_flavors,
 )
+from strongroom.sections.policies import DeclaredPolicy
 
 
 class Settings(BaseSettings):
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     hosts: Hosts = Field(default_factory=Hosts)
     datastores: Datastores = Field(default_factory=Datastores)
     quotas: Quotas = Field(default_factory=Quotas)
+    policies: dict[str, DeclaredPolicy] = Field(default_factory=dict)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)
     default_flavor: str = Field("d1", description="Flavor of a new instance if the request names none.")
 
@@ -124,6 +126,8 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
         )
     try:
         settings = FromFile(**flags)  # type: ignore[arg-type]
+    except InvalidRequest as error:
+        raise SettingsInvalid(f"{config or 'the environment'}: {error.message}", remedy=error.remedy) from error
     except ValidationError as error:
         raise _explain(error, config, in_file) from error
     except (ValueError, OSError) as error:

@@ -18,7 +18,7 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from strongroom.api import create_app
-from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, now
+from strongroom.catalog import Attachment, Backup, Cluster, Host, Instance, Job, Policy, Strategy, now
 from strongroom.errors import Forbidden, HostSilent
 from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
 from support.site import Site, told
@@ -59,6 +59,9 @@ BODIES: dict[str, Any] = {
     "POST /clusters/{cluster}/backup": {"backup": {"name": "new"}},
     "POST /clusters/{cluster}/restore": {"restore": {"backupRef": "{backup}"}},
     "POST /clusters/{cluster}/recover": {"recover": {}},
+    "POST /policies": {"policy": {"name": "new", "full": "daily", "keep_last": 3}},
+    "PATCH /policies/{policy}": {"policy": {"full": "sun 02:00"}},
+    "POST /policies/{policy}/action": {"attach": {"whole_project": True}},
 }
 """What routes need to get as far as they can."""
 NAMES = {
@@ -72,7 +75,7 @@ NAMES = {
     "host": "local",
     "server": "none",
 }
-OWNED = ("cluster", "instance", "backup", "job")
+OWNED = ("cluster", "instance", "backup", "job", "policy")
 
 
 class World(Site):
@@ -109,7 +112,16 @@ class World(Site):
         reply = self.ask("POST", "/clusters", {"cluster": {"name": f"c-of-{project}"}}, project=project)
         assert reply.status_code == 200
         self.end_jobs()
-        return {"cluster": reply.json()["cluster"]["id"], "instance": instance, "backup": backup, "job": reply_job(self, backup)}
+        policy = {"policy": {"name": f"p-of-{project}", "full": "daily", "keep_last": 3}}
+        created = self.ask("POST", "/policies", policy, project=project)
+        assert created.status_code == 200
+        return {
+            "cluster": reply.json()["cluster"]["id"],
+            "instance": instance,
+            "backup": backup,
+            "job": reply_job(self, backup),
+            "policy": created.json()["policy"]["id"],
+        }
 
     def ask_as(
         self, user: str | None, method: str, path: str, body: Any = None, *, project: str = "mine", **params: Any
@@ -130,7 +142,7 @@ class World(Site):
         with self.control.catalog.read() as session:
             return [
                 {column.name: getattr(row, column.key) for column in table.__table__.columns}
-                for table in (Instance, Cluster, Backup, Job, Strategy)
+                for table in (Instance, Cluster, Backup, Job, Strategy, Policy, Attachment)
                 for row in session.query(table).filter_by(project=project)
             ]
 
@@ -269,6 +281,7 @@ def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
         "backup": "b-of-theirs",
         "job": "j-of-theirs",
         "cluster": "c-of-theirs",
+        "policy": "p-of-theirs",
         "owner": "theirs",
     }
     nobody = {
@@ -276,6 +289,7 @@ def test_resources_of_others_seem_not_to_exist(world: World, role: str) -> None:
         "backup": "b-of-nobody",
         "job": "j-of-nobody",
         "cluster": "c-of-nobody",
+        "policy": "p-of-nobody",
         "owner": "nowhere",
     }
     before = world.dump("theirs")
@@ -327,7 +341,7 @@ def test_lists_and_filters_reveal_nothing_about_other_projects(world: World, rol
 
 
 @pytest.mark.parametrize("role", ["reader", "member"])
-@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies"])
+@pytest.mark.parametrize("path", ["/backups", "/jobs", "/backup_strategies", "/policies"])
 def test_only_administrators_may_list_other_projects(world: World, role: str, path: str) -> None:
     told(world.ask_as(role, "GET", path, project_id="theirs"), 403, "forbidden")
     told(world.ask_as(role, "GET", path, all_projects="True"), 403, "forbidden")
@@ -363,7 +377,7 @@ class TestAnAdministrator:
     def test_sees_what_others_have(self, world: World) -> None:
         for noun in OWNED:
             for user, status in (("admin", 200), ("member", 404)):
-                reply = world.ask_as(user, "GET", f"/{noun}s/{world.theirs[noun]}")
+                reply = world.ask_as(user, "GET", f"/{noun.replace('policy', 'policie')}s/{world.theirs[noun]}")
                 assert reply.status_code == status, reply.text
         links = world.ask_as("admin", "GET", f"/instances/{world.theirs['instance']}").json()["instance"]["links"]
         assert "/v1.0/mine/instances/" in links[0]["href"], "a link that would be refused"

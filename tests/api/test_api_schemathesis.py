@@ -21,6 +21,7 @@ KNOWN = {
     "project": ("p",),
     "instance": ("mysql1", "mysql2"),
     "backup": ("full", "child"),
+    "policy": ("gold",),
     "user": ("user1", "user1@%"),
     "name": ("db1",),
     "database": ("db1",),
@@ -58,6 +59,7 @@ def served(site: Site) -> None:
         site.instance(name)
     full = site.backup("mysql1", "full")
     site.backup("mysql1", "child", parent_id=full)
+    site.ask("POST", "/policies", {"policy": {"name": "gold", "full": "daily", "keep_last": 3}})
     site.ask("POST", "/instances/mysql1/databases", {"databases": [{"name": "db1"}]})
     site.agent.users_["user1", "%"] = UserSpec(name="user1")
 

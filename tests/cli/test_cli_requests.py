@@ -323,3 +323,17 @@ def test_lists_of_all_projects(run: Run, canned: Canned, noun: str, path: str, b
     assert "Project" in heading and "shop" in row
     if noun != "instance":
         assert "all_projects=true" in canned.asked[-1][2]
+
+
+def test_a_policy_is_sent_as_it_was_given(run: Run, canned: Canned) -> None:
+    canned.on("PATCH", "/policies/gold", (404, {"itemNotFound": {"code": 404, "message": "no policy", "remedy": ""}}))
+    run("policy", "update", "gold", "--incremental", "", "--keep-daily", "0", "--not-between", "", "--max-age", "26h")
+    assert canned.bodies("PATCH") == [{"policy": {"incremental": "", "keep_daily": 0, "not_between": [], "max_age": "26h"}}]
+    for words, message in (
+        (["update", "gold"], "nothing to change"),
+        (["attach", "gold"], "no database was named"),
+        (["run", "gold"], "one database is required"),
+        (["pause", "gold", "--reason", "x", "--until", "soon"], "'soon' is not a time"),
+    ):
+        refused = run("policy", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr

@@ -95,7 +95,7 @@ def test_check_data(place: Path) -> None:
             driver.servers.check_data(server, place)
         return str(caught.value)
 
-    assert "holds no MariaDB" in refused()
+    assert "has no MariaDB" in refused()
     (place / "mysql").mkdir()
     driver.servers.check_data(server, place)
     for type in ("full-backuped", "incremental", "full-prepared"):

@@ -186,7 +186,7 @@ def test_program_that_could_not_be_run_is_asked_again(tmp_path: Path) -> None:
     program.write_text("cannot be run")
     program.chmod(0o755)
     since = program.stat().st_mtime_ns
-    assert installed.said(program, "--version") is None
+    assert installed.ask_program(program, "--version") is None
     program.write_text("#!/bin/sh\necho 1.2.3\n")
     os.utime(program, ns=(since, since))
-    assert installed.said(program, "--version") == "1.2.3\n"
+    assert installed.ask_program(program, "--version") == "1.2.3\n"

@@ -25,16 +25,24 @@ def test_chores_run_when_due_or_woken() -> None:
         runs.append("broken")
         raise ValueError("a defect")
 
+    def recover(_control: Site) -> float | None:
+        runs.append("again")
+        if runs.count("again") == 1:
+            raise ValueError("a defect")
+        return None
+
     chores = [
         Chore(name="often", interval=NEVER, run=run_at_once_again),
         Chore(name="daily", interval=NEVER, run=lambda _control: runs.append("daily")),
         Chore(name="broken", interval=NEVER, run=fail),
+        Chore(name="again", interval=NEVER, run=recover, retry=0.01),
     ]
 
     async def run() -> None:
         runner = ChoreRunner(cast(Any, None), chores)
         runner.start()
         await _until(lambda: runs.count("often") == 3 and runs.count("broken") == 1 and runs.count("daily") == 1)
+        await _until(lambda: runs.count("again") == 2)
         runner.wake("daily")
         runner.wake("broken")
         await _until(lambda: runs.count("daily") == 2 and runs.count("broken") == 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from strongroom import __version__
@@ -13,12 +13,12 @@ from strongroom.api.clusters import routes as clusters
 from strongroom.api.databases import root, users
 from strongroom.api.databases import routes as databases
 from strongroom.api.http import errors, openapi
-from strongroom.api.http.caller import PREFIX, authorized
 from strongroom.api.http.gate import Gate
 from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
 from strongroom.api.management import details, quotas
 from strongroom.api.management import instances as managed_instances
+from strongroom.api.policies import routes as policies
 from strongroom.flows import Site
 from strongroom.identity import Method, NoAuthentication
 
@@ -29,6 +29,7 @@ ROUTERS = (
     backups.router,
     records.router,
     strategies.router,
+    policies.router,
     databases.router,
     users.router,
     root.router,
@@ -47,7 +48,7 @@ ROUTERS = (
 
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
-`/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
+`/policies`, `/schedules`, `/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
 conflict (409). If a request starts a job, the reply's header `Strongroom-Job` contains its id.
 """
 
@@ -68,9 +69,7 @@ def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, meth
     app.state.method = method
     app.add_middleware(Gate, method=method)
     errors.install(app)
-    app.include_router(site.open_router)
-    app.include_router(hosts.open_router)
-    for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX, dependencies=[Depends(authorized)])
+    for router in (site.open_router, hosts.open_router, *ROUTERS):
+        app.router.routes.extend(router.routes)
     openapi.describe(app)
     return app

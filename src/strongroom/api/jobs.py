@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from strongroom.api.http.caller import (
     accepted,
     known_value,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -28,7 +29,7 @@ from strongroom.errors import NotFound
 from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
 from strongroom.flows.kind import list_kinds
 
-router = APIRouter(tags=["jobs"])
+router = project_router("jobs")
 
 MAX_WAIT = 60.0
 

@@ -20,7 +20,7 @@ from strongroom.api.http.protocol import HttpProtocol
 from strongroom.artifact import check_recipients
 from strongroom.catalog import open_catalog
 from strongroom.errors import ConfigurationError
-from strongroom.flows import CHORES, ChoreRunner, Engine, Monitor, connect_hosts, open_site
+from strongroom.flows import CHORES, ChoreRunner, Engine, Monitor, connect_hosts, declare_policies, open_site
 from strongroom.identity import open_method
 from strongroom.settings import Settings
 from strongroom.storage import open_store
@@ -62,10 +62,12 @@ async def serve(settings: Settings) -> None:
     agent = Agent(settings) if settings.agent.embedded else None
     store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
     control = open_site(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
+    declare_policies(control)
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
     chores = ChoreRunner(control, CHORES)
+    control.alarm.wake = chores.wake
     if agent is not None:
         agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)

@@ -27,6 +27,8 @@ class Policy(Table):
     name: Mapped[str]
     document: Mapped[dict[str, Any]]
     """A dumped ``PolicySpec``."""
+    declared: Mapped[bool] = mapped_column(default=False)
+    """The configuration file declares it: users cannot change it."""
     anchor: Mapped[datetime] = mapped_column(default=now)
     """When its schedules were last changed: intervals count from here."""
     paused: Mapped[datetime | None]

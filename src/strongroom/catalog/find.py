@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from strongroom.catalog._policies import Policy
 from strongroom.catalog._tables import Backup, Cluster, Instance, Job, Run, Strategy
 from strongroom.errors import Conflict, InvalidRequest, NotFound
 
@@ -67,11 +68,11 @@ def _build_short_id_query(table: type[Named], owned: bool) -> Select[Any]:
 
 
 def owner_of(
-    session: Session, table: type[Instance] | type[Backup] | type[Cluster] | type[Job], project: str, ref: str
+    session: Session, table: type[Instance] | type[Backup] | type[Cluster] | type[Job] | type[Policy], project: str, ref: str
 ) -> str | None:
     """The project of the row with this id, or with this short id unless it is a name in ``project``; None if there is no row."""
     owner: str | None = session.scalar(select(table.project).where(table.id == ref))
-    if owner is not None or issubclass(table, Job) or not SHORT_ID.fullmatch(ref):
+    if owner is not None or issubclass(table, Job | Policy) or not SHORT_ID.fullmatch(ref):
         return owner
     if session.execute(_build_query(table, "name", True), {"ref": ref, "project": project}).first() is not None:
         return project

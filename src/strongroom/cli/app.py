@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, strategy, user
+from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, schedule, strategy, user
 from strongroom.cli.commands.backup import backup
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
 from strongroom.cli.commands.local.replace import replace_process
+from strongroom.cli.commands.policy import policy
 from strongroom.cli.connection.credentials import DEFAULT_URL
 from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog
 
@@ -118,6 +119,8 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")
 app.add_typer(strategy.app, name="strategy")
+app.add_typer(policy.app, name="policy")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(job.app, name="job")
 app.add_typer(info.datastore, name="datastore")
 app.add_typer(info.flavor, name="flavor")

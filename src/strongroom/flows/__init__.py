@@ -1,6 +1,7 @@
 """The durable workflows, and requests. Requests that start a job are in the modules of ``kinds``."""
 
 from strongroom.catalog.find import find_backup, find_cluster, find_instance, find_job
+from strongroom.catalog.policies import find_policy
 from strongroom.flows import kinds as _kinds  # noqa: F401 - registers the kinds of jobs
 from strongroom.flows.backups.verification import explain_broken, level_of
 from strongroom.flows.chores import CHORES, Chore, ChoreRunner
@@ -23,6 +24,21 @@ from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import request_cancel, wait_job
 from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
+from strongroom.flows.policies.declared import declare_policies
+from strongroom.flows.policies.ends import find_database
+from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.requests import (
+    attach_policy,
+    create_policy,
+    delete_policy,
+    describe_type,
+    detach_policy,
+    find_attachable,
+    pause_policy,
+    resume_policy,
+    run_policy,
+    update_policy,
+)
 from strongroom.flows.records import change_cluster, change_record
 from strongroom.flows.site import Site, open_site
 
@@ -35,36 +51,52 @@ __all__ = [
     "Monitor",
     "PlannedEffect",
     "RestorePlan",
+    "ScheduleState",
     "Site",
+    "attach_policy",
     "change_cluster",
     "change_record",
     "check_hosts",
     "check_request",
     "connect_hosts",
+    "create_policy",
+    "declare_policies",
+    "delete_policy",
+    "describe_type",
+    "detach_policy",
     "explain_broken",
+    "find_attachable",
     "find_backup",
     "find_cluster",
+    "find_database",
     "find_instance",
     "find_job",
+    "find_policy",
     "host_problem",
     "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
+    "list_schedules",
     "open_site",
+    "pause_policy",
     "plan_cluster_restore",
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
     "plan_restore",
+    "preview_runs",
     "refresh_instance",
     "request_cancel",
     "request_cluster_backup",
     "request_host",
     "request_reclaim",
     "request_remove_host",
+    "resume_policy",
+    "run_policy",
     "stop_unknown_server",
     "unknown_servers",
+    "update_policy",
     "version_id",
     "wait_job",
 ]

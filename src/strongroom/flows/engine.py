@@ -29,7 +29,7 @@ from strongroom.flows.crashes import Crashes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import Site
+from strongroom.flows.site import SCHEDULES, Site
 
 log = structlog.get_logger()
 
@@ -60,6 +60,8 @@ async def job(job_id: str) -> str:
     finally:  # also for a job that was cancelled before it started
         if _Running.launcher is not None:
             _Running.launcher.ended(job_id)
+        if _Running.site is not None:
+            _Running.site.alarm.wake(SCHEDULES)
 
 
 @DBOS.step(name="begin")

@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -23,6 +24,16 @@ NOTICE = 0.05
 """Minimum number of seconds between two reads of a job that a client waits for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The run of a policy for which a job is added."""
+
+    run: str
+    """Id of the run."""
+    job: str
+    """Id of the job: follows from run and attempt, so that the job exists only once."""
+
+
 def new_job(
     session: Session,
     project: str,
@@ -31,13 +42,16 @@ def new_job(
     instance: Instance | None = None,
     cluster: Cluster | None = None,
     backup: Backup | None = None,
+    scheduled: Scheduled | None = None,
     **params: Any,
 ) -> Job:
     """Add a queued job; the caller starts it with ``site.start`` once the transaction is committed."""
     if cluster is not None and instance is None:
         params["partition"] = cluster.id
+    if scheduled is not None:
+        params["run"] = scheduled.run
     job = Job(
-        id=_next_id(),
+        id=scheduled.job if scheduled else _next_id(),
         project=project,
         kind=kind,
         host=instance.host if instance else None,

@@ -81,7 +81,7 @@ class Launcher:
     def _start_jobs(self) -> None:
         """Start jobs in the order of their requests; one at a time on an instance, a cluster or a chain."""
         with self._site.catalog.read() as session:
-            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.id)))
+            unfinished = list(session.scalars(select(Job).where(Job.finished.is_(None)).order_by(Job.created, Job.id)))
             limits = self._host_limits(session)
         with self._mutex:
             running = set(self._running)

@@ -25,6 +25,18 @@ class Queue:
         """Set by the engine. The job runs at least once, even after crashes."""
 
 
+SCHEDULES = "schedules"
+"""Name of the chore that begins the runs of policies."""
+
+
+class Alarm:
+    """Wakes a chore whose work is due earlier than it expects. From any thread."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[str], None] = _ignore
+        """Takes the name of the chore. Set by the service when its chores run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Settings, catalog and the parts that use them. A function that needs only one part takes only that."""
@@ -35,6 +47,7 @@ class Site:
     agents: Agents
     secrets: Secrets
     queue: Queue = field(default_factory=Queue)
+    alarm: Alarm = field(default_factory=Alarm)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a handler of the API reads the catalog on the event loop."""
     token: SecretStr | None = None
@@ -70,3 +83,7 @@ def open_site(settings: Settings, catalog: Catalog, store: Store, embedded: dict
 
 def _refuse(job: Job) -> None:
     raise RuntimeError(f"the engine is not running; job {job.id} stays queued")
+
+
+def _ignore(_chore: str) -> None:
+    """No chore runs: what is due is found when they start."""

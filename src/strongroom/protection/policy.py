@@ -20,8 +20,12 @@ MOST_LINKS = 1000
 _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def _read_duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+def _read_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a duration such as 7d or 1d12h")
+    return parse_duration(value)
 
 
 Duration = Annotated[

@@ -36,6 +36,7 @@ class Miss(StrEnum):
     PAUSED = "paused"
     BLACKOUT = "blackout"
     OVERLAP = "overlap"
+    NOT_READY = "database not ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Plan:
         if full is not None and (incremental is None or full <= incremental):
             return full, "full"
         return (incremental, "incremental") if incremental is not None else None
+
+    def find_blackout_end(self, instant: datetime) -> datetime | None:
+        """When a run may begin, if the instant is in a blackout."""
+        return max((end for blackout in self.blackouts if (end := blackout.end_after(instant)) is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +140,21 @@ def find_due(
         earlier[0] = oldest[0]
     missed = [_miss(earlier, Miss.SERVICE_DOWN)] if earlier else []
     is_late = now - nominal > plan.spread + GRACE
-    is_near = wake is not None and wake - now < max(GRACE, (wake - nominal) / 10)
-    ends = [end for blackout in plan.blackouts if (end := blackout.end_after(now)) is not None]
+    end = plan.find_blackout_end(now)
     if obstacle is not None:
         return Due(None, kind, (*missed, _miss([nominal], obstacle)), nominal, wake)
-    if ends:
-        end = max(ends)
+    if end is not None:
         if wake is None or end < wake:
             return Due(None, kind, (), handled, end)
         return Due(None, kind, (*missed, _miss([nominal], Miss.BLACKOUT)), nominal, wake)
-    if is_late and is_near:
+    if is_late and is_near(wake, nominal, now):
         return Due(None, kind, (_miss([*earlier, nominal], Miss.SERVICE_DOWN),), nominal, wake)
     return Due(nominal, kind, tuple(missed), nominal, wake)
+
+
+def is_near(wake: datetime | None, nominal: datetime, now: datetime) -> bool:
+    """Whether the next run begins so soon (at ``wake``) that the one of ``nominal`` is not made up for any more."""
+    return wake is not None and wake - now < max(GRACE, (wake - nominal) / 10)
 
 
 def spread_offset(policy: str, database: str, spread: timedelta) -> timedelta:
@@ -161,6 +169,11 @@ def spread_offset(policy: str, database: str, spread: timedelta) -> timedelta:
 def run_id(policy: str, database: str, nominal: datetime) -> str:
     """The id of the run: the same for every control plane that finds it due."""
     return str(uuid5(NAMESPACE_URL, f"strongroom:run:{policy}|{database}|{int(nominal.timestamp())}"))
+
+
+def missed_id(policy: str, database: str, first: datetime) -> str:
+    """The id of the row for missed runs. Another one than the run's: after a wrong clock it may still happen."""
+    return str(uuid5(NAMESPACE_URL, f"strongroom:missed:{policy}|{database}|{int(first.timestamp())}"))
 
 
 def job_id(run: str, attempt: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -20,6 +20,7 @@ from strongroom.api.http.caller import (
     accepted,
     known_value,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -39,7 +40,7 @@ from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.status import BACKUPS, CREATED
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["backups"])
+router = project_router("backups")
 
 _STATUSES = [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
 

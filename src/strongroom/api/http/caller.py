@@ -10,13 +10,13 @@ from functools import lru_cache, partial, wraps
 from typing import Annotated, ParamSpec, cast
 from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from strongroom.api.http.fields import SLASH, Link, View
 from strongroom.api.http.gate import PRINCIPAL
-from strongroom.catalog import Backup, Cluster, Instance, Job
+from strongroom.catalog import Backup, Cluster, Instance, Job, Policy
 from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
 from strongroom.errors import Forbidden, InvalidRequest
@@ -68,11 +68,12 @@ def _links(base: str, project: str, collection: str, item: str) -> tuple[Link, L
     )
 
 
-OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster]] = {
+OWNED: dict[str, type[Instance] | type[Backup] | type[Job] | type[Cluster] | type[Policy]] = {
     "cluster": Cluster,
     "instance": Instance,
     "backup": Backup,
     "job": Job,
+    "policy": Policy,
 }
 """Path parameters that name a resource of a project."""
 
@@ -124,6 +125,14 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
             owner = partial(caller.owner, control, noun, ref)
             return replace(caller, project=owner() if control.catalog.is_local else await run_in_threadpool(owner))
     return caller
+
+
+def project_router(tag: str) -> APIRouter:
+    """A router for routes in a project. Its routes are added to the application as they are.
+
+    FastAPI's ``include_router`` would build each of them once more on the first request, which takes 9 MB.
+    """
+    return APIRouter(prefix=PREFIX, dependencies=[Depends(authorized)], tags=[tag])
 
 
 def route_name(method: str, route: APIRoute) -> str:

@@ -16,15 +16,15 @@ PATIENCE = 1.5
 """Seconds to wait for the service."""
 
 
-def complete_names(collection: str) -> Callable[[typer.Context, str], list[str]]:
-    """Return a function that completes names of instances, backups, clusters or hosts.
+def complete_names(*collections: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return a function that completes names of instances, backups, clusters, policies or hosts.
 
     Names with special characters are left out: a shell would split them, or run commands in ``$()``.
     """
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
         try:
-            names = {name for name in _names(context, collection) if name.startswith(incomplete)}
+            names = {name for collection in collections for name in _names(context, collection) if name.startswith(incomplete)}
             return sorted(name for name in names if PATTERN.fullmatch(name))
         except Exception:  # noqa: BLE001 - see above
             return []

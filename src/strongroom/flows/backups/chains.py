@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,8 +15,16 @@ from strongroom.catalog.find import (
 from strongroom.errors import Conflict, InvalidRequest
 from strongroom.worker.spec import TOOK_FULL
 
+ChainLimit = Callable[[Sequence[Backup]], str | None]
+"""Why a chain, the full first, must not become longer; None if it may."""
 
-def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, str | None]:
+
+def no_limit(_chain: Sequence[Backup]) -> str | None:
+    """Every chain may become longer."""
+    return None
+
+
+def newest_parent(session: Session, instance: Instance, limit: ChainLimit = no_limit) -> tuple[Backup | None, str | None]:
     """The newest usable backup of the instance, or None and the reason."""
     completed = _newest_first(
         session.scalars(
@@ -26,6 +34,7 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
     if not completed:
         return None, "a full was taken: the instance has no completed backup"
     fitting = _without_refused([b for b in completed if instance.lineage is None or b.lineage in (None, instance.lineage)])
+    ended: tuple[Backup, str] | None = None
     for backup in fitting:
         try:
             chain = chain_of(session, backup)
@@ -33,8 +42,17 @@ def newest_parent(session: Session, instance: Instance) -> tuple[Backup | None, 
             continue
         if any(link.status != "COMPLETED" for link in chain):
             continue
+        if ended is not None and chain[0].created <= ended[0].created:
+            continue  # without writes, the end of a chain and the full after it have the same position: look only for the latter
         damaged = next((link for link in chain if link.is_damaged), None)
-        return (backup, None) if damaged is None else (None, f"a full was taken: {describe_damage(damaged)}")
+        if damaged is not None:
+            return None, f"a full was taken: {describe_damage(damaged)}"
+        why = limit(chain)
+        if why is None:
+            return backup, None
+        ended = ended or (chain[0], why)
+    if ended is not None:
+        return None, f"a full was taken: {ended[1]}"
     if fitting:
         return None, "a full was taken: every chain of the instance is incomplete"
     return None, "a full was taken: the data of the instance was replaced after its last backup"

@@ -19,3 +19,5 @@ class Chore:
     """Seconds between two runs. The first run is at the start of the service."""
     run: Callable[[Site], float | None]
     """Does the work, in a thread. May return the seconds until its next run, if that differs from ``interval``."""
+    retry: float | None = None
+    """Seconds until the next run after an error; default: ``interval``."""

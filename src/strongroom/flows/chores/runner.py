@@ -62,4 +62,4 @@ class ChoreRunner:
             log.exception("a chore failed", chore=chore.name)
         else:
             return chore.interval if delay is None else max(delay, 0.0)
-        return chore.interval
+        return chore.interval if chore.retry is None else chore.retry

@@ -12,11 +12,11 @@ from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
 from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows.backups.chains import newest_parent
+from strongroom.flows.backups.chains import ChainLimit, newest_parent, no_limit
 from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
 from strongroom.flows.clusters.nodes import node_name, nodes_named
 from strongroom.flows.hosts.fresh import refresh_nodes
-from strongroom.flows.jobs import new_job
+from strongroom.flows.jobs import Scheduled, new_job
 from strongroom.flows.kinds.backup import new_backup
 from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
@@ -53,21 +53,58 @@ def request_cluster_backup(
         _await_synced(site, project, cluster, node)
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        refuse_if_working(session, row, "take a backup")
-        if row.task is not None:
-            raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-        refuse_if_cut_off(session, row, unless_waiting=True)
-        quotas.require(session, project, site.settings, {"backups": 1})
-        nodes, silent = nodes_of(session, row.id), silent_hosts(session)
-        synced = [n for n in nodes if is_synced(n) and n.host not in silent]
-        wanted = nodes_named(session, row, [node])[0] if node else None
-        base, reason = _choose_parent(session, row, nodes, synced, wanted) if incremental else (None, None)
-        source = next(n for n in nodes if n.id == base.instance_id) if base else _choose_source(row, synced, wanted)
-        backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
-        job = new_job(
-            session, project, "backup", instance=source, cluster=row, backup=backup, fall_back_to_full=True, desync=desync
+        backup, job = add_cluster_backup(
+            session,
+            site,
+            row,
+            name=name,
+            description=description,
+            container=container,
+            incremental=incremental,
+            node=node,
+            desync=desync,
         )
     site.start(job)
+    return backup, job
+
+
+def add_cluster_backup(
+    session: Session,
+    site: Site,
+    row: Cluster,
+    *,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    incremental: bool = False,
+    node: str | None = None,
+    desync: bool = False,
+    limit: ChainLimit = no_limit,
+    scheduled: Scheduled | None = None,
+) -> tuple[Backup, Job]:
+    """Add a backup of the cluster and its job, in the transaction of the caller, who starts the job. Raises as the request."""
+    refuse_if_working(session, row, "take a backup")
+    if row.task is not None:
+        raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    refuse_if_cut_off(session, row, unless_waiting=True)
+    quotas.require(session, row.project, site.settings, {"backups": 1})
+    nodes, silent = nodes_of(session, row.id), silent_hosts(session)
+    synced = [n for n in nodes if is_synced(n) and n.host not in silent]
+    wanted = nodes_named(session, row, [node])[0] if node else None
+    base, reason = _choose_parent(session, row, nodes, synced, wanted, limit) if incremental else (None, None)
+    source = next(n for n in nodes if n.id == base.instance_id) if base else _choose_source(row, synced, wanted)
+    backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
+    job = new_job(
+        session,
+        row.project,
+        "backup",
+        instance=source,
+        cluster=row,
+        backup=backup,
+        scheduled=scheduled,
+        fall_back_to_full=True,
+        desync=desync,
+    )
     return backup, job
 
 
@@ -77,7 +114,7 @@ def _await_synced(site: Site, project: str, cluster: str, wanted: str | None) ->
     while True:
         with site.catalog.read() as session:
             row = find_cluster(session, project, cluster)
-            newest = None if wanted else _newest(session, row)
+            newest = None if wanted else newest_backup(session, row)
             chain_node = (node for node in nodes_of(session, row.id) if newest is not None and node.id == newest.instance_id)
             node = nodes_named(session, row, [wanted])[0] if wanted else next(chain_node, None)
         if node is None:
@@ -121,7 +158,7 @@ def _choose_source(cluster: Cluster, synced: Sequence[Instance], wanted: Instanc
     return min(reversed(synced), key=_commits)
 
 
-def _newest(session: Session, cluster: Cluster) -> Backup | None:
+def newest_backup(session: Session, cluster: Cluster) -> Backup | None:
     """The newest completed backup."""
     return session.scalars(
         select(Backup)
@@ -132,10 +169,15 @@ def _newest(session: Session, cluster: Cluster) -> Backup | None:
 
 
 def _choose_parent(
-    session: Session, cluster: Cluster, nodes: Sequence[Instance], synced: Sequence[Instance], wanted: Instance | None
+    session: Session,
+    cluster: Cluster,
+    nodes: Sequence[Instance],
+    synced: Sequence[Instance],
+    wanted: Instance | None,
+    limit: ChainLimit,
 ) -> tuple[Backup | None, str | None]:
     """The parent of an incremental, or the reason why a full is taken. Raises Conflict if there is no completed backup."""
-    newest = _newest(session, cluster)
+    newest = newest_backup(session, cluster)
     if newest is None:
         raise Conflict(
             f"cluster {cluster.name} ({cluster.id}) has no completed backup that could be the parent of an incremental",
@@ -148,5 +190,5 @@ def _choose_parent(
         return None, f"a full was taken: the newest backup is of {node_name(chain_node)}, not of {node_name(wanted)}"
     if chain_node not in synced:
         return None, f"a full was taken of another node: {node_name(chain_node)}, which has the chain, is not Synced"
-    base, reason = newest_parent(session, chain_node)
+    base, reason = newest_parent(session, chain_node, limit)
     return base, reason.replace("of the instance", f"of {node_name(chain_node)}") if reason else None

@@ -24,7 +24,7 @@ from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back, forget_adopted
-from strongroom.flows.site import Site
+from strongroom.flows.site import SCHEDULES, Site
 from strongroom.flows.steps import record_view
 
 log = structlog.get_logger()
@@ -87,7 +87,7 @@ class Monitor:
             asyncio.run_coroutine_threadsafe(self._ask_all(), self._loop).result()
 
     def ask_server(self, host: str, server: str) -> None:
-        """Ask for the state of a server now. If its host does not answer soon, the catalog keeps the last state."""
+        """Query the state of a server now. If its host does not answer soon, the catalog keeps the last known state."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
 
@@ -97,7 +97,7 @@ class Monitor:
                 view = await self._site.agents.client(host).server(server)
             await record_view(self._site, view)
         except (StrongroomError, TimeoutError) as error:
-            log.info("cannot ask for the state of a server now", host=host, server=server, reason=str(error))
+            log.info("cannot query the state of a server now", host=host, server=server, reason=str(error))
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
@@ -235,14 +235,19 @@ class Monitor:
             self._note_unknown(host, [view for view in unknown if not _is_leaving(session.get(Instance, view.id), host)])
         if not changed and facts is None:
             return
+        is_up = False
         with self._site.catalog.write() as session:
             for instance_id in changed:
                 instance = session.get(Instance, instance_id)
                 if instance is not None and not _is_newer(instance, queried):
+                    before = instance.state
                     _mirror(instance, views.get(instance_id))
                     instance.seen = now()
+                    is_up = is_up or (instance.state == "running" and before != "running")
             if facts is not None:
                 self._note(session, host, facts)
+        if is_up:
+            self._site.alarm.wake(SCHEDULES)
 
     def _note_unknown(self, host: str, unknown: list[ServerView]) -> None:
         before = {view.id for view in self._site.agents.unknown.get(host, [])}

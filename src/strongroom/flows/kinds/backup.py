@@ -21,12 +21,13 @@ from strongroom.catalog.find import (
 )
 from strongroom.errors import Busy, Conflict, DatabaseDamaged, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.backups.chains import describe_damage, newest_parent
+from strongroom.flows.backups.chains import ChainLimit, describe_damage, newest_parent, no_limit
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.hosts.fresh import refresh_instance
-from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
+from strongroom.flows.jobs import Scheduled, new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import fail_backup
+from strongroom.flows.policies.ends import settle_backup
 from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, start_building, work
@@ -80,7 +81,9 @@ def _is_known_container(site: Site, session: Session, backup: Backup) -> bool:
 
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
-    if failure is None or not fail_backup(backup, failure):
+    is_failed = failure is not None and fail_backup(backup, failure)
+    settle_backup(session, job, backup, failure)
+    if failure is None or not is_failed:
         return
     if failure["code"] == DatabaseDamaged.__name__:
         with suppress(ValidationError):
@@ -112,42 +115,74 @@ def request_backup(
     refresh_instance(site, project, instance)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
-        refuse_if_busy(session, row, "take a backup")
-        refuse_if_node(row, "backup")
-        if row.task is not None:
-            raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-        if row.state != "running":
-            raise Busy(
-                f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
-                remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
-            )
-        quotas.require(session, project, site.settings, {"backups": 1})
-        reason = None
-        base: Backup | None = None
-        chains = datastores.get(row.datastore).capabilities.incremental
-        if parent is not None and not chains:
-            raise Unsupported(
-                f"incremental backups of {row.datastore} are not supported", remedy="Omit the parent to take a full backup."
-            )
-        if parent is not None:
-            base = _named_parent(session, project, row, parent)
-        elif incremental and not chains:
-            reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
-        elif incremental:
-            base, reason = newest_parent(session, row)
-        backup = new_backup(
-            session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
-        )
-        job = new_job(
+        backup, job = add_backup(
             session,
-            project,
-            "backup",
-            instance=row,
-            backup=backup,
-            fall_back_to_full=parent is None,
+            site,
+            row,
+            name=name,
+            description=description,
+            container=container,
+            parent=parent,
+            incremental=incremental,
+            codec=codec,
             damaged_pages=damaged_pages,
         )
     site.start(job)
+    return backup, job
+
+
+def add_backup(
+    session: Session,
+    site: Site,
+    row: Instance,
+    *,
+    name: str,
+    description: str | None = None,
+    container: str | None = None,
+    parent: str | None = None,
+    incremental: bool = False,
+    codec: str | None = None,
+    damaged_pages: Literal["fail", "warn"] = "warn",
+    limit: ChainLimit = no_limit,
+    scheduled: Scheduled | None = None,
+) -> tuple[Backup, Job]:
+    """Add a backup of the instance and its job, in the transaction of the caller, who starts the job. Raises as the request."""
+    refuse_if_busy(session, row, "take a backup")
+    refuse_if_node(row, "backup")
+    if row.task is not None:
+        raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    if row.state != "running":
+        raise Busy(
+            f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
+            remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
+        )
+    quotas.require(session, row.project, site.settings, {"backups": 1})
+    reason = None
+    base: Backup | None = None
+    chains = datastores.get(row.datastore).capabilities.incremental
+    if parent is not None and not chains:
+        raise Unsupported(
+            f"incremental backups of {row.datastore} are not supported", remedy="Omit the parent to take a full backup."
+        )
+    if parent is not None:
+        base = _named_parent(session, row.project, row, parent)
+    elif incremental and not chains:
+        reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
+    elif incremental:
+        base, reason = newest_parent(session, row, limit)
+    backup = new_backup(
+        session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
+    )
+    job = new_job(
+        session,
+        row.project,
+        "backup",
+        instance=row,
+        backup=backup,
+        scheduled=scheduled,
+        fall_back_to_full=parent is None,
+        damaged_pages=damaged_pages,
+    )
     return backup, job
 
 

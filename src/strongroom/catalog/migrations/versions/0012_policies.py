@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(255), nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("declared", sa.Boolean(), nullable=False),
         sa.Column("anchor", sa.DateTime(), nullable=False),
         sa.Column("paused", sa.DateTime(), nullable=True),
         sa.Column("paused_by", sa.String(255), nullable=False),

@@ -86,7 +86,7 @@ def check_data(server: Server, data_dir: Path) -> None:
     """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
-        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+        raise ServerFailed(f"{data_dir} has an unfinished restore", remedy=remedy)
     found = (read_text(data_dir / "PG_VERSION") or "").strip()
     if not found or not (data_dir / "global" / "pg_control").is_file():
         raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")

@@ -1,0 +1,1 @@
+"""``/policies`` and ``/schedules``, extensions: what happens automatically, and when."""

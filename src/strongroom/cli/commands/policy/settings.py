@@ -1,0 +1,147 @@
+"""Options and columns for the settings of policies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from strongroom.cli.output.columns import Column, When
+from strongroom.cli.output.values import instant
+from strongroom.errors import InvalidRequest
+from strongroom.protection.durations import parse_duration
+
+Full = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help='When full backups are taken: "sun 02:00", "first sun 02:00", "0 2 * * 0". "": never.'),
+]
+Incremental = Annotated[
+    str | None, typer.Option(metavar="WHEN", help='When incrementals are taken: "daily 02:00", hourly, "every 6h". "": never.')
+]
+TimeZone = Annotated[
+    str | None, typer.Option(metavar="ZONE", help="Zone of all times of day, such as Europe/Vienna. Default: UTC.")
+]
+Spread = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Backups of different databases that are due together begin within this time. Default: 5m."
+    ),
+]
+NotBetween = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HH:MM-HH:MM", help='No backup begins in these hours; may be repeated. "": no such hours.'),
+]
+MaxChain = Annotated[
+    int | None, typer.Option(min=0, help="A full is taken when a chain has this many backups. 0: no limit (default).")
+]
+MaxChainAge = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="A full is taken when the one at the base of the chain is older. 0s: no limit (default)."),
+]
+Attempts = Annotated[
+    int | None, typer.Option(min=1, max=10, help="How often a backup is tried before an incident is opened. Default: 3.")
+]
+KeepLast = Annotated[int | None, typer.Option(min=0, help="Keep this many of the newest backups.")]
+KeepWithin = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Keep backups that are less than this much older than the newest: 7d.")
+]
+KeepHourly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many hours.")]
+KeepDaily = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many days.")]
+KeepWeekly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many weeks.")]
+KeepMonthly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many months.")]
+KeepYearly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many years.")]
+MaxAge = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="A database is late if its newest backup is older. Default: from the schedules."),
+]
+MaxProofAge = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="A database is unverified if its newest verified backup is older. Default: any age."),
+]
+
+
+def pick_settings(**options: Any) -> dict[str, Any]:
+    """The body of a request: the options that were given. An empty ``--not-between`` removes all of them."""
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    if "not_between" in given:
+        given["not_between"] = [hours for hours in given["not_between"] if hours]
+    return given
+
+
+def parse_end(text: str) -> datetime:
+    """Parse the end of a pause: a time (UTC without a zone), or how long from now. Raises InvalidRequest."""
+    try:
+        return datetime.now(UTC) + parse_duration(text)
+    except InvalidRequest:
+        pass
+    try:
+        return instant(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"{text!r} is not a time", remedy="Write 2026-12-31, 2026-12-31T07:00 (UTC), or how long from now: 12h, 3d."
+        ) from None
+
+
+def _list_names(value: list[dict[str, Any]] | None) -> str:
+    return ", ".join(f"{item['name']} ({item['type']})" for item in value or [])
+
+
+def _list_times(value: list[dict[str, Any]] | None) -> str:
+    return "\n".join(f"{item['local']:<26} {item['at'][:16].replace('T', ' ')} UTC  {item['kind']}" for item in value or [])
+
+
+def _describe_pause(value: dict[str, Any] | None) -> str:
+    if not value:
+        return ""
+    end = f"until {value['until'][:16].replace('T', ' ')} UTC" if value["until"] else "until it is resumed"
+    return f"{end}, by {value['by'] or 'unknown'}: {value['reason']}"
+
+
+def _describe_number(value: int | None) -> str:
+    return str(value) if value else ""
+
+
+def _describe_time(value: str | None) -> str:
+    return "" if value in (None, "0s") else str(value)
+
+
+LIST = [
+    Column("Name", "name"),
+    Column("Full", "settings.full"),
+    Column("Incremental", "settings.incremental"),
+    Column("Time zone", "settings.time_zone", rank=2),
+    Column("Attached to", "attached", _list_names, rank=1, cut=True),
+    Column("Whole project", "whole_project", rank=3),
+    Column("Paused", "paused", _describe_pause, rank=4, cut=True),
+]
+SHOW = [
+    Column("ID", "id"),
+    Column("Name", "name"),
+    Column("Full", "settings.full"),
+    Column("Incremental", "settings.incremental"),
+    Column("Time zone", "settings.time_zone"),
+    Column("Next runs", "next_runs", _list_times),
+    Column("Spread", "settings.spread"),
+    Column("Not between", "settings.not_between"),
+    Column("Max chain", "settings.max_chain", _describe_number),
+    Column("Max chain age", "settings.max_chain_age", _describe_time),
+    Column("Attempts", "settings.attempts"),
+    Column("Keep last", "settings.keep_last", _describe_number),
+    Column("Keep within", "settings.keep_within", _describe_time),
+    Column("Keep hourly", "settings.keep_hourly", _describe_number),
+    Column("Keep daily", "settings.keep_daily", _describe_number),
+    Column("Keep weekly", "settings.keep_weekly", _describe_number),
+    Column("Keep monthly", "settings.keep_monthly", _describe_number),
+    Column("Keep yearly", "settings.keep_yearly", _describe_number),
+    Column("Max age", "settings.max_age", _describe_time),
+    Column("Max proof age", "settings.max_proof_age", _describe_time),
+    Column("Attached to", "attached", _list_names),
+    Column("Whole project", "whole_project"),
+    Column("Declared in the configuration", "declared"),
+    Column("Paused", "paused", _describe_pause),
+    When("Created", "created"),
+    Column("Created by", "created_by"),
+    When("Changed", "updated"),
+    Column("Changed by", "updated_by"),
+]

@@ -1,0 +1,102 @@
+"""One attempt of a run: the backup of an instance or a cluster, with a job whose id follows from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Cluster, Job, Policy, PolicyRun
+from strongroom.catalog.policies import Database
+from strongroom.flows.backups.chains import ChainLimit, newest_parent
+from strongroom.flows.clusters.backup import add_cluster_backup, newest_backup
+from strongroom.flows.jobs import Scheduled
+from strongroom.flows.kinds.backup import add_backup
+from strongroom.flows.site import Site
+from strongroom.protection.durations import format_duration
+from strongroom.protection.policy import PolicySpec
+from strongroom.protection.runs import Kind, job_id, run_id
+
+_LONGEST_NAME = 200
+
+
+def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *, by_hand: bool = False) -> PolicyRun:
+    """A run that begins now. It is not added yet."""
+    return PolicyRun(
+        id=run_id(policy.id, database.id, nominal),
+        project=database.project,
+        policy_id=policy.id,
+        database_id=database.id,
+        nominal=nominal,
+        last=nominal,
+        kind=kind,
+        outcome="running",
+        by_hand=by_hand,
+        attempts=0,
+    )
+
+
+def begin_attempt(
+    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
+) -> tuple[Backup, Job]:
+    """Add the backup and the job of the run's next attempt, in the caller's transaction. Raises as a request for a backup."""
+    scheduled = Scheduled(run.id, job_id(run.id, run.attempts + 1))
+    name = _name_backup(database, run)
+    description = f"policy {policy.name}"
+    limit = limit_chain(policy.spec, at)
+    incremental = run.kind == "incremental"
+    if isinstance(database, Cluster):
+        is_first = incremental and newest_backup(session, database) is None
+        backup, job = add_cluster_backup(
+            session,
+            site,
+            database,
+            name=name,
+            description=description,
+            incremental=incremental and not is_first,
+            limit=limit,
+            scheduled=scheduled,
+        )
+        if is_first:
+            backup.reason = "a full was taken: the cluster has no completed backup"
+    else:
+        backup, job = add_backup(
+            session,
+            site,
+            database,
+            name=name,
+            description=description,
+            incremental=incremental,
+            limit=limit,
+            scheduled=scheduled,
+        )
+    run.attempts += 1
+    run.job_id, run.backup_id = job.id, backup.id
+    return backup, job
+
+
+def has_usable_backup(session: Session, database: Database) -> bool:
+    """Whether an incremental could be based on a backup of the database."""
+    if isinstance(database, Cluster):
+        return newest_backup(session, database) is not None
+    return newest_parent(session, database)[0] is not None
+
+
+def limit_chain(spec: PolicySpec, at: datetime) -> ChainLimit:
+    """How long and how old a chain may become under the policy."""
+
+    def limit(chain: Sequence[Backup]) -> str | None:
+        if spec.max_chain and len(chain) >= spec.max_chain:
+            return f"the chain has {len(chain)} backups, and the policy allows {spec.max_chain}"
+        age = at - (chain[0].started or chain[0].created)
+        if spec.max_chain_age and age >= spec.max_chain_age:
+            return f"the chain is older than {format_duration(spec.max_chain_age)}, which the policy allows"
+        return None
+
+    return limit
+
+
+def _name_backup(database: Database, run: PolicyRun) -> str:
+    again = f"-{run.attempts + 1}" if run.attempts else ""
+    return f"{database.name[:_LONGEST_NAME]}-{run.nominal:%Y%m%dT%H%M%SZ}{again}"

@@ -1,0 +1,93 @@
+"""Which databases have schedules: those to which a policy with a schedule applies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Attachment, Cluster, Instance, Policy, Schedule
+from strongroom.catalog.policies import close_incident
+from strongroom.flows.policies.ends import FAILING, STUCK
+from strongroom.flows.site import Site
+from strongroom.protection.runs import spread_offset
+
+log = structlog.get_logger()
+
+BATCH = 20
+"""Schedules of one transaction, so that other writers do not wait long."""
+
+_ATTACHED = select(Attachment.project, Attachment.database_id, Attachment.policy_id)
+_HELD = select(Schedule.database_id, Schedule.policy_id)
+_INSTANCES = select(Instance.id, Instance.project).where(Instance.deleted.is_(None), Instance.cluster_id.is_(None))
+_CLUSTERS = select(Cluster.id, Cluster.project).where(Cluster.deleted.is_(None))
+
+
+def cover_databases(site: Site, at: datetime) -> None:
+    """Add, change and remove schedules until they are those of the databases with a policy. Nothing is written otherwise."""
+    with site.catalog.read() as session:
+        wanted, held = _list_wanted(session), _list_held(session)
+    changed = {key: policy_id for key, policy_id in wanted.items() if held.get(key) != policy_id}
+    gone = held.keys() - wanted.keys()
+    if not changed and not gone:
+        return
+    keys = [*gone, *changed]
+    for start in range(0, len(keys), BATCH):
+        with site.catalog.write() as session:
+            for key in keys[start : start + BATCH]:
+                _follow(session, key, changed.get(key), at)
+    log.info("schedules have changed", new=len(changed), removed=len(gone))
+
+
+def restart_schedules(session: Session, policy: Policy, at: datetime) -> None:
+    """Nominal times count from now on: the schedules have changed, or were resumed. Runs that were claimed stay."""
+    for row in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
+        row.handled, row.waiting = at, ""
+        row.wake = row.retry or (at if row.first else next_wake(policy, row))
+
+
+def next_wake(policy: Policy, row: Schedule) -> datetime | None:
+    """When the next run of the database begins, after those that are handled."""
+    upcoming = policy.plan.next_after(row.handled)
+    return upcoming[0] + spread_offset(policy.id, row.database_id, policy.plan.spread) if upcoming else None
+
+
+def _follow(session: Session, database_id: str, policy_id: str | None, at: datetime) -> None:
+    """Set the schedule of a database; None removes it. Nominal times count from now; without a backup it gets a full first."""
+    row = session.get(Schedule, database_id)
+    owner = session.get(Instance, database_id) or session.get(Cluster, database_id)
+    if row is not None and row.policy_id == policy_id:
+        return
+    if row is not None:
+        session.delete(row)
+        session.flush()
+    if policy_id is None:
+        for condition in (FAILING, STUCK):
+            close_incident(session, database_id, condition)
+    if policy_id is not None and owner is not None:
+        begin = at.replace(microsecond=0)
+        session.add(
+            Schedule(database_id=database_id, policy_id=policy_id, project=owner.project, handled=at, wake=at, first=begin)
+        )
+
+
+def _list_wanted(session: Session) -> dict[str, str]:
+    """The policy of each existing database that has one with schedules."""
+    attached = {(project, database_id): policy_id for project, database_id, policy_id in session.execute(_ATTACHED)}
+    if not attached:
+        return {}
+    used = select(Policy).where(Policy.id.in_(set(attached.values())))
+    scheduled = {policy.id for policy in session.scalars(used) if policy.spec.full or policy.spec.incremental}
+    wanted = {}
+    for query in (_INSTANCES, _CLUSTERS):
+        for key, project in session.execute(query):
+            policy_id = attached.get((project, key)) or attached.get((project, ""))
+            if policy_id in scheduled:
+                wanted[key] = policy_id
+    return wanted
+
+
+def _list_held(session: Session) -> dict[str, str]:
+    return {row.database_id: row.policy_id for row in session.execute(_HELD)}

@@ -1,0 +1,71 @@
+"""Policies of the configuration file: at each start, the catalog gets what the file declares."""
+
+from __future__ import annotations
+
+import uuid
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Attachment, Policy, now
+from strongroom.flows.policies.requests import change_settings, list_attached, require_store
+from strongroom.flows.site import Site
+from strongroom.sections.policies import DeclaredPolicy
+
+log = structlog.get_logger()
+
+FILE = "configuration file"
+"""Who created and changed a declared policy."""
+
+
+def declare_policies(site: Site) -> None:
+    """Add and change policies until they are as declared. Those that are not declared any more become users' policies.
+
+    Raises Unsupported if the store allows no schedules.
+    """
+    declared = {(policy.project, name): policy for name, policy in site.settings.policies.items()}
+    for policy in declared.values():
+        require_store(site, policy.spec)
+    with site.catalog.read() as session:
+        is_known = session.scalars(select(Policy.id).where(Policy.declared)).first() is not None
+    if not declared and not is_known:
+        return
+    with site.catalog.write() as session:
+        rows = {(row.project, row.name): row for row in session.scalars(select(Policy))}
+        for key, policy in declared.items():
+            _declare(session, rows.get(key), key[1], policy)
+        for key, row in rows.items():
+            if row.declared and key not in declared:
+                _release(session, row)
+
+
+def _declare(session: Session, row: Policy | None, name: str, policy: DeclaredPolicy) -> None:
+    if row is None:
+        row = Policy(id=str(uuid.uuid4()), project=policy.project, name=name, document={}, anchor=now())
+        row.document = policy.spec.model_dump(mode="json")
+        row.created_by = row.updated_by = FILE
+        row.paused_by = row.paused_reason = ""
+        session.add(row)
+        session.flush()
+    elif row.spec != policy.spec:
+        change_settings(session, row, policy.spec)
+        row.updated, row.updated_by = now(), FILE
+    row.declared = True
+    attachment = session.get(Attachment, (policy.project, ""))
+    is_attached = attachment is not None and attachment.policy_id == row.id
+    if policy.whole_project and not is_attached:
+        session.merge(Attachment(project=policy.project, policy_id=row.id, created=now(), created_by=FILE))
+    elif attachment is not None and is_attached and not policy.whole_project and attachment.created_by == FILE:
+        session.delete(attachment)
+
+
+def _release(session: Session, row: Policy) -> None:
+    """It is not declared any more: delete it unless databases depend on it."""
+    attached = list_attached(session, row)
+    if attached:
+        row.declared = False
+        log.warning("a policy is not declared any more, but attached: it stays", policy=row.name, attached=", ".join(attached))
+    else:
+        session.execute(delete(Attachment).where(Attachment.policy_id == row.id))
+        session.delete(row)

@@ -1,0 +1,112 @@
+"""Schedules as people see them: the next run, the last run, and why runs do not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Cluster, Instance, Policy, PolicyRun, Schedule, now
+from strongroom.catalog.policies import Database
+from strongroom.protection.runs import Kind, spread_offset
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """The schedule of one database."""
+
+    schedule: Schedule
+    policy: Policy
+    database: Database
+    next_run: datetime | None
+    """When the next run begins; none while it waits for its first full."""
+    next_kind: Kind
+    last_run: PolicyRun | None
+    """The newest run that began."""
+    last_missed: PolicyRun | None
+    """The newest run that did not, if it was due after the last one that began."""
+    is_paused: bool
+
+
+def list_schedules(session: Session, project: str | None, policy_id: str | None = None) -> list[ScheduleState]:
+    """Schedules of the project (None: of all), by policy and name of the database."""
+    query = select(Schedule, Policy).join(Policy, Policy.id == Schedule.policy_id)
+    if project is not None:
+        query = query.where(Schedule.project == project)
+    if policy_id is not None:
+        query = query.where(Schedule.policy_id == policy_id)
+    rows = [(schedule, policy) for schedule, policy in session.execute(query)]
+    keys = [schedule.database_id for schedule, _ in rows]
+    databases = _find_databases(session, keys)
+    begun, missed = _newest(session, keys, is_missed=False), _newest(session, keys, is_missed=True)
+    moment = now()
+    found = [
+        _describe(schedule, policy, databases[schedule.database_id], begun, missed, moment)
+        for schedule, policy in rows
+        if schedule.database_id in databases
+    ]
+    return sorted(found, key=lambda state: (state.policy.name, state.database.name, state.database.id))
+
+
+def preview_runs(policy: Policy, count: int = 5) -> list[tuple[datetime, Kind]]:
+    """The next nominal times of a policy."""
+    found: list[tuple[datetime, Kind]] = []
+    at = now()
+    while len(found) < count and (upcoming := policy.plan.next_after(at)) is not None:
+        found.append(upcoming)
+        at = upcoming[0]
+    return found
+
+
+def _describe(
+    schedule: Schedule,
+    policy: Policy,
+    database: Database,
+    begun: dict[str, PolicyRun],
+    missed: dict[str, PolicyRun],
+    at: datetime,
+) -> ScheduleState:
+    upcoming = policy.plan.next_after(schedule.handled)
+    next_run = upcoming[0] + spread_offset(policy.id, database.id, policy.plan.spread) if upcoming else None
+    kind: Kind = upcoming[1] if upcoming else "full"
+    if schedule.first is not None or schedule.retry is not None:
+        next_run = schedule.retry
+    last, skipped = begun.get(database.id), missed.get(database.id)
+    if last is not None and skipped is not None and skipped.last < last.nominal:
+        skipped = None
+    if schedule.full_owed or schedule.first is not None:
+        kind = "full"
+    return ScheduleState(schedule, policy, database, next_run, kind, last, skipped, policy.is_paused(at))
+
+
+def _find_databases(session: Session, keys: list[str]) -> dict[str, Database]:
+    found: dict[str, Database] = {}
+    for batch in _in_batches(keys):
+        for row in session.scalars(select(Instance).where(Instance.id.in_(batch), Instance.deleted.is_(None))):
+            found[row.id] = row
+        for cluster in session.scalars(select(Cluster).where(Cluster.id.in_(batch), Cluster.deleted.is_(None))):
+            found[cluster.id] = cluster
+    return found
+
+
+def _newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
+    """The newest run of each database, of those that were missed or of the others."""
+    outcome = PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed"
+    found: dict[str, PolicyRun] = {}
+    for batch in _in_batches(keys):
+        newest = (
+            select(PolicyRun.database_id, func.max(PolicyRun.nominal).label("nominal"))
+            .where(outcome, PolicyRun.database_id.in_(batch))
+            .group_by(PolicyRun.database_id)
+            .subquery()
+        )
+        same = (PolicyRun.database_id == newest.c.database_id) & (PolicyRun.nominal == newest.c.nominal)
+        found |= {run.database_id: run for run in session.scalars(select(PolicyRun).join(newest, same).where(outcome))}
+    return found
+
+
+def _in_batches(keys: list[str], size: int = 500) -> Iterable[list[str]]:
+    return (keys[at : at + size] for at in range(0, len(keys), size))

@@ -1,0 +1,86 @@
+"""Two services on one PostgreSQL find the same runs due at the same time, and are killed: each run begins once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from strongroom.catalog import Host, Instance, Job, PolicyRun, now, open_catalog
+from strongroom.flows import open_site
+from strongroom.flows.policies.requests import attach_policy, create_policy
+from strongroom.protection.policy import PolicySpec
+from strongroom.protection.runs import job_id
+from strongroom.settings import load
+from strongroom.storage import open_store
+from support.own_postgresql import OwnPostgreSQL
+
+TESTS = Path(__file__).parents[1]
+COUNT = 60
+
+
+def test_each_run_begins_once(place: Path) -> None:
+    own = OwnPostgreSQL(place, hba="local all all trust\n")
+    own.sql("CREATE ROLE strongroom LOGIN")
+    own.sql("CREATE DATABASE strongroom OWNER strongroom")
+    url = f"postgresql://strongroom@/strongroom?host={own.run}"
+    settings = load(service={"data_dir": place, "database_url": url})
+    catalog = open_catalog(settings)
+    site = open_site(settings, catalog, open_store(settings.storage, place / "store"), {})
+    with catalog.write() as session:
+        session.add(Host(name="db1", seen=now()))
+        columns = {"project": "p", "host": "db1", "datastore": "mariadb", "series": "10.11", "flavor": "d1", "volume_size": 1}
+        session.add_all(Instance(id=f"i{n}", name=f"i{n}", state="running", **columns) for n in range(COUNT))
+    create_policy(site, "p", "gold", PolicySpec(full="daily 02:00", keep_last=3))
+    attach_policy(site, "p", "gold", [], whole_project=True)
+    at = now().isoformat()
+
+    def start(name: str) -> subprocess.Popen[str]:
+        (place / name).mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, str(TESTS / "support" / "begin_runs.py"), str(place / name), url, at],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def count_runs() -> int:
+        with catalog.read() as session:
+            return session.query(PolicyRun).count()
+
+    doomed = [start("a"), start("b")]
+    survivors = [start("c"), start("d")]
+
+    def go(process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    for process in doomed:
+        go(process)
+    deadline = time.monotonic() + 60
+    while count_runs() == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for process in doomed:
+        process.kill()
+        process.wait()
+    before = count_runs()
+    assert 0 < before < COUNT
+    for process in survivors:
+        go(process)
+    started = [int(process.communicate(timeout=120)[0].splitlines()[-1]) for process in survivors]
+    assert sum(started) == COUNT - before
+    with catalog.read() as session:
+        runs = {run.id: run for run in session.query(PolicyRun)}
+        jobs = session.query(Job).all()
+    assert len(runs) == len({run.database_id for run in runs.values()}) == COUNT
+    assert {job.id for job in jobs} == {job_id(run, 1) for run in runs}
+    assert len(jobs) == COUNT
+    catalog.close()
+    own.end()
