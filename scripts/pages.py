@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from man import render_man
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -25,7 +26,7 @@ PRODUCTS = {"mariadb": "MariaDB", "mysql": "MySQL", "postgresql": "PostgreSQL"}
 COMMON = ("url", "project", "username", "auth_password_file", "os_cloud", "format", "column", "wide", "time", "quiet")
 
 
-def configuration() -> str:
+def render_configuration() -> str:
     """docs/configuration.md."""
     text = [
         "# Configuration",
@@ -58,11 +59,11 @@ def configuration() -> str:
     for name, field in Settings.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            text += ["", f"## [{name}]", "", (model.__doc__ or "").strip(), "", *options(model)]
+            text += ["", f"## [{name}]", "", (model.__doc__ or "").strip(), "", *render_options(model)]
         elif name == "policies":
             policy = get_args(field.annotation)[1]
             text += ["", "## [policies.NAME]", "", policy.__doc__.strip(), "[Policies](policies.md) explains the settings.", ""]
-            text += options(policy)
+            text += render_options(policy)
         elif name == "flavors":
             flavor = get_args(field.annotation)[1]
             rows = [
@@ -70,31 +71,31 @@ def configuration() -> str:
                 for key, value in field.get_default(call_default_factory=True).items()
             ]
             text += ["", "## [flavors.NAME]", "", f"{flavor.__doc__.strip()} A configured table replaces the default ones:", ""]
-            text += ["| flavor | ram | vcpus |", "|---|---|---|", *rows, "", *options(flavor)]
+            text += ["| flavor | ram | vcpus |", "|---|---|---|", *rows, "", *render_options(flavor)]
         else:
             simple.append((name, field))
-    text += ["", "## Top level", "", *HEADING, *(option(name, field) for name, field in simple)]
+    text += ["", "## Top level", "", *HEADING, *(render_option(name, field) for name, field in simple)]
     return "\n".join([*text, ""])
 
 
 HEADING = ["| option | type | default | meaning |", "|---|---|---|---|"]
 
 
-def options(model: type[BaseModel]) -> list[str]:
+def render_options(model: type[BaseModel]) -> list[str]:
     """The table of a section."""
-    return [*HEADING, *(option(name, field) for name, field in model.model_fields.items())]
+    return [*HEADING, *(render_option(name, field) for name, field in model.model_fields.items())]
 
 
-def option(name: str, field: FieldInfo) -> str:
+def render_option(name: str, field: FieldInfo) -> str:
     """A row of the table."""
-    cells = [f"`{name}`", kind(field.annotation), default(field), field.description or ""]
+    cells = [f"`{name}`", describe_type(field.annotation), render_default(field), field.description or ""]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def kind(annotation: Any) -> str:
+def describe_type(annotation: Any) -> str:
     """The type of an option in words."""
     if get_origin(annotation) is Annotated:
-        return kind(get_args(annotation)[0])
+        return describe_type(get_args(annotation)[0])
     words = {
         str: "text",
         SecretStr: "secret",
@@ -111,11 +112,11 @@ def kind(annotation: Any) -> str:
         return ", ".join(f"`{a}`" for a in inner)
     if get_origin(annotation) in (list, tuple):
         inner = [a for a in inner if a is not ...]
-        return f"list of {kind(inner[0])}s"
-    return " or ".join(kind(a) for a in inner)
+        return f"list of {describe_type(inner[0])}s"
+    return " or ".join(describe_type(a) for a in inner)
 
 
-def default(field: FieldInfo) -> str:
+def render_default(field: FieldInfo) -> str:
     """The default in the syntax of TOML."""
     if field.is_required():
         return "required"
@@ -135,51 +136,51 @@ def default(field: FieldInfo) -> str:
             return f'`"{value}"`' if str(value) else '`""`'
 
 
-def cli() -> str:
+def render_cli() -> str:
     """docs/cli.md."""
     root = typer.main.get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
-    first = next(command for path, command in commands(root) if path == ("instance", "list"))
+    first = next(command for path, command in walk_commands(root) if path == ("instance", "list"))
     codes = re.findall(r"^ +(\d+) +(.+)$", root.epilog or "", re.MULTILINE)
     text = [
         "# Command line",
         "",
-        "`strongroom serve` is the service. Every other command is a client of its API, found by `--url`, `STRONGROOM_URL`,",
-        "or at `http://127.0.0.1:8779`. Instances, backups and clusters are named by name or by id; the first 8 characters of",
-        "an id will do (of a job's id the last 8). Results go to stdout, progress and remarks to stderr. A list on a terminal",
-        "shows what fits; `--wide`, and output that goes elsewhere, show all. `strongroom --install-completion` completes",
-        "commands and names.",
+        "`strongroom serve` is the service. Every other command is a client of its API, at `--url`, `STRONGROOM_URL` or",
+        "`http://127.0.0.1:8779`. Refer to instances, backups and clusters by name or id; the first 8 characters of an id are",
+        "enough (for a job, the last 8). Results are written to stdout, progress and remarks to stderr. On a terminal, a list",
+        "shows only the columns that fit; `--wide`, or output to a file or pipe, shows all. `strongroom --install-completion`",
+        "sets up the completion of commands and names.",
         "",
         "| exit code | meaning |",
         "|---|---|",
         *(f"| {code} | {meaning} |" for code, meaning in codes),
         "",
-        "Every command that talks to the service takes these options, too:",
+        "Every command that calls the service also has these options:",
         "",
-        *parameters([p for p in first.params if p.name in COMMON]),
+        *render_parameters([p for p in first.params if p.name in COMMON]),
     ]
-    for path, command in commands(root):
+    for path, command in walk_commands(root):
         own = [p for p in command.params if p.name not in (*COMMON, "help")]
         text += ["", f"## strongroom {' '.join(path)}", "", (command.help or "").strip(), ""]
         if own:
-            text += [*parameters(own), ""]
+            text += [*render_parameters(own), ""]
         text += ["```sh", *(line[2:] for line in (command.epilog or "").partition("\b\n")[2].splitlines()), "```"]
     return "\n".join([*text, ""])
 
 
-def commands(
+def walk_commands(
     group: typer.core.TyperGroup, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
     """Every command with its path."""
     for name, command in group.commands.items():
         if isinstance(command, typer.core.TyperGroup):
-            yield from commands(command, (*path, name))
+            yield from walk_commands(command, (*path, name))
         else:
             assert isinstance(command, typer.core.TyperCommand)
             yield (*path, name), command
 
 
-def parameters(given: list[Any]) -> list[str]:
+def render_parameters(given: list[Any]) -> list[str]:
     """A table of arguments and options."""
     rows = ["| | meaning |", "|---|---|"]
     for parameter in given:
@@ -188,7 +189,7 @@ def parameters(given: list[Any]) -> list[str]:
             name = f"`{word}`" if parameter.required else f"`[{word}]`"
         else:
             name = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
-            name += choices(parameter.type_descriptor.annotation)
+            name += render_choices(parameter.type_descriptor.annotation)
         text = parameter.help or ""
         if parameter.required and parameter.param_type_name == "option":
             text += " Required."
@@ -198,7 +199,7 @@ def parameters(given: list[Any]) -> list[str]:
     return rows
 
 
-def choices(annotation: Any) -> str:
+def render_choices(annotation: Any) -> str:
     """The allowed values of an option, if they are listed."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, Enum):
@@ -206,7 +207,7 @@ def choices(annotation: Any) -> str:
     return ""
 
 
-def with_profile(page: str) -> str:
+def insert_profiles(page: str) -> str:
     """docs/adopt.md with the tables of all drivers."""
     begin, end = "<!-- profile: begin -->\n", "<!-- profile: end -->\n"
     before, _, rest = page.partition(begin)
@@ -214,14 +215,14 @@ def with_profile(page: str) -> str:
     tables: list[str] = []
     for name in datastores.names():
         items = datastores.get(name).profiles.items
-        rows = [f"| {cell(item.name)} | {item.new} | {item.in_place} | {cell(item.otherwise)} |" for item in items]
+        rows = [f"| {escape_cell(item.name)} | {item.new} | {item.in_place} | {escape_cell(item.otherwise)} |" for item in items]
         if rows:
             title = PRODUCTS[name]
             tables += [f"### {title}", "", "| item | new | in place | if it were ignored |", "|---|---|---|---|", *rows, ""]
     return before + begin + "\n".join(["", *tables, ""])[: -1 if tables else None] + end + after
 
 
-def with_states(page: str) -> str:
+def insert_states(page: str) -> str:
     """docs/architecture.md with the states of every entity."""
     begin, end = "<!-- states: begin -->\n", "<!-- states: end -->\n"
     before, _, rest = page.partition(begin)
@@ -232,7 +233,7 @@ def with_states(page: str) -> str:
     return before + begin + "\n".join(["", *text, ""])[:-1] + end + after
 
 
-def cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Text in a cell of a table."""
     return text.replace("|", "\\|")
 
@@ -240,16 +241,23 @@ def cell(text: str) -> str:
 def main() -> int:
     adopt, architecture = DOCS / "adopt.md", DOCS / "architecture.md"
     pages = {
-        DOCS / "configuration.md": configuration(),
-        DOCS / "cli.md": cli(),
-        adopt: with_profile(adopt.read_text()),
-        architecture: with_states(architecture.read_text()),
+        DOCS / "configuration.md": render_configuration(),
+        DOCS / "cli.md": render_cli(),
+        adopt: insert_profiles(adopt.read_text()),
+        architecture: insert_states(architecture.read_text()),
     }
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    pages |= {DOCS / "man" / name: text for name, text in render_man(root, COMMON).items()}
+    gone = set((DOCS / "man").glob("*.1")) - set(pages)
     if "--check" in sys.argv[1:]:
-        old = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
-        for name in old:
+        old = [path for path, text in pages.items() if not path.is_file() or path.read_text() != text]
+        for name in sorted(str(path.relative_to(DOCS)) for path in {*old, *gone}):
             print(f"docs/{name} is not up to date: run scripts/docs", file=sys.stderr)
-        return 1 if old else 0
+        return 1 if old or gone else 0
+    (DOCS / "man").mkdir(exist_ok=True)
+    for path in gone:
+        path.unlink()
     for path, text in pages.items():
         path.write_text(text)
     return 0

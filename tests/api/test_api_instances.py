@@ -411,7 +411,7 @@ def test_restore_in_place(site: Site) -> None:
         ({"resize": None}, 400, "resize"),
         ({"resize": {"volume": {"size": "big"}}}, 400, "GB"),
         ({"resize": {"volume": {"size": 10}}}, 400, "larger than the current 10 GB"),
-        ({"resize": {"flavorRef": "d1"}}, 400, "has flavor d1 already"),
+        ({"resize": {"flavorRef": "d1"}}, 400, "already has flavor d1"),
         ({"resize": {"flavorRef": "d99"}}, 400, "d99 cannot be found"),
         ({"reset_status": None}, 400, "reset_status"),
         ({"promote_to_replica_source": {}}, 400, "is not a replica."),

@@ -57,6 +57,11 @@ def test_protected_resources_cannot_be_deleted(site: Site) -> None:
         assert (plan["allowed"], plan["protected"], plan["refused"][0]["message"]) == (False, True, refused["message"])
     told(site.ask("DELETE", f"/backups/{full}", cascade="true"), 409, "conflict")
     assert site.row(Backup, full).status == "COMPLETED", "nor what it depends on"
+    assert site.ask("PATCH", paths["instance"], {"instance": {"protected": False}}).status_code == 202
+    assert site.ask("DELETE", paths["instance"]).status_code == 202
+    site.end_jobs()
+    assert (site.row(Backup, child).status, site.row(Backup, child).protected) == ("COMPLETED", True), "its instance is gone"
+    del paths["instance"]
     for noun, path in paths.items():
         assert site.ask("PATCH", path, {noun: {"protected": False}}).status_code == 202
         assert site.ask("DELETE", path, **({"now": "true"} if noun == "backup" else {})).status_code == 202

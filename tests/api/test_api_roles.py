@@ -18,8 +18,8 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from strongroom.api import create_app
-from strongroom.catalog import Attachment, Backup, Cluster, Host, Instance, Job, Policy, Strategy
-from strongroom.errors import Forbidden
+from strongroom.catalog import Attachment, Backup, Cluster, Host, Instance, Job, Policy, Strategy, now
+from strongroom.errors import Forbidden, HostSilent
 from strongroom.identity import RULES, BasicAuthentication, Principal, User, authorize, edit_users
 from support.site import Site, told
 
@@ -185,7 +185,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, empty_catalog: Path) -> 
     with edit_users(place / "users.json") as users:
         for role in RANK:
             users[role] = User(password=HASH, projects={"mine": role})
-        users["stranger"] = User(password=HASH, projects={"elsewhere": "admin"})
+        users["outsider"] = User(password=HASH, projects={"elsewhere": "admin"})
     return world
 
 
@@ -241,7 +241,7 @@ def test_credentials_are_required(world: World) -> None:
         assert world.send("GET", path).status_code == 200
 
 
-@pytest.mark.parametrize("user", [*RANK, "stranger"])
+@pytest.mark.parametrize("user", [*RANK, "outsider"])
 def test_project_without_a_role_of_the_caller_is_forbidden(world: World, user: str) -> None:
     before = world.dump("theirs")
     for route in RULES:
@@ -438,6 +438,51 @@ def test_only_administrators_see_their_fields(world: World, user: str) -> None:
     nodes = [*cluster["instances"], *whole["nodes"]]
     for host in (*(node.get("host") for node in nodes), job["host"], plan["host"]):
         assert host == ("local" if user == "admin" else None)
+
+
+@pytest.mark.parametrize("user", ["reader", "member", "admin"])
+def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults, progress, outputs, details and refusals, wherever a route shows them."""
+    agents = world.control.agents
+    agents.connect("db7.example", agents._clients["local"], "https://10.1.2.3:8780")
+    agents.urls["orders"] = ""  # a host of the same name as an instance
+    text = (
+        "instance orders (01234567-0000) is on host orders: the agent of host db7.example at https://10.1.2.3:8780 cannot write "
+        "/var/lib/strongroom/x: no space left; wanted: file:///srv/store, sent by s3://bucket/key, 12/24"
+    )
+    secrets = ("db7.example", "10.1.2.3", "host orders", "/var/lib", "/srv/store")
+    failure = {"code": "HostSilent", "message": text, "remedy": text}
+    fault = {"message": text, "details": text, "created": now().isoformat()}
+
+    def fail(row: Any) -> None:
+        if isinstance(row, Job):
+            row.message, row.fault, row.output = text, failure, {"warnings": [text], "backups": [{"at": text}]}
+        elif isinstance(row, Backup):
+            row.fault, row.reason = failure, text
+        else:
+            row.fault = fault
+            if isinstance(row, Instance):
+                row.detail = text
+
+    for table, noun in ((Job, "job"), (Backup, "backup"), (Instance, "instance"), (Cluster, "cluster")):
+        world.edit(table, world.mine[noun], fail)
+        replies = [world.ask_as(user, "GET", f"/{noun}s/{world.mine[noun]}"), world.ask_as(user, "GET", f"/{noun}s")]
+        for reply in replies:
+            assert reply.status_code == 200
+            seen = " ".join(reply.text.replace("\\n", " ").split())  # Trove wraps the lines of faults
+            assert "no space left" in seen
+            for secret in secrets:
+                assert (secret in seen) == (user == "admin"), (noun, secret, seen)
+            assert "instance orders (01234567-0000)" in seen
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise HostSilent(text, remedy=text)
+
+    monkeypatch.setattr("strongroom.api.records.plan_delete_backup", refuse)
+    refused = world.ask_as(user, "GET", f"/backups/{world.mine['backup']}/delete-plan")
+    assert refused.status_code >= 400
+    for secret in secrets:
+        assert (secret in refused.text) == (user == "admin"), refused.text
 
 
 @pytest.mark.parametrize(("user", "status"), [("member", 403), ("admin", 200)])

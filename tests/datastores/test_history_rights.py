@@ -90,7 +90,7 @@ def test_mysql_log_is_proof(place: Path) -> None:
         server.reset_log()
         for _ in range(10):
             server.write(5)
-        with pytest.raises(LineageChanged, match="its binary log is another one"):
+        with pytest.raises(LineageChanged, match="its binary log was replaced"):
             server.take(child, of=of)
         (remedy,) = remedies(of)
         server.sql(remedy)

@@ -95,7 +95,7 @@ def test_check_data(place: Path) -> None:
             driver.servers.check_data(server, place)
         return str(caught.value)
 
-    assert "holds no MariaDB" in refused()
+    assert "has no MariaDB" in refused()
     (place / "mysql").mkdir()
     driver.servers.check_data(server, place)
     for type in ("full-backuped", "incremental", "full-prepared"):
@@ -104,7 +104,7 @@ def test_check_data(place: Path) -> None:
     (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
     driver.servers.check_data(server, place)
     (place / "strongroom_incomplete").touch()
-    assert "not finished" in refused()
+    assert "unfinished" in refused()
 
 
 def test_lineage(place: Path) -> None:

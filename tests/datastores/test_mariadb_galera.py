@@ -106,7 +106,7 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
 
 
 def test_a_host_without_what_clusters_need_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="lacks on this host the library of galera-4 and the scripts wsrep_sst"):
+    with pytest.raises(ConfigurationError, match="on this host lacks the library of galera-4 and the scripts wsrep_sst"):
         config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}, address="127.1.0.2"))
     with pytest.raises(ConfigurationError, match="no address"):
         config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}))

@@ -186,7 +186,7 @@ class TestEncryption:
         own.options = [option.replace("/k/", "/data/") for option in own.options]
         own.start()
         notices = [notice for notice in read(own).notices if notice.effect == "refuse"]
-        assert "the keys lie in the data directory" in notices[0].message
+        assert "the keys are in the data directory" in notices[0].message
 
     def test_a_passphrase_in_the_option_file_is_refused(self, own: OwnServer) -> None:
         own.stop()

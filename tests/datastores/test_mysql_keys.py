@@ -346,7 +346,7 @@ def hide(keys: keys_module.Keys, data: bytes, *, state: int = PAGES, offset: int
     ids=["none", "encrypted already", "two", "of a file as it is"],
 )
 def test_what_is_not_known_is_refused(tmp_path: Path, state: int, data: bytes) -> None:
-    with pytest.raises(ServerFailed, match="in a way that is not known"):
+    with pytest.raises(ServerFailed, match="in an unknown form"):
         hide(keys_module.Keys(tmp_path), data, state=state)
 
 

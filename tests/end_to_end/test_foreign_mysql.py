@@ -78,7 +78,7 @@ def test_backups_of_trove_need_xtrabackup_and_are_refused_without_it(serve: Call
         service.create("refused", restorePoint={"backupRef": view["id"]})
     fault = failed.value.job["fault"]
     assert fault["code"] == "VersionMismatch"
-    assert "one of XtraBackup" in fault["message"]
+    assert "was taken by XtraBackup" in fault["message"]
     assert f"Install Percona XtraBackup {version.series}" in fault["remedy"]
 
     # With it the data is there

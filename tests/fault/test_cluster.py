@@ -84,7 +84,7 @@ def test_an_older_node_that_is_named_begins_and_those_ahead_of_it_join_empty(sho
         os.kill(pid, signal.SIGTERM)
         until(lambda pid=pid: pid not in processes.below(service.data_dir), 60)  # type: ignore[misc]
     service.start()
-    with pytest.raises(Failed, match="node1 is not the farthest"):
+    with pytest.raises(Failed, match="node1 is not the most advanced"):
         service.wait(shop.post("recover", {"recover": {"node": "node1"}}), 240)
     service.wait(shop.post("recover", {"recover": {"node": "node1", "force": True}}), 240)
     shop.require(expected)

@@ -238,6 +238,25 @@ def test_no_attempt_begins_when_the_next_run_is_near_and_a_failed_full_is_owed(w
     assert world.end(world.tick(10 * MINUTE)[0]).kind == "incremental"
 
 
+def test_a_run_is_given_up_when_the_next_one_is_due(world: World) -> None:
+    begin_with_full(world, incremental="every 1h")
+    world.end(world.tick(HOUR)[0], "disk full")
+    (job,) = world.tick(2 * HOUR)  # the service was down when the second attempt was due
+    assert world.end(job).kind == "incremental"
+    assert [outcome for _, outcome in world.runs()] == ["succeeded", "failed", "missed 1: service down", "succeeded"]
+    assert world.incidents() == {"failing": False}
+
+
+def test_incidents_of_deleted_databases_are_closed(world: World) -> None:
+    begin_with_full(world, incremental="every 1h", attempts=1)
+    world.end(world.tick(HOUR)[0], "disk full")
+    assert world.incidents() == {"failing": True}
+    with world.site.catalog.write() as session:
+        session.get_one(Instance, "orders").deleted = world.at
+    assert world.tick() == []
+    assert world.incidents() == {"failing": False}
+
+
 def test_a_cancelled_run_is_not_tried_again(world: World) -> None:
     begin_with_full(world, incremental="every 1h")
     (job,) = world.tick(HOUR)
@@ -489,6 +508,11 @@ def test_a_run_that_is_refused_at_once_fails_and_is_tried_again(world: World) ->
 def test_an_error_in_one_schedule_stops_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.add_instance("billing")
     world.add_policy(attach=("orders", "billing"), full="every 1h")
+    world.add_instance("shop")
+    world.add_policy("silver", ("shop",), full="every 1h")
+    with world.site.catalog.write() as session:
+        policy = session.query(Policy).filter_by(name="silver").one()
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
     take = tick.Turn.take
 
     def fail(turn: tick.Turn) -> Job | None:

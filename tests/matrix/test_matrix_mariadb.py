@@ -303,7 +303,7 @@ GROUPS = [
                 options="plugin_load_add=file_key_management\nfile_key_management_filename={data}/keys.txt\ninnodb_encrypt_log=ON",
                 layout="printf '" + KEYS + "' > {data}/keys.txt",
                 prepare=("CREATE TABLE db1.x (id INT PRIMARY KEY, note TEXT) ENCRYPTED=YES", into("db1.x")),
-                refused=(Refused("keys lie in the data directory"),),
+                refused=(Refused("keys are in the data directory"),),
             ),
         ),
     ),

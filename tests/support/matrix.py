@@ -102,8 +102,7 @@ class Run:
         try:
             self._sequence()
         except Exception as error:
-            names = ", ".join(map(str, self.group.lines))
-            self.failures.append(f"group {self.group} could not go on (its lines: {names}; try them with --alone): {error}")
+            self._check(None, passed=False, failure=f"{error}; the rest was not tried")
             raise AssertionError("\n".join(self.failures)) from error
         assert not self.failures, "\n".join(self.failures)
 
@@ -236,8 +235,8 @@ class Run:
         if refused:
             self._check(line, failure and refused.part in failure, f"restore ({at}), {refused.part}: {failure or 'not refused'}")
             return False
-        assert not failure, f"restore ({at}): {failure}"
-        return True
+        self._check(None, not failure, f"restore ({at}): {failure}")
+        return not failure
 
     def _compare(self, at: Where, expected: Sums, copy: Server | None) -> None:
         found = self.own.sums(copy)
@@ -253,7 +252,8 @@ class Run:
     def _check(self, line: Line | None, passed: object, failure: str) -> None:
         """Keep a failure, and the line that it is of, where that is known."""
         if not passed:
-            self.failures.append(f"{line or f'group {self.group}'}: {failure}")
+            lines = [line] if line else self.group.lines
+            self.failures.append(f"{' or '.join(map(str, lines))}: {failure}")
 
     def _refusal(self, at: Where) -> tuple[Line | None, Refused | None]:
         return next(((line, refused) for line in self.group.lines if (refused := line.refusal(at))), (None, None))

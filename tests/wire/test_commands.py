@@ -88,7 +88,7 @@ def test_instances(none_directory: Any) -> None:
     openstack.refused(400, "must be larger than the current 1 GB", "database instance resize volume one 1")
     openstack("database instance resize volume one 2")
     assert openstack.value("volume", "database instance show one") == "2"
-    openstack.refused(400, "has flavor d1 already", "database instance resize flavor one d1")
+    openstack.refused(400, "already has flavor d1", "database instance resize flavor one d1")
     openstack("database instance resize flavor one d2")
     openstack.refused(422, "is busy: resize job", "database instance restart one")
     assert done(cloud, f"/instances/{one}")["flavor"]["id"] == "d2"

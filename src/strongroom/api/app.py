@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from strongroom import __version__
@@ -13,7 +13,7 @@ from strongroom.api.clusters import routes as clusters
 from strongroom.api.databases import root, users
 from strongroom.api.databases import routes as databases
 from strongroom.api.http import errors, openapi
-from strongroom.api.http.caller import PREFIX, authorized
+from strongroom.api.http.caller import authorized
 from strongroom.api.http.gate import Gate
 from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
@@ -71,9 +71,10 @@ def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, meth
     app.state.method = method
     app.add_middleware(Gate, method=method)
     errors.install(app)
-    app.include_router(site.open_router)
-    app.include_router(hosts.open_router)
     for router in ROUTERS:
-        app.include_router(router, prefix=PREFIX, dependencies=[Depends(authorized)])
+        if authorized not in [dependency.dependency for dependency in router.dependencies]:
+            raise TypeError(f"the router {router.tags} is not from project_router: its routes would be open to everybody")
+    for router in (site.open_router, hosts.open_router, *ROUTERS):
+        app.router.routes.extend(router.routes)
     openapi.describe(app)
     return app

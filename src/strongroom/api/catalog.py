@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import Field
 
-from strongroom.api.http.caller import CallerDep, ControlDep, accepted
+from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Container, OwnBody
 from strongroom.flows.kinds.rebuild import request_rebuild
 
-router = APIRouter(tags=["catalog"])
+router = project_router("catalog")
 
 
 class RebuildOptions(OwnBody):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Link, Segment, View
 from strongroom.catalog.queries import installed
 from strongroom.errors import NotFound
 from strongroom.flows import Site, version_id
 
-router = APIRouter(tags=["datastores"])
+router = project_router("datastores")
 
 
 class VersionView(View):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Link, Segment, View
 from strongroom.errors import InvalidRequest, NotFound
 from strongroom.sections import Flavor
 
-router = APIRouter(tags=["flavors"])
+router = project_router("flavors")
 
 
 class FlavorView(View):

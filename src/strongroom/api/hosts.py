@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from strongroom.agent.joining import JoinReply, JoinRequest
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Body, Ref, Segment, View, iso
 from strongroom.catalog import Host, Instance
 from strongroom.catalog.queries import silent_hosts
@@ -28,7 +28,7 @@ from strongroom.flows import (
 
 open_router = APIRouter(tags=["hosts"])
 """Routes without a principal: a host joins with a token."""
-router = APIRouter(tags=["hosts"])
+router = project_router("hosts")
 
 
 class InstalledView(View):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -16,7 +16,9 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
+    known_value,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -25,8 +27,9 @@ from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
 from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
+from strongroom.flows.kind import list_kinds
 
-router = APIRouter(tags=["jobs"])
+router = project_router("jobs")
 
 MAX_WAIT = 60.0
 
@@ -92,9 +95,12 @@ def index(
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
+    kind: Annotated[str | None, Query(description="Kind of job.")] = None,
 ) -> Response:
     """Jobs of the project, newest first."""
     filters: dict[str, str] = {}
+    if kind is not None:
+        filters["kind"] = known_value("kind", kind, list_kinds())
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _id(session, caller, find_instance, instance_id)

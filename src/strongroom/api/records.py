@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
-from strongroom.api.http.caller import CallerDep, ControlDep, accepted
+from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Name, OwnBody, Segment, View
 from strongroom.flows import DeletePlan, change_cluster, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.kinds.label import change_backup
 
-router = APIRouter(tags=["records"])
+router = project_router("records")
 
 
 class RecordChanges(OwnBody):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 
-from strongroom.api.http.caller import MAX_PAGE, Caller, CallerDep, ControlDep, ListedDep
+from strongroom.api.http.caller import MAX_PAGE, Caller, CallerDep, ControlDep, ListedDep, project_router
 from strongroom.api.http.fields import OwnBody, Ref, Segment, View, iso
 from strongroom.catalog import Removal
 from strongroom.flows import (
@@ -23,7 +23,7 @@ from strongroom.flows import (
     show_retention,
 )
 
-router = APIRouter(tags=["retention"])
+router = project_router("retention")
 
 
 class OneOutlook(View):

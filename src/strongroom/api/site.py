@@ -10,14 +10,14 @@ from pydantic import Field
 from sqlalchemy import select
 
 from strongroom.agent.checks import Check, CheckRequest, check_service
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Link, View
 from strongroom.errors import StrongroomError
 from strongroom.flows import Site, check_hosts, check_request
 
 open_router = APIRouter(tags=["service"])
 """Routes that need no principal."""
-router = APIRouter(tags=["service"])
+router = project_router("service")
 
 
 class VersionDocument(View):

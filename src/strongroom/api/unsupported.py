@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
-from strongroom.api.http.caller import CallerDep
+from strongroom.api.http.caller import CallerDep, project_router
 from strongroom.api.http.fields import Segment, View
 from strongroom.errors import NotFound, Unsupported
 
-router = APIRouter(tags=["not supported"])
+router = project_router("not supported")
 
 REMEDY = "See /openapi.json for the supported requests."
 

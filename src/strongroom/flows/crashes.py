@@ -1,4 +1,4 @@
-"""Counts the crashes of the service during each job: a job that ends the service every time is not continued for ever."""
+"""Counts the crashes of the service during each job, and fails a job that crashes the service every time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from strongroom.catalog import Catalog, Job
 log = structlog.get_logger()
 
 MOST_CRASHES = 5
-"""How often the service may crash during a job that makes no progress in between."""
+"""Maximum number of crashes during a job without progress in between."""
 
 
 class Crashes:
-    """A file in the state directory exists while the service runs: if it is there at a start, the last process crashed."""
+    """A file in the state directory exists while the service runs: if it exists at the start, the previous process crashed."""
 
     def __init__(self, data_dir: Path, catalog: Catalog) -> None:
         self._mark = data_dir / "engine.running"
         self._catalog = catalog
 
     def begin(self) -> None:
-        """Count a crash of the last process for each running job, and give up those that it happened to too often."""
+        """Count a crash of the previous process for each running job, and mark jobs with too many crashes."""
         if self._mark.exists():
             self._count()
         self._mark.touch(mode=0o600)
 
     def end(self) -> None:
-        """The service stops as it should."""
+        """Note that the service stops normally."""
         self._mark.unlink(missing_ok=True)
 
     def _count(self) -> None:
@@ -38,9 +38,9 @@ class Crashes:
                 is_stuck = job.params.get("events_at_crash") == job.events
                 crashes = job.params.get("crashes", 0) + 1 if is_stuck else 1
                 job.params = {**job.params, "crashes": crashes, "events_at_crash": job.events}
-                if crashes >= 2 * MOST_CRASHES:  # nor can it be cleaned up
+                if crashes >= 2 * MOST_CRASHES:  # its cleanup crashes the service, too
                     job.params = {**job.params, "left_alone": True}
                 if crashes >= MOST_CRASHES:
-                    log.error("a job is given up: the service crashed during it again and again", job=job.id, kind=job.kind)
+                    log.error("failing a job, because the service crashed repeatedly while it ran", job=job.id, kind=job.kind)
                     sentence = f"the service crashed {crashes} times during {job.kind} job {job.id}, which is not started again"
                     job.params = {**job.params, "given_up": sentence}

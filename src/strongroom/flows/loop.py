@@ -98,7 +98,7 @@ def _host_unless_cancelled(site: Site, job_id: str) -> str | None:
         if row.cancel and not kind_of(row.kind).outlives_cancel:
             raise Cancelled(f"{row.kind} job {job_id} was cancelled")
         if given_up := row.params.get("given_up"):
-            raise JobError(given_up, remedy="Something in it ends the service: see its log and the kernel log, then try again.")
+            raise JobError(given_up, remedy="Find the cause in the log of the service and in the kernel log; then try again.")
         if row.finished is not None and row.kind != "backup":  # it was reset, or its host was removed
             raise Cancelled(f"{row.kind} job {job_id} has ended already")
         return row.host
@@ -119,7 +119,7 @@ async def clean_up(site: Site, job_id: str, kind: str) -> bool:
     clean = kind_of(kind).clean
     assert clean is not None
     if await retry_while_away(site, lambda: asyncio.to_thread(_is_left_alone, site, job_id)):
-        log.error("the service crashed during the cleanup again and again; nothing is cleaned up", job=job_id, kind=kind)
+        log.error("skipping the cleanup, because the service crashed repeatedly during it", job=job_id, kind=kind)
         return False
     try:
         return bool(await retry_while_away(site, lambda: clean(site.for_job(job_id), job_id)))

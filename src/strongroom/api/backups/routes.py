@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -18,7 +18,9 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
+    known_value,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -44,9 +46,12 @@ from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.verify import request_verify
+from strongroom.flows.status import BACKUPS, CREATED
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["backups"])
+router = project_router("backups")
+
+_STATUSES = [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
 
 
 Trashed = Annotated[bool, Query(description="Extension: also backups that were deleted and are still in the store.")]
@@ -119,6 +124,8 @@ def index(
     project: ListedDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     datastore: Annotated[str | None, Query(description="Id or name.")] = None,
+    status: Annotated[str | None, Query(description="Extension.")] = None,
+    kind: Annotated[Literal["full", "incremental"] | None, Query(description="Extension.")] = None,
     trashed: Trashed = False,
 ) -> Response:
     """Backups, newest first.
@@ -127,7 +134,13 @@ def index(
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
-    filters: dict[str, str | bool | None] = {} if trashed else {"trashed": False}
+    filters: dict[str, str | bool | None] = {} if kind is None else {"kind": kind}
+    if not trashed:
+        filters["trashed"] = False
+    if status is not None:
+        filters["status"] = known_value(
+            "status", status, [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
+        )
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _instance_id(session, caller, instance_id)

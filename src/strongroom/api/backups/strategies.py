@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import ConfigDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, accepted
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, accepted, project_router
 from strongroom.api.http.fields import Body, Container, Text, View
 from strongroom.catalog import Strategy
 from strongroom.errors import Forbidden, NotFound
 from strongroom.flows import find_instance
 
-router = APIRouter(tags=["backup strategies"])
+router = project_router("backup strategies")
 
 
 class NewStrategy(Body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from strongroom.agent.models import ServerDefinition
@@ -27,6 +27,7 @@ from strongroom.api.http.caller import (
     PageDep,
     accepted,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -42,7 +43,7 @@ from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, requ
 from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["clusters"])
+router = project_router("clusters")
 
 
 class PlannedNode(View):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, Field, StringConstraints
 
 from strongroom.api.databases.routes import connect_server
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Body, Segment, View, plain
 from strongroom.catalog import Instance, now
 from strongroom.flows import Site
 
-router = APIRouter(tags=["databases and users"])
+router = project_router("databases and users")
 
 
 class RootPassword(Body):

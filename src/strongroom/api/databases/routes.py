@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from strongroom.agent.client import AgentClient
 from strongroom.api.databases.requests import DatabaseBody, database_specs
-from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
+from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names, project_router
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.errors import Busy, ServerFailed
 from strongroom.flows import Site, find_instance, refresh_instance
 
-router = APIRouter(tags=["databases and users"])
+router = project_router("databases and users")
 
 
 class CreateDatabases(Body):

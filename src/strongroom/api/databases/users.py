@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field, model_validator
 
 from strongroom import datastores
 from strongroom.api.databases.requests import DatabaseRef, HostName, Password, UserBody, UserName, parse_user, user_specs
 from strongroom.api.databases.routes import connect_server
-from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names
+from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names, project_router
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.datastores import UserChange, UserSpec
 from strongroom.errors import NotFound
 
-router = APIRouter(tags=["databases and users"])
+router = project_router("databases and users")
 
 
 class CreateUsers(Body):

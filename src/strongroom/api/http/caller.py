@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache, partial, wraps
 from typing import Annotated, ParamSpec, cast
 from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
@@ -18,7 +19,7 @@ from strongroom.api.http.gate import PRINCIPAL
 from strongroom.catalog import Backup, Cluster, Instance, Job, Policy
 from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
-from strongroom.errors import Forbidden
+from strongroom.errors import Forbidden, InvalidRequest
 from strongroom.flows import Site
 from strongroom.identity import Method, Principal, authorize
 
@@ -126,6 +127,14 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
     return caller
 
 
+def project_router(tag: str) -> APIRouter:
+    """A router for routes in a project. Its routes are added to the application as they are.
+
+    FastAPI's ``include_router`` would build each of them once more on the first request, which takes 9 MB.
+    """
+    return APIRouter(prefix=PREFIX, dependencies=[Depends(authorized)], tags=[tag])
+
+
 def route_name(method: str, route: APIRoute) -> str:
     """The name of the route in the authorization rules."""
     return f"{method} {route.path_format.removeprefix(PREFIX)}"
@@ -154,6 +163,16 @@ async def _listed(
 CallerDep = Annotated[Caller, Depends(authorized)]
 PageDep = Annotated[Page, Depends(_page)]
 ListedDep = Annotated[str | None, Depends(_listed)]
+
+
+def known_value(name: str, value: str, known: Sequence[str]) -> str:
+    """The value of a filter. Raises InvalidRequest, with a suggestion, if no row can have it."""
+    if value in known:
+        return value
+    by_word = {word.lower(): word for word in known}
+    close = get_close_matches(value.lower()[:64], by_word, n=1)
+    hint = f"Did you mean {by_word[close[0]]}? " if close else ""
+    raise InvalidRequest(f"query parameter {name}: {value[:64]!r} is unknown", remedy=f"{hint}Known are: {', '.join(known)}.")
 
 
 def next_links(request: Request, page: Page, marker: str) -> list[Link]:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strongroom.api.http import errors
 from strongroom.api.http.fields import SLASH
 from strongroom.api.http.methods import allowed_methods
+from strongroom.api.http.privacy import Privacy
 from strongroom.errors import InvalidRequest, StrongroomError
 from strongroom.identity import Method, Principal, asker
 
@@ -70,6 +71,8 @@ class Gate:
                 scope, receive, send_message
             )
             return
+        if principal is not None and not principal.is_admin:
+            send_message = Privacy(scope["app"].state.control, send_message).send
         try:
             inner = {**scope, "path": path, "method": _method(scope), "query_string": _query(scope), PRINCIPAL: principal}
             await self._app(inner, _replay(body, receive), send_message)

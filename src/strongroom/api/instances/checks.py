@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Segment, View
 from strongroom.catalog import Instance
 from strongroom.flows import Site, find_instance
 
-router = APIRouter(tags=["instances"])
+router = project_router("instances")
 
 
 class Enabled(View):

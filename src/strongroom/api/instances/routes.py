@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.api.databases.requests import DatabaseBody, UserBody, database_specs, user_specs
@@ -17,6 +17,7 @@ from strongroom.api.http.caller import (
     PageDep,
     accepted,
     next_links,
+    project_router,
     reads_catalog,
     reply,
 )
@@ -33,7 +34,7 @@ from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_
 from strongroom.flows.kinds.restore import request_restore
 from strongroom.identity import authorize
 
-router = APIRouter(tags=["instances"])
+router = project_router("instances")
 
 
 ClusteredQuery = Annotated[bool, Query(description="Include nodes of clusters.")]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Segment, View, naive
 from strongroom.catalog import Host, Instance
 from strongroom.errors import Unsupported
 from strongroom.flows import Site, find_instance
 
-router = APIRouter(tags=["management"])
+router = project_router("management")
 
 NEVER, NOBODY = "Never", "Nobody"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links, project_router
 from strongroom.api.http.fields import Body, Link, Segment, View, naive
 from strongroom.api.instances.routes import ClusteredQuery, cluster_filter
 from strongroom.api.instances.views import InstanceView, views
@@ -18,7 +18,7 @@ from strongroom.errors import InvalidRequest, Unsupported
 from strongroom.flows import Site, find_instance
 from strongroom.flows.kinds.lifecycle import request_action, request_reset
 
-router = APIRouter(tags=["management"])
+router = project_router("management")
 
 UNSUPPORTED = ("rebuild", "migrate", "update")
 """Trove's actions on virtual machines; there are none here."""

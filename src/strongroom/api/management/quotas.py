@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import Field, Strict
 
-from strongroom.api.http.caller import CallerDep, ControlDep
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Body, Segment, View
 from strongroom.catalog import Quota, quotas
 from strongroom.errors import Forbidden, InvalidRequest, NotFound
 
-router = APIRouter(tags=["quotas"])
+router = project_router("quotas")
 
 MOST = 2**53
 Limit = Annotated[int, Strict(), Field(ge=-1, le=MOST)]

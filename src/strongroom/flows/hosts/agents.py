@@ -18,6 +18,8 @@ class Agents:
         self._clients = dict(embedded)
         self._embedded = frozenset(embedded)
         self.presence = Presence(lost_after)
+        self.urls: dict[str, str] = {}
+        """Host → URL of its agent; empty until it has joined."""
         self.unknown: dict[str, list[ServerView]] = {}
         """Host → servers of its agent without an instance, as last seen."""
         self.lost_keys = ""
@@ -45,15 +47,17 @@ class Agents:
         except KeyError:
             raise NotFound(f"host {host} has no agent", remedy="See `strongroom host list`.") from None
 
-    def connect(self, host: str, client: Callable[[], AgentClient]) -> None:
+    def connect(self, host: str, client: Callable[[], AgentClient], url: str = "") -> None:
         """Add the agent of a host."""
         self._clients[host] = client
+        self.urls[host] = url
         self.presence.expect(host)
         self.on_host(host, None)
 
     def disconnect(self, host: str) -> None:
         """Remove the agent of a host."""
         self._clients.pop(host, None)
+        self.urls.pop(host, None)
         self.presence.forget(host)
         self.unknown.pop(host, None)
 

@@ -1,4 +1,4 @@
-"""The state of servers, asked for anew before a request is refused because of the last one that was seen."""
+"""Queries the state of servers again before a request is refused because of the last known state."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from strongroom.flows.site import Site
 
 
 def is_running(row: Instance) -> bool:
-    """Whether its server ran when it was last seen."""
+    """Whether its server was running when it was last seen."""
     return row.state == "running"
 
 
 def refresh_instance(site: Site, project: str | None, instance: str, *, unless: Callable[[Instance], bool] = is_running) -> None:
-    """Ask the agent for the state of the server, unless what the catalog knows suffices. Not for the event loop.
+    """Query the state of the server, unless the state in the catalog suffices. Not on the event loop.
 
     Raises NotFound, Conflict.
     """
     with site.catalog.read() as session:
         row = find_instance(session, project, instance)
     if row.task is None and not unless(row):
-        _ask(site, row)
+        _query(site, row)
 
 
 def refresh_nodes(site: Site, project: str, cluster: str, *, unless: Callable[[Instance], bool]) -> None:
-    """Ask for the state of the nodes of which the catalog does not know enough. Raises NotFound, Conflict."""
+    """Query the state of the nodes for which the state in the catalog does not suffice. Raises NotFound, Conflict."""
     with site.catalog.read() as session:
         nodes = nodes_of(session, find_cluster(session, project, cluster).id)
     for node in nodes:
         if not unless(node):
-            _ask(site, node)
+            _query(site, node)
 
 
-def _ask(site: Site, row: Instance) -> None:
-    """Not of a host that does not answer anyway: the request would only wait."""
+def _query(site: Site, row: Instance) -> None:
+    """Query the server, unless its host is unreachable: the query would only wait."""
     if site.agents.presence.cause(row.host) is None:
         site.agents.ask_server(row.host, row.id)

@@ -55,6 +55,7 @@ def request_host(site: Site, name: str) -> tuple[Token, datetime]:
         row = session.get(Host, name) or Host(name=name)
         row.token_key, row.token_until = token.key, until
         session.add(row)
+    site.agents.urls.setdefault(name, "")
     return token, until
 
 
@@ -160,8 +161,9 @@ def _key_of(row: Host | None) -> tuple[str, bool]:
 def connect_hosts(site: Site) -> None:
     """Connect to the agents of all joined hosts. Reports when the keys by which they know this service are lost."""
     with site.catalog.read() as session:
-        rows = list(session.scalars(select(Host).where(Host.url.is_not(None))))
-    if rows:
+        known = list(session.scalars(select(Host)))
+    site.agents.urls.update({row.name: row.url or "" for row in known})
+    if rows := [row for row in known if row.url is not None]:
         if not (path := _key_directory(site) / "key.pem").exists():
             names = ", ".join(row.name for row in rows)
             site.agents.lost_keys = (
@@ -216,4 +218,4 @@ def _key_directory(site: Site) -> Path:
 
 
 def _connect(site: Site, pair: KeyPair, name: str, url: str, certificate: str) -> None:
-    site.agents.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(site.agents.presence.require, name)))
+    site.agents.connect(name, RemoteAgent(name, url, pair.client(certificate), partial(site.agents.presence.require, name)), url)

@@ -112,8 +112,8 @@ async def retry_while_silent(
     An action without a ``host`` contacts several hosts, and only its own failures show that one of them is lost. An attempt may
     wait for a connection to each of them, so only an attempt that takes longer than that has made progress.
 
-    ``progress`` returns a value that changes while the action advances. If it stays the same, an action whose connection is cut
-    again and again is not repeated for ever: it may crash the agent.
+    ``progress`` returns a value that changes while the action advances. If it does not change, the action is not repeated after a
+    number of lost connections: it may crash the agent.
     """
     least = PROGRESS if host is not None else max(PROGRESS, presence.lost_after)
     cuts, reached = 0, None if progress is None else await progress()

@@ -9,12 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Cluster, Instance, Policy, Schedule
+from strongroom.catalog.policies import close_incident
+from strongroom.flows.policies.ends import FAILING, STUCK
 from strongroom.flows.site import Site
 from strongroom.protection.runs import spread_offset
 
 log = structlog.get_logger()
 
-BATCH = 20
+BATCH = 10
 """Schedules of one transaction, so that other writers do not wait long."""
 
 _ATTACHED = select(Attachment.project, Attachment.database_id, Attachment.policy_id)
@@ -61,6 +63,9 @@ def _follow(session: Session, database_id: str, policy_id: str | None, at: datet
     if row is not None:
         session.delete(row)
         session.flush()
+    if policy_id is None:
+        for condition in (FAILING, STUCK):
+            close_incident(session, database_id, condition)
     if policy_id is not None and owner is not None:
         begin = at.replace(microsecond=0)
         session.add(
@@ -73,13 +78,14 @@ def _list_wanted(session: Session) -> dict[str, str]:
     attached = {(project, database_id): policy_id for project, database_id, policy_id in session.execute(_ATTACHED)}
     if not attached:
         return {}
-    used = select(Policy).where(Policy.id.in_(set(attached.values())))
-    scheduled = {policy.id for policy in session.scalars(used) if policy.spec.full or policy.spec.incremental}
+    used = select(Policy.id, Policy.document).where(Policy.id.in_(set(attached.values())))
+    # The document is not validated here: a policy with a time zone that does not exist any more must stop no other.
+    scheduled = {key for key, document in session.execute(used) if document.get("full") or document.get("incremental")}
     wanted = {}
     for query in (_INSTANCES, _CLUSTERS):
         for key, project in session.execute(query):
             policy_id = attached.get((project, key)) or attached.get((project, ""))
-            if policy_id in scheduled:
+            if policy_id is not None and policy_id in scheduled:
                 wanted[key] = policy_id
     return wanted
 

@@ -58,7 +58,7 @@ class Turn:
         if self._postpone_late():
             return None
         waited, row.waiting = row.waiting, ""
-        if row.retry is not None and row.run_id is not None and row.retry <= at:
+        if row.retry is not None and row.run_id is not None and row.retry <= at and not self._is_next_due():
             return self._try_again()
         if row.first is not None:
             return self._begin_first()
@@ -126,12 +126,15 @@ class Turn:
         if run is None or run.finished is not None:
             row.run_id = row.retry = None
             return False
-        due = self.policy.plan.next_after(row.handled)
-        if row.retry is not None and due is not None and due[0] + self.offset <= self.at:
+        if row.retry is not None and self._is_next_due():
             failure = {"code": "RunFailed", "message": run.reason, "remedy": ""}
             fail_attempt(self.session, run, failure, self.at, final=True)
             return False
         return True
+
+    def _is_next_due(self) -> bool:
+        wake = next_wake(self.policy, self.row)
+        return wake is not None and wake <= self.at
 
     def _handle(self, due: Due, detail: str = "") -> None:
         """Record what is missed, and note when to look again."""

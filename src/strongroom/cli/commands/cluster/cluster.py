@@ -316,14 +316,18 @@ def recover(
     node: Annotated[str | None, typer.Option(help="Node to bootstrap from. Default: the most advanced one.")] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Proceed even if some nodes are unreachable or have newer transactions (those are lost)."),
+        typer.Option(
+            "--force",
+            help="Proceed even if some nodes are unreachable or have newer transactions (those are lost), and kill a server that"
+            " hangs, unless it was adopted.",
+        ),
     ] = False,
     yes: Yes = False,
     wait: Wait = True,
 ) -> None:
     """Recover a cluster that is down, without a backup: bootstrap the most advanced node; the others join."""
     if force:
-        confirm(f"Recover {cluster} although transactions may be lost?", yes)
+        confirm(f"Recover {cluster} although transactions may be lost, and kill servers that hang?", yes)
     body: dict[str, Any] = {"force": force, **({"node": node} if node else {})}
     reply = session.client.post("clusters", cluster, "recover", json={"recover": body})
     session.finish(reply.job, wait)

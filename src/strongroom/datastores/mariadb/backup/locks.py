@@ -1,4 +1,4 @@
-"""Watches whether a backup waits for a lock of the server: for which, who holds it, and which statements wait behind it."""
+"""Watches a backup that waits for a lock of the server: who holds the lock, and which statements wait behind the backup."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import Busy, StrongroomError
 
 PATIENCE = 300
-"""Seconds that statements of others may wait behind the backup before it gives way."""
+"""Seconds that other statements may wait behind the backup before it is aborted."""
 PATIENCE_ALONE = 3600
-"""Seconds that it may wait for a lock while nobody waits behind it."""
+"""Seconds that the backup may wait for a lock if no statement waits behind it."""
 _LOOK = 1.0
 _SQL = "SELECT id, user, host, command, time, state, info FROM information_schema.processlist"
-_OURS = re.compile(r"\s*(BACKUP STAGE|BACKUP LOCK|FLUSH TABLES WITH READ LOCK)\b", re.IGNORECASE)
+_OF_BACKUP = re.compile(r"\s*(BACKUP STAGE|BACKUP LOCK|FLUSH TABLES WITH READ LOCK)\b", re.IGNORECASE)
 _WAITS = re.compile(r"Waiting for .*lock", re.IGNORECASE)
 _HEAD = re.compile(
     r"\s*([A-Za-z]+(?:\s+[A-Za-z]+(?![\w.$`])){0,2}(?:\s+`[^`]{1,64}`(?:\.`[^`]{1,64}`)?|\s+[\w$]{1,64}\.[\w$]{1,64})?)"
@@ -34,7 +34,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection of the server, as its list of processes shows it."""
+    """A connection of the server, as shown in its process list."""
 
     id: int
     user: str
@@ -50,13 +50,13 @@ class Session:
 
 
 def head(statement: str) -> str:
-    """The beginning of a statement without its values: they may be secrets."""
+    """The beginning of a statement without its values, which may be secrets."""
     match = _HEAD.match(statement)
     return " ".join(match[1].split()) if match else "a statement"
 
 
 class LockWatch:
-    """A thread beside a running backup tool. When the wait hurts others, it ends the tool and keeps the reason in ``why``."""
+    """A thread that watches a backup tool. If the tool blocks others for too long, the thread aborts it and sets ``why``."""
 
     def __init__(self, server: Server, tool: Tool, tell: Callable[[str], None]) -> None:
         self.why: StrongroomError | None = None
@@ -68,7 +68,7 @@ class LockWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """The tool has ended, or is ended."""
+        """End the thread, because the tool has ended."""
         self._over.set()
         self._thread.join(5)
 
@@ -94,18 +94,18 @@ class LockWatch:
 
     def _give_up(self, connection: Connection[Cursor], waiting: Sequence[Session], said: str) -> None:
         self.why = Busy(
-            f"the backup waited {waiting[0].seconds} s for a lock and gave up: {said}",
+            f"the backup waited {waiting[0].seconds} s for a lock and was aborted: {said}",
             remedy="End the session that holds the lock, or back up when no tables are locked or changed.",
         )
-        for session in waiting:  # the server may take its time to notice that the tool has gone
+        for session in waiting:  # the server may notice late that the tool has ended
             with suppress(pymysql.MySQLError):
                 query(connection, f"KILL {session.id}")
         self._tool.abort()
 
 
 def waits_of(user: str, sessions: Sequence[Session]) -> list[Session]:
-    """Sessions of our tool that wait. Others take backups as well, as a donor of a cluster does: these are not ours to end."""
-    return [s for s in sessions if s.user == user and _OURS.match(s.statement) and _WAITS.match(s.state) and s.seconds > 0]
+    """Sessions of this backup that wait. Others may run backups too, such as a donor of a cluster; these are not aborted."""
+    return [s for s in sessions if s.user == user and _OF_BACKUP.match(s.statement) and _WAITS.match(s.state) and s.seconds > 0]
 
 
 def _session(row: Sequence[Any]) -> Session:
@@ -118,18 +118,18 @@ def _text(value: object) -> str:
 
 
 def _is_behind(session: Session) -> bool:
-    return bool(_WAITS.match(session.state)) and not _OURS.match(session.statement)
+    return bool(_WAITS.match(session.state)) and not _OF_BACKUP.match(session.statement)
 
 
 def describe(connection: Connection[Cursor], waiting: Session, sessions: Sequence[Session]) -> str:
-    """The lock, who holds it, and who waits behind it."""
+    """Describe the lock, its holders, and the statements that wait behind it."""
     others = [
         s
         for s in sessions
         if s.id != waiting.id
-        and not _OURS.match(s.statement)
+        and not _OF_BACKUP.match(s.statement)
         and not _is_behind(s)
-        and (s.command != "Sleep" or s.seconds > waiting.seconds)  # the tool's own are idle since
+        and (s.command != "Sleep" or s.seconds > waiting.seconds)  # those of the tool are idle since then
     ]
     holders, sure = _holders(connection, others)
     behind = [s for s in sessions if _is_behind(s)]
@@ -139,12 +139,12 @@ def describe(connection: Connection[Cursor], waiting: Session, sessions: Sequenc
     if behind:
         text += f"; behind it wait {'; '.join(str(s) for s in behind[:_SHOWN])}"
     if holders and not sure:
-        text += " (INSTALL SONAME 'metadata_lock_info' tells which)"
+        text += " (INSTALL SONAME 'metadata_lock_info' shows which)"
     return text
 
 
 def _holders(connection: Connection[Cursor], others: Sequence[Session]) -> tuple[list[str], bool]:
-    """Sessions that hold locks, and whether the server itself says so. Else those that may."""
+    """Sessions that hold locks, and whether this is certain. If the server does not show it, sessions that may hold locks."""
     by_id = {session.id: session for session in others}
     for sql in (
         "SELECT thread_id, table_schema, table_name FROM information_schema.metadata_lock_info WHERE lock_type LIKE 'Table%'",

@@ -20,21 +20,21 @@ from strongroom.errors import LogPastEnd
 
 LOG_FILE = "ib_logfile0"
 _HEADER = 12288
-"""Bytes before the log in the file, since 10.8. The log is written around the rest of the file."""
+"""Bytes before the log in the file, since 10.8. The log is a ring in the rest of the file."""
 _MAGIC = (b"Phys", b"\xd0hys")
-"""The first bytes of the file since 10.8, in clear and encrypted."""
+"""The first bytes of the file since 10.8, unencrypted and encrypted."""
 _COMPARED = 8192
-"""Bytes at the end of the log that are compared: at least the last block, which has up to 4096."""
+"""Bytes at the end of the log that are compared: at least the last block, which has up to 4096 bytes."""
 _LOOKS = 5
 _PAUSE = 0.2
-"""Seconds. The server writes past the page cache, so what is read just now may be older."""
+"""Seconds between two reads. The server bypasses the page cache, so a read may return older data."""
 
 
 def require_own_log(server: Server, end: bytes | bytearray, checkpoint: int, last_lsn: int) -> None:
     """Raises LogPastEnd unless the server has the log that the backup ends with. ``end`` is the end of the copied log file,
     which has the log since ``checkpoint``, or since before it.
 
-    What the server has overwritten since is not compared; neither is the log of servers before 10.8, whose blocks have checksums.
+    Log that the server has overwritten since is not compared, nor the log of servers before 10.8, whose blocks have checksums.
     Raises ServerFailed when the server does not answer.
     """
     length = min(len(end), _COMPARED, last_lsn - checkpoint)
@@ -65,12 +65,12 @@ def _position(connection: Connection[Cursor], which: str) -> int:
 def _past_end(server: Server, what: str) -> LogPastEnd:
     return LogPastEnd(
         f"mariadb-backup copied more redo log than {where(server)} had written (MDEV-39468): {what}",
-        remedy="It depends on timing: back up again. A later release of mariadb-backup will not do so.",
+        remedy="Take the backup again: the error depends on timing. Later releases of mariadb-backup do not have it.",
     )
 
 
 def _read(path: Path, begins: int, length: int, lsn: int) -> bytes | None:
-    """Log of the server from ``begins``; none where the file has it no more, or is of another format."""
+    """Log of the server from ``begins``; none if it was overwritten, or if the file has another format."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

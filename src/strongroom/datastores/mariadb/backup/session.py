@@ -25,11 +25,11 @@ from strongroom.datastores.toolkit.names import name_some
 from strongroom.errors import ConfigurationError, StrongroomError, ToolFailed
 
 LOST = "lost+found"
-"""A directory of the file system, when that is the data directory: the tool stops at it."""
+"""A directory at the root of a file system. The tool fails at it."""
 _ABOUT = "SELECT @@version, @@datadir, @@ignore_db_dirs, @@innodb_data_home_dir, @@innodb_data_file_path"
 _OPEN_FILES = 65535
 _LOG_COPY_INTERVAL = 50
-"""Milliseconds between two looks at the redo log; the tool waits for the last of them at its end (its default is 1000)."""
+"""Milliseconds between two reads of the redo log; the tool waits for the last one at its end (its default is 1000)."""
 
 
 class Session(backup.Session):
@@ -47,7 +47,7 @@ class Session(backup.Session):
         galera: bool,
         left_out: Collection[str] = (),
     ) -> None:
-        """``left_out`` names directories in the data directory that are no databases."""
+        """``left_out`` names directories in the data directory that are not databases."""
         self._galera = galera
         self._left_out = [name for name in left_out if (server.data_dir / name).is_dir()]
         self._walked = self._walk(server.data_dir)
@@ -81,14 +81,14 @@ class Session(backup.Session):
         return {path: inode for path, inode in found.items() if path.partition("/")[0] not in self._left_out}
 
     def _require_all_files(self) -> None:
-        """Every file of a table that was there all the time has to be in the stream, whatever the tool says."""
+        """Require that the stream contains every file of a table that existed during the whole backup."""
         paths = self._request.paths()
         if not paths:
             return
         if missing := left_out(self._walked, self._walk(self._server.data_dir), paths):
             raise ToolFailed(
-                f"{self._tool.name} ended well, but left out files of tables: {name_some(missing)}",
-                remedy="Look at the log of the backup; what stands in an option file of the server is not used for it.",
+                f"{self._tool.name} reported success, but left out files of tables: {name_some(missing)}",
+                remedy="See the log of the backup. Option files of the server are not used for backups.",
             )
 
     def _find_cause(self, error: ToolFailed) -> StrongroomError:
@@ -99,7 +99,7 @@ class Session(backup.Session):
 
 
 def begin(server: Server, request: BackupRequest) -> Session:
-    """Check that the tool fits the server and that the server serves the data directory that will be read, then start."""
+    """Check that the tool supports the server and that the server uses the data directory that will be read, then start."""
     backup.require_parent_lsn(request)
     with connect(server) as connection:
         ((version, data_dir, ignored, home, files),) = query(connection, _ABOUT)
@@ -117,9 +117,9 @@ def begin(server: Server, request: BackupRequest) -> Session:
 
 
 def require_own_data(server: Server, said: Path, pid: int | None, system: Path = Path("ibdata1")) -> None:
-    """Files and positions must come from one server: a backup of two restores without an error, and has lost rows.
+    """Require that files and positions are from one server: a backup of two restores without an error, but loses rows.
 
-    ``system`` is the first file of the system tablespace, which is in the data directory as a rule.
+    ``system`` is the first file of the system tablespace, which is usually in the data directory.
     """
     try:
         same = said.samefile(server.data_dir)
@@ -131,8 +131,8 @@ def require_own_data(server: Server, said: Path, pid: int | None, system: Path =
         ) from error
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{where(server)} says that its data is in {said}, but {error.filename} does not exist on this host",
-            remedy="Backups are taken on the host of the server: check the address and the data directory.",
+            f"{where(server)} reports that its data is in {said}, but {error.filename} does not exist on this host",
+            remedy="Check the address and the data directory: backups are taken on the host of the server.",
         ) from error
     try:
         holder = _lock_holder(fd)
@@ -140,15 +140,15 @@ def require_own_data(server: Server, said: Path, pid: int | None, system: Path =
         os.close(fd)
     if not same or holder is None or (holder > 0 and pid is not None and pid != holder):
         raise ConfigurationError(
-            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 
 
 def _lock_holder(fd: int) -> int | None:
-    """Process id of the server that has the file open, 0 or less when it is in another PID namespace, none when there is none.
+    """Process id of the server that has the file open; 0 or less if it is in another PID namespace; none without a server.
 
-    InnoDB holds a POSIX write lock on its system tablespace as long as it runs.
+    InnoDB holds a POSIX write lock on its system tablespace while it runs.
     """
     layout = "hhqqi"
     probe = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Options of a node of a Galera cluster, and the programs that it needs beside the server's own."""
+"""Options of a node of a Galera cluster, and the programs that it needs in addition to those of the server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Options = dict[str, str | int | Path | None]
 
 
 def library(version: Version) -> Path:
-    """The Galera library of the host. Raises ConfigurationError when that, or another thing that nodes need, is not there."""
+    """The Galera library of the host. Raises ConfigurationError if it, or another program that nodes need, is missing."""
     if missing := lacking(version.programs):
-        raise ConfigurationError(f"MariaDB {version.number} lacks on this host {' and '.join(missing)}", remedy=REMEDY)
+        raise ConfigurationError(f"MariaDB {version.number} on this host lacks {' and '.join(missing)}", remedy=REMEDY)
     return version.programs["galera"]
 
 
 def server_options(server: Server) -> Options:
-    """For the group ``mysqld``: every port on the node's own address, the standard ones."""
+    """Options for the group ``mysqld``: standard ports on the node's own address."""
     member, address = server.galera, server.address
     assert member is not None
     if address is None:
-        raise ConfigurationError(f"node {member.node} has no address", remedy="Nodes of a cluster talk to each other by TCP.")
+        raise ConfigurationError(f"node {member.node} has no address", remedy="Nodes of a cluster communicate over TCP.")
     return {
         "log_slave_updates": "ON",
         "innodb_autoinc_lock_mode": 2,
@@ -38,28 +38,28 @@ def server_options(server: Server) -> Options:
         "wsrep_provider_options": (
             f"gmcast.listen_addr=tcp://{address}:{GROUP_PORT};ist.recv_addr={address}:{IST_PORT};"
             f"ist.recv_bind={address}:{IST_PORT};gcache.size={ring_buffer_mb(server)}M;"
-            # Hosts come up again one after the other: each node waits for the others, and does not give up.
+            # Hosts return one after the other: each node waits for the others without a limit.
             "pc.recovery=true;pc.wait_prim_timeout=PT1H"
         ),
         "wsrep_sst_method": member.transfer,
         "wsrep_sst_receive_address": f"{address}:{SST_PORT}",
-        # By its OS user over its own socket: there is no password that could leak, or be the wrong one after a restore.
+        # As its OS user over its own socket: no password can leak, or be wrong after a restore.
         "wsrep_sst_auth": f"{server.user}:",
     }
 
 
 def ring_buffer_mb(server: Server) -> int:
-    """Size of the file with the last transactions, for nodes that were away. It is made at the start."""
+    """Size of the file with the last transactions, for nodes that return. It is created at the start."""
     return max(32, server.ram_mb // 4)
 
 
 def transfer_options(server: Server) -> Options:
-    """For the group ``sst``: listen on the node's own address only."""
+    """Options for the group ``sst``: listen on the node's own address only."""
     return {"sockopt": f",bind={server.address}"}
 
 
 def account_sql(user: str) -> str:
-    """The account for transfers of state, which is the OS user's own: MariaDB knows it by the socket, under no other name."""
+    """Statements that create the account for state transfers, which logs in as its OS user over the socket."""
     account = f"`{user}`@`localhost`"
     return (
         f"CREATE USER IF NOT EXISTS {account};\n"

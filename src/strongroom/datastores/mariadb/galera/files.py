@@ -1,4 +1,4 @@
-"""What a node keeps of its cluster in its data directory: ``grastate.dat`` and ``gvwstate.dat``. Read as hostile input."""
+"""Files of a node about its cluster: ``grastate.dat`` and ``gvwstate.dat``. They are read as hostile input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_THE_CLUSTER = (GRASTATE, GVWSTATE, "galera.cache", "sst_in_progress")
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Content of ``grastate.dat``. The position is not known (-1) while the server runs, and after a crash."""
+    """Content of ``grastate.dat``. The position is unknown (-1) while the server runs, and after a crash."""
 
     position: GaleraPosition
     safe_to_bootstrap: bool
@@ -26,14 +26,14 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class PrimaryView:
-    """Content of ``gvwstate.dat``: the last primary view that the node was in. Gone after a stop in good order."""
+    """Content of ``gvwstate.dat``: the last primary view of the node. A clean stop removes the file."""
 
     id: str
     members: list[str]
 
 
 def read_saved(data_dir: Path) -> Saved | None:
-    """None when there is no such file, or nothing of use in it."""
+    """The content of ``grastate.dat``; none if there is no such file, or nothing usable in it."""
     text = read_text(data_dir / GRASTATE) or ""
     uuid = re.search(rf"^uuid:\s+({UUID})\s*$", text, re.MULTILINE)
     seqno = re.search(r"^seqno:\s+(-?\d{1,19})\s*$", text, re.MULTILINE)
@@ -44,7 +44,7 @@ def read_saved(data_dir: Path) -> Saved | None:
 
 
 def write_saved(data_dir: Path, position: GaleraPosition, *, safe_to_bootstrap: bool) -> None:
-    """Make the data directory one of this history, at this place."""
+    """Make the data directory one of this history, at this position."""
     text = (
         "# GALERA saved state\nversion: 2.1\n"
         f"uuid:    {position.uuid}\nseqno:   {position.seqno}\nsafe_to_bootstrap: {int(safe_to_bootstrap)}\n"
@@ -53,7 +53,7 @@ def write_saved(data_dir: Path, position: GaleraPosition, *, safe_to_bootstrap: 
 
 
 def read_view(data_dir: Path) -> PrimaryView | None:
-    """None when there is no such file, or half of one."""
+    """The content of ``gvwstate.dat``; none if there is no such file, or only a part of it."""
     text = read_text(data_dir / GVWSTATE) or ""
     found = re.search(rf"^view_id:\s+(\d+\s+{UUID}\s+\d+)\s*$", text, re.MULTILINE)
     members = re.findall(rf"^member:\s+({UUID})\s", text, re.MULTILINE)
@@ -63,25 +63,25 @@ def read_view(data_dir: Path) -> PrimaryView | None:
 
 
 def forget_view(data_dir: Path) -> None:
-    """A node that begins a cluster must not wait for those it once saw."""
+    """Remove the view, so that a node that bootstraps does not wait for the nodes in it."""
     (data_dir / GVWSTATE).unlink(missing_ok=True)
     sync_directory(data_dir)
 
 
 def forget_cluster(data_dir: Path) -> None:
-    """Remove all that ties the directory to a cluster it was of."""
+    """Remove all files about the cluster that the directory belonged to."""
     for name in _OF_THE_CLUSTER:
         (data_dir / name).unlink(missing_ok=True)
     sync_directory(data_dir)
 
 
 def is_receiving(data_dir: Path) -> bool:
-    """Another node sends all its data just now, or did when the server died: what is here is not whole.
+    """Whether a full state transfer runs, or was interrupted by a crash: the data is incomplete then.
 
-    The first of the marks is there as well while only a gap is closed, which leaves the data as it is.
+    The first mark also exists during an incremental state transfer, which keeps the data consistent.
     """
     return (data_dir / "sst_in_progress").exists() and any((data_dir / mark).exists() for mark in (".sst", "rsync_sst.pid"))
 
 
 NOWHERE = GaleraPosition(uuid=NO_UUID, seqno=-1)
-"""Data that is of no cluster."""
+"""The position of data that belongs to no cluster."""

@@ -1,4 +1,4 @@
-"""A running node: what it says of its cluster, and what proves that the cluster holds together."""
+"""A running node: its state, and statements that prove that its cluster is complete."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from strongroom.errors import ConfigurationError, NoConnections, StrongroomError
 from strongroom.system.disks import measure_files
 
 _ARRIVAL = 3.0
-"""Seconds that are waited for a transaction to be committed."""
+"""Seconds to wait for a transaction."""
 _LOOK = 0.001
 _CHANGED = {1146, 1205, 1213, 1412}
-"""Codes for a table that is gone or was altered, and for a session that has lost to a statement of the cluster."""
+"""Codes for a table that was dropped or altered, and for a session that a statement of the cluster has aborted."""
 
 
 def view(server: Server, *, running: bool) -> GaleraView:
-    """The node as it is now. Nothing of it fails: a node in trouble is looked at most."""
+    """The current state of the node. Never fails, because it is used most for nodes with problems."""
     seen = GaleraView(running=running, answers=False, data_bytes=measure_files(server.data_dir), member=server.galera)
     seen = seen.model_copy(update=_said_by_files(server.data_dir))
     try:
@@ -70,7 +70,7 @@ def _number(value: str | None) -> int | None:
 
 
 def set_desync(server: Server, desync: bool) -> bool:
-    """Whether the cluster waits for this node when it falls behind; true when this has changed something."""
+    """Set whether the cluster waits for this node when it falls behind. Returns whether this was a change."""
     with connect(server) as connection:
         if (variables(connection, "VARIABLES", "wsrep_desync").get("wsrep_desync") == "ON") == desync:
             return False
@@ -79,14 +79,14 @@ def set_desync(server: Server, desync: bool) -> bool:
 
 
 def write_canary(server: Server, word: str) -> None:
-    """Write a word that the others must be able to read."""
+    """Write a word that the other nodes must be able to read."""
     with connect(server) as connection:
         query(connection, "CREATE TABLE IF NOT EXISTS mysql.strongroom_canary (word VARCHAR(64) PRIMARY KEY) ENGINE=InnoDB")
         query(connection, "REPLACE INTO mysql.strongroom_canary VALUES (%s)", word)
 
 
 def read_canaries(server: Server) -> list[str]:
-    """Words that this node has, once it has applied all that was committed anywhere when it was asked."""
+    """The words on this node, after it has applied all that was committed on any node before the call."""
     with connect(server) as connection:
         query(connection, "SET SESSION wsrep_sync_wait=15")
         if not query(connection, "SHOW TABLES IN mysql LIKE 'strongroom\\_canary'"):
@@ -95,13 +95,13 @@ def read_canaries(server: Server) -> list[str]:
 
 
 def drop_canaries(server: Server) -> None:
-    """Remove them."""
+    """Remove all words."""
     with connect(server) as connection:
         query(connection, "DROP TABLE IF EXISTS mysql.strongroom_canary")
 
 
 def sum_tables(server: Server, *, tables: Collection[str] | None = None, at: int | None = None) -> TableSums:
-    """Checksums of tables of users, by ``database.table``: those of InnoDB, for a cluster replicates no others."""
+    """Checksums of the users' tables, by ``database.table``. Only tables of InnoDB are replicated."""
     with connect(server, patience=86400) as connection:
         query(connection, "SET SESSION wsrep_sync_wait=15")
         rows = query(
@@ -122,7 +122,7 @@ def sum_tables(server: Server, *, tables: Collection[str] | None = None, at: int
 
 
 def _begin_snapshot(connection: Connection[Cursor], at: int) -> int | None:
-    """Wait for the transaction ``at``, then begin to read from a snapshot. Which one that was made after, if it is known."""
+    """Wait for the transaction ``at``, then start a snapshot. Returns the last transaction in it, if known."""
     query(connection, "SET SESSION wsrep_sync_wait=0")
     query(connection, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     deadline = time.monotonic() + _ARRIVAL
@@ -138,7 +138,7 @@ def _last_committed(connection: Connection[Cursor]) -> int:
 
 
 def _checksum(connection: Connection[Cursor], table: str) -> str:
-    """Of one table; what stops it when clients alter or drop the table just now."""
+    """The checksum of one table; the error if clients alter or drop it at the same time."""
     try:
         ((_, checksum),) = query(connection, f"CHECKSUM TABLE {table}")
     except pymysql.MySQLError as error:

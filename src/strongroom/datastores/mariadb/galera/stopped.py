@@ -1,4 +1,4 @@
-"""A stopped node: where its data stands, how it is started, how a directory becomes that of a new cluster."""
+"""A stopped node: its position, the options of its start, the first state of a new cluster."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from strongroom.system.disks import require_space
 from strongroom.system.users import find_user
 
 PATIENCE = 300.0
-"""Seconds that a private start may take: it may have to recover first."""
+"""Seconds that a private start may take, since it may have to recover first."""
 TEMPORARY_MB = 16
-"""What a server makes for its temporary tables at its start: 12 MB, and a little for what is small."""
+"""Space for the files that a server creates at its start: 12 MB for temporary tables, and some for small files."""
 
 
 def find_position(server: Server, data_dir: Path | None = None) -> GaleraPosition:
-    """The position of the data of a stopped server (or of another directory), by ``--wsrep-recover`` with a log of its own.
+    """The position of a stopped server, or of another data directory, by ``--wsrep-recover`` with a separate log.
 
     ``grastate.dat`` knows it after a stop in good order only. Raises Conflict without data, ToolFailed.
     """
     data_dir = data_dir or server.data_dir
     if not (data_dir / "mysql").is_dir():
-        raise Conflict(f"{data_dir} holds no data")
+        raise Conflict(f"{data_dir} has no data")
     if files.is_receiving(data_dir):
-        return files.NOWHERE  # the transfer was cut off: half of this, half of that
+        return files.NOWHERE  # the transfer was interrupted: the data is a mix of two states
     with _program(server, data_dir, ["--wsrep-recover"]) as tool:
         tool.check()
         found = re.findall(rf"Recovered position: ({UUID}):(-?\d+)", "\n".join(tail(tool.log, 400, size=1 << 20)))
     if not found:
-        raise ServerFailed(f"{tool.name} --wsrep-recover told no position of {data_dir}", remedy="Look at the data.")
+        raise ServerFailed(f"{tool.name} --wsrep-recover found no position in {data_dir}", remedy="Check the data directory.")
     uuid, seqno = found[-1]
     return GaleraPosition(uuid=uuid, seqno=int(seqno))
 
 
 def start_options(server: Server, *, bootstrap: bool, expected: str | None = None) -> list[str]:
-    """What is added to the command of this one start; the files of the data directory are made ready for it.
+    """Options for the next start only. The files of the data directory are prepared for it.
 
     Without its position a node that had crashed would begin or join a history of zeros. Raises Conflict when it cannot
     bootstrap with the data that it has.
@@ -69,12 +69,13 @@ def start_options(server: Server, *, bootstrap: bool, expected: str | None = Non
     place = find_position(server, data_dir)
     if not place.known:
         raise Conflict(
-            f"the data of node {server.name or server.id} is of no cluster, and cannot begin one", remedy="Restore a backup."
+            f"the data of node {server.name or server.id} belongs to no cluster and cannot bootstrap one",
+            remedy="Restore a backup.",
         )
     if expected is not None and str(place) != expected:
         raise Conflict(
             f"the data of node {server.name or server.id} is at {place}, not at {expected}",
-            remedy="Ask all nodes for their positions again.",
+            remedy="Find the positions of all nodes again.",
         )
     files.forget_view(data_dir)
     files.write_saved(data_dir, place, safe_to_bootstrap=True)
@@ -82,11 +83,11 @@ def start_options(server: Server, *, bootstrap: bool, expected: str | None = Non
 
 
 def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
-    """Give a prepared directory the identity of a new cluster. Idempotent.
+    """Make a prepared directory the first state of a new cluster. Idempotent.
 
-    The name in ``grastate.dat`` is not enough: InnoDB has it as well, and a node where the two differ dies when it joins. So a
-    private server with nobody around it begins the cluster, and is stopped: it has the same first transaction everywhere.
-    Raises NoSpace when it would not have the room to serve: that is known here before the outage.
+    The UUID in ``grastate.dat`` is not enough: InnoDB stores it too, and a node where the two differ crashes when it joins. So a
+    private server bootstraps the cluster alone, and is stopped: the first transaction is the same on every node.
+    Raises NoSpace if it would not have the space to serve, which is better known before the outage.
     """
     facts.check_data(server, data_dir)
     if find_position(server, data_dir).uuid != uuid:
@@ -99,7 +100,7 @@ def seed(server: Server, data_dir: Path, uuid: str) -> GaleraPosition:
         raise ServerFailed(f"{data_dir} is at {place} after it was given the identity {uuid}", remedy="Restore again.")
     files.forget_cluster(data_dir)
     files.write_saved(data_dir, place, safe_to_bootstrap=False)
-    require_space(data_dir, (ring_buffer_mb(server) + TEMPORARY_MB) << 20)  # the old data stays beside it
+    require_space(data_dir, (ring_buffer_mb(server) + TEMPORARY_MB) << 20)  # the previous data remains
     return place
 
 
@@ -123,7 +124,7 @@ def _begin_and_end(server: Server, data_dir: Path, uuid: str, *, isolated: bool)
 
 
 def _wait_synced(server: Server, tool: Tool, uuid: str, *, isolated: bool) -> None:
-    """And shut it down. Raises ToolFailed when it has ended by itself, ServerFailed."""
+    """Wait, then shut the server down. Raises ToolFailed if it ends before, ServerFailed."""
     deadline = time.monotonic() + PATIENCE
     while tool.running:
         try:
@@ -139,19 +140,19 @@ def _wait_synced(server: Server, tool: Tool, uuid: str, *, isolated: bool) -> No
         else:
             last = f"it is {status.get('wsrep_local_state_comment')} in {status.get('wsrep_cluster_state_uuid')}"
         if time.monotonic() > deadline:
-            raise ServerFailed(f"the restored data does not begin a cluster: {last}", remedy="Look at the backup.")
+            raise ServerFailed(f"the restored data cannot bootstrap a cluster: {last}", remedy="Verify the backup.")
         time.sleep(0.05)
 
 
 def _forget_addresses(connection: Connection[Cursor]) -> None:
-    """The nodes of another cluster may join by their addresses; those of a copy could not."""
+    """Remove the allowed addresses: they are those of another cluster's nodes, so nodes of a copy could not join."""
     query(connection, "SET SESSION wsrep_on=0")
     with suppress(pymysql.MySQLError):  # since 10.10
         query(connection, "DELETE FROM mysql.wsrep_allowlist")
 
 
 def needed_options(server: Server, data_dir: Path) -> list[str]:
-    """What restored data needs. The option file is that of the data before; nothing is added where nothing is known."""
+    """Options that restored data needs. The option file is still that of the previous data."""
     if server.is_adopted:
         return []
     restored = read_restored_profile(data_dir)

@@ -1,4 +1,4 @@
-"""Accounts of a server as far as a restore depends on them: how they log in, from where, and under which conditions."""
+"""Accounts of a server, as far as a restore depends on them: how they log in, from which hosts, and under which conditions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _ADDRESS = re.compile(r"[0-9.%_]+(/[0-9.]+)?|[0-9a-fA-F:%_.]*:[0-9a-fA-F:%_.]*|l
 
 @dataclass(slots=True)
 class Accounts:
-    """``plugins`` holds accounts by the plugin that they need; ``host_names`` those that come from a host with a name."""
+    """``plugins``: accounts by the plugin that they need; ``host_names``: accounts of hosts with names."""
 
     plugins: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     host_names: list[str] = field(default_factory=list)
     tls: list[str] = field(default_factory=list)
     old: list[str] = field(default_factory=list)
-    """With a password hash of the kind that MySQL had before 4.1."""
-    ours: bool = False
+    """Accounts with a password hash from before MySQL 4.1."""
+    has_management: bool = False
+    """There is an account with the name of Strongroom's own."""
 
 
 def read_accounts(connection: Connection[Cursor]) -> Accounts:
@@ -43,7 +44,7 @@ def read_accounts(connection: Connection[Cursor]) -> Accounts:
         if not isinstance(priv, dict) or priv.get("is_role"):
             continue
         name = f"{user}@{host}"
-        accounts.ours = accounts.ours or (user == ACCOUNT and host == "localhost")
+        accounts.has_management = accounts.has_management or (user == ACCOUNT and host == "localhost")
         ways = [priv, *(way for way in priv.get("auth_or", []) if isinstance(way, dict))]
         plugins = {str(way.get("plugin", "")) for way in ways}
         if plugins <= _BUILT_IN:
@@ -60,7 +61,7 @@ def read_accounts(connection: Connection[Cursor]) -> Accounts:
 
 
 def judge_accounts(accounts: Accounts, *, adopted: bool, account: str) -> Iterator[Notice]:
-    """``account`` is the user that we connect as."""
+    """Notices about accounts. ``account`` is the user that Strongroom connects as."""
     for plugin, names in sorted(accounts.plugins.items()):
         yield Notice(
             item="accounts by plugin",
@@ -72,9 +73,9 @@ def judge_accounts(accounts: Accounts, *, adopted: bool, account: str) -> Iterat
             item="REQUIRE X509, ISSUER or SUBJECT",
             effect="warn",
             message=f"accounts that require TLS: {name_some(accounts.tls)}",
-            remedy="Certificates are not in the backup: give a new server its own, with the same authority.",
+            remedy="Certificates are not in the backup: install certificates of the same authority on a new server.",
         )
-    if accounts.ours and adopted and account != ACCOUNT:
+    if accounts.has_management and adopted and account != ACCOUNT:
         yield Notice(
             item="account strongroom@localhost",
             effect="refuse_new",

@@ -1,4 +1,4 @@
-"""Whether a backup fits a target, and whether the restored server has what its profile says."""
+"""Checks whether a backup fits a target, and whether the restored server has what its profile says."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _NO_PLUGIN = {1286, 1524}
 _DENIED = {1142, 1143, 1044, 1370}
 _NO_TABLE = 1146
 _IN_USE = {1205, 1213, 1317, 1412, 1684, 1969}
-"""A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
+"""A lock, a changed table, a killed statement: clients use the server already."""
 _LOCK_WAIT = 5
-"""Seconds for a table that a client has locked."""
+"""Seconds to wait for a table that a client has locked."""
 _STOPS: Mapping[Kind, str] = {"provider": "page compression", "keys": "encryption"}
 
 
@@ -46,7 +46,7 @@ def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
 
 
 def _compare_plugins(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
-    """Plugins that a server of ours would load, and that are not installed."""
+    """Plugins that a server which is not adopted would load, and that are not installed."""
     for name in profile.plugins:
         known = KNOWN.get(name)
         if known is None or not known.carried or is_installed(target.version, name):
@@ -72,13 +72,13 @@ def _compare_plugins(profile: Profile, target: RestoreTarget) -> Iterator[Notice
             yield Notice(
                 item="password checks" if known.kind == "password check" else "accounts by plugin",
                 effect="warn",
-                message=f"plugin {name} is not installed on this host: what needs it does not work",
+                message=f"plugin {name} is not installed on this host: what depends on it will not work",
                 remedy=remedy,
             )
 
 
 def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
-    """Against the configuration that the owner of a server has given it, which stays."""
+    """Compare with the configuration of an adopted server, which does not change."""
     settings, places, plugins = _configuration(server)
     for name, wanted in profile.settings.items():
         setting = SETTINGS.get(name)
@@ -98,7 +98,7 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
             yield Notice(
                 item="log_bin, relay_log outside",
                 effect="warn",
-                message=f"{name} of the server is in {path}: the old files are put aside, and a new series begins",
+                message=f"{name} of the server is in {path}: they become previous data, and a new series begins",
                 remedy="Rebuild replicas and archives of the log.",
             )
     if plugins is not None:
@@ -118,13 +118,13 @@ def _compare_adopted(profile: Profile, server: Server) -> Iterator[Notice]:
 
 
 def _size(value: str) -> str:
-    """A number with a suffix, as option files have it, in full; other values in lower case."""
+    """The number for a value with a suffix, as in option files; other values in lower case."""
     match = re.fullmatch(r"(\d+)([kmg])", value.lower())
     return str(int(match[1]) << {"k": 10, "m": 20, "g": 30}[match[2]]) if match else value.lower()
 
 
 def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[str] | None]:
-    """Settings, places and plugins of a server; while it does not answer, what its option file says."""
+    """Settings, places and plugins of a server; those of its option file if it does not answer."""
     try:
         with connect(server, timeout=5, patience=30) as connection:
             settings, _ = read_settings(connection)
@@ -184,7 +184,7 @@ def _check_settings(connection: Connection[Cursor], server: Server, profile: Pro
             item="time zone of the host",
             effect="warn",
             message=f"the time zone of the host is {system}; that of the backup's server was {zone}",
-            remedy="Set default_time_zone, where programs rely on the zone of the host.",
+            remedy="Set default_time_zone if programs rely on the time zone of the host.",
         )
 
 
@@ -203,10 +203,10 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
     for engine in sorted(missing.keys() - loadable):
         yield Notice(
             item="tables",
-            # some, or the only one, may have been dropped while the backup ran, or just now
+            # they may have been dropped during the backup, or just now
             effect="warn" if tables.engines[engine] or missing[engine] == 1 else "refuse",
             message=f"{missing[engine]} tables of engine {engine} are missing in the restored server",
-            remedy="Look for them, unless they were dropped while the backup ran or after the start.",
+            remedy="Find out why, unless they were dropped during the backup or after the start.",
         )
     query(connection, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
     unreadable: dict[str, str] = {}
@@ -226,18 +226,18 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
         yield Notice(
             item="engines from plugins",
             effect="warn",
-            message=f"tables cannot be opened, since the plugin of their engine is not loaded: {name_some(tables.broken)}",
+            message=f"tables cannot be opened, because the plugin of their engine is not loaded: {name_some(tables.broken)}",
             remedy="Install the plugin on this host, and restart the server.",
         )
 
 
 def _try_read(connection: Connection[Cursor], schema: str, name: str) -> str | None:
-    """Why the table cannot be read; none when it can, when the account may not, or when clients have it or have dropped it."""
+    """Why the table cannot be read; none if it can, if the account may not read it, or if clients have locked or dropped it."""
     try:
         query(connection, f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} LIMIT 1")  # noqa: S608 - both are quoted
     except pymysql.MySQLError as error:
         code, text = parts(error)
-        if code == 0 or code in CLIENT_ERRORS:  # the connection is gone: that says nothing of the table
+        if code == 0 or code in CLIENT_ERRORS:  # the connection broke: that says nothing about the table
             raise
         if code in _DENIED | _IN_USE or (code == _NO_TABLE and not _is_listed(connection, schema, name)):
             return None
@@ -265,7 +265,7 @@ def _check_plugins(connection: Connection[Cursor], server: Server, profile: Prof
 
 
 def _describe_isolation(connection: Connection[Cursor], profile: Profile) -> Iterator[Notice]:
-    """What is disabled in a copy. All of it is done by its configuration; here it is told."""
+    """Notices about what is disabled in a copy, by its configuration."""
     if profile.settings.get("event_scheduler") == "ON":
         rows = query(connection, "SELECT event_schema, event_name FROM information_schema.events WHERE status = 'ENABLED'")
         if rows:
@@ -279,6 +279,6 @@ def _describe_isolation(connection: Connection[Cursor], profile: Profile) -> Ite
         yield Notice(
             item="replication",
             effect="warn",
-            message="this copy is no replica, as the backup's server was",
-            remedy="CHANGE MASTER … MASTER_USE_GTID=slave_pos makes it one, from the place of the backup.",
+            message="the backup's server was a replica, and this copy is not",
+            remedy="CHANGE MASTER … MASTER_USE_GTID=slave_pos makes it a replica, from the position of the backup.",
         )

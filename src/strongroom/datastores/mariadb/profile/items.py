@@ -1,4 +1,4 @@
-"""The profile table of MariaDB: what a restore depends on at the source, and what is done about it."""
+"""The profile table of MariaDB: settings and facts of a server that a restore depends on, and what is done with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("innodb_undo_directory", "unaffected", "placed", "The old undo log is applied to the restored tables."),
     ProfileItem("innodb_log_group_home_dir", "unaffected", "placed", "The old redo log is replayed over the restored tables."),
     ProfileItem("aria_log_dir_path", "unaffected", "placed", "The old Aria log is replayed over the restored tables."),
-    ProfileItem("log_bin, relay_log outside", "unaffected", "placed", "The old binary log goes on after events that are undone."),
+    ProfileItem(
+        "log_bin, relay_log outside", "unaffected", "placed", "The old binary log continues after events that are undone."
+    ),
     ProfileItem("InnoDB DATA DIRECTORY", "placed", "placed", "The tables cannot be read."),
     ProfileItem(
         "MyISAM and Aria DATA/INDEX DIRECTORY", "placed", "placed", "None: the files are restored into the data directory."
@@ -43,7 +45,9 @@ ITEMS: tuple[ProfileItem, ...] = (
     ProfileItem("replication", "disabled", "warned", "The restored server is no replica."),
     ProfileItem("GTID state", "warned", "warned", "GTIDs are used again; replicas of the source cannot follow."),
     ProfileItem("events", "disabled", "kept", "Scheduled events run in the copy."),
-    ProfileItem("XA transactions in prepared state", "warned", "warned", "They hold their locks until somebody decides."),
+    ProfileItem(
+        "XA transactions in prepared state", "warned", "warned", "They hold their locks until they are committed or rolled back."
+    ),
     ProfileItem(
         "functions in shared libraries", "warned", "warned", "The functions cannot be called where the library is missing."
     ),

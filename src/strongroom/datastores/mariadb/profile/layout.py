@@ -1,4 +1,4 @@
-"""Where a server keeps its files: directories outside the data directory, and entries in it that no rule knows."""
+"""Where a server keeps its files: directories outside the data directory, and unknown entries in it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DIRECTORIES: Mapping[str, str] = {
     "innodb_log_group_home_dir": "the redo log",
     "aria_log_dir_path": "the Aria log",
 }
-"""Settings that name a directory of files which belong to the data; their names are keys of ``Profile.outside``."""
+"""Settings that name a directory with files of the data; their names are keys of ``Profile.outside``."""
 LOGS: Mapping[str, str] = {"log_bin_basename": "log_bin", "relay_log_basename": "relay_log"}
-"""Settings that name the beginning of a log's path, and its key in ``Profile.outside``."""
+"""Settings with the beginning of a log's path, and its key in ``Profile.outside``."""
 _PLACES = (
     *DIRECTORIES,
     *LOGS,
@@ -41,11 +41,11 @@ _OF_TABLES = frozenset((
     "ibd", "isl", "frm", "MYD", "MYI", "MAD", "MAI", "MRG", "TRG", "TRN", "ARM", "ARZ", "CSM", "CSV", "opt", "par",
 ))
 # fmt: on
-"""What mariadb-backup copies out of the directory of a database."""
+"""Files that mariadb-backup copies from the directory of a database."""
 _PASSING = frozenset(["cfg", "cfp", "TMD", "TMM", "BAK", "OLD", "ARN", "CSN"])
-"""Beside a table for a while, or for no one: an export, a repair, a copy of an index."""
+"""Temporary or unused files beside a table: an export, a repair, a copy of an index."""
 _NEW = re.compile(r"\.new$")
-"""The tool streams a tablespace whose creation is still in the redo log under this name; a prepare renames it."""
+"""The tool streams a tablespace under this name if its creation is still in the redo log; a prepare renames it."""
 _CORE = re.compile(
     r"ibdata\d+|undo\d+|ib_logfile\d+|ib_\w+\.log|ibtmp\d+|ib_buffer_pool|aria_log\.\d{8}|aria_log_control|"
     r"#innodb.*|#ib_.*|ddl_recovery\S*\.log|ddl\.log|tc\.log|multi-master\.info|(master|relay-log)(-\S+)?\.info|"
@@ -53,7 +53,7 @@ _CORE = re.compile(
     r"grastate\.dat|gvwstate\.dat|galera\.cache|sst_in_progress|\S+\.pid|"
     r"mysql_upgrade_info|mariadb_upgrade_info|debian-\S*\.flag|(\S+\.)?(err|log)(\.\d+)?|\S+\.(ibb|state)|\..*"
 )
-"""Files at the top of a data directory that are in the backup, are made again, or belong to this server only."""
+"""Files at the top of a data directory that are in the backup, are created again, or belong to this server only."""
 _LOG_FILE = re.compile(r"\S+\.(\d{6,}|index|state)")
 _DATA_FILE = re.compile(r"ibdata\d+|undo\d+|ib_logfile\d+|aria_log\S*")
 _LINKED = frozenset(("MYD", "MYI", "MAD", "MAI"))
@@ -63,7 +63,7 @@ _SYSTEM_PLACES = ("/usr", "/proc", "/sys", "/dev", "/etc", "/var/log")
 
 @dataclass(slots=True)
 class Layout:
-    """What was found of it."""
+    """Directories, files and notices about the files of a server."""
 
     outside: dict[str, str] = field(default_factory=dict)
     left_behind: list[str] = field(default_factory=list)
@@ -71,14 +71,14 @@ class Layout:
 
 
 def read_places(connection: Connection[Cursor]) -> dict[str, str]:
-    """Paths and directories that the server says it has, by setting; those that are empty are left out."""
+    """Paths and directories in the server's settings, without empty ones."""
     names = ", ".join(f"'{name}'" for name in _PLACES)
     rows = query(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")
     return {str(name): str(value) for name, value in rows if value}
 
 
 def find_outside(data_dir: Path, places: Mapping[str, str]) -> dict[str, str]:
-    """Directories that are not in the data directory, by the setting that names them."""
+    """Directories outside the data directory, by the setting that names them."""
     inside, found = os.path.realpath(data_dir), {}
     for name in DIRECTORIES:
         if places.get(name):
@@ -94,7 +94,7 @@ def find_outside(data_dir: Path, places: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None, remote: Sequence[str]) -> Layout:
-    """Ask the server, look at its open files, walk its data directory. ``remote`` are files of tables that lie outside."""
+    """Read the settings, the open files and the data directory of the server. ``remote`` are files of tables outside it."""
     places = read_places(connection)
     layout = Layout(outside=find_outside(data_dir, places))
     walked = walk(data_dir, skip=["lost+found"])
@@ -115,8 +115,8 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
             Notice(
                 item="unknown files of a database",
                 effect="refuse",
-                message=f"the backup tool would leave out files in directories of databases: {name_some(unknown)}",
-                remedy="Move them out of the data directory, unless an engine that is not known here needs them.",
+                message=f"the backup tool leaves out files in directories of databases: {name_some(unknown)}",
+                remedy="Move them out of the data directory, unless an unknown engine needs them.",
             )
         )
     if layout.left_behind:
@@ -125,7 +125,7 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
                 item="files beside the data",
                 effect="warn",
                 message=f"files of the data directory are not in the backup: {name_some(layout.left_behind)}",
-                remedy="Keep copies of those that the server needs, as certificates and keys.",
+                remedy="Keep copies of files that the server needs, such as certificates and keys.",
             )
         )
     return layout
@@ -136,31 +136,31 @@ def unknown_files(walked: Walked, databases: Collection[str]) -> Iterator[str]:
     for path in walked.files:
         top, _, rest = path.partition("/")
         ending = rest.rpartition(".")[2]
-        beside = "/" not in rest and (ending in _OF_TABLES or ending in _PASSING or _is_ours(rest))
+        beside = "/" not in rest and (ending in _OF_TABLES or ending in _PASSING or _is_of_strongroom(rest))
         known = beside or _is_passing(rest)
         if rest and top in databases and not known:
             yield path
 
 
 def _is_passing(name: str) -> bool:
-    """There for a moment only, while a trigger or a view is made, a table is altered, or NFS drops a file that is open. Also the
-    old versions of views, which servers before 5.5 kept.
+    """Whether the file is temporary: while a trigger or a view is created, a table is altered, or NFS drops an open file. Also
+    true for old versions of views, which servers before 5.5 kept.
     """
     return name.endswith(("~", "-")) or name.startswith(("#sql", ".nfs", "arc/"))
 
 
-def _is_ours(name: str) -> bool:
+def _is_of_strongroom(name: str) -> bool:
     return name.startswith(("strongroom_", ".strongroom_")) or name in ("db.opt", ".empty")
 
 
 def _is_log(name: str, places: Mapping[str, str]) -> bool:
-    """A file of the binary log or the relay log, which a restore does without."""
+    """Whether it is a file of the binary log or the relay log, which a restore does not need."""
     bases = {Path(places.get(setting, "")).name for setting in LOGS} | {"binlog", "mysql-bin", "mariadb-bin"}
     return bool(_LOG_FILE.fullmatch(name)) and name.rpartition(".")[0] in bases
 
 
 def _is_place(directory: Path, places: Mapping[str, str], data_dir: Path) -> bool:
-    """The server keeps logs or temporary files there."""
+    """Whether the server keeps logs or temporary files there."""
     for name in _PLACES:
         value = places.get(name)
         if value and name != "ignore_db_dirs":
@@ -189,7 +189,7 @@ def _judge_open_files(
         yield Notice(
             item="open files outside the data directory",
             effect="warn",
-            message="the open files of the server cannot be looked at, so files of it outside the data directory are not known",
+            message="the open files of the server cannot be read, so files outside the data directory are unknown",
             remedy="Run the service as root, or start the server as its own OS user.",
         )
         return
@@ -245,25 +245,25 @@ def _judge_oddities(walked: Walked) -> Iterator[Notice]:
             item="links and mount points",
             effect="refuse",
             message=f"the data directory holds entries that cannot be backed up: {name_some(refused)}",
-            remedy="Put the files themselves in their place, while the server is stopped.",
+            remedy="Replace them by the files themselves while the server is stopped.",
         )
     if unreadable:
         yield Notice(
             item="links and mount points",
             effect="refuse",
             message=f"the OS user of the server cannot read: {name_some(unreadable)}",
-            remedy="Give them to the OS user of the server.",
+            remedy="Make the OS user of the server their owner.",
         )
     if moved:
         yield Notice(
             item="MyISAM and Aria DATA/INDEX DIRECTORY",
             effect="warn",
-            message=f"files behind links or mount points come back as plain files in the data directory: {name_some(moved)}",
+            message=f"files behind links or mount points are restored as plain files in the data directory: {name_some(moved)}",
         )
 
 
 def _is_followed(odd: Oddity) -> bool:
-    """A link or mount point that the backup tool follows, so that what is behind it comes back as a plain file."""
+    """Whether the backup tool follows this link or mount point, so that it is restored as plain files."""
     if odd.kind == "mount point":
         return "/" not in odd.path
     return odd.kind == "link" and (
@@ -272,15 +272,15 @@ def _is_followed(odd: Oddity) -> bool:
 
 
 def read_directory_tables(connection: Connection[Cursor]) -> list[tuple[str, str]]:
-    """Name and path of InnoDB tables and partitions that lie outside the data directory."""
+    """Name and path of InnoDB tables and partitions outside the data directory."""
     sql = "SELECT name, filename FROM information_schema.innodb_sys_tablespaces WHERE filename NOT LIKE './%' AND name LIKE '%/%'"
     return [(str(name), str(path)) for name, path in query(connection, sql)]
 
 
 def walk_of(data_dir: Path) -> dict[str, tuple[int, int]]:
-    """Files of tables in the directories of databases that have to be in a full backup, with their inodes.
+    """Files of tables in the directories of databases that must be in a full backup, with their inodes.
 
-    What lies deeper is of no table. A tablespace without a byte is what is left of one: the tool passes it over.
+    Files in subdirectories are not files of tables. The tool ignores empty tablespaces, which are remains of dropped tables.
     """
     with suppress(OSError):
         walked = walk(data_dir, skip=["lost+found", "#*"])
@@ -296,10 +296,10 @@ def walk_of(data_dir: Path) -> dict[str, tuple[int, int]]:
 
 
 def left_out(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], paths: Collection[str]) -> list[str]:
-    """Files of tables that were there all the time, and that a stream with these paths does not hold.
+    """Files of tables that existed all the time, and that a stream with these paths does not contain.
 
-    A table that was dropped or renamed while the tool ran may be there again when it has ended: what waited for the end of
-    the backup makes it at once. Its definition, a file that is only written when it is made, is another one then.
+    A table that was dropped or renamed while the tool ran may exist again when it has ended: statements that waited for the end
+    of the backup create it immediately. Its definition, a file that is only written at its creation, is another one then.
     """
     held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in paths}
     gone = {_table_of(path) for path in paths if path.endswith((".del", ".ren"))}
@@ -316,5 +316,5 @@ def left_out(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[in
 
 
 def _table_of(path: str) -> str:
-    """Database and table of a file, which may be one of a partition."""
+    """Database and table of a file, which may belong to a partition."""
     return path.rpartition(".")[0].partition("#P#")[0]

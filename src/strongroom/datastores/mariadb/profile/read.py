@@ -1,4 +1,4 @@
-"""Reads the profile of a running server. Asks only, changes nothing."""
+"""Reads the profile of a running server. Changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNKNOWN_TABLE = {1109, 1146, 1193}
 
 
 class Survey:
-    """One look at a server over one connection."""
+    """Reads the profile of a server over one connection."""
 
     def __init__(self, server: Server, connection: Connection[Cursor]) -> None:
         self._server = server
@@ -80,7 +80,7 @@ class Survey:
         )
 
     def _ask(self, what: str, question: Callable[[Connection[Cursor]], T]) -> T | None:
-        """The answer; none when the account may not ask, which is told, or when this release does not know the question."""
+        """The result of a query; none if the account may not run it, which is reported, or if the server does not support it."""
         try:
             return question(self._connection)
         except pymysql.MySQLError as error:
@@ -107,8 +107,8 @@ class Survey:
                 Notice(
                     item="raw devices in innodb_data_file_path",
                     effect="refuse",
-                    message=f"{', '.join(f'{name} is {settings[name]}' for name in refused)}: that cannot be backed up",
-                    remedy="Use files in the data directory, named without a path.",
+                    message=f"{', '.join(f'{name} is {settings[name]}' for name in refused)}: such a server cannot be backed up",
+                    remedy="Use files in the data directory, without a path in their names.",
                 )
             )
         if settings.get("aria_block_size", "8192") != "8192":
@@ -116,7 +116,7 @@ class Survey:
                 Notice(
                     item="aria_block_size",
                     effect="refuse",
-                    message=f"aria_block_size is {settings['aria_block_size']}: mariadb-backup can copy servers with 8192 only",
+                    message=f"aria_block_size is {settings['aria_block_size']}: mariadb-backup supports only 8192",
                     remedy="Dump the server, and load the dump into one with aria_block_size = 8192.",
                 )
             )
@@ -125,7 +125,7 @@ class Survey:
                 Notice(
                     item="settings that are not carried",
                     effect="warn",
-                    message=f"settings of this server that a new instance does not get: {name_some(others)}",
+                    message=f"settings of this server that are not carried to a new instance: {name_some(others)}",
                 )
             )
 
@@ -136,7 +136,7 @@ class Survey:
                     item="innodb_log_archive",
                     effect="refuse",
                     message="innodb_log_archive is ON: mariadb-backup cannot read the redo log of this server",
-                    remedy="SET GLOBAL innodb_log_archive = OFF; and take it out of the option file.",
+                    remedy="SET GLOBAL innodb_log_archive = OFF, and remove it from the option file.",
                 )
             )
         engine = said.get("binlog_storage_engine", "").lower()
@@ -146,7 +146,7 @@ class Survey:
                 Notice(
                     item="binlog_storage_engine",
                     effect="warn",
-                    message=f"the binary log is kept by {engine}: GTID is its only position, and the log is not carried over",
+                    message=f"the binary log is stored in {engine}: GTID is its only position, and the log is not carried over",
                 )
             )
 
@@ -157,7 +157,7 @@ class Survey:
                 Notice(
                     item="engines from plugins",
                     effect="refuse",
-                    message=f"the server itself cannot open tables: {name_some(tables.broken)}",
+                    message=f"the server cannot open tables: {name_some(tables.broken)}",
                     remedy="Repair or drop them, or load the plugin of their engine.",
                 )
             )
@@ -172,8 +172,9 @@ class Survey:
                 Notice(
                     item="InnoDB DATA DIRECTORY",
                     effect="warn",
-                    message=f"tables with a DATA DIRECTORY come back in the data directory: {name_some(n for n, _ in remote)}",
-                    remedy="After a restore in place, what lies in the other directory is left over: remove it by hand.",
+                    message="tables with a DATA DIRECTORY are restored into the data directory: "
+                    f"{name_some(n for n, _ in remote)}",
+                    remedy="After a restore in place, remove the old files in the other directory by hand.",
                 )
             )
 
@@ -203,7 +204,7 @@ class Survey:
             yield Notice(
                 item="encryption",
                 effect="refuse",
-                message="file_key_management_filekey holds a passphrase, which the backup tool writes in clear into the backup",
+                message="file_key_management_filekey holds a passphrase, which the backup tool writes into the backup",
                 remedy="Put the passphrase into a file and set file_key_management_filekey = FILE:/path.",
             )
         paths = [place, *([secret[5:]] if secret.startswith("FILE:") else [])]
@@ -211,22 +212,22 @@ class Survey:
             yield Notice(
                 item="encryption",
                 effect="refuse",
-                message=f"data is encrypted, and the OS user of the server cannot read its keys: {', '.join(unreadable)}",
-                remedy="Let the OS user of the server read them.",
+                message=f"the data is encrypted, and the OS user of the server cannot read its keys: {', '.join(unreadable)}",
+                remedy="Make them readable for the OS user of the server.",
             )
         inside = [path for path in paths if is_below(os.path.realpath(path), os.path.realpath(self._server.data_dir))]
         if inside:
             yield Notice(
                 item="encryption",
-                effect="refuse",  # a new instance is refused as well, so that nothing could be done with the backup
-                message=f"the keys lie in the data directory, which a restore replaces: {', '.join(inside)}",
+                effect="refuse",  # a new instance is refused too, so that the backup could not be restored at all
+                message=f"the keys are in the data directory, which a restore replaces: {', '.join(inside)}",
                 remedy="Move the keys out of the data directory, change the option file, and restart the server.",
             )
         yield Notice(
             item="encryption",
             effect="refuse_new",
             message="data is encrypted by the server, and the keys are not in the backup: a new instance could not read it",
-            remedy="Restore in place, where the keys are; keep a copy of them apart from the backups.",
+            remedy="Restore in place, where the keys are; keep a copy of them separately from the backups.",
         )
 
     def _replication(self) -> Iterator[Notice]:
@@ -241,8 +242,9 @@ class Survey:
             yield Notice(
                 item="replication",
                 effect="warn",
-                message=f"the server is a replica of {row['Master_Host']}:{row['Master_Port']}; what is restored is no replica",
-                remedy=f"To make it one, from the backup on: CHANGE MASTER {name}TO MASTER_HOST='{row['Master_Host']}', "
+                message=f"the server is a replica of {row['Master_Host']}:{row['Master_Port']}; a restored server is none",
+                remedy="To make it a replica, from the position of the backup: "
+                f"CHANGE MASTER {name}TO MASTER_HOST='{row['Master_Host']}', "
                 f"MASTER_PORT={row['Master_Port']}, MASTER_USER='{row['Master_User']}', MASTER_PASSWORD='…', "
                 "MASTER_USE_GTID=slave_pos; START SLAVE.",
             )
@@ -263,7 +265,7 @@ class Survey:
             yield Notice(
                 item="events",
                 effect="warn",
-                message=f"events run here, and do not in a copy until it is activated: {name_some(f'{d}.{e}' for d, e in rows)}",
+                message=f"events run here, but not in a copy until it is activated: {name_some(f'{d}.{e}' for d, e in rows)}",
             )
 
     def _transactions(self) -> Iterator[Notice]:
@@ -272,8 +274,8 @@ class Survey:
             yield Notice(
                 item="XA transactions in prepared state",
                 effect="warn",
-                message=f"{len(rows)} XA transactions are prepared; they come back prepared and hold their locks",
-                remedy="Look at XA RECOVER after a restore, and commit or roll back each.",
+                message=f"{len(rows)} XA transactions are prepared; they are restored as prepared and hold their locks",
+                remedy="Run XA RECOVER after a restore, and commit or roll back each.",
             )
 
     def _functions(self) -> Iterator[Notice]:
@@ -292,7 +294,7 @@ class Survey:
             )
 
     def _rights(self, tables: Tables) -> Iterator[Notice]:
-        """What an account without SELECT on all databases does not see is not known."""
+        """A notice about what the account cannot read, for lack of rights."""
         seen = sum(tables.engines.values())
         there = sum(1 for path in _frm_files(self._server.data_dir))
         denied = list(self._denied)
@@ -302,7 +304,7 @@ class Survey:
             yield Notice(
                 item="rights of the account",
                 effect="warn",
-                message=f"not known, for the account may not read it: {', '.join(sorted(set(denied)))}",
+                message=f"unknown, because the account may not read it: {', '.join(sorted(set(denied)))}",
                 remedy="GRANT SELECT, SHOW VIEW, EVENT, PROCESS, REPLICA MONITOR ON *.* to the account of the backups.",
             )
 
@@ -312,7 +314,7 @@ def _frm_files(data_dir: Path) -> Iterator[str]:
 
 
 def _judge_names(data_dir: Path) -> Iterator[Notice]:
-    """A database with the name of a file of the tool: the stream would hold both under one name."""
+    """Refuse databases with the name of a file of the tool: the stream would contain both under one name."""
     names = [name for name in sorted(TOOL_FILES) if (data_dir / name).is_dir()]
     if names:
         yield Notice(
@@ -336,7 +338,7 @@ def _judge_engine(engine: str, names: list[str]) -> Notice | None:
         return Notice(
             item="engines with files of their own",
             effect="refuse",
-            message=f"tables of engine {engine} are not wholly in a backup: {listed}",
+            message=f"tables of engine {engine} are not completely in a backup: {listed}",
             remedy="Convert them to InnoDB, or back them up by other means and drop them here.",
         )
     if engine in BUILT_IN or engine == "MEMORY":
@@ -345,7 +347,7 @@ def _judge_engine(engine: str, names: list[str]) -> Notice | None:
         return Notice(
             item="engines with files of their own",
             effect="refuse",
-            message=f"whether tables of engine {engine} are in a backup is not known: {listed}",
+            message=f"it is unknown whether a backup contains tables of engine {engine}: {listed}",
             remedy="Convert them to InnoDB.",
         )
     return Notice(item="engines from plugins", effect="warn", message=f"tables that need plugin {engine}: {listed}")
@@ -364,5 +366,5 @@ def read_profile(server: Server) -> Profile:
         except FileNotFoundError as error:
             raise ConfigurationError(
                 f"the data directory {server.data_dir} of {where(server)} does not exist on this host",
-                remedy="Backups are taken on the host of the server: check the address and the data directory.",
+                remedy="Check the address and the data directory: backups are taken on the host of the server.",
             ) from error

@@ -21,7 +21,7 @@ from strongroom.errors import ArtifactCorrupt, ConfigurationError
 
 _PATIENCE = 86400.0
 """Seconds that the check of one table may take."""
-_REMEDY = "Restore another backup, and look for the damage in the server that this one was taken of: CHECK TABLE."
+_REMEDY = "Restore another backup, and check the server of this backup for damage: CHECK TABLE."
 _CHECKED = ("InnoDB", "MyISAM", "Aria", "CSV", "ARCHIVE", "MRG_MyISAM")
 
 
@@ -43,7 +43,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
 
 
 def _end_prepared(connection: Connection[Cursor]) -> None:
-    """Roll prepared transactions back: no check may wait for their locks, and the data is scrap afterwards."""
+    """Roll prepared transactions back, so that no check waits for their locks. The data cannot be used afterwards anyway."""
     for _, _, _, xid in query(connection, "XA RECOVER FORMAT='SQL'"):
         query(connection, f"XA ROLLBACK {xid}")  # the server has quoted it
 
@@ -54,7 +54,7 @@ def _compare_engines(connection: Connection[Cursor], profile: Profile, version: 
     if tables.broken and lacking:
         raise ConfigurationError(
             f"plugins that tables need are not installed on this host: {', '.join(lacking)}: {name_some(tables.broken)}",
-            remedy="Install them, or verify on another host. Nothing is known of these tables.",
+            remedy="Install them, or verify on another host. These tables were not checked.",
         )
     if len(tables.broken) > _count_unloaded(profile, tables):
         raise ArtifactCorrupt(f"tables of the restored data cannot be opened: {name_some(tables.broken)}", remedy=_REMEDY)
@@ -76,7 +76,7 @@ def _compare_engines(connection: Connection[Cursor], profile: Profile, version: 
 
 
 def _count_unloaded(profile: Profile, tables: Tables) -> int:
-    """At most how many tables have no engine because it reaches other servers: a private server does not load those plugins."""
+    """The most tables whose engine is missing because it reaches other servers: a private server does not load such plugins."""
     if profile.tables is None:
         return len(tables.broken) if any(notice.item == "engines that reach other servers" for notice in profile.notices) else 0
     return sum(
@@ -91,7 +91,7 @@ def _is_engine(name: str) -> bool:
 
 
 def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -> str | None:
-    """Why the table cannot be read to its end; none when it can."""
+    """Why the table cannot be read completely; none if it can."""
     table = f"{identifier(schema)}.{identifier(name)}"
     try:
         if engine in _CHECKED:
@@ -105,6 +105,6 @@ def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -
     except pymysql.MySQLError as error:
         code, text = parts(error)
         if code in GONE:
-            raise  # of the server, not of this table
+            raise  # the error is the server's, not the table's
         return text
     return None

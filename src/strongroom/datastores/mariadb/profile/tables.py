@@ -1,4 +1,4 @@
-"""Tables of users: how many of which engine, and which need more than the server's own program."""
+"""Tables of users: their number by engine, and those that need plugins or other directories."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUILT_IN = frozenset({"InnoDB", "Aria", "MyISAM", "MEMORY", "CSV", "MRG_MyISAM",
 
 @dataclass(slots=True)
 class Tables:
-    """What a server says of its tables. Names are ``database.table``."""
+    """The tables of a server. Names are ``database.table``."""
 
     engines: Counter[str] = field(default_factory=Counter)
     by_engine: Mapping[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -32,11 +32,11 @@ class Tables:
     special: list[tuple[str, str]] = field(default_factory=list)
     """Database and name of each table with an engine, encryption, compression or directory of its own."""
     broken: list[str] = field(default_factory=list)
-    """Tables whose engine the server cannot tell: it cannot open them."""
+    """Tables that the server cannot open: their engine is unknown."""
 
 
 def read_tables(connection: Connection[Cursor]) -> Tables:
-    """All tables that the account may see, without those of the system and ours."""
+    """All tables that the account may see, without those of the system and of Strongroom."""
     tables = Tables()
     for schema, name, engine, options in query(connection, _SQL):
         full = f"{schema}.{name}"
@@ -57,7 +57,7 @@ def read_tables(connection: Connection[Cursor]) -> Tables:
 
 
 def all_tables(connection: Connection[Cursor]) -> Iterator[tuple[str, str, str]]:
-    """Database, name and engine of every table, also of the system's stored tables."""
+    """Database, name and engine of every table, including tables of the system."""
     sql = (
         "SELECT table_schema, table_name, engine FROM information_schema.tables"
         " WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE')"

@@ -17,7 +17,7 @@ from strongroom.system.users import find_owner
 
 
 def _keys(server: Server | None) -> dict[str, str]:
-    """Options of file_key_management, as the owner of the server has set them. Raises ConfigurationError when there are none."""
+    """Options of file_key_management that the owner of the server has set. Raises ConfigurationError if there are none."""
     options = option_file_of(server) if server is not None and server.is_adopted else {}
     if not options.get("file_key_management_filename"):
         raise ConfigurationError(
@@ -29,7 +29,7 @@ def _keys(server: Server | None) -> dict[str, str]:
 
 
 def option_file_of(server: Server) -> dict[str, str]:
-    """Options that a server of somebody else starts with, as its own program reads them. Empty without an option file."""
+    """Options of an adopted server, as its own program reads them. Empty without an option file."""
     if server.defaults_file is None:
         return {}
     command: list[str | Path] = [server.version.programs["server"], f"--defaults-file={server.defaults_file}", "--print-defaults"]
@@ -45,7 +45,7 @@ def option_file_of(server: Server) -> dict[str, str]:
 
 
 def rewrite_options(version: Version, directory: Path, profile: Profile | None, server: Server | None) -> dict[str, str]:
-    """Replace the options that the stream brought by those of them that are numbers and names of files without a path.
+    """Replace the options in the stream by the allowed ones: numbers, and names of files without a path.
 
     Plugins are loaded by name, from the plugin directory of this installation; keys are those of ``server``, if any, by its own
     option file. Returns the settings that the data needs. Raises ConfigurationError when a plugin or keys are not here.

@@ -1,4 +1,4 @@
-"""A server that nobody but us can reach, on restored data: no network, no replication, no events, no binary log."""
+"""A private server on restored data: without network, replication, events and binary log."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
 START = 3600.0
-"""Seconds that the start may take: the server may have to roll back."""
+"""Seconds that the start may take, since the server may have to roll back."""
 _END = 2.0
-"""Seconds that a server which lost our connection may take to be gone."""
+"""Seconds until a server that has lost the connection has ended."""
 _LOOK = 0.05
 
 
 @contextmanager
 def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Profile) -> Iterator[Server]:
-    """It runs inside the context under the settings of the profile, and is killed at the end: the data is scrap then.
+    """It runs inside the context with the settings of the profile, and is killed at the end: the data cannot be used then.
 
     Raises ServerFailed, with the end of its log, when it does not start or dies.
     """
@@ -94,20 +94,20 @@ def _wait(server: Server, tool: Tool) -> None:
 
 
 def died(tool: Tool) -> StrongroomError:
-    """What is said of a server that has ended by itself, or was ended, or had no room: that proves nothing about the data."""
+    """The error for a private server that ended. If it was killed or the disk was full, that says nothing about the data."""
     try:
         tool.check()
     except NoSpace as full:
         return full
     except ToolStopped as stopped:
         return ToolStopped(
-            f"a private server was ended from outside, so that nothing is known of the restored data: {stopped.message}",
+            f"a private server was killed, so that nothing is known about the restored data: {stopped.message}",
             remedy="Look for out-of-memory kills in the kernel log, then verify again.",
         )
     except StrongroomError:
         pass
     lines = "\n".join(tail(tool.log, 12))
     return ServerFailed(
-        f"a private server does not run on the restored data; the end of its log:\n{lines}",
-        remedy="A restore would not start either: look at the log, and take another backup.",
+        f"a private server cannot run on the restored data; the end of its log:\n{lines}",
+        remedy="A restored server would not start either: see the log, and take another backup.",
     )

@@ -1,4 +1,4 @@
-"""Files of a server that Strongroom runs itself: configuration, our account, an empty database."""
+"""Files of a server that Strongroom runs: configuration, Strongroom's account, an empty database."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NO_ALLOWLIST = (
     "BEGIN NOT ATOMIC IF EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema='mysql'"
     " AND table_name='wsrep_allowlist') THEN DELETE FROM mysql.wsrep_allowlist; END IF; END;\n"
 )
-"""Addresses of nodes of another cluster would keep those of this one out."""
+"""Removes the addresses of another cluster's nodes, because nodes with other addresses could not join."""
 
 
 def configure(server: Server) -> None:
-    """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
+    """Write all files below ``base_dir``. The password of Strongroom's account is created once; other files are rewritten."""
     if server.is_adopted:
         return
     owner = find_user(server.user).owner
@@ -50,7 +50,7 @@ def configure(server: Server) -> None:
 
 
 def _sent(server: Server) -> RestoredProfile:
-    """For data that no restore put there. Other nodes of a cluster may have sent it, who have what they were restored with."""
+    """The profile for data that was not restored here. Nodes of a restored cluster may have sent it, with their profile."""
     member = server.galera
     if member is None:
         return RestoredProfile(profile=Profile())
@@ -67,7 +67,7 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
 
 
 def _accounts_sql(server: Server, password: str, *, isolated: bool) -> str:
-    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well.
+    """Statements that the server runs at every start, one per line, so that Strongroom can log in to restored data too.
 
     Each node of a cluster makes its accounts for itself, also while it is alone.
     """
@@ -76,10 +76,10 @@ def _accounts_sql(server: Server, password: str, *, isolated: bool) -> str:
 
 
 def own_account_sql(password: str, more: str = "") -> str:
-    """Makes our account. The server gives up at the first statement that fails, so each has to succeed on any data.
+    """Statements that create Strongroom's account. The server stops at the first error, so each must succeed on any data.
 
-    Plugins that check passwords refuse a hash, which they cannot look into, unless they are told not to be strict. An account of
-    this name that is expired, locked, or held to certificates lets us in afterwards.
+    Plugins that check passwords refuse a hash, which they cannot check, unless strict_password_validation is off. An existing
+    account of this name that is expired, locked, or requires certificates can be used afterwards.
     """
     account = f"`{ACCOUNT}`@`localhost`"
     way = f"IDENTIFIED VIA mysql_native_password USING '{native_hash(password)}'"
@@ -137,7 +137,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> 
         "expire_logs_days": 7,
         "server_id": zlib.crc32(server.id.encode()) or 1,
         "innodb_flush_log_at_trx_commit": 1,
-        # Pages are written steadily: a backup copies, and a prepare replays, all redo since the last checkpoint.
+        # Write pages continuously: a backup copies, and a prepare replays, all redo since the last checkpoint.
         "innodb_max_dirty_pages_pct_lwm": 1,
         "innodb_io_capacity": 2000,
         "performance_schema": 0,
@@ -156,14 +156,14 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile) -> 
 
 
 def build_command(server: Server) -> list[str]:
-    """The command of the server. An adopted one is started as its owner said."""
+    """The command that starts the server; that of its owner for an adopted one."""
     if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
 
 
 def initialize(server: Server, data_dir: Path, log: Path) -> None:
-    """Make the system tables in an empty directory. Called as the OS user of the server."""
+    """Create the system tables in an empty directory. Called as the OS user of the server."""
     with unfinished(data_dir):
         tool = Tool(
             [
@@ -185,4 +185,4 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
         finally:
             tool.abort()
         if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
-            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MariaDB.")
+            raise ServerFailed(f"{tool.name} created no database in {data_dir}", remedy="Check the installation of MariaDB.")

@@ -1,4 +1,4 @@
-"""What a server and a data directory say of themselves."""
+"""Facts about a running server and about a data directory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from strongroom.datastores.mariadb.profile import read
 from strongroom.datastores.protocol.servers import Facts, Finding, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
-from strongroom.system.disks import measure_files
 
 _GALERA = (
     "wsrep_cluster_state_uuid",
@@ -33,34 +32,33 @@ _GALERA = (
 
 
 def read_facts(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve, NotInCluster when it is its cluster that does not let it.
+    """Raises ServerFailed while the server does not serve, NotInCluster if that is because of its cluster.
 
     Raises NoConnections when all are taken, ConfigurationError when it does not serve this account.
     """
     try:
         with connect(server, timeout=5, patience=10) as connection:
-            # What a node is asked outside of its cluster as well, where it refuses all that reads tables.
+            # A node outside its cluster refuses statements that read tables, but not these.
             said = {name: variables(connection, "VARIABLES", name).get(name, "") for name in ("version", "datadir", "wsrep_on")}
             galera = None
             if said["wsrep_on"] == "ON":
                 status = variables(connection, "STATUS", "wsrep_%")
                 galera = {name: status[name] for name in _GALERA if name in status}
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="Look into its error log.") from error
+        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="See its error log.") from error
     if "MariaDB" not in said["version"]:
-        raise ServerFailed(f"{where(server)} is not MariaDB, it says {said['version']}", remedy="Adopt it as what it is.")
+        raise ServerFailed(f"{where(server)} is not MariaDB, it reports {said['version']}", remedy="Specify the right datastore.")
     if galera is not None and (galera.get("wsrep_ready"), galera.get("wsrep_cluster_status")) != ("ON", "Primary"):
         raise NotInCluster(
             f"{where(server)} is not part of its cluster: {galera.get('wsrep_cluster_status')}, "
             f"{galera.get('wsrep_local_state_comment')}",
-            remedy="It joins as soon as it reaches the others. When none of them serves, recover the cluster.",
+            remedy="It joins as soon as it reaches the others. If none of them serves, recover the cluster.",
         )
-    place = Path(said["datadir"])
-    return Facts(version_number=number_of(said["version"]), data_bytes=measure_files(place), data_dir=place, galera=galera)
+    return Facts(version_number=number_of(said["version"]), data_dir=Path(said["datadir"]), galera=galera)
 
 
 def examine(server: Server) -> Iterator[Finding]:
-    """What a backup, or a restore of one, would meet. Asks only."""
+    """Find what a backup, or a restore of it, would refuse or warn about. Changes nothing."""
     try:
         read_facts(server)
         notices = read.read_profile(server).notices
@@ -68,7 +66,7 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except (OSError, pymysql.MySQLError) as error:
-        yield Finding(level="error", message=f"{where(server)} cannot be looked at: {error}", remedy="See its error log.")
+        yield Finding(level="error", message=f"{where(server)} cannot be examined: {error}", remedy="See its error log.")
         return
     meaning = {
         "refuse": "a backup is refused: ",
@@ -79,22 +77,22 @@ def examine(server: Server) -> Iterator[Finding]:
         level: Literal["warning", "error"] = "error" if notice.effect == "refuse" else "warning"
         yield Finding(level=level, message=meaning.get(notice.effect, "") + notice.message, remedy=notice.remedy)
     if all(notice.effect != "refuse" for notice in notices):
-        yield Finding(level="ok", message="it answers, and can be backed up")
+        yield Finding(level="ok", message="it answers and can be backed up")
 
 
 def check_data(server: Server, data_dir: Path) -> None:
-    """Refuse a directory that is no database, or that a restore has not finished. That of a node may be empty: another fills it.
+    """Refuse a directory that is not a database, or an unfinished restore. That of a node may be empty: another node fills it.
 
-    MariaDB starts on an unprepared backup without complaint, and serves wrong data.
+    MariaDB starts on an unprepared backup without an error, and serves wrong data.
     """
     may_be_empty = server.galera is not None and data_dir == server.data_dir
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
-        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+        raise ServerFailed(f"{data_dir} has an unfinished restore", remedy=remedy)
     checkpoints = read_checkpoints(data_dir)
     if checkpoints is not None and checkpoints.backup_type != PREPARED:
         raise ServerFailed(
-            f"{data_dir} holds a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=remedy
+            f"{data_dir} has a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=remedy
         )
     if not (data_dir / "mysql").is_dir() and not (may_be_empty and not (data_dir / "ibdata1").exists()):
-        raise ServerFailed(f"{data_dir} holds no MariaDB database", remedy="Initialize it, or restore a backup into it.")
+        raise ServerFailed(f"{data_dir} has no MariaDB database", remedy="Initialize it, or restore a backup into it.")

@@ -1,4 +1,4 @@
-"""Files that the owner of an adopted server keeps in its data directory: certificates, keys, configuration, marks of upgrades."""
+"""Files of the owner in the data directory of an adopted server: certificates, keys, configuration, marks of upgrades."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_THE_SERVER = re.compile(
 
 
 def keep_configuration(server: Server, new: Path) -> None:
-    """Take them along into the restored data: a backup has none of them. A directory with a point in its name is no database."""
+    """Copy them into the restored data, because backups lack them. A directory with a dot in its name is not a database."""
     if server.is_adopted and server.data_dir.is_dir():
         restored = {path.name for path in new.iterdir()}
         copy_entries(server.data_dir, new, lambda name, is_directory: name not in restored and _is_owners(name, is_directory))

@@ -1,4 +1,4 @@
-"""Plugins of a server: which are in use, which of them a new server loads, and which are not installed here."""
+"""Plugins of a server: what they are for, which of them a new server loads, and whether they are installed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Kind = Literal["engine", "provider", "account", "password check", "type", "keys"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A plugin whose library we know by its name: no library name is ever taken out of a backup."""
+    """A plugin with its library. Names of libraries are never taken from a backup."""
 
     library: str
     kind: Kind
     carried: bool = True
-    """A new server loads it, where it is installed."""
+    """A new server loads it if it is installed."""
 
 
 KNOWN: Mapping[str, Known] = {
@@ -47,25 +47,25 @@ KNOWN: Mapping[str, Known] = {
 REACHING_OUT = frozenset({"FEDERATED", "SPIDER", "CONNECT", "S3", "SPHINX"})
 """Engines whose tables are on other servers: a copy would read, write and drop what belongs to the original."""
 OWN_FILES = frozenset({"ROCKSDB", "MROONGA", "COLUMNSTORE", "TOKUDB", "VIDEX", "DUCKDB", "TIANMU"})
-"""Engines that keep files of their own, which mariadb-backup does not copy in one state with the rest."""
+"""Engines with separate files, which mariadb-backup does not copy consistently with the rest."""
 
 
 @lru_cache(maxsize=32)
 def plugin_dir(server: Path, basedir: Path) -> Path | None:
-    """Where a server that we configure looks for plugins; none when its program does not tell."""
+    """The plugin directory of a server that is not adopted; none if its program does not report it."""
     said = installed.ask_program(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
     found = re.search(r"^plugin-dir\s+(/\S.*?)\s*$", said, re.MULTILINE)
     return Path(found[1]) if found else None
 
 
 def is_installed(version: Version, name: str) -> bool:
-    """The plugin lies in the plugin directory of this installation. False for a plugin that we do not know."""
+    """Whether the plugin is in the plugin directory of this installation. False for an unknown plugin."""
     known, server = KNOWN.get(name), version.programs["server"]
     place = plugin_dir(server, server.parent.parent)
     return known is not None and place is not None and (place / f"{known.library}.so").is_file()
 
 
 def to_load(version: Version, names: Iterable[str]) -> list[str]:
-    """Libraries that a new server loads for these plugins, as far as they are known and installed here."""
+    """Libraries that a new server loads for these plugins, as far as they are known and installed."""
     wanted = {name for name in names if name in KNOWN and KNOWN[name].carried}
     return sorted({KNOWN[name].library for name in wanted if is_installed(version, name)})

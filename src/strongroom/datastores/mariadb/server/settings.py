@@ -1,4 +1,4 @@
-"""Settings that a restored server needs from its source: which ones, and which values of them are taken out of a backup."""
+"""Settings that a restored server takes from its source: their names, and the values that are allowed in a backup."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Options = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A system variable that is carried to a new server when its value matches ``pattern`` as a whole."""
+    """A system variable that is carried to a new server if its whole value matches ``pattern``."""
 
     name: str
     pattern: str
     option: str = ""
-    """Its name in an option file, where that is another."""
+    """Its name in an option file, if that differs."""
     demanded: bool = False
-    """The data cannot be served, or is not found, with another value."""
+    """With another value the data cannot be served or is not found."""
 
 
 _SWITCH = "ON|OFF|0|1"
@@ -104,9 +104,9 @@ GALERA = (
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in (*DEMANDED, *ANSWERS, *GALERA)}
 STEADY = frozenset({setting.name for setting in DEMANDED} | {"encryption", "binlog_storage_engine"})
-"""A backup holds pages: nothing else that a busy server changes meanwhile makes one of them wrong."""
+"""Settings that must not change during a backup. Other changes do not damage a backup, which consists of pages."""
 # fmt: off
-OURS = frozenset((
+OF_INSTANCE = frozenset((
     "basedir", "bind_address", "datadir", "innodb_buffer_pool_size", "innodb_log_file_size", "key_buffer_size",
     "aria_pagecache_buffer_size", "log_bin", "log_error", "pid_file", "port", "server_id", "socket", "tmpdir",
     "performance_schema", "expire_logs_days", "binlog_expire_logs_seconds", "sync_binlog", "innodb_flush_log_at_trx_commit",
@@ -121,16 +121,16 @@ OURS = frozenset((
     "innodb_fast_shutdown",
 ))
 # fmt: on
-"""Sizes, places and identities: a new server has its own."""
+"""Sizes, places and identities, of which each instance has its own."""
 
 
 def refused_values(settings: Mapping[str, str]) -> list[str]:
-    """Demanded settings whose value no new server can be given: a raw device, or files with paths."""
+    """Demanded settings whose value is not possible on a new server: a raw device, or files with paths."""
     return [s.name for s in DEMANDED if s.name in settings and not re.fullmatch(s.pattern, settings[s.name])]
 
 
 def select_carried(profile: Profile, *, isolated: bool, galera: bool) -> Options:
-    """Options for the configuration of a server on restored data. The profile is hostile: names and values by our list only."""
+    """Options for a server on restored data. The profile is hostile, so names and values must match the list."""
     options: Options = {}
     for name, value in profile.settings.items():
         setting = SETTINGS.get(name)
@@ -141,13 +141,13 @@ def select_carried(profile: Profile, *, isolated: bool, galera: bool) -> Options
         if name == "time_zone" and value == "SYSTEM":
             continue
         option = setting.option or name
-        # A server of another release may not know one of them, which is no reason not to start.
+        # A server of another release may not know one of them, which must not prevent its start.
         options[option if setting.demanded else f"loose-{option}"] = value
     return options
 
 
 def select_demanded(settings: Mapping[str, str]) -> Options:
-    """Those without which the data cannot be read at all, as option and value."""
+    """The options without which the data cannot be read, with their values."""
     return {
         setting.option or setting.name: settings[setting.name]
         for setting in DEMANDED

@@ -1,4 +1,4 @@
-"""Which MariaDB is installed here, and which versions fit each other."""
+"""Installed versions of MariaDB, and the versions of the backup tool that support them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIBRARIES = ("lib/galera", "lib64/galera", "lib/galera-4", "lib64/galera-4", "l
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
-    """Complete installations, newest first. Of two with one number, the one in ``places`` counts."""
+    """Complete installations, newest first. Of two with the same version, the one in ``places`` is used."""
     found: dict[str, Version] = {}
     for root in installed.list_roots(places, "mariadb"):
         programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
@@ -32,7 +32,7 @@ def discover(places: Sequence[Path]) -> list[Version]:
 
 
 def _of_nodes(server: Path, places: Sequence[Path]) -> dict[str, Path]:
-    """What nodes of Galera clusters need as well, as far as it is here: see ``_galera.PROGRAMS``."""
+    """Installed programs that only nodes of Galera clusters need: see ``clusters.PROGRAMS``."""
     root = server.parent.parent
     libraries = (top.glob(f"{place}/libgalera_smm.so") for top in (root, Path("/usr")) for place in _LIBRARIES)
     folders = [*places, root / "bin", Path("/usr/bin"), *_own_scripts()]
@@ -42,20 +42,20 @@ def _of_nodes(server: Path, places: Sequence[Path]) -> dict[str, Path]:
 
 
 def _own_scripts() -> Iterator[Path]:
-    """Those that ``scripts/setup`` took out of the package with the service around the server, where servers can read them."""
+    """Directory of the scripts that ``scripts/setup`` extracted from the package of the server, if servers can read it."""
     folder = (Path(sys.prefix) / "libexec/galera").resolve()
     if folder.is_dir() and all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents)):
         yield folder
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program tells of itself, none when it cannot be run."""
+    """Full version that a program reports; none if it cannot be run."""
     match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", installed.ask_program(program, "--no-defaults", "--version") or "")
     return match[1] if match else None
 
 
 def require_tool(program: Path, server_version: str, what: str) -> str:
-    """Version of the backup tool; VersionMismatch unless it is of the series of ``server_version`` and not older."""
+    """Version of the backup tool. Raises VersionMismatch unless it is of the series of ``server_version`` and not older."""
     tool = version_of(program)
     wanted = number_of(server_version)
     if tool is None or series(tool) != series(wanted) or key(tool) < key(wanted):

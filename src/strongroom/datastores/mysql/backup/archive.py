@@ -1,8 +1,8 @@
-"""The stream of a copy: a tar that is built as the copy arrives, so that nothing of it has to be kept on a disk.
+"""The stream of a copy: a tar that is built as the copy arrives, so that nothing has to be stored on a disk.
 
 Files come in their order, each with the size that was announced. What comes too late for that (pages that changed meanwhile, the
 header of the redo log) is in members ``strongroom/pages/…``, records to be written over the files in their order. ``docs`` show a
-script that restores such a tar with nothing of ours.
+script that restores such a tar without Strongroom.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from strongroom.datastores.mysql.backup.clone import Block
 from strongroom.datastores.toolkit.feed import write_all
 from strongroom.datastores.toolkit.tar import BLOCK, header
 
-OURS = "strongroom"
-PAGES = f"{OURS}/pages"
-NAMES = f"{OURS}/names"
-FACTS = f"{OURS}/clone.json"
+TOP = "strongroom"
+PAGES = f"{TOP}/pages"
+NAMES = f"{TOP}/names"
+FACTS = f"{TOP}/clone.json"
 RECORD = struct.Struct(">QIH")
 """Before each record: offset in the file, bytes, bytes of the path of the member. Then that path, then the bytes."""
 _PAGES_BYTES = 8 << 20
-"""Bytes of records that are held in memory until they make a member."""
+"""Bytes of records that are kept in memory until they become a member."""
 _ZEROS = memoryview(bytes(1 << 20))
 
 
 class Source(Protocol):
-    """Who has the bytes of a block."""
+    """A source of the bytes of a block."""
 
     def take(self, length: int) -> bytes:
-        """All of them."""
+        """All bytes."""
 
     def pour(self, length: int, out: int) -> None:
-        """The same, into a pipe."""
+        """Write all bytes into a pipe."""
 
 
 class Archive:
@@ -51,18 +51,18 @@ class Archive:
         self._seen: dict[str, str] = {}
 
     def directory(self, path: str) -> None:
-        """An empty directory."""
+        """Write an empty directory."""
         write_all(self._out, header(path, 0, directory=True))
 
     def file(self, path: str, data: bytes | bytearray) -> None:
-        """A small file."""
+        """Write a small file."""
         self.close()
         self._header(path, len(data))
         write_all(self._out, memoryview(data))
         write_all(self._out, bytes(-len(data) % BLOCK))
 
     def open(self, path: str, size: int) -> None:
-        """A file whose blocks follow. The one before is closed."""
+        """Begin a file whose blocks follow. The previous one is closed."""
         self.close()
         if len(self._pages) >= _PAGES_BYTES:
             self._flush()
@@ -70,11 +70,11 @@ class Archive:
         self._path, self._size, self._at = path, size, 0
 
     def seen(self, path: str) -> bool:
-        """Whether it is in the stream."""
+        """Whether the file is in the stream."""
         return path in self._seen
 
     def put(self, path: str, block: Block, source: Source) -> None:
-        """A block of a file: where it belongs when the file is open and has come that far, else as a record."""
+        """Write a block of a file: in its place if the file is open and has reached it, else as a record."""
         if path == self._path and self._at <= block.offset and block.offset + block.length <= self._size:
             self._fill(block.offset)
             source.pour(block.length, self._out)
@@ -87,14 +87,14 @@ class Archive:
             self._flush()
 
     def close(self) -> None:
-        """No more blocks of the file will come."""
+        """Close the file: it has no more blocks."""
         if self._path is not None:
             self._fill(self._size)
             write_all(self._out, bytes(-self._size % BLOCK))
             self._path = None
 
     def end(self, facts: dict[str, Any]) -> None:
-        """The rest of the records, the facts, the end."""
+        """Write the remaining records, the facts, and the end."""
         self.close()
         self._flush()
         self.file(FACTS, json.dumps(facts | {"names": self.names}, indent=1).encode())

@@ -1,4 +1,4 @@
-"""The protocol of MySQL's clone plugin, from the side that receives.
+"""The protocol of MySQL's clone plugin, for the recipient.
 
 A recipient has two ordinary connections and turns each of them over to the protocol. On the first it asks for the copy (INIT,
 EXECUTE) and reads it; on the second it confirms the end of each of the states (ACK). Every command and every answer is one packet
@@ -23,13 +23,13 @@ from strongroom.errors import Busy, ServerFailed, StrongroomError
 
 PROTOCOL = 0x0103
 PATIENCE = 600
-"""Seconds that the donor may take for an answer, and for the next bytes of the copy."""
+"""Seconds that the donor may take for a response, and for the next bytes of the copy."""
 FILES, PAGES, REDO, DONE = 2, 3, 4, 5
 """States of a copy, in their order: files as they are, pages that changed meanwhile, the redo log since."""
 ENCRYPTED = 4
 """Flag of a file whose pages are encrypted."""
 DELETED_OR_RENAMED = 8 | 16
-"""Flags of a file that is another one now. They come only when DDL runs beside the copy, which we do not ask for."""
+"""Flags of a file that was replaced. They occur only if DDL runs during the copy, which Strongroom does not allow."""
 
 _COM_CLONE, _INIT, _EXECUTE, _ACK, _EXIT = 0x20, 1, 4, 5, 6
 _LOCATORS, _DESCRIPTOR, _DATA, _PLUGIN, _CONFIG, _COLLATION, _PLUGIN_2, _CONFIG_3, _CONFIG_4 = range(1, 10)
@@ -42,12 +42,12 @@ _TOO_MANY, _ENCRYPTION, _LOCK_WAIT, _DENIED = 3634, 3872, 1205, 1227
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state begins or has ended."""
+    """A state has begun or ended."""
 
     number: int
     begins: bool
     estimate: int
-    """Bytes that will come, about."""
+    """Approximate number of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Block:
 
 @dataclass
 class Donor:
-    """What the donor says of itself."""
+    """Facts about the donor, as it reports them."""
 
     protocol: int = 0
     plugins: list[str] = field(default_factory=list)
@@ -82,13 +82,13 @@ class Donor:
 
 
 class Channel:
-    """One connection that was turned over to the protocol. Raises OSError, EOFError."""
+    """A connection that was switched to the clone protocol. Raises OSError, EOFError."""
 
     def __init__(self, connection: Connection[Cursor]) -> None:
         self.id = int(connection.thread_id())  # type: ignore[no-untyped-call]
         self._socket: socket.socket = connection._sock  # type: ignore[attr-defined]  # PyMySQL opens and proves it
         self._plain = not isinstance(self._socket, ssl.SSLSocket)
-        if self._plain:  # the kernel waits for us, so that bytes can go from socket to pipe without us
+        if self._plain:  # a blocking socket, so that the kernel can move bytes from socket to pipe
             self._socket.settimeout(None)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PATIENCE, 0))
@@ -96,22 +96,22 @@ class Channel:
             self._socket.settimeout(PATIENCE)
         self._buffer = memoryview(bytearray(_BUFFER))
         self._left = 0
-        """Bytes of the current packet that are not read yet."""
+        """Bytes of the current packet that were not read yet."""
         self._more = False
-        """The current packet is so long that it goes on in another one."""
+        """Whether the current packet is so long that another one continues it."""
         self.ask(_COM_CLONE)
 
     def send(self, code: int, payload: bytes = b"") -> None:
-        """One command."""
+        """Send a command."""
         self._socket.sendall(struct.pack("<I", len(payload) + 1)[:3] + b"\0" + bytes([code]) + payload)
 
     def ask(self, code: int, payload: bytes = b"") -> None:
-        """A command that is answered by its success, or an error."""
+        """Send a command and read its result. Raises ServerFailed for an error."""
         self.send(code, payload)
         self.answer()
 
     def answer(self) -> tuple[int, bytes]:
-        """The next packet: its code and what follows. Raises ServerFailed when it is an error."""
+        """The next packet: its code and its content. Raises ServerFailed if it is an error."""
         code = self.open()
         data = self.rest()
         if code in (_ERROR, 0xFF):
@@ -119,12 +119,12 @@ class Channel:
         return code, data
 
     def open(self) -> int:
-        """The code of the next packet, of which the rest stays in the connection."""
+        """The code of the next packet. The rest of the packet stays in the connection."""
         self._header()
         return self._exact(1)[0]
 
     def rest(self) -> bytes:
-        """What is left of the packet."""
+        """The rest of the packet."""
         parts = []
         while self._left or self._more:
             if not self._left:
@@ -134,7 +134,7 @@ class Channel:
         return b"".join(parts)
 
     def pour(self, length: int, out: int) -> None:
-        """The next ``length`` bytes of the packet into the pipe ``out``."""
+        """Move the next ``length`` bytes of the packet into the pipe ``out``."""
         while length:
             if not self._left and not self._more:
                 raise ServerFailed("the server sent less than it announced", remedy=_UNKNOWN)
@@ -153,7 +153,7 @@ class Channel:
             length -= done
 
     def close(self) -> None:
-        """End it at once, whoever reads it."""
+        """End the connection immediately, also for a thread that reads it."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -165,7 +165,7 @@ class Channel:
 
     def _exact(self, size: int) -> bytes:
         if size > self._left:
-            raise ServerFailed("the server does not speak the clone protocol as we know it", remedy=_UNKNOWN)
+            raise ServerFailed("the server uses an unknown version of the clone protocol", remedy=_UNKNOWN)
         data = bytearray(size)
         self._fill(memoryview(data))
         self._left -= size
@@ -200,7 +200,7 @@ class Clone:
         return self._main.id, self._second.id
 
     def begin(self, ddl_timeout: int) -> None:
-        """Ask for a copy. The server lets no DDL begin from now on, and waits at most that many seconds for DDL that runs."""
+        """Request a copy. The server blocks new DDL from now on, and waits at most that many seconds for running DDL."""
         self._main.send(_INIT, struct.pack("<II", PROTOCOL, ddl_timeout))
         while True:
             code, data = self._main.answer()
@@ -218,14 +218,14 @@ class Clone:
                 self.donor.collations.append(_strings(data)[0])
 
     def events(self) -> Iterator[State | File | Block]:
-        """The copy in its order. The end of a state is confirmed when the next event is asked for."""
+        """The events of the copy, in their order. The end of a state is confirmed when the next event is requested."""
         self._main.send(_EXECUTE)
         while True:
             code, data = self._main.answer()
             if code == _COMPLETE:
                 return
             if code != _DESCRIPTOR:
-                raise ServerFailed(f"the server sent code {code} where none is", remedy=_UNKNOWN)
+                raise ServerFailed(f"the server sent an unexpected code {code}", remedy=_UNKNOWN)
             event = _event(data[2:])
             if event is None:
                 continue
@@ -236,25 +236,25 @@ class Clone:
                 self._confirm(data[2:])
 
     def take(self, length: int) -> bytes:
-        """The bytes of the block that was announced."""
+        """The bytes of the block that the last event announced."""
         data = self._main.rest()
         if len(data) != length:
             raise ServerFailed(f"the server sent {len(data)} bytes instead of {length}", remedy=_UNKNOWN)
         return data
 
     def pour(self, length: int, out: int) -> None:
-        """The same, into a pipe."""
+        """Move the bytes of the block into a pipe."""
         self._main.pour(length, out)
         if self._main.rest():
             raise ServerFailed(f"the server sent more than {length} bytes", remedy=_UNKNOWN)
 
     def end(self) -> None:
-        """Say that all has arrived. The connections are of no use after that."""
+        """Confirm the whole copy. The connections cannot be used after that."""
         for channel in (self._main, self._second):
             channel.ask(_EXIT)
 
     def close(self) -> None:
-        """Break off."""
+        """Abort the copy."""
         self._main.close()
         self._second.close()
 
@@ -280,7 +280,7 @@ def _event(data: bytes) -> State | File | Block | None:
             state, _, _, _, index, length, offset, _ = struct.unpack_from(">IIIIIIQQ", data, 12)
             return Block(state, index, offset, length)
     except struct.error as error:
-        raise ServerFailed(f"the server describes its data in another way than we know: {error}", remedy=_UNKNOWN) from error
+        raise ServerFailed(f"the server describes its data in an unknown format: {error}", remedy=_UNKNOWN) from error
     if kind == _TASK:
         return None
     raise ServerFailed(f"the server sent a description of kind {kind}", remedy=_UNKNOWN)
@@ -296,7 +296,7 @@ def _strings(data: bytes) -> list[str]:
 
 
 def _refusal(code: int, data: bytes) -> StrongroomError:
-    """What an error of the donor means. Errors of the protocol have a number of 4 bytes, those of SQL one of 2 and a state."""
+    """The error for a message of the donor. Errors of the protocol have a number of 4 bytes, those of SQL 2 and a state."""
     if code == _ERROR:
         number, text = struct.unpack_from("<I", data)[0], data[4:]
     else:
@@ -306,7 +306,8 @@ def _refusal(code: int, data: bytes) -> StrongroomError:
         return Busy(f"another clone of the server runs: {said}", remedy="Wait for its end, then back up again.")
     if number == _LOCK_WAIT:
         return ServerFailed(
-            f"a statement that changes tables ran for too long: {said}", remedy="Back up again when it is over: SHOW PROCESSLIST."
+            f"a statement that changes tables ran for too long: {said}",
+            remedy="Back up again when it has ended: SHOW PROCESSLIST.",
         )
     remedies = {
         _DENIED: "GRANT BACKUP_ADMIN ON *.* to the account of the backup.",

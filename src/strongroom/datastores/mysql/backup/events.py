@@ -1,4 +1,4 @@
-"""Reads binary logs: which tables their events change, and which statements they hold. Row images are passed over."""
+"""Reads binary logs: the tables that their events change, and their statements. Row images are ignored."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Statement:
     schema: str
     text: str
     plain_backslashes: bool = False
-    """A backslash is a character like others in it (sql_mode NO_BACKSLASH_ESCAPES)."""
+    """Whether a backslash is an ordinary character (sql_mode NO_BACKSLASH_ESCAPES)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A table of which rows are changed."""
+    """A table with changed rows."""
 
     schema: str
     table: str
@@ -57,13 +57,13 @@ Event = Statement | Changed | Mark
 
 
 def read_events(path: Path, start: int = 4) -> Iterator[Event]:
-    """What a log holds from this position on; a table that is met again right away is left out.
+    """The events of a log from this position on. Immediate repetitions of a table are left out.
 
     Raises ArtifactCorrupt when it is no binary log. A log that is still written ends where its last whole event ends.
     """
     with path.open("rb") as file:
         if file.read(4) != MAGIC:
-            raise ArtifactCorrupt(f"{path.name} is no binary log")
+            raise ArtifactCorrupt(f"{path.name} is not a binary log")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield from _Reader(path.name).read(data, start)
 
@@ -75,7 +75,7 @@ class _Reader:
         self._last = b""
 
     def read(self, data: mmap.mmap | bytes, start: int) -> Iterator[Event]:
-        """Events of a file. Its first one, which is before ``start`` as well, says whether the others have checksums."""
+        """Events of a file. The first event, also if it is before ``start``, says whether the others have checksums."""
         if len(data) > 4 + _HEADER.size:
             _, kind, _, size, _, _ = _HEADER.unpack_from(data, 4)
             if kind != FORMAT or 4 + size > len(data):
@@ -120,11 +120,11 @@ class _Reader:
             raise self._broken(at) from error
 
     def _broken(self, at: int) -> ArtifactCorrupt:
-        return ArtifactCorrupt(f"{self._name} cannot be read at {at}: no event that is known begins there")
+        return ArtifactCorrupt(f"{self._name} cannot be read at {at}: no known event begins there")
 
 
 def _sql_mode(variables: bytes) -> int:
-    """That of a statement: flags come first, then it."""
+    """Whether a statement has NO_BACKSLASH_ESCAPES: flags come first, then the mode."""
     at = 5 if variables[:1] == b"\0" else 0
     return int.from_bytes(variables[at + 1 : at + 9], "little") if variables[at : at + 1] == b"\1" else 0
 
@@ -150,13 +150,13 @@ def _unpacked(body: bytes) -> bytes:
     if fields.get(2, 255) == 255:
         return data
     if fields[2] != 0 or fields.get(3, 0) > _LONGEST:
-        raise ValueError("it is compressed in another way")
+        raise ValueError("its compression is unknown")
     with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
         return reader.read(_LONGEST)
 
 
 def _integer(body: bytes, at: int) -> tuple[int, int]:
-    """A number in the form of the protocol, and where the next one begins."""
+    """A number in the encoding of the protocol, and the offset of the next one."""
     first = body[at]
     if first < 251:
         return first, at + 1

@@ -1,4 +1,4 @@
-"""Whether the binary log since a parent can be replayed to the same rows on another server: what speaks against it."""
+"""Checks whether the binary log since a parent can be replayed to the same rows on another server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KNOWN_PLUGINS = frozenset(
         "validate_password",
     }
 )
-"""Plugins and components that bring no rights of their own, or whose rights a server without them grants as well."""
+"""Plugins and components without own rights, or with rights that a server without them can grant too."""
 _ACCOUNTS = {"caching_sha2_password", "sha256_password", "mysql_native_password"}
 _REPLAYED = {
     "ALTER",
@@ -80,7 +80,7 @@ _TOKENS = re.compile(
 
 
 class Judge:
-    """Looks at the events of an incremental, one after the other. ``reason`` is the first that speaks against a replay."""
+    """Checks the events of an incremental, one after the other. ``reason`` is the first reason against a replay."""
 
     def __init__(self, profile: Profile, *, by_gtid: bool, empty: Collection[str]) -> None:
         self.reason: str | None = None
@@ -92,14 +92,12 @@ class Judge:
         self._empty_names = {name.rpartition(".")[2].casefold() for name in empty}
 
     def look(self, events: Iterable[Event]) -> None:
-        """Stops at the first event that speaks against it."""
+        """Check events up to the first that cannot be replayed."""
         for event in events:
             if isinstance(event, Changed):
                 self.tables.add((event.schema, event.table))
                 if f"{event.schema}.{event.table}" in self._empty:
-                    self.reason = (
-                        f"rows of table {event.schema}.{event.table} were changed, which is in memory only and restored empty"
-                    )
+                    self.reason = f"rows of table {event.schema}.{event.table} were changed, which is restored empty"
             elif isinstance(event, Statement):
                 self.reason = self._against(event)
             else:
@@ -114,7 +112,7 @@ class Judge:
         if first in _CHANGES:
             return f"{_AS_TEXT}: {_short(statement.text)}"
         if first not in _REPLAYED:
-            return f"nobody knows how to replay {_short(statement.text)}"
+            return f"it is unknown how to replay {_short(statement.text)}"
         if statement.plain_backslashes and "\\" in statement.text:
             return "a statement holds backslashes under NO_BACKSLASH_ESCAPES, which servers write to their log in a wrong way"
         for pattern, what in _PATTERNS:
@@ -124,11 +122,9 @@ class Judge:
             if plugin.lower() not in _ACCOUNTS:
                 return f"an account was given the plugin {plugin}, which other hosts may lack"
         if self._foreign and _GRANTS.search(text):
-            return (
-                f"rights were granted or revoked, and the server has plugins that bring rights of their own ({self._foreign[0]})"
-            )
+            return f"rights were granted or revoked, and the server has plugins with own rights ({self._foreign[0]})"
         if self._empty_names and self._empty_names & {found.casefold() for found in re.findall(r"[\w$]+", text)}:
-            return f"a table that is in memory only, and is restored empty, was changed: {_short(statement.text)}"
+            return f"a table that exists in memory only, and is restored empty, was changed: {_short(statement.text)}"
         return None
 
     def _against_mark(self, event: Mark) -> str | None:
@@ -140,16 +136,16 @@ class Judge:
             return None if self._by_gtid else "transactions have GTIDs, though the server goes without: gtid_mode was changed"
         if event.kind == ANONYMOUS:
             return "transactions have no GTIDs: gtid_mode was changed" if self._by_gtid else None
-        return f"the binary log holds events of a kind that is not known ({event.kind})"
+        return f"the binary log has events of an unknown kind ({event.kind})"
 
 
 def clean(text: str) -> str:
-    """A statement without comments; what MySQL runs of them stays."""
+    """A statement without comments, except those that MySQL executes."""
     return _TOKENS.sub(lambda found: found[1] or " ", text)
 
 
 def changed_settings(before: Profile, now: Profile) -> str | None:
-    """Why the log since ``before`` may replay to something else: what it depends on, and does not hold, was changed meanwhile."""
+    """Why the log since ``before`` may replay to other rows: because of changes that it depends on, but does not contain."""
     names = [*settings.DEMANDED, *settings.REPLAYED]
     changed = sorted(name for name in names if before.settings.get(name) != now.settings.get(name))
     if changed:
@@ -162,5 +158,5 @@ def changed_settings(before: Profile, now: Profile) -> str | None:
 
 
 def _short(text: str) -> str:
-    """Only the first words: a statement may hold data and hashes of passwords."""
+    """Only the first words, because a statement may contain data and hashes of passwords."""
     return " ".join(re.sub(r"\s+", " ", text).split(" ")[:3])[:60]

@@ -1,4 +1,4 @@
-"""Checksums of some tables at the end of an incremental: a replay that comes to other rows is noticed.
+"""Checksums of some tables at the end of an incremental, which reveal a replay that leads to other rows.
 
 They are taken a moment after the end, without a lock. So only those tables count that the server has not touched in that moment:
 its log says which. Rows that were written past the binary log (sql_log_bin=0) differ as well, rightly.
@@ -20,9 +20,9 @@ from strongroom.errors import ArtifactCorrupt
 
 _MOST_TABLES = 50
 _MOST_BYTES = 8 << 20
-"""Of one table."""
+"""Limit for one table."""
 _ALL_BYTES = 64 << 20
-_OURS = ("mysql", "sys", "information_schema", "performance_schema", "strongroom")
+_SYSTEM = ("mysql", "sys", "information_schema", "performance_schema", "strongroom")
 MAX_BYTES = 1 << 20
 REMEDY = "Rows may have been written with sql_log_bin = 0. Restore the backup before it, and take a full."
 
@@ -37,13 +37,13 @@ class Fingerprint:
         return len(self._checksums)
 
     def forget(self, events: Iterable[Event]) -> None:
-        """Leave out the tables that were touched, or named in a statement, after the end of the incremental."""
+        """Leave out tables that were changed, or named in a statement, after the end of the incremental."""
         for event in events:
             if isinstance(event, Changed):
                 self._checksums.pop((event.schema, event.table), None)
             elif isinstance(event, Statement):
                 if re.match(r"\s*XA\b", event.text, re.IGNORECASE):
-                    self._checksums.clear()  # its rows may stand in an older log, and of which tables is not known
+                    self._checksums.clear()  # its rows may be in an older log, for unknown tables
                 words = {word.casefold() for word in re.findall(r"[\w$]+", event.text)}
                 self._checksums = {
                     (schema, table): checksum
@@ -52,12 +52,12 @@ class Fingerprint:
                 }
 
     def dump(self) -> bytes:
-        """As it is stored."""
+        """The stored form."""
         return json.dumps({"format": 1, "tables": [[*name, checksum] for name, checksum in self._checksums.items()]}).encode()
 
     @classmethod
     def parse(cls, data: bytes) -> Fingerprint:
-        """Read as hostile input. Raises ArtifactCorrupt."""
+        """Parse hostile input. Raises ArtifactCorrupt."""
         try:
             found = json.loads(data)
             tables = {(str(schema), str(table)): int(checksum) for schema, table, checksum in found["tables"][:_MOST_TABLES]}
@@ -66,7 +66,7 @@ class Fingerprint:
         return cls(tables)
 
     def differences(self, ask: Callable[[str], list[tuple[Any, ...]]]) -> list[str]:
-        """Tables that have other rows in the server that ``ask`` sends statements to, a sentence each.
+        """A sentence for each table with other rows in the server that ``ask`` sends statements to.
 
         Raises ArtifactCorrupt when a table is missing.
         """
@@ -97,7 +97,7 @@ def take_fingerprint(connection: Connection[Cursor], tables: Collection[tuple[st
     }
     checksums: dict[tuple[str, str], int] = {}
     left = _ALL_BYTES
-    for schema, table in sorted(name for name in tables if name not in cascades and name[0] not in _OURS):
+    for schema, table in sorted(name for name in tables if name not in cascades and name[0] not in _SYSTEM):
         if len(checksums) == _MOST_TABLES:
             break
         rows = query(

@@ -1,4 +1,4 @@
-"""Taking a full: we are the recipient of a clone, and what arrives becomes a tar at once."""
+"""A full backup: Strongroom is the recipient of a clone, and turns it into a tar as it arrives."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from strongroom.datastores.toolkit.feed import Fed
 from strongroom.errors import Busy, ConfigurationError, ServerFailed, StrongroomError, ToolFailed, VersionMismatch
 
 DDL_PATIENCE = 300
-"""Seconds that the backup waits for DDL that runs, and that DDL has to wait for the backup before the backup gives up."""
+"""Seconds that the backup waits for running DDL, and that DDL waits for the backup before the backup is aborted."""
 STALL = 60
-"""Seconds that nothing moves before the backup gives up, when DDL waits for it. With nobody waiting it is patient."""
+"""Seconds without progress before the backup is aborted, if DDL waits for it. There is no such limit otherwise."""
 BUSY_PATIENCE = 30
-"""Seconds that another copy of the server may take to end: a server lets one at a time, and notices late that a receiver died."""
+"""Seconds to wait for the end of another copy: a server allows one at a time, and notices late that a recipient died."""
 _LOOK = 1.0
 _IDENTITY = "auto.cnf"
 _REDO_FILE = f"{keys.REDO_FOLDER}/#ib_redo{{}}"
@@ -58,7 +58,7 @@ _MARKERS = {
     "#clone/#view_status": "2 1\n0 0\nSTRONGROOM\n0\n\n\n0\n\n",
     "#clone/#view_progress": "1\n" + "2 1 0 0 0 0 0\n" * 5 + "0 0 0 0 0 0 0\n" * 2,
 }
-"""What a local clone leaves in its copy: because of them the server that starts on it says how far the copy has come."""
+"""Files that a local clone leaves in its copy. With them a server that starts on the copy reports its position."""
 
 
 class Session(Fed):
@@ -85,15 +85,15 @@ class Session(Fed):
         self._start()
 
     def finish(self) -> BackupResult:
-        """Raises ServerFailed unless the copy came to its end."""
+        """Raises ServerFailed unless the copy is complete."""
         try:
             self._join()
         except (OSError, EOFError, pymysql.MySQLError) as error:
-            raise self._blame(error) from error
+            raise self._find_cause(error) from error
         finally:
             self._over.set()
         if not self._complete or self._lower is None:
-            raise ToolFailed("the copy ended before its end")
+            raise ToolFailed("the copy ended too early")
         witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool="strongroom",
@@ -106,7 +106,7 @@ class Session(Fed):
         )
 
     def abort(self) -> None:
-        """Break off; the server is told, so that it lets go of its locks at once."""
+        """Abort the copy, and tell the server, so that it releases its locks immediately."""
         self._over.set()
         if not self._complete:
             self._clone.close()
@@ -131,13 +131,13 @@ class Session(Fed):
                 self._put(event, files, archive)
             elif event.begins:
                 self._facts["states"].append({"state": event.number, "bytes": event.estimate})
-                if event.number == PAGES:  # surely before the end of the copy
+                if event.number == PAGES:  # certainly before the end of the copy
                     self._lower = positions(self._server)
             else:
                 self._end_of(event, files, archive)
             done = event.number if isinstance(event, State) else done
         if done != DONE:
-            raise ToolFailed("the server ended the copy before its end")
+            raise ToolFailed("the server ended the copy too early")
         self._clone.end()
         with connect(self._server) as connection:
             self._upper = executed(connection)
@@ -158,7 +158,7 @@ class Session(Fed):
     def _put(self, block: Block, files: dict[tuple[int, int], File], archive: Archive) -> None:
         file = files.get((FILES if block.state == PAGES else block.state, block.index))
         if file is None:
-            raise ServerFailed(f"the server sent data of a file {block.index} that it has not announced", remedy="Report it.")
+            raise ServerFailed(f"the server sent data of an unannounced file {block.index}", remedy="Report it.")
         path = self._path(file)
         if not archive.seen(path):
             archive.open(path, file.size)
@@ -170,17 +170,17 @@ class Session(Fed):
             archive.put(path, block, keys.Held(data))
 
     def _path(self, file: File) -> str:
-        """In the data directory, to which some paths are absolute (``CREATE TABLESPACE`` as its author wrote it)."""
+        """The path in the data directory. Some paths are absolute (as written in ``CREATE TABLESPACE``)."""
         path = file.name.removeprefix("./") or _REDO_FILE.format(file.index)
         if path.startswith("/"):
             with suppress(ValueError):
                 path = str(Path(path).resolve().relative_to(self._server.data_dir.resolve()))
         if path.startswith("/") or ".." in path.split("/"):
-            raise ConfigurationError(f"the server has data in {path}, outside of its data directory", remedy="Move it.")
+            raise ConfigurationError(f"the server has data in {path}, outside its data directory", remedy="Move it.")
         return path
 
     def _end_of(self, state: State, files: dict[tuple[int, int], File], archive: Archive) -> None:
-        """Files of which nothing came are empty, or zeros."""
+        """Write files for which no block arrived: they are empty, or zeros."""
         archive.close()
         if state.number in (FILES, REDO):
             for (number, _), file in files.items():
@@ -191,27 +191,27 @@ class Session(Fed):
             for path, block, data in self._keys.late():
                 archive.put(path, block, keys.Held(data))
 
-    # --- whom it bothers
+    # --- statements that wait for the backup
 
     def _watch(self) -> None:
-        """Break off when somebody has waited for the backup for too long."""
+        """Abort the copy if a statement has waited for the backup for too long."""
         try:
             with connect(self._server) as connection:
                 while not self._over.wait(_LOOK):
                     waited = max((int(row[5] or 0) for row in query(connection, "SHOW PROCESSLIST") if _waits(row)), default=0)
                     if waited >= DDL_PATIENCE or (waited and time.monotonic() - self._moved > STALL):
                         self._why = ServerFailed(
-                            f"a statement that changes tables has waited {waited} s for the backup, which gave way to it",
+                            f"the backup was aborted: a statement that changes tables had been waiting for it for {waited} s",
                             remedy="Back up when no tables are changed.",
                         )
                         self._clone.close()
                         _kill(self._server, self._clone.ids)
                         return
         except (StrongroomError, pymysql.MySQLError):
-            return  # the copy will notice, too
+            return  # the copy will notice it too
 
-    def _blame(self, error: Exception) -> StrongroomError:
-        """Who is to blame for a connection that broke."""
+    def _find_cause(self, error: Exception) -> StrongroomError:
+        """The cause of a broken connection."""
         if self._why is not None:
             return self._why
         try:
@@ -222,13 +222,13 @@ class Session(Fed):
                 f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
             )
         return ServerFailed(
-            f"{where(self._server)} broke off the copy: {error or 'the connection was closed'}",
+            f"{where(self._server)} aborted the copy: {error or 'the connection was closed'}",
             remedy="See its error log, then back up again.",
         )
 
 
 def begin(server: Server, request: BackupRequest) -> BackupSession:
-    """Check that the server can be copied whole and that it serves the data directory, then start."""
+    """Check that the server can be copied completely and that it uses the data directory, then start."""
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         require_own_data(server, Path(data_dir), uuid)
@@ -271,7 +271,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
 
 
 def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
-    """Ask for a copy. A server that still ends the copy of a worker that died is waited for; ``held`` gets the connections."""
+    """Request a copy. Wait for a server that still ends the copy of a worker that died. ``held`` receives the connections."""
     deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         with ExitStack() as stack:
@@ -283,7 +283,9 @@ def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
                 if time.monotonic() > deadline:
                     raise
             except (OSError, EOFError) as error:
-                raise ServerFailed(f"{where(server)} broke off: {error or 'closed'}", remedy="See its error log.") from error
+                raise ServerFailed(
+                    f"{where(server)} aborted the connection: {error or 'closed'}", remedy="See its error log."
+                ) from error
             else:
                 held.enter_context(stack.pop_all())
                 return clone
@@ -291,7 +293,7 @@ def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
 
 
 def positions(server: Server) -> Positions:
-    """Where the server is now."""
+    """The current position of the server."""
     with connect(server) as connection:
         ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
         log = incremental.current(connection) if logs else None
@@ -304,7 +306,7 @@ def positions(server: Server) -> Positions:
 
 
 def executed(connection: Connection[Cursor]) -> str | None:
-    """The set of executed GTIDs, nothing where they are off."""
+    """The set of executed GTIDs; empty if GTIDs are off."""
     ((mode, found),) = query(connection, "SELECT @@gtid_mode, @@gtid_executed")
     return str(found).replace("\n", "") if mode == "ON" else None
 
@@ -323,7 +325,7 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
         same = False
     if not same:
         raise ConfigurationError(
-            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 
@@ -345,14 +347,14 @@ def _require_whole(connection: Connection[Cursor], server: Server, version: str)
     if others:
         named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
         raise ConfigurationError(
-            f"a backup of {where(server)} would hold tables of InnoDB only, and it has others: {named}",
+            f"a backup of {where(server)} would contain only tables of InnoDB, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
         )
     elsewhere = list_outside_tablespaces(connection, server.data_dir)
     if elsewhere:
         raise ConfigurationError(
-            f"{where(server)} has tablespaces outside of its data directory: {', '.join(elsewhere)}",
-            remedy="Move them into it; a restore could not put them back.",
+            f"{where(server)} has tablespaces outside its data directory: {', '.join(elsewhere)}",
+            remedy="Move them into it; a restore cannot restore them there.",
         )
 
 
@@ -361,7 +363,7 @@ def _name(schema: str, table: str) -> str:
 
 
 def _directories(data_dir: Path) -> list[str]:
-    """Those of the schemas, as the server has named them; nothing tells a recipient of empty ones."""
+    """Directories of the schemas, by the server's names for them. A clone does not report empty ones."""
     found = (path for path in data_dir.iterdir() if path.is_dir() and not path.is_symlink() and _SCHEMA.fullmatch(path.name))
     return sorted({"mysql", *(path.name for path in found)})
 
@@ -371,14 +373,14 @@ def _waits(row: tuple[Any, ...]) -> bool:
 
 
 def _kill(server: Server, ids: tuple[int, int]) -> None:
-    """Have the server end its side, which may not have noticed."""
+    """Kill the server's connections, because it may not have noticed the abort."""
     try:
         with connect(server, timeout=5, patience=10) as connection:
             for number in ids:
                 try:
                     query(connection, f"KILL {number}")
                 except pymysql.MySQLError as error:
-                    if parts(error)[0] != 1094:  # it has ended
+                    if parts(error)[0] != 1094:  # it has ended already
                         raise
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and any(row[0] in ids for row in query(connection, "SHOW PROCESSLIST")):

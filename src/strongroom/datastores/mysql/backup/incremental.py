@@ -38,18 +38,18 @@ _PIECE = 1 << 20
 
 
 class Session(Fed):
-    """Logs on their way into a pipe, one file after the other, each fetched whole before it is sent."""
+    """Writes logs into a pipe, one file after the other. Each is fetched completely before it is written."""
 
     def __init__(self, server: Server, logs: Logs, names: list[str], positions: Positions, version: str) -> None:
         super().__init__()
         self.fingerprint: Fingerprint | None = None
-        """Checksums of tables at the end of the incremental, where they could be had."""
+        """Checksums of tables at the end of the incremental, if they could be computed."""
         self._server, self._logs, self._names = server, logs, names
         self._positions, self._version = positions, version
         self._data_bytes = data_bytes(server.data_dir)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the thread."""
         self._start()
 
     def _produce(self, out: int) -> None:
@@ -69,7 +69,7 @@ class Session(Fed):
         write_all(out, bytes(2 * BLOCK))
 
     def finish(self) -> BackupResult:
-        """Raises WalGone, ToolFailed unless every log came whole."""
+        """Raises WalGone, ToolFailed unless every log is complete."""
         self._join()
         witness, warnings = leave_witness(self._server)
         return BackupResult(
@@ -89,27 +89,27 @@ class Session(Fed):
 
 
 def begin(connection: Connection[Cursor], server: Server, request: BackupRequest, version: str) -> Session:
-    """Begin another log, see that all before it that the parent lacks is there, then start."""
+    """Begin a new log, check that all previous logs that the parent lacks exist, then start."""
     parent = request.parent
     if parent is None or parent.server_uuid is None:
-        raise LineageChanged("the parent backup does not say of which server it is", remedy=_FULL)
+        raise LineageChanged("the parent backup does not name its server", remedy=_FULL)
     ((uuid, logs, mode, form),) = query(connection, "SELECT @@server_uuid, @@log_bin, @@gtid_mode, @@binlog_format")
     if not logs:
         raise WalGone(f"{where(server)} writes no binary log", remedy=f"Set log_bin and restart it. {_FULL}")
     if form != "ROW":
         raise WalGone(
-            f"binlog_format of {where(server)} is {form}: what it holds may do something else when it is replayed",
+            f"binlog_format of {where(server)} is {form}: a replay may lead to other rows",
             remedy=f"SET PERSIST binlog_format = 'ROW'. {_FULL}",
         )
     _require_complete(connection, server)
     if variables(connection, "VARIABLES", "binlog_encryption").get("binlog_encryption") == "ON":
         raise WalGone(
-            f"the binary log of {where(server)} is encrypted (binlog_encryption), and an incremental would hold it in clear",
+            f"the binary log of {where(server)} is encrypted (binlog_encryption), but not in an incremental",
             remedy=_FULL,
         )
     if keyring.has_keyring(connection):
         raise WalGone(
-            f"{where(server)} has a keyring: to replay its binary log would put new keys into another one",
+            f"{where(server)} has a keyring: a replay of its binary log would create new keys in another one",
             remedy=_FULL,
         )
     if parent.server_uuid != uuid:
@@ -120,12 +120,12 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
     if mode == "ON" and parent.gtid is None:
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
-        raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup goes by GTIDs", remedy=_FULL)
+        raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup uses GTIDs", remedy=_FULL)
     require_witness(connection, server, request, client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
     if any(not LOG.fullmatch(name) for name in names):
-        raise ConfigurationError("the binary logs have names that we do not know", remedy="Report them.")
+        raise ConfigurationError("the binary logs have names of an unknown form", remedy="Report them.")
     last = names[-1]
     if by_gtid:
         positions = _by_gtid(connection, server, parent, last)
@@ -148,10 +148,10 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
 def _require_replayable(
     logs: Logs, names: list[str], request: BackupRequest, parent: Positions, *, by_gtid: bool
 ) -> set[tuple[str, str]]:
-    """Read every log; the tables whose rows they change. Raises WalGone when they would not replay, or to other rows."""
+    """Read every log. Returns the tables whose rows they change. Raises WalGone if a replay would fail or lead to other rows."""
     before, now = request.parent_profile, request.profile
     if before is None:
-        raise WalGone("the parent backup does not say under which settings its server ran", remedy=_FULL)
+        raise WalGone("the parent backup does not contain the settings of its server", remedy=_FULL)
     reason = changed_settings(before, now)
     judge = Judge(now, by_gtid=by_gtid, empty={*before.empty_tables, *now.empty_tables})
     for number, name in enumerate(names if reason is None else ()):
@@ -169,7 +169,7 @@ def _require_replayable(
 
 
 def _take_fingerprint(connection: Connection[Cursor], logs: Logs, last: str, tables: set[tuple[str, str]]) -> Fingerprint | None:
-    """Of tables that are now as they were when the incremental ended. None when the server does not let us."""
+    """Checksums of tables that have not changed since the end of the incremental. None if the server does not allow it."""
     try:
         found = take_fingerprint(connection, tables)
         names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
@@ -183,7 +183,7 @@ def _take_fingerprint(connection: Connection[Cursor], logs: Logs, last: str, tab
 
 
 def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, last: str) -> Positions:
-    """The backup ends where the new log begins, which says what was before it."""
+    """The end of the backup: the beginning of the new log, which names the transactions before it."""
     assert parent.gtid is not None
     # a log does not name transactions that were never in one: of a restored server, a clone, SET GLOBAL gtid_purged
     union = "SELECT GTID_SUBTRACT(CONCAT_WS(',', NULLIF(%s, ''), NULLIF(@@gtid_purged, '')), '')"
@@ -191,7 +191,7 @@ def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, 
     ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, @@gtid_executed)", parent.gtid)
     if missing:
         raise LineageChanged(
-            f"{where(server)} has not executed {_short(missing)}, which the parent backup holds: its data was replaced",
+            f"{where(server)} has not executed {_short(missing)}, which the parent backup contains: its data was replaced",
             remedy=_FULL,
         )
     ((purged,),) = query(connection, "SELECT GTID_SUBTRACT(@@gtid_purged, %s)", parent.gtid)
@@ -215,7 +215,7 @@ def _by_file(server: Server, parent: Positions, names: list[str]) -> tuple[Posit
 
 
 def _since(connection: Connection[Cursor], names: list[str], known: str) -> list[str]:
-    """Closed logs, without those that the parent holds whole. The first of a run begins with what was before it."""
+    """Closed logs, without those that the parent contains completely. Each begins with the transactions before it."""
     wanted: list[str] = []
     for name, after in reversed(list(pairwise(names))):
         ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, %s)", _before(connection, after), known)
@@ -230,11 +230,11 @@ def _before(connection: Connection[Cursor], log: str) -> str:
     for row in query(connection, "SHOW BINLOG EVENTS IN %s LIMIT 4", log):
         if row[2] == "Previous_gtids":
             return str(row[5]).replace("\n", "")
-    raise ConfigurationError(f"binary log {log} does not say what was before it", remedy=_FULL)
+    raise ConfigurationError(f"binary log {log} does not name the transactions before it", remedy=_FULL)
 
 
 def current(connection: Connection[Cursor]) -> tuple[str, int]:
-    """Name of the log that is written, and how far."""
+    """Name and position of the current log."""
     statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
     row = query(connection, statement)[0]
     return str(row[0]), int(row[1])
@@ -246,17 +246,17 @@ def _has_new_words(connection: Connection[Cursor]) -> bool:
 
 
 def _require_complete(connection: Connection[Cursor], server: Server) -> None:
-    """Raises WalGone when the server leaves changes out of its binary log."""
+    """Raises WalGone if the server excludes changes from its binary log."""
     statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
     _, _, only, without, *_ = query(connection, statement)[0]
     if only or without:
         raise WalGone(
-            f"{where(server)} leaves databases out of its binary log ({'binlog_do_db' if only else 'binlog_ignore_db'})",
+            f"{where(server)} excludes databases from its binary log ({'binlog_do_db' if only else 'binlog_ignore_db'})",
             remedy=f"Remove the option. {_FULL}",
         )
     if is_replica(connection) and not _logs_replicated(connection):
         raise WalGone(
-            f"{where(server)} is a replica and leaves what it replicates out of its binary log (log_replica_updates is OFF)",
+            f"{where(server)} is a replica and excludes replicated changes from its binary log (log_replica_updates is OFF)",
             remedy=f"Set log_replica_updates = ON. {_FULL}",
         )
 
@@ -267,7 +267,7 @@ def _logs_replicated(connection: Connection[Cursor]) -> bool:
 
 
 def is_replica(connection: Connection[Cursor]) -> bool:
-    """It has a source of replication, or is a member of a group."""
+    """Whether it has a source of replication, or is a member of a group."""
     ((count,),) = query(connection, "SELECT COUNT(*) FROM mysql.slave_master_info")
     return bool(count)
 

@@ -1,4 +1,4 @@
-"""Keys of encrypted tablespaces, and of an encrypted redo log, on their way through a copy.
+"""Keys of encrypted tablespaces and of an encrypted redo log, during a copy.
 
 The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key
 that is in the server's keyring. While it copies files the server sends that page as it lies on its disk. But every such page
@@ -23,12 +23,12 @@ from strongroom.errors import ServerFailed
 
 REDO_FOLDER = "#innodb_redo"
 _INFO = struct.Struct(">3sI36s64sI")
-"""Magic, number of the master key, UUID of the server that made it, key and initial vector, CRC-32C of those two in clear."""
+"""Magic, number of the master key, UUID of the server that made it, key and initial vector, CRC-32C of both unencrypted."""
 _MAGIC = b"lCC"
 _FIRST_PAGE = 64 << 10
 """Bytes of the largest page."""
 _PATIENCE = 30
-"""Seconds until the key lies where it belongs: the server writes it before long when it has nothing else to do."""
+"""Seconds until the key is in its file: an idle server writes it soon."""
 _LOOK = 0.1
 _REDO_FILES = (f"{REDO_FOLDER}/#ib_redo*", "ib_logfile*")
 _BLOCK, _BLOCK_HEAD, _BLOCK_TAIL = 512, 12, 4
@@ -37,18 +37,18 @@ _UNKNOWN = "Report the version of the server; use XtraBackup meanwhile."
 
 
 class Held:
-    """A block that was taken from the connection already."""
+    """A block that was read from the connection already."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def take(self, length: int) -> bytes:
-        """All of it."""
+        """All bytes."""
         assert length == len(self._data)
         return self._data
 
     def pour(self, length: int, out: int) -> None:
-        """The same, into a pipe."""
+        """Write all bytes into a pipe."""
         write_all(out, self.take(length))
 
 
@@ -69,9 +69,9 @@ class Keys:
         self.masters: set[str] = set()
         self._data_dir = data_dir
         self._due: set[str] = set()
-        """Files whose key has not come yet as others would need it."""
+        """Files whose encrypted key has not been found yet."""
         self._late: dict[int, _Late] = {}
-        """By the checksum of the key."""
+        """Encrypted keys by the checksum of the key."""
         self._found: dict[int, bytes] = {}
         self._rest = b""
 
@@ -82,9 +82,9 @@ class Keys:
         return block.offset == 0 or (block.state == REDO and bool(self._late))
 
     def hide(self, path: str, file: File, block: Block, data: bytes) -> bytes | None:
-        """The block with no key in clear, nothing when it will come out of ``late``.
+        """The block without an unencrypted key; none if ``late`` returns it.
 
-        Raises ServerFailed when the server sends keys in a way that we do not know.
+        Raises ServerFailed if the server sends keys in an unknown form.
         """
         if block.offset:
             self._search(data)
@@ -96,13 +96,13 @@ class Keys:
         clear = [at for at in _infos(data) if _is_clear(data[at : at + _INFO.size])]
         due = bool(file.flags & ENCRYPTED) and block.state != FILES
         if len(clear) > 1 or (clear and block.state == FILES) or (due and not clear):
-            raise ServerFailed(f"the server sends the key of {path} in a way that is not known", remedy=_UNKNOWN)
+            raise ServerFailed(f"the server sends the key of {path} in an unknown form", remedy=_UNKNOWN)
         if not clear:
             return data
         checksum = _checksum(data, clear[0])
         before = self._late.pop(checksum, None)
         if before is not None and before.path != path:
-            raise ServerFailed(f"the keys of {before.path} and {path} have one checksum", remedy="TRUNCATE the one that is new.")
+            raise ServerFailed(f"the keys of {before.path} and {path} have the same checksum", remedy="TRUNCATE the newer table.")
         info = self._on_disk(path, block.state, clear[0], checksum)
         if info is None:
             self._late[checksum] = _Late(path, block, data, clear[0])
@@ -110,7 +110,7 @@ class Keys:
         return _with(data, clear[0], info, block.state)
 
     def late(self) -> Iterator[tuple[str, Block, bytes]]:
-        """Pages that were held back, now that the redo log has come. Raises ServerFailed."""
+        """Pages that were delayed until the redo log arrived. Raises ServerFailed."""
         if self._due:
             raise ServerFailed(f"the server has not sent the key of {min(self._due)}", remedy=_UNKNOWN)
         for checksum, page in self._late.items():
@@ -119,7 +119,7 @@ class Keys:
             yield page.path, page.block, _with(page.data, page.at, info, PAGES)
 
     def _on_disk(self, path: str, state: int, at: int, checksum: int) -> bytes | None:
-        """The same key as the server keeps it, nothing when a page has never had it.
+        """The same key in the encrypted form that the server stores; none if no page has ever had it.
 
         It is in one sector of the disk, and so is never seen half written.
         """
@@ -134,12 +134,12 @@ class Keys:
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"the key of {path} is not on the server's disk as it is in the copy",
-                    remedy="Back up again in some minutes, when the server has written what is new.",
+                    remedy="Back up again in a few minutes, when the server has written its new pages.",
                 )
             time.sleep(_LOOK)
 
     def _files(self, path: str) -> list[Path]:
-        """Which of the files of the redo log has the key changes with each checkpoint."""
+        """The files of the redo log that may have the key; it moves with each checkpoint."""
         if not path.startswith(REDO_FOLDER):
             return [self._data_dir / path]
         return [file for pattern in _REDO_FILES for file in self._data_dir.glob(pattern)]
@@ -153,7 +153,7 @@ class Keys:
         return True
 
     def _search(self, redo: bytes) -> None:
-        """Look for the keys of pages that were held back, in whole blocks of the redo log that go on where the last ended."""
+        """Search complete blocks of the redo log, which continue the last ones, for the keys of delayed pages."""
         blocks = range(0, len(redo), _BLOCK)
         data = self._rest + b"".join([redo[at + _BLOCK_HEAD : at + _BLOCK - _BLOCK_TAIL] for at in blocks])
         for at in _infos(data, len(data)):
@@ -191,7 +191,7 @@ def _is_clear(info: bytes) -> bool:
 
 
 def _read(file: Path, at: int) -> bytes | None:
-    """None when the file is not there: one of the redo log goes with a checkpoint."""
+    """The file; none if it does not exist, because a checkpoint removes files of the redo log."""
     try:
         with file.open("rb", buffering=0) as opened:
             opened.seek(at)
@@ -201,7 +201,7 @@ def _read(file: Path, at: int) -> bytes | None:
 
 
 def _sum(page: bytearray) -> None:
-    """Write the checksum of a page anew. That of a page of a compressed table is of other parts of it."""
+    """Update the checksum of a page. The checksum of a page of a compressed table covers other parts of it."""
     (flags,) = struct.unpack_from(">I", page, 54)
     if flags >> 1 & 15:
         struct.pack_into(">I", page, 0, crc32c(page[4:16]) ^ crc32c(page[24:26]) ^ crc32c(page[34:]))

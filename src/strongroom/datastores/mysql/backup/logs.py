@@ -19,14 +19,14 @@ FULL = "Take a full backup; later incrementals are based on it."
 _PLAIN = "--read-from-remote-server"
 _BY_GTID = "--read-from-remote-source=BINLOG-DUMP-GTIDS"
 _LONGEST = 100_000
-"""Bytes of a set of GTIDs that fit into one argument of a program. Logs are taken whole when there are more: a replay leaves
-out what was done already by itself."""
+"""Bytes of a set of GTIDs that fit into one argument of a program. If it is longer, logs are fetched completely: a replay skips
+executed transactions automatically."""
 _SPARE = 1 << 30
-"""Bytes of logs that are kept between the look at them and the sending, so that they need not be fetched twice."""
+"""Bytes of logs that are kept between checking and sending them, so that they need not be fetched twice."""
 
 
 class Logs:
-    """Logs of a server, fetched into ``work_dir``. The server leaves out the transactions that ``known`` names."""
+    """Fetches logs of a server into ``work_dir``. The server leaves out the transactions in ``known``."""
 
     def __init__(self, server: Server, work_dir: Path, known: str | None) -> None:
         self._server, self._work_dir = server, work_dir
@@ -42,7 +42,7 @@ class Logs:
         write_file(self._options, client_options(server), find_owner(work_dir))
 
     def fetch(self, name: str) -> Path:
-        """The log, whole. Raises WalGone, ToolFailed."""
+        """Fetch the complete log. Raises WalGone, ToolFailed."""
         path = self._folder / name
         if path.exists() or self._aborted:
             return path
@@ -60,26 +60,26 @@ class Logs:
             self._tool.check()
             with path.open("rb") as file:
                 if file.read(4) != MAGIC:
-                    raise ToolFailed(f"mysqlbinlog ended well, and {name} is no binary log")
+                    raise ToolFailed(f"mysqlbinlog reported success, but {name} is not a binary log")
         except ToolFailed as error:
             path.unlink(missing_ok=True)
-            raise _blame(error) from error
+            raise _find_cause(error) from error
         except OSError as error:
-            raise ToolFailed(f"mysqlbinlog ended well, and has not written {name}: {error.strerror}") from error
+            raise ToolFailed(f"mysqlbinlog reported success, but has not written {name}: {error.strerror}") from error
         return path
 
     def spare(self, path: Path) -> None:
-        """It was looked at and will be wanted again: keep it, unless too much is kept already."""
+        """Keep a log that was checked and will be sent, unless too much is kept already."""
         self._spared += path.stat().st_size
         if self._spared > _SPARE:
             path.unlink()
 
     def remove(self) -> None:
-        """Nothing that was fetched is needed any more."""
+        """Remove everything that was fetched."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def abort(self) -> None:
-        """End the tool; no other is started."""
+        """End the tool, and start no other."""
         self._aborted = True
         if self._tool is not None:
             self._tool.abort()
@@ -95,7 +95,7 @@ def client_options(server: Server) -> str:
     return options.format_options("client", {"user": user, "password": password, **place})
 
 
-def _blame(error: ToolFailed) -> StrongroomError:
+def _find_cause(error: ToolFailed) -> StrongroomError:
     if "purged" in error.message or "Could not find first log" in error.message or "impossible position" in error.message:
-        return WalGone(f"the server has purged what the parent backup lacks: {error.message}", remedy=FULL)
+        return WalGone(f"the server has purged logs that the parent backup lacks: {error.message}", remedy=FULL)
     return error

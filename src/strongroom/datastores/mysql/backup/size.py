@@ -1,4 +1,4 @@
-"""How much a data directory holds, of what a backup carries."""
+"""The size of the part of a data directory that is backed up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDERS = ("#innodb_redo", "#innodb_temp", "#ib_archive")
 
 
 def data_bytes(data_dir: Path) -> int:
-    """Bytes of the files, without logs and what the server makes for itself."""
+    """Bytes of the files, without logs and temporary files."""
     total = 0
     for entry in walk_tree(data_dir):
         if not _LOGS.fullmatch(entry.name) and Path(entry.path).parent.name not in _FOLDERS:

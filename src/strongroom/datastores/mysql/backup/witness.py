@@ -2,7 +2,7 @@
 
 The transaction of the row comes after all that the backup holds, so the incremental itself has to contain it. The server must
 still show it at its place in the log and in the table. On a replica, and where the account may not write, the log's own bytes
-are the evidence: a transaction of ours would be one that the source of a replica does not know.
+are the evidence: a transaction of Strongroom would be unknown to the source of a replica.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from strongroom.system.users import find_owner
 _PATIENCE = 30
 _TRIES = 5
 _HEAD, _TAIL = 4096, 65536
-"""Bytes of a log, from its beginning and before a position, that identify it up to there."""
+"""Bytes at the beginning of a log and before a position, which identify it up to there."""
 _IN_USE = slice(21, 23)
 """Flags of the first event, which change when the log is closed."""
 _SECOND = 1.1
 
 
 def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
-    """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
+    """Write a token after the end of the backup. An error here does not fail the backup: it has no witness
     then, and a warning says why the next backup is a full.
     """
     try:
@@ -55,7 +55,7 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
         with connect(server, patience=_PATIENCE) as connection:
             ((logs,),) = query(connection, "SELECT @@log_bin")
             if not logs:
-                return None, []  # there are no incrementals, and `check` says so
+                return None, []  # there are no incrementals, which `check` reports
             if _replicates(connection):
                 return Witness(evidence=_identify(connection)), []
             try:
@@ -79,17 +79,17 @@ def _replicates(connection: Connection[Cursor]) -> bool:
 
 
 def _write(connection: Connection[Cursor], lineage: str, token: str) -> dict[str, str]:
-    """The token into the table; between which positions of the log its transaction is."""
+    """Write the token into the table. Returns the positions of the log around its transaction."""
     for _ in range(_TRIES):
         before = _position(connection)
         write_token(connection, lineage, token)
         after = _position(connection)
         if before[0] != after[0]:
-            continue  # another log was begun meanwhile
+            continue  # a new log was begun meanwhile
         if before[1] == after[1]:
             break
         return {"log": before[0], "start": str(before[1]), "end": str(after[1])}
-    raise OSError("the binary log does not take what is written into the schema mysql")
+    raise OSError("changes of the schema mysql are not written to the binary log")
 
 
 def _position(connection: Connection[Cursor]) -> tuple[str, int]:
@@ -100,10 +100,10 @@ def _position(connection: Connection[Cursor]) -> tuple[str, int]:
 
 
 def _identify(connection: Connection[Cursor]) -> dict[str, str]:
-    """Where the log ends, and what identifies its bytes up to there. Raises OSError when it cannot be read."""
+    """The end of the log, and a hash of its bytes up to there. Raises OSError if it cannot be read."""
     log, end = _position(connection)
     age = time.time() - _path(connection, log).stat().st_ctime
-    if age < _SECOND:  # times in a log are whole seconds: one that is begun anew at the same place must differ
+    if age < _SECOND:  # times in a log are whole seconds, and a log that is created again with the same name must differ
         time.sleep(_SECOND - age)
     return {"log": log, "end": str(end), "event": _digest(connection, log, end)}
 
@@ -120,7 +120,7 @@ def _digest(connection: Connection[Cursor], log: str, end: int) -> str:
 
 
 def _piece(file: BinaryIO, start: int, end: int) -> bytes:
-    """Bytes of a log, without the mark that says whether it is in use. Raises OSError when it ends before ``end``."""
+    """Bytes of a log, without the flag that it is in use. Raises OSError if it ends before ``end``."""
     file.seek(start)
     found = bytearray(file.read(end - start))
     if len(found) != end - start:
@@ -131,7 +131,7 @@ def _piece(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 def require_witness(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
-    """Raises LineageChanged unless the server proves that its log goes on from the parent. ``options``: for mysqlbinlog."""
+    """Raises LineageChanged unless the server proves that its log continues the parent. ``options``: for mysqlbinlog."""
     witness = request.parent_witness
     if witness is None:
         raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
@@ -140,13 +140,13 @@ def require_witness(connection: Connection[Cursor], server: Server, request: Bac
         log = witness.evidence.get("log")
         if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
             raise WalGone(
-                f"{where(server)} has purged binary log {log}, and what came after the parent backup is gone",
+                f"{where(server)} has purged binary log {log}, which has changes since the parent backup",
                 remedy=f"{TAKE_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
             )
         if not _in_log(server, witness, request.work_dir, options):
             raise no_proof(where(server), WITNESS_LOST.format(f"binary log {log}"))
     elif not _is_same_log(connection, witness):
-        raise no_proof(where(server), "its binary log is another one, or it was purged, since the parent backup ended")
+        raise no_proof(where(server), "its binary log was replaced or purged since the parent backup ended")
 
 
 def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:
@@ -158,7 +158,7 @@ def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:
 
 
 def _in_log(server: Server, witness: Witness, work_dir: Path, options: str) -> bool:
-    """Whether the server sends the token at its place in the log."""
+    """Whether the server sends the token at its position in the log."""
     log, start, end = (witness.evidence.get(name, "") for name in ("log", "start", "end"))
     if not (start.isdigit() and end.isdigit() and witness.token and log and not log.startswith("-")):
         return False
@@ -183,10 +183,10 @@ def _in_log(server: Server, witness: Witness, work_dir: Path, options: str) -> b
 
 
 def examine(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    """What the owner of the server may grant for a stronger proof."""
+    """Find what the owner of the server may grant for a stronger proof."""
     if not may_write_table(connection):
         yield Finding(
             level="warning",
-            message=f"the account may not write into {TABLE}: incrementals are proven by the bytes of the binary log alone",
+            message=f"the account may not write into {TABLE}: only the bytes of the binary log prove incrementals",
             remedy=describe_grant(connection, server, local=False),
         )

@@ -1,4 +1,4 @@
-"""Percona XtraBackup, where it is installed and of the server's series: what it does otherwise than mariadb-backup.
+"""Percona XtraBackup, if it is installed for the server's series: the differences to mariadb-backup.
 
 By its documentation for 8.0 and 8.4. It was not run against the real program: Debian has none.
 """
@@ -27,7 +27,7 @@ from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
 FINISHED = "full-prepared"
-"""State of data that a server may start on; ``log-applied`` can take further incrementals, and no server."""
+"""State of data on which a server may start. Data in the state ``log-applied`` is only for further incrementals."""
 
 
 class _Session(Session):
@@ -46,12 +46,12 @@ class _Session(Session):
 
 
 def serves(version: Version) -> bool:
-    """There is one for this MySQL."""
+    """Whether XtraBackup is installed for this MySQL."""
     return XTRABACKUP in version.programs
 
 
 def begin(server: Server, request: BackupRequest) -> Session:
-    """Check that it fits the server and that the server serves the data directory that will be read, then start."""
+    """Check that it supports the server and that the server uses the data directory that will be read, then start."""
     require_parent_lsn(request)
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
@@ -89,18 +89,18 @@ class _Restore(ChainRestore):
 
 
 def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
-    """See the Protocol. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
+    """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     _require_tool(version, max((link.server_version for link in chain), key=key))
     return _Restore(version, chain, target, work_dir, phase).restore()
 
 
 def _require_tool(version: Version, server_version: str) -> str:
-    """Version of the program; VersionMismatch unless there is one that fits a server of ``server_version``."""
+    """Version of the program. Raises VersionMismatch unless there is one that supports a server of ``server_version``."""
     wanted = number_of(server_version)
     tool = version_of(version.programs[XTRABACKUP]) if serves(version) else None
     if tool is None or series(tool) != series(wanted) or key(tool) < key(wanted):
         raise VersionMismatch(
-            f"the backup is one of XtraBackup, of MySQL {wanted}, and this host has {f'XtraBackup {tool}' if tool else 'none'} "
+            f"the backup was taken by XtraBackup of MySQL {wanted}, and this host has {f'XtraBackup {tool}' if tool else 'none'} "
             f"for MySQL {version.number}",
             remedy=f"Install Percona XtraBackup {series(wanted)}, version {wanted} or a later one of that series.",
         )

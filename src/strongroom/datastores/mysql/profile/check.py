@@ -1,4 +1,4 @@
-"""Whether a server that runs on restored data has what its profile says, and is at rest where it has to be."""
+"""Checks whether a server on restored data has what its profile says, and whether a copy is isolated."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from strongroom.datastores.protocol.servers import Server
 
 _NO_TABLE = 1146
 _IN_USE = {1205, 1213, 1317, 1412, 1684, 3024}
-"""A lock that somebody holds, a table that is changed, a statement that was ended: clients are there already."""
+"""A lock, a changed table, a killed statement: clients use the server already."""
 _OF_CLIENT = range(2000, 3000)
 _LOCK_WAIT = 5
-"""Seconds for a table that a client has locked."""
+"""Seconds to wait for a table that a client has locked."""
 _NAMED = 10
 _OF_COPIES = {"event_scheduler"}
 
 
 def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
-    """See ``datastores.Profiles``."""
+    """See ``Profiles.check``."""
     with connect(server, patience=300) as connection:
         found = variables(connection, "VARIABLES", "%")
         notices = [*_settings(server, profile, found, isolated=isolated)]
@@ -57,7 +57,7 @@ def _settings(server: Server, profile: Profile, found: dict[str, str], *, isolat
         yield Notice(
             item="settings",
             effect="warn",
-            message="settings are not as they were when the backup was taken: "
+            message="settings differ from those of the backup's server: "
             + ", ".join(f"{name} is {found[name]!r}, was {wanted[name]!r}" for name in told),
         )
     zone = profile.facts.get("system_time_zone")
@@ -65,8 +65,8 @@ def _settings(server: Server, profile: Profile, found: dict[str, str], *, isolat
         yield Notice(
             item="time_zone",
             effect="warn",
-            message=f"the time zone of the server was {zone}, and here it is {found.get('system_time_zone')}",
-            remedy="SET PERSIST time_zone = '…' when times have to be as they were.",
+            message=f"the time zone of the backup's server was {zone}, and here it is {found.get('system_time_zone')}",
+            remedy="SET PERSIST time_zone = '…' if programs rely on the time zone of the server.",
         )
 
 

@@ -36,9 +36,9 @@ def _compare_new(profile: Profile) -> Iterator[Notice]:
 
 
 def _compare_in_place(profile: Profile, server: Server) -> Iterator[Notice]:
-    """The owner's configuration stays, and has to fit the data."""
+    """The owner's configuration does not change, and has to fit the data."""
     if not server.is_adopted:
-        return  # its settings come with the data
+        return  # its settings are restored with the data
     try:
         with connect(server, timeout=5, patience=30) as connection:
             found = variables(connection, "VARIABLES", "%")
@@ -61,7 +61,7 @@ def _compare_in_place(profile: Profile, server: Server) -> Iterator[Notice]:
                 item=name,
                 effect="refuse_in_place",
                 message=f"the backup is of a server with {name} = {value}, and this one has {found.get(name)}",
-                remedy=f"Restore to a new instance, or set {name} = {value} and initialize the server anew.",
+                remedy=f"Restore to a new instance, or set {name} = {value} and initialize the server again.",
             )
     if replicas:
         yield Notice(

@@ -37,7 +37,7 @@ ITEMS: tuple[ProfileItem, ...] = (
     ),
     ProfileItem("*.pem", "warned", "kept", "Clients that trust the old certificate cannot connect."),
     ProfileItem("keyring", "warned", "kept", "Encrypted tables cannot be read: keep a copy of the keyring."),
-    ProfileItem("prepared transactions", "warned", "warned", "They hold locks until somebody decides about them."),
+    ProfileItem("prepared transactions", "warned", "warned", "They hold locks until they are committed or rolled back."),
     ProfileItem("sql_log_bin = 0", "warned", "warned", "Incrementals do not hold such changes."),
     ProfileItem("innovation release", "warned", "warned", "The backup restores only on its own series."),
 )

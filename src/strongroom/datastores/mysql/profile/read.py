@@ -36,7 +36,7 @@ _NAMED = 10
 
 
 def read_profile(server: Server) -> Profile:
-    """See ``datastores.Profiles``."""
+    """See ``Profiles.read``."""
     with connect(server, patience=60) as connection:
         found = variables(connection, "VARIABLES", "%")
         settings = filter_settings(found)
@@ -88,7 +88,7 @@ def read_profile(server: Server) -> Profile:
 
 
 def list_plugins(connection: Connection[Cursor]) -> list[str]:
-    """Names of active plugins that came from a library, and of components; of built-in ones the one that is off by default."""
+    """Names of active plugins from libraries, and of components; of the built-in plugins only the one that is off by default."""
     rows = query(
         connection,
         "SELECT plugin_name FROM information_schema.plugins WHERE plugin_status = 'ACTIVE'"
@@ -126,7 +126,7 @@ def list_tables(connection: Connection[Cursor], engine: str) -> list[tuple[str, 
 
 
 def list_foreign_tables(connection: Connection[Cursor]) -> list[tuple[str, str, str]]:
-    """Tables that a clone leaves empty: schema, name, engine."""
+    """Tables that are empty in a clone: schema, name, engine."""
     return query(
         connection,
         "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE engine NOT IN"  # noqa: S608
@@ -136,7 +136,7 @@ def list_foreign_tables(connection: Connection[Cursor]) -> list[tuple[str, str, 
 
 
 def list_outside_tablespaces(connection: Connection[Cursor], data_dir: Path) -> list[str]:
-    """Files of tables and general tablespaces outside the data directory; some inside have an absolute path as well."""
+    """Files of tables and general tablespaces outside the data directory. Some files inside also have an absolute path."""
     rows = query(
         connection,
         "SELECT DISTINCT file_name FROM information_schema.files WHERE file_type = 'TABLESPACE'"
@@ -172,8 +172,8 @@ def _tablespaces(connection: Connection[Cursor], server: Server) -> Iterator[Not
         yield Notice(
             item="DATA DIRECTORY, CREATE TABLESPACE, innodb_directories",
             effect="refuse",
-            message=f"tablespaces lie outside the data directory: {', '.join(found)}",
-            remedy="Move them into it (ALTER TABLE … TABLESPACE = innodb_file_per_table); a restore could not put them back.",
+            message=f"tablespaces are outside the data directory: {', '.join(found)}",
+            remedy="Move them into it (ALTER TABLE … TABLESPACE = innodb_file_per_table); a restore cannot restore them there.",
         )
 
 
@@ -186,13 +186,13 @@ def _engines(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
         yield Notice(
             item="engines other than InnoDB",
             effect="refuse",
-            message=f"only InnoDB tables would be in the backup; there are others: {', '.join(f'{n} ({e})' for n, e in names)}",
+            message=f"backups contain only tables of InnoDB; there are others: {', '.join(f'{n} ({e})' for n, e in names)}",
             remedy="; ".join(f"ALTER TABLE {name} ENGINE = InnoDB" for name, _ in names) + ".",
         )
 
 
 def _outside(outside: dict[str, str]) -> Iterator[Notice]:
-    """A restore in place moves what lies there together with the data; a new instance has all in one directory."""
+    """A restore in place moves these files together with the data; a new instance has everything in one directory."""
     if outside:
         places = ", ".join(f"{name} = {path}" for name, path in outside.items())
         yield _warn("directories outside the data directory", f"a new instance has everything in its data directory ({places})")
@@ -205,7 +205,7 @@ def _replication(replica: bool, group: bool) -> Iterator[Notice]:
         yield Notice(
             item="group_replication_start_on_boot",
             effect="refuse_in_place",
-            message="the server is a member of a replication group and would join it again with older data",
+            message="the server is a member of a replication group and would rejoin it with older data",
             remedy="SET PERSIST group_replication_start_on_boot = OFF, then restore; or restore to a new instance.",
         )
 
@@ -274,7 +274,7 @@ def _absent(found: dict[str, str], empty: list[str], server: Server) -> Iterator
 
 
 def _not_carried(connection: Connection[Cursor], server: Server) -> list[str]:
-    """Settings of an owner that a new instance does not get."""
+    """Settings of an owner that are not carried to a new instance."""
     if not server.is_adopted:
         return []
     rows = query(
@@ -295,7 +295,7 @@ def _elsewhere(value: str | None, data_dir: Path) -> Path | None:
 
 
 def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]:
-    """What no list of settings names: files that the server holds open elsewhere, links and strange entries of its directory."""
+    """What no setting names: open files outside the data directory, links and unexpected entries in it."""
     pid = server_pid(connection)
     known = {str(row[0]) for row in query(connection, "SELECT file_name FROM information_schema.files")}
     for file in (nets.open_files([pid], server.data_dir) or []) if pid else []:
@@ -318,6 +318,6 @@ def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
         if paths:
             yield _warn(
                 "links and mount points",
-                f"entries of the data directory that a restore brings back as plain files, or not at all ({kind}): "
+                f"entries of the data directory that are restored as plain files, or not at all ({kind}): "
                 + ", ".join(paths[:_MOST]),
             )

@@ -1,4 +1,4 @@
-"""Reading every table of prepared data on a private server."""
+"""Reads every table of prepared data on a private server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMED = 10
 
 
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
-    """See ``datastores.Profiles``."""
+    """See ``Profiles.rehearse``."""
     known = profile or Profile()
     with PrivateServer(version, data_dir, work_dir, settings=known.settings, plugins=known.plugins, gtid=True) as server:
         _end_prepared(server)
@@ -41,17 +41,17 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
 
 
 def _end_prepared(server: PrivateServer) -> None:
-    """Roll prepared transactions back: no check may wait for their locks, and the data is scrap afterwards."""
+    """Roll prepared transactions back, so that no check waits for their locks. The data cannot be used afterwards anyway."""
     for number, length, _, data in server.query("XA RECOVER CONVERT XID"):
         xid = str(data).removeprefix("0x")
         server.query(f"XA ROLLBACK X'{xid[: 2 * length]}', X'{xid[2 * length :]}', {number}")
 
 
 def _read(server: PrivateServer, name: str) -> str:
-    """What is wrong with a table; nothing when all of it can be read."""
+    """Why a table cannot be read completely; empty if it can."""
     try:
         _, _, kind, text = server.query(f"CHECK TABLE {name} EXTENDED")[-1]
-        if kind == "note":  # its engine knows no such check
+        if kind == "note":  # its engine does not support the check
             server.query(f"SELECT COUNT(*) FROM {name}")  # noqa: S608 - names are quoted
             return ""
     except ToolStopped:
@@ -62,7 +62,7 @@ def _read(server: PrivateServer, name: str) -> str:
 
 
 def _compare(wanted: Mapping[str, int] | None, found: Mapping[str, int]) -> list[str]:
-    """Tables by engine. Raises ArtifactCorrupt when some are missing."""
+    """Compare the number of tables by engine. Raises ArtifactCorrupt if some are missing."""
     if wanted is None:
         return []
     missing = {engine: count - found.get(engine, 0) for engine, count in wanted.items() if found.get(engine, 0) < count}

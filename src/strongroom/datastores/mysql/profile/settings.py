@@ -1,4 +1,4 @@
-"""Settings that a restored server takes over: an allowlist of names and types. Read out of backups as hostile input."""
+"""Settings that a restored server takes over: an allowlist of names and types, since backups are hostile input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEMANDED = {
     "innodb_page_size": "4096|8192|16384|32768|65536",
     "innodb_data_file_path": rf"{_FILE}(;{_FILE})*(:autoextend(:max:\d{{1,16}}[KMG]?)?)?",
 }
-"""Without them a server does not start on the data. They never change while the data lives."""
+"""Settings without which a server does not start on the data. They never change during the life of the data."""
 REPLAYED = {
     "partial_revokes": _SWITCH,
     "innodb_default_row_format": "dynamic|compact|redundant",
@@ -26,7 +26,7 @@ REPLAYED = {
     "innodb_ft_server_stopword_table": r"[A-Za-z0-9_]{1,64}/[A-Za-z0-9_]{1,64}|",
     "ngram_token_size": _NUMBER,
 }
-"""The binary log does not carry them, and what is replayed depends on them: they must be the same throughout a chain."""
+"""Settings that a replay depends on and the binary log does not contain: they must not change within a chain."""
 _ANSWERS = {
     "auto_increment_increment": _NUMBER,
     "auto_increment_offset": _NUMBER,
@@ -72,12 +72,12 @@ _ANSWERS = {
     "transaction_isolation": "[A-Z-]{1,32}",
     "windowing_use_high_precision": _SWITCH,
 }
-"""They change what statements do or answer."""
+"""Settings that change the effect or the result of statements."""
 CARRIED = DEMANDED | REPLAYED | _ANSWERS
 _OPTIONS = {"time_zone": "default_time_zone"}
-"""Names of options that are not those of their variables."""
+"""Names of options that differ from those of their variables."""
 _STATEMENTS = {"default_collation_for_utf8mb4"}
-"""There is no option for them."""
+"""Settings without an option."""
 _SIZES_AND_PLACES = re.compile(
     r"(basedir|datadir|socket|pid_file|port|bind_address|tmpdir|plugin_dir|lc_messages_dir|log_error|general_log_file|report_\w+"
     r"|slow_query_log_file|secure_file_priv|character_sets_dir|server_(id|uuid)|log_bin\w*|binlog_\w+|relay_log\w*|sync_\w+"
@@ -86,17 +86,17 @@ _SIZES_AND_PLACES = re.compile(
     r"|(ssl|tls)_\w+|table_(open|definition)_cache\w*|thread_\w+|back_log|open_files_limit|init_file|hostname|foreground"
     r"|log_(replica|slave)_updates|replica_\w+|slave_\w+|skip_(replica|slave)_start|persisted_globals_load|event_scheduler)"
 )
-"""Of no matter to the data, or ours to set: nobody has to be told that they are not carried."""
+"""Settings that do not matter to the data, or that Strongroom sets: it is not reported that they are not carried."""
 
 
 def filter_settings(settings: Mapping[str, object], names: Iterable[str] = CARRIED) -> dict[str, str]:
-    """Those of ``names`` whose value is of its type; whatever else there is, is left out."""
+    """The settings in ``names`` whose value has the right type; all others are left out."""
     found = {name: str(settings[name]) for name in names if name in settings}
     return {name: value for name, value in found.items() if re.fullmatch(CARRIED[name], value)}
 
 
 def as_options(settings: Mapping[str, object]) -> dict[str, str]:
-    """Options of an option file, with those that a newer server may have lost marked as such."""
+    """Options of an option file. Those that a newer server may not have are marked as ``loose``."""
     return {
         (name if name in DEMANDED else f"loose_{_OPTIONS.get(name, name)}"): value
         for name, value in filter_settings(settings, CARRIED.keys() - _STATEMENTS).items()
@@ -104,10 +104,10 @@ def as_options(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def as_statements(settings: Mapping[str, object]) -> str:
-    """The rest, for the file that a server runs when it starts."""
+    """Statements for the other settings, which a server runs at its start."""
     return "".join(f"SET GLOBAL {name} = {value};\n" for name, value in filter_settings(settings, _STATEMENTS).items())
 
 
 def is_told(name: str) -> bool:
-    """A setting that differs from its default, is not carried, and that people should know of."""
+    """Whether a setting differs from its default, is not carried, and should be reported."""
     return name not in CARRIED and not _SIZES_AND_PLACES.fullmatch(name)

@@ -1,4 +1,4 @@
-"""Restoring a chain: unpack into the final directory, let a private server recover it and replay the logs of the incrementals."""
+"""Restore of a chain: unpack into the final directory; a private server recovers it and replays the logs of incrementals."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 from strongroom.system.disks import require_space
 
 _RESERVE = 256 << 20
-"""Bytes beyond the data that recovery may need for its logs."""
+"""Bytes in addition to the data that recovery may need for its logs."""
 _REMEDY = "The chain is broken from there on; restore the backup before it, and take a full."
 
 
 def restore(
     version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, *, rehearsal: bool
 ) -> Restored:
-    """See the Protocol. Until the end ``target`` is marked as unusable.
+    """See ``Restores.restore``. Until the end ``target`` is marked as unusable.
 
     Rows that are not those of the fingerprint fail a rehearsal. A restore tells them: what its owner wrote past the binary log is
     in no incremental, and that is no reason to withhold the rest.
@@ -80,7 +80,7 @@ def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
     for link in chain:
         if series(link.server_version) != version.series or key(link.server_version) > key(version.number):
             raise VersionMismatch(
-                f"MySQL {version.number} is on this host, and the backup is of {link.server_version}",
+                f"this host has MySQL {version.number}, and the backup is of {link.server_version}",
                 remedy=f"Install MySQL {link.server_version}, or a later one of its series."
                 + (
                     " It is an innovation release: no other series reads its data."
@@ -91,9 +91,9 @@ def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
 
 
 def _require_chain(chain: Sequence[ChainLink]) -> None:
-    """Each incremental begins where the one before it ends, on the same server."""
+    """Require that each incremental begins where the previous backup ends, on the same server."""
     if chain[0].kind != "full" or any(link.kind != "incremental" for link in chain[1:]):
-        raise ArtifactCorrupt("the chain is not one of a full backup and its incrementals", remedy="Restore another backup.")
+        raise ArtifactCorrupt("the chain is not a full backup and its incrementals", remedy="Restore another backup.")
     for number in range(1, len(chain)):
         before, after = chain[number - 1].positions, chain[number].positions
         whole = (after.gtid_from, after.binlog_from) == (
@@ -109,7 +109,7 @@ def _require_chain(chain: Sequence[ChainLink]) -> None:
 
 
 def _open_encrypted(server: PrivateServer) -> None:
-    """A server starts without keys, too, and then cannot read these tables. Raises ServerFailed."""
+    """Read an encrypted table, because a server also starts without keys. Raises ServerFailed."""
     tables = server.query(
         "SELECT table_schema, table_name FROM information_schema.tables WHERE create_options LIKE '%ENCRYPTION=_Y_%'"
     )
@@ -118,13 +118,13 @@ def _open_encrypted(server: PrivateServer) -> None:
 
 
 def _arrived(server: PrivateServer, lower: Positions) -> Positions:
-    """Where the copy has come to, as the server on it says. Raises ToolFailed when that is before what the backup promises."""
+    """The position of the copy, from the server on it. Raises ToolFailed if that is before the position of the backup."""
     found = _where(server, lower)
     _require_reached(server, lower)
     if lower.gtid is None and lower.binlog_file is not None:
         rows = server.query("SELECT binlog_file, binlog_position FROM performance_schema.clone_status")
         if not rows or not rows[0][0]:
-            raise ToolFailed("the server on the restored data does not say how far its copy has come")
+            raise ToolFailed("the server on the restored data does not report the position of its copy")
         name = Path(str(rows[0][0])).name
         return found.model_copy(update={"binlog_file": name, "binlog_position": int(rows[0][1])})
     return found

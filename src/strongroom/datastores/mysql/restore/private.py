@@ -1,4 +1,4 @@
-"""A server that nobody but us can reach, for the time of a restore: no network, no replication, no events, no binary log."""
+"""A private server for the time of a restore: without network, replication, events and binary log."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from strongroom.system.users import find_owner
 
 _ACCOUNT = "strongroom_restore"
 _START = 3600
-"""Seconds that it may take to recover."""
+"""Seconds for its recovery."""
 _END = 2.0
-"""Seconds that a server which lost our connection may take to be gone."""
+"""Seconds until a server that has lost the connection has ended."""
 _LOOK = 0.02
 _MEMORY_MB = 1024
 _SMALL_REDO_MB = 64 * 4
-"""Memory for which there is little redo log: making and writing it costs time that a copy need not take."""
+"""Memory below which the redo log is small, because creating and writing it takes time."""
 _PERMISSIVE = {
     "loose_innodb_strict_mode": "OFF",
     "loose_restrict_fk_on_non_standard_key": "OFF",
     "loose_sql_generate_invisible_primary_key": "OFF",
 }
-"""Sessions of the source may have had them so, which the binary log does not say. What succeeded under stricter rules does the
-same under these, and generated keys stand in the logged statements."""
+"""Sessions of the source may have used these values, which are not in the binary log. Statements that succeeded under stricter
+rules have the same effect under these, and generated keys are in the logged statements."""
 
 
 class PrivateServer:
@@ -79,7 +79,7 @@ class PrivateServer:
         write_file(init, _account_sql(self._password, version), owner)
         libraries = authentication_libraries(version, plugins)
         if not gtid:
-            libraries.insert(0, CLONE_LIBRARY)  # it says where the copy ends
+            libraries.insert(0, CLONE_LIBRARY)  # it reports the position of the copy
         options: dict[str, str | int | Path | None] = {
             **as_options(settings),
             **_PERMISSIVE,
@@ -99,12 +99,12 @@ class PrivateServer:
             "skip-log-bin": None,
             "gtid_mode": "ON" if gtid else "OFF",
             "enforce_gtid_consistency": "ON" if gtid else "OFF",
-            "innodb_flush_log_at_trx_commit": 0,  # what fails is done again from the start, and all is made durable at the end
+            "innodb_flush_log_at_trx_commit": 0,  # after an error everything is repeated, and all is made durable at the end
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
             **({"performance_schema": "OFF"} if gtid else {}),
             **({"plugin-load": ";".join(libraries)} if libraries else {}),
-            "innodb_use_native_aio": "OFF",  # its threads look for the end of the server twice a second only
+            "innodb_use_native_aio": "OFF",  # its threads notice the shutdown only twice a second
             "innodb_buffer_pool_size": f"{_memory_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
             "innodb_buffer_pool_dump_at_shutdown": "OFF",
@@ -177,15 +177,15 @@ class PrivateServer:
             except pymysql.MySQLError as error:
                 if not self._tool.running:
                     self._tool.check()
-                    raise ServerFailed("the server on the restored data ended before it served") from error
+                    raise ServerFailed("the server on the restored data ended during its start") from error
                 if time.monotonic() > deadline:
                     raise ServerFailed(f"the server on the restored data does not serve after {_START} s: {error}") from error
                 time.sleep(_LOOK)
 
     def _stop(self) -> None:
-        """In good order; its own account goes first, and with it the right to say SHUTDOWN where there are mandatory roles."""
+        """Shut it down cleanly. Drop its account first, and with it the right to SHUTDOWN, which mandatory roles would need."""
         assert self._tool is not None
-        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`"])  # there is no binary log that would tell others
+        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`"])  # there is no binary log with it
         self._tool.terminate()
         self._tool.check()
 

@@ -1,4 +1,4 @@
-"""Replaying the binary logs of incrementals on a private server: one session, every exit status checked."""
+"""Replays the binary logs of incrementals on a private server: one session, every exit status checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Logs:
         self._folder = work_dir / "logs"
         self._files: list[Path] = []
         self.fingerprint: Fingerprint | None = None
-        """Of the last incremental, when it has one."""
+        """The fingerprint of the last incremental, if it has one."""
 
     def add(self, number: int, link: ChainLink) -> None:
         """Unpack the logs of an incremental. Raises ArtifactCorrupt."""
@@ -40,12 +40,12 @@ class Logs:
                 continue
             name = member.path.removeprefix(f"{FOLDER}/")
             if member.kind != "file" or not LOG.fullmatch(name):
-                raise ArtifactCorrupt(f"incremental {number} holds {member.path!r}, which is no binary log", remedy=_REMEDY)
+                raise ArtifactCorrupt(f"incremental {number} has {member.path!r}, which is not a binary log", remedy=_REMEDY)
             path = folder / name
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             except FileExistsError:
-                raise ArtifactCorrupt(f"incremental {number} holds {member.path!r} twice", remedy=_REMEDY) from None
+                raise ArtifactCorrupt(f"incremental {number} has {member.path!r} twice", remedy=_REMEDY) from None
             with os.fdopen(fd, "wb", buffering=0) as file:
                 for piece in tar.data():
                     while piece:
@@ -53,7 +53,7 @@ class Logs:
             self._files.append(path)
 
     def replay(self, server: PrivateServer, begins: Positions) -> None:
-        """Have the server do again what the logs hold, all of it. What it has done already it leaves out by its GTID.
+        """Replay the logs completely. The server skips transactions that it has executed already, by their GTIDs.
 
         Without GTIDs ``begins`` says where it has to begin. Raises ToolFailed.
         """
@@ -84,7 +84,7 @@ class Logs:
             tools[1].check()
             tools[0].check()
         except ToolFailed as error:
-            raise _blame(tools, error) from error
+            raise _find_cause(tools, error) from error
         finally:
             for tool in tools:
                 tool.abort(0)
@@ -96,15 +96,15 @@ class Logs:
         return self._files[names.index(str(begins.binlog_file)) :]
 
     def remove(self) -> None:
-        """They are not needed any more."""
+        """Remove the logs."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 _CLIENT = ("--binary-mode", "--batch", "--max-allowed-packet=1G", "--default-character-set=utf8mb4")
 
 
-def _blame(tools: list[Tool], error: ToolFailed) -> StrongroomError:
-    """A reader that failed explains a client that was cut off better than the client does. What was stopped stays ToolStopped."""
+def _find_cause(tools: list[Tool], error: ToolFailed) -> StrongroomError:
+    """The cause of an interrupted client is the error of the reader. A stopped program stays ToolStopped."""
     text, stopped = error.message, isinstance(error, ToolStopped)
     if len(tools) == 2 and not tools[0].running:
         try:

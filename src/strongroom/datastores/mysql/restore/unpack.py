@@ -1,4 +1,4 @@
-"""From the tar of a copy to the files of a data directory. Read as hostile input."""
+"""Unpacks the tar of a copy into the files of a data directory. It is read as hostile input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.artifact import Member
-from strongroom.datastores.mysql.backup.archive import FACTS, NAMES, OURS, PAGES, RECORD
+from strongroom.datastores.mysql.backup.archive import FACTS, NAMES, PAGES, RECORD, TOP
 from strongroom.datastores.protocol.profiles import PROFILE
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.writer import Writer
@@ -21,7 +21,7 @@ _MAX_FACTS = 512 << 20
 """It has the paths of files that are too long for a tar: some hundred bytes for each partition with a long name."""
 _MAX_PAGES = 1 << 30
 _FORBIDDEN = {"auto.cnf", "mysqld-auto.cnf", "mysqld.my", PROFILE}
-"""A copy never holds them. A server that finds them takes its identity, settings and components from them."""
+"""Copies never contain them. A server would take its identity, settings and components from them."""
 _REMEDY = "The backup of MySQL is incomplete; restore another one."
 
 
@@ -51,7 +51,7 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise _corrupt(f"has {path!r} in a wrong place: {error.strerror}") from error
     if facts is None:
-        raise _corrupt(f"holds no {FACTS}")
+        raise _corrupt(f"has no {FACTS}")
     _rename(facts["names"], files, target)
     return facts
 
@@ -59,7 +59,7 @@ def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]
 def _require_harmless(path: str) -> None:
     name = os.path.normpath(path)
     if name in _FORBIDDEN or (name.startswith("component_") and name.endswith(".cnf")):
-        raise _corrupt(f"holds {path!r}, which no copy holds")
+        raise _corrupt(f"has {path!r}, which is not part of a copy")
 
 
 def _copy(writer: Writer, tar: TarReader, path: Path) -> None:
@@ -74,12 +74,12 @@ def _copy(writer: Writer, tar: TarReader, path: Path) -> None:
 
 def _small(tar: TarReader, member: Member, most: int) -> bytes:
     if member.size > most:
-        raise _corrupt(f"holds {member.path!r} of {member.size} bytes")
+        raise _corrupt(f"has {member.path!r} of {member.size} bytes")
     return b"".join(tar.data())
 
 
 def _apply(data: bytes, files: Mapping[str, Path]) -> None:
-    """Records: each over the file that it names, which is whole by now."""
+    """Write each record over the file that it names, which is complete by now."""
     view, at = memoryview(data), 0
     open_path, output = "", None
     try:
@@ -92,14 +92,14 @@ def _apply(data: bytes, files: Mapping[str, Path]) -> None:
                 if output:
                     output.close()
                 if path not in files:
-                    raise _corrupt(f"holds a page of {path!r}, which it does not hold")
+                    raise _corrupt(f"has a page of {path!r}, but not the file")
                 open_path, output = path, Output(os.open(files[path], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
             if output is None or at + size > len(view):
-                raise _corrupt("holds a page that is cut off")
+                raise _corrupt("has an incomplete page")
             output.write(offset, view[at : at + size])
             at += size
     except struct.error as error:
-        raise _corrupt("holds pages that are cut off") from error
+        raise _corrupt("has incomplete pages") from error
     finally:
         if output:
             output.close()
@@ -112,21 +112,21 @@ def _facts(data: bytes) -> dict[str, Any]:
         settings = facts["settings"]
         keys = facts.setdefault("master_keys", [])
         if facts["format"] != 1 or not all(isinstance(text, str) for texts in (names, settings, keys) for text in texts):
-            raise ValueError("it is of another format")
+            raise ValueError("it has another format")
         return dict(facts)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _corrupt(f"holds a {FACTS} that cannot be read: {error}") from error
+        raise _corrupt(f"has an unreadable {FACTS}: {error}") from error
 
 
 def _rename(names: Mapping[str, str], files: Mapping[str, Path], target: Path) -> None:
     for alias, path in names.items():
         parts = path.split("/")
         if alias not in files or not alias.startswith(f"{NAMES}/") or any(part in ("", ".", "..") for part in parts):
-            raise _corrupt(f"holds a wrong name, {alias!r} for {path!r}")
+            raise _corrupt(f"has a wrong name, {alias!r} for {path!r}")
         _require_harmless(path)
         (target / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files[alias].rename(target / path)
-    folder = target / OURS
+    folder = target / TOP
     if (folder / "names").is_dir():
         (folder / "names").rmdir()
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Files of a server that Strongroom runs itself: configuration, our account, an empty database."""
+"""Files of a server that Strongroom runs: configuration, Strongroom's account, an empty database."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from strongroom.system.users import Owner, find_user
 
 Options = dict[str, str | int | Path | None]
 BINLOG = "binlog"
-"""Name of the binary log of a server that we run."""
+"""Name of the binary log of a server that is not adopted."""
 _KEPT = re.compile(r"(?!auto\.cnf$).+\.(?:pem|key|crt|cer|crl|cnf)|mysqld\.my")
 _KEEP_BINLOG = 7 * 86400
-"""Seconds that the binary log is kept: what the next incremental needs."""
+"""Seconds that the binary log is kept, because the next incremental needs it."""
 _SMALL = 1024
-"""MB of memory below which the server's own bookkeeping, which goes by the number of tables, is kept small."""
+"""MB of memory below which the server's caches for tables are kept small."""
 _ROOT_LOCKED = "ALTER USER `root`@`localhost` ACCOUNT LOCK;\n"
 
 
 def configure(server: Server) -> None:
-    """Write all files below ``base_dir``. The secret of our account is made once; the rest is written anew each time."""
+    """Write all files below ``base_dir``. The password of Strongroom's account is created once; other files are rewritten."""
     if server.is_adopted:
         return
     owner = find_user(server.user).owner
@@ -52,17 +52,17 @@ def configure(server: Server) -> None:
 
 
 def keep_configuration(server: Server, new: Path) -> None:
-    """What SET PERSIST has set, the keys for TLS, which clients of an adopted server know, and where its keyring is."""
+    """Keep what SET PERSIST has set, the TLS keys that clients of an adopted server know, and the place of its keyring."""
     if not server.is_adopted:
         return
-    for path in new.glob("*.pem"):  # made by the restore; whether there are any is for the server's owner to say
+    for path in new.glob("*.pem"):  # created by the restore; the owner decides whether there are any
         path.unlink()
     if server.data_dir.is_dir():
         copy_entries(server.data_dir, new, _is_owners)
 
 
 def _is_owners(name: str, is_directory: bool) -> bool:
-    """Never ``auto.cnf``: the GTIDs of a server with the old UUID would be used again. No database has a point in its name."""
+    """Whether to keep an entry. Never ``auto.cnf``: its GTIDs would be used again. No database has a dot in its name."""
     return not name.startswith("#") and "." in name if is_directory else bool(_KEPT.fullmatch(name))
 
 
@@ -75,7 +75,7 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
 
 
 def account_sql(password: str, version: Version) -> str:
-    """Run by the server at every start, one statement a line, so that data restored from elsewhere lets us in as well."""
+    """Statements that the server runs at every start, one per line, so that Strongroom can log in to restored data too."""
     plugin, stored = hash_password(password, key(version.number))
     account = f"`{ACCOUNT}`@`localhost`"
     return (
@@ -91,7 +91,7 @@ def _between(low: int, value: int, high: int) -> str:
 
 
 def redo_options(version: Version, ram_mb: int) -> Options:
-    """How much redo log there is; the option has another name since 8.0.30."""
+    """The size of the redo log; the option has another name since 8.0.30."""
     if key(version.number) >= (8, 0, 30):
         return {"innodb_redo_log_capacity": _between(32, ram_mb // 4, 4096)}
     return {"innodb_log_file_size": _between(16, ram_mb // 8, 2048)}
@@ -129,7 +129,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile | No
         options |= {"expire_logs_days": _KEEP_BINLOG // 86400}
     libraries = plugins.authentication_libraries(server.version, restored.profile.plugins if restored else ())
     if number >= (8, 0, 17):
-        # a worker that dies must not hold the server's DDL up: nobody comes back to go on with its copy (since 8.0.24)
+        # a worker that dies must not block DDL: its copy is never continued (since 8.0.24)
         options["loose_clone_donor_timeout_after_network_failure"] = 0
         libraries.insert(0, plugins.CLONE_LIBRARY)
     if libraries:
@@ -142,7 +142,7 @@ def _server_options(server: Server, socket: Path, restored: RestoredProfile | No
 
 
 def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Options:
-    """What restored data demands, and how its server answered. A copy with a new name neither runs events nor replicates."""
+    """Options that restored data needs or that change results. A copy with a new name neither runs events nor replicates."""
     if restored is None:
         return {}
     found: Options = {**settings.as_options(restored.profile.settings)}
@@ -156,18 +156,18 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
 
 
 def build_command(server: Server) -> list[str]:
-    """The command of the server. An adopted one is started as its owner said."""
+    """The command that starts the server; that of its owner for an adopted one."""
     if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), f"--defaults-file={option_file(server)}"]
 
 
 def initialize(server: Server, data_dir: Path, log: Path) -> None:
-    """Make the system tables in an empty directory. Called as the OS user of the server.
+    """Create the system tables in an empty directory. Called as the OS user of the server.
 
     Its ``root@localhost``, who would have no password, is locked: nobody needs it.
     """
-    staging = data_dir / "staging"  # the server wants an empty directory, and ours holds the mark
+    staging = data_dir / "staging"  # the server needs an empty directory, and ``data_dir`` has the mark
     with unfinished(data_dir):
         tool = Tool(
             [
@@ -188,7 +188,7 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
         finally:
             tool.abort()
         if not (staging / "ibdata1").is_file() or not (staging / "mysql").is_dir():
-            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of MySQL.")
+            raise ServerFailed(f"{tool.name} created no database in {data_dir}", remedy="Check the installation of MySQL.")
         for path in list(staging.iterdir()):
             path.rename(data_dir / path.name)
         staging.rmdir()

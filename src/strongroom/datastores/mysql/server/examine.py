@@ -1,4 +1,4 @@
-"""What a server that somebody else has set up lacks for backups, with the lines that its owner would have to write."""
+"""Finds what an adopted server lacks for backups, with the statements for its owner."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _RIGHTS = {
     "PROCESS": "see which tablespaces there are, and who waits for a backup",
     "SELECT": "see which tables a backup cannot carry",
 }
-"""What an account needs, and what for."""
+"""Rights that an account needs, and their purpose."""
 _NO_RIGHT = {1142, 1227}
 _FOR_XTRABACKUP = {"LOCK TABLES": "hold tables still"}
 
 
 def examine(server: Server) -> Iterator[Finding]:
-    """Everything is asked, nothing is changed."""
+    """See ``Servers.examine``."""
     try:
         with connect(server, timeout=5, patience=30) as connection:
             findings = [
@@ -63,7 +63,7 @@ def examine(server: Server) -> Iterator[Finding]:
 
 
 def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    """What copies the data: XtraBackup, or the clone plugin."""
+    """Check what copies the data: XtraBackup, or the clone plugin."""
     if XTRABACKUP in server.version.programs:
         return
     ((version,),) = query(connection, "SELECT @@version")
@@ -78,13 +78,13 @@ def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding
     ):
         yield Finding(
             level="error",
-            message="the clone plugin is not loaded: nothing can be copied",
+            message="the clone plugin is not loaded: the server cannot be copied",
             remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';",
         )
     elif int(variables(connection, "VARIABLES", _PATIENCE).get(_PATIENCE, 0)):
         yield Finding(
             level="warning",
-            message=f"{_PATIENCE} is not 0: when a backup is cut off, changes of tables wait as many minutes for it to come back",
+            message=f"{_PATIENCE} is not 0: after an interrupted backup, changes of tables wait that many minutes",
             remedy=f"SET PERSIST {_PATIENCE} = 0;",
         )
 
@@ -111,21 +111,21 @@ def _settings(connection: Connection[Cursor]) -> Iterator[Finding]:
     if found.get("gtid_mode") != "ON":
         yield Finding(
             level="warning",
-            message=f"gtid_mode is {found.get('gtid_mode')}: incrementals go by the names of binary logs, and end where those do",
+            message=f"gtid_mode is {found.get('gtid_mode')}: incrementals depend on the names of binary logs",
             remedy="SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; "
             "SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON;",
         )
     if found.get("binlog_format", "ROW") != "ROW":
         yield Finding(
             level="warning",
-            message=f"binlog_format is {found['binlog_format']}: there are no incrementals, for its replay may do something else",
-            remedy="SET PERSIST binlog_format = 'ROW'; and let clients connect anew.",
+            message=f"binlog_format is {found['binlog_format']}: no incrementals, because a replay may lead to other rows",
+            remedy="SET PERSIST binlog_format = 'ROW'; clients must reconnect.",
         )
     keeps = int(found.get("binlog_expire_logs_seconds") or 0) or int(found.get("expire_logs_days") or 0) * _DAY
     if 0 < keeps < _DAY:
         yield Finding(
             level="warning",
-            message=f"binary logs are kept for {keeps} s: when they are gone, a full is taken in the place of an incremental",
+            message=f"binary logs are kept for {keeps} s only: after that the next backup is a full",
             remedy=f"SET PERSIST binlog_expire_logs_seconds = {7 * _DAY};",
         )
 
@@ -151,12 +151,12 @@ def _rights(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
         yield Finding(
             level="warning",
             message=f"account {account} may not manage databases and users",
-            remedy="Let it be so, or name an account that may.",
+            remedy="Name another account, if Strongroom shall manage them.",
         )
 
 
 def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    """Clone copies InnoDB and nothing else."""
+    """Find tables of other engines, which a clone does not copy."""
     if XTRABACKUP in server.version.programs:
         return
     others = query(
@@ -169,7 +169,7 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
         name = ".".join("`" + part.replace("`", "``") + "`" for part in (schema, table))
         yield Finding(
             level="error",
-            message=f"table {name} is {engine}, and only tables of InnoDB would be in a backup by the clone plugin",
+            message=f"table {name} is {engine}, and a backup by the clone plugin contains only tables of InnoDB",
             remedy=f"ALTER TABLE {name} ENGINE = InnoDB;",
         )
 
@@ -189,11 +189,11 @@ def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Find
     except pymysql.MySQLError as error:
         if parts(error)[0] not in _NO_RIGHT:
             raise
-        return  # what the account may not is said already
+        return  # missing rights are reported already
     if encrypted:
         yield Finding(level="warning", message=keyring.WARNING, remedy=keyring.REMEDY)
     yield Finding(
         level="warning",
         message="the server has a keyring: there are no incrementals, each backup is a full",
-        remedy="If nothing is to be encrypted, take it away.",
+        remedy="Remove it if nothing is to be encrypted.",
     )

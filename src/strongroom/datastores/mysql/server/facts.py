@@ -1,4 +1,4 @@
-"""What a server and a data directory say of themselves."""
+"""Facts about a running server and about a data directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from strongroom.datastores.mysql.backup.xtrabackup import FINISHED
 from strongroom.datastores.protocol.servers import Facts, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ServerFailed
-from strongroom.system.disks import measure_files
 
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
@@ -26,24 +25,23 @@ def read_facts(server: Server) -> Facts:
         with connect(server, timeout=5, patience=10) as connection:
             ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="Look into its error log.") from error
+        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="See its error log.") from error
     if "MariaDB" in version:
-        raise ServerFailed(f"{where(server)} is not MySQL, it says {version}", remedy="Adopt it as what it is.")
-    place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
+        raise ServerFailed(f"{where(server)} is not MySQL, it reports {version}", remedy="Specify the right datastore.")
+    return Facts(version_number=number_of(version), data_dir=Path(data_dir))
 
 
 def check_data(server: Server, data_dir: Path) -> None:
-    """Refuse a directory that is no database, or that a restore has not finished."""
+    """Refuse a directory that is not a database, or an unfinished restore."""
     if is_unfinished(data_dir):
         raise ServerFailed(
-            f"{data_dir} holds a restore that was not finished",
+            f"{data_dir} has an unfinished restore",
             remedy=_REMEDY,
         )
     checkpoints = read_checkpoints(data_dir)
     if checkpoints is not None and checkpoints.backup_type != FINISHED:
         raise ServerFailed(
-            f"{data_dir} holds a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=_REMEDY
+            f"{data_dir} has a backup that is not prepared (backup_type is {checkpoints.backup_type})", remedy=_REMEDY
         )
     if not (data_dir / "ibdata1").is_file() or not (data_dir / "mysql").is_dir():
-        raise ServerFailed(f"{data_dir} holds no MySQL database", remedy="Initialize it, or restore a backup into it.")
+        raise ServerFailed(f"{data_dir} has no MySQL database", remedy="Initialize it, or restore a backup into it.")

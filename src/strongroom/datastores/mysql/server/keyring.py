@@ -82,7 +82,7 @@ def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None
         raise ConfigurationError(
             f"the keyring of {version.programs['server']} has not the master key {', '.join(masters)}, "
             f"by which tables of the backup are encrypted: {said[0]}",
-            remedy=f"Give it a copy of the keyring of the server that was backed up ({manifest(version)} tells of it), "
+            remedy=f"Give it a copy of the keyring of the server that was backed up ({manifest(version)} names it), "
             "then restore again.",
         ) from error
 
@@ -90,7 +90,7 @@ def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None
 class Borrowed:
     """A copy of the installation's keyring, if that is a file, for one server. ``options`` are to be given to it.
 
-    A server that starts may write the whole file anew, as it has read it: it would undo what another server did to it meanwhile.
+    A server may rewrite the whole file at its start, as it has read it, which would undo concurrent changes of another server.
     The copy is in ``folder``, with links to the plugins, for it is there that the server looks for the place of the keyring.
     Raises ConfigurationError when the keyring cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What a server stores of a password: with it an account is made without the password, whatever the rules for passwords."""
+"""Hashes of passwords, with which accounts can be created without the password, whatever the rules for passwords."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROUNDS = 5000
 def hash_password(password: str, version: Sequence[int]) -> tuple[str, str]:
     """Plugin and stored form for a server of ``version``.
 
-    The salt comes from the password: it may, for ours is long and random, and a file with it stays as it is.
+    The salt is derived from the password, so that the files of a server do not change. The password is long and random.
     """
     secret = password.encode()
     if tuple(version) < (8,):

@@ -1,4 +1,4 @@
-"""Which MySQL is installed here, and what its versions can."""
+"""Installed versions of MySQL, and their features."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LONG_TERM = {"5.7", "8.0", "8.4", "9.7"}
 
 
 def is_innovation(name: str) -> bool:
-    """This series is no LTS: it ends with the next one, and only its own servers start on its data."""
+    """Whether this series is not an LTS: it ends with the next one, and only its own servers start on its data."""
     return name not in _LONG_TERM
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
-    """Complete installations, newest first. Of two with one number, the one in ``places`` counts.
+    """Complete installations, newest first. Of two with the same version, the one in ``places`` is used.
 
-    Programs of MariaDB go by the same names; they are left out.
+    Programs of MariaDB with the same names are left out.
     """
     found: dict[str, Version] = {}
     roots = list(installed.list_roots(places, "mysql"))
@@ -52,12 +52,12 @@ def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program tells of itself, none when it cannot be run."""
+    """Full version that a program reports; none if it cannot be run."""
     said = installed.ask_program(program, "--no-defaults", "--version") or ""
     match = _SAID.search(said)
     return (match[1] or match[2]) if match and "MariaDB" not in said else None
 
 
 def basedir(version: Version) -> Path:
-    """Where the files of the installation are, for an installation that is not where it was built for."""
+    """The root of the installation, which may differ from the path that it was built for."""
     return version.programs["server"].parent.parent

@@ -1,4 +1,4 @@
-"""What a server and a data directory say of themselves."""
+"""Facts about a running server and about a data directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, series
-from strongroom.datastores.protocol.servers import Facts, Server
+from strongroom.datastores.protocol.servers import Facts, Server, Sizes
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
@@ -48,10 +48,13 @@ def read_facts(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    wal = wal_bytes(place)
-    return Facts(
-        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
-    )
+    return Facts(version_number=number_in(number), data_dir=place, warning=warning)
+
+
+def measure(data_dir: Path) -> Sizes:
+    """The sizes of a data directory with its tablespaces."""
+    wal = wal_bytes(data_dir)
+    return Sizes(data_bytes=data_bytes(data_dir) + wal, wal_bytes=wal)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
@@ -86,7 +89,7 @@ def check_data(server: Server, data_dir: Path) -> None:
     """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
-        raise ServerFailed(f"{data_dir} holds a restore that was not finished", remedy=remedy)
+        raise ServerFailed(f"{data_dir} has an unfinished restore", remedy=remedy)
     found = (read_text(data_dir / "PG_VERSION") or "").strip()
     if not found or not (data_dir / "global" / "pg_control").is_file():
         raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")
