@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
+    known_value,
     next_links,
     project_router,
     reads_catalog,
@@ -36,9 +37,12 @@ from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.deletion import request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.verify import request_verify
+from strongroom.flows.status import BACKUPS, CREATED
 from strongroom.identity import authorize
 
 router = project_router("backups")
+
+_STATUSES = [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
 
 
 class OnePlan(View):
@@ -108,6 +112,8 @@ def index(
     project: ListedDep,
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     datastore: Annotated[str | None, Query(description="Id or name.")] = None,
+    status: Annotated[str | None, Query(description="Extension.")] = None,
+    kind: Annotated[Literal["full", "incremental"] | None, Query(description="Extension.")] = None,
 ) -> Response:
     """Backups, newest first.
 
@@ -115,7 +121,11 @@ def index(
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
-    filters: dict[str, str] = {}
+    filters: dict[str, str] = {} if kind is None else {"kind": kind}
+    if status is not None:
+        filters["status"] = known_value(
+            "status", status, [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
+        )
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _instance_id(session, caller, instance_id)

@@ -27,9 +27,11 @@ SOON = 60.0
 def _sweep(site: Site) -> float | None:
     """Sweep all stores. If stores are accessed with tokens of users, what is left there is only logged."""
 
-    def is_running(backup_id: str) -> bool:
+    def is_needed(backup_id: str) -> bool:
         with site.catalog.read() as session:
             row = session.get(Backup, backup_id)
+            if row is not None and row.status == "COMPLETED":  # no need to ask the store about each
+                return True
             known = list(session.scalars(select(Job.host).where(Job.backup_id == backup_id, Job.kind == "backup")))
             hosts = known or site.agents.names  # the catalog may be older than the backup
             may_write = any(host and site.agents.presence.may_write(host) for host in hosts)
@@ -39,7 +41,7 @@ def _sweep(site: Site) -> float | None:
     owner = site.catalog.service_id
     for store in site.stores.all():
         try:
-            swept += len(sweep_orphans(store, owner=owner, is_running=is_running, older_than=MIN_AGE, report=_report_left))
+            swept += len(sweep_orphans(store, owner=owner, is_running=is_needed, older_than=MIN_AGE, report=_report_left))
         except StrongroomError as error:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
