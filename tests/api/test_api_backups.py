@@ -269,10 +269,10 @@ def test_invalid_actions_are_refused(site: Site, body: Any) -> None:
 def test_a_failed_backup_shows_its_fault(site: Site) -> None:
     instance = site.instance()
     key = site.ask("POST", "/backups", {"backup": {"name": "b", "instance": instance}}).json()["backup"]["id"]
-    site.end_jobs({"code": "StorageFull", "message": "the store is full", "remedy": "Make room."})
+    site.end_jobs({"code": "StorageFull", "message": "the store is full", "remedy": "Free some space."})
     view = site.get(f"/backups/{key}")["backup"]
     assert (view["status"], view["restorable"]) == ("FAILED", False)
-    assert view["fault"] == {"code": "StorageFull", "message": "the store is full", "remedy": "Make room."}
+    assert view["fault"] == {"code": "StorageFull", "message": "the store is full", "remedy": "Free some space."}
     fault = site.get(f"/instances/{instance}")["instance"]["fault"]
     assert "the store is full" in fault["message"].replace("\n    ", " ")
     told(site.ask("POST", f"/backups/{key}/action", {"verify": {}}), 409, "conflict")

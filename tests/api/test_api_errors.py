@@ -141,7 +141,7 @@ def test_invalid_project_is_400(site: Site, project: str) -> None:
     "path", ["instances/a%00b", "backups?instance_id=%00", "backups?marker=a%00", "jobs/%00", "instances/x/users/a%00"]
 )
 def test_nul_is_refused_before_it_reaches_a_database(site: Site, path: str) -> None:
-    """PostgreSQL takes none in a text, and a defect would be told of."""
+    """PostgreSQL accepts none in a text, and the response would report a defect."""
     told(site.send("GET", f"/v1.0/p/{path}"), 400, "badRequest")
     assert site.send("GET", "/v1.0/p/instances/a%2500b").status_code == 404
 

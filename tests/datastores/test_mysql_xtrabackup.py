@@ -142,7 +142,7 @@ def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, w
     (host.home / "wrong").write_text(wrong)
     with pytest.raises(ToolFailed, match=said):
         restore(host, place, links)
-    with pytest.raises(ServerFailed, match="not finished"):
+    with pytest.raises(ServerFailed, match="unfinished"):
         driver.servers.check_data(host.running.server, place / "target")
 
 

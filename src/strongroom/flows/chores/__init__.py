@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from strongroom.flows.chores import purge, schedules, sweep
+from strongroom.flows.chores import purge, schedules, sweep, trim
 from strongroom.flows.chores.chore import Chore
 from strongroom.flows.chores.runner import ChoreRunner
 
-CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE, schedules.SCHEDULES)
+CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE, schedules.SCHEDULES, trim.TRIM)
 
 __all__ = ["CHORES", "Chore", "ChoreRunner"]
