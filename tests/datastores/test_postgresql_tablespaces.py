@@ -283,7 +283,7 @@ def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(
         inc = postgresql.backup(a, place, "inc", full)
         for link in (full, inc):
             assert 15 << 20 < link.data_size < 60 << 20
-        used = driver.servers.read_facts(a.server).data_bytes
+        used = driver.servers.measure(a.server.data_dir).data_bytes
         assert used > full.data_size + (16 << 20)
         with a.connect() as connection:
             expected = checksums(connection)
@@ -391,9 +391,9 @@ def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> Non
     free = os.statvfs(target)
     needed = free.f_bavail * free.f_frsize + (1 << 20)
     with pytest.raises(NoSpace):
-        tree.require_room(target, needed)
+        tree.require_space_for(target, needed)
     (target / "pg_tblspc" / "16384").symlink_to(shared)
     if target.stat().st_dev != shared.stat().st_dev:
-        tree.require_room(target, needed - (1 << 20))
+        tree.require_space_for(target, needed - (1 << 20))
     with pytest.raises(NoSpace, match="restore needs about"):
-        tree.require_room(target, 1 << 60)
+        tree.require_space_for(target, 1 << 60)
