@@ -104,7 +104,7 @@ def test_check_data(place: Path) -> None:
     (place / "xtrabackup_checkpoints").write_text(CHECKPOINTS.format(type="log-applied"))
     driver.servers.check_data(server, place)
     (place / "strongroom_incomplete").touch()
-    assert "not finished" in refused()
+    assert "unfinished" in refused()
 
 
 def test_lineage(place: Path) -> None:

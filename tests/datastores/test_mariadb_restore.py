@@ -235,7 +235,7 @@ def test_a_prepare_that_is_killed_leaves_nothing_that_starts(place: Path, chain:
     target, work_dir = mariadb.scratch(place, "target"), mariadb.scratch(place, "work")
     with pytest.raises(ToolFailed, match="SIGKILL"):
         run_as(server_user(), _restore_and_kill, version, list(chain[:length]), target, work_dir, word)
-    with pytest.raises(ServerFailed, match="not finished"):
+    with pytest.raises(ServerFailed, match="unfinished"):
         driver.servers.check_data(server, target)
     assert not processes.below(place)
 

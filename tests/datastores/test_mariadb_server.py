@@ -110,7 +110,7 @@ def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
         log = a.server.base_dir / "log" / f"install-{len(script)}.log"
         with pytest.raises(JobError, match=said):
             run_as(server_user(), driver.servers.initialize, server, target, log)
-        with pytest.raises(ServerFailed, match="not finished"):
+        with pytest.raises(ServerFailed, match="unfinished"):
             driver.servers.check_data(server, target)
 
 

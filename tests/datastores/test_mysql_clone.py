@@ -189,8 +189,8 @@ def test_facts_of_a_server_with_very_many_long_names(tmp_path: Path) -> None:
         ([("../out", b"x")], b"", True, "leads outside"),
         ([("a", b"x")], record("b", 0, b"x"), True, "page of 'b'"),
         ([("a", b"x")], record("../a", 0, b"x"), True, "page of '../a'"),
-        ([("a", b"x")], record("a", 0, b"xyz")[:-1], True, "cut off"),
-        ([("a", b"x")], b"\0" * 5, True, "cut off"),
+        ([("a", b"x")], record("a", 0, b"xyz")[:-1], True, "incomplete page"),
+        ([("a", b"x")], b"\0" * 5, True, "incomplete page"),
         ([("a", b"x")], b"", False, "holds no strongroom/clone.json"),
         ([("strongroom/clone.json", b"{}")], b"", False, "cannot be read"),
         ([("strongroom/clone.json", b'{"format":1,"settings":{},"names":{},"master_keys":5}')], b"", False, "cannot be read"),
@@ -224,7 +224,7 @@ def test_tables_that_a_clone_would_lose_are_refused_by_name(own: MySQLServer, pl
 
 def test_data_outside_of_the_data_directory_is_refused(own: MySQLServer, place: Path) -> None:
     other = own.server.model_copy(update={"data_dir": place})
-    with pytest.raises(ConfigurationError, match="does not serve"):
+    with pytest.raises(ConfigurationError, match="does not use"):
         run_as(own.server.user, begin, other, scratch(place, "w"))
 
 
@@ -264,7 +264,7 @@ def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
         statement = Statement(own, "CREATE TABLE db1.ddl (a INT)")
         statement.done()
         own.sql("DROP TABLE db1.ddl")
-        with pytest.raises(ServerFailed, match="gave way"):
+        with pytest.raises(ServerFailed, match="was aborted"):
             finish(session)
     finally:
         session.abort()
@@ -278,7 +278,7 @@ def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, m
         time.sleep(2)
         Statement(own, "CREATE TABLE db1.ddl (a INT)").done()
         own.sql("DROP TABLE db1.ddl")
-        with pytest.raises(ServerFailed, match="gave way"):
+        with pytest.raises(ServerFailed, match="was aborted"):
             finish(session)
     finally:
         session.abort()
@@ -321,7 +321,7 @@ def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
         next(pieces(session.stdout, 1000))
         first, *_ = until(lambda: sending(own))  # it may say so for a moment only
         own.sql(f"KILL {first}")
-        with pytest.raises(StrongroomError, match=r"broke off|refuses a copy"):
+        with pytest.raises(StrongroomError, match=r"aborted the|refuses a copy"):
             finish(session)
     finally:
         session.abort()

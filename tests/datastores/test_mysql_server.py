@@ -97,7 +97,7 @@ def test_directories_that_are_no_database(place: Path, pool: str) -> None:
     with pytest.raises(ServerFailed, match="no MySQL database"):
         driver.servers.check_data(server, place / "empty")
     (server.data_dir / "strongroom_incomplete").touch()
-    with pytest.raises(ServerFailed, match="not finished"):
+    with pytest.raises(ServerFailed, match="unfinished"):
         driver.servers.check_data(server, server.data_dir)
 
 

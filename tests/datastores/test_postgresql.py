@@ -270,7 +270,7 @@ def test_what_is_not_as_it_was_taken_is_refused(place: Path, kept: FileLink, cha
     with pytest.raises(ArtifactCorrupt):
         postgresql.restore(link, place, "c")
     for name in ("b", "c"):
-        with pytest.raises(ServerFailed, match="not finished"):
+        with pytest.raises(ServerFailed, match="unfinished"):
             driver.servers.check_data(postgresql.describe(place, name, None), place / name / "data")
         assert not (place / name / "evil").exists()
     assert not (place / "evil").exists()

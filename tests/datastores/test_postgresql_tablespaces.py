@@ -391,9 +391,9 @@ def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> Non
     free = os.statvfs(target)
     needed = free.f_bavail * free.f_frsize + (1 << 20)
     with pytest.raises(NoSpace):
-        tree.require_room(target, needed)
+        tree.require_space_for(target, needed)
     (target / "pg_tblspc" / "16384").symlink_to(shared)
     if target.stat().st_dev != shared.stat().st_dev:
-        tree.require_room(target, needed - (1 << 20))
+        tree.require_space_for(target, needed - (1 << 20))
     with pytest.raises(NoSpace, match="restore needs about"):
-        tree.require_room(target, 1 << 60)
+        tree.require_space_for(target, 1 << 60)

@@ -273,7 +273,7 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
             a.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
         a.sql("CHECKPOINT")
         assert a.sql(slot) == [("strongroom", False, "lost")]
-        assert "let go of" in driver.servers.read_facts(a.server).warning
+        assert "then dropped" in driver.servers.read_facts(a.server).warning
         wal = sum(path.stat().st_size for path in (a.server.data_dir / "pg_wal").iterdir() if path.is_file())
         assert wal < 224 << 20
         a.sql("CREATE TABLE t AS SELECT 1 AS id")
@@ -488,7 +488,7 @@ def test_an_incremental_that_is_not_as_it_was_taken_is_refused(
     chain = [kept[0], changed(kept[1], place, change), kept[2]]
     with pytest.raises(error, match=said):
         postgresql.restore(chain, place, "b")
-    with pytest.raises(ServerFailed, match="not finished"):
+    with pytest.raises(ServerFailed, match="unfinished"):
         driver.servers.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
 
 

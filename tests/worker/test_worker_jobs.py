@@ -143,7 +143,7 @@ def test_verify_with_and_without_prepare(place: Path, a: MariaDBServer) -> None:
     b = mariadb.make(place, None, name="b")
     restore = run(place, "6", jobs.restore_job(place, "inc"), b.server)
     assert failure(restore)[0] == "ArtifactCorrupt"
-    with pytest.raises(Exception, match="not finished"):
+    with pytest.raises(Exception, match="unfinished"):
         driver.servers.check_data(b.server, restore.target or place)
 
 

@@ -63,7 +63,7 @@ def test_cancel_and_kill(place: Path, a: PostgreSQLServer, phase: str, how: str)
         assert time.monotonic() < deadline, worker.tools()
         time.sleep(0.02)
     if worker.target is not None:
-        with pytest.raises(ServerFailed, match="not finished"):
+        with pytest.raises(ServerFailed, match="unfinished"):
             driver.servers.check_data(a.server, worker.target)
     elif how == "cancel":
         assert not [key for key in jobs.keys(jobs.open_place(place)) if "/new/" in key]

@@ -18,7 +18,7 @@ from psycopg.pq import ExecStatus
 
 from strongroom.artifact import Member, Positions
 from strongroom.datastores.postgresql.backup.session import BaseBackup
-from strongroom.datastores.postgresql.files.manifest import MANIFEST, OURS
+from strongroom.datastores.postgresql.files.manifest import CRC32C, MANIFEST
 from strongroom.datastores.postgresql.files.tablespaces import FOLDER, Tablespace
 from strongroom.datastores.postgresql.server.account import account, recognized
 from strongroom.datastores.postgresql.server.config import host_of, port_of
@@ -30,7 +30,7 @@ from strongroom.datastores.toolkit.stall import stall_timeout
 from strongroom.datastores.toolkit.tar import BLOCK, header
 from strongroom.errors import ToolFailed
 
-_OPTIONS = f"LABEL 'strongroom', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS '{OURS}', VERIFY_CHECKSUMS false"
+_OPTIONS = f"LABEL 'strongroom', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS '{CRC32C}', VERIFY_CHECKSUMS false"
 _PIECE = 1 << 20
 _NEW_ARCHIVE, _MANIFEST, _DATA = b"n", b"m", b"d"
 _Result = psycopg.pq.abc.PGresult
@@ -49,7 +49,7 @@ class Session(BaseBackup, Fed):
         parent: Path | None,
         spaces: Sequence[Tablespace],
     ) -> None:
-        """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
+        """``pages``: the server has checksums of its pages. ``parent``: list of files of the parent of an incremental."""
         Fed.__init__(self)
         BaseBackup.__init__(self, server, request, version=version, spaces=spaces)
         self._paths = {space.oid: space.path for space in spaces}
@@ -160,11 +160,11 @@ class Session(BaseBackup, Fed):
         try:
             self._join()
         except (ToolFailed, psycopg.Error) as error:
-            raise self._blame(error) from error
+            raise self._find_cause(error) from error
         return self._positions
 
     def abort(self) -> None:
-        """End the backup, close the pipe and let go of the WAL."""
+        """End the backup, close the pipe and release the WAL."""
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._wire.socket)) as wire:
             wire.shutdown(socket.SHUT_RDWR)  # the thread may be waiting for the server
         super().abort()
@@ -174,7 +174,7 @@ class Session(BaseBackup, Fed):
 
 
 class _Archive:
-    """One archive of the server on its way into ours: each header gets the path that it has there, and links are left out.
+    """Merges one archive of the server into the stream: each header gets its path in the stream, and links are left out.
 
     ``made`` are the directories that have passed already.
     """
@@ -213,7 +213,7 @@ class _Archive:
             self._ended = True
             return
         if self._ended:
-            raise ToolFailed("an archive of the base backup goes on after its end")
+            raise ToolFailed("an archive of the base backup has data after its end")
         member = Member.parse(head)
         path = f"{self._folder}/{member.path}".strip("/")
         if member.kind == "link" or (member.kind == "directory" and path in self._made):

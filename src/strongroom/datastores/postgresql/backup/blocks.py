@@ -1,7 +1,7 @@
 """Incrementals of PostgreSQL 17 and later: the blocks that changed since the parent, as the server's own summaries tell.
 
-The tool wants the parent's list of files. It comes from the store; where that is encrypted and no key is at hand, from a copy
-that we keep beside the server, proven by the hash in the parent's manifest.
+The tool needs the parent's list of files. It comes from the store; if that is encrypted and no key is available, from a copy
+beside the server, which the hash in the parent's manifest proves.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def summarizes(connection: Connection, server: Server) -> bool:
 
 
 def can_read_all(data_dir: Path) -> bool:
-    """A base backup of the server fails at a ``lost+found`` of root, which the top of a file system has. Ours leaves it out."""
+    """Whether there is a ``lost+found`` of root, as at the top of a file system. The server's base backup would fail at it."""
     lost = data_dir / "lost+found"
     return not lost.is_dir() or os.access(lost, os.R_OK | os.X_OK)
 
@@ -77,7 +77,7 @@ _FUNCTIONS = (
 
 
 def prepare(connection: Connection, server: Server, request: BackupRequest) -> Path:
-    """The parent's list of files, for the tool. Raises LineageChanged, WalGone when the server cannot go on from the parent."""
+    """The parent's list of files, for the tool. Raises LineageChanged, WalGone if the server cannot continue from the parent."""
     parent = request.parent
     assert parent is not None
     if parent.wal_start is None:

@@ -220,7 +220,7 @@ class Copy(BaseBackup):
         try:
             return query(self._connection, sql)
         except psycopg.Error as error:
-            raise self._blame(error) from error
+            raise self._find_cause(error) from error
 
     # --- the end
 
@@ -231,7 +231,7 @@ class Copy(BaseBackup):
         return self._positions
 
     def abort(self) -> None:
-        """Let go of the file, the backup and the WAL."""
+        """Close the file, end the backup, and release the WAL."""
         self._pieces.close()
         if self._file is not None:
             self._file.close()
@@ -240,7 +240,7 @@ class Copy(BaseBackup):
 
 
 def possible(connection: Connection, server: Server) -> bool:
-    """Whether the account may begin backups by itself, of a server that is no standby. Otherwise the tool does it."""
+    """Whether the account may start backups with SQL, of a server that is not a standby. Otherwise pg_basebackup does it."""
     if int(server.version.series) < OLDEST:
         return False
     ((allowed,),) = query(

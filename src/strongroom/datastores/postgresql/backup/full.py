@@ -1,4 +1,4 @@
-"""Taking a backup: a full by ourselves where we may, else by pg_basebackup, a tar stream to a pipe."""
+"""Full backups as a tar stream: by SQL and copies of files if the account may, else by pg_basebackup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strongroom.datastores.postgresql.backup import base_backup, blocks, copy, s
 from strongroom.datastores.postgresql.backup.copy import Copy
 from strongroom.datastores.postgresql.backup.session import BaseBackup, checks_pages
 from strongroom.datastores.postgresql.files import lsn, tablespaces
-from strongroom.datastores.postgresql.files.manifest import OURS
+from strongroom.datastores.postgresql.files.manifest import CRC32C
 from strongroom.datastores.postgresql.files.tree import data_links, refused
 from strongroom.datastores.postgresql.profile.collations import read_collations
 from strongroom.datastores.postgresql.server.account import connection_options
@@ -35,7 +35,7 @@ class Session(BaseBackup, Piped):
     def __init__(
         self, server: Server, request: BackupRequest, *, version: str, tool_version: str, pages: bool, parent: Path | None
     ) -> None:
-        """``pages``: the server has checksums of its pages. ``parent``: list of files of what an incremental stands on."""
+        """``pages``: the server has checksums of its pages. ``parent``: list of files of the parent of an incremental."""
         super().__init__(server, request, version=version, spaces=())
         if pages:
             self._inspect()
@@ -47,8 +47,8 @@ class Session(BaseBackup, Piped):
             "--format=tar",
             "--wal-method=fetch",
             "--checkpoint=fast",
-            f"--manifest-checksums={OURS}",
-            "--no-verify-checksums",  # it would give up at a damaged page, of which we tell
+            f"--manifest-checksums={CRC32C}",
+            "--no-verify-checksums",  # it would stop at a damaged page, which the inspection reports
             "--label=strongroom",
             "--verbose",
             *([f"--incremental={parent}"] if parent else []),
@@ -64,21 +64,21 @@ class Session(BaseBackup, Piped):
         self.tool = self._tool.name
 
     def _complete(self) -> Positions:
-        """Raises ToolFailed unless the tool said that all is well; ServerFailed when the server has gone."""
+        """Raises ToolFailed unless the tool reported success; ServerFailed if the server died."""
         self._close()
         try:
             self._tool.check(COMPLETED)
         except ToolFailed as error:
-            raise self._blame(error) from error
+            raise self._find_cause(error) from error
         log = self._tool.log.read_text(encoding="utf-8", errors="replace")
         start = re.search(rf"start point: ({lsn.PATTERN}) on timeline (\d+)", log)
         stop = re.search(rf"end point: ({lsn.PATTERN})", log)
         if start is None or stop is None:
-            raise ToolFailed(f"{self._tool.name} ended well, but did not say where the backup begins and ends")
+            raise ToolFailed(f"{self._tool.name} reported success, but not where the backup begins and ends")
         return Positions(wal_start=start[1], wal_stop=stop[1], timeline=int(start[2]))
 
     def abort(self) -> None:
-        """End the tool, close the pipe and let go of the WAL."""
+        """End the tool, close the pipe and release the WAL."""
         self._close()
         self._tool.abort()
         self.held.close()
@@ -144,7 +144,7 @@ def require_own_data(server: Server, said: Path) -> None:
         same = False
     if not same:
         raise ConfigurationError(
-            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 

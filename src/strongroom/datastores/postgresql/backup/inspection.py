@@ -95,7 +95,7 @@ class PageInspection:
     """See the Protocol. A page that looks damaged is read again from ``data_dir``: the server may have been writing it just then.
 
     What it was writing is whole a moment later, and was changed since the backup began, so that the replay of the WAL writes it
-    anew. What is as wrong as before is damaged on disk; what is right, but unchanged since before the backup, was damaged on its
+    again. What is as wrong as before is damaged on disk; what is right, but unchanged since before the backup, was damaged on its
     way.
     """
 

@@ -10,7 +10,7 @@ import json
 import time
 
 from strongroom.artifact import Positions
-from strongroom.datastores.postgresql.files.manifest import OURS, Hash
+from strongroom.datastores.postgresql.files.manifest import CRC32C, Hash
 
 
 class Listing:
@@ -30,7 +30,7 @@ class Listing:
         about = {
             "Size": size,
             "Last-Modified": time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime(modified)),
-            "Checksum-Algorithm": OURS,
+            "Checksum-Algorithm": CRC32C,
             "Checksum": digest.hexdigest(),
         }
         self._files.append(json.dumps(name | about, ensure_ascii=False))

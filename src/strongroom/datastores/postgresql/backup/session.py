@@ -34,7 +34,7 @@ class BaseBackup(ABC):
         self.expected: int | None = self.data_bytes if request.kind == "full" else None
         self.inspection: Inspection | None = None
         self.held = ExitStack()
-        """What is let go of at the end: the connection that keeps the WAL, and with it the backup."""
+        """The connection that keeps the WAL and the backup; it is closed at the end."""
         self.collations: list[Collation] = []
         self._server, self._request, self._version, self._spaces = server, request, version, spaces
 
@@ -70,7 +70,7 @@ class BaseBackup(ABC):
             warnings=warnings,
         )
 
-    def _blame(self, error: ToolFailed | psycopg.Error) -> StrongroomError:
+    def _find_cause(self, error: ToolFailed | psycopg.Error) -> StrongroomError:
         """A server that died is a better explanation of a backup that ended early."""
         try:
             with connect(self._server, timeout=5, patience=10) as connection:

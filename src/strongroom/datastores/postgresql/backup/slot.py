@@ -19,9 +19,9 @@ _OLDER = 4
 
 
 def keep(connection: Connection, server: Server) -> None:
-    """From now on no WAL goes until ``release`` says so. A slot that had to give up is made anew.
+    """Keep all WAL until ``release``. A slot that was invalidated is created again.
 
-    On a server of somebody else a slot is never made: its owner decides what may fill the disk.
+    An adopted server never gets a slot: its owner decides what may fill the disk.
     """
     rows = query(
         connection, "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", NAME
@@ -39,7 +39,7 @@ def drop(connection: Connection) -> None:
 
 
 def warning(connection: Connection) -> str:
-    """What there is to say of the WAL that is kept, before and after it is let go of; nothing when all is well."""
+    """A warning about the WAL that is kept, before and after its limit; empty if there is none."""
     rows = query(
         connection,
         "SELECT coalesce(wal_status, 'lost') = 'lost', safe_wal_size / 1048576,"
@@ -49,14 +49,14 @@ def warning(connection: Connection) -> str:
     )
     for lost, left, limit in rows:
         if lost:
-            return f"more than {limit} MB of WAL came since the last backup, and was let go of: the next backup is a full"
+            return f"more than {limit} MB of WAL were written since the last backup and then dropped: the next backup is a full"
         if left is not None and left <= limit // _OLDER:  # whole files of WAL are counted: the limit itself is hit exactly
             return f"{max(left, 0)} of {limit} MB are left for WAL since the last backup: without a new one the next is a full"
     return ""
 
 
 def release(server: Server, positions: Positions) -> None:
-    """Let go of WAL before the end of this backup, but for some for older parents. Raises ServerFailed."""
+    """Release WAL before the end of this backup, except some for older parents. Raises ServerFailed."""
     if positions.wal_stop is None:
         return
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from strongroom.datastores.postgresql.files.manifest import MANIFEST, MAX_BYTES, OURS, REMEDY, Manifest, new_hash, require_wal
+from strongroom.datastores.postgresql.files.manifest import CRC32C, MANIFEST, MAX_BYTES, REMEDY, Manifest, new_hash, require_wal
 from strongroom.errors import ArtifactCorrupt, ArtifactError
 
 _WAL = "pg_wal/"
@@ -64,7 +64,7 @@ class StreamCheck:
                 yield f"{name} is missing in the stream"
             elif self._sizes[name] != file.size:
                 yield f"{name} has {self._sizes[name]} bytes instead of {file.size}"
-            elif file.algorithm == OURS and self._hashes[name] != file.checksum.lower():
+            elif file.algorithm == CRC32C and self._hashes[name] != file.checksum.lower():
                 yield f"{name} has a wrong {file.algorithm}"
         for name in sorted(left):
             yield f"{name} is not in {MANIFEST}"

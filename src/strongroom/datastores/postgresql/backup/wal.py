@@ -39,7 +39,7 @@ class Source:
         self.names = history.files((start - 1) // size * size + size, -(-stop // size) * size, size) if stop > start else []
 
     def require_all(self) -> None:
-        """Raises WalGone, naming the first file that is not there."""
+        """Raises WalGone with the first file that does not exist."""
         for name in self.names:
             if not (self._folder / name).is_file():
                 raise gone(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
@@ -124,7 +124,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
     """Mark the end of the backup in the WAL, see that everything since the parent is there, then start."""
     parent = request.parent
     if parent is None or parent.wal_stop is None or parent.timeline is None:
-        raise ConfigurationError("the parent backup tells no WAL location to go on from", remedy=_FULL)
+        raise ConfigurationError("the parent backup has no WAL location", remedy=_FULL)
     with connect(server) as connection:
         ((number, data_dir, system, size),) = query(
             connection,
@@ -172,7 +172,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
 
 
 def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
-    """Everything from the parent's end to a record that is written now, after which the server goes on in another file."""
+    """All WAL from the parent's end to a record that is written now, after which the server continues in another file."""
     assert parent.wal_stop is not None and parent.timeline is not None
     start = lsn.parse_lsn(parent.wal_stop)
     ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")

@@ -2,7 +2,7 @@
 
 The restore point is a record of the WAL at a place that is known, so an incremental that is WAL finds it again in what it reads.
 The origin is a row of a shared catalog. It is written like any other row, so it goes and comes with the data, and it is there
-when the WAL is gone. It takes no database, schema or table of ours, replicates nothing, and needs two rights that can be granted.
+when the WAL is gone. It needs no database, schema or table, replicates nothing, and needs two rights that can be granted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
         lineage, token = ensure_lineage(server.data_dir), new_token()
         evidence: dict[str, str] = {}
         with connect(server, patience=_PATIENCE) as connection:
-            query(connection, "SET synchronous_commit = local")  # a standby that is away must not stop a backup
+            query(connection, "SET synchronous_commit = local")  # an unreachable standby must not stop a backup
             if _may(connection, _POINT_RIGHT):
                 ((lsn,),) = query(connection, "SELECT pg_create_restore_point(%s)::text", f"{_POINT} {token}")
                 evidence["lsn"] = str(lsn)
@@ -100,7 +100,7 @@ def _may(connection: Connection, *functions: str) -> bool:
 
 
 def _failure(server: Server, why: str) -> str:
-    return f"The next backup has to be a full: no token could be written into {where(server)} ({why.rstrip('.')})."
+    return f"The next backup must be a full: no token could be written into {where(server)} ({why.rstrip('.')})."
 
 
 def _postmaster(server: Server) -> int | None:
@@ -126,7 +126,7 @@ def require_witness(connection: Connection, server: Server, request: BackupReque
     if witness.token is None:
         if not is_same_process(witness.evidence, _postmaster(server)):
             raise no_proof(
-                where(server), "the account may write no token into it, and it was restarted since", grant(connection, server)
+                where(server), "the account may not write a token into it, and it was restarted since", grant(connection, server)
             )
         return
     lineage = ensure_lineage(server.data_dir)

@@ -20,8 +20,8 @@ MANIFEST = "backup_manifest"
 LABEL = "backup_label"
 KEEP = frozenset({LABEL, MANIFEST})
 """What a backup wants to see of its own stream."""
-OURS = "CRC32C"
-"""Checksums of the files in backups that we take. The server computes them while nothing else happens, and SHA-256 takes it three
+CRC32C = "CRC32C"
+"""Algorithm for files in backups of Strongroom. The server computes them while nothing else happens, and SHA-256 takes it three
 times as long as to read and send a file; each segment of a stored backup has a SHA-256 beside."""
 MAX_BYTES = 256 << 20
 _PIECE = 4 << 20
@@ -51,9 +51,9 @@ class _Crc32c:
         return self._value.to_bytes(4, "little").hex()
 
 
-def new_hash(algorithm: str = OURS) -> Hash:
+def new_hash(algorithm: str = CRC32C) -> Hash:
     """By the name that it has in the manifest."""
-    return _Crc32c() if algorithm == OURS else hashlib.new(algorithm)
+    return _Crc32c() if algorithm == CRC32C else hashlib.new(algorithm)
 
 
 class _Part(BaseModel):
@@ -125,7 +125,7 @@ class ForeignManifest(_Whole):
 
 
 def parse_manifest(data: bytes) -> Manifest | ForeignManifest:
-    """Of a backup that we have taken, or of one that another program took. Raises ArtifactCorrupt."""
+    """Parse the list of files of a backup of Strongroom or of another program. Raises ArtifactCorrupt."""
     return Manifest.parse(data) if b'"Checksum-Algorithm": "' in data else ForeignManifest.parse(data)
 
 

@@ -41,7 +41,7 @@ def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
     """Numbers of the blocks whose pages are damaged. ``data`` is whole pages, of which ``first`` is the number of the first.
 
     Pages that were last changed by the WAL of the backup, at the positions ``replayed``, are not judged: a backup may catch
-    them half-written, and the replay writes them anew.
+    them half-written, and the replay writes them again.
     """
     blocks = np.arange(first, first + len(data) // PAGE, dtype=np.uint32)
     view = memoryview(data)

@@ -71,7 +71,7 @@ def _problem(space: Tablespace, server: Server) -> str | None:
 
 
 def of_profile(profile: Profile) -> list[Tablespace]:
-    """Those that a profile tells of. It may be forged: nothing here is a path to use before a person, or the server, named it."""
+    """The tablespaces in a profile. It may be forged: a path must not be used unless a user or the server named it."""
     names = dict(part.partition(" ")[::2] for part in strings_of(profile))
     found = [Tablespace(oid, name, profile.outside.get(f"{FOLDER}/{oid}", "")) for oid, name in names.items() if oid.isdigit()]
     return [space if space.location else Tablespace(space.oid, space.name, space.path) for space in found]

@@ -1,10 +1,10 @@
 """Which files of a data directory belong into a base backup: those that the server itself would send.
 
 The rules are the server's (src/backend/backup/basebackup.c; "Protocol, BASE_BACKUP" and "Backing Up The Data Directory" of the
-manual): nothing that a server makes anew at its start, no temporary files and tables, no content of unlogged tables, no WAL.
+manual): nothing that a server creates again at its start, no temporary files and tables, no content of unlogged tables, no WAL.
 
 Two things differ. A tablespace is a directory below ``pg_tblspc`` with its files, as if it lay in the data directory. And a
-symbolic link in the place of data is refused: the server would leave out, without a word, all that is behind it.
+symbolic link instead of data is refused: the server would silently leave out everything behind it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _DATABASE = re.compile(rf"base/\d+|{_SPACES}/\d+/[^/]+/\d+")
 def walk(top: Path) -> Iterator[tuple[str, bool]]:
     """Paths below ``top`` that belong into a backup, directories (True) before what is in them; ``CONTROL`` is not among them.
 
-    What vanishes meanwhile is passed over: the replay of the WAL does without it. Raises OSError, Unsupported at a link.
+    Files that disappear meanwhile are ignored: the replay of the WAL does not need them. Raises OSError, Unsupported at a link.
     """
     yield from _below(top, "")
 
@@ -124,8 +124,8 @@ def files_below(top: Path) -> Iterator[str]:
             yield path
 
 
-def require_room(target: Path, needed: int) -> None:
-    """As ``require_space``; where tablespaces are on other file systems, all of them together have to have room."""
+def require_space_for(target: Path, needed: int) -> None:
+    """Like ``require_space``. If tablespaces are on other file systems, the space of all of them counts."""
     places = {path.stat().st_dev: path for path in (*(target / _SPACES).glob("*"), target)}
     free = {device: os.statvfs(path) for device, path in places.items()}
     if len(places) == 1 or sum(about.f_bavail * about.f_frsize for about in free.values()) < needed:
@@ -137,7 +137,7 @@ def _is_data(path: str) -> bool:
 
 
 def data_links(top: Path) -> list[str]:
-    """Symbolic links in the place of data, where a server has none. Raises OSError."""
+    """Symbolic links instead of data, which a server never creates. Raises OSError."""
     found = []
     for name in sorted(_DATA):
         if (top / name).is_symlink():
@@ -167,7 +167,7 @@ def refused(links: list[str], top: Path) -> Unsupported:
     """The error for such links."""
     return Unsupported(
         f"data is behind symbolic links: {', '.join(links[:10])} in {top}; PostgreSQL leaves it out of a base backup",
-        remedy="Stop the server, and put the files in the place of each link; or use a tablespace.",
+        remedy="Stop the server and replace each link by its files, or use a tablespace.",
     )
 
 

@@ -17,7 +17,7 @@ NAME = re.compile(r"[0-9A-F]{24}")
 HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _PIECE = 1 << 20
 _SHORT, _LONG = struct.Struct("<HHIQI"), struct.Struct("<QII")
-"""Header of a page: magic, flags, timeline, address, rest of a record; the first page goes on: system, file size, page size."""
+"""Header of a page: magic, flags, timeline, address, rest of a record; the first page also has: system, file size, page size."""
 _HEADER, _LONG_HEADER = 24, 40
 _CONTINUES, _IS_LONG = 1, 2
 _RECORD = struct.Struct("<IIQBB")

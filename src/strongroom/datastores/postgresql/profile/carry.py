@@ -20,7 +20,7 @@ from strongroom.datastores.toolkit.installed import ask_program
 
 Options = dict[str, str | int | Path]
 MD5 = "md5_passwords"
-"""The fact whether roles have md5 passwords; null when we may not look."""
+"""The fact whether roles have md5 passwords; null if the account may not read them."""
 SEGMENT = "wal_segment_size"
 PRELOAD = "shared_preload_libraries"
 _ZONES = Path("/usr/share/zoneinfo")
@@ -64,7 +64,7 @@ AT_LEAST: Mapping[str, int] = {
     "max_worker_processes": _LARGEST,
     "max_replication_slots": _LARGEST,
 }
-"""What the data demand: the server of the restored data has at least as much. With the largest value that we believe."""
+"""Settings that the data demand: the server of the restored data has at least these values. With the largest trusted value."""
 
 AS_THERE: Mapping[str, Callable[[str], bool]] = {
     "wal_level": _among("replica", "logical"),
@@ -116,11 +116,11 @@ _QUIET = {
     "set_user": {},
     "timescaledb": {"timescaledb.max_background_workers": "0", "timescaledb.telemetry_level": "off"},
 }
-"""Libraries that an isolated copy loads, with what keeps them quiet. Others may start workers that act by themselves."""
+"""Libraries that an isolated copy loads, with what keeps them quiet. Others may start workers that act on their own."""
 
 
 def add_settings(options: Options, server: Server) -> Options:
-    """``options`` of a server that we run, and what the data in its directory demand. Raises ConfigurationError."""
+    """``options`` of a server that is not adopted, and what the data in its directory demand. Raises ConfigurationError."""
     restored = read_restored_profile(server.data_dir)
     if restored is None:
         return options
@@ -140,8 +140,8 @@ def carried(profile: Profile, version: Version, options: Options) -> Options:
     found: Options = {}
     for name, most in AT_LEAST.items():
         value = number(profile, name, most)
-        ours = options.get(name)
-        if value is not None and (not isinstance(ours, int) or value > ours):
+        present = options.get(name)
+        if value is not None and (not isinstance(present, int) or value > present):
             found[name] = value
     size = segment_bytes(profile) >> 20
     if size > 16:
@@ -182,7 +182,7 @@ def preloaded(restored: RestoredProfile, version: Version) -> list[str]:
 
 
 def withheld(profile: Profile) -> list[str]:
-    """Libraries that an isolated copy does not load, since they may act by themselves."""
+    """Libraries that an isolated copy does not load, since they may act on their own."""
     return [name for name in wanted_libraries(profile) if name not in _QUIET]
 
 

@@ -25,7 +25,7 @@ def read_collations(connection: Connection) -> list[Collation]:
     """Those of all databases, with the versions that are in use now."""
     ((number,),) = query(connection, "SELECT current_setting('server_version_num')::int")
     version = "pg_database_collation_actual_version(oid)" if number >= _VERSIONED else "NULL"
-    statement = f"SELECT to_jsonb(d) - 'datacl' - 'datname', {version} FROM pg_database d WHERE datallowconn"  # noqa: S608 - both are ours
+    statement = f"SELECT to_jsonb(d) - 'datacl' - 'datname', {version} FROM pg_database d WHERE datallowconn"  # noqa: S608 - constants
     with connection.cursor() as cursor:
         cursor.execute(statement.encode())
         rows = cursor.fetchall()

@@ -76,14 +76,14 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
             message=f"the backup has catalogs of version {catalogs}, and PostgreSQL {version.number} here reads {here} only",
             remedy="Install the version that the backup was taken from: betas and release candidates of a series differ.",
         )
-    zones, ours = profile.facts.get("time_zones"), installation.zones_version(version.programs["server"])
-    if zones and ours and zones != ours and (names := strings(profile.facts, "by_time_zone")):
+    zones, installed = profile.facts.get("time_zones"), installation.zones_version(version.programs["server"])
+    if zones and installed and zones != installed and (names := strings(profile.facts, "by_time_zone")):
         yield Notice(
             item="release of the time zones",
             effect="warn",
-            message=f"time zones are of release {ours} here and were of {zones} where the backup was taken; what was computed by "
-            f"them may be wrong: {some(names)}",
-            remedy="REINDEX these indexes; look whether rows of these tables lie in the right partition.",
+            message=f"the time zones here are of release {installed}, those of the backup's server were of {zones}; values "
+            f"computed with them may be wrong: {some(names)}",
+            remedy="REINDEX these indexes, and check that the rows of these tables are in the right partitions.",
         )
     found = []
     for text in strings(profile.facts, "column_collations"):
@@ -101,7 +101,7 @@ def _of_owner(profile: Profile, server: Server) -> Iterator[Notice]:
         with connect(server, timeout=5, patience=10) as connection:
             rows = query(connection, "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)", list(carry.AT_LEAST))
     except (StrongroomError, psycopg.Error):
-        return  # it is down; what it allows for is seen at its start, and the old data is put back when that fails
+        return  # it is stopped; its start shows what it allows, and the previous data is restored if it fails
     prepared = any(notice.item == "prepared transactions" for notice in profile.notices)
     for name, value in rows:
         wanted = carry.number(profile, name, carry.AT_LEAST[name])
@@ -141,15 +141,15 @@ def _in_place(profile: Profile) -> Iterator[Notice]:
         yield Notice(
             item="subscriptions",
             effect="warn",
-            message=f"the subscriptions {some(subscriptions)} go on from where their publisher is: what it sent after the backup "
-            "is missing for good",
-            remedy="Make these subscriptions anew, with a copy of the tables.",
+            message=f"the subscriptions {some(subscriptions)} continue at the position of their publisher: changes that it sent "
+            "after the backup are lost",
+            remedy="Create these subscriptions again, with a copy of the tables.",
         )
     if facts.get("archive_mode") in ("on", "always"):
         yield Notice(
             item="timeline",
             effect="warn",
-            message="the server goes on in a new timeline, which its archive does not hold yet",
+            message="the server continues in a new timeline, which its archive does not contain yet",
             remedy="Take a full backup after the restore.",
         )
     if facts.get("synchronous_standby_names") is True:
@@ -167,7 +167,7 @@ def _new(profile: Profile) -> Iterator[Notice]:
         yield Notice(
             item="background workers",
             effect="warn",
-            message=f"libraries that may act by themselves are not loaded in the copy: {some(withheld)}",
+            message=f"libraries that may act on their own are not loaded in the copy: {some(withheld)}",
             remedy="`strongroom instance activate` loads those that are installed.",
         )
     if servers := strings(facts, "foreign_servers"):

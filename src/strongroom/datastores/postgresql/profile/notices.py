@@ -122,7 +122,7 @@ def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequen
         yield Notice(
             item="background workers",
             effect="warn",
-            message=f"jobs run in this server by themselves: {some(workers)}; a copy with a new name does not run them",
+            message=f"this server runs jobs: {some(workers)}; a copy with a new name does not run them",
         )
     if subscriptions := strings(facts, "subscriptions"):
         yield Notice(

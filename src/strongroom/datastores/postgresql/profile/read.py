@@ -21,7 +21,7 @@ from strongroom.datastores.postgresql.server.connection import Connection, conne
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError
 
-_OURS = "strongroom"
+_PREFIX = "strongroom"
 _SIZES = frozenset(
     [
         "autovacuum",
@@ -222,7 +222,7 @@ class _Reading:
             "SELECT slot_name, slot_type, temporary, active FROM pg_replication_slots ORDER BY 1",
         )
         ((most,),) = query(self._connection, "SELECT current_setting('max_replication_slots')::int")
-        self._notices += notices.of_slots([(n, t) for n, t, *_ in slots if not n.startswith(_OURS)], len(slots) >= most)
+        self._notices += notices.of_slots([(n, t) for n, t, *_ in slots if not n.startswith(_PREFIX)], len(slots) >= most)
         prepared = query(self._connection, "SELECT gid FROM pg_prepared_xacts ORDER BY 1")
         self._notices += notices.of_prepared([shown(gid) for (gid,) in prepared])
 

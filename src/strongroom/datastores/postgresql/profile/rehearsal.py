@@ -162,9 +162,9 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
 
 
 def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
-    """Raise ToolStopped when somebody, or the kernel, ended the server or a process of it: that proves nothing about the data.
+    """Raise ToolStopped if a user or the kernel killed the server or a process of it: that says nothing about the data.
 
-    Raise NoSpace when it had no room to write, ConfigurationError when this host lacks a locale.
+    Raise NoSpace if the disk was full, ConfigurationError if this host lacks a locale.
     """
     if _NO_LOCALE in error.message:
         raise ConfigurationError(
@@ -174,7 +174,7 @@ def _raise_if_stopped(tool: Tool, log: Path, error: ServerFailed) -> None:
     lines = read_lines(log, 1 << 16)
     if full := next((line for line in lines if FULL in line), None):
         raise NoSpace(
-            f"the private server had no room to write: {hide_secrets(full)}", remedy="Free space, then verify again."
+            f"the private server had no space to write: {hide_secrets(full)}", remedy="Free space, then verify again."
         ) from error
     stopped = any(sign in line for line in lines for sign in (_KILLED, *LIMITS))
     if not stopped and tool.ends(_END):
@@ -259,7 +259,7 @@ def _extension(connection: Connection, name: str) -> str | None:
         try:
             query(connection, SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(_SCHEMA)))
             query(connection, SQL("CREATE EXTENSION {} SCHEMA {}").format(Identifier(name), Identifier(_SCHEMA)))
-        except psycopg.Error:  # said to be there, but cannot be had
+        except psycopg.Error:  # listed, but not installed
             return None
         rows = query(connection, place, name)
     return str(rows[0][0]) if rows else None

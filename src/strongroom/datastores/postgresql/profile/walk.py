@@ -66,7 +66,7 @@ def _of_oddities(data_dir: Path, oddities: Sequence[nets.Oddity]) -> Iterator[No
             item="links in the data directory",
             effect="warn",
             message=f"links and special files that are not in the backup: {_some(others)}",
-            remedy="A restore in place takes the links from the old data directory.",
+            remedy="A restore in place takes the links from the previous data directory.",
         )
     if unreadable:
         yield Notice(
@@ -102,7 +102,7 @@ def _some(names: list[str]) -> str:
 
 
 def _of_managers(data_dir: Path) -> Iterator[Notice]:
-    """Programs that start, stop and replace servers by themselves."""
+    """Programs that start, stop and replace servers automatically."""
     text = None
     with suppress(Exception):
         text = read_text(data_dir / "patroni.dynamic.json", limit=1 << 20)

@@ -3,10 +3,10 @@
 Every file that is read is proven by the list of files of its own backup. What comes out has no such list: there the checksums of
 its pages prove that each came to its place, where the database has them.
 
-A visibility map that is known by its changed blocks only is left out of what servers before 17.12 and 18.6 gave. They tell of no
+A visibility map that is known by its changed blocks only is left out of what servers before 17.12 and 18.6 gave. They report no
 block of a map whose bits a change of rows has cleared, and of none that a cut of the table has changed while neither checksums
 nor ``wal_log_hints`` were on. With an old map, index-only scans find rows that were deleted, and VACUUM passes over pages that it
-has to freeze. Without one all rows are looked at, and VACUUM makes it anew.
+has to freeze. Without one all rows are looked at, and VACUUM creates it again.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ CONTROL = "global/pg_control"
 _LABEL = "backup_label"
 _SMALL = frozenset({CONTROL, _LABEL})
 _TELL_MAPS = {"17": "17.12", "18": "18.6"}
-"""The first version of each series that tells of all changed blocks of visibility maps; later series do in each release."""
+"""The first version of each series that reports all changed blocks of visibility maps; later series do in every release."""
 _MAX_SMALL = 64 * 1024
 
 
 def is_blocks(link: ChainLink) -> bool:
-    """Whether a backup stands on the one before by changed blocks."""
+    """Whether a backup has the changed blocks since the previous one."""
     return link.positions.blocks_from is not None
 
 
@@ -294,7 +294,7 @@ class _Merger:
     def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers, wanted: Mask | None = None) -> None:
         """Raises ArtifactCorrupt when a page, one of the ``wanted``, is not what its place wants. Called in any thread.
 
-        Not judged are pages that were damaged when the backup read them, and those that the replay of its WAL writes anew.
+        Pages that were damaged when the backup read them, and pages that the replay of its WAL writes again, are not checked.
         """
         relation = relation_of(path)
         if not self._judged or relation is None:

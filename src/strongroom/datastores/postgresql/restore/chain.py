@@ -9,7 +9,7 @@ from pathlib import Path
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.manifest import MANIFEST, WalRange, check_files, check_wal, parse_manifest
-from strongroom.datastores.postgresql.files.tree import make_directory, require_room
+from strongroom.datastores.postgresql.files.tree import make_directory, require_space_for
 from strongroom.datastores.postgresql.restore import blocks, first_start, timelines, way_in
 from strongroom.datastores.postgresql.restore.wal import add_wal, is_wal, recover_wal, refuse_tablespaces
 from strongroom.datastores.postgresql.server import superuser
@@ -61,7 +61,7 @@ def restore(
         require_series(version, each.server_version, "the server of the backup")
     newest = base[-1]
     merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
-    require_room(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
+    require_space_for(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     left_out = 0
     with unfinished(target):
         if len(base) > 1 or blocks.has_list(newest):

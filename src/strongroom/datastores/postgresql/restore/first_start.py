@@ -1,7 +1,7 @@
-"""The first start on a restored directory: the server replays the WAL that lies there, and goes on in a timeline of its own.
+"""The first start on a restored directory: the server replays the WAL there, and continues in a new timeline.
 
 Nobody mistakes its WAL then for that of the server that was backed up. It does so where it finds ``recovery.signal``, which it
-removes by itself. What it has to be told is in ``postgresql.auto.conf``, which wins over the files of an owner, and is taken out
+removes automatically. Its settings are in ``postgresql.auto.conf``, which wins over the files of an owner, and is taken out
 again when the server has arrived.
 """
 
@@ -18,7 +18,7 @@ SETTINGS = "postgresql.auto.conf"
 MOST = 4 << 20
 """Bytes of a file with settings."""
 _SAID = {
-    "restore_command": "false",  # all WAL is there, and an owner's archive goes on after the backup
+    "restore_command": "false",  # all WAL is in the directory, and an owner's archive continues after the backup
     "recovery_end_command": "",
     "archive_cleanup_command": "",
     "recovery_target": "",
@@ -66,9 +66,9 @@ def release_subscriptions(data_dir: Path) -> None:
         )
 
 
-def _without(lines: list[str], ours: list[str]) -> list[str]:
-    """The last of each is ours."""
-    for line in ours:
+def _without(lines: list[str], unwanted: list[str]) -> list[str]:
+    """The lines without the last occurrence of each unwanted one."""
+    for line in unwanted:
         lines.reverse()
         lines.remove(line)
         lines.reverse()
@@ -83,7 +83,7 @@ def has_in_place_tablespaces(data_dir: Path) -> bool:
 
 
 def forget(data_dir: Path) -> None:
-    """It has been: take out what it needed, also after an ALTER SYSTEM, which writes the file anew."""
+    """Remove its settings after the start, also after an ALTER SYSTEM, which rewrites the file."""
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return

@@ -1,4 +1,4 @@
-"""Which timelines a server and its archive have seen, so that a restore in place goes on in one that nobody has.
+"""Which timelines a server and its archive have seen, so that a restore in place continues in an unused one.
 
 A server that ends a recovery takes the number after the last history file that it finds, one after the other. Placeholders in
 ``pg_wal`` make it pass over numbers that are taken; they go when the server has come up.

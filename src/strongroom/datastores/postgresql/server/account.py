@@ -1,4 +1,4 @@
-"""Who we are to a server: our own account on a server of ours, the one that its owner gave us on another."""
+"""The account that Strongroom connects as: its own, or on an adopted server the one that the owner gave it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def account(server: Server) -> Account:
 
 @contextmanager
 def recognized(server: Server) -> Iterator[None]:
-    """Connect within: root is the owner of the socket then, whom a server lets in that looks at the OS user."""
+    """Connect inside the context. Root acts as the owner of the socket, for servers that check the OS user."""
     if not server.is_adopted or server.credentials_file is not None or server.socket is None:
         yield
         return

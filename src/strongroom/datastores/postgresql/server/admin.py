@@ -25,7 +25,7 @@ from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound,
 SYSTEM_DATABASES = frozenset({MAINTENANCE, "template0", "template1"})
 SYSTEM_USERS = frozenset({DEFAULT, "public", "none"})
 SUPERUSER = "root"
-"""What clients of Trove log in as. Ours is another role, so that it stays as it is."""
+"""The superuser of Trove's clients. Strongroom uses another role, which does not change."""
 _OWNER = ":owner"
 _KINDS: tuple[LiteralString, ...] = ("TABLES", "SEQUENCES", "ROUTINES", "TYPES", "SCHEMAS")
 _LONGEST = 63
@@ -70,7 +70,7 @@ def check_user(name: str, host: str, *, new: bool = False) -> None:
 
 
 def _run(connection: Connection, statement: LiteralString, *names: str) -> None:
-    """A statement with quoted names in the place of each ``{}``."""
+    """Run a statement with quoted names instead of each ``{}``."""
     query(connection, SQL(statement).format(*map(Identifier, names)))
 
 
@@ -104,7 +104,7 @@ def _own(connection: Connection, database: str) -> str:
 
 
 def _our_own(server: Server) -> str:
-    """The role that we log in as, on a server that we run; the usual name of the superuser on others."""
+    """The role of Strongroom; on an adopted server the usual name of the superuser."""
     return superuser(server.data_dir) if not server.is_adopted else DEFAULT
 
 
@@ -155,7 +155,7 @@ def _open_superusers(connection: Connection, server: Server) -> list[str]:
 
 def _refuse_own(server: Server) -> None:
     if server.is_adopted and account(server).user == SUPERUSER:
-        raise Conflict("root is the role that this service logs in as", remedy="Give the service a role of its own.")
+        raise Conflict("root is the role that this service logs in as", remedy="Create a separate role for the service.")
 
 
 class Databases:
@@ -269,7 +269,7 @@ class Users:
             _run(connection, "DROP ROLE {}", name)
 
     def change(self, server: Server, name: str, host: str, change: UserChange) -> None:
-        """Both at once or not at all."""
+        """Change name and password in one transaction."""
         new_name = change.name or name
         check_user(name, host)
         check_user(new_name, change.host or host, new=new_name != name)
@@ -315,12 +315,12 @@ class Superuser:
     """The administrator ``root``: see ``protocol.administration``."""
 
     def is_enabled(self, server: Server) -> bool:
-        """Whether ``root``, or the role that we log in as ourselves, can log in from outside: with a password."""
+        """Whether ``root``, or the role of Strongroom, can log in from other hosts: with a password."""
         with _session(server, "look for root") as connection:
             return bool(_open_superusers(connection, server))
 
     def enable(self, server: Server, password: str) -> str:
-        """A role of its own, so that the one that we use stays as it is."""
+        """Create a separate role, so that the role of Strongroom does not change."""
         with _session(server, "enable root") as connection, connection.transaction():
             _refuse_own(server)
             found = query(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", SUPERUSER)

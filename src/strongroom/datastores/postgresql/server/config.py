@@ -26,7 +26,7 @@ _LEAST_WAL_MB = 64
 
 
 def option_file(server: Server) -> Path:
-    """The configuration of a server that we run."""
+    """The configuration file of a server that is not adopted."""
     return server.base_dir / "postgresql.conf"
 
 
@@ -55,7 +55,7 @@ def port_of(server: Server) -> int:
 
 
 def host_of(server: Server) -> str:
-    """The directory of the socket, whose name is not ours to choose; the address of an adopted server that has none."""
+    """The directory of the socket, whose name the server chooses; the address of an adopted server without a socket."""
     if server.is_adopted:
         if server.socket is None:
             return server.address or "127.0.0.1"
@@ -64,12 +64,12 @@ def host_of(server: Server) -> str:
 
 
 def socket_dir(server: Server) -> Path:
-    """Where the socket of a server that we run is."""
+    """The path of the socket of a server that is not adopted."""
     return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{port_of(server)}")).parent
 
 
 def configure(server: Server) -> None:
-    """Write all files below ``base_dir``, anew each time. There are no secrets in them."""
+    """Write all files below ``base_dir``. They contain no secrets."""
     if server.is_adopted:
         return
     owner = find_user(server.user).owner
@@ -196,7 +196,7 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
 
     Text is sorted by its bytes, so that no index changes its order with the C library of another host.
     """
-    staging = data_dir / "staging"  # initdb wants an empty directory, and ours holds the mark
+    staging = data_dir / "staging"  # initdb needs an empty directory, and ``data_dir`` has the mark
     with unfinished(data_dir):
         tool = Tool(
             [

@@ -23,7 +23,7 @@ from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, S
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 MAINTENANCE = "postgres"
-"""The database that we connect to where it exists."""
+"""The database to connect to, if it exists."""
 _REFUSED = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "role ", "is not permitted to log in")
 _UNREACHABLE = ("Connection refused", "No such file", "timeout expired", "is starting up", "is shutting down", "recovery")
 _TAKEN = ("too many clients already", "remaining connection slots are reserved", "too many connections for")
@@ -163,7 +163,7 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
 
 
 def _log_in(server: Server, us: Account, database: str, timeout: int, patience: int) -> Connection:
-    """A superuser may set more; whether we are one is only known when it was tried."""
+    """Set what only a superuser may set. Whether the account is one is only known after trying."""
     known = (host_of(server), port_of(server), us.user)
     if not server.is_adopted or _is_superuser.get(known, True):
         try:

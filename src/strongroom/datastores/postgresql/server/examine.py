@@ -1,4 +1,4 @@
-"""What a server that somebody else has set up lacks for backups, with the lines that its owner would have to write."""
+"""Finds what an adopted server lacks for backups, with the statements for its owner."""
 
 from __future__ import annotations
 

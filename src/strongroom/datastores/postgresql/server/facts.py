@@ -1,4 +1,4 @@
-"""What a server and a data directory say of themselves."""
+"""Facts about a running server and about a data directory."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class ServerPlacement(EntryPlacement):
         return found
 
     def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
-        """A tablespace that the backup does not hold gets no link; its directory is put aside with the old data."""
+        """A tablespace that is not in the backup gets no link; its directory becomes previous data."""
         for place in places:
             link = restored / place.source
             if not _is_tablespace(place) or not link.is_symlink():

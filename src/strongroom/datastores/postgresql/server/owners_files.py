@@ -17,13 +17,13 @@ _OF_THE_SERVER = re.compile(
 
 
 def keep(old: Path, new: Path) -> None:
-    """Copy the owner's files from the old data directory, where there is one, to the new one. Raises ConfigurationError."""
+    """Copy the owner's files from the previous data directory, if there is one, to the new one. Raises ConfigurationError."""
     if not old.is_dir():
         return
     try:
         copy_entries(old, new, lambda name, _: not _OF_THE_SERVER.fullmatch(name))
     except OSError as error:
         raise ConfigurationError(
-            f"{error.filename} of the old data directory cannot be kept: {error.strerror}",
+            f"{error.filename} of the previous data directory cannot be kept: {error.strerror}",
             remedy="Make it readable, or move it out of the data directory.",
         ) from error

@@ -1,4 +1,4 @@
-"""The role that we log in as on servers that we run: the superuser of the data, whatever its name is."""
+"""The role of Strongroom on servers that are not adopted: the superuser of the data, whatever its name is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
 DEFAULT = "postgres"
-"""Of the servers that we make."""
+"""The superuser of new servers."""
 FACT = "superuser"
 FOUND = "strongroom_superuser"
 """In a restored data directory whose backup does not name a superuser that can log in: the one that was found or made there."""
@@ -27,7 +27,7 @@ def superuser(data_dir: Path) -> str:
 
 
 def named(profile: Profile | None) -> str | None:
-    """The one that a profile names; none when it names nobody whom we could log in as."""
+    """The superuser in a profile; none if the profile names no role that can log in."""
     name = profile.facts.get(FACT) if profile else None
     return name if isinstance(name, str) and is_usable(name) else None
 

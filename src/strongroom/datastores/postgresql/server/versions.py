@@ -39,7 +39,7 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program tells of itself, none when it cannot be run."""
+    """Full version that a program reports; none if it cannot be run."""
     match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", installed.ask_program(program, "--version") or "")
     return match[1] if match else None
 
