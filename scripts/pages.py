@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from man import render_man
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -245,11 +246,18 @@ def main() -> int:
         adopt: insert_profiles(adopt.read_text()),
         architecture: insert_states(architecture.read_text()),
     }
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    pages |= {DOCS / "man" / name: text for name, text in render_man(root, COMMON).items()}
+    gone = set((DOCS / "man").glob("*.1")) - set(pages)
     if "--check" in sys.argv[1:]:
-        old = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
-        for name in old:
+        old = [path for path, text in pages.items() if not path.is_file() or path.read_text() != text]
+        for name in sorted(str(path.relative_to(DOCS)) for path in {*old, *gone}):
             print(f"docs/{name} is not up to date: run scripts/docs", file=sys.stderr)
-        return 1 if old else 0
+        return 1 if old or gone else 0
+    (DOCS / "man").mkdir(exist_ok=True)
+    for path in gone:
+        path.unlink()
     for path, text in pages.items():
         path.write_text(text)
     return 0

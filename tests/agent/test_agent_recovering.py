@@ -22,7 +22,7 @@ def test_recovering_server_may_take_longer_than_an_unresponsive_one(agents: Agen
     def recover(server: Server) -> Facts:
         if time.monotonic() - began < 1:
             raise StillStarting("the database system is starting up")
-        return Facts(version_number="10.11.1", data_bytes=0, data_dir=Path("/d"))
+        return Facts(version_number="10.11.1", data_dir=Path("/d"))
 
     def refuse(server: Server) -> Facts:
         raise ServerFailed("nobody answers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from strongroom.agent import Agent
 from strongroom.agent.swap.swap import beside
-from strongroom.datastores import DatabaseSpec, UserSpec
+from strongroom.datastores import DatabaseSpec, UserSpec, get
 from strongroom.errors import Busy, ConfigurationError, Conflict, NotFound, ServerFailed, VersionMismatch
 from strongroom.worker.spec import InitializeJob, JobRequest
 from support.agents import AgentMaker, definition, finish, request, serve, until
@@ -33,6 +34,22 @@ def _create(agent: Agent, server_id: str, name: str) -> None:
     sql.databases.create(server, [DatabaseSpec(name=name)])
 
 
+def _require_cheap_watch(agent: Agent, server_id: str, pid: int) -> None:
+    """A server whose end would be signalled is not looked for, and its size is not measured each time."""
+    servers, watch = agent.servers, agent.servers.watch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers._lifecycle, "find_pid", lambda _record: pytest.fail("it was looked for"))
+        assert servers.pids([pid]) == {pid}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(watch._next_sizes, server_id, math.inf)
+        patch.setattr(get("mariadb").servers, "measure", lambda _data_dir: pytest.fail("its size was measured"))
+        before = watch.health(server_id)
+        after = watch.refresh(servers._home.registry.get(server_id))
+        assert after is not before and after.healthy and after.sizes == before.sizes
+        watch.expire(server_id)
+        assert server_id not in watch._next_sizes
+
+
 def test_life(agents: AgentMaker, place: Path, pool: str) -> None:
     agent = agents()
     view = agent.servers.define("s1", definition())
@@ -45,6 +62,7 @@ def test_life(agents: AgentMaker, place: Path, pool: str) -> None:
     running = serve(agent, "s1")
     assert running.state == "running" and running.healthy and running.version_number.startswith("10.11.")
     assert running.data_bytes > 1_000_000 and running.lineage and running.old_data == []
+    _require_cheap_watch(agent, "s1", running.pid or 0)
     _create(agent, "s1", "kept")
     with socket.create_connection((running.address or "", 3306), timeout=5):
         pass

@@ -15,7 +15,7 @@ import pytest
 
 from strongroom import datastores
 from strongroom.agent.models import ServerDefinition
-from strongroom.datastores import Capabilities, Datastore, Facts, Finding, Server, Version, registry
+from strongroom.datastores import Capabilities, Datastore, Facts, Finding, Server, Sizes, Version, registry
 from strongroom.datastores.protocol.placement import EntryPlacement
 from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.errors import InvalidRequest, ServerFailed, Unsupported
@@ -47,7 +47,10 @@ class Servers:
     def read_facts(self, server: Server) -> Facts:
         if not (server.data_dir / "serves").exists():
             raise ServerFailed("it does not serve yet")
-        return Facts(version_number=(server.data_dir / "serves").read_text(), data_bytes=1, data_dir=server.data_dir)
+        return Facts(version_number=(server.data_dir / "serves").read_text(), data_dir=server.data_dir)
+
+    def measure(self, data_dir: Path) -> Sizes:
+        return Sizes(data_bytes=1)
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         if not data_dir.is_dir():

@@ -48,7 +48,7 @@ class BrokenServers:
     def next_look(self) -> float:
         return 0.0
 
-    def pids(self) -> set[int]:
+    def pids(self, _watched: object) -> set[int]:
         raise ValueError("a defect")
 
     def supervise(self, _server_id: str) -> None:

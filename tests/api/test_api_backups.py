@@ -35,6 +35,7 @@ FIELDS = {
     "pages",
     "protected",
     "profile",
+    *("sweep_at", "expired_because", "trashed", "hold"),
 }
 
 
@@ -219,7 +220,7 @@ def test_delete_refuses_parents_without_cascade(site: Site) -> None:
     assert child in fault["message"]
     assert "--cascade" in fault["remedy"]
     assert fault["error_code"] == "HasChildren"
-    reply = site.ask("DELETE", "/backups/full", cascade="true")
+    reply = site.ask("DELETE", "/backups/full", cascade="true", now="true")
     assert (reply.status_code, reply.content) == (202, b"")
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id == full
     site.end_jobs()
@@ -269,10 +270,10 @@ def test_invalid_actions_are_refused(site: Site, body: Any) -> None:
 def test_a_failed_backup_shows_its_fault(site: Site) -> None:
     instance = site.instance()
     key = site.ask("POST", "/backups", {"backup": {"name": "b", "instance": instance}}).json()["backup"]["id"]
-    site.end_jobs({"code": "StorageFull", "message": "the store is full", "remedy": "Make room."})
+    site.end_jobs({"code": "StorageFull", "message": "the store is full", "remedy": "Free some space."})
     view = site.get(f"/backups/{key}")["backup"]
     assert (view["status"], view["restorable"]) == ("FAILED", False)
-    assert view["fault"] == {"code": "StorageFull", "message": "the store is full", "remedy": "Make room."}
+    assert view["fault"] == {"code": "StorageFull", "message": "the store is full", "remedy": "Free some space."}
     fault = site.get(f"/instances/{instance}")["instance"]["fault"]
     assert "the store is full" in fault["message"].replace("\n    ", " ")
     told(site.ask("POST", f"/backups/{key}/action", {"verify": {}}), 409, "conflict")

@@ -141,7 +141,7 @@ def test_invalid_project_is_400(site: Site, project: str) -> None:
     "path", ["instances/a%00b", "backups?instance_id=%00", "backups?marker=a%00", "jobs/%00", "instances/x/users/a%00"]
 )
 def test_nul_is_refused_before_it_reaches_a_database(site: Site, path: str) -> None:
-    """PostgreSQL takes none in a text, and a defect would be told of."""
+    """PostgreSQL accepts none in a text, and the response would report a defect."""
     told(site.send("GET", f"/v1.0/p/{path}"), 400, "badRequest")
     assert site.send("GET", "/v1.0/p/instances/a%2500b").status_code == 404
 
@@ -253,3 +253,28 @@ def test_no_address_breaks_the_service(site: Site, resource: str, ref: bytes, ta
     reply = site.send("GET", f"/v1.0/p/{resource}/{quoted}{tail}", params=params)
     assert reply.status_code < 500, (reply.text, quoted)
     assert site.send("GET", f"/v1.0/p/{resource}", params=params).status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/jobs?status=succeded", "did you mean succeeded?"),
+        ("/jobs?kind=bakcup", "Did you mean backup?"),
+        ("/jobs?kind=xyz", "Known are: activate, adopt, backup"),
+        ("/backups?status=complete", "Did you mean COMPLETED?"),
+        ("/backups?kind=incremantal", "did you mean incremental?"),
+    ],
+)
+def test_an_unknown_value_of_a_filter_is_refused_with_a_suggestion(site: Site, path: str, says: str) -> None:
+    fault = told(site.send("GET", f"/v1.0/p{path}"), 400, "badRequest")
+    assert says in f"{fault['message']} {fault['remedy']}"
+
+
+def test_filters_of_lists(site: Site) -> None:
+    key = site.instance()
+    full = site.backup(key, "full")
+    site.backup(key, "child", parent_id=full)
+    fulls = {b["name"] for b in site.get("/backups", kind="full", status="COMPLETED")["backups"]}
+    assert "full" in fulls and "child" not in fulls
+    assert site.get("/backups", status="FAILED")["backups"] == []
+    assert {job["kind"] for job in site.get("/jobs", kind="backup")["jobs"]} == {"backup"}

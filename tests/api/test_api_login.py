@@ -112,8 +112,8 @@ class TestUsersOfKeystone:
     def url(self, serve: Serve, keystone: Keystone) -> str:
         keystone.user("strongroom", ("service", "service"))
         keystone.user("alice", ("shop", "member"))
-        ours = {"auth_url": keystone.url, "username": "strongroom", "password": SecretStr("strongroompw"), "token_cache": 0}
-        return serve(KeystoneAuthentication(Identity.model_validate({"method": "keystone", **ours})))
+        own = {"auth_url": keystone.url, "username": "strongroom", "password": SecretStr("strongroompw"), "token_cache": 0}
+        return serve(KeystoneAuthentication(Identity.model_validate({"method": "keystone", **own})))
 
     def test_by_the_environment(self, run: Callable[..., Result], url: str, keystone: Keystone) -> None:
         known = keystone.environment("alice", "shop")

@@ -62,6 +62,7 @@ BODIES: dict[str, Any] = {
     "POST /policies": {"policy": {"name": "new", "full": "daily", "keep_last": 3}},
     "PATCH /policies/{policy}": {"policy": {"full": "sun 02:00"}},
     "POST /policies/{policy}/action": {"attach": {"whole_project": True}},
+    "POST /retention/{instance}/confirm": {"confirm": {"code": "0123456789ab"}},
 }
 """What routes need to get as far as they can."""
 NAMES = {
@@ -184,7 +185,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, empty_catalog: Path) -> 
     with edit_users(place / "users.json") as users:
         for role in RANK:
             users[role] = User(password=HASH, projects={"mine": role})
-        users["stranger"] = User(password=HASH, projects={"elsewhere": "admin"})
+        users["outsider"] = User(password=HASH, projects={"elsewhere": "admin"})
     return world
 
 
@@ -240,7 +241,7 @@ def test_credentials_are_required(world: World) -> None:
         assert world.send("GET", path).status_code == 200
 
 
-@pytest.mark.parametrize("user", [*RANK, "stranger"])
+@pytest.mark.parametrize("user", [*RANK, "outsider"])
 def test_project_without_a_role_of_the_caller_is_forbidden(world: World, user: str) -> None:
     before = world.dump("theirs")
     for route in RULES:
@@ -451,7 +452,7 @@ def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: st
     )
     secrets = ("db7.example", "10.1.2.3", "host orders", "/var/lib", "/srv/store")
     failure = {"code": "HostSilent", "message": text, "remedy": text}
-    blame = {"message": text, "details": text, "created": now().isoformat()}
+    fault = {"message": text, "details": text, "created": now().isoformat()}
 
     def fail(row: Any) -> None:
         if isinstance(row, Job):
@@ -459,7 +460,7 @@ def test_only_administrators_see_hosts_and_paths_in_texts(world: World, user: st
         elif isinstance(row, Backup):
             row.fault, row.reason = failure, text
         else:
-            row.fault = blame
+            row.fault = fault
             if isinstance(row, Instance):
                 row.detail = text
 

@@ -34,7 +34,7 @@ KNOWN = {
 
 
 def no_defect(_context: CheckContext, response: schemathesis.Response, _case: schemathesis.Case) -> None:
-    """501 is Trove's word for what it cannot do; everything else above 499 is ours to mend."""
+    """501 is Trove's status for unsupported requests; everything else above 499 is a defect."""
     assert response.status_code < 500 or response.status_code == 501, response.text
 
 

@@ -77,7 +77,7 @@ def test_certificates_are_verified_however_the_scheme_is_written(
 
 
 def test_slow_service_is_not_reported_as_unreachable(canned: Canned) -> None:
-    """What it was asked may have begun: who is told that nobody was there asks again."""
+    """The requested operation may have begun, and an error that denies the service would make users repeat it."""
     canned.delay = 1
     client = Client(canned.url, None, Credentials(), patience=0.2)
     with pytest.raises(Unavailable, match="accepted the connection but did not reply") as caught:

@@ -49,11 +49,11 @@ def test_phases_are_printed_on_stderr_and_the_result_on_stdout(run: Run, backing
 
 
 def test_a_failed_job_fails_the_command_with_its_fault(run: Run, backing_up: Canned) -> None:
-    fault = {"code": "Conflict", "message": "the store is full", "remedy": "Make room."}
+    fault = {"code": "Conflict", "message": "the store is full", "remedy": "Free some space."}
     backing_up.on_job({"status": "failed", "finished": "2026-11-21T07:00:01Z", "fault": fault})
     result = run("backup", "create", "monday", "-i", "mysql1")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: the store is full\nMake room.\n"
+    assert result.stderr == "Error: the store is full\nFree some space.\n"
 
 
 def test_a_cancelled_job_fails_the_command(run: Run, backing_up: Canned) -> None:

@@ -283,7 +283,7 @@ def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(
         inc = postgresql.backup(a, place, "inc", full)
         for link in (full, inc):
             assert 15 << 20 < link.data_size < 60 << 20
-        used = driver.servers.read_facts(a.server).data_bytes
+        used = driver.servers.measure(a.server.data_dir).data_bytes
         assert used > full.data_size + (16 << 20)
         with a.connect() as connection:
             expected = checksums(connection)

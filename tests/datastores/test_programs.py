@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import set_stall_timeout
-from strongroom.datastores.toolkit import installed
+from strongroom.datastores.toolkit import installed, stall, tools
 from strongroom.datastores.toolkit.tools import Tool, tail
 from strongroom.errors import NoSpace, ToolFailed
 from strongroom.system.children import tool_environment
 from support import processes
+from support.agents import until
 
 FOREVER = "read -t 60 <> {fifo}"
 
@@ -190,3 +192,13 @@ def test_program_that_could_not_be_run_is_asked_again(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 1.2.3\n")
     os.utime(program, ns=(since, since))
     assert installed.ask_program(program, "--version") == "1.2.3\n"
+
+
+def test_process_whose_name_is_not_text_is_watched(tmp_path: Path) -> None:
+    program = os.fsencode(tmp_path) + b"/\xffname"
+    shutil.copy(b"/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+        until(lambda: b"\xff" in Path(f"/proc/{process.pid}/stat").read_bytes())
+        assert stall._cpu(process.pid) >= 0
+        assert tools._state(process.pid) in tools._STATES.values()
+        process.kill()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,18 @@ def test_rejected_words_are_found_in_text_and_not_in_code() -> None:
         (4, "anew"),
         (5, "goes on"),
     ]
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff")
+def test_man_pages_are_well_formed_and_describe_every_command() -> None:
+    pages = sorted((ROOT / "docs" / "man").glob("*.1"))
+    ran = subprocess.run(["groff", "-K", "utf8", "-man", "-ww", "-z", *pages], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    text = "".join(page.read_text() for page in pages)
+    for title in re.findall(r"^## strongroom (.+)$", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE):
+        escaped = title.replace("-", "\\-")
+        assert f"strongroom\\-{escaped.split()[0]}" in text, title
+        assert " " not in title or f".SS strongroom {escaped}" in text, title
 
 
 def test_the_pages_that_come_from_the_code_are_up_to_date() -> None:

@@ -302,11 +302,11 @@ def test_failed_prepare_changes_nothing(world: World) -> None:
         if child.kind == "prepare" and child.params["node"] == "node3":
             with world.control.catalog.write() as session:
                 row = find_job(session, None, child.id)
-                row.status, row.fault = "failed", {"code": "NoSpace", "message": "no room", "remedy": "make some"}
+                row.status, row.fault = "failed", {"code": "NoSpace", "message": "the disk is full", "remedy": "free some space"}
 
     world.control.queue.start = full
     failure = world.run(job)
-    assert failure == {"code": "NoSpace", "message": "node3: no room", "remedy": "make some"}
+    assert failure == {"code": "NoSpace", "message": "node3: the disk is full", "remedy": "free some space"}
     world.require("today", 1)
     assert not any(call.startswith(("stop", "swap")) for call in world.ring.calls)
     assert not any(node.new for node in world.ring.nodes.values())
@@ -941,7 +941,7 @@ def test_histories_are_not_mixed(world: World) -> None:
     assert not any(node.running for node in nodes)
     assert world.run(request_recover(world.control, "p", "shop", node="node1", force=True)) is None
     world.require("today", 1)
-    assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # put aside, not overwritten
+    assert [data.rows for data in nodes[1].old.values() if data] == ["other"]  # kept, not overwritten
 
 
 def test_data_of_another_history_is_kept_when_other_nodes_serve(world: World) -> None:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, cast
 
 from strongroom.flows import CHORES, Chore, ChoreRunner, Site
+from strongroom.flows.chores.trim import TRIM
 
 NEVER = 3600.0
 
 
 def test_chores_have_distinct_names() -> None:
     assert len({chore.name for chore in CHORES}) == len(CHORES)
+
+
+def test_freed_memory_is_returned() -> None:
+    blocks = [bytes(1000) for _ in range(100_000)]
+    kept = blocks[::100]
+    del blocks
+    before = _resident()
+    TRIM.run(cast(Site, None))
+    assert before - _resident() > 50_000
+    del kept
+
+
+def _resident() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1])
 
 
 def test_chores_run_when_due_or_woken() -> None:

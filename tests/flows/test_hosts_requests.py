@@ -1,4 +1,4 @@
-"""Hosts that are added, join and leave; where instances go. On a real catalog; the agents are not spoken to."""
+"""Hosts that are added, join and leave; where instances go. On a real catalog, without agents."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_token_is_valid_once_for_its_host_and_its_certificate(control: Site, pla
     assert control.agents.names == ["db1"]
     with pytest.raises(Forbidden):
         join_host(control, asked(token, other))
-    # A new token: the host joins anew, with other keys. Until it has, the old ones are good.
+    # A new token: the host joins again with other keys. Until then, the previous ones are valid.
     fresh, _ = request_host(control, "db1")
     with control.catalog.read() as session:
         row = session.get(Host, "db1")
@@ -373,7 +373,7 @@ def test_step_is_repeated_until_its_host_answers_or_is_lost(monkeypatch: pytest.
     lost.expect("h")
     time.sleep(0.1)
     lost.missed("h")
-    lost.require("h")  # it is we who have slept, perhaps
+    lost.require("h")  # perhaps this process was suspended
     lost.missed("h")
     with pytest.raises(HostSilent, match="host h has not answered for"):
         asyncio.run(retry_while_silent(lost, "h", Away(10**6)))
@@ -403,10 +403,10 @@ def test_unreachable_host_shows_the_cause() -> None:
     presence.expect("h")
     time.sleep(0.05)
     for _ in range(2):
-        presence.missed("h", HostUntrusted("another certificate", remedy="Join anew."))
+        presence.missed("h", HostUntrusted("another certificate", remedy="Join again."))
     with pytest.raises(HostUntrusted, match="another certificate") as lost:
         presence.require("h")
-    assert lost.value.remedy.startswith("Join anew.")
+    assert lost.value.remedy.startswith("Join again.")
     presence.heard("h")
     assert presence.cause("h") is None
     presence.require("h")

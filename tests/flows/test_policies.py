@@ -508,6 +508,11 @@ def test_a_run_that_is_refused_at_once_fails_and_is_tried_again(world: World) ->
 def test_an_error_in_one_schedule_stops_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.add_instance("billing")
     world.add_policy(attach=("orders", "billing"), full="every 1h")
+    world.add_instance("shop")
+    world.add_policy("silver", ("shop",), full="every 1h")
+    with world.site.catalog.write() as session:
+        policy = session.query(Policy).filter_by(name="silver").one()
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
     take = tick.Turn.take
 
     def fail(turn: tick.Turn) -> Job | None:

@@ -338,10 +338,10 @@ def test_restore_in_place_blocks_other_jobs(control: Site) -> None:
 def test_failed_backup_sets_the_fault_of_the_instance_until_the_next_success(control: Site) -> None:
     instance = running(control)
     backup, _ = request_backup(control, "p", instance="mysql1", name="b")
-    end_jobs(control, {"code": "StorageFull", "message": "no room", "remedy": "make some"})
+    end_jobs(control, {"code": "StorageFull", "message": "the store is full", "remedy": "free some space"})
     assert row(control, Backup, backup.id).status == "FAILED"
     fault = row(control, Instance, instance.id).fault
-    assert fault["message"] == f"Failed to create backup {backup.id}, error: no room"
+    assert fault["message"] == f"Failed to create backup {backup.id}, error: the store is full"
     taken(control, instance, "b2")
     assert row(control, Instance, instance.id).fault is None
 

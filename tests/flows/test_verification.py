@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import InvalidRequest, StorageDenied, StorageError, StrongroomError
 from strongroom.flows import open_site
 from strongroom.flows.backups import verification
+from strongroom.flows.chores.sweep import SWEEP
 from strongroom.flows.follow import make_request
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
 from strongroom.flows.kinds.verify import request_verify
@@ -177,6 +178,42 @@ def test_outage_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("strongroom.worker._verify.read_all", away)
     assert site.verify("two").status == "failed"
     assert [site.view(name).verified for name in NAMES] == before
+
+
+def test_few_calls_of_the_store_for_each_backup_of_a_chain(site: Site) -> None:
+    """Chains have thousands. A result is written with four calls, and a sweep asks nothing about backups that are complete."""
+
+    class Counted(Wrapped):
+        calls: ClassVar[list[str]] = []
+
+        def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+            self.calls.append(f"get {key}")
+            return super().get(key, start=start, length=length)
+
+        def head(self, key: str) -> Any:
+            self.calls.append(f"head {key}")
+            return super().head(key)
+
+        def put(self, key: str, data: Any, *, create: bool = False) -> Any:
+            self.calls.append(f"put {key}")
+            return super().put(key, data, create=create)
+
+        def list(self, prefix: str) -> Any:
+            self.calls.append(f"list {prefix}")
+            return super().list(prefix)
+
+        def delete(self, keys: Any) -> None:
+            self.calls.append("delete")
+            super().delete(keys)
+
+    site.control.stores.default = counted = Counted(site.store)
+    for _ in range(3):
+        counted.calls.clear()
+        site.verify("two")
+        assert len(counted.calls) <= 4 * len(NAMES), counted.calls
+    counted.calls.clear()
+    SWEEP.run(site.control)
+    assert counted.calls == []
 
 
 @pytest.mark.parametrize("quick", [False, True])

@@ -104,12 +104,12 @@ def test_what_an_agent_says_of_servers_of_others_is_not_believed(hosts: Hosts) -
         )
         for host in ("h1", "h2")
     ]
-    asyncio.run(asyncio.to_thread(monitor._write, "h1", now(), lies, None))
+    asyncio.run(asyncio.to_thread(monitor._write_servers, "h1", now(), lies))
     with control.catalog.read() as session:
         seen = {name: session.get(Instance, f"on-{name}") for name in ("h1", "h2")}
     assert {name: row.address if row else "" for name, row in seen.items()} == {"h1": "6.6.6.6", "h2": None}
     # One that its own agent does not know any more is not shown as it was.
-    asyncio.run(asyncio.to_thread(monitor._write, "h1", now(), [], None))
+    asyncio.run(asyncio.to_thread(monitor._write_servers, "h1", now(), []))
     with control.catalog.read() as session:
         row = session.get(Instance, "on-h1")
         assert row is not None

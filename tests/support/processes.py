@@ -18,7 +18,7 @@ def below(place: Path) -> dict[int, str]:
             continue
         with contextlib.suppress(OSError):
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            state = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0]
             if state != "Z" and (needle in command or needle in str((entry / "cwd").readlink())):
                 found[int(entry.name)] = command
     return found

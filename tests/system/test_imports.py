@@ -11,7 +11,7 @@ from strongroom.system.imports import hide_packages
 
 RARE = {
     *("rich", "typer", "pygments", "alembic", "psycopg", "cryptography", "numpy", "obstore", "swiftclient", "keystoneauth1"),
-    *("requests", "pyrage", "yaml", "strongroom.cli.app", "strongroom.cli.session", "strongroom.datastores.mariadb._driver"),
+    *("requests", "pyrage", "yaml", "strongroom.cli.app", "strongroom.cli.session", "strongroom.datastores.mariadb.driver"),
     *("strongroom.datastores.mysql.driver", "strongroom.datastores.postgresql.driver"),
 }
 """What an idle service has no use for: 45 MB."""

@@ -132,7 +132,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Keep a descriptor for each process that runs, and for no other."""
-        running = self._servers.pids() | self._duties.pids()
+        running = self._servers.pids(self._watched) | self._duties.pids()
         for pid in self._watched.keys() - running:
             os.close(self._watched.pop(pid))
         for pid in running - self._watched.keys():

@@ -6,13 +6,14 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from strongroom import __version__
-from strongroom.api import catalog, datastores, flavors, hosts, jobs, records, site, unsupported
+from strongroom.api import catalog, datastores, flavors, hosts, jobs, records, retention, site, unsupported
 from strongroom.api.backups import routes as backups
 from strongroom.api.backups import strategies
 from strongroom.api.clusters import routes as clusters
 from strongroom.api.databases import root, users
 from strongroom.api.databases import routes as databases
 from strongroom.api.http import errors, openapi
+from strongroom.api.http.caller import authorized
 from strongroom.api.http.gate import Gate
 from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
@@ -36,6 +37,7 @@ ROUTERS = (
     flavors.router,
     datastores.router,
     quotas.router,
+    retention.router,
     jobs.router,
     managed_instances.router,
     details.router,
@@ -69,6 +71,9 @@ def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, meth
     app.state.method = method
     app.add_middleware(Gate, method=method)
     errors.install(app)
+    for router in ROUTERS:
+        if authorized not in [dependency.dependency for dependency in router.dependencies]:
+            raise TypeError(f"the router {router.tags} is not from project_router: its routes would be open to everybody")
     for router in (site.open_router, hosts.open_router, *ROUTERS):
         app.router.routes.extend(router.routes)
     openapi.describe(app)

@@ -16,6 +16,7 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
+    known_value,
     next_links,
     project_router,
     reads_catalog,
@@ -26,6 +27,7 @@ from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
 from strongroom.flows import Site, find_backup, find_instance, request_cancel, wait_job
+from strongroom.flows.kind import list_kinds
 
 router = project_router("jobs")
 
@@ -93,9 +95,12 @@ def index(
     instance_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     backup_id: Annotated[str | None, Query(description="Id or unique name.")] = None,
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"] | None = None,
+    kind: Annotated[str | None, Query(description="Kind of job.")] = None,
 ) -> Response:
     """Jobs of the project, newest first."""
     filters: dict[str, str] = {}
+    if kind is not None:
+        filters["kind"] = known_value("kind", kind, list_kinds())
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _id(session, caller, find_instance, instance_id)

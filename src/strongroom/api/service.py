@@ -97,7 +97,7 @@ async def serve(settings: Settings) -> None:
         sys.setswitchinterval(0.001)  # so that threads of jobs delay replies less
         gc.freeze()  # permanent objects are not scanned again, which would stop replies for 0.2 s
         gc.enable()
-        gc.set_threshold(50_000)  # a reply creates some thousand objects and hardly ever a cycle
+        gc.set_threshold(10_000)  # a reply creates some thousand objects and hardly ever a cycle
         shown = f"[{host}]" if ":" in host else host
         log.info("strongroom serves", url=f"http://{shown}:{port}", data_dir=str(service.data_dir), version=__version__)
         await server.serve(sockets=[bound])

@@ -30,7 +30,7 @@ from strongroom.datastores.protocol.profiles import (
     write_restored_profile,
 )
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
-from strongroom.datastores.protocol.servers import Facts, Finding, Runtime, Server, ServerBase, Version
+from strongroom.datastores.protocol.servers import Facts, Finding, Runtime, Server, ServerBase, Sizes, Version
 from strongroom.datastores.registry import discover, get, names
 from strongroom.datastores.toolkit.keep import keep_modes
 from strongroom.datastores.toolkit.socket import socket_path
@@ -74,6 +74,7 @@ __all__ = [
     "Runtime",
     "Server",
     "ServerBase",
+    "Sizes",
     "StreamFacts",
     "TableSums",
     "UserChange",

@@ -67,6 +67,11 @@ def register(*kinds: JobKind) -> None:
         _KINDS[kind.name] = kind
 
 
+def list_kinds() -> list[str]:
+    """The names of all kinds of jobs."""
+    return sorted(_KINDS)
+
+
 def kind_of(name: str) -> JobKind:
     """The kind with this name. For a name that only another version of the service knows: a kind whose only step fails."""
     return _KINDS.get(name) or JobKind(name=name, operation=f"do {name}", steps=(_refuse,), settle=_release)

@@ -18,6 +18,7 @@ from strongroom.artifact import (
     Ranges,
     Reader,
     describe_notices,
+    open_artifact,
     open_chain,
 )
 from strongroom.datastores import (
@@ -134,9 +135,14 @@ def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest
     return [*describe_notices([n for n in notices if n.effect == "warn"]), *profile.absent]
 
 
-def open_readers(store: Store, job: RestoreJob | VerifyJob) -> Readers:
-    """The chain of the job. All backups are opened before anything is written, so that a missing key is detected early."""
+def open_readers(store: Store, job: RestoreJob | VerifyJob, manifests: Sequence[Manifest] = ()) -> Readers:
+    """The chain of the job. All backups are opened before anything is written, so that a missing key is detected early.
+
+    ``manifests`` are those of the chain, if they have been read already.
+    """
     keys = [identity.get_secret_value() for identity in job.identities]
+    if manifests:
+        return [open_artifact(store, each.location, keys, settings=job.artifact, manifest=each) for each in manifests]
     return open_chain(store, job.location, keys, settings=job.artifact, sha256=job.manifest_sha256)
 
 

@@ -38,6 +38,7 @@ class _Findings:
     """The results so far, the oldest backup first."""
 
     chain: list[str] = field(default_factory=list)
+    manifests: list[Manifest] = field(default_factory=list)
     links: list[LinkResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: StrongroomError | None = None
@@ -118,7 +119,8 @@ def _read_own(job: VerifyJob, store: Store, found: _Findings, events: EventLog) 
         found.add(_describe_broken(job, chain, broken.location), [broken.error])
         return
     chain.reverse()
-    found.chain = [manifest.id for manifest, _ in chain]
+    found.manifests = [manifest for manifest, _ in chain]
+    found.chain = [manifest.id for manifest in found.manifests]
     newest = chain[-1][0]
     if newest.datastore != job.datastore:
         raise InvalidRequest(f"backup {newest.location.prefix} is of {newest.datastore}, not of {job.datastore}")
@@ -242,7 +244,7 @@ def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, found: _Findings, 
     level: Level = "tables" if job.start else "prepared"
     target = found.links.pop().model_copy(update={"level": level})
     try:
-        found.prepared = _restore_for_test(spec, job, store, events)
+        found.prepared = _restore_for_test(spec, job, store, found.manifests, events)
     except StrongroomError as error:
         if error.code not in PROVES_DAMAGE:
             raise
@@ -251,8 +253,10 @@ def _rehearse(spec: WorkerSpec, job: VerifyJob, store: Store, found: _Findings, 
     found.add(target.model_copy(update={"tables": found.prepared.get("tables")}))
 
 
-def _restore_for_test(spec: WorkerSpec, job: VerifyJob, store: Store, events: EventLog) -> dict[str, Any]:
-    readers = open_readers(store, job)
+def _restore_for_test(
+    spec: WorkerSpec, job: VerifyJob, store: Store, manifests: Sequence[Manifest], events: EventLog
+) -> dict[str, Any]:
+    readers = open_readers(store, job, manifests)
     version = spec.server.version if spec.server else installed(spec, readers[-1].manifest)
     target = spec.work_dir / "rehearsal"
     target.mkdir(mode=0o700)

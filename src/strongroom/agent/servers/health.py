@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from strongroom.datastores import Facts
+from strongroom.datastores import Facts, Sizes
 from strongroom.errors import ConfigurationError, IsStandby, NoConnections, StrongroomError
 
 CALM = 5.0
@@ -17,32 +17,31 @@ SHARE = 1.2
 class Health:
     """An answer, or its absence."""
 
-    def __init__(self, facts: Facts | None, detail: str, data_bytes: int, until: float) -> None:
+    def __init__(self, facts: Facts | None, detail: str, sizes: Sizes, until: float) -> None:
         self.healthy = facts is not None
         self.detail = detail
-        self.data_bytes = data_bytes
+        self.sizes = sizes
         self.version_number = facts.version_number if facts else ""
-        self.wal_bytes = facts.wal_bytes if facts else None
         self.galera = facts.galera if facts else None
         self.hindered: Literal["blocked", "standby"] | None = None
         """The state of a server that runs but does not serve the agent, instead of starting."""
         self._until = until
 
     @classmethod
-    def good(cls, facts: Facts, *, others: int = 0) -> Health:
+    def good(cls, facts: Facts, sizes: Sizes, *, others: int = 0) -> Health:
         """It serves. ``others`` is the number of servers that are asked as well."""
         settled = facts.galera is None or facts.galera.get("wsrep_local_state_comment") == "Synced"
-        return cls(facts, facts.warning, facts.data_bytes, time.monotonic() + (max(CALM, SHARE * others) if settled else 1))
+        return cls(facts, facts.warning, sizes, time.monotonic() + (max(CALM, SHARE * others) if settled else 1))
 
     @classmethod
-    def bad(cls, detail: str, data_bytes: int) -> Health:
+    def bad(cls, detail: str, sizes: Sizes) -> Health:
         """It does not serve, and why."""
-        return cls(None, detail, data_bytes, time.monotonic() + 1)
+        return cls(None, detail, sizes, time.monotonic() + 1)
 
     @classmethod
-    def of_error(cls, error: StrongroomError, data_bytes: int, *, is_awaited: bool = True) -> Health:
+    def of_error(cls, error: StrongroomError, sizes: Sizes, *, is_awaited: bool = True) -> Health:
         """What the error of a question means. A server that ``is_awaited`` is asked again soon."""
-        health = cls.bad(error.message, data_bytes)
+        health = cls.bad(error.message, sizes)
         if isinstance(error, NoConnections | ConfigurationError):
             health.hindered = "blocked"
         elif isinstance(error, IsStandby):
@@ -54,7 +53,7 @@ class Health:
     @classmethod
     def unknown(cls) -> Health:
         """The server was not asked yet."""
-        return cls(None, "not asked yet", 0, 0.0)
+        return cls(None, "not asked yet", Sizes(data_bytes=0), 0.0)
 
     @property
     def shown(self) -> tuple[object, ...]:

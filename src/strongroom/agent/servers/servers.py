@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import structlog
@@ -246,9 +246,15 @@ class Servers:
         """Datastores of all servers."""
         return [record.definition.datastore for record in self._home.registry.all()]
 
-    def pids(self) -> set[int]:
-        """Processes of servers whose end should be noticed at once."""
-        return {pid for record in self._home.registry.all() if (pid := self._lifecycle.find_pid(record)) is not None}
+    def pids(self, watched: Container[int] = ()) -> set[int]:
+        """Processes of servers whose end should be noticed at once. Those that are ``watched`` run: they are not looked for."""
+        found = set()
+        for record in self._home.registry.all():
+            is_watched = record.process is not None and not record.is_adopted and record.process.pid in watched
+            pid = record.process.pid if is_watched and record.process else self._lifecycle.find_pid(record)
+            if pid is not None:
+                found.add(pid)
+        return found
 
     def supervise(self, server_id: str) -> None:
         """Start a server that died, and ask a running one for its health. Skips a server that another operation works on."""

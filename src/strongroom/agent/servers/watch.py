@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -12,12 +13,15 @@ from strongroom.agent.runtimes import Home
 from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.servers.health import Health
 from strongroom.agent.servers.views import WINDOW
+from strongroom.datastores import Sizes
 from strongroom.errors import StrongroomError
 from strongroom.system.disks import measure_disk_usage
 
 log = structlog.get_logger()
 
 SELDOM = 3600.0
+SIZES = 5.0
+"""Seconds for each server of the host between two measurements of the size of a healthy server."""
 
 
 class Watch:
@@ -28,6 +32,7 @@ class Watch:
         self._lifecycle = lifecycle
         self._learn = learn
         self._health: dict[str, Health] = {}
+        self._next_sizes: dict[str, float] = {}
         self.on_change: Callable[[], None] = lambda: None
         """Called when the state of a server has changed."""
         self.on_due: Callable[[], None] = lambda: None
@@ -41,13 +46,20 @@ class Watch:
         """Ask the server now."""
         before = self.health(record.id)
         try:
-            facts = self._home.get_datastore(record).servers.read_facts(self._home.describe_server(record))
-            health = Health.good(facts, others=len(self._home.registry.all()))
+            servers = self._home.get_datastore(record).servers
+            facts = servers.read_facts(self._home.describe_server(record))
+            others = len(self._home.registry.all())
+            if not before.healthy or time.monotonic() >= self._next_sizes.get(record.id, 0.0):
+                self._next_sizes[record.id] = time.monotonic() + SIZES * others
+                sizes = servers.measure(facts.data_dir or record.data_dir)
+            else:
+                sizes = before.sizes
+            health = Health.good(facts, sizes, others=others)
             if not before.healthy:  # it may have been started with another configuration
                 self._learn(record)
         except StrongroomError as error:
-            size = before.data_bytes or measure_disk_usage(record.data_dir)
-            health = Health.of_error(error, size, is_awaited=record.wanted == "running" and record.failed is None)
+            sizes = before.sizes if before.sizes.data_bytes else Sizes(data_bytes=measure_disk_usage(record.data_dir))
+            health = Health.of_error(error, sizes, is_awaited=record.wanted == "running" and record.failed is None)
         self._health[record.id] = health
         if health.shown != before.shown:
             self.on_change()
@@ -59,11 +71,13 @@ class Watch:
         health = self._health.get(server_id)
         if health is not None:
             health.outdate()
+        self._next_sizes.pop(server_id, None)
         self.on_due()
 
     def forget(self, server_id: str) -> None:
         """Drop what is known of a server."""
         self._health.pop(server_id, None)
+        self._next_sizes.pop(server_id, None)
 
     def is_due(self, server_id: str) -> bool:
         """Whether the server is to be asked now."""
@@ -92,7 +106,7 @@ class Watch:
         log.warning("server died, starting it again", server=record.id, count=count + 1)
         record.restarts = [*(r for r in record.restarts if r > now - WINDOW), now]
         self._home.registry.save(record)
-        self._health[record.id] = Health.bad("it died and was started again", self.health(record.id).data_bytes)
+        self._health[record.id] = Health.bad("it died and was started again", self.health(record.id).sizes)
         self.on_change()
         try:
             self._lifecycle.launch(record)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache, partial, wraps
 from typing import Annotated, ParamSpec, cast
 from urllib.parse import quote, urlencode
@@ -18,7 +19,7 @@ from strongroom.api.http.gate import PRINCIPAL
 from strongroom.catalog import Backup, Cluster, Instance, Job, Policy
 from strongroom.catalog.find import owner_of
 from strongroom.catalog.queries import Page
-from strongroom.errors import Forbidden
+from strongroom.errors import Forbidden, InvalidRequest
 from strongroom.flows import Site
 from strongroom.identity import Method, Principal, authorize
 
@@ -162,6 +163,16 @@ async def _listed(
 CallerDep = Annotated[Caller, Depends(authorized)]
 PageDep = Annotated[Page, Depends(_page)]
 ListedDep = Annotated[str | None, Depends(_listed)]
+
+
+def known_value(name: str, value: str, known: Sequence[str]) -> str:
+    """The value of a filter. Raises InvalidRequest, with a suggestion, if no row can have it."""
+    if value in known:
+        return value
+    by_word = {word.lower(): word for word in known}
+    close = get_close_matches(value.lower()[:64], by_word, n=1)
+    hint = f"Did you mean {by_word[close[0]]}? " if close else ""
+    raise InvalidRequest(f"query parameter {name}: {value[:64]!r} is unknown", remedy=f"{hint}Known are: {', '.join(known)}.")
 
 
 def next_links(request: Request, page: Page, marker: str) -> list[Link]:

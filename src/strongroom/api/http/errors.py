@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import structlog
@@ -88,12 +90,21 @@ def _sentence(mistakes: Sequence[dict[str, Any]]) -> str:
             what = "is not a parameter of this request"
         elif mistake["type"] == NULL:
             path, what = [*path, mistake["ctx"]["key"]], "must not be null; leave it out"
+        elif mistake["type"] == "literal_error":
+            what += _suggest(mistake.get("input"), str(mistake["ctx"]["expected"]))
         where = ".".join(str(part)[:64] for part in path)
         if place != "body":
             where = f"{place} parameter {where}"
         told.append(f"{where or 'the body'}: {what[0].lower()}{what[1:]}")
     more = f" (and {len(mistakes) - SHOWN} more)" if len(mistakes) > SHOWN else ""
     return f"Validation error: {'; '.join(told)}{more}"
+
+
+def _suggest(value: object, expected: str) -> str:
+    """``; did you mean …?`` for one of the values that pydantic expected, or nothing."""
+    known = {word.lower(): word for word in re.findall(r"'([^']*)'", expected)}
+    close = get_close_matches(str(value).lower()[:64], known, n=1)
+    return f"; did you mean {known[close[0]]}?" if close else ""
 
 
 async def _on_error(_request: Request, error: Exception) -> JSONResponse:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from sqlalchemy import select
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, ListedDep, accepted, reply
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, ListedDep, accepted, project_router, reply
 from strongroom.api.http.fields import Segment
 from strongroom.api.policies.requests import CreatePolicy, PolicyAction, UpdatePolicy
 from strongroom.api.policies.views import ManyPolicies, ManySchedules, OnePolicy, policy_views, schedule_view
@@ -29,7 +29,7 @@ from strongroom.flows import (
 )
 from strongroom.protection.policy import PolicySpec
 
-router = APIRouter(tags=["policies"])
+router = project_router("policies")
 
 
 @router.post("/policies", response_model=OnePolicy)

@@ -30,6 +30,10 @@ PROVES_DAMAGE = frozenset(
 no key, a program that was ended, a cancelled job) say nothing about it: what was known of it stays."""
 
 
+_MOST_KEPT = 2 * len(LEVELS)
+"""As many can be needed, one for each level and outcome. If there are more, those that are not needed are deleted."""
+
+
 class Verification(Part):
     """The result of one verification of one backup."""
 
@@ -69,7 +73,8 @@ def keep_verification(store: Store, found: Verification) -> None:
     if numbers and (newest := _read(store, found.location, numbers[-1])) is not None and newest.job == found.job:
         return
     put_next(store, folder, data, numbers[-1] if numbers else None)
-    _prune(store, found)
+    if len(numbers) >= _MOST_KEPT:  # to look through them costs a call for each
+        _prune(store, found)
 
 
 def _prune(store: Store, kept: Verification) -> None:

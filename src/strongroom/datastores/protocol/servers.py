@@ -64,11 +64,16 @@ class Facts(Strict):
     """What a running server reports about itself."""
 
     version_number: str
-    data_bytes: int = Field(description="Bytes in the data directory.")
-    wal_bytes: int | None = Field(None, description="Of these, bytes of WAL; none for a database without WAL.")
     data_dir: Path | None = Field(None, description="The data directory that the server reports.")
     galera: dict[str, str] | None = Field(None, description="wsrep status, when the server is a member of a cluster.")
     warning: str = Field("", description="A problem that will stop the server soon, although it still serves.")
+
+
+class Sizes(Strict):
+    """The disk usage of a server."""
+
+    data_bytes: int = Field(description="Bytes in the data directory.")
+    wal_bytes: int | None = Field(None, description="Of these, bytes of WAL; none for a database without WAL.")
 
 
 class Finding(Strict):
@@ -96,6 +101,9 @@ class Servers(Protocol):
 
     def read_facts(self, server: Server) -> Facts:
         """Query the server. Raises ServerFailed, with the end of its log, while it does not serve."""
+
+    def measure(self, data_dir: Path) -> Sizes:
+        """Add up the sizes of all files of a server. Takes longer than ``read_facts``."""
 
     def check_data(self, server: Server, data_dir: Path) -> None:
         """Check a directory before a start. Raises ServerFailed if it was extracted but not prepared."""

@@ -162,7 +162,7 @@ def _bytes(pids: Iterable[int]) -> tuple[int, int]:
 def _cpu(pid: int) -> int:
     """Clock ticks of its threads, and of children that have ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
     except OSError:
         return 0
     return sum(map(int, fields[11:15]))

@@ -183,7 +183,7 @@ _STATES = {"T": "it is stopped by a signal", "D": "it waits for a disk", "S": "i
 def _state(pid: int) -> str:
     """The state of a process, from the kernel."""
     try:
-        letter = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        letter = Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0]
     except OSError:
         return "it has ended"
     return _STATES.get(letter, f"state {letter}")

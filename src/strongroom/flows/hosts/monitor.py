@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from strongroom.agent.models import HostView, ServerView
 from strongroom.catalog import Host, Instance, now
@@ -33,6 +32,8 @@ PACE = 1.0
 """Seconds between two queries of an agent that does not answer or has a server that is not in its target state."""
 CALM = 15.0
 """Seconds between two queries of the embedded agent, which reports changes itself."""
+CALM_SERVERS = 30.0
+"""Seconds between two queries of its servers, of which nothing but sizes can have changed."""
 REMOTE_PACE = 0.2
 """Pause between two queries of another agent without problems, as a fraction of ``hosts.silent_after``."""
 HOST_PACE = 0.4
@@ -61,6 +62,7 @@ class Monitor:
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
         self._next_look: dict[str, float] = {}
+        self._next_servers: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._changes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,7 +119,7 @@ class Monitor:
         self._changes += 1
         for host in self._site.agents.names:
             if self._site.agents.embedded(host):
-                self._next_look[host] = 0.0
+                self._next_look[host] = self._next_servers[host] = 0.0
         self._wake.set()
 
     async def stop(self) -> None:
@@ -160,11 +162,13 @@ class Monitor:
                 self._next_look[host] = time.monotonic() + PACE
                 self._looks[host] = asyncio.create_task(self._look(host))
 
-    def _note_pace(self, host: str, servers: Sequence[ServerView], changes: int) -> None:
-        """Postpone the next query of the host if all its servers are settled."""
-        if self._changes != changes or not all(_is_settled(view) for view in servers):
+    def _note_pace(self, host: str, servers: Sequence[ServerView] | None, changes: int) -> None:
+        """Postpone the next query of the host if all its servers are settled, or were so and are not queried yet (None)."""
+        if self._changes != changes or not all(_is_settled(view) for view in servers or ()):
             return
         embedded = self._site.agents.embedded(host)
+        if embedded and servers is not None:
+            self._next_servers[host] = time.monotonic() + CALM_SERVERS
         silent_after = self._site.settings.hosts.silent_after
         calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
         self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
@@ -201,11 +205,13 @@ class Monitor:
     async def _ask(self, host: str) -> bool:
         """Query the agent and update the catalog. False if the agent does not answer."""
         queried, changes = now(), self._changes
+        servers: list[ServerView] | None = None
         facts: HostView | None = None
         try:
             agent = self._site.agents.client(host)
             async with asyncio.timeout(None if self._site.agents.embedded(host) else ANSWER):
-                servers = await agent.servers()
+                if time.monotonic() >= self._next_servers.get(host, 0):
+                    servers = await agent.servers()
                 if time.monotonic() >= self._next_host.get(host, 0):
                     facts = await agent.host()
         except (StrongroomError, TimeoutError) as error:
@@ -216,15 +222,18 @@ class Monitor:
             self._next_host[host] = time.monotonic() + HOST_PACE * self._site.settings.hosts.silent_after
         self._site.agents.presence.heard(host)
         self._note_pace(host, servers, changes)
-        await asyncio.to_thread(self._write, host, queried, servers, facts)
-        if host not in self._fences or self._fences[host].done():  # a hanging node must not delay the queries of its host
-            self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
+        if servers is not None:
+            await asyncio.to_thread(self._write_servers, host, queried, servers)
+            if host not in self._fences or self._fences[host].done():  # a hanging node must not delay the queries of its host
+                self._fences[host] = asyncio.create_task(fence(self._site, agent, servers))
+        if facts is not None:
+            await asyncio.to_thread(self._write_facts, host, facts)
         unknown = self._site.agents.unknown.get(host, [])
         if unknown and (host not in self._forgets or self._forgets[host].done()):
             self._forgets[host] = asyncio.create_task(forget_adopted(self._site, host, unknown))
         return True
 
-    def _write(self, host: str, queried: datetime, servers: list[ServerView], facts: HostView | None) -> None:
+    def _write_servers(self, host: str, queried: datetime, servers: list[ServerView]) -> None:
         """Write the changes. Skip a server whose row a step has updated since the query."""
         views = {view.id: view.model_dump(mode="json") for view in servers}
         with self._site.catalog.read() as session:
@@ -233,7 +242,7 @@ class Monitor:
             changed = [i.id for i in known if not _is_newer(i, queried) and _mirror(i, views.get(i.id))]
             unknown = [view for view in servers if view.id not in {i.id for i in known}]
             self._note_unknown(host, [view for view in unknown if not _is_leaving(session.get(Instance, view.id), host)])
-        if not changed and facts is None:
+        if not changed:
             return
         is_up = False
         with self._site.catalog.write() as session:
@@ -244,8 +253,6 @@ class Monitor:
                     _mirror(instance, views.get(instance_id))
                     instance.seen = now()
                     is_up = is_up or (instance.state == "running" and before != "running")
-            if facts is not None:
-                self._note(session, host, facts)
         if is_up:
             self._site.alarm.wake(SCHEDULES)
 
@@ -262,19 +269,20 @@ class Monitor:
                     remedy=f"strongroom host servers {host}",
                 )
 
-    def _note(self, session: Session, host: str, facts: HostView) -> None:
+    def _write_facts(self, host: str, facts: HostView) -> None:
         """Record the facts of a host, under its name in the catalog. A host that was removed meanwhile is not added again."""
-        row = session.get(Host, host)
-        if row is None:
-            if not self._site.agents.embedded(host):
-                return
-            row = Host(name=host)
-            session.add(row)
-        has_new_limit = (row.view or {}).get("jobs_limit") != facts.jobs_limit
-        row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
-        row.seen = now()
-        if has_new_limit:
-            self._site.agents.on_host(host, facts.jobs_limit)
+        with self._site.catalog.write() as session:
+            row = session.get(Host, host)
+            if row is None:
+                if not self._site.agents.embedded(host):
+                    return
+                row = Host(name=host)
+                session.add(row)
+            has_new_limit = (row.view or {}).get("jobs_limit") != facts.jobs_limit
+            row.view = facts.model_copy(update={"name": host}).model_dump(mode="json")
+            row.seen = now()
+            if has_new_limit:
+                self._site.agents.on_host(host, facts.jobs_limit)
 
 
 def _cause(host: str, error: StrongroomError | TimeoutError) -> HostSilent:

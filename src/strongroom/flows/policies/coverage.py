@@ -16,7 +16,7 @@ from strongroom.protection.runs import spread_offset
 
 log = structlog.get_logger()
 
-BATCH = 20
+BATCH = 10
 """Schedules of one transaction, so that other writers do not wait long."""
 
 _ATTACHED = select(Attachment.project, Attachment.database_id, Attachment.policy_id)
@@ -78,13 +78,14 @@ def _list_wanted(session: Session) -> dict[str, str]:
     attached = {(project, database_id): policy_id for project, database_id, policy_id in session.execute(_ATTACHED)}
     if not attached:
         return {}
-    used = select(Policy).where(Policy.id.in_(set(attached.values())))
-    scheduled = {policy.id for policy in session.scalars(used) if policy.spec.full or policy.spec.incremental}
+    used = select(Policy.id, Policy.document).where(Policy.id.in_(set(attached.values())))
+    # The document is not validated here: a policy with a time zone that does not exist any more must stop no other.
+    scheduled = {key for key, document in session.execute(used) if document.get("full") or document.get("incremental")}
     wanted = {}
     for query in (_INSTANCES, _CLUSTERS):
         for key, project in session.execute(query):
             policy_id = attached.get((project, key)) or attached.get((project, ""))
-            if policy_id in scheduled:
+            if policy_id is not None and policy_id in scheduled:
                 wanted[key] = policy_id
     return wanted
 

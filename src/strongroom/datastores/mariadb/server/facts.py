@@ -15,7 +15,6 @@ from strongroom.datastores.mariadb.profile import read
 from strongroom.datastores.protocol.servers import Facts, Finding, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import NotInCluster, ServerFailed, StrongroomError
-from strongroom.system.disks import measure_files
 
 _GALERA = (
     "wsrep_cluster_state_uuid",
@@ -55,8 +54,7 @@ def read_facts(server: Server) -> Facts:
             f"{galera.get('wsrep_local_state_comment')}",
             remedy="It joins as soon as it reaches the others. If none of them serves, recover the cluster.",
         )
-    place = Path(said["datadir"])
-    return Facts(version_number=number_of(said["version"]), data_bytes=measure_files(place), data_dir=place, galera=galera)
+    return Facts(version_number=number_of(said["version"]), data_dir=Path(said["datadir"]), galera=galera)
 
 
 def examine(server: Server) -> Iterator[Finding]:

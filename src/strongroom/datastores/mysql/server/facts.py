@@ -13,7 +13,6 @@ from strongroom.datastores.mysql.backup.xtrabackup import FINISHED
 from strongroom.datastores.protocol.servers import Facts, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ServerFailed
-from strongroom.system.disks import measure_files
 
 _REMEDY = "Restore again; what is in this directory cannot be used."
 
@@ -29,8 +28,7 @@ def read_facts(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="See its error log.") from error
     if "MariaDB" in version:
         raise ServerFailed(f"{where(server)} is not MySQL, it reports {version}", remedy="Specify the right datastore.")
-    place = Path(data_dir)
-    return Facts(version_number=number_of(version), data_bytes=measure_files(place), data_dir=place)
+    return Facts(version_number=number_of(version), data_dir=Path(data_dir))
 
 
 def check_data(server: Server, data_dir: Path) -> None:

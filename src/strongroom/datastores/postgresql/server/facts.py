@@ -13,7 +13,7 @@ from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
 from strongroom.datastores.postgresql.server.versions import number_in, series
-from strongroom.datastores.protocol.servers import Facts, Server
+from strongroom.datastores.protocol.servers import Facts, Server, Sizes
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
 from strongroom.system.files import read_text, write_file
@@ -48,10 +48,13 @@ def read_facts(server: Server) -> Facts:
         raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
     except psycopg.Error as error:
         raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    wal = wal_bytes(place)
-    return Facts(
-        version_number=number_in(number), data_bytes=data_bytes(place) + wal, wal_bytes=wal, data_dir=place, warning=warning
-    )
+    return Facts(version_number=number_in(number), data_dir=place, warning=warning)
+
+
+def measure(data_dir: Path) -> Sizes:
+    """The sizes of a data directory with its tablespaces."""
+    wal = wal_bytes(data_dir)
+    return Sizes(data_bytes=data_bytes(data_dir) + wal, wal_bytes=wal)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
