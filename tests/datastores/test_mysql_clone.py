@@ -191,9 +191,9 @@ def test_facts_of_a_server_with_very_many_long_names(tmp_path: Path) -> None:
         ([("a", b"x")], record("../a", 0, b"x"), True, "page of '../a'"),
         ([("a", b"x")], record("a", 0, b"xyz")[:-1], True, "incomplete page"),
         ([("a", b"x")], b"\0" * 5, True, "incomplete page"),
-        ([("a", b"x")], b"", False, "holds no strongroom/clone.json"),
-        ([("strongroom/clone.json", b"{}")], b"", False, "cannot be read"),
-        ([("strongroom/clone.json", b'{"format":1,"settings":{},"names":{},"master_keys":5}')], b"", False, "cannot be read"),
+        ([("a", b"x")], b"", False, "has no strongroom/clone.json"),
+        ([("strongroom/clone.json", b"{}")], b"", False, "unreadable"),
+        ([("strongroom/clone.json", b'{"format":1,"settings":{},"names":{},"master_keys":5}')], b"", False, "unreadable"),
         (
             [("a", b"x"), ("strongroom/clone.json", b'{"format":1,"version":"9","settings":{},"names":{"a":"b"}}')],
             b"",
