@@ -371,18 +371,25 @@ def test_a_confirmation_lets_exactly_the_confirmed_backups_go(world: World) -> N
     assert waiting is not None
     confirm_retention(world.site, "p", "orders", waiting.code, is_admin=False)
     world.add("full8", 1)
-    world.turn()
-    assert "full6" in world.marked
-    assert {row.status for row in world.read(Backup)} == {"COMPLETED"}, "the list is another one by now: asked again"
-    again = show_retention(world.site, "p", "orders").waiting
-    assert again is not None and again.code != waiting.code
-    confirm_retention(world.site, "p", "orders", again.code, is_admin=False)
+    world.sweep()
+    assert world.left == {"full6", "full7", "full8"} and world.marked == {"full6"}, "it was not on the list"
     world.age()
     world.sweep()
-    assert world.left == {"full7", "full8"}
+    assert world.left == {"full7", "full8"}, "one backup goes without a question"
     assert world.read(Removal, backup_id="full0")[0].asked_by == "unknown user"
     with pytest.raises(Conflict, match="does not wait for anything"):
-        confirm_retention(world.site, "p", "orders", again.code, is_admin=False)
+        confirm_retention(world.site, "p", "orders", waiting.code, is_admin=False)
+
+
+def test_a_small_policy_does_not_ask_every_day(world: World) -> None:
+    """What was marked yesterday and what is marked today are two sweeps."""
+    world.add_policy(keep_last=1)
+    for number in range(6):
+        world.age()
+        world.add(f"full{number}", 9 - number)
+        world.sweep()
+        assert world.incidents == {}
+    assert world.left == {"full4", "full5"} and world.marked == {"full4"}
 
 
 def test_a_shrunken_full_stops_retention_until_it_is_verified(chains: World) -> None:

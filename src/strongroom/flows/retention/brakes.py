@@ -33,21 +33,22 @@ class Brake:
         return hashlib.sha256(f"{self.kind} {self.what}".encode()).hexdigest()[:12]
 
 
-def find_brake(
-    session: Session, holdings: Holdings, history: History, marked: Collection[str], *, jump: str, max_chain: int
-) -> Brake | None:
-    """Why nothing may be marked or removed for the database now. ``marked``: what retention has marked, or would mark."""
+def find_brake(session: Session, holdings: Holdings, history: History, due: Collection[str], *, jump: str) -> Brake | None:
+    """Why nothing may be removed for the database now. ``due``: the expired backups that a sweep would remove."""
     if jump:
         return Brake("clock", jump, jump.partition(" by ")[0])
     key = holdings.database.id if holdings.database else ""
     if (shrunk := _find_shrunken_full(holdings)) is not None and not _is_confirmed(session, key, "shrink", shrunk.id):
         return Brake("shrink", f"the newest full backup, {shrunk.name}, has less than half the size of the one before", shrunk.id)
-    waiting = [key for key in marked if not _has_confirmed(holdings.marks.get(key))]
-    removals = [found for key in marked if (found := history.find(key)) is not None]
-    if waiting and needs_confirmation(history, removals, max_chain=max_chain):
+    waiting = [key for key in due if not _has_confirmed(holdings.marks.get(key))]
+    removals = [found for key in due if (found := history.find(key)) is not None]
+    chain = max((history.count_ancestors(backup) + 1 for backup in history.backups), default=1)
+    if holdings.policy is not None:
+        chain = min(chain, holdings.policy.spec.chain_length)
+    if waiting and needs_confirmation(history, removals, max_chain=chain):
         good = sum(history.is_good(backup) for backup in history.backups)
         gone = sum(history.is_good(backup) for backup in removals)
-        return Brake("mass", f"{gone} of {good} good backups would be removed", " ".join(sorted(marked)))
+        return Brake("mass", f"{gone} of {good} good backups would be removed", " ".join(sorted(due)))
     return None
 
 

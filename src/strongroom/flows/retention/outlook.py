@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Cluster, Confirmation, Expiration, Instance, Policy, now
+from strongroom.catalog import Backup, Cluster, Confirmation, Instance, Policy, now
 from strongroom.catalog.policies import Database, find_policy
 from strongroom.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from strongroom.flows.policies.requests import find_attachable
@@ -18,7 +18,7 @@ from strongroom.flows.retention.clocks import keep_reading, read_clocks
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.forecast import EXPECTED, expect_until, find_ends
 from strongroom.flows.retention.holdings import Holdings, load_holdings
-from strongroom.flows.retention.turn import describe_rules, find_change
+from strongroom.flows.retention.turn import describe_rules, find_change, find_due
 from strongroom.flows.site import Site
 from strongroom.identity import asker
 from strongroom.protection.backups import History
@@ -112,29 +112,25 @@ def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin
     with site.catalog.write() as session:
         database = find_owner(session, project, ref)
         holdings = load_holdings(session, database.id)
-        waiting = find_waiting(session, site, holdings)
-        if waiting is None:
+        brake = _find_brake(session, site, holdings)
+        if brake is None:
             raise Conflict(f"retention of {database.name} does not wait for anything", remedy="There is nothing to confirm.")
-        if waiting.code != code:
+        if brake.code != code:
             raise Conflict(
-                f"retention of {database.name} waits for something else by now: {waiting.message}",
+                f"retention of {database.name} waits for something else by now: {brake.message}",
                 remedy=f"Look again: `strongroom retention show {database.name}`.",
             )
-        if waiting.brake == "clock":
+        if brake.kind == "clock":
             if not is_admin:
                 raise Forbidden("only administrators can confirm the clock of the service", remedy="Ask an administrator.")
             keep_reading(session, read_clocks())
             site.watch.jump = ""
-        elif waiting.brake == "shrink":
-            what = _find_brake(session, site, holdings)
-            assert what is not None
-            session.merge(Confirmation(database_id=database.id, brake="shrink", what=what.what, confirmed_by=who, created=now()))
+        elif brake.kind == "shrink":
+            session.merge(Confirmation(database_id=database.id, brake="shrink", what=brake.what, confirmed_by=who, created=now()))
         else:
-            for mark in session.scalars(
-                select(Expiration).where(Expiration.database_id == database.id, Expiration.by_person.is_(False))
-            ):
-                mark.confirmed_by = who
-    return waiting
+            for key in brake.what.split():
+                holdings.marks[key].confirmed_by = who
+    return _describe_brake(brake)
 
 
 def find_owner(session: Session, project: str, ref: str) -> Database:
@@ -155,7 +151,11 @@ def find_owner(session: Session, project: str, ref: str) -> Database:
 def find_waiting(session: Session, site: Site, holdings: Holdings) -> Waiting | None:
     """Why retention of the database waits, as far as the stores are known."""
     brake = _find_brake(session, site, holdings)
-    return Waiting(brake=brake.kind, message=brake.message, code=brake.code) if brake else None
+    return _describe_brake(brake) if brake else None
+
+
+def _describe_brake(brake: Brake) -> Waiting:
+    return Waiting(brake=brake.kind, message=brake.message, code=brake.code)
 
 
 def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | None:
@@ -166,8 +166,9 @@ def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | Non
     change = find_change(holdings, seen, now())
     if not change.marked:
         return None
-    chain = holdings.policy.spec.chain_length
-    return find_brake(session, holdings, holdings.to_history(seen), change.marked, jump=site.watch.jump, max_chain=chain)
+    due = find_due(session, holdings.backups, holdings.marks, change)
+    expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
+    return find_brake(session, holdings, holdings.to_history(seen), expired, jump=site.watch.jump)
 
 
 def _describe(

@@ -58,7 +58,7 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
     with site.catalog.read() as session:
         holdings = load_holdings(session, database_id)
         change = find_change(holdings, None, now())
-        due = _find_due(session, holdings.backups, holdings.marks, change)
+        due = find_due(session, holdings.backups, holdings.marks, change)
         reports = _shows_incident(session, database_id) or _list_undeletable(holdings)
     if not (change.mark or change.unmark or due or reports):
         return []
@@ -90,7 +90,7 @@ def sweep_imported(site: Site) -> list[Job]:
         marks = {row.backup_id: row for row in session.scalars(imported)}
         rows = [row for key in marks if (row := session.get(Backup, key)) is not None]
         nothing = Change([], [], frozenset())
-        jobs = _begin_sweep(session, _find_due(session, rows, marks, nothing))
+        jobs = _begin_sweep(session, find_due(session, rows, marks, nothing))
     for job in jobs:
         site.start(job)
     return jobs
@@ -104,11 +104,11 @@ def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[
         log.info("backups are kept again", backups=[backup.id for backup in change.unmark])
     policy = holdings.policy
     history = holdings.to_history(present)
-    chain = policy.spec.chain_length if policy else 1
-    brake = find_brake(session, holdings, history, change.marked, jump=jump, max_chain=chain)
+    due = find_due(session, holdings.backups, holdings.marks, change)
+    expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
+    brake = find_brake(session, holdings, history, expired, jump=jump)
     if (brake is None or brake.kind == "mass") and policy is not None and change.mark:
         _mark(session, site, holdings, change.mark)
-    due = _find_due(session, holdings.backups, holdings.marks, change)
     if brake is not None:
         due = [] if brake.kind == "clock" else [backup for backup in due if holdings.marks[backup.id].by_person]
     jobs = _begin_sweep(session, due)
@@ -155,7 +155,7 @@ def describe_rules(spec: PolicySpec) -> str:
     return ", ".join([*words, *(f"{name} {number}" for name, number in numbers.items() if number)])
 
 
-def _find_due(session: Session, backups: Sequence[Backup], marks: dict[str, Expiration], change: Change) -> list[Backup]:
+def find_due(session: Session, backups: Sequence[Backup], marks: dict[str, Expiration], change: Change) -> list[Backup]:
     """Those whose time has come and that nobody holds, reads or is based on; children before their parents."""
     served, at = read_served(session), now()
     kept = {backup.id for backup in change.unmark}
