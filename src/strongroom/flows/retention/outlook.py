@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -26,6 +27,9 @@ from strongroom.protection.policy import PolicySpec
 
 RETENTION = "retention"
 """Name of the chore."""
+
+
+Row = TypeVar("Row", Instance, Cluster)
 
 
 class _Model(BaseModel):
@@ -135,9 +139,9 @@ def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin
 
 def find_owner(session: Session, project: str, ref: str) -> Database:
     """The instance or cluster, also a deleted one by its id. Raises NotFound, Conflict, Unsupported."""
-    row = session.get(Instance, ref) or session.get(Cluster, ref)
-    if row is not None and row.project == project and row.deleted is not None:
-        return row
+    deleted: Database | None = _find_deleted(session, Instance, project, ref) or _find_deleted(session, Cluster, project, ref)
+    if deleted is not None:
+        return deleted
     try:
         return find_attachable(session, project, ref)
     except NotFound:
@@ -146,6 +150,11 @@ def find_owner(session: Session, project: str, ref: str) -> Database:
         if len(gone) != 1:
             raise
         return gone[0]
+
+
+def _find_deleted(session: Session, table: type[Row], project: str, ref: str) -> Row | None:
+    """The deleted row with this id. What others own takes the same queries as what does not exist."""
+    return session.scalar(select(table).where(table.id == ref, table.project == project, table.deleted.is_not(None)))
 
 
 def find_waiting(session: Session, site: Site, holdings: Holdings) -> Waiting | None:
