@@ -142,7 +142,7 @@ def show(*words: str) -> None:
 
 
 class Demo:
-    """The eight steps."""
+    """The nine steps."""
 
     def __init__(self, service: Service, megabytes: int) -> None:
         self.service = service
@@ -167,6 +167,7 @@ class Demo:
             self.accident()
             self.restore()
             self.restore_in_place()
+            self.protect()
         finally:
             if self.writer:
                 self.writer.stop()
@@ -255,6 +256,13 @@ class Demo:
         seconds = self.service.run("restore", "inc2", "--in-place", "mysql1", "--yes")
         self.prove("mysql1", seconds)
 
+    def protect(self) -> None:
+        step(8, "Let a policy take and remove the backups from now on")
+        schedules = ("--full", "sun 02:00", "--incremental", "daily 02:00")
+        self.service.run("policy", "create", "gold", *schedules, "--keep-within", "7d", "--keep-weekly", "8", "--max-age", "26h")
+        self.service.run("policy", "attach", "gold", "mysql1")
+        self.service.run("status")
+
     def prove(self, instance: str, seconds: float) -> None:
         assert self.expected
         with self.connection(instance) as connection:
@@ -268,7 +276,7 @@ class Demo:
             raise Failed(f"the restored data of {instance} is wrong")
 
     def report(self, seconds: float) -> None:
-        step(8, "Summary")
+        step(9, "Summary")
         console.print()
         table = Table(box=None, pad_edge=False)
         for title in ("Backup", "Kind", "Data size", "Stored size", "Ratio", "Time", "Rate"):
