@@ -281,7 +281,7 @@ class Demo:
         table = Table(box=None, pad_edge=False)
         for title in ("Backup", "Kind", "Data size", "Stored size", "Ratio", "Time", "Rate"):
             table.add_column(title, justify="left" if title in ("Backup", "Kind") else "right")
-        for backup in reversed(self.service.ask("backup", "list")):
+        for backup in reversed(self.service.ask("backup", "list", "--status", "COMPLETED")):
             rate = f"{size(backup['raw_size'] / backup['seconds'])}/s" if backup["seconds"] else ""
             ratio = times(backup["raw_size"], backup["stored_size"])
             took = duration(backup["seconds"])
