@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import uuid
 from typing import Any
 
@@ -10,6 +12,7 @@ import pymysql
 import pytest
 
 from strongroom.flows import version_id
+from support import processes
 
 MARIADB = version_id("mariadb")
 VERSION = version_id("mariadb", "10.11")
@@ -89,8 +92,13 @@ def test_instances(none_directory: Any) -> None:
     openstack("database instance resize volume one 2")
     assert openstack.value("volume", "database instance show one") == "2"
     openstack.refused(400, "already has flavor d1", "database instance resize flavor one d1")
-    openstack("database instance resize flavor one d2")
-    openstack.refused(422, "is busy: resize job", "database instance restart one")
+    (server,) = (pid for pid, command in processes.below(cloud.service.place).items() if "mariadbd" in command and one in command)
+    os.kill(server, signal.SIGSTOP)  # the job must not end before the client has started
+    try:
+        openstack("database instance resize flavor one d2")
+        openstack.refused(422, "is busy: resize job", "database instance restart one")
+    finally:
+        os.kill(server, signal.SIGCONT)
     assert done(cloud, f"/instances/{one}")["flavor"]["id"] == "d2"
     with cloud.service.sql(one) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@innodb_buffer_pool_size")
