@@ -106,7 +106,10 @@ def test_a_pause_has_a_reason_and_an_end(site: Site) -> None:
     act(site, {"pause": {"reason": "the storage is moved", "until": "2099-01-01T00:00:00Z"}})
     pause = site.get("/policies/gold")["policy"]["paused"]
     assert (pause["reason"], pause["until"]) == ("the storage is moved", "2099-01-01T00:00:00.000Z")
-    told(act(site, {"pause": {"reason": "x", "until": "2001-01-01T00:00:00Z"}}, 400), 400, "badRequest")
+    refused = told(act(site, {"pause": {"reason": "x", "until": "2001-01-01T00:00:00+05:00"}}, 400), 400, "badRequest")
+    assert "(2001-01-01 00:00 +05:00) has passed" in refused["message"]
+    refused = told(act(site, {"pause": {"reason": "x", "until": "9999-12-31T23:59:59-12:00"}}, 400), 400, "badRequest")
+    assert "more than 100 years away" in refused["message"]
     act(site, {"resume": {}})
     assert site.get("/policies/gold")["policy"]["paused"] is None
     told(act(site, {"resume": {}}, 409), 409, "conflict")

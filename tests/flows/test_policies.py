@@ -247,6 +247,38 @@ def test_a_run_is_given_up_when_the_next_one_is_due(world: World) -> None:
     assert world.incidents() == {"failing": False}
 
 
+@pytest.mark.parametrize("how", ["detach", "delete the policy", "replace", "no schedules", "delete the database"])
+def test_a_run_that_waits_for_another_attempt_ends_with_its_schedule(world: World, how: str) -> None:
+    begin_with_full(world, incremental="every 1h")
+    world.end(world.tick(HOUR)[0], "disk full")
+    assert world.runs()[-1] == ("incremental", "running")
+    match how:
+        case "replace":
+            world.add_policy("silver", incremental="every 2h")
+        case "no schedules":
+            update_policy(world.site, "p", "gold", {"incremental": ""})
+        case "delete the database":
+            with world.site.catalog.write() as session:
+                session.get_one(Instance, "orders").deleted = world.at
+        case _:
+            detach_policy(world.site, "p", "gold", ["orders"])
+            if how == "delete the policy":
+                delete_policy(world.site, "p", "gold")
+    assert world.tick() == []
+    assert world.runs()[-1] == ("incremental", "failed")
+    (run,) = [run for run in world.all(PolicyRun) if run.outcome == "failed"]
+    assert run.reason == "disk full; not tried again: the policy does not apply to the database any more"
+
+
+def test_a_run_that_fails_after_its_policy_was_detached_opens_no_incident(world: World) -> None:
+    begin_with_full(world, incremental="every 1h", attempts=1)
+    (job,) = world.tick(HOUR)
+    detach_policy(world.site, "p", "gold", ["orders"])
+    assert world.tick() == []
+    world.end(job, "disk full")
+    assert (world.runs()[-1], world.incidents()) == (("incremental", "failed"), {})
+
+
 def test_incidents_of_deleted_databases_are_closed(world: World) -> None:
     begin_with_full(world, incremental="every 1h", attempts=1)
     world.end(world.tick(HOUR)[0], "disk full")

@@ -12,7 +12,7 @@ from strongroom.errors import InvalidRequest
 from strongroom.protection.clock import find_zone
 from strongroom.protection.durations import format_duration, parse_duration
 from strongroom.protection.retention import Rules
-from strongroom.protection.runs import Plan, parse_blackout
+from strongroom.protection.runs import Plan, cover_day, parse_blackout
 from strongroom.protection.schedule import Schedule, parse_schedule
 
 MOST_LINKS = 1000
@@ -82,7 +82,10 @@ class PolicySpec(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        self.plan(_EXAMPLE)
+        if cover_day(self.plan(_EXAMPLE).blackouts):
+            raise InvalidRequest(
+                "the blackouts cover the whole day, so no backup could begin", remedy="Write shorter ones, or pause the policy."
+            )
         self.rules.require_any()
         if self.spread > timedelta(hours=12):
             raise InvalidRequest("the spread is longer than 12 hours", remedy="Write a shorter one, for example 5m or 1h.")
