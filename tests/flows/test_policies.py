@@ -24,6 +24,7 @@ from strongroom.catalog import (
     now,
     open_catalog,
 )
+from strongroom.catalog.policies import policy_of
 from strongroom.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
@@ -490,6 +491,30 @@ def test_the_configuration_declares_policies_that_users_cannot_change(world: Wor
     declare(full="every 8h")
     declare()
     assert world.all(Policy) == []
+
+
+def test_the_configuration_moves_the_project_from_one_policy_to_another(world: World) -> None:
+    def declare(**whole: bool) -> str:
+        policies = {
+            name: DeclaredPolicy(keep_last=3, full="every 6h", project="p", whole_project=is_whole)
+            for name, is_whole in whole.items()
+        }
+        object.__setattr__(world.site.settings, "policies", policies)
+        declare_policies(world.site)
+        with world.site.catalog.read() as session:
+            policy = policy_of(session, session.get_one(Instance, "orders"))
+            return policy.name if policy else ""
+
+    world.add_policy("silver", attach=(), full="every 6h")
+    attach_policy(world.site, "p", "silver", [], whole_project=True)
+    assert declare(gold=True) == "gold"
+    assert declare(gold=False, iron=True) == "iron"
+    assert declare(gold=True, iron=False) == "gold"
+    assert declare(gold=False, iron=False) == ""
+    with pytest.raises(InvalidRequest, match="two policies to the whole project p: gold and iron"):
+        declare(gold=True, iron=True)
+    with pytest.raises(InvalidRequest, match="name of the policy"):
+        declare(**{"!": True})
 
 
 def test_old_runs_are_forgotten_unless_their_backup_exists(world: World) -> None:
