@@ -59,7 +59,7 @@ class Site:
         """Delete every backup, including incrementals."""
         for backup in self.ask("backup", "list") if self._running else []:
             if backup["kind"] == "full":
-                self.ask("backup", "delete", backup["id"], "--yes", "--cascade")
+                self.ask("backup", "delete", backup["id"], "--yes", "--cascade", "--now")
 
     @contextmanager
     def configured(self, **settings: str) -> Iterator[None]:

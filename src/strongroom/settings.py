@@ -27,6 +27,7 @@ from strongroom.sections import (
     Hosts,
     Identity,
     Quotas,
+    Retention,
     Service,
     Storage,
     default_flavors,
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     hosts: Hosts = Field(default_factory=Hosts)
     datastores: Datastores = Field(default_factory=Datastores)
     quotas: Quotas = Field(default_factory=Quotas)
+    retention: Retention = Field(default_factory=Retention)
     policies: dict[str, DeclaredPolicy] = Field(default_factory=dict)
     flavors: dict[str, Flavor] = Field(default_factory=default_flavors)
     default_flavor: str = Field("d1", description="Flavor of a new instance if the request names none.")

@@ -35,6 +35,7 @@ FIELDS = {
     "pages",
     "protected",
     "profile",
+    *("sweep_at", "expired_because", "trashed", "hold"),
 }
 
 
@@ -219,7 +220,7 @@ def test_delete_refuses_parents_without_cascade(site: Site) -> None:
     assert child in fault["message"]
     assert "--cascade" in fault["remedy"]
     assert fault["error_code"] == "HasChildren"
-    reply = site.ask("DELETE", "/backups/full", cascade="true")
+    reply = site.ask("DELETE", "/backups/full", cascade="true", now="true")
     assert (reply.status_code, reply.content) == (202, b"")
     assert site.row(Job, reply.headers["Strongroom-Job"]).backup_id == full
     site.end_jobs()

@@ -78,7 +78,7 @@ def run_chore(site: Site) -> None:
 def test_schedules_show_what_runs_next_and_what_ran(site: Site) -> None:
     site.control.alarm.wake = lambda _chore: run_chore(site)
     key = site.instance("orders")
-    site.ask("POST", "/policies", {"policy": GOLD})
+    site.ask("POST", "/policies", {"policy": {**GOLD, "full": "every 24h", "incremental": "every 6h"}})
     assert site.get("/schedules") == {"schedules": []}
     act(site, {"attach": {"databases": ["orders"]}})
     assert site.get("/policies/gold")["policy"]["attached"] == [{"id": key, "name": "orders", "type": "instance"}]

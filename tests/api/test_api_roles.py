@@ -62,6 +62,7 @@ BODIES: dict[str, Any] = {
     "POST /policies": {"policy": {"name": "new", "full": "daily", "keep_last": 3}},
     "PATCH /policies/{policy}": {"policy": {"full": "sun 02:00"}},
     "POST /policies/{policy}/action": {"attach": {"whole_project": True}},
+    "POST /retention/{instance}/confirm": {"confirm": {"code": "0123456789ab"}},
 }
 """What routes need to get as far as they can."""
 NAMES = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +65,7 @@ def catalog(options: dict[str, object]) -> Iterator[Catalog]:
 def require_current_tables(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == ScriptDirectory(str(_engine._MIGRATIONS)).get_current_head()
+        assert context.get_current_revision() == ScriptDirectory(str(_engine.MIGRATIONS)).get_current_head()
         differences = compare_metadata(context, Table.metadata)
     assert [d for d in differences if "modify_type" not in str(d)] == []
 
@@ -74,14 +76,18 @@ def test_new_catalog_is_created_without_migrations(catalog: Catalog, monkeypatch
     _engine.migrate(catalog.engine)
 
 
-def test_older_catalog_is_migrated(options: dict[str, object], place: Path) -> None:
+def test_older_catalog_is_migrated(options: dict[str, object], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = _engine.database_url(load(service=options)) or f"sqlite:///{place / 'catalog.sqlite'}"
     engine = create_engine(url)
     config = Config()
-    config.set_main_option("script_location", str(_engine._MIGRATIONS))
+    config.set_main_option("script_location", str(_engine.MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
+    with monkeypatch.context() as patch:
+        patch.setattr(_engine, "_UPGRADE", (sys.executable, "-c", "raise SystemExit('the disk is full')"))
+        with pytest.raises(ConfigurationError, match=r"cannot upgrade the catalog .*: the disk is full"):
+            open_catalog(load(service=options))
     engine.dispose()
     catalog = open_catalog(load(service=options))
     require_current_tables(catalog)
@@ -96,7 +102,9 @@ def test_only_one_service_runs_on_a_database(new_database: Callable[[], str], pl
     assert other.acquire_service_lock() is None
     held.close()
     one.close()
-    again = other.acquire_service_lock()
+    deadline = time.monotonic() + 30  # PostgreSQL ends a session soon after its connection was closed
+    while (again := other.acquire_service_lock()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert again is not None
     again.close()
     other.close()

@@ -105,10 +105,10 @@ def test_a_later_tool_of_the_series_is_taken(place: Path, pool: str) -> None:
 
 def test_files_and_server_must_be_one(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a, mariadb.running(place, pool, name="b", number=2) as b:
-        with pytest.raises(ConfigurationError, match="does not serve"):
+        with pytest.raises(ConfigurationError, match="does not use"):
             attempt(a, place, data_dir=b.data_dir)
         copy = mariadb.make(place, pool, name="c", number=3)
-        with pytest.raises(ConfigurationError, match="does not serve"):
+        with pytest.raises(ConfigurationError, match="does not use"):
             attempt(a, place, data_dir=copy.data_dir)
         with pytest.raises(ConfigurationError, match="does not exist on this host"):
             attempt(a, place, data_dir=place / "none")

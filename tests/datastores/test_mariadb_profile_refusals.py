@@ -195,7 +195,7 @@ class TestEncryption:
         own.start()
         profile = read(own)
         assert effects(profile)["encryption"] in ("refuse", "refuse_new")
-        assert any(notice.effect == "refuse" and "in clear" in notice.message for notice in profile.notices)
+        assert any(notice.effect == "refuse" and "unencrypted" in notice.message for notice in profile.notices)
         assert "very_secret" not in profile.model_dump_json()
 
 

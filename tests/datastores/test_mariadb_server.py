@@ -100,7 +100,7 @@ def test_a_server_that_cannot_start_says_why(place: Path, pool: str) -> None:
 def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
     driver.servers.configure(a.server)
-    for script, said in (("echo broken; exit 3", "exit status 3: broken"), ("exit 0", "made no database")):
+    for script, said in (("echo broken; exit 3", "exit status 3: broken"), ("exit 0", "created no database")):
         target = mariadb.scratch(place, f"target-{len(script)}")
         program = place / "mariadb-install-db"
         program.write_text(f"#!/bin/sh\n{script}\n")

@@ -234,7 +234,7 @@ def test_without_gtids(place: Path) -> None:
         before = plain.sql("CHECKSUM TABLE db1.t")
         assert full.positions.gtid is None and second.positions.binlog_from == first.positions.binlog_file
         plain.sql(f"PURGE BINARY LOGS TO '{second.positions.binlog_file}'")
-        with pytest.raises(WalGone, match="is gone"):
+        with pytest.raises(WalGone, match=r"has purged|is gone"):
             backup(running, place, "third", first)
     finally:
         plain.end()

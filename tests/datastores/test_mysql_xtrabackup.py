@@ -111,9 +111,9 @@ def test_it_reads_the_files_of_the_server_that_it_asks_and_of_no_other(host: Hos
     server = host.running.server
     host.running.sql(f"CLONE LOCAL DATA DIRECTORY '{server.base_dir / 'tmp' / 'copy'}'")  # which costs the server its lock
     assert chain(host, place, 1)[0].positions.to_lsn == 1000
-    with pytest.raises(ConfigurationError, match="does not serve"):
+    with pytest.raises(ConfigurationError, match="does not use"):
         begin_backup(server.model_copy(update={"data_dir": server.base_dir / "tmp" / "copy"}), place)
-    with pytest.raises(ConfigurationError, match="does not serve"):  # another one, which sees its data at the same place
+    with pytest.raises(ConfigurationError, match="does not use"):  # another one, which sees its data at the same place
         require_own_data(server, server.data_dir, "00000000-0000-0000-0000-000000000000")
 
 

@@ -100,8 +100,8 @@ def test_the_life_of_an_instance_and_its_backups(serve: Callable[..., Service], 
     with pytest.raises(Refused) as refused:
         service.call("DELETE", f"/backups/{full['id']}")
     assert refused.value.status == 409
-    service.wait(service.call("DELETE", f"/backups/{first['id']}").headers["Strongroom-Job"])
-    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade=True).headers["Strongroom-Job"])
+    service.wait(service.call("DELETE", f"/backups/{first['id']}", now="true").headers["Strongroom-Job"])
+    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade=True, now=True).headers["Strongroom-Job"])
     assert {path.split("/")[0] for path in service.objects("database_backups")} == {again["id"]}
     service.wait(service.call("DELETE", "/instances/one").headers["Strongroom-Job"])
     assert list((service.data_dir / "instances").iterdir()) == []

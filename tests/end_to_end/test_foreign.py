@@ -95,7 +95,7 @@ def test_backups_of_trove_full_incremental_and_in_segments(service: Service, ser
     assert full.name in refused.value.message
     full.with_name("away").rename(full)
     for backup in (record["id"], view["id"]):
-        service.wait(service.call("DELETE", f"/backups/{backup}").headers["Strongroom-Job"])
+        service.wait(service.call("DELETE", f"/backups/{backup}", now="true").headers["Strongroom-Job"])
     assert full.exists()
     assert all(piece.exists() for piece in pieces)
     assert service.get("/backups")["backups"] == []

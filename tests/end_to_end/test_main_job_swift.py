@@ -63,7 +63,7 @@ def test_full_incremental_restore_verify_delete(
 
     with pytest.raises(Refused):
         service.call("DELETE", f"/backups/{full['id']}")
-    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
+    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true", now="true").headers["Strongroom-Job"])
     assert swift.listing(account, BUCKET) + swift.listing(account, f"{BUCKET}_segments") == []
     everything = b"".join(p.read_bytes() for p in service.data_dir.rglob("*") if p.is_file() and "instances" not in p.parts)
     assert swift.storage(account).password.get_secret_value().encode() not in everything

@@ -93,5 +93,5 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     fresh = service.backup("mysql2", "fresh", incremental=1)
     assert (fresh["kind"], fresh["parent_id"]) == ("full", None)
     service.cli("backup", "unprotect", "the-good-one")
-    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
+    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true", now="true").headers["Strongroom-Job"])
     assert not (store / "archive" / full["id"]).exists()

@@ -134,7 +134,7 @@ def test_a_backup_of_region_one_is_restored_in_region_two(
         assert refused.value.status == 400
 
         # The record goes, the objects stay.
-        east.wait(east.call("DELETE", f"/backups/{made['id']}").headers["Strongroom-Job"])
+        east.wait(east.call("DELETE", f"/backups/{made['id']}", now="true").headers["Strongroom-Job"])
         west.wait(west.act(f"/backups/{full['id']}/action", {"verify": {}}))
 
         # The original goes, and the record cannot be restored any more.
@@ -142,7 +142,7 @@ def test_a_backup_of_region_one_is_restored_in_region_two(
         with pytest.raises(Refused) as refused:
             east.create("mysql4", restorePoint={"backupRef": chain["id"]})
         assert (refused.value.status, refused.value.code) == (409, "Conflict")
-        west.wait(west.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
+        west.wait(west.call("DELETE", f"/backups/{full['id']}", cascade="true", now="true").headers["Strongroom-Job"])
         for params in (
             lambda: east.create("mysql5", restorePoint={"backupRef": chain["id"]}),
             lambda: east.act("/instances/mysql3/action", {"restore": {"backupRef": chain["id"]}}),

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.root
 
 PHASES = ["prepare", "verify", "stop", "swap", "bootstrap", "join node2", "join node3", "check"]
 """Of a restore, in order."""
-TIMEOUTS = "start_timeout = 30\nstop_timeout = 5\n"
-"""A server that hangs is waited for until it had the time to start, then for the time to stop; and that several times."""
+TIMEOUTS = "start_timeout = 60\nstop_timeout = 10\n"
+"""A node that hangs must not be killed before the others have joined."""
 
 
 @pytest.fixture(scope="module")

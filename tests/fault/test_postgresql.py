@@ -69,7 +69,7 @@ def caught(service: Service, one: dict[str, Any]) -> tuple[str, int]:
         if (worker := _stopped(service, one, job)) is not None:
             return job, worker
         backup = service.wait(job)["backup_id"]
-        service.wait(service.call("DELETE", f"/backups/{backup}").headers["Strongroom-Job"])
+        service.wait(service.call("DELETE", f"/backups/{backup}", now="true").headers["Strongroom-Job"])
     raise AssertionError("every backup was over before it could be hit")
 
 

@@ -351,8 +351,8 @@ def test_many_runs_that_were_missed_are_made_up_for_one_after_the_other(world: W
     attach_policy(world.site, "p", "gold", [], whole_project=True)
     for job in world.tick():
         world.end(job)
-    assert world.tick(10 * HOUR + 20 * MINUTE) == []
-    counts = [len(world.tick(MINUTE)) for _ in range(5)]
+    counts = [len(world.tick(10 * HOUR + 20 * MINUTE))]  # those whose offset happens to be zero
+    counts += [len(world.tick(MINUTE)) for _ in range(5)]
     assert sum(counts) == 21
     assert max(counts) < 15
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from strongroom.catalog import Host, Instance, Job, PolicyRun, now, open_catalog
@@ -37,10 +37,10 @@ def test_each_run_begins_once(place: Path) -> None:
     attach_policy(site, "p", "gold", [], whole_project=True)
     at = now().isoformat()
 
-    def start(name: str) -> subprocess.Popen[str]:
-        (place / name).mkdir(exist_ok=True)
+    def start(name: str, *dies_at: str) -> subprocess.Popen[str]:
+        (place / name).mkdir()
         process = subprocess.Popen(
-            [sys.executable, str(TESTS / "support" / "begin_runs.py"), str(place / name), url, at],
+            [sys.executable, str(TESTS / "support" / "begin_runs.py"), str(place / name), url, at, *dies_at],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -50,31 +50,22 @@ def test_each_run_begins_once(place: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         return process
 
-    def count_runs() -> int:
-        with catalog.read() as session:
-            return session.query(PolicyRun).count()
+    def go(*processes: subprocess.Popen[str]) -> list[str]:
+        """Let them begin at the same time; their last words."""
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return [process.communicate(timeout=120)[0] for process in processes]
 
-    doomed = [start("a"), start("b")]
-    survivors = [start("c"), start("d")]
-
-    def go(process: subprocess.Popen[str]) -> None:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-
-    for process in doomed:
-        go(process)
-    deadline = time.monotonic() + 60
-    while count_runs() == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    for process in doomed:
-        process.kill()
-        process.wait()
-    before = count_runs()
+    doomed = [start("a", "15"), start("b", "25")]
+    go(*doomed)
+    assert [process.returncode for process in doomed] == [-signal.SIGKILL] * 2
+    with catalog.read() as session:
+        before = session.query(PolicyRun).count()
+        assert before == session.query(Job).count()
     assert 0 < before < COUNT
-    for process in survivors:
-        go(process)
-    started = [int(process.communicate(timeout=120)[0].splitlines()[-1]) for process in survivors]
+    started = [int(words.splitlines()[-1]) for words in go(start("c"), start("d"))]
     assert sum(started) == COUNT - before
     with catalog.read() as session:
         runs = {run.id: run for run in session.query(PolicyRun)}

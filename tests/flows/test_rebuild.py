@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from strongroom.artifact import Label, Location, put_label
+from strongroom.artifact import Label, Location, load_label, put_label
 from strongroom.catalog import Backup, Job, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import Cancelled, StorageDenied, StorageNotFound
 from strongroom.flows import Site, open_site
+from strongroom.flows.chores.sweep import SWEEP
 from strongroom.flows.kinds import rebuild as rebuilding
 from strongroom.flows.kinds.label import change_backup, store_labels
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
@@ -78,6 +79,15 @@ def test_names_and_protection_survive_the_catalog(place: Path, deletable: bool) 
     other = open_control(place / "b")
     run(other, request_rebuild(other, "p"))
     assert (backup(other).name, backup(other).protected) == ("before-migration", True)
+    # a protection that an earlier version did not store
+    with control.catalog.write() as session:
+        row = session.get(Backup, HERE.id)
+        assert row is not None
+        row.name = "renamed long ago"
+    SWEEP.run(control)
+    label = load_label(store, HERE)
+    assert label is not None
+    assert (label.name, label.protected) == ("renamed long ago", True)
     # an object of somebody else changes nothing
     store.put(f"{HERE.labels}/00000009.json", b'{"id": "two", "container": "box", "name": "x", "at": "2026-01-01T00:00:00Z"}')
     put_label(store, Label(id="one", container="box", name="x\x1b[2J", protected=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -189,6 +190,24 @@ def test_the_example_of_the_page() -> None:
     assert decisions["Nov 22"].reasons == ("daily 8 of 14", "weekly 2 of 8", "needed by Nov 28")
     assert decisions["Nov 26"].reasons == ("newest verified", "within 7d", "daily 4 of 14", "needed by Nov 28")
     assert decisions["Nov 29"].reasons == ("newest good", "within 7d", "daily 1 of 14", "weekly 1 of 8", "monthly 1 of 12")
+
+
+def draw_month(backups: list[KnownBackup], decisions: dict[str, Decision]) -> str:
+    """One line for each chain: F full, i incremental, parentheses around what expires."""
+    lines: list[str] = []
+    for backup in backups:
+        cell = f"{'i' if backup.parent else 'F'}{backup.started.day}"
+        cell = f"{cell:^7}" if decisions[backup.id].is_kept else f"{f'({cell})':^7}"
+        if backup.parent is None:
+            lines.append(f"{backup.started:%b} ")
+        lines[-1] += cell
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def test_the_drawing_of_the_page_is_what_the_rules_decide() -> None:
+    backups = make_month()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
+    assert draw_month(backups, decide_month(backups)) in page
 
 
 def test_the_brake_is_quiet_in_a_steady_state_and_stops_a_mass_removal() -> None:

@@ -225,6 +225,8 @@ def test_backups_and_strategies(none_directory: Any) -> None:
         cloud.service.wait(job["id"])
     assert {"full", "inc1"} <= set(names(openstack("database backup list"))) <= {"full", "inc1", "running", "second"}
     assert "No backup with a name or ID of 'side'" in openstack.tried("database backup show side").stderr
+    deleted = {b["name"] for b in cloud.service.get("/backups", trashed="true")["backups"] if b["sweep_at"]}
+    assert {"again", "side", "inc2"} <= deleted, "they stay in the store for a while, out of sight"
 
 
 def test_databases_users_and_root(none_directory: Any) -> None:

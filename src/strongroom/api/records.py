@@ -72,6 +72,7 @@ def backup_plan(
     caller: CallerDep,
     control: ControlDep,
     cascade: Annotated[bool, Query(description="Also delete the backups that depend on it.")] = False,
+    now: Annotated[bool, Query(description="Remove it from the store at once, without the grace period.")] = False,
 ) -> OneDeletePlan:
     """Extension: plan the deletion of a backup; changes nothing."""
-    return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade))
+    return OneDeletePlan(plan=plan_delete_backup(control, caller.project, backup, cascade=cascade, at_once=now))

@@ -5,13 +5,18 @@ The rows of backups are a cache of the manifests in the store, which are authori
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog
 from strongroom.catalog._policies import Attachment, Incident, Policy, PolicyRun, Schedule
-from strongroom.catalog._tables import Backup, Cluster, Host, Instance, Job, Quota, Run, Strategy, now
+from strongroom.catalog._retention_tables import Confirmation, Expiration, Hold, Removal
+from strongroom.catalog._tables import Backup, Cluster, Fact, Host, Instance, Job, Quota, Run, Strategy, now
 
 __all__ = [
     "Attachment",
     "Backup",
     "Catalog",
     "Cluster",
+    "Confirmation",
+    "Expiration",
+    "Fact",
+    "Hold",
     "Host",
     "Incident",
     "Instance",
@@ -19,6 +24,7 @@ __all__ = [
     "Policy",
     "PolicyRun",
     "Quota",
+    "Removal",
     "Run",
     "Schedule",
     "Strategy",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,19 +149,25 @@ def _prepare_postgresql(engine: Engine) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
 
 
+def open_engine(url: URL) -> Engine:
+    """Connections to the database of the catalog."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=THREADS, pool_use_lifo=True)
+        _prepare_sqlite(engine)
+    else:
+        engine = create_engine(url, pool_pre_ping=True, pool_size=THREADS // 2, max_overflow=THREADS // 2, pool_use_lifo=True)
+        _prepare_postgresql(engine)
+    return engine
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Open the catalog and run missing migrations. Raises ConfigurationError if it cannot be opened."""
     url = database_url(settings)
-    if url is not None:
-        engine = create_engine(url, pool_pre_ping=True, pool_size=THREADS // 2, max_overflow=THREADS // 2, pool_use_lifo=True)
-        _prepare_postgresql(engine)
-    else:
+    if url is None:
         path = settings.service.data_dir / "catalog.sqlite"
         _touch_private(path)
-        engine = create_engine(
-            f"sqlite:///{path}", connect_args={"check_same_thread": False}, pool_size=THREADS, pool_use_lifo=True
-        )
-        _prepare_sqlite(engine)
+        url = make_url(f"sqlite:///{path}")
+    engine = open_engine(url)
     try:
         migrate(engine)
     except OperationalError as error:
@@ -179,14 +187,15 @@ def _touch_private(path: Path) -> None:
     path.chmod(0o600)
 
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_UPGRADE = (sys.executable, "-P", "-m", "strongroom.catalog.upgrade")
 _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """Where Alembic keeps the last migration that was run."""
 
 
 def migrate(engine: Engine) -> None:
     """Create the tables in a new catalog; run the missing Alembic migrations in an older one."""
-    newest = max(path.stem.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))  # they are numbered
+    newest = max(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))  # they are numbered
     with engine.connect() as connection:
         is_new = not inspect(connection).has_table(_VERSION.name)
         if not is_new and connection.scalar(select(_VERSION.c.version_num)) == newest:
@@ -197,11 +206,11 @@ def migrate(engine: Engine) -> None:
             _VERSION.create(connection)
             connection.execute(_VERSION.insert().values(version_num=newest))
         return
-    from alembic import command  # 10 MB, and only needed after an upgrade
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    url = engine.url.render_as_string(hide_password=False)
+    run = subprocess.run(_UPGRADE, input=url, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        reason = run.stderr.strip().splitlines()[-1:] or [f"exit status {run.returncode}"]
+        raise ConfigurationError(
+            f"cannot upgrade the catalog {engine.url.render_as_string(hide_password=True)}: {reason[0]}",
+            remedy="Check the permissions and free space of the database, then start the service again.",
+        )

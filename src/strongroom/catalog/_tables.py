@@ -118,6 +118,7 @@ class Backup(Table):
         Index("backups_chain", "chain_id"),
         Index("backups_status", "status"),
         Index("backups_cluster", "cluster_id"),
+        Index("backups_updated", "updated"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -164,6 +165,8 @@ class Backup(Table):
     verified: Mapped[dict[str, Any] | None]
     """at (ISO), ok, prepared, message."""
     protected: Mapped[bool] = mapped_column(default=False)
+    trashed: Mapped[bool] = mapped_column(default=False)
+    """A person deleted it. It is in the store until it is swept (``Expiration``), and hidden from Trove's clients."""
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]

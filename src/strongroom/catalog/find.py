@@ -26,6 +26,8 @@ def _find_row(session: Session, table: type[Named], noun: str, project: str | No
     if by_id is not None:
         return by_id
     named: Sequence[Named] = session.scalars(_build_query(table, "name", project is not None).limit(10), values).all()
+    if len(named) > 1:  # a name that was deleted can be used again
+        named = [row for row in named if not (isinstance(row, Backup) and row.trashed)] or named
     how = f"are named {ref}"
     if not named and SHORT_ID.fullmatch(ref):
         named = session.scalars(_build_short_id_query(table, project is not None).limit(10), {**values, "after": ref + "g"}).all()
@@ -57,6 +59,8 @@ def _describe(row: Instance | Backup | Cluster) -> str:
 def _build_query(table: type[Named], column: str, owned: bool) -> Select[Any]:
     """The query, cached: building a statement takes longer than running it."""
     query = select(table).where(table.deleted.is_(None), getattr(table, column) == bindparam("ref"))
+    if issubclass(table, Backup):
+        query = query.order_by(table.trashed)
     return query.where(table.project == bindparam("project")) if owned else query
 
 
@@ -141,6 +145,19 @@ def chain_of(session: Session, backup: Backup) -> list[Backup]:
         seen.add(parent.id)
         chain.append(parent)
     return chain[::-1]
+
+
+def ancestors_of(session: Session, backup: Backup) -> list[Backup]:
+    """The existing backups that it is based on, its parent first, as far as they are known. One query for any length."""
+    living = select(Backup).where(Backup.chain_id == backup.chain_id, Backup.deleted.is_(None))
+    links = {link.id: link for link in session.scalars(living)} if backup.parent_id else {}
+    found: list[Backup] = []
+    at = links.get(backup.parent_id or "")
+    while at is not None:
+        found.append(at)
+        del links[at.id]
+        at = links.get(at.parent_id or "")
+    return found
 
 
 def children_of(session: Session, backup_id: str) -> list[Backup]:

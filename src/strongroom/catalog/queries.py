@@ -52,7 +52,7 @@ def newest_first(
     table: type[Row],
     page: Page,
     project: str | None,
-    filters: Mapping[str, str | None] | None = None,
+    filters: Mapping[str, str | bool | None] | None = None,
     *,
     deleted: bool = False,
 ) -> tuple[list[Row], str | None]:

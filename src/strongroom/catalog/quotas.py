@@ -22,7 +22,7 @@ def limits(session: Session, project: str, settings: Settings) -> dict[str, int]
 
 
 def in_use(session: Session, project: str, settings: Settings) -> dict[str, int]:
-    """The project's usage of each resource. Memory and disks of adopted servers do not count."""
+    """The project's usage of each resource. Memory and disks of adopted servers and deleted backups do not count."""
     sizes = session.execute(
         select(Instance.runtime, Instance.flavor, func.count(), func.sum(Instance.volume_size))
         .where(Instance.project == project, Instance.deleted.is_(None))
@@ -30,7 +30,8 @@ def in_use(session: Session, project: str, settings: Settings) -> dict[str, int]
     ).all()
     ram = {name: flavor.ram for name, flavor in settings.flavors.items()}
     managed = [row for row in sizes if row[0] == "process"]
-    backups = session.scalar(select(func.count()).where(Backup.project == project, Backup.deleted.is_(None)))
+    existing = select(func.count()).where(Backup.project == project, Backup.deleted.is_(None), Backup.trashed.is_(False))
+    backups = session.scalar(existing)
     return {
         "instances": sum(count for _, _, count, _ in sizes),
         "ram": sum(ram.get(flavor, 0) * count for _, flavor, count, _ in managed),

@@ -8,8 +8,21 @@ from typing import Annotated
 import typer
 
 from strongroom import __version__
-from strongroom.cli.commands import catalog, check, db, host, info, instance, job, restore, schedule, strategy, user
-from strongroom.cli.commands.backup import backup
+from strongroom.cli.commands import (
+    catalog,
+    check,
+    db,
+    host,
+    info,
+    instance,
+    job,
+    restore,
+    retention,
+    schedule,
+    strategy,
+    user,
+)
+from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
 from strongroom.cli.commands.local.replace import replace_process
@@ -112,13 +125,15 @@ def agent(
 
 
 app.add_typer(instance.app, name="instance")
-app.add_typer(backup.app, name="backup")
+app.add_typer(keeping.app, name="backup")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(restore.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")
 app.add_typer(strategy.app, name="strategy")
+app.add_typer(retention.app, name="retention")
+app.add_typer(retention.status_app)
 app.add_typer(policy.app, name="policy")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(job.app, name="job")

@@ -52,6 +52,7 @@ PLAN = [
     Column("Data", "bytes", size),
     Column("Previous data", "old_bytes", size),
     Column("Backups", "backups", _names),
+    Column("Removed after", "sweep_at", moment),
     Column("Cancels", "jobs", _jobs),
     Column("Remaining backups", "kept"),
     Column("Newest", "newest", _kept),
@@ -59,8 +60,11 @@ PLAN = [
 ]
 
 
-def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wait: bool, **query: str | None) -> None:
-    """Show the plan, ask for confirmation, delete; with ``plan`` only show it. Raises Conflict if the deletion is refused."""
+def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wait: bool, **query: str | None) -> str | None:
+    """Show the plan, ask for confirmation, delete; with ``plan`` only show it. Returns the id of the job, if there is one.
+
+    Raises Conflict if the deletion is refused.
+    """
     if plan or not yes:
         found = session.client.get(f"{noun}s", ref, "delete-plan", **query)["plan"]
         if plan:
@@ -71,9 +75,12 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
             raise Conflict(refusal["message"], remedy=refusal["remedy"])
         for line in describe(found):
             warn(line)
-        confirm(f"Delete {noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''} permanently?", yes)
+        which = f"{noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''}"
+        confirm(f"Delete {which}{'' if found.get('sweep_at') else ' permanently'}?", yes)
         ref = found["id"]
-    session.finish(session.client.delete(f"{noun}s", ref, **query).job, wait)
+    job = session.client.delete(f"{noun}s", ref, **query).job
+    session.finish(job, wait)
+    return job
 
 
 def describe(plan: Mapping[str, Any]) -> list[str]:
@@ -85,6 +92,8 @@ def describe(plan: Mapping[str, Any]) -> list[str]:
             lines = [f"This deletes {name}, {size(plan['bytes'])} in the store:"]
         lines += [f"  {line}" for line in _names(plan["backups"][:NAMED]).splitlines()]
         lines += [f"  and {len(plan['backups']) - NAMED} more"] if len(plan["backups"]) > NAMED else []
+        if plan.get("sweep_at"):
+            lines.append(f"Until {moment(plan['sweep_at'])} UTC, the data stays in the store: `strongroom backup undelete`.")
         return [*lines, *_describe_rest(plan, "backups of the same instance")]
     if plan["adopted"]:
         lines = [f"{name} is adopted: only its record is deleted. Its server keeps running, and its data is not changed."]

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.artifact import Manifest
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
+from strongroom.flows.backups.removals import record_removal
 from strongroom.flows.kind import Failure, JobKind, kind_of
 from strongroom.flows.status import move_backup, move_cluster, move_instance, move_job
 
@@ -92,9 +93,10 @@ def fail_backup(backup: Backup, failure: Failure) -> bool:
     return True
 
 
-def settle_deletion(backup: Backup, failure: Failure | None) -> None:
-    """Record that the objects of a backup are deleted, or that their deletion failed."""
+def settle_deletion(session: Session, backup: Backup, failure: Failure | None, asked_by: str) -> None:
+    """The objects of a backup are gone, which is recorded, or they could not be removed."""
     if failure is None:
+        record_removal(session, backup, asked_by)
         backup.deleted = now()
         move_backup(backup, "DELETED")
     else:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from strongroom.agent.client import AgentClient
 from strongroom.catalog import Catalog, Job
 from strongroom.flows.hosts.agents import Agents
+from strongroom.flows.retention.memory import Watch
 from strongroom.flows.secrets import Secrets
 from strongroom.flows.stores import Stores
 from strongroom.settings import Settings
@@ -50,6 +51,8 @@ class Site:
     alarm: Alarm = field(default_factory=Alarm)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a handler of the API reads the catalog on the event loop."""
+    watch: Watch = field(default_factory=Watch)
+    """What retention remembers."""
     token: SecretStr | None = None
     """The caller's token, if stores are accessed with the tokens of users."""
 

@@ -12,6 +12,7 @@ from strongroom.sections.flavors import Flavor, default_flavors
 from strongroom.sections.hosts import Hosts
 from strongroom.sections.identity import Identity
 from strongroom.sections.quotas import Quotas
+from strongroom.sections.retention import Retention
 from strongroom.sections.section import AGENT_PORT, CONTAINER_PATTERN, DEFAULT_PORT, HOST_PATTERN, Section
 from strongroom.sections.service import Service
 from strongroom.sections.storage import Storage, TokenStorage
@@ -29,6 +30,7 @@ __all__ = [
     "Hosts",
     "Identity",
     "Quotas",
+    "Retention",
     "Section",
     "Service",
     "Storage",

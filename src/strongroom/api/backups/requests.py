@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from strongroom.api.http.fields import (
     Body,
@@ -72,9 +72,23 @@ class Verify(OwnBody):
     start: bool = Field(True, description="With `prepare`: start a private server there that reads every table.")
 
 
+class Hold(OwnBody):
+    """Keep a backup and all that it is based on."""
+
+    reason: Location = Field(description="Why it is kept.")
+    until: AwareDatetime | None = Field(None, description="The hold ends at this time. Default: when it is released.")
+
+
+class Nothing(OwnBody):
+    """An action without parameters."""
+
+
 class BackupAction(Body):
     """Exactly one action."""
 
     model_config = ConfigDict(extra="allow")
 
     verify: Verify | None = Field(None, description="Extension: read every segment and check every hash.")
+    hold: Hold | None = Field(None, description="Extension: keep it, whatever its policy or a user wants.")
+    release: Nothing | None = Field(None, description="Extension: end the hold.")
+    undelete: Nothing | None = Field(None, description="Extension: take its deletion back, within the grace period.")

@@ -32,9 +32,18 @@ from strongroom.api.http.fields import (
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, newest_first
 from strongroom.errors import InvalidRequest, NotFound
-from strongroom.flows import RestorePlan, find_backup, find_instance, plan_restore, version_id
+from strongroom.flows import (
+    RestorePlan,
+    find_backup,
+    find_instance,
+    hold_backup,
+    plan_restore,
+    release_backup,
+    undelete_backup,
+    version_id,
+)
 from strongroom.flows.kinds.backup import request_backup
-from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.status import BACKUPS, CREATED
@@ -43,6 +52,9 @@ from strongroom.identity import authorize
 router = project_router("backups")
 
 _STATUSES = [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
+
+
+Trashed = Annotated[bool, Query(description="Extension: also backups that were deleted and are still in the store.")]
 
 
 class OnePlan(View):
@@ -114,6 +126,7 @@ def index(
     datastore: Annotated[str | None, Query(description="Id or name.")] = None,
     status: Annotated[str | None, Query(description="Extension.")] = None,
     kind: Annotated[Literal["full", "incremental"] | None, Query(description="Extension.")] = None,
+    trashed: Trashed = False,
 ) -> Response:
     """Backups, newest first.
 
@@ -121,7 +134,9 @@ def index(
     """
     marker, _, marked = (page.marker or "").partition("~")
     instance_id = marked or instance_id
-    filters: dict[str, str] = {} if kind is None else {"kind": kind}
+    filters: dict[str, str | bool | None] = {} if kind is None else {"kind": kind}
+    if not trashed:
+        filters["trashed"] = False
     if status is not None:
         filters["status"] = known_value(
             "status", status, [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
@@ -140,11 +155,14 @@ def index(
 
 @router.get("/instances/{instance}/backups", response_model=ManyBackups)
 @reads_catalog
-def of_instance(instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep) -> Response:
+def of_instance(
+    instance: Segment, request: Request, caller: CallerDep, control: ControlDep, page: PageDep, trashed: Trashed = False
+) -> Response:
     """Backups of one instance, newest first."""
     with control.catalog.read() as session:
         owner = find_instance(session, caller.project, instance)
-        rows, marker = newest_first(session, Backup, page, owner.project, {"instance_id": owner.id})
+        filters = {"instance_id": owner.id} | ({} if trashed else {"trashed": False})
+        rows, marker = newest_first(session, Backup, page, owner.project, filters)
         seen = ManyBackups(backups=backup_views(session, rows))
     if marker:
         seen.links = next_links(request, page, marker)
@@ -153,10 +171,12 @@ def of_instance(instance: Segment, request: Request, caller: CallerDep, control:
 
 @router.get("/backups/{backup}", response_model=OneBackup)
 @reads_catalog
-def show(backup: Segment, caller: CallerDep, control: ControlDep) -> Response:
+def show(backup: Segment, caller: CallerDep, control: ControlDep, trashed: Trashed = False) -> Response:
     """One backup, by id or unique name."""
     with control.catalog.read() as session:
         row = find_backup(session, caller.project, backup)
+        if row.trashed and not trashed:
+            raise NotFound(f"backup {backup} is deleted", remedy=f"Take it back: `strongroom backup undelete {row.id}`.")
         (seen,) = backup_views(session, [row])
     return reply(OneBackup(backup=seen.model_copy(update={"profile": row.profile})))
 
@@ -193,17 +213,32 @@ def delete(
     caller: CallerDep,
     control: ControlDep,
     cascade: Annotated[bool, Query(description="Extension: also delete the incrementals based on it.")] = False,
+    now: Annotated[bool, Query(description="Extension: remove it from the store at once, without the grace period.")] = False,
 ) -> Response:
-    """Delete a backup. Refused (409) if others are based on it, unless ``cascade`` is given, and (422) while it is running."""
-    return accepted(request_delete_backup(control, caller.project, backup, cascade=cascade))
+    """Delete a backup. Refused (409) if others are based on it, unless ``cascade`` is given, and (422) while it is running.
+
+    It disappears from lists at once, but stays in the store until its grace period has ended; until then the action ``undelete``
+    takes the deletion back.
+    """
+    delete = request_delete_backup if now else discard_backup
+    return accepted(delete(control, caller.project, backup, cascade=cascade))
 
 
 @router.post("/backups/{backup}/action", status_code=202)
 def act(backup: Segment, body: BackupAction, caller: CallerDep, control: ControlDep) -> Response:
-    """Verify a backup."""
+    """Verify a backup, hold it, release it, or take its deletion back."""
+    if body.model_extra or len(body.model_fields_set) != 1:
+        raise InvalidRequest("the body must name one action", remedy="The actions are verify, hold, release and undelete.")
+    if body.hold is not None:
+        hold_backup(control, caller.project, backup, reason=body.hold.reason, until=body.hold.until)
+        return accepted()
+    if body.release is not None:
+        release_backup(control, caller.project, backup)
+        return accepted()
     requested = body.verify
-    if requested is None or body.model_extra:
-        raise InvalidRequest("the body must name one action", remedy="The action is verify.")
+    if requested is None:
+        undelete_backup(control, caller.project, backup)
+        return accepted()
     job = request_verify(
         control,
         caller.project,

@@ -16,11 +16,13 @@ from strongroom.api.http.fields import (
     naive,
 )
 from strongroom.artifact import Level, Pages
-from strongroom.catalog import Backup
+from strongroom.catalog import Backup, Expiration, Hold
 from strongroom.catalog.queries import broken_chains, damaged_pages, newest_jobs
 from strongroom.flows import (
     explain_broken,
+    find_marks,
     level_of,
+    list_holds,
     version_id,
 )
 
@@ -55,6 +57,15 @@ class Verified(View):
     prepared: bool = Field(description="The chain was also restored in scratch space.")
     tables: int | None = Field(description="Tables read by a private server; null if none was started.")
     message: str | None
+
+
+class HoldView(View):
+    """Why a backup is kept."""
+
+    reason: str
+    until: str | None
+    held_by: str
+    created: str | None
 
 
 class BackupView(View):
@@ -104,6 +115,12 @@ class BackupView(View):
     )
     unrestorable_reason: str | None = Field(description="Why it cannot be restored; null if it can, and while it is being taken.")
     job_id: str | None = Field(description="Its newest job.")
+    sweep_at: str | None = Field(
+        description="It was deleted, or no rule keeps it: not before this time, it is removed from the store. Null if it is kept."
+    )
+    expired_because: str | None = Field(description="Who deleted it, or which rules let it go.")
+    trashed: bool = Field(description="A user deleted it: it is hidden from lists unless `trashed` is given.")
+    hold: HoldView | None = Field(description="A user keeps it, and all that it is based on.")
 
 
 class OneBackup(View):
@@ -124,6 +141,7 @@ def backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
     broken = broken_chains(session, [row for row in rows if row.status not in Backup.RUNNING])
     reasons = explain_broken(session, broken) if broken else {}
     damaged = damaged_pages(session, rows)
+    marks, holds = find_marks(session, [row.id for row in rows]), list_holds(session)
     return [
         backup_view(
             row,
@@ -132,6 +150,8 @@ def backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
             reason=reasons.get(row.id),
             is_parent_bad=broken.get(row.id, row.id) != row.id,
             damaged=damaged.get(row.id, 0),
+            mark=marks.get(row.id),
+            hold=holds.get(row.id),
         )
         for row in rows
     ]
@@ -145,6 +165,8 @@ def backup_view(
     reason: str | None = None,
     is_parent_bad: bool = False,
     damaged: int = 0,
+    mark: Expiration | None = None,
+    hold: Hold | None = None,
 ) -> BackupView:
     fault, verified = row.fault, row.verified
     return BackupView(
@@ -184,7 +206,15 @@ def backup_view(
         restorable=restorable,
         unrestorable_reason=reason,
         job_id=job_id,
+        sweep_at=iso(mark.sweep_at) if mark else None,
+        expired_because=mark.reason if mark else None,
+        trashed=row.trashed,
+        hold=_hold_view(hold) if hold else None,
     )
+
+
+def _hold_view(hold: Hold) -> HoldView:
+    return HoldView(reason=hold.reason, until=iso(hold.until), held_by=hold.held_by, created=iso(hold.created))
 
 
 def verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:

@@ -162,7 +162,7 @@ def restore(
         )
     if name is not None:
         require_free_name(session, "instance", name, allow_same_name)
-    found = session.client.get("backups", backup)["backup"]
+    found = session.client.get("backups", backup, trashed="true")["backup"]
     directories = _directories(tablespace or ())
     requested = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
     planned = _plan(session, found["id"], requested, required=plan)

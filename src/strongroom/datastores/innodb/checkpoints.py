@@ -96,7 +96,7 @@ def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFact
     version = said.get("server_version", "")
     if ("MariaDB" in version) != (product == "MariaDB") or not version:
         raise VersionMismatch(
-            f"the backup is not a backup of {product}: it was written by {said.get('tool_name')!r} of server {version!r}",
+            f"the backup is not of {product}: it was written by {said.get('tool_name')!r} of server {version!r}",
             remedy="Restore it with the tool that wrote it.",
         )
     if said.get("compressed", "N") != "N":

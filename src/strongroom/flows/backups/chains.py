@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import Positions
-from strongroom.catalog import Backup, Instance
+from strongroom.catalog import Backup, Expiration, Instance
 from strongroom.catalog.find import (
     chain_of,
 )
@@ -28,7 +28,12 @@ def newest_parent(session: Session, instance: Instance, limit: ChainLimit = no_l
     """The newest usable backup of the instance, or None and the reason."""
     completed = _newest_first(
         session.scalars(
-            select(Backup).where(Backup.instance_id == instance.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
+            select(Backup).where(
+                Backup.instance_id == instance.id,
+                Backup.deleted.is_(None),
+                Backup.status == "COMPLETED",
+                Backup.id.not_in(select(Expiration.backup_id)),
+            )
         ).all()
     )
     if not completed:

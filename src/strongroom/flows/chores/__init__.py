@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from strongroom.flows.chores import purge, schedules, sweep, trim
+from strongroom.flows.chores import purge, retention, schedules, sweep, trim
 from strongroom.flows.chores.chore import Chore
 from strongroom.flows.chores.runner import ChoreRunner
 
-CHORES: tuple[Chore, ...] = (sweep.SWEEP, purge.PURGE, schedules.SCHEDULES, trim.TRIM)
+CHORES: tuple[Chore, ...] = (
+    sweep.SWEEP,
+    purge.PURGE,
+    schedules.SCHEDULES,
+    trim.TRIM,
+    retention.RETENTION,
+    retention.STORES,
+)
 
 __all__ = ["CHORES", "Chore", "ChoreRunner"]

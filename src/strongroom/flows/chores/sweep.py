@@ -11,6 +11,7 @@ from strongroom.artifact import Location, sweep_orphans
 from strongroom.catalog import Backup, Job
 from strongroom.errors import StorageError, StrongroomError
 from strongroom.flows.backups.artifact_end import finish_left
+from strongroom.flows.backups.labels import store_label
 from strongroom.flows.chores.chore import DAY, Chore
 from strongroom.flows.site import Site
 
@@ -45,10 +46,25 @@ def _sweep(site: Site) -> float | None:
         except StrongroomError as error:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
+    _store_labels(site)
     log.info("swept the stores", orphans=swept)
     presence = site.agents.presence
     new = [host for host in site.agents.names if presence.may_write(host) and not presence.cause(host)]
     return SOON if new else None
+
+
+def _store_labels(site: Site) -> None:
+    """Store that backups are protected, where the job that should have done it failed, or an earlier version did not do it."""
+    if site.settings.storage.by_token:
+        return
+    with site.catalog.read() as session:
+        protected = select(Backup).where(Backup.protected, Backup.status == "COMPLETED", Backup.source.is_(None))
+        rows = list(session.scalars(protected))
+    for row in rows:
+        try:
+            store_label(site.stores.holding(row), row)
+        except StrongroomError as error:
+            log.warning("cannot store the protection of a backup", backup=row.id, error=error.code, reason=error.message)
 
 
 def finish_failed(site: Site) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Cluster, Instance, Job, quotas
+from strongroom.catalog import Backup, Cluster, Expiration, Instance, Job, quotas
 from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
@@ -162,7 +162,12 @@ def newest_backup(session: Session, cluster: Cluster) -> Backup | None:
     """The newest completed backup."""
     return session.scalars(
         select(Backup)
-        .where(Backup.cluster_id == cluster.id, Backup.deleted.is_(None), Backup.status == "COMPLETED")
+        .where(
+            Backup.cluster_id == cluster.id,
+            Backup.deleted.is_(None),
+            Backup.status == "COMPLETED",
+            Backup.id.not_in(select(Expiration.backup_id)),
+        )
         .order_by(Backup.finished.desc(), Backup.created.desc())
         .limit(1)
     ).one_or_none()

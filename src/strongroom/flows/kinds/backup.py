@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from strongroom import datastores
 from strongroom.artifact import Pages, Witness
-from strongroom.catalog import Backup, Instance, Job, now, quotas
+from strongroom.catalog import Backup, Expiration, Instance, Job, now, quotas
 from strongroom.catalog.find import (
     chain_of,
     container_for,
@@ -234,6 +234,11 @@ def _named_parent(session: Session, project: str, instance: Instance, ref: str) 
         )
     if base.status != "COMPLETED":
         raise Conflict(f"parent backup {base.name} ({base.id}) is {base.status}, not COMPLETED", remedy=full)
+    if session.get(Expiration, base.id) is not None:
+        raise Conflict(
+            f"parent backup {base.name} ({base.id}) is deleted or expired",
+            remedy=f"{full} Or keep it first: `strongroom backup undelete` or `strongroom backup hold`.",
+        )
     for link in chain_of(session, base):
         if link.status != "COMPLETED":
             raise Conflict(f"the chain of {base.name} is broken: backup {link.id} is {link.status}", remedy=full)

@@ -15,15 +15,19 @@ from strongroom.catalog.find import (
     find_backup,
     unfinished_jobs,
 )
-from strongroom.errors import Busy, HasChildren
+from strongroom.errors import Busy, HasChildren, NotFound
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import settle_deletion
 from strongroom.flows.records import refuse_if_protected
+from strongroom.flows.retention.clocks import read_served
+from strongroom.flows.retention.holds import refuse_if_held
+from strongroom.flows.retention.marks import Cause, grace_of, mark
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backups
 from strongroom.flows.steps import backup_of, load_job
+from strongroom.identity import asker
 
 
 async def delete_stored(site: Site, job_id: str) -> None:
@@ -33,10 +37,12 @@ async def delete_stored(site: Site, job_id: str) -> None:
     """
 
     def remove() -> None:
-        _, _, backup = load_job(site, job_id)
+        job, _, backup = load_job(site, job_id)
         assert backup is not None
         with site.catalog.read() as session:
             chain = [*descendants_of(session, backup.id), backup]
+            refuse_if_protected(chain)
+            refuse_if_held(session, chain)
         for link in chain:
             if link.status != "DELETING":
                 raise HasChildren(
@@ -50,7 +56,7 @@ async def delete_stored(site: Site, job_id: str) -> None:
                 with site.catalog.write() as session:
                     row = session.get(Backup, link.id)
                     assert row is not None
-                    settle_deletion(row, None)
+                    settle_deletion(session, row, None, job.asked_by)
 
     await asyncio.to_thread(remove)
 
@@ -59,26 +65,64 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
     for link in [*descendants_of(session, backup.id), backup]:
         if link.status == "DELETING":
-            settle_deletion(link, failure)
+            settle_deletion(session, link, failure, job.asked_by)
+
+
+def discard_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job | None:
+    """Delete a backup, with ``cascade`` also all that depend on it: they are marked, and removed when the grace period has ended.
+
+    Returns the job when they are deleted at once: where there is no grace period, or nothing that could be restored.
+    Raises NotFound, HasChildren, Protected, Busy.
+    """
+    with site.catalog.write() as session:
+        row = find_backup(session, project, backup)
+        if row.trashed:
+            raise NotFound(
+                f"backup {row.name} ({row.id}) is deleted already; it is removed from the store later",
+                remedy="Remove it now with --now, or take the deletion back: `strongroom backup undelete`.",
+            )
+        chain = refuse_deletion(session, row, cascade=cascade)
+        if waits_for_sweep(site, chain):
+            who = asker.get()[:255]
+            cause = Cause(f"deleted by {who}" if who else "deleted", by_person=True, asked_by=who)
+            mark(session, chain, cause, wait=grace_of(site), served=read_served(session))
+            return None
+        job = begin_deletion(session, row, chain)
+    site.start(job)
+    return job
 
 
 def request_delete_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job:
-    """Delete a backup; with ``cascade`` also all that depend on it (children first, in one job).
+    """Delete a backup at once, with ``cascade`` also all that depend on it (children first, in one job).
 
     Raises NotFound, HasChildren, Protected, Busy.
     """
     with site.catalog.write() as session:
         row = find_backup(session, project, backup)
-        chain = refuse_deletion(session, row, cascade=cascade)
-        move_backups(session, chain, "DELETING")
-        job = new_job(session, project, "delete_backup", backup=row, partition=row.chain_id)
+        job = begin_deletion(session, row, refuse_deletion(session, row, cascade=cascade, at_once=True))
     site.start(job)
     return job
 
 
-def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[Backup]:
-    """The backups that a deletion deletes, children before parents. Raises HasChildren, Protected, Busy if it is refused."""
-    if not cascade and (children := children_of(session, backup.id)):
+def begin_deletion(session: Session, backup: Backup, chain: Sequence[Backup]) -> Job:
+    """The job that deletes the backup. From this transaction on nobody can read, hold or unmark the backups of ``chain``."""
+    move_backups(session, chain, "DELETING")
+    return new_job(session, backup.project, "delete_backup", backup=backup, partition=backup.chain_id)
+
+
+def waits_for_sweep(site: Site, backups: Sequence[Backup]) -> bool:
+    """Whether the backups are only marked: something of them can be restored, and the sweep can reach their store."""
+    restorable = any(backup.status in Backup.RESTORABLE for backup in backups)
+    return restorable and site.settings.retention.grace > 0 and not site.settings.storage.by_token
+
+
+def refuse_deletion(session: Session, backup: Backup, *, cascade: bool, at_once: bool = False) -> list[Backup]:
+    """What a deletion of the backup deletes, children before parents. Raises HasChildren, Protected, Busy.
+
+    Children that are deleted already, and wait for the sweep, only stop a deletion ``at_once``.
+    """
+    children = [child for child in children_of(session, backup.id) if at_once or not child.trashed]
+    if not cascade and children:
         names = ", ".join(f"{c.name} ({c.id})" for c in children[:10])
         more = f" and {len(children) - 10} more" if len(children) > 10 else ""
         raise HasChildren(
@@ -87,6 +131,7 @@ def refuse_deletion(session: Session, backup: Backup, *, cascade: bool) -> list[
         )
     chain = [*descendants_of(session, backup.id), backup]
     refuse_if_protected(chain)
+    refuse_if_held(session, chain)
     _refuse_if_used(session, chain)
     return chain
 

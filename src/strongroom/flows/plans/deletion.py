@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Instance, Job
+from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_backup, find_cluster, find_instance, nodes_of, unfinished_jobs
 from strongroom.catalog.queries import broken_chains
 from strongroom.errors import StrongroomError
 from strongroom.flows.jobs import refuse_if_node
-from strongroom.flows.kinds.deletion import refuse_deletion
+from strongroom.flows.kinds.deletion import refuse_deletion, waits_for_sweep
 from strongroom.flows.records import refuse_if_protected
+from strongroom.flows.retention.marks import grace_of
 from strongroom.flows.site import Site
 
 
@@ -71,6 +72,10 @@ class DeletePlan(_Model):
     old_bytes: int = Field(description="Bytes of previous data, kept by restores, that are deleted.")
     nodes: list[str] = Field(description="Names of the nodes of a cluster.")
     backups: list[DeletedBackup] = Field(description="Backups that are deleted, children before parents.")
+    sweep_at: str | None = Field(
+        None,
+        description="Until then, the backups stay in the store and can be undeleted; null: they are removed at once.",
+    )
     jobs: list[CancelledJob] = Field(description="Jobs that are cancelled.")
     kept: int = Field(description="Restorable backups of the same instance or cluster that are kept.")
     newest: KeptBackup | None = Field(description="The newest of these.")
@@ -128,12 +133,13 @@ def plan_delete_cluster(site: Site, project: str, cluster: str) -> DeletePlan:
         )
 
 
-def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool) -> DeletePlan:
-    """What `request_delete_backup` would do. Raises NotFound, Conflict."""
+def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool, at_once: bool = False) -> DeletePlan:
+    """What `discard_backup`, or with ``at_once`` `request_delete_backup`, would do. Raises NotFound, Conflict."""
     with site.catalog.read() as session:
         row = find_backup(session, project, backup)
         deleted = [*(descendants_of(session, row.id) if cascade else []), row]
-        refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade))
+        refused = _refusals(lambda: refuse_deletion(session, row, cascade=cascade, at_once=at_once))
+        waits = not at_once and waits_for_sweep(site, deleted)
         gone = {link.id for link in deleted}
         kept = [link for link in _of_same(session, row) if link.id not in gone]
         return DeletePlan(
@@ -148,6 +154,7 @@ def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool) 
             old_bytes=0,
             nodes=[],
             backups=[_deleted(link) for link in deleted],
+            sweep_at=(now() + grace_of(site)).isoformat(timespec="seconds").replace("+00:00", "Z") if waits else None,
             jobs=[],
             **_kept(kept),
         )
@@ -161,8 +168,8 @@ def _of_same(session: Session, backup: Backup) -> list[Backup]:
 
 
 def _restorable(session: Session, which: object) -> list[Backup]:
-    """The restorable backups that match ``which``, newest first."""
-    query = select(Backup).where(which, Backup.deleted.is_(None), Backup.status.in_(Backup.RESTORABLE))  # type: ignore[arg-type]
+    """The restorable backups that ``which`` chooses, newest first."""
+    query = select(Backup).where(which, Backup.deleted.is_(None), Backup.trashed.is_(False), Backup.status.in_(Backup.RESTORABLE))  # type: ignore[arg-type]
     found = list(session.scalars(query.order_by(Backup.created.desc(), Backup.id.desc())))
     broken = broken_chains(session, found)
     return [row for row in found if row.id not in broken]

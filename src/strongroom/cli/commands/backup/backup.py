@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli import deletion, names
+from strongroom.cli import names
 from strongroom.cli.commands.backup.listing import Ratio, list_backups
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_known
@@ -17,10 +17,10 @@ from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.values import duration, moment, size
-from strongroom.cli.session import AllProjects, Session, Wait, Yes, command
+from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import InvalidRequest
 
-app = typer.Typer(no_args_is_help=True, help="Backups: create, show, verify, delete.")
+app = typer.Typer(no_args_is_help=True, help="Backups: create, show, verify, keep, delete.")
 
 Name = Annotated[
     str,
@@ -90,6 +90,14 @@ def _pages(value: dict[str, Any] | None) -> str:
     return f"{value['damaged']} of {value['checked']}: {named}" if value["damaged"] else f"none of {value['checked']}"
 
 
+def _hold(value: dict[str, Any] | None) -> str:
+    if not value:
+        return ""
+    who = f" by {value['held_by']}" if value["held_by"] else ""
+    until = f" until {moment(value['until'])}" if value["until"] else ""
+    return f"{value['reason']} ({who.strip() or 'held'}{until})"
+
+
 SHOW = [
     Column("ID", "id"),
     Column("Name", "name"),
@@ -120,6 +128,9 @@ SHOW = [
     Column("Restorable", "restorable"),
     Column("Not restorable because", "unrestorable_reason"),
     Column("Protected", "protected"),
+    Column("Held", "hold", _hold),
+    Column("Removed after", "sweep_at", moment),
+    Column("Removed because", "expired_because"),
     Column("Verified", "verified", _verified),
     When("Created", "created"),
     When("Finished", "finished"),
@@ -277,7 +288,7 @@ def list_(
 @command(app, "show", example="strongroom backup show monday\nstrongroom backup show monday -f value -c id")
 def show(session: Session, backup: Name) -> None:
     """Show one backup: contents, location, verification."""
-    session.output.record(session.client.get("backups", backup)["backup"], SHOW)
+    session.output.record(session.client.get("backups", backup, trashed="true")["backup"], SHOW)
 
 
 @command(
@@ -312,7 +323,7 @@ def verify(
     job = session.finish(reply.job, wait)
     if job is not None:
         note(_describe_coverage(job["output"]))
-    session.output.record(session.client.get("backups", backup)["backup"], SHOW)
+    session.output.record(session.client.get("backups", backup, trashed="true")["backup"], SHOW)
 
 
 def _describe_coverage(output: Mapping[str, Any]) -> str:
@@ -331,33 +342,3 @@ def rename(
 ) -> None:
     """Rename a backup. The artifact keeps the original name."""
     names.rename(session, "backup", backup, name, allow_same_name)
-
-
-@command(app, "protect", example="strongroom backup protect monday")
-def protect(session: Session, backup: Name) -> None:
-    """Protect a backup: it and its ancestors cannot be deleted until `strongroom backup unprotect`."""
-    names.protect(session, "backup", backup, True)
-
-
-@command(app, "unprotect", example="strongroom backup unprotect monday")
-def unprotect(session: Session, backup: Name) -> None:
-    """Remove the protection of a backup."""
-    names.protect(session, "backup", backup, False)
-
-
-@command(
-    app,
-    "delete",
-    example="strongroom backup delete monday\nstrongroom backup delete monday --cascade --plan\n"
-    "strongroom backup delete monday --cascade --yes",
-)
-def delete(
-    session: Session,
-    backup: Name,
-    cascade: Annotated[bool, typer.Option("--cascade", help="Also delete the incrementals that depend on it.")] = False,
-    plan: deletion.Plan = False,
-    yes: Yes = False,
-    wait: Wait = True,
-) -> None:
-    """Delete a backup and its data in the store."""
-    deletion.delete(session, "backup", backup, plan=plan, yes=yes, wait=wait, cascade="true" if cascade else None)

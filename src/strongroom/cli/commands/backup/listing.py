@@ -10,7 +10,7 @@ from strongroom.cli.filters import Filters
 from strongroom.cli.output.columns import Column, Id, Look, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import duration, safe, size, times
+from strongroom.cli.output.values import duration, moment, safe, size, times
 from strongroom.cli.session import Session
 from strongroom.errors import Conflict, NotFound
 
@@ -48,6 +48,15 @@ class State(Column):
         return safe(str(state))
 
 
+class Expires(Column):
+    """When a backup that was deleted, or that no rule keeps, is removed from the store."""
+
+    def text(self, item: Mapping[str, Any], _look: Look) -> str:
+        if not item.get("sweep_at"):
+            return ""
+        return f"{'deleted, ' if item.get('trashed') else ''}{moment(item['sweep_at'])}"
+
+
 LIST = [
     Column("Name", "name"),
     Column("Instance", "instance_name", rank=1),
@@ -59,6 +68,8 @@ LIST = [
     Column("Time", "seconds", duration, right=True, rank=8),
     State("Verified", "state"),
     Column("Protected", "protected", rank=10),
+    Column("Held", "hold.reason", rank=11),
+    Expires("Expires", "sweep_at", rank=4),
     Id("Parent", "parent_id", rank=6),
     When("Created", "created"),
     Id("ID", "id"),
@@ -77,10 +88,10 @@ def list_backups(
 ) -> None:
     """Print the selected backups. Raises NotFound if there is neither the instance nor a backup of it."""
     if chain is not None:
-        root = session.client.get("backups", chain)["backup"]["chain_id"]
+        root = session.client.get("backups", chain, trashed="true")["backup"]["chain_id"]
         filters = replace(filters, fields=(*filters.fields, ("chain_id", (root,))))
     columns = [Column("Project", "project_id"), *LIST] if all_projects else LIST
-    everywhere = {"all_projects": True} if all_projects else {}
+    everywhere = {"all_projects": True, "trashed": "true"} if all_projects else {"trashed": "true"}
     found = filters.apply(
         _unless(unverified, session.client.items("backups", instance_id=instance, limit=filters.page, **everywhere)), columns
     )

@@ -204,7 +204,7 @@ class Survey:
             yield Notice(
                 item="encryption",
                 effect="refuse",
-                message="file_key_management_filekey holds a passphrase, which the backup tool writes into the backup",
+                message="file_key_management_filekey has a passphrase, which would be unencrypted in the backup",
                 remedy="Put the passphrase into a file and set file_key_management_filekey = FILE:/path.",
             )
         paths = [place, *([secret[5:]] if secret.startswith("FILE:") else [])]

@@ -144,7 +144,7 @@ def require_own_data(server: Server, said: Path) -> None:
         same = False
     if not same:
         raise ConfigurationError(
-            f"{where(server)} does not serve {server.data_dir}; it says that its data is in {said}",
+            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 

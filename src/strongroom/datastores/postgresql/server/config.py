@@ -219,7 +219,7 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
         finally:
             tool.abort()
         if not (staging / "global" / "pg_control").is_file():
-            raise ServerFailed(f"{tool.name} made no database in {data_dir}", remedy="Check the installation of PostgreSQL.")
+            raise ServerFailed(f"{tool.name} created no database in {data_dir}", remedy="Check the installation of PostgreSQL.")
         for path in list(staging.iterdir()):
             path.rename(data_dir / path.name)
         staging.rmdir()

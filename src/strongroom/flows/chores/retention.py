@@ -1,0 +1,65 @@
+"""Marks the backups that no rule keeps, removes what was marked long enough, and reads what the stores contain."""
+
+from __future__ import annotations
+
+import structlog
+
+from strongroom.catalog import now
+from strongroom.errors import StrongroomError
+from strongroom.flows.chores.chore import Chore
+from strongroom.flows.retention.clocks import Reading, add_served, find_jump, keep_reading, load_reading, read_clocks
+from strongroom.flows.retention.facts import refresh_facts
+from strongroom.flows.retention.protection import note_incidents
+from strongroom.flows.retention.turn import sweep_imported, take_turn
+from strongroom.flows.retention.watch import EVERYTHING, list_databases, note_look
+from strongroom.flows.site import Site
+
+log = structlog.get_logger()
+
+INTERVAL = 300.0
+
+
+def retain(site: Site) -> float:
+    """Look at the databases that changed; an error ends only the turn of one. Returns the seconds until the next look."""
+    jump = _tick(site, read_clocks())
+    watch, at = site.watch, now()
+    with site.catalog.read() as session:
+        databases = list_databases(session, watch, at)
+        everything = watch.everything is None or at > watch.everything + EVERYTHING
+    for database_id in databases:
+        try:
+            take_turn(site, database_id, jump=jump)
+        except StrongroomError as error:
+            log.warning("retention of a database failed", database=database_id, error=error.code, reason=error.message)
+    if not jump:
+        sweep_imported(site)
+    note_look(watch, at, everything=everything)
+    return site.settings.retention.interval
+
+
+def read_stores(site: Site) -> float:
+    """Read what the stores contain, for the status of the databases. Impossible where stores need the token of a caller."""
+    if not site.settings.storage.by_token:
+        refresh_facts(site)
+    note_incidents(site)
+    return site.settings.retention.interval
+
+
+def _tick(site: Site, reading: Reading) -> str:
+    """Count the time since the last look. Returns why the clock cannot be trusted; empty if it can be."""
+    last = site.watch.ticked
+    site.watch.ticked = reading
+    with site.catalog.write() as session:
+        if last is not None and last.boot == reading.boot:
+            add_served(session, reading.elapsed - last.elapsed)
+        jump = find_jump(load_reading(session), reading)
+        if not jump:
+            keep_reading(session, reading)
+    site.watch.jump = jump
+    if jump:
+        log.warning("retention removes nothing", reason=jump)
+    return jump
+
+
+RETENTION = Chore(name="retention", interval=INTERVAL, run=retain)
+STORES = Chore(name="stores", interval=INTERVAL, run=read_stores)

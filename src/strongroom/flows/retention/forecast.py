@@ -1,0 +1,88 @@
+"""Backups that schedules would take: what a simulation adds, and until when the existing ones are kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import islice
+
+from strongroom.errors import InvalidRequest
+from strongroom.protection.backups import History, KnownBackup
+from strongroom.protection.policy import PolicySpec
+from strongroom.protection.retention import Decision, decide
+from strongroom.protection.runs import Plan
+
+MOST_RUNS = 5000
+"""A simulation adds at most this many backups."""
+LOOKS_AHEAD = 500
+"""How many runs are looked ahead for the end of a backup."""
+EXPECTED = "run of "
+"""Ids of backups that do not exist yet begin with this."""
+
+
+def expect_backups(history: History, spec: PolicySpec, plan: Plan, after: datetime) -> Iterator[KnownBackup]:
+    """The backups that the schedules take after this time, each at its nominal time, if all goes well."""
+    good = [backup for backup in history.backups if history.is_good(backup)]
+    newest = max(good, key=lambda backup: backup.point, default=None)
+    length = len(history.list_chain(newest)) if newest is not None else 0
+    limit = spec.max_chain or LOOKS_AHEAD
+    parent = newest.id if newest is not None else None
+    at = after
+    while (upcoming := plan.next_after(at)) is not None:
+        at, kind = upcoming
+        is_full = kind == "full" or parent is None or length >= limit
+        key = f"{EXPECTED}{at:%Y-%m-%d %H:%M} UTC"
+        yield KnownBackup(id=key, started=at, point=at, parent=None if is_full else parent)
+        parent, length = key, 1 if is_full else length + 1
+
+
+def expect_until(history: History, spec: PolicySpec, plan: Plan, after: datetime, until: datetime) -> History:
+    """The history as it would be at this time. Raises InvalidRequest if that is too far away."""
+    added: list[KnownBackup] = []
+    for backup in expect_backups(history, spec, plan, after):
+        if backup.point > until:
+            break
+        if len(added) == MOST_RUNS:
+            raise InvalidRequest(
+                f"more than {MOST_RUNS} backups would be taken until {until:%Y-%m-%d %H:%M} UTC", remedy="Choose an earlier time."
+            )
+        added.append(backup)
+    return History([*history.backups, *added])
+
+
+def find_ends(history: History, spec: PolicySpec, plan: Plan, now: datetime, holds: Collection[str]) -> Mapping[str, datetime]:
+    """When each existing backup expires if all runs succeed; without those that stay for longer than is looked ahead.
+
+    New backups only let go, and never want back: so the first run that lets a backup go is found by bisection.
+    """
+    future = list(islice(expect_backups(history, spec, plan, now), LOOKS_AHEAD))
+    known: dict[int, dict[str, Decision]] = {}
+
+    def is_gone(backup_id: str, runs: int) -> bool:
+        if runs not in known:
+            at = future[runs - 1].point if runs else now
+            added = History([*history.backups, *future[:runs]])
+            known[runs] = decide(added, spec.rules, zone=spec.time_zone, now=at, holds=holds)
+        return not known[runs][backup_id].is_kept
+
+    ends: dict[str, datetime] = {}
+    for backup in history.backups:
+        runs = _find_first(len(future), partial(is_gone, backup.id))
+        if runs is not None:
+            ends[backup.id] = future[runs - 1].point if runs else now
+    return ends
+
+
+def _find_first(most: int, holds_at: Callable[[int], bool]) -> int | None:
+    """The smallest number up to ``most`` for which it holds; None if it does not hold for ``most``."""
+    if not holds_at(most):
+        return None
+    low, high = -1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds_at(middle):
+            high = middle
+        else:
+            low = middle
+    return high

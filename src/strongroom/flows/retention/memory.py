@@ -1,0 +1,41 @@
+"""What the service remembers of stores and of its last look. In memory: after a start, everything is looked at again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from strongroom.flows.retention.clocks import Reading
+
+Place = tuple[str, str]
+"""A store, by the project that it belongs to (empty: of all), and a container."""
+
+
+@dataclass(slots=True)
+class StoreFacts:
+    """What all stores contained when they were last read."""
+
+    read: dict[Place, datetime] = field(default_factory=dict)
+    """When each container was last listed completely."""
+    folders: dict[Place, frozenset[str]] = field(default_factory=dict)
+    """The artifacts in it."""
+    missing: set[str] = field(default_factory=set)
+    """Ids of the backups without a manifest."""
+    cursor: str = ""
+    """The backup whose manifest was looked for last."""
+    lock: Lock = field(default_factory=Lock)
+
+
+@dataclass(slots=True)
+class Watch:
+    """When retention last looked, and what the stores contained."""
+
+    facts: StoreFacts = field(default_factory=StoreFacts)
+    looked: datetime | None = None
+    everything: datetime | None = None
+    """When all databases were last looked at."""
+    jump: str = ""
+    """Why the clock cannot be trusted; empty if it can be."""
+    ticked: Reading | None = None
+    """The clocks at the last look, to count the time in which the service runs."""

@@ -1,0 +1,249 @@
+"""What retention does with each backup of a database, now or at another time, under its policy or under another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Cluster, Confirmation, Instance, Policy, now
+from strongroom.catalog.policies import Database, find_policy
+from strongroom.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from strongroom.flows.policies.requests import find_attachable
+from strongroom.flows.retention.brakes import Brake, find_brake
+from strongroom.flows.retention.clocks import keep_reading, read_clocks
+from strongroom.flows.retention.facts import find_facts
+from strongroom.flows.retention.forecast import EXPECTED, expect_until, find_ends
+from strongroom.flows.retention.holdings import Holdings, load_holdings
+from strongroom.flows.retention.turn import describe_rules, find_change, find_due
+from strongroom.flows.site import Site
+from strongroom.identity import asker
+from strongroom.protection.backups import History
+from strongroom.protection.policy import PolicySpec
+
+RETENTION = "retention"
+"""Name of the chore."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fate(_Model):
+    """What becomes of one backup."""
+
+    id: str
+    name: str
+    kind: str
+    created: str
+    point: str = Field(description="What it restores to.")
+    status: str
+    stored_size: int
+    kept: bool
+    reasons: list[str] = Field(description="Why it is kept, the strongest first; otherwise why it goes.")
+    until: str | None = Field(
+        description="When it expires if all runs succeed; null if that is not foreseeable, or if it is expired already."
+    )
+    sweep_at: str | None = Field(description="It is not removed from the store before this time; null: it is not marked.")
+
+
+class Waiting(_Model):
+    """Why retention of the database waits for a person."""
+
+    brake: str = Field(description="clock, shrink or mass.")
+    message: str
+    code: str = Field(description="What a confirmation has to name. It differs when there is something else to confirm.")
+
+
+class Outlook(_Model):
+    """What retention does with the backups of a database."""
+
+    database_id: str
+    database: str
+    policy: str | None
+    rules: str = Field(description="The rules of the policy.")
+    at: str
+    simulated: bool = Field(description="For another time or policy: nothing of it happens.")
+    waiting: Waiting | None
+    kept: int
+    expired: int
+    expired_bytes: int = Field(description="Bytes in the store of those that expire.")
+    lost: list[str] = Field(description="Moments that could then no longer be restored.")
+    backups: list[Fate] = Field(description="Newest first.")
+
+
+def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = None, policy: str | None = None) -> Outlook:
+    """What retention decides for each backup. ``at``: at this time, after the runs until then; ``policy``: under another policy.
+
+    Changes nothing. Raises NotFound, Conflict, InvalidRequest.
+    """
+    moment = now()
+    if at is not None and at < moment:
+        raise InvalidRequest(f"{at:%Y-%m-%d %H:%M} UTC has passed", remedy="Choose a later time, or leave --at out.")
+    with site.catalog.read() as session:
+        database = find_owner(session, project, ref)
+        holdings = load_holdings(session, database.id)
+        applied = find_policy(session, project, policy) if policy is not None else holdings.policy
+        present, read = find_facts(site, holdings.backups)
+        history = holdings.to_history(present if read is not None else None)
+        waiting = None if at or policy else find_waiting(session, site, holdings)
+    if applied is None:
+        return _describe(holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting)
+    spec = applied.spec
+    later = expect_until(history, spec, applied.plan, moment, at) if at is not None else history
+    decisions = holdings.decide(later, at or moment, spec)
+    reasons = {key: decision.reasons for key, decision in decisions.items()}
+    reasons |= {b.id: ("failed, and complete in the store: a person decides",) for b in holdings.judged if b.id not in reasons}
+    ends = find_ends(history, spec, applied.plan, moment, holdings.holds) if at is None else {}
+    return _describe(
+        holdings, database, applied, at or moment, reasons, ends, waiting, history=history, simulated=bool(at or policy)
+    )
+
+
+def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin: bool) -> Waiting:
+    """Release the brake that ``code`` names. A later or larger list asks again. Returns what was confirmed.
+
+    Raises NotFound, Conflict when nothing or something else waits, Forbidden (only administrators vouch for the clock).
+    """
+    who = asker.get()[:255] or "unknown user"
+    with site.catalog.write() as session:
+        database = find_owner(session, project, ref)
+        holdings = load_holdings(session, database.id)
+        brake = _find_brake(session, site, holdings)
+        if brake is None:
+            raise Conflict(f"retention of {database.name} does not wait for anything", remedy="There is nothing to confirm.")
+        if brake.code != code:
+            raise Conflict(
+                f"retention of {database.name} waits for something else by now: {brake.message}",
+                remedy=f"Look again: `strongroom retention show {database.name}`.",
+            )
+        if brake.kind == "clock":
+            if not is_admin:
+                raise Forbidden("only administrators can confirm the clock of the service", remedy="Ask an administrator.")
+            keep_reading(session, read_clocks())
+            site.watch.jump = ""
+        elif brake.kind == "shrink":
+            session.merge(Confirmation(database_id=database.id, brake="shrink", what=brake.what, confirmed_by=who, created=now()))
+        else:
+            for key in brake.what.split():
+                holdings.marks[key].confirmed_by = who
+    return _describe_brake(brake)
+
+
+def find_owner(session: Session, project: str, ref: str) -> Database:
+    """The instance or cluster, also a deleted one by its id. Raises NotFound, Conflict, Unsupported."""
+    row = session.get(Instance, ref) or session.get(Cluster, ref)
+    if row is not None and row.project == project and row.deleted is not None:
+        return row
+    try:
+        return find_attachable(session, project, ref)
+    except NotFound:
+        named = select(Backup.instance_id).where(Backup.project == project, Backup.instance_name == ref, Backup.deleted.is_(None))
+        gone = [row for key in set(session.scalars(named)) if key and (row := session.get(Instance, key)) and not row.cluster_id]
+        if len(gone) != 1:
+            raise
+        return gone[0]
+
+
+def find_waiting(session: Session, site: Site, holdings: Holdings) -> Waiting | None:
+    """Why retention of the database waits, as far as the stores are known."""
+    brake = _find_brake(session, site, holdings)
+    return _describe_brake(brake) if brake else None
+
+
+def _describe_brake(brake: Brake) -> Waiting:
+    return Waiting(brake=brake.kind, message=brake.message, code=brake.code)
+
+
+def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | None:
+    if holdings.policy is None:
+        return None
+    present, read = find_facts(site, holdings.backups)
+    seen = present if read is not None else None
+    change = find_change(holdings, seen, now())
+    if not change.marked:
+        return None
+    due = find_due(session, holdings.backups, holdings.marks, change)
+    expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
+    return find_brake(session, holdings, holdings.to_history(seen), expired, jump=site.watch.jump)
+
+
+def _describe(
+    holdings: Holdings,
+    database: Database,
+    policy: Policy | None,
+    at: datetime,
+    reasons: Mapping[str, tuple[str, ...]],
+    ends: Mapping[str, datetime],
+    waiting: Waiting | None,
+    *,
+    history: History | None = None,
+    simulated: bool = False,
+) -> Outlook:
+    names = {backup.id: backup.name for backup in holdings.backups}
+    fates = [
+        _describe_fate(backup, holdings, policy.spec if policy else None, reasons.get(backup.id), ends, names)
+        for backup in sorted(holdings.backups, key=lambda b: (b.created, b.id), reverse=True)
+    ]
+    gone = {fate.id for fate in fates if not fate.kept}
+    good = [b for b in history.backups if history.is_good(b)] if history else []
+    return Outlook(
+        database_id=database.id,
+        database=database.name,
+        policy=policy.name if policy else None,
+        rules=describe_rules(policy.spec) if policy else "",
+        at=_iso(at) or "",
+        simulated=simulated,
+        waiting=waiting,
+        kept=len(fates) - len(gone),
+        expired=len(gone),
+        expired_bytes=sum(fate.stored_size for fate in fates if not fate.kept),
+        lost=[_iso(b.point) or "" for b in good if b.id in gone],
+        backups=fates,
+    )
+
+
+def _describe_fate(
+    backup: Backup,
+    holdings: Holdings,
+    spec: PolicySpec | None,
+    reasons: tuple[str, ...] | None,
+    ends: Mapping[str, datetime],
+    names: Mapping[str, str],
+) -> Fate:
+    mark = holdings.marks.get(backup.id)
+    if reasons is None:  # a person deleted it, or it is being removed
+        why = [mark.reason if mark else "is being deleted"]
+    elif reasons:
+        why = [_name(reason, names) for reason in reasons]
+    else:
+        why = [mark.reason if mark else f"no rule keeps it ({describe_rules(spec)})" if spec else ""]
+    if backup.id in holdings.in_use:
+        why.append("in use by a job")
+    kept = bool(reasons)
+    return Fate(
+        id=backup.id,
+        name=backup.name,
+        kind=backup.kind,
+        created=_iso(backup.created) or "",
+        point=_iso(backup.finished or backup.started or backup.created) or "",
+        status=backup.status,
+        stored_size=backup.stored_size or 0,
+        kept=kept,
+        reasons=why,
+        until=_iso(ends.get(backup.id)) if kept else None,
+        sweep_at=_iso(mark.sweep_at) if mark else None,
+    )
+
+
+def _name(reason: str, names: Mapping[str, str]) -> str:
+    """The reason, with the name of a backup instead of its id."""
+    head, found, key = reason.partition("needed by ")
+    return f"{head}{found}{key if key.startswith(EXPECTED) else names.get(key, key)}" if found else reason
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

@@ -1,0 +1,284 @@
+"""How well each database is protected: from what the stores contain and what verifications found, never from jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
+from strongroom.catalog.policies import Database, close_incident, open_incident, policy_of
+from strongroom.flows.policies.listing import ScheduleState, list_schedules
+from strongroom.flows.retention.facts import find_facts
+from strongroom.flows.retention.holdings import GOING, describe_backup
+from strongroom.flows.site import Site
+from strongroom.protection.backups import History
+from strongroom.protection.policy import PolicySpec
+from strongroom.protection.status import (
+    EXIT_CODES,
+    Condition,
+    Finding,
+    Level,
+    Limits,
+    Pause,
+    Subject,
+    judge,
+    newest_point,
+    newest_proof,
+    summarize,
+    worst,
+)
+
+NO_LIMIT = timedelta(days=36_500)
+"""The age limit of a policy without schedules."""
+SHORTEST_SLACK = timedelta(hours=2)
+_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+_MOST_GAPS = 800
+OPENED = (Condition.DAMAGED, Condition.LATE, Condition.UNKNOWN, Condition.UNPROTECTED)
+"""Conditions that are incidents. A failed run opens its own."""
+SEVERE = (Level.CRITICAL, Level.UNKNOWN)
+_COLUMNS = (
+    Backup.id,
+    Backup.project,
+    Backup.container,
+    Backup.cluster_id,
+    Backup.instance_id,
+    Backup.parent_id,
+    Backup.kind,
+    Backup.status,
+    Backup.source,
+    Backup.verified,
+    Backup.stored_size,
+    Backup.created,
+    Backup.updated,
+    Backup.started,
+    Backup.finished,
+)
+"""What a status rests on. Rows of these take a fifth of the time and memory of whole backups."""
+_TOGETHER = 200
+"""Databases whose backups are read together: memory does not grow with their number."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FindingView(_Model):
+    """One condition of a database."""
+
+    condition: Condition
+    level: Level
+    message: str
+    remedy: str
+
+
+class IncidentView(_Model):
+    """A condition that is open."""
+
+    condition: str
+    detail: str
+    remedy: str
+    opened: str
+
+
+class Protection(_Model):
+    """How well one database is protected."""
+
+    id: str
+    name: str
+    type: str = Field(description="instance or cluster.")
+    project_id: str
+    policy: str | None
+    state: Condition = Field(description="The most severe condition.")
+    level: Level = Field(description="What a monitoring system makes of it.")
+    conditions: list[FindingView] = Field(description="All conditions, the most severe first.")
+    newest: str | None = Field(description="The newest moment that can be restored.")
+    newest_verified: str | None = Field(description="The newest moment whose whole chain was verified.")
+    restorable: int = Field(description="Backups that can be restored.")
+    chain: int = Field(description="Number of backups in the chain of the newest.")
+    max_age: str | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
+    next_run: str | None
+    read_at: str | None = Field(description="When its store was last read completely.")
+    incidents: list[IncidentView]
+
+
+class Overview(_Model):
+    """All databases together."""
+
+    level: Level
+    exit_code: int = Field(description="For monitoring systems: 0 ok, 1 warning, 2 critical, 3 unknown.")
+    summary: str = Field(description="One line with performance data.")
+    databases: list[Protection] = Field(description="The most severe first.")
+
+
+def show_protection(site: Site, project: str | None) -> Overview:
+    """The status of all existing databases of the project (None: of all projects)."""
+    at = now()
+    with site.catalog.read() as session:
+        found = [_assess(session, subject, at) for subject in _list_subjects(session, site, project)]
+    order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
+    found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
+    level = worst(one.level for one in found)
+    states = [
+        Finding(one.conditions[0].condition, one.level, one.conditions[0].message, one.conditions[0].remedy) for one in found
+    ]
+    return Overview(level=level, exit_code=EXIT_CODES[level], summary=summarize(states), databases=found)
+
+
+def note_incidents(site: Site) -> None:
+    """Open and close the incidents of the databases with a policy, as the facts are."""
+    at = now()
+    with site.catalog.read() as session:
+        databases: dict[str, Database] = {}
+        found: dict[str, list[Finding]] = {}
+        for one in _list_subjects(session, site, None):
+            if one.policy is not None:
+                databases[one.database.id], found[one.database.id] = one.database, judge(one.subject, at)
+        shown = {
+            (row.database_id, row.condition)
+            for row in session.scalars(select(Incident).where(Incident.closed.is_(None), Incident.condition.in_(OPENED)))
+        }
+    severe = {key: [f for f in findings if f.condition in OPENED and f.level in SEVERE] for key, findings in found.items()}
+    wanted = {(key, finding.condition) for key, findings in severe.items() for finding in findings}
+    if wanted == shown:
+        return
+    with site.catalog.write() as session:
+        for key, condition in shown - wanted:
+            close_incident(session, key, condition)
+        for key, condition in wanted - shown:
+            finding = next(f for f in severe[key] if f.condition == condition)
+            open_incident(session, databases[key], condition, finding.message, finding.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A database, with what its status rests on."""
+
+    database: Database
+    policy: Policy | None
+    state: ScheduleState | None
+    subject: Subject
+
+
+def _list_subjects(session: Session, site: Site, project: str | None) -> Iterator[_Subject]:
+    instances = select(Instance).where(Instance.deleted.is_(None), Instance.cluster_id.is_(None))
+    clusters = select(Cluster).where(Cluster.deleted.is_(None))
+    if project is not None:
+        instances, clusters = instances.where(Instance.project == project), clusters.where(Cluster.project == project)
+    databases: list[Database] = [*session.scalars(instances), *session.scalars(clusters)]
+    states = {state.database.id: state for state in list_schedules(session, project)}
+    for at in range(0, len(databases), _TOGETHER):
+        together = databases[at : at + _TOGETHER]
+        backups = _read_backups(session, [row.id for row in together])
+        for row in together:
+            yield _make(session, site, row, backups.get(row.id, []), states.get(row.id))
+
+
+def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
+    """The backups of these databases, by id: rows with ``_COLUMNS``."""
+    existing = select(*_COLUMNS).where(Backup.deleted.is_(None), Backup.trashed.is_(False), Backup.status.not_in(GOING))
+    found: dict[str, list[Backup]] = {}
+    for row in session.execute(existing.where(Backup.instance_id.in_(ids), Backup.cluster_id.is_(None))):
+        found.setdefault(row.instance_id, []).append(cast("Backup", row))
+    for row in session.execute(existing.where(Backup.cluster_id.in_(ids))):
+        found.setdefault(row.cluster_id, []).append(cast("Backup", row))
+    return found
+
+
+def _make(session: Session, site: Site, database: Database, backups: Sequence[Backup], state: ScheduleState | None) -> _Subject:
+    policy = policy_of(session, database)
+    present, read = find_facts(site, backups)
+    history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
+    failed = state.last_run if state is not None and state.last_run is not None and state.last_run.outcome == "failed" else None
+    pause = None
+    if policy is not None and policy.paused is not None:
+        pause = Pause(policy.paused, policy.paused_by, policy.paused_reason, policy.paused_until)
+    spec = policy.spec if policy else None
+    subject = Subject(
+        name=database.name,
+        created=database.created,
+        history=history,
+        limits=Limits(max_age=_find_max_age(spec, backups), max_proof_age=spec.max_proof_age or None) if spec else None,
+        facts_at=read,
+        store=", ".join(sorted({backup.container for backup in backups})),
+        last_error=failed.reason if failed else "",
+        last_remedy="",
+        pause=pause,
+    )
+    return _Subject(database, policy, state, subject)
+
+
+def _assess(session: Session, one: _Subject, at: datetime) -> Protection:
+    database, subject = one.database, one.subject
+    findings = judge(subject, at)
+    is_open = (Incident.database_id == database.id, Incident.closed.is_(None))
+    incidents = list(session.scalars(select(Incident).where(*is_open).order_by(Incident.opened)))
+    remedies = {incident.condition: incident.remedy for incident in incidents}
+    history = subject.history
+    good = [backup for backup in history.backups if history.is_good(backup)]
+    newest = max(good, key=lambda backup: backup.point, default=None)
+    limit = subject.limits.max_age if subject.limits else None
+    return Protection(
+        id=database.id,
+        name=database.name,
+        type="cluster" if isinstance(database, Cluster) else "instance",
+        project_id=database.project,
+        policy=one.policy.name if one.policy else None,
+        state=findings[0].condition,
+        level=worst([*(finding.level for finding in findings), *(Level.WARNING for _ in incidents)]),
+        conditions=[
+            FindingView(
+                condition=f.condition, level=f.level, message=f.message, remedy=f.remedy or remedies.get(str(f.condition), "")
+            )
+            for f in findings
+        ],
+        newest=_iso(newest_point(history, at)),
+        newest_verified=_iso(newest_proof(history, at)),
+        restorable=len(good),
+        chain=len(history.list_chain(newest)) if newest else 0,
+        max_age=f"{int(limit.total_seconds())}" if limit is not None and limit < NO_LIMIT else None,
+        next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
+        read_at=_iso(subject.facts_at),
+        incidents=[
+            IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
+        ],
+    )
+
+
+def _find_max_age(spec: PolicySpec, backups: Sequence[Backup]) -> timedelta:
+    """The limit of the policy, or the longest time between two runs, and some hours more for a slow one."""
+    if spec.max_age:
+        return spec.max_age
+    gap = _find_longest_gap(spec)
+    if gap is None:
+        return NO_LIMIT
+    newest = max(backups, key=lambda backup: backup.created, default=None)
+    took = newest.finished - newest.started if newest and newest.finished and newest.started else timedelta(0)
+    return gap + max(SHORTEST_SLACK, 2 * took)
+
+
+@lru_cache(1024)
+def _find_longest_gap(spec: PolicySpec) -> timedelta | None:
+    """The longest time between two nominal times in a year, or in as many as are looked at; None without schedules."""
+    plan = spec.plan(_YEAR)
+    first = plan.next_after(_YEAR)
+    if first is None:
+        return None
+    at, longest = first[0], timedelta(0)
+    for _ in range(_MOST_GAPS):
+        upcoming = plan.next_after(at)
+        if upcoming is None:
+            break
+        longest = max(longest, upcoming[0] - at)
+        at = upcoming[0]
+    return longest
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

@@ -1,0 +1,43 @@
+"""Which databases retention has to look at: those of which something has changed, or whose time has come."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from strongroom.catalog import Attachment, Backup, Expiration, Hold, Policy
+from strongroom.flows.retention.memory import Watch
+
+EVERYTHING = timedelta(hours=6)
+"""After this time, all databases are looked at: holds end, and what failed becomes old."""
+_SLACK = timedelta(minutes=1)
+"""Rows are written with the time at which their transaction began."""
+_DATABASE = func.coalesce(Backup.cluster_id, Backup.instance_id)
+
+
+def list_databases(session: Session, watch: Watch, at: datetime) -> list[str]:
+    """Ids of the databases to look at now: of those with a policy, or with a backup that is marked."""
+    marked = select(Expiration.database_id).where(Expiration.database_id != "")
+    concerned = or_(Backup.project.in_(select(Attachment.project)), _DATABASE.in_(marked))
+    existing = select(_DATABASE).where(Backup.deleted.is_(None), _DATABASE.is_not(None), concerned).distinct()
+    if watch.everything is None or watch.looked is None or not watch.looked <= at <= watch.everything + EVERYTHING:
+        return sorted(session.scalars(existing))
+    since = watch.looked - _SLACK
+    found = set(session.scalars(existing.where(Backup.updated >= since)))
+    found |= set(session.scalars(marked.where(Expiration.sweep_at <= at).distinct()))
+    held = select(Hold.backup_id).where(Hold.until.is_not(None), Hold.until >= since, Hold.until <= at)
+    found |= set(session.scalars(existing.where(Backup.id.in_(held))))
+    changed = set(session.scalars(select(Policy.project).where(Policy.updated >= since)))
+    changed |= set(session.scalars(select(Attachment.project).where(Attachment.created >= since)))
+    if changed:
+        found |= set(session.scalars(existing.where(Backup.project.in_(changed))))
+    return sorted(found)
+
+
+def note_look(watch: Watch, at: datetime, *, everything: bool) -> None:
+    """Remember that the databases were looked at."""
+    watch.looked = at
+    if everything or watch.everything is None:
+        watch.everything = at

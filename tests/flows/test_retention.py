@@ -1,0 +1,612 @@
+"""Retention on a real catalog and a real directory store: what is marked, what is swept, and what stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from strongroom.catalog import (
+    Attachment,
+    Backup,
+    Expiration,
+    Hold,
+    Host,
+    Incident,
+    Instance,
+    Job,
+    Policy,
+    Removal,
+    now,
+    open_catalog,
+)
+from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
+from strongroom.flows import Site, hold_backup, open_site, undelete_backup
+from strongroom.flows.chores.retention import read_stores, retain
+from strongroom.flows.kinds.deletion import discard_backup
+from strongroom.flows.kinds.verify import request_verify
+from strongroom.flows.loop import begin_job, run_step, settle_job
+from strongroom.flows.policies.requests import attach_policy, create_policy, detach_policy, update_policy
+from strongroom.flows.retention import clocks, turn
+from strongroom.flows.retention.facts import find_facts
+from strongroom.flows.retention.outlook import confirm_retention, show_retention
+from strongroom.flows.retention.protection import Protection, show_protection
+from strongroom.flows.retention.turn import take_turn
+from strongroom.protection.policy import PolicySpec
+from strongroom.settings import load
+from strongroom.storage import open_store
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+TODAY = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class World:
+    """A service without agents, with one instance; its jobs run when a test says so."""
+
+    site: Site
+    store: Path
+
+    def add(self, name: str, days: float, parent: str | None = None, **columns: Any) -> None:
+        """A backup that was taken some days ago, with its manifest in the store."""
+        at = TODAY - days * DAY
+        with self.site.catalog.write() as session:
+            chain = session.get_one(Backup, parent).chain_id if parent else name
+            row = Backup(
+                id=name,
+                project="p",
+                name=name,
+                container="c",
+                instance_name="orders",
+                kind="incremental" if parent else "full",
+                parent_id=parent,
+                chain_id=chain,
+                datastore="mariadb",
+                series="10.11",
+                stored_size=100,
+                **{"status": "COMPLETED", "raw_size": 1000, "instance_id": "orders", **columns},
+            )
+            row.created = row.started = row.finished = row.updated = at
+            session.add(row)
+        if row.status == "COMPLETED":
+            self.put(name)
+
+    def put(self, name: str) -> None:
+        for key in ("00000000", "manifest.json"):
+            self.site.stores.default.put(f"c/{name}/{key}", b"{}")
+
+    def add_policy(self, name: str = "gold", attach: bool = True, **settings: Any) -> Policy:
+        policy = create_policy(self.site, "p", name, PolicySpec.model_validate({"keep_last": 2, **settings}))
+        if attach:
+            attach_policy(self.site, "p", name, ["orders"])
+        return policy
+
+    def age(self) -> None:
+        """Let the grace period of all marks end."""
+        with self.site.catalog.write() as session:
+            for mark in session.scalars(select(Expiration)):
+                mark.marked = mark.sweep_at = now() - timedelta(seconds=1)
+
+    def turn(self) -> list[Job]:
+        return take_turn(self.site, "orders")
+
+    def run(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            asyncio.run(begin_job(self.site, job.id))
+            failure = asyncio.run(run_step(self.site, job.id, job.kind, 0))
+            asyncio.run(settle_job(self.site, job.id, failure))
+
+    def sweep(self) -> None:
+        self.run(self.turn())
+
+    def read(self, table: Any, **values: Any) -> list[Any]:
+        with self.site.catalog.read() as session:
+            return list(session.scalars(select(table).filter_by(**values)))
+
+    @property
+    def marked(self) -> set[str]:
+        return {mark.backup_id for mark in self.read(Expiration)}
+
+    @property
+    def left(self) -> set[str]:
+        """Backups that exist, of which the store has the same."""
+        rows = {row.id for row in self.read(Backup, deleted=None)}
+        assert set(self.site.stores.default.folders("c")) == rows
+        return rows
+
+    @property
+    def incidents(self) -> dict[str, str]:
+        return {row.condition: row.detail for row in self.read(Incident, closed=None)}
+
+
+@pytest.fixture(scope="module")
+def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("catalog")
+    open_catalog(load(service={"data_dir": place})).close()
+    return place / "catalog.sqlite"
+
+
+@pytest.fixture
+def world(place: Path, empty_catalog: Path) -> Iterator[World]:
+    shutil.copy(empty_catalog, place)
+    settings = load(service={"data_dir": place})
+    site = open_site(settings, open_catalog(settings), open_store(settings.storage, settings.store_path), {"db1": lambda: None})  # type: ignore[dict-item, return-value]
+    site.queue.start = lambda job: None
+    with site.catalog.write() as session:
+        session.add(
+            Instance(
+                id="orders",
+                project="p",
+                name="orders",
+                host="db1",
+                datastore="mariadb",
+                series="10.11",
+                flavor="d1",
+                volume_size=1,
+                task=None,
+            )
+        )
+    yield World(site, settings.store_path)
+    site.catalog.close()
+
+
+@pytest.fixture
+def chains(world: World) -> World:
+    """Three chains of a full and an incremental. The policy keeps the newest chain; a person protects the full of the second."""
+    for number, days in enumerate((6, 4, 2)):
+        world.add(f"full{number}", days, protected=number == 1)
+        world.add(f"inc{number}", days - 1, parent=f"full{number}")
+    world.add_policy(keep_last=2, max_chain=2)
+    return world
+
+
+GONE = {"inc0", "full0", "inc1"}
+
+
+def test_what_no_rule_keeps_is_marked_then_swept_children_first(chains: World) -> None:
+    assert chains.turn() == []
+    assert chains.marked == GONE and len(chains.left) == 6
+    mark = chains.read(Expiration, backup_id="full0")[0]
+    assert (mark.reason, mark.policy, mark.by_person) == ("no rule of policy gold keeps it (last 2)", "gold", False)
+    assert mark.sweep_at - mark.marked >= timedelta(hours=24)
+    assert chains.turn() == [], "its time has not come"
+    chains.age()
+    jobs = chains.turn()
+    assert {job.backup_id for job in jobs} == {"full0", "inc1"}, "one job for a whole chain"
+    assert chains.turn() == [], "they are being deleted already"
+    chains.run(jobs)
+    assert chains.left == {"full1", "full2", "inc2"}
+    assert chains.marked == set()
+    removal = chains.read(Removal, backup_id="inc0")[0]
+    assert (removal.reason, removal.policy, removal.name) == ("no rule of policy gold keeps it (last 2)", "gold", "inc0")
+    assert chains.turn() == []
+
+
+def test_marked_backups_are_kept_again_when_the_rules_want_them(chains: World) -> None:
+    chains.turn()
+    damaged = {"ok": False, "prepared": False, "message": "damaged", "at": "2026-11-30T00:00:00+00:00"}
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full2").verified = damaged
+    chains.age()
+    chains.sweep()
+    assert chains.left == {"full1", "inc1", "full2", "inc2"}, "inc1 is the newest good one now"
+    assert chains.marked == set()
+
+
+def test_a_hold_an_undelete_and_a_reader_win_until_the_sweep_begins(chains: World) -> None:
+    chains.turn()
+    chains.age()
+    hold_backup(chains.site, "p", "inc0", reason="audit")
+    assert chains.marked == {"inc1"}, "the hold keeps its full, too"
+    job = request_verify_marked(chains, "inc1")
+    assert chains.turn() == [], "it is being read"
+    asyncio.run(settle_job(chains.site, job.id, {"code": "Cancelled", "message": "", "remedy": ""}))
+    jobs = chains.turn()
+    assert [job.backup_id for job in jobs] == ["inc1"]
+    with pytest.raises(Busy, match="too late to hold it"):
+        hold_backup(chains.site, "p", "inc1", reason="late")
+    with pytest.raises(Busy, match="too late to undelete"):
+        undelete_backup(chains.site, "p", "inc1")
+    with pytest.raises(Conflict, match="DELETING"):
+        request_verify_marked(chains, "inc1")
+    chains.run(jobs)
+    assert chains.left == {"full0", "inc0", "full1", "full2", "inc2"}
+
+
+def request_verify_marked(world: World, backup: str) -> Job:
+    """A job that reads the backup; where it would run does not matter."""
+    with world.site.catalog.write() as session:
+        session.merge(Host(name="db1", view={"versions": [], "free_bytes": 1}, seen=now()))
+    return request_verify(world.site, "p", backup)
+
+
+def test_a_hold_that_was_set_between_the_look_and_the_transaction_wins(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    chains.turn()
+    chains.age()
+    real = turn.read_present
+
+    def hold_meanwhile(site: Site, backups: Any) -> frozenset[str]:
+        found = real(site, backups)
+        hold_backup(site, "p", "inc0", reason="in that moment")
+        return found
+
+    monkeypatch.setattr(turn, "read_present", hold_meanwhile)
+    chains.sweep()
+    assert chains.left == {"full0", "inc0", "full1", "full2", "inc2"}
+
+
+def test_deleted_backups_are_swept_without_a_policy(world: World) -> None:
+    world.add("full", 3)
+    world.add("inc", 2, parent="full")
+    discard_backup(world.site, "p", "full", cascade=True)
+    assert world.turn() == []
+    world.age()
+    world.sweep()
+    assert world.left == set()
+    assert world.read(Removal, backup_id="full")[0].reason == "deleted"
+
+
+def test_imported_backups_keep_their_objects(world: World) -> None:
+    world.add("theirs", 300, status="RESTORED", source={"artifact": {"container": "c", "id": "theirs"}}, instance_id=None)
+    world.put("theirs")
+    world.add("linked", 300, status="RESTORED", source={})
+    world.put("linked")
+    world.add("full", 1)
+    world.add_policy(keep_last=1)
+    world.turn()
+    assert world.marked == set()
+    discard_backup(world.site, "p", "theirs")
+    world.age()
+    retain(world.site)
+    world.run([job for job in world.read(Job) if job.finished is None])
+    assert {row.id for row in world.read(Backup, deleted=None)} == {"linked", "full"}
+    assert set(world.site.stores.default.folders("c")) == {"theirs", "linked", "full"}
+
+
+def test_nothing_is_swept_while_the_store_cannot_be_read(chains: World) -> None:
+    chains.turn()
+    chains.age()
+    away = chains.store.with_name("away")
+    chains.store.rename(away)
+    chains.store.mkdir()
+    assert chains.turn() == []
+    assert "does not show container c" in chains.incidents["store unreadable"]
+    chains.store.rmdir()
+    away.rename(chains.store)
+    chains.sweep()
+    assert chains.left == {"full1", "full2", "inc2"}
+    assert chains.incidents == {}
+
+
+def test_missing_manifests_let_nothing_go(chains: World) -> None:
+    """What a rule chose is not in the store: older backups take its place, and it stays listed."""
+    chains.site.stores.default.delete(["c/full2/manifest.json"])
+    chains.turn()
+    assert chains.marked == {"inc0", "full0"}, "inc1 and its full are the newest good ones"
+
+
+def test_failed_leftovers_go_after_seven_days_unless_they_are_complete(world: World) -> None:
+    world.add("good", 1)
+    world.add("young", 6, status="FAILED")
+    world.add("old", 8, status="FAILED")
+    world.add("complete", 9, status="FAILED")
+    world.put("complete")
+    world.add_policy(keep_last=1)
+    world.turn()
+    assert world.marked == {"old"}
+    world.age()
+    world.sweep()
+    assert {row.id for row in world.read(Backup, deleted=None)} == {"good", "young", "complete"}
+
+
+def test_a_deleted_instance_follows_its_last_policy(chains: World) -> None:
+    with chains.site.catalog.write() as session:
+        session.get_one(Instance, "orders").deleted = now()
+    chains.turn()
+    assert chains.marked == GONE
+
+
+def test_without_a_policy_or_the_instance_everything_is_kept(chains: World) -> None:
+    chains.turn()
+    assert chains.marked == GONE
+    detach_policy(chains.site, "p", "gold", ["orders"])
+    chains.age()
+    assert chains.turn() == []
+    assert chains.marked == set()
+    with chains.site.catalog.write() as session:
+        session.delete(session.get_one(Instance, "orders"))
+    attach_policy(chains.site, "p", "gold", [], whole_project=True)
+    assert chains.turn() == []
+    assert chains.marked == set(), "nobody knows to whom they belong"
+
+
+def test_a_changed_policy_waits_a_day_even_if_the_grace_period_is_short(chains: World) -> None:
+    chains.site.settings.retention.grace = 1
+    chains.turn()
+    assert all(mark.sweep_at - mark.marked >= timedelta(hours=23, minutes=59) for mark in chains.read(Expiration))
+    with chains.site.catalog.write() as session:
+        for row in session.scalars(select(Expiration)):
+            session.delete(row)
+        policy = session.scalars(select(Policy)).one()
+        policy.updated = policy.created = TODAY - 30 * DAY
+        for attachment in session.scalars(select(Attachment)):
+            attachment.created = TODAY - 30 * DAY
+    chains.turn()
+    assert all(mark.sweep_at - mark.marked < timedelta(minutes=1) for mark in chains.read(Expiration))
+
+
+def test_a_mass_removal_waits_for_a_person(world: World) -> None:
+    for number in range(8):
+        world.add(f"full{number}", 20 - number)
+    world.add_policy(keep_last=2, max_chain=1)
+    world.turn()
+    assert len(world.marked) == 6, "marks harm nobody"
+    world.age()
+    assert world.turn() == []
+    assert "6 of 8 good backups would be removed" in world.incidents["retention waits"]
+    waiting = show_retention(world.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "mass"
+    with pytest.raises(Conflict, match="waits for something else by now"):
+        confirm_retention(world.site, "p", "orders", "0" * 12, is_admin=False)
+    update_policy(world.site, "p", "gold", {"keep_last": 4})
+    world.sweep()
+    assert world.left == {"full4", "full5", "full6", "full7"}, "half of them go without a question"
+    assert world.incidents == {}
+
+
+def test_a_confirmation_lets_exactly_the_confirmed_backups_go(world: World) -> None:
+    for number in range(8):
+        world.add(f"full{number}", 20 - number)
+    world.add_policy(keep_last=2, max_chain=1)
+    world.turn()
+    world.age()
+    waiting = show_retention(world.site, "p", "orders").waiting
+    assert waiting is not None
+    confirm_retention(world.site, "p", "orders", waiting.code, is_admin=False)
+    world.add("full8", 1)
+    world.sweep()
+    assert world.left == {"full6", "full7", "full8"} and world.marked == {"full6"}, "it was not on the list"
+    world.age()
+    world.sweep()
+    assert world.left == {"full7", "full8"}, "one backup goes without a question"
+    assert world.read(Removal, backup_id="full0")[0].asked_by == "unknown user"
+    with pytest.raises(Conflict, match="does not wait for anything"):
+        confirm_retention(world.site, "p", "orders", waiting.code, is_admin=False)
+
+
+def test_a_small_policy_does_not_ask_every_day(world: World) -> None:
+    """What was marked yesterday and what is marked today are two sweeps."""
+    world.add_policy(keep_last=1)
+    for number in range(6):
+        world.age()
+        world.add(f"full{number}", 9 - number)
+        world.sweep()
+        assert world.incidents == {}
+    assert world.left == {"full4", "full5"} and world.marked == {"full4"}
+
+
+def test_a_shrunken_full_stops_retention_until_it_is_verified(chains: World) -> None:
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full2").raw_size = 400
+    assert chains.turn() == []
+    assert chains.marked == set()
+    assert "full2, has less than half the size of the one before" in chains.incidents["retention waits"]
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "shrink"
+    confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
+    chains.turn()
+    assert chains.marked == GONE and chains.incidents == {}
+
+
+def test_a_verified_full_may_be_small(chains: World) -> None:
+    good = {"ok": True, "prepared": True, "level": "prepared", "message": None, "at": "2026-11-30T00:00:00+00:00"}
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full2").raw_size = 400
+        session.get_one(Backup, "full2").verified = good
+    chains.turn()
+    assert chains.marked == GONE and chains.incidents == {}
+
+
+def test_a_clock_that_jumps_stops_everything_until_it_is_right_again(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"elapsed": 1000.0, "wall": TODAY.timestamp() + 300}
+    monkeypatch.setattr(
+        "strongroom.flows.chores.retention.read_clocks", lambda: clocks.Reading("boot", clock["elapsed"], clock["wall"])
+    )
+    retain(chains.site)
+    assert chains.marked == GONE
+    chains.age()
+    clock["elapsed"] += 300
+    clock["wall"] += 365 * 86400
+    for _ in range(2):
+        retain(chains.site)
+        assert {row.status for row in chains.read(Backup)} == {"COMPLETED"}
+    assert "went forward by 364 days" in chains.incidents["retention waits"]
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and waiting.brake == "clock"
+    with pytest.raises(Forbidden):
+        confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
+    clock["wall"] -= 365 * 86400
+    retain(chains.site)
+    assert {row.id for row in chains.read(Backup, status="DELETING")} == GONE
+    assert chains.incidents == {}
+
+
+def test_the_grace_period_counts_only_while_the_service_runs(chains: World) -> None:
+    retain(chains.site)
+    with chains.site.catalog.write() as session:
+        for mark in session.scalars(select(Expiration)):
+            mark.marked -= 2 * DAY
+            mark.sweep_at = now() - timedelta(seconds=1)
+    assert chains.turn() == [], "it ran for a moment"
+    with chains.site.catalog.write() as session:
+        clocks.add_served(session, 3 * 86400)
+    assert len(chains.turn()) == 2
+
+
+def test_what_cannot_be_deleted_is_tried_again_after_a_day(chains: World) -> None:
+    chains.turn()
+    chains.age()
+    jobs = chains.turn()
+    for job in jobs:
+        asyncio.run(begin_job(chains.site, job.id))
+        asyncio.run(settle_job(chains.site, job.id, {"code": "StorageError", "message": "object lock", "remedy": "Wait."}))
+    assert chains.turn() == []
+    assert chains.incidents["not deletable"] == "3 expired backups cannot be deleted: object lock"
+    with chains.site.catalog.write() as session:
+        for row in session.scalars(select(Backup).where(Backup.status == "DELETE_FAILED")):
+            row.updated -= 2 * DAY
+    chains.sweep()
+    assert chains.left == {"full1", "full2", "inc2"}
+    chains.turn()
+    assert chains.incidents == {}
+
+
+def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
+    """Marks are one transaction, and so are the sweep's jobs: what follows is done by another process on the same files."""
+    chains.turn()
+    chains.age()
+    jobs = chains.turn()  # killed before the jobs are handed over: they are queued rows
+    first = jobs[0]
+    asyncio.run(begin_job(chains.site, first.id))
+    chains.site.stores.default.delete([f"c/{first.backup_id}/manifest.json"])  # killed within the deletion
+    reopened = open_catalog(chains.site.settings)
+    again = open_site(chains.site.settings, reopened, chains.site.stores.default, {})
+    again.queue.start = lambda job: None
+    world = World(again, chains.store)
+    assert world.turn() == []
+    unfinished = [job for job in world.read(Job) if job.finished is None]
+    assert {job.id for job in unfinished} == {job.id for job in jobs}
+    world.run(unfinished)
+    assert world.left == {"full1", "full2", "inc2"}
+    reopened.close()
+
+
+def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(
+        "strongroom.flows.chores.retention.take_turn", lambda site, key, jump: looked.append(key) or take_turn(site, key)
+    )
+    retain(chains.site)
+    with chains.site.catalog.write() as session:  # the marks are older than the slack
+        for row in session.scalars(select(Backup)):
+            row.updated -= DAY
+        for policy in session.scalars(select(Policy)):
+            policy.updated -= DAY
+        for attachment in session.scalars(select(Attachment)):
+            attachment.created -= DAY
+    looked.clear()
+    retain(chains.site)
+    assert looked == []
+    chains.add("full3", 0.5)
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full3").updated = now()
+    retain(chains.site)
+    assert looked == ["orders"]
+    looked.clear()
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full3").updated -= DAY
+        session.add(Hold(backup_id="inc2", reason="its end is now", until=now()))
+    retain(chains.site)
+    assert looked == ["orders"]
+
+
+def test_store_facts_show_what_is_missing(chains: World) -> None:
+    backups = chains.read(Backup)
+    assert find_facts(chains.site, backups)[1] is None, "not read yet"
+    chains.site.stores.default.delete(["c/inc0/manifest.json", "c/inc1/manifest.json", "c/inc1/00000000"])
+    with chains.site.catalog.write() as session:
+        for row in session.scalars(select(Backup)):
+            row.updated -= DAY
+    read_stores(chains.site)
+    present, read = find_facts(chains.site, chains.read(Backup))
+    assert present == {"full0", "full1", "full2", "inc2"}
+    assert read is not None and now() - read < timedelta(minutes=1)
+
+
+def test_simulated_and_real_sweep_agree(chains: World) -> None:
+    """Also under another policy: what it would let go is what goes after the change."""
+    now_gone = {fate.id for fate in show_retention(chains.site, "p", "orders").backups if not fate.kept}
+    assert now_gone == GONE
+    create_policy(chains.site, "p", "silver", PolicySpec(keep_last=1))
+    simulated = show_retention(chains.site, "p", "orders", policy="silver")
+    assert simulated.simulated and simulated.expired_bytes == 300 and len(simulated.lost) == 3
+    attach_policy(chains.site, "p", "silver", ["orders"])
+    chains.turn()
+    assert chains.marked == {fate.id for fate in simulated.backups if not fate.kept}
+    chains.age()
+    chains.sweep()
+    assert chains.left == {fate.id for fate in simulated.backups if fate.kept}
+    assert show_retention(chains.site, "p", "orders").expired == 0
+
+
+def test_reasons_name_backups_and_ends_follow_from_the_schedule(world: World) -> None:
+    world.add("full0", 3)
+    world.add("inc0", 2, parent="full0")
+    world.add("full1", 1)
+    create_policy(world.site, "p", "gold", PolicySpec.model_validate({"full": "every 24h", "keep_last": 2, "spread": "0s"}))
+    assert show_retention(world.site, "p", "orders").backups[0].reasons == ["no policy applies"]
+    attach_policy(world.site, "p", "gold", ["orders"])
+    shown = {fate.id: fate for fate in show_retention(world.site, "p", "orders").backups}
+    assert shown["full0"].reasons == ["needed by inc0"]
+    assert shown["full1"].reasons == ["newest good", "last 1 of 2"]
+    assert shown["full0"].until == shown["inc0"].until, "it goes with the backup that needs it"
+    assert shown["inc0"].until is not None and shown["full1"].until is not None and shown["inc0"].until < shown["full1"].until
+    later = {fate.id: fate.kept for fate in show_retention(world.site, "p", "orders", at=now() + 30 * HOUR).backups}
+    assert later == {"full0": False, "inc0": False, "full1": True}
+    assert not any(fate.kept for fate in show_retention(world.site, "p", "orders", at=now() + 3 * DAY).backups)
+    with pytest.raises(InvalidRequest, match="has passed"):
+        show_retention(world.site, "p", "orders", at=now() - DAY)
+    with pytest.raises(InvalidRequest, match="more than 5000 backups"):
+        show_retention(world.site, "p", "orders", at=now() + 9000 * DAY)
+
+
+def status(world: World) -> Protection:
+    (found,) = show_protection(world.site, "p").databases
+    return found
+
+
+def test_status_follows_from_the_store_and_from_verifications(world: World) -> None:
+    assert (status(world).state, status(world).level) == ("unprotected", "warning")
+    world.add_policy(keep_last=2, max_age="26h")
+    assert status(world).conditions[0].message == "nothing can be restored"
+    world.add("full", 0.5)
+    world.add("inc", 0.1, parent="full")
+    assert [c.condition for c in status(world).conditions] == ["unknown", "unverified"], "the store was not read yet"
+    read_stores(world.site)
+    found = status(world)
+    assert (found.state, found.level, found.restorable, found.chain, found.max_age) == ("unverified", "warning", 2, 2, "93600")
+    good = {"ok": True, "prepared": True, "level": "tables", "message": None, "at": "2026-11-30T00:00:00+00:00"}
+    with world.site.catalog.write() as session:
+        for key in ("full", "inc"):
+            session.get_one(Backup, key).verified = good
+    overview = show_protection(world.site, "p")
+    assert (overview.exit_code, overview.summary.partition(" | ")[0]) == (0, "OK: 1 protected")
+    world.site.stores.default.delete(["c/inc/manifest.json"])
+    read_stores(world.site)
+    assert (status(world).state, show_protection(world.site, "p").exit_code) == ("damaged", 2)
+    assert "inc is not in the store" in world.incidents["damaged"]
+    world.add("full2", 0)
+    read_stores(world.site)
+    assert "damaged" not in world.incidents
+    assert status(world).state in ("unverified", "protected")
+
+
+def test_status_is_late_though_jobs_succeed_and_unknown_without_the_store(world: World) -> None:
+    world.add_policy(keep_last=2, full="daily 02:00")
+    world.add("full", 3)
+    read_stores(world.site)
+    found = status(world)
+    assert (found.state, found.max_age) == ("late", str(26 * 3600)) or found.state == "late"
+    assert "late" in world.incidents
+    world.store.rename(world.store.with_name("away"))
+    world.store.mkdir()
+    read_stores(world.site)
+    world.site.watch.facts.read = {place: at - DAY for place, at in world.site.watch.facts.read.items()}
+    assert [c.condition for c in status(world).conditions][:2] == ["late", "unknown"]
