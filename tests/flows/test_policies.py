@@ -493,6 +493,22 @@ def test_the_configuration_declares_policies_that_users_cannot_change(world: Wor
     assert world.all(Policy) == []
 
 
+def test_a_policy_whose_time_zone_does_not_exist_any_more_can_be_changed(world: World) -> None:
+    def lose_zone() -> None:
+        with world.site.catalog.write() as session:
+            policy = session.get_one(Policy, gold.id)
+            policy.document = {**policy.document, "time_zone": "Mars/Base"}
+
+    gold = world.add_policy(full="daily 02:00")
+    lose_zone()
+    assert update_policy(world.site, "p", "gold", {"time_zone": "UTC"}).spec.time_zone == "UTC"
+    lose_zone()
+    policies = {"gold": DeclaredPolicy(keep_last=3, full="daily 02:00", project="p")}
+    object.__setattr__(world.site.settings, "policies", policies)
+    declare_policies(world.site)
+    assert world.all(Policy)[0].spec.time_zone == "UTC"
+
+
 def test_the_configuration_moves_the_project_from_one_policy_to_another(world: World) -> None:
     def declare(**whole: bool) -> str:
         policies = {

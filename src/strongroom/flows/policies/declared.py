@@ -57,7 +57,7 @@ def _declare(session: Session, row: Policy | None, name: str, policy: DeclaredPo
         row.paused_by = row.paused_reason = ""
         session.add(row)
         session.flush()
-    elif row.spec != policy.spec:
+    elif row.document != policy.spec.model_dump(mode="json"):
         change_settings(session, row, policy.spec)
         row.updated, row.updated_by = now(), FILE
     row.declared = True

@@ -64,9 +64,8 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
 
 def change_settings(session: Session, policy: Policy, spec: PolicySpec) -> None:
     """Set the settings. New schedules count from now."""
-    before = policy.spec
-    policy.document = spec.model_dump(mode="json")
-    if any(getattr(before, field) != getattr(spec, field) for field in _TIMES):
+    before, policy.document = policy.document, spec.model_dump(mode="json")  # the old zone may not exist any more
+    if any(before.get(field) != policy.document[field] for field in _TIMES):
         policy.anchor = now()
         session.flush()
         restart_schedules(session, policy, policy.anchor)
