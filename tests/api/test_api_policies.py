@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.catalog import PolicyRun, Schedule
+from strongroom.catalog import Policy, PolicyRun, Schedule
 from strongroom.flows.policies.tick import begin_due_runs
 from support.site import Site, told
 
@@ -99,6 +99,22 @@ def test_schedules_show_what_runs_next_and_what_ran(site: Site) -> None:
     told(site.ask("DELETE", "/policies/gold"), 409, "conflict")
     act(site, {"detach": {"databases": ["orders"]}})
     assert site.get("/schedules") == {"schedules": []}
+
+
+def test_a_policy_whose_time_zone_does_not_exist_any_more_hides_no_other(site: Site) -> None:
+    site.instance("orders")
+    site.ask("POST", "/policies", {"policy": GOLD})
+    site.ask("POST", "/policies", {"policy": {**GOLD, "name": "silver"}})
+    act(site, {"attach": {"databases": ["orders"]}})
+    run_chore(site)
+    with site.control.catalog.write() as session:
+        policy = session.query(Policy).filter_by(name="gold").one()
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
+    gold, silver = site.get("/policies")["policies"]
+    assert (gold["next_runs"], gold["warnings"]) == ([], ["no run begins: there is no time zone 'Mars/Base'"])
+    assert len(silver["next_runs"]) == 5
+    (schedule,) = site.get("/schedules")["schedules"]
+    assert schedule["next_run"] is None
 
 
 def test_a_pause_has_a_reason_and_an_end(site: Site) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, model_validator
 
 from strongroom.errors import InvalidRequest
 from strongroom.protection.clock import find_zone
@@ -17,6 +17,8 @@ from strongroom.protection.schedule import Schedule, parse_schedule
 
 MOST_LINKS = 1000
 """A longer chain is never built."""
+STORED = "stored"
+"""Context to read settings that were valid when they were stored; their time zone may not exist any more."""
 _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -81,7 +83,9 @@ class PolicySpec(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
+        if info.context is STORED:
+            return self
         if cover_day(self.plan(_EXAMPLE).blackouts):
             raise InvalidRequest(
                 "the blackouts cover the whole day, so no backup could begin", remedy="Write shorter ones, or pause the policy."
