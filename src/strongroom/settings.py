@@ -17,7 +17,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from strongroom.errors import InvalidRequest, SettingsInvalid, UnknownValue
+from strongroom.errors import SettingsInvalid, UnknownValue
 from strongroom.sections import (
     Agent,
     Artifact,
@@ -128,8 +128,6 @@ def load(config: Path | None = None, **flags: dict[str, Any]) -> Settings:
         )
     try:
         settings = FromFile(**flags)  # type: ignore[arg-type]
-    except InvalidRequest as error:
-        raise SettingsInvalid(f"{config or 'the environment'}: {error.message}", remedy=error.remedy) from error
     except ValidationError as error:
         raise _explain(error, config, in_file) from error
     except (ValueError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.catalog import PolicyRun, Schedule
+from strongroom.catalog import Policy, PolicyRun, Schedule
 from strongroom.flows.policies.tick import begin_due_runs
 from support.site import Site, told
 
@@ -101,12 +101,31 @@ def test_schedules_show_what_runs_next_and_what_ran(site: Site) -> None:
     assert site.get("/schedules") == {"schedules": []}
 
 
+def test_a_policy_whose_time_zone_does_not_exist_any_more_hides_no_other(site: Site) -> None:
+    site.instance("orders")
+    site.ask("POST", "/policies", {"policy": GOLD})
+    site.ask("POST", "/policies", {"policy": {**GOLD, "name": "silver"}})
+    act(site, {"attach": {"databases": ["orders"]}})
+    run_chore(site)
+    with site.control.catalog.write() as session:
+        policy = session.query(Policy).filter_by(name="gold").one()
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
+    gold, silver = site.get("/policies")["policies"]
+    assert (gold["next_runs"], gold["warnings"]) == ([], ["no run begins: there is no time zone 'Mars/Base'"])
+    assert len(silver["next_runs"]) == 5
+    (schedule,) = site.get("/schedules")["schedules"]
+    assert schedule["next_run"] is None
+
+
 def test_a_pause_has_a_reason_and_an_end(site: Site) -> None:
     site.ask("POST", "/policies", {"policy": GOLD})
     act(site, {"pause": {"reason": "the storage is moved", "until": "2099-01-01T00:00:00Z"}})
     pause = site.get("/policies/gold")["policy"]["paused"]
     assert (pause["reason"], pause["until"]) == ("the storage is moved", "2099-01-01T00:00:00.000Z")
-    told(act(site, {"pause": {"reason": "x", "until": "2001-01-01T00:00:00Z"}}, 400), 400, "badRequest")
+    refused = told(act(site, {"pause": {"reason": "x", "until": "2001-01-01T00:00:00+05:00"}}, 400), 400, "badRequest")
+    assert "(2001-01-01 00:00 +05:00) has passed" in refused["message"]
+    refused = told(act(site, {"pause": {"reason": "x", "until": "9999-12-31T23:59:59-12:00"}}, 400), 400, "badRequest")
+    assert "more than 100 years away" in refused["message"]
     act(site, {"resume": {}})
     assert site.get("/policies/gold")["policy"]["paused"] is None
     told(act(site, {"resume": {}}, 409), 409, "conflict")

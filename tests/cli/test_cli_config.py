@@ -46,7 +46,11 @@ def test_a_valid_file_is_accepted(run: Run, config: Path) -> None:
         ("[flavors.x]\nram = 512\nvcpu = 1\n", "there is no option flavors.x.vcpu", "Did you mean flavors.x.vcpus?"),
         ('[service]\nport = "many"\n', "service.port: input should be a valid integer", "docs/configuration.md"),
         ('[storage]\ndriver = "s4"\n', "storage.driver: input should be 'directory', 'swift'", "docs/configuration.md"),
-        ('[policies.gold]\nfull = "often"\nkeep_last = 1\n', "'often' is not a schedule", 'Write words such as "daily 02:00"'),
+        (
+            '[policies.gold]\nfull = "often"\nkeep_last = 1\n',
+            "policies.gold: 'often' is not a schedule",
+            'Write words such as "daily 02:00"',
+        ),
         ("[policies.gold]\nkeep_lst = 1\n", "there is no option policies.gold.keep_lst", "Did you mean policies.gold.keep_last?"),
         ("[service\n", "cannot be read as TOML", "docs/configuration.md"),
     ],

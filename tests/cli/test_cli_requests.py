@@ -337,3 +337,14 @@ def test_a_policy_is_sent_as_it_was_given(run: Run, canned: Canned) -> None:
     ):
         refused = run("policy", *words)
         assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
+
+
+def test_the_next_runs_of_a_policy_fit_80_columns(run: Run, canned: Canned) -> None:
+    times = [
+        {"local": "2026-11-30 11:03 CET", "at": "2026-11-30T10:03:00.000Z", "kind": "incremental"},
+        {"local": "2026-11-30 10:03 UTC", "at": "2026-11-30T10:03:00.000Z", "kind": "full"},
+    ]
+    canned.on("GET", "/policies/gold", (200, {"policy": {"name": "gold", "settings": {}, "next_runs": times, "warnings": []}}))
+    shown = run("policy", "show", "gold").stdout
+    assert "2026-11-30 11:03 CET (10:03 UTC)  incremental\n" in shown
+    assert "2026-11-30 10:03 UTC  full" in shown

@@ -24,6 +24,7 @@ from strongroom.catalog import (
     now,
     open_catalog,
 )
+from strongroom.catalog.policies import policy_of
 from strongroom.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
@@ -247,6 +248,38 @@ def test_a_run_is_given_up_when_the_next_one_is_due(world: World) -> None:
     assert world.incidents() == {"failing": False}
 
 
+@pytest.mark.parametrize("how", ["detach", "delete the policy", "replace", "no schedules", "delete the database"])
+def test_a_run_that_waits_for_another_attempt_ends_with_its_schedule(world: World, how: str) -> None:
+    begin_with_full(world, incremental="every 1h")
+    world.end(world.tick(HOUR)[0], "disk full")
+    assert world.runs()[-1] == ("incremental", "running")
+    match how:
+        case "replace":
+            world.add_policy("silver", incremental="every 2h")
+        case "no schedules":
+            update_policy(world.site, "p", "gold", {"incremental": ""})
+        case "delete the database":
+            with world.site.catalog.write() as session:
+                session.get_one(Instance, "orders").deleted = world.at
+        case _:
+            detach_policy(world.site, "p", "gold", ["orders"])
+            if how == "delete the policy":
+                delete_policy(world.site, "p", "gold")
+    assert world.tick() == []
+    assert world.runs()[-1] == ("incremental", "failed")
+    (run,) = [run for run in world.all(PolicyRun) if run.outcome == "failed"]
+    assert run.reason == "disk full; not tried again: the policy does not apply to the database any more"
+
+
+def test_a_run_that_fails_after_its_policy_was_detached_opens_no_incident(world: World) -> None:
+    begin_with_full(world, incremental="every 1h", attempts=1)
+    (job,) = world.tick(HOUR)
+    detach_policy(world.site, "p", "gold", ["orders"])
+    assert world.tick() == []
+    world.end(job, "disk full")
+    assert (world.runs()[-1], world.incidents()) == (("incremental", "failed"), {})
+
+
 def test_incidents_of_deleted_databases_are_closed(world: World) -> None:
     begin_with_full(world, incremental="every 1h", attempts=1)
     world.end(world.tick(HOUR)[0], "disk full")
@@ -458,6 +491,46 @@ def test_the_configuration_declares_policies_that_users_cannot_change(world: Wor
     declare(full="every 8h")
     declare()
     assert world.all(Policy) == []
+
+
+def test_a_policy_whose_time_zone_does_not_exist_any_more_can_be_changed(world: World) -> None:
+    def lose_zone() -> None:
+        with world.site.catalog.write() as session:
+            policy = session.get_one(Policy, gold.id)
+            policy.document = {**policy.document, "time_zone": "Mars/Base"}
+
+    gold = world.add_policy(full="daily 02:00")
+    lose_zone()
+    assert update_policy(world.site, "p", "gold", {"time_zone": "UTC"}).spec.time_zone == "UTC"
+    lose_zone()
+    policies = {"gold": DeclaredPolicy(keep_last=3, full="daily 02:00", project="p")}
+    object.__setattr__(world.site.settings, "policies", policies)
+    declare_policies(world.site)
+    assert world.all(Policy)[0].spec.time_zone == "UTC"
+
+
+def test_the_configuration_moves_the_project_from_one_policy_to_another(world: World) -> None:
+    def declare(**whole: bool) -> str:
+        policies = {
+            name: DeclaredPolicy(keep_last=3, full="every 6h", project="p", whole_project=is_whole)
+            for name, is_whole in whole.items()
+        }
+        object.__setattr__(world.site.settings, "policies", policies)
+        declare_policies(world.site)
+        with world.site.catalog.read() as session:
+            policy = policy_of(session, session.get_one(Instance, "orders"))
+            return policy.name if policy else ""
+
+    world.add_policy("silver", attach=(), full="every 6h")
+    attach_policy(world.site, "p", "silver", [], whole_project=True)
+    assert declare(gold=True) == "gold"
+    assert declare(gold=False, iron=True) == "iron"
+    assert declare(gold=True, iron=False) == "gold"
+    assert declare(gold=False, iron=False) == ""
+    with pytest.raises(InvalidRequest, match="two policies to the whole project p: gold and iron"):
+        declare(gold=True, iron=True)
+    with pytest.raises(InvalidRequest, match="name of the policy"):
+        declare(**{"!": True})
 
 
 def test_old_runs_are_forgotten_unless_their_backup_exists(world: World) -> None:

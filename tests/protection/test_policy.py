@@ -33,6 +33,8 @@ def test_intervals_count_from_the_anchor() -> None:
         ({"full": "often"}, "not a schedule"),
         ({"full": "daily", "time_zone": "Mars/Base"}, "no time zone"),
         ({"not_between": ["8-18"]}, "time of day range"),
+        ({"not_between": ["00:00-24:00"]}, "cover the whole day"),
+        ({"not_between": ["12:00-00:00", "22:00-12:00"]}, "cover the whole day"),
         ({"max_age": "soon"}, "not a duration"),
         ({"spread": "13h"}, "longer than 12 hours"),
         ({"keep_last": 0}, "keeps nothing"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.runs import Due, Miss, Missed, Plan, find_due, job_id, parse_blackout, run_id, spread_offset
+from strongroom.protection.runs import Due, Miss, Missed, Plan, cover_day, find_due, job_id, parse_blackout, run_id, spread_offset
 from strongroom.protection.schedule import parse_schedule
 
 SUNDAY = datetime(2026, 11, 29, 1, tzinfo=UTC)  # 02:00 in Vienna
@@ -128,6 +128,11 @@ def test_ids_follow_from_schedule_and_nominal_time() -> None:
     others = {run_id("gold", "db2", SUNDAY), run_id("silver", "db1", SUNDAY), run_id("gold", "db1", SUNDAY + HOUR)}
     assert run not in others
     assert len({job_id(run, attempt) for attempt in (1, 2, 3)}) == 3
+
+
+@pytest.mark.parametrize("texts", [(), ("00:01-24:00",), ("12:00-00:00", "22:00-11:59"), ("08:00-18:00", "09:00-10:00")])
+def test_blackouts_that_leave_a_time(texts: tuple[str, ...]) -> None:
+    assert not cover_day([parse_blackout(text, "UTC") for text in texts])
 
 
 def test_a_blackout_over_midnight() -> None:

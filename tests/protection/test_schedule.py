@@ -155,6 +155,8 @@ def test_words_are_cron_fields(text: str, cron: str) -> None:
         "* * * * * *",
         "daily 2:0",
         "sun;rm 02:00",
+        "*/² * * * *",
+        "sun- 02:00",
     ],
 )
 def test_what_is_no_schedule_is_refused_with_a_remedy(text: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from strongroom.catalog._tables import Table, now
-from strongroom.protection.policy import PolicySpec
+from strongroom.protection.policy import STORED, PolicySpec
 from strongroom.protection.runs import Plan
 
 
@@ -44,11 +44,11 @@ class Policy(Table):
     @property
     def spec(self) -> PolicySpec:
         """Its settings."""
-        return PolicySpec.model_validate(self.document)
+        return PolicySpec.model_validate(self.document, context=STORED)
 
     @property
     def plan(self) -> Plan:
-        """Its schedules."""
+        """Its schedules. Raises InvalidRequest if the time zone does not exist any more."""
         return self.spec.plan(self.anchor)
 
     def is_paused(self, at: datetime) -> bool:

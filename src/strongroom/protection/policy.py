@@ -6,17 +6,19 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, model_validator
 
 from strongroom.errors import InvalidRequest
 from strongroom.protection.clock import find_zone
 from strongroom.protection.durations import format_duration, parse_duration
 from strongroom.protection.retention import Rules
-from strongroom.protection.runs import Plan, parse_blackout
+from strongroom.protection.runs import Plan, cover_day, parse_blackout
 from strongroom.protection.schedule import Schedule, parse_schedule
 
 MOST_LINKS = 1000
 """A longer chain is never built."""
+STORED = "stored"
+"""Context to read settings that were valid when they were stored; their time zone may not exist any more."""
 _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -81,8 +83,13 @@ class PolicySpec(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        self.plan(_EXAMPLE)
+    def _check(self, info: ValidationInfo) -> Self:
+        if info.context is STORED:
+            return self
+        if cover_day(self.plan(_EXAMPLE).blackouts):
+            raise InvalidRequest(
+                "the blackouts cover the whole day, so no backup could begin", remedy="Write shorter ones, or pause the policy."
+            )
         self.rules.require_any()
         if self.spread > timedelta(hours=12):
             raise InvalidRequest("the spread is longer than 12 hours", remedy="Write a shorter one, for example 5m or 1h.")

@@ -24,6 +24,7 @@ GRACE = timedelta(minutes=5)
 """A run that begins this much after its spread is not late."""
 AHEAD = timedelta(minutes=10)
 """A last nominal time that is further ahead than this was written by a wrong clock."""
+_DAY = timedelta(days=1)
 _MOST_LISTED = 1000
 """Missed runs that are counted one by one; older ones are not looked for."""
 
@@ -77,12 +78,16 @@ class Blackout:
         wall = read_wall(instant, zone)
         midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
         passed = wall - midnight
+        if not self.includes(passed):
+            return None
+        is_tomorrow = self.start > self.end and passed >= self.start
+        return find_instant(midnight + self.end + (_DAY if is_tomorrow else timedelta(0)), zone)
+
+    def includes(self, passed: timedelta) -> bool:
+        """Whether nothing begins when this much of a day has passed."""
         if self.start < self.end:
-            is_in, end = self.start <= passed < self.end, midnight + self.end
-        else:
-            is_in = passed >= self.start or passed < self.end
-            end = midnight + self.end + (timedelta(days=1) if passed >= self.start else timedelta(0))
-        return find_instant(end, zone) if is_in else None
+            return self.start <= passed < self.end
+        return passed >= self.start or passed < self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,12 @@ def parse_blackout(text: str, zone: str) -> Blackout:
     if not dash or start is None or finish is None or start == finish:
         raise InvalidRequest(f"{text!r} is not a time of day range", remedy="Write it as HH:MM-HH:MM, for example 08:00-18:00.")
     return Blackout(start, finish, zone)
+
+
+def cover_day(blackouts: Sequence[Blackout]) -> bool:
+    """Whether the blackouts leave no time in which anything could begin."""
+    ends = [blackout.end % _DAY for blackout in blackouts]
+    return bool(ends) and all(any(blackout.includes(end) for blackout in blackouts) for end in ends)
 
 
 def _read_time(text: str) -> timedelta | None:

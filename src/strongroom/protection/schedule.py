@@ -155,9 +155,9 @@ def _read_words(words: str) -> str | None:
         return f"{at} * * {day}L" if ordinal[1] == "last" else f"{at} * * {day}#{_ORDINALS[ordinal[1]]}"
     numbers: set[int] = set()
     for part in days.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         begin = _read_day(first, words)
-        end = _read_day(last, words) if last else begin
+        end = _read_day(last, words) if dash else begin
         numbers.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
     return f"{at} * * {','.join(map(str, sorted(numbers)))}"
 
@@ -183,7 +183,7 @@ def _read_cron(text: str) -> str:
     for (name, low, high), value in zip(_FIELDS, fields, strict=True):
         for part in value.split(","):
             step = part.partition("/")[2]
-            if step and step.isdigit() and not 0 < int(step) <= high - low:
+            if step.isascii() and step.isdigit() and not 0 < int(step) <= high - low:
                 raise InvalidRequest(
                     f"{text!r}: a step of {step} is beyond the {name} field, so only the beginning of every cycle would be due",
                     remedy='For an exact interval write for example "every 90m".',

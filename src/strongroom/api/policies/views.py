@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, SkipValidation
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.api.http.fields import View, iso
 from strongroom.catalog import Attachment, Policy, PolicyRun, now
+from strongroom.errors import InvalidRequest
 from strongroom.flows import ScheduleState, describe_type, find_database, preview_runs
 from strongroom.protection.clock import find_zone
 from strongroom.protection.policy import PolicySpec
@@ -47,7 +48,7 @@ class PolicyView(View):
     id: str
     name: str
     project_id: str
-    settings: PolicySpec
+    settings: SkipValidation[PolicySpec]
     declared: bool = Field(description="The configuration file declares it: it cannot be changed here.")
     attached: list[AttachedView]
     whole_project: bool = Field(description="It applies to all databases of the project without a policy of their own.")
@@ -122,13 +123,17 @@ def policy_views(session: Session, policies: Sequence[Policy]) -> list[PolicyVie
 
 def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
     databases = [row for key in keys if key and (row := find_database(session, key)) is not None]
-    spec, zone = policy.spec, find_zone(policy.spec.time_zone)
-    schedules = [schedule for schedule in (policy.plan.full, policy.plan.incremental) if schedule is not None]
+    try:
+        zone, next_runs = find_zone(policy.spec.time_zone), preview_runs(policy)
+        schedules = [schedule for schedule in (policy.plan.full, policy.plan.incremental) if schedule is not None]
+        warnings = [warning for schedule in schedules if (warning := warn_about(schedule))]
+    except InvalidRequest as error:
+        zone, next_runs, warnings = None, [], [f"no run begins: {error.message}"]
     return PolicyView(
         id=policy.id,
         name=policy.name,
         project_id=policy.project,
-        settings=spec,
+        settings=policy.spec,
         declared=policy.declared,
         attached=[
             AttachedView(id=row.id, name=row.name, type=describe_type(row)) for row in sorted(databases, key=lambda row: row.name)
@@ -140,10 +145,9 @@ def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
         if policy.is_paused(now())
         else None,
         next_runs=[
-            UpcomingView(at=iso(at) or "", local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind)
-            for at, kind in preview_runs(policy)
+            UpcomingView(at=iso(at) or "", local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind) for at, kind in next_runs
         ],
-        warnings=[warning for schedule in schedules if (warning := warn_about(schedule))],
+        warnings=warnings,
         created=iso(policy.created) or "",
         created_by=policy.created_by,
         updated=iso(policy.updated) or "",

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Cluster, Instance, Policy, Schedule
 from strongroom.catalog.policies import close_incident
-from strongroom.flows.policies.ends import FAILING, STUCK
+from strongroom.flows.policies.ends import FAILING, STUCK, remove_schedule
 from strongroom.flows.site import Site
 from strongroom.protection.runs import spread_offset
 
@@ -61,8 +61,7 @@ def _follow(session: Session, database_id: str, policy_id: str | None, at: datet
     if row is not None and row.policy_id == policy_id:
         return
     if row is not None:
-        session.delete(row)
-        session.flush()
+        remove_schedule(session, row)
     if policy_id is None:
         for condition in (FAILING, STUCK):
             close_incident(session, database_id, condition)

@@ -9,7 +9,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Policy, now
+from strongroom.errors import InvalidRequest
 from strongroom.flows.policies.requests import change_settings, list_attached, require_store
+from strongroom.flows.records import check_name
 from strongroom.flows.site import Site
 from strongroom.sections.policies import DeclaredPolicy
 
@@ -22,11 +24,18 @@ FILE = "configuration file"
 def declare_policies(site: Site) -> None:
     """Add and change policies until they are as declared. Those that are not declared any more become users' policies.
 
-    Raises Unsupported if the store allows no schedules.
+    Raises Unsupported if the store allows no schedules; InvalidRequest for a wrong name or two policies of one whole project.
     """
     declared = {(policy.project, name): policy for name, policy in site.settings.policies.items()}
-    for policy in declared.values():
+    whole: dict[str, str] = {}
+    for (project, name), policy in declared.items():
+        check_name(name, "policy")
         require_store(site, policy.spec)
+        if policy.whole_project and (other := whole.setdefault(project, name)) != name:
+            raise InvalidRequest(
+                f"the configuration file attaches two policies to the whole project {project}: {other} and {name}",
+                remedy="Leave whole_project out of one of them.",
+            )
     with site.catalog.read() as session:
         is_known = session.scalars(select(Policy.id).where(Policy.declared)).first() is not None
     if not declared and not is_known:
@@ -48,16 +57,17 @@ def _declare(session: Session, row: Policy | None, name: str, policy: DeclaredPo
         row.paused_by = row.paused_reason = ""
         session.add(row)
         session.flush()
-    elif row.spec != policy.spec:
+    elif row.document != policy.spec.model_dump(mode="json"):
         change_settings(session, row, policy.spec)
         row.updated, row.updated_by = now(), FILE
     row.declared = True
     attachment = session.get(Attachment, (policy.project, ""))
     is_attached = attachment is not None and attachment.policy_id == row.id
     if policy.whole_project and not is_attached:
-        session.merge(Attachment(project=policy.project, policy_id=row.id, created=now(), created_by=FILE))
+        session.merge(Attachment(project=policy.project, database_id="", policy_id=row.id, created=now(), created_by=FILE))
     elif attachment is not None and is_attached and not policy.whole_project and attachment.created_by == FILE:
         session.delete(attachment)
+    session.flush()
 
 
 def _release(session: Session, row: Policy) -> None:

@@ -62,14 +62,23 @@ def fail_attempt(session: Session, run: PolicyRun, failure: Failure, at: datetim
         schedule.wake = min(schedule.wake or retry, retry)
         log.warning("a run failed; it is tried again", run=run.id, attempt=run.attempts, at=f"{retry:%H:%M:%S}")
         return
-    if schedule is not None and schedule.run_id == run.id and run.kind == "full":
+    if schedule is not None and schedule.run_id == run.id and run.kind == "full" and not run.by_hand:
         schedule.full_owed = True
     _finish(session, run, "failed", failure["message"])
     database = find_database(session, run.database_id)
-    if database is not None and not run.by_hand:
+    if database is not None and schedule is not None and not run.by_hand:
         times = f" {run.attempts} times" if run.attempts > 1 else ""
         detail = f"the run of {run.nominal:%Y-%m-%d %H:%M} UTC failed{times}: {failure['message']}"
         open_incident(session, database, FAILING, detail, failure.get("remedy", ""))
+
+
+def remove_schedule(session: Session, schedule: Schedule) -> None:
+    """The policy does not apply to the database any more. A run that waits for another attempt ends; one that works continues."""
+    run = session.get(PolicyRun, schedule.run_id) if schedule.run_id and schedule.retry is not None else None
+    if run is not None and run.finished is None:
+        _finish(session, run, "failed", f"{run.reason}; not tried again: the policy does not apply to the database any more")
+    session.delete(schedule)
+    session.flush()
 
 
 def _find_retry(run: PolicyRun, schedule: Schedule, policy: Policy, at: datetime) -> datetime | None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Cluster, Instance, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.policies import Database
+from strongroom.errors import InvalidRequest
 from strongroom.protection.runs import Kind, spread_offset
 
 
@@ -69,7 +70,10 @@ def _describe(
     missed: dict[str, PolicyRun],
     at: datetime,
 ) -> ScheduleState:
-    upcoming = policy.plan.next_after(schedule.handled)
+    try:
+        upcoming = policy.plan.next_after(schedule.handled)
+    except InvalidRequest:  # its time zone does not exist any more: `policy list` says so
+        upcoming = None
     next_run = upcoming[0] + spread_offset(policy.id, database.id, policy.plan.spread) if upcoming else None
     kind: Kind = upcoming[1] if upcoming else "full"
     if schedule.first is not None or schedule.retry is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -18,13 +18,14 @@ from strongroom.flows.clusters.backup import is_synced
 from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
 from strongroom.flows.policies.attempts import begin_attempt, new_run
 from strongroom.flows.policies.coverage import restart_schedules
-from strongroom.flows.policies.ends import find_database
+from strongroom.flows.policies.ends import find_database, remove_schedule
 from strongroom.flows.records import check_name
 from strongroom.flows.site import SCHEDULES, Site
 from strongroom.identity import asker
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.runs import Kind
 
+_LONGEST_PAUSE = timedelta(days=36_525)
 _TIMES = ("full", "incremental", "time_zone")
 """Settings after whose change nominal times count from the change."""
 
@@ -63,9 +64,8 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
 
 def change_settings(session: Session, policy: Policy, spec: PolicySpec) -> None:
     """Set the settings. New schedules count from now."""
-    before = policy.spec
-    policy.document = spec.model_dump(mode="json")
-    if any(getattr(before, field) != getattr(spec, field) for field in _TIMES):
+    before, policy.document = policy.document, spec.model_dump(mode="json")  # the old zone may not exist any more
+    if any(before.get(field) != policy.document[field] for field in _TIMES):
         policy.anchor = now()
         session.flush()
         restart_schedules(session, policy, policy.anchor)
@@ -83,7 +83,8 @@ def delete_policy(site: Site, project: str, ref: str) -> None:
                 remedy=f"Detach it first: `strongroom policy detach {policy.name} …`.",
             )
         session.execute(delete(Attachment).where(Attachment.policy_id == policy.id))
-        session.execute(delete(Schedule).where(Schedule.policy_id == policy.id))
+        for schedule in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
+            remove_schedule(session, schedule)
         session.delete(policy)
     site.alarm.wake(SCHEDULES)
 
@@ -134,7 +135,12 @@ def pause_policy(site: Site, project: str, ref: str, *, reason: str, until: date
     if not reason.strip():
         raise InvalidRequest("a pause needs a reason", remedy='Give one, for example --reason "migration of the storage".')
     if until is not None and until <= now():
-        raise InvalidRequest(f"the end of the pause ({until:%Y-%m-%d %H:%M} UTC) has passed", remedy="Give a later time.")
+        raise InvalidRequest(f"the end of the pause ({until:%Y-%m-%d %H:%M %Z}) has passed", remedy="Give a later time.")
+    if until is not None and until > now() + _LONGEST_PAUSE:
+        raise InvalidRequest(
+            f"the end of the pause ({until:%Y-%m-%d}) is more than 100 years away",
+            remedy="Leave it out to pause until the policy is resumed.",
+        )
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
         policy.paused, policy.paused_until = now(), until

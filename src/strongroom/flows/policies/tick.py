@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job, Policy, Schedule, now
 from strongroom.flows.policies.coverage import BATCH, cover_databases
-from strongroom.flows.policies.ends import find_database
+from strongroom.flows.policies.ends import find_database, remove_schedule
 from strongroom.flows.policies.turn import WAIT, Turn
 from strongroom.flows.site import Site
 from strongroom.protection.runs import AHEAD
@@ -55,7 +55,7 @@ def _take_turn(session: Session, site: Site, database_id: str, at: datetime) -> 
     policy = session.get(Policy, row.policy_id)
     database = find_database(session, database_id)
     if policy is None or database is None:
-        session.delete(row)
+        remove_schedule(session, row)
         return None
     try:
         with session.begin_nested():

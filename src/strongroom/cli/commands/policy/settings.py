@@ -88,7 +88,13 @@ def _list_names(value: list[dict[str, Any]] | None) -> str:
 
 
 def _list_times(value: list[dict[str, Any]] | None) -> str:
-    return "\n".join(f"{item['local']:<26} {item['at'][:16].replace('T', ' ')} UTC  {item['kind']}" for item in value or [])
+    return "\n".join(f"{_describe_time_of(item)}  {item['kind']}" for item in value or [])
+
+
+def _describe_time_of(item: dict[str, Any]) -> str:
+    """In the policy's zone, and the time of day in UTC: short enough for 80 columns."""
+    local = str(item["local"])
+    return local if local.endswith(" UTC") else f"{local} ({item['at'][11:16]} UTC)"
 
 
 def _describe_pause(value: dict[str, Any] | None) -> str:
